@@ -1,0 +1,193 @@
+"""How images are stored: one module a backend, all with the same functions.
+
+`Backend` is the contract of those modules; `BACKENDS` holds those that this folder has, found and not listed.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from storage.checks import Image, Images, Labels
+from storage.errors import (
+    CorruptStoreError,
+    InvalidInputError,
+    ReaderClosedError,
+    RecordNotFoundError,
+    StorageError,
+    StoreExistsError,
+    StoreFullError,
+    StoreNotFoundError,
+)
+from storage.reader import Reader
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "CorruptStoreError",
+    "Image",
+    "Images",
+    "InvalidInputError",
+    "Labels",
+    "Reader",
+    "ReaderClosedError",
+    "RecordNotFoundError",
+    "StorageError",
+    "StoreExistsError",
+    "StoreFullError",
+    "StoreNotFoundError",
+]
+
+
+class Backend(Protocol):
+    """The contract of a backend: plain functions in a plain module.
+
+    A store is a directory that one backend fills with one image set; deleting the directory deletes the store. What was
+    stored comes back exactly: pixels, order, labels, height and width, sets of no image and of one image included.
+    Options beyond these arguments are keyword-only, have defaults, and change nothing that a read returns.
+
+    No error of a library leaves a backend: each is a `StorageError` that says what happened, where, and what to do.
+    Nothing is synced to disk: that is `storage.durability.make_durable`'s work, the same for every backend.
+    A backend keeps no images in module globals, and closes what it opened when the function returns.
+
+    A backend may name the libraries that it stores with in ``VERSIONS``, a dict of name to version: a run records it.
+    """
+
+    __name__: str
+
+    def store_single(self, store: Path, image: Image, label: int) -> None:
+        """Store one image, alone in its store.
+
+        Parameters
+        ----------
+        store : Path
+            An empty directory, or a path where none is yet.
+        image : ndarray of uint8, shape (H, W, 3)
+            RGB.
+        label : int
+            Any 64-bit integer.
+
+        Raises
+        ------
+        InvalidInputError
+            `image` or `label` is something else; nothing was written.
+        StoreExistsError
+            `store` is not empty, or is a file; nothing was written.
+        StoreFullError
+            The file system has no room.
+        """
+
+    def read_single(self, store: Path, index: int) -> tuple[Image, int]:
+        """Read one image out of a store of any size.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+        index : int
+            From ``-N`` to ``N - 1``; negative ones count from the end.
+
+        Returns
+        -------
+        image : ndarray of uint8, shape (H, W, 3)
+            Fresh memory.
+        label : int
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        RecordNotFoundError
+            The index is out of range.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def store_many(self, store: Path, images: Images, labels: Labels) -> None:
+        """Store an image set.
+
+        Parameters
+        ----------
+        store : Path
+            An empty directory, or a path where none is yet.
+        images : ndarray of uint8, shape (N, H, W, 3)
+            RGB; N may be 0, H and W are at least 1.
+        labels : ndarray of int64, shape (N,)
+
+        Raises
+        ------
+        InvalidInputError
+            `images` or `labels` are something else, or differ in length; nothing was written.
+        StoreExistsError
+            `store` is not empty, or is a file; nothing was written.
+        StoreFullError
+            The file system has no room.
+        """
+
+    def read_many(self, store: Path) -> tuple[Images, Labels]:
+        """Read everything, in the order in which it was stored.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+
+        Returns
+        -------
+        images : ndarray of uint8, shape (N, H, W, 3)
+            Fresh and C-contiguous.
+        labels : ndarray of int64, shape (N,)
+            Fresh and C-contiguous.
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def open_reader(self, store: Path) -> Reader:
+        """Open a store for reading in any order, as training does.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+
+        Returns
+        -------
+        Reader
+            To be closed, or used in a ``with`` statement.
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+
+FUNCTIONS = ("store_single", "read_single", "store_many", "read_many", "open_reader")
+
+
+def find_backends() -> dict[str, Backend]:
+    """Find the backends: the modules of this folder that have at least one function of the contract.
+
+    Returns
+    -------
+    dict of str to Backend
+        By name, in alphabetical order. One function is enough, so that a module that lacks the others is noticed.
+    """
+    names = (found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
+    modules = {name: import_module(f"{__name__}.{name}") for name in names}
+    return {
+        name: cast("Backend", module)
+        for name, module in modules.items()
+        if any(hasattr(module, function) for function in FUNCTIONS)
+    }
+
+
+BACKENDS: Mapping[str, Backend] = find_backends()

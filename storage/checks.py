@@ -1,0 +1,224 @@
+"""What every backend checks before it writes or reads."""
+
+import operator
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import (
+    CorruptStoreError,
+    InvalidInputError,
+    RecordNotFoundError,
+    StoreExistsError,
+    StoreNotFoundError,
+)
+
+Image: TypeAlias = NDArray[np.uint8]
+Images: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int64]
+
+CHANNELS = 3
+LABEL = np.iinfo(np.int64)
+
+
+def check_images(images: Images, labels: Labels) -> tuple[Images, Labels]:
+    """Refuse what is not an image set.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, H, W, 3)
+        RGB pixels; N may be 0, H and W are at least 1.
+    labels : ndarray of int64, shape (N,)
+
+    Returns
+    -------
+    images, labels
+        The same arrays, copied only if they were not C-contiguous.
+
+    Raises
+    ------
+    InvalidInputError
+        Wrong type, dtype, rank or channels, or lengths that differ.
+    """
+    _check_array("images", images, np.dtype(np.uint8), ("N", "H", "W", "3"))
+    _check_array("labels", labels, np.dtype(np.int64), ("N",))
+    if images.shape[3] != CHANNELS:
+        raise InvalidInputError(f"images have {images.shape[3]} channels, not 3: convert them to RGB")
+    if not images.shape[1] or not images.shape[2]:
+        raise InvalidInputError(f"images of shape {images.shape} have no pixels: height and width must be at least 1")
+    if len(images) != len(labels):
+        raise InvalidInputError(f"{len(images)} images and {len(labels)} labels: give one label an image")
+    return np.ascontiguousarray(images), np.ascontiguousarray(labels)
+
+
+def check_image(image: Image, label: int) -> tuple[Images, Labels]:
+    """Refuse what is not one image with its label, and make it an image set of one.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    label : int
+        Any 64-bit integer.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (1, H, W, 3)
+    labels : ndarray of int64, shape (1,)
+
+    Raises
+    ------
+    InvalidInputError
+        Wrong type, dtype, rank or channels, or a label that is no 64-bit integer.
+    """
+    _check_array("image", image, np.dtype(np.uint8), ("H", "W", "3"))
+    try:
+        number = operator.index(label)
+    except TypeError:
+        raise InvalidInputError(f"label is {label!r}: give an integer") from None
+    if not LABEL.min <= number <= LABEL.max:
+        raise InvalidInputError(f"label {number} does not fit in 64 bits: give one from -2**63 to 2**63 - 1")
+    return check_images(image[np.newaxis], np.array([number], np.int64))
+
+
+def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tuple[str, ...]) -> None:
+    wanted = f"give a NumPy array of {dtype}, shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+    if not isinstance(array, np.ndarray):
+        raise InvalidInputError(f"{name} is a {type(array).__name__}: {wanted}")
+    if array.dtype != dtype:
+        raise InvalidInputError(f"{name} has dtype {array.dtype}: {wanted}")
+    if array.ndim != len(axes):
+        raise InvalidInputError(f"{name} has shape {array.shape}: {wanted}")
+
+
+def claim_store(store: Path) -> Path:
+    """Make sure that a new store can be written at `store`.
+
+    Parameters
+    ----------
+    store : Path
+        An empty directory, or a path where none is yet: then it is created.
+
+    Returns
+    -------
+    Path
+        The directory, empty.
+
+    Raises
+    ------
+    StoreExistsError
+        The path is a file, or a directory that is not empty.
+    StoreNotFoundError
+        The folder that should hold the store does not exist.
+    """
+    store = Path(store)
+    try:
+        store.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise StoreExistsError(f"{store} is a file: choose another path for the store") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreNotFoundError(f"{store.parent} is not a folder: create it, then store again") from None
+    if any(store.iterdir()):
+        raise StoreExistsError(f"{store} is not empty: choose an empty directory, or delete this one first")
+    return store
+
+
+def find_file(store: Path, name: str) -> Path:
+    """Find the file that every store of one backend has.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+    name : str
+        The file's name, such as ``images.h5``.
+
+    Returns
+    -------
+    Path
+        The file's path.
+
+    Raises
+    ------
+    StoreNotFoundError
+        `store` does not exist, is a file, or is an empty directory.
+    CorruptStoreError
+        `store` holds something, but not this file.
+    """
+    path = Path(store) / name
+    if path.is_file():
+        return path
+    if not path.parent.is_dir():
+        found = "is a file" if path.parent.exists() else "does not exist"
+        raise StoreNotFoundError(f"{path.parent} {found}: give the directory that store_many wrote")
+    first = min((file.name for file in path.parent.iterdir()), default=None)
+    if first is None:
+        raise StoreNotFoundError(f"{path.parent} is empty: store images there first")
+    raise CorruptStoreError(
+        f"{path.parent} has no {name} (but {first}, for one): the store is not complete, or another backend wrote it"
+    )
+
+
+def check_index(store: Path, index: int, count: int) -> int:
+    """Count a negative index from the end, and refuse one that is out of range.
+
+    Parameters
+    ----------
+    store : Path
+        The store, for the message.
+    index : int
+        From ``-count`` to ``count - 1``.
+    count : int
+        How many images the store holds.
+
+    Returns
+    -------
+    int
+        The index from the start, 0 to ``count - 1``.
+
+    Raises
+    ------
+    RecordNotFoundError
+        The index is out of range.
+    """
+    position = operator.index(index)
+    if not -count <= position < count:
+        raise RecordNotFoundError(f"{store} holds {count} images: there is none at index {position}")
+    return position % count
+
+
+def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
+    """Do what `check_index` does for many indices at once.
+
+    Parameters
+    ----------
+    store : Path
+        The store, for the message.
+    indices : sequence or array of int, shape (M,)
+        Any order, repeats allowed, each from ``-count`` to ``count - 1``.
+    count : int
+        How many images the store holds.
+
+    Returns
+    -------
+    ndarray of intp, shape (M,)
+        The indices from the start.
+
+    Raises
+    ------
+    RecordNotFoundError
+        One of the indices is out of range; the message names the first such one.
+    TypeError
+        `indices` is no one-dimensional sequence of integers.
+    """
+    array = np.asarray(indices)
+    if array.size == 0 and array.ndim == 1:
+        return np.empty(0, np.intp)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(f"indices have shape {array.shape} and dtype {array.dtype}: give a sequence of integers")
+    outside = (array < -count) | (array >= count)
+    if outside.any():
+        check_index(store, int(array[outside.argmax()]), count)
+    positions = array.astype(np.intp)
+    return np.where(positions < 0, positions + count, positions)

@@ -1,0 +1,37 @@
+"""Durability of any store: one function, so that every backend pays the same price."""
+
+import os
+from pathlib import Path
+
+from storage.errors import translate_errors
+
+
+def make_durable(store: Path) -> None:
+    """Wait until the disk holds a store: its files, its directories, and its name in the folder above.
+
+    Parameters
+    ----------
+    store : Path
+        A complete store of any backend.
+
+    Raises
+    ------
+    StoreFullError
+        The file system had no room for what was still in memory.
+    StorageError
+        A file or directory could not be synced.
+    """
+    with translate_errors(store):
+        for folder, _, names in os.walk(store, topdown=False):
+            for name in names:
+                _sync(Path(folder, name))
+            _sync(Path(folder))
+        _sync(Path(store).absolute().parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

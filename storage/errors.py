@@ -1,0 +1,79 @@
+"""The errors that leave this package, and how a library's error becomes one of them."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StorageError(Exception):
+    """Something went wrong with a store; each kind has a class below."""
+
+
+class InvalidInputError(StorageError, ValueError):
+    """What should be stored is not an image set; nothing was written."""
+
+
+class StoreNotFoundError(StorageError, FileNotFoundError):
+    """There is no store at this path."""
+
+
+class StoreExistsError(StorageError, FileExistsError):
+    """The path is not an empty directory, so a new store cannot be written there."""
+
+
+class RecordNotFoundError(StorageError, IndexError):
+    """The store holds fewer images than this index asks for."""
+
+
+class CorruptStoreError(StorageError):
+    """The store is cut short, damaged, or was written by another backend."""
+
+
+class StoreFullError(StorageError, OSError):
+    """The file system has no room for the store."""
+
+
+class ReaderClosedError(StorageError, ValueError):
+    """The reader was closed before it was asked to read."""
+
+
+@contextmanager
+def translate_errors(store: Path, *library_errors: type[Exception]) -> Iterator[None]:
+    """Turn what a library raises about `store` into an error of this package.
+
+    Parameters
+    ----------
+    store : Path
+        The store that is being read or written, for the message.
+    *library_errors : type[Exception]
+        What the library raises for a file that it cannot make sense of. `OSError` is always included.
+
+    Raises
+    ------
+    StoreFullError
+        The operating system had no room: no space, quota, or file size limit.
+    StorageError
+        The operating system refused otherwise (permission, input/output, too many open files).
+    CorruptStoreError
+        The library could not make sense of the store.
+    """
+    expected: tuple[type[Exception], ...] = (OSError, *library_errors)
+    try:
+        yield
+    except StorageError:
+        raise
+    except expected as error:
+        code = error.errno if isinstance(error, OSError) else getattr(error, "code", None)
+        if code in NO_SPACE:
+            raise StoreFullError(
+                f"{store}: no room left for the store ({error}); free some space or choose another disk, "
+                "then delete the directory and store again"
+            ) from error
+        if isinstance(error, OSError) and code is not None:
+            raise StorageError(f"{store}: the operating system refused: {error}") from error
+        raise CorruptStoreError(
+            f"{store}: cannot be read ({error}); the store is damaged or of another backend: store the images again"
+        ) from error

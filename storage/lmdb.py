@@ -1,0 +1,230 @@
+"""LMDB: one record an image in a memory-mapped B+ tree.
+
+On disk: ``data.mdb``, one environment with one unnamed database. The key of an image is its index, 8 bytes
+big-endian, so that LMDB's order is the order of the images and they are appended rather than inserted; its value is
+the raw pixels, H x W x 3 bytes. Two more records stand behind the images: ``labels``, all of them as little-endian
+int64, and ``layout``, JSON with the number of images, height and width. ``layout`` is written in the last transaction:
+a store without it is not complete.
+
+The environment is opened without a lock file, because a store is never written again, and without ``sync``, because
+durability is not a backend's decision. Values are read as views of the map and copied once, into the result.
+
+Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
+"""
+
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.checks import (
+    CHANNELS,
+    Image,
+    Images,
+    Labels,
+    check_image,
+    check_images,
+    check_index,
+    claim_store,
+    find_file,
+)
+from storage.errors import CorruptStoreError, translate_errors
+from storage.reader import Reader
+
+FILE = "data.mdb"
+LABELS = b"labels"
+LAYOUT = b"layout"
+VERSIONS = {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))}
+TRANSACTION = 2048  # images; larger transactions spend their time sorting dirty pages
+
+pack_key = struct.Struct(">Q").pack
+
+# LMDB opens a file once a process, so the readers of one store share its environment; the last one to go closes it.
+_environments: WeakValueDictionary[tuple[int, int, int], lmdb.Environment] = WeakValueDictionary()
+_opening = Lock()
+
+
+Value: TypeAlias = bytes | memoryview
+
+
+class Layout(NamedTuple):
+    """What the ``layout`` record says."""
+
+    images: int
+    height: int
+    width: int
+
+
+def store_single(store: Path, image: Image, label: int) -> None:
+    """Store one image alone; see `storage.Backend`."""
+    store_many(store, *check_image(image, label))
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with _begin(store) as transaction:
+        layout = _read_layout(store, transaction)
+        position = check_index(store, index, layout.images)
+        image = np.empty((layout.height, layout.width, CHANNELS), np.uint8)
+        _copy_records(store, _get_records(transaction, [position]), image[np.newaxis])
+        return image, int(_view_labels(store, transaction, layout)[position])
+
+
+def store_many(store: Path, images: Images, labels: Labels) -> None:
+    """Store an image set; see `storage.Backend`."""
+    images, labels = check_images(images, labels)
+    path = claim_store(store)
+    count, height, width, _ = images.shape
+    layout = Layout(count, height, width)
+    with (
+        translate_errors(store, lmdb.Error),
+        lmdb.open(str(path), map_size=_compute_map_size(images), sync=False, metasync=False, lock=False) as environment,
+    ):
+        for records in _pack_records(images):
+            _append_records(environment, records)
+        _append_records(environment, [(LABELS, labels.astype("<i8", copy=False).tobytes())])
+        _append_records(environment, [(LAYOUT, json.dumps(layout._asdict()).encode())])
+
+
+def read_many(store: Path) -> tuple[Images, Labels]:
+    """Read everything, in order; see `storage.Backend`."""
+    with _begin(store) as transaction:
+        layout = _read_layout(store, transaction)
+        images = np.empty((layout.images, layout.height, layout.width, CHANNELS), np.uint8)
+        with transaction.cursor() as cursor:
+            values = (value for _, value in zip(range(layout.images), cursor.iternext(keys=False), strict=False))
+            _copy_records(store, values, images)
+        return images, _view_labels(store, transaction, layout).astype(np.int64)
+
+
+def open_reader(store: Path) -> Reader:
+    """Open a store for reading in any order; see `storage.Backend`."""
+    return LmdbReader(store)
+
+
+class LmdbReader(Reader):
+    """Reads under one transaction that stays open."""
+
+    def _open(self) -> tuple[int, int, int]:
+        with ExitStack() as stack:
+            self._transaction = stack.enter_context(_begin(self.store))
+            layout = _read_layout(self.store, self._transaction)
+            self._labels = _view_labels(self.store, self._transaction, layout)
+            self._resources = stack.pop_all()
+        return layout
+
+    def _read(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+        with translate_errors(self.store, lmdb.Error):
+            _copy_records(self.store, _get_records(self._transaction, positions), images)
+        np.take(self._labels, positions, out=labels, mode="clip")
+
+    def _close(self) -> None:
+        del self._labels, self._transaction
+        self._resources.close()
+
+
+def _compute_map_size(images: Images) -> int:
+    """Compute an address range that the records cannot fill: each may take whole pages, and one more."""
+    page = mmap.PAGESIZE
+    record = images[0].nbytes // page * page + 2 * page if len(images) else page
+    return len(images) * (record + 64) + 64 * page
+
+
+def _pack_records(images: Images) -> Iterator[list[tuple[bytes, memoryview]]]:
+    pixels = images.reshape(-1).data
+    size = images.nbytes // max(len(images), 1)
+    for start in range(0, len(images), TRANSACTION):
+        indices = range(start, min(start + TRANSACTION, len(images)))
+        yield [(pack_key(index), pixels[index * size : (index + 1) * size]) for index in indices]
+
+
+def _append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    while True:
+        try:
+            with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                cursor.putmulti(records, append=True)
+        except lmdb.MapFullError:
+            environment.set_mapsize(2 * environment.info()["map_size"])
+        else:
+            return
+
+
+@contextmanager
+def _begin(store: Path) -> Iterator[lmdb.Transaction]:
+    path = find_file(store, FILE)
+    with translate_errors(store, lmdb.Error), _open_environment(path).begin(buffers=True) as transaction:
+        yield transaction
+
+
+def _open_environment(path: Path) -> lmdb.Environment:
+    with _opening:
+        for key in list(_environments):
+            if key[0] != os.getpid():  # inherited through a fork
+                _environments.pop(key).close()
+        status = path.stat()
+        key = os.getpid(), status.st_dev, status.st_ino
+        environment = _environments.get(key)
+        if environment is None:
+            environment = lmdb.open(str(path.parent), readonly=True, lock=False, create=False)
+            _check_size(path, environment)
+            _environments[key] = environment
+        return environment
+
+
+def _check_size(path: Path, environment: lmdb.Environment) -> None:
+    """Refuse a file that ends before its last page: reading behind the end of a map kills the process."""
+    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    found = path.stat().st_size
+    if found < expected:
+        raise CorruptStoreError(f"{path} has {found} of {expected} bytes: the store was cut short: store it again")
+
+
+def _read_layout(store: Path, transaction: lmdb.Transaction) -> Layout:
+    try:
+        layout = Layout(**json.loads(bytes(transaction.get(LAYOUT, b""))))
+        first = transaction.get(pack_key(0), b"")
+        size = layout.height * layout.width * CHANNELS if layout.images else 0
+        complete = transaction.stat()["entries"] == layout.images + 2 and len(first) == size
+    except (TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise CorruptStoreError(
+            f"{store}: the record 'layout' is missing or does not fit the other records: the store is not complete, "
+            "or another program wrote it: store the images again"
+        )
+    return layout
+
+
+def _view_labels(store: Path, transaction: lmdb.Transaction, layout: Layout) -> NDArray[np.int64]:
+    labels = transaction.get(LABELS, b"")
+    if len(labels) != 8 * layout.images:
+        raise CorruptStoreError(f"{store}: {len(labels)} bytes of labels for {layout.images} images")
+    return np.frombuffer(labels, "<i8")
+
+
+def _get_records(transaction: lmdb.Transaction, positions: Iterable[int]) -> Iterator[Value | None]:
+    return (transaction.get(pack_key(position)) for position in positions)
+
+
+def _copy_records(store: Path, values: Iterable[Value | None], images: Images) -> None:
+    pixels = images.reshape(-1).data
+    size = images.nbytes // max(len(images), 1)
+    start = 0
+    try:
+        for value in values:
+            pixels[start : start + size] = value  # type: ignore[assignment] # no record is None: a TypeError
+            start += size
+    except (TypeError, ValueError):
+        raise CorruptStoreError(
+            f"{store}: a record is missing or has another size than {size} bytes: store the images again"
+        ) from None

@@ -1,0 +1,147 @@
+"""What every reader shares: indices, batches, fork, pickling, closing."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.checks import CHANNELS, Image, Images, Labels, check_indices
+from storage.errors import ReaderClosedError
+
+
+class Reader(ABC):
+    """An open store, read image by image or batch by batch in any order.
+
+    It is a map-style dataset as PyTorch expects one. It can be pickled: the copy opens the store anew. After a fork
+    the child's copy notices the new process and opens the store anew. It is a context manager.
+
+    A backend adds `_open`, `_read` and `_close`.
+
+    Parameters
+    ----------
+    store : Path
+        A store written by the backend.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no store at this path.
+    CorruptStoreError
+        The store is cut short, damaged, or of another backend.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = Path(store).absolute()
+        self._closed = False
+        self._start()
+
+    @abstractmethod
+    def _open(self) -> tuple[int, int, int]:
+        """Open the store; return how many images it holds, their height and their width."""
+
+    @abstractmethod
+    def _read(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+        """Fill `images` and `labels` with what the store holds at `positions`, which are in range."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close what `_open` opened."""
+
+    def __len__(self) -> int:
+        """Return how many images the store holds."""
+        return self._count
+
+    def __getitem__(self, index: int) -> tuple[Image, int]:
+        """Read one image.
+
+        Parameters
+        ----------
+        index : int
+            From ``-len(reader)`` to ``len(reader) - 1``.
+
+        Returns
+        -------
+        image : ndarray of uint8, shape (H, W, 3)
+            Fresh memory.
+        label : int
+
+        Raises
+        ------
+        RecordNotFoundError
+            The index is out of range.
+        """
+        images, labels = self.read([index])
+        return images[0], int(labels[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Image, int]]:
+        """Read a batch the way PyTorch's fetcher asks for it: a list of ``(image, label)``."""
+        images, labels = self.read(indices)
+        return list(zip(images, labels.tolist(), strict=True))
+
+    def __iter__(self) -> Iterator[tuple[Image, int]]:
+        """Read one image after another."""
+        return (self[index] for index in range(len(self)))
+
+    def read(self, indices: Sequence[int] | NDArray[np.integer]) -> tuple[Images, Labels]:
+        """Read a batch.
+
+        Parameters
+        ----------
+        indices : sequence or array of int, shape (M,)
+            Any order, repeats allowed; negative ones count from the end.
+
+        Returns
+        -------
+        images : ndarray of uint8, shape (M, H, W, 3)
+            Fresh and C-contiguous.
+        labels : ndarray of int64, shape (M,)
+
+        Raises
+        ------
+        RecordNotFoundError
+            An index is out of range.
+        ReaderClosedError
+            The reader is closed.
+        """
+        if self._closed:
+            raise ReaderClosedError(f"the reader of {self.store} is closed: open another one with open_reader")
+        if self._process != os.getpid():
+            # After a fork: an environment or a file of the parent is not for the child to use.
+            self._close()
+            self._start()
+        positions = check_indices(self.store, indices, self._count)
+        images = np.empty((len(positions), *self._shape), np.uint8)
+        labels = np.empty(len(positions), np.int64)
+        self._read(positions, images, labels)
+        return images, labels
+
+    def close(self) -> None:
+        """Close the store; closing twice does no harm."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        """Return the reader itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        """Pickle the path only: the copy opens the store anew."""
+        return type(self), (self.store,)
+
+    def _start(self) -> None:
+        count, height, width = self._open()
+        self._count = count
+        self._shape = height, width, CHANNELS
+        self._process = os.getpid()

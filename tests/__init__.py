@@ -1,0 +1,1 @@
+"""Tests of the suite; each file mirrors a room."""
