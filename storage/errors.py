@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StorageError(Exception):
@@ -66,14 +66,23 @@ def translate_errors(store: Path, *library_errors: type[Exception]) -> Iterator[
     except StorageError:
         raise
     except expected as error:
-        code = error.errno if isinstance(error, OSError) else getattr(error, "code", None)
-        if code in NO_SPACE:
+        reason = " ".join(str(error).split())
+        if _find_codes(error) & NO_SPACE:
             raise StoreFullError(
-                f"{store}: no room left for the store ({error}); free some space or choose another disk, "
+                f"{store}: no room left for the store ({reason}); free some space or choose another disk, "
                 "then delete the directory and store again"
             ) from error
-        if isinstance(error, OSError) and code is not None:
-            raise StorageError(f"{store}: the operating system refused: {error}") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StorageError(f"{store}: the operating system refused: {reason}") from error
         raise CorruptStoreError(
-            f"{store}: cannot be read ({error}); the store is damaged or of another backend: store the images again"
+            f"{store}: no store that can be used ({reason}): it is damaged, or another backend wrote it"
         ) from error
+
+
+def _find_codes(error: BaseException | None) -> set[int]:
+    """Collect the operating system's codes of an error and of those before it: closing a file may fail in turn."""
+    codes: set[int] = set()
+    while error is not None:
+        codes |= {code for name in ("errno", "code") if isinstance(code := getattr(error, name, None), int)}
+        error = error.__context__
+    return codes

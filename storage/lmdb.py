@@ -12,6 +12,7 @@ durability is not a backend's decision. Values are read as views of the map and 
 Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
 """
 
+import errno
 import json
 import mmap
 import os
@@ -88,7 +89,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     layout = Layout(count, height, width)
     with (
         translate_errors(store, lmdb.Error),
-        lmdb.open(str(path), map_size=_compute_map_size(images), sync=False, metasync=False, lock=False) as environment,
+        lmdb.open(str(path), map_size=compute_map_size(images), sync=False, metasync=False, lock=False) as environment,
     ):
         for records in _pack_records(images):
             _append_records(environment, records)
@@ -133,8 +134,18 @@ class LmdbReader(Reader):
         self._resources.close()
 
 
-def _compute_map_size(images: Images) -> int:
-    """Compute an address range that the records cannot fill: each may take whole pages, and one more."""
+def compute_map_size(images: Images) -> int:
+    """Compute an address range that the records of `images` cannot fill: each may take whole pages, and one more.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, H, W, 3)
+
+    Returns
+    -------
+    int
+        Bytes. They are addresses only: the file grows as it is written.
+    """
     page = mmap.PAGESIZE
     record = images[0].nbytes // page * page + 2 * page if len(images) else page
     return len(images) * (record + 64) + 64 * page
@@ -155,6 +166,10 @@ def _append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes
                 cursor.putmulti(records, append=True)
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
+        except lmdb.Error as error:
+            if error.code == errno.EIO:  # what LMDB makes of a write that was cut short
+                raise OSError(errno.ENOSPC, f"a full or a failing disk: {error}") from error
+            raise
         else:
             return
 

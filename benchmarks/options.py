@@ -1,0 +1,136 @@
+"""The suite's own options: command line before environment before ini file."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pytest
+
+from storage import BACKENDS
+
+DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
+TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+HELP = {
+    "cifar10": "which images: auto (the downloaded CIFAR-10, else the stand-in), standin, or the folder or .tar.gz of "
+    "the official Python batches (default: auto)",
+    "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
+    "backends": "backends, separated by commas (default: all)",
+    "durable": "measure storing a second time, synced to disk inside the clock",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the session was asked to measure.
+
+    Attributes
+    ----------
+    cifar10 : str
+        ``auto``, ``standin`` or a path.
+    cutoffs : tuple of int or None
+        Numbers of images; None where nobody said.
+    backends : tuple of str
+        Names of backends.
+    durabilities : tuple of str
+        ``buffered``, and ``durable`` where asked for.
+    """
+
+    cifar10: str
+    cutoffs: tuple[int, ...] | None
+    backends: tuple[str, ...]
+    durabilities: tuple[str, ...]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options to `parser`, each with the ini entry of the same name."""
+    group = parser.getgroup("image storage", "image storage (each also as environment variable, in capitals, and ini)")
+    group.addoption("--cifar10", metavar="auto|standin|PATH", help=HELP["cifar10"])
+    group.addoption("--cutoffs", metavar="N,N,...", help=HELP["cutoffs"])
+    group.addoption("--backends", metavar="NAME,NAME,...", help=HELP["backends"])
+    group.addoption("--durable", action="store_const", const="true", help=HELP["durable"])
+    for name, text in HELP.items():
+        parser.addini(name, text, default="")
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Read the options of a session.
+
+    Parameters
+    ----------
+    config : pytest.Config
+        Its command line wins over the environment, the environment over its ini file.
+
+    Returns
+    -------
+    Options
+        Checked.
+
+    Raises
+    ------
+    pytest.UsageError
+        A value that is no option's; the message names those that are.
+    """
+    cutoffs = _split(_find(config, "cutoffs"))
+    backends = _split(_find(config, "backends"))
+    durable = _find(config, "durable").lower()
+    if durable not in TRUE + FALSE:
+        raise pytest.UsageError(f"durable: {durable!r} is neither true nor false")
+    _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}")
+    _check("cutoffs", cutoffs, _is_positive, "give numbers of images, 1 or more, such as 10,100")
+    return Options(
+        cifar10=_find(config, "cifar10") or "auto",
+        cutoffs=tuple(map(int, cutoffs)) or None,
+        backends=backends or tuple(BACKENDS),
+        durabilities=("buffered", "durable") if durable in TRUE else ("buffered",),
+    )
+
+
+def choose_cutoffs(options: Options, available: int) -> tuple[int, ...]:
+    """Choose the cutoffs that an image set is large enough for.
+
+    Parameters
+    ----------
+    options : Options
+        What was asked for.
+    available : int
+        How many images the set has, doubled.
+
+    Returns
+    -------
+    tuple of int
+        The cutoffs asked for, or those of the defaults that are not too large.
+
+    Raises
+    ------
+    pytest.UsageError
+        More images were asked for than there are.
+    """
+    if options.cutoffs is None:
+        return tuple(cutoff for cutoff in DEFAULT_CUTOFFS if cutoff <= available) or (available,)
+    if max(options.cutoffs) > available:
+        raise pytest.UsageError(
+            f"cutoffs: {max(options.cutoffs):,} is more than the {available:,} images of this set, doubled"
+        )
+    return options.cutoffs
+
+
+def _find(config: pytest.Config, name: str) -> str:
+    """Return what was said first of the command line, the environment and the ini file."""
+    said = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
+    return next((str(value).strip() for value in said if value is not None), "")
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """Split at commas, without blanks, empty parts and repeats."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _check(name: str, values: Iterable[str], is_known: Callable[[str], bool], known: str) -> None:
+    for value in values:
+        if not is_known(value):
+            raise pytest.UsageError(f"{name}: {value!r} is unknown: {known}")
+
+
+def _is_positive(text: str) -> bool:
+    return re.fullmatch("0*[1-9][0-9]{0,11}", text) is not None

@@ -1,0 +1,104 @@
+"""What the JSON of a run says beside the timings: the images, the machine, and whether all cells were measured."""
+
+import math
+import os
+import platform
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from storage import BACKENDS
+
+FORMAT = 1
+LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
+MOUNTS = Path("/proc/self/mountinfo")
+CONTROL_GROUP = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass
+class Progress:
+    """What was to be measured in this session, and what went wrong.
+
+    Attributes
+    ----------
+    intended : list of str
+        Ids of the cells that were selected, in order.
+    failed, skipped : dict of str to str
+        Id of a cell to the reason, one line.
+    """
+
+    intended: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def describe_run(
+    progress: Progress, measured: Sequence[str], images: Mapping[str, str | int], stores: Path, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Describe a run for its JSON.
+
+    Parameters
+    ----------
+    progress : Progress
+        What was to be measured, and what went wrong.
+    measured : sequence of str
+        Ids of the cells that have timings.
+    images : dict
+        Name, count and SHA-256 of the image set.
+    stores : Path
+        A directory on the file system that held the stores.
+    arguments : sequence of str
+        What pytest was called with.
+
+    Returns
+    -------
+    dict
+        Strings, numbers, and lists and dicts of them.
+    """
+    return {
+        "format": FORMAT,
+        "image_set": dict(images),
+        "libraries": list_libraries(),
+        "cpu_count": count_processors(),
+        "store_directory": {"file_system": find_file_system(stores), "free_bytes": shutil.disk_usage(stores).free},
+        "command": shlex.join(["python", "-m", "pytest", *arguments]),
+        "intended": progress.intended,
+        "failed": progress.failed,
+        "skipped": progress.skipped,
+        "complete": not progress.failed and not progress.skipped and set(measured) == set(progress.intended),
+    }
+
+
+def list_libraries() -> dict[str, str]:
+    """List the versions of Python, of every library under test with its core, and of what measures them."""
+    found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    for backend in BACKENDS.values():
+        found |= getattr(backend, "VERSIONS", {})
+    return found
+
+
+def count_processors(quota: Path = CONTROL_GROUP) -> int:
+    """Count the processors that this process may use: those it may run on, or fewer where its control group says so."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        share, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(allowed, math.ceil(int(share) / int(period))))
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return allowed
+
+
+def find_file_system(folder: Path, mounts: Path = MOUNTS) -> str:
+    """Find the type of the file system that holds a folder, such as ``ext4``; ``unknown`` where none says."""
+    try:
+        lines = mounts.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "unknown"
+    found: Mapping[Path, str] = {
+        Path(line.split()[4].replace("\\040", " ")): line.partition(" - ")[2].split()[0] for line in lines
+    }
+    place = folder.resolve()
+    return next((found[path] for path in (place, *place.parents) if path in found), "unknown")

@@ -1,0 +1,27 @@
+"""Question: what does one image cost, stored and read alone."""
+
+from itertools import cycle
+
+import numpy as np
+
+from benchmarks.cells import Cell, compare
+from fixtures.image_set import ImageSet
+
+
+def test_store_single(cell: Cell, durability: str, image_set: ImageSet) -> None:
+    """Store one image, alone in its store."""
+    images, labels = image_set.take(1)
+    cell.measure_store(cell.backend.store_single, images[0], int(labels[0]), durability=durability)
+
+
+def test_read_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
+    """Read one image, another one each round, out of a store of `cutoff` images."""
+    images, labels = image_set.take(cutoff)
+    store = cell.fill_store(images, labels)
+    order = np.random.default_rng(0).permutation(cutoff).tolist()
+    cell.measure_read(
+        cell.backend.read_single,
+        ((store, index) for index in cycle(order)),
+        images[:1],
+        lambda result, _, index: compare(result, images[index : index + 1], labels[index : index + 1]),
+    )

@@ -1,0 +1,44 @@
+"""One function makes any store durable: files, directories, and the folder above."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import storage
+from storage.durability import make_durable
+
+
+def test_every_file_and_directory_and_the_folder_above_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store" / "inner").mkdir(parents=True)
+    (tmp_path / "store" / "inner" / "file").write_bytes(b"1")
+    (tmp_path / "store" / "other").write_bytes(b"2")
+    (tmp_path / "beside").write_bytes(b"3")
+    synced = []
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
+    make_durable(tmp_path / "store")
+    names = ["store/inner/file", "store/inner", "store/other", "store"]
+    assert sorted(synced) == sorted([str(tmp_path), *(str(tmp_path / name) for name in names)])
+    assert synced.index(str(tmp_path / "store/inner/file")) < synced.index(str(tmp_path / "store"))
+    assert synced[-1] == str(tmp_path), "the name of the store is synced last"
+
+
+def test_a_disk_that_is_full_when_synced_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(storage.StoreFullError, match=str(tmp_path)):
+        make_durable(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_cannot_be_opened_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(storage.StorageError, match="operating system refused"):
+        make_durable(tmp_path)

@@ -1,0 +1,119 @@
+"""What only the LMDB backend has: a map that grows, one environment a process, records of another layout."""
+
+import json
+import threading
+from pathlib import Path
+
+import lmdb as library
+import numpy as np
+import pytest
+
+import storage
+from storage import lmdb
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
+LABELS = np.arange(50)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Make a store of fifty images."""
+    lmdb.store_many(tmp_path, IMAGES, LABELS)
+    return tmp_path
+
+
+def test_lmdb_itself_can_read_the_records(store: Path) -> None:
+    with library.open(str(store), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        assert transaction.get((7).to_bytes(8, "big")) == IMAGES[7].tobytes()
+        assert json.loads(transaction.get(b"layout", b"")) == {"images": 50, "height": 32, "width": 32}
+
+
+def test_a_map_that_is_too_small_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb, "compute_map_size", lambda _: 65_536)
+    lmdb.store_many(tmp_path, IMAGES, LABELS)
+    np.testing.assert_array_equal(lmdb.read_many(tmp_path)[0], IMAGES)
+
+
+@pytest.mark.parametrize("shape", [(4100, 1, 1, 3), (3000, 26, 26, 3), (1500, 36, 36, 3), (3, 500, 500, 3)])
+def test_the_computed_map_holds_the_records_without_growing(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.zeros(shape, np.uint8)
+    lmdb.store_many(tmp_path, images, np.zeros(len(images), np.int64))
+    assert (tmp_path / "data.mdb").stat().st_size <= lmdb.compute_map_size(images)
+
+
+def test_only_the_data_file_is_in_the_store(store: Path) -> None:
+    lmdb.open_reader(store).close()
+    assert [path.name for path in store.iterdir()] == ["data.mdb"]
+
+
+def test_threads_open_the_store_at_once(store: Path) -> None:
+    start, wrong = threading.Barrier(4), []
+
+    def read() -> None:
+        start.wait()
+        for index in range(50):
+            image, label = lmdb.read_single(store, index)
+            if label != index or not np.array_equal(image, IMAGES[index]):
+                wrong.append(index)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def write(store: Path, records: dict[bytes, bytes | None]) -> None:
+    """Change records of a store behind the backend's back; None deletes one."""
+    with (
+        library.open(str(store), map_size=1 << 24, lock=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for key, value in records.items():
+            if value is None:
+                transaction.delete(key)
+            else:
+                transaction.put(key, value)
+
+
+FIRST, LAST = (0).to_bytes(8, "big"), (49).to_bytes(8, "big")
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {b"layout": None},
+        {b"layout": b"{"},
+        {b"layout": b'["images"]'},
+        {b"layout": b'{"images": 50, "height": 32}'},
+        {b"layout": b'{"images": "50", "height": 32, "width": 32}'},
+        {b"layout": b'{"images": 1000000000000, "height": 32, "width": 32}'},
+        {b"layout": b'{"images": 50, "height": 1000000, "width": 1000000}'},
+        {b"labels": b"12345678"},
+        {FIRST: b"too short"},
+        {LAST: b"too short"},
+        {LAST: None},
+        {LAST: None, b"other": b"record"},
+    ],
+)
+def test_records_of_another_layout_are_refused(store: Path, records: dict[bytes, bytes | None]) -> None:
+    write(store, records)
+    for read in (lmdb.read_many, lambda path: lmdb.open_reader(path).read(range(50))):
+        with pytest.raises(storage.CorruptStoreError, match=str(store)):
+            read(store)
+
+
+def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> None:
+    path = store / "data.mdb"
+    content = path.read_bytes()
+    for size in range(0, len(content), 4096):
+        path.write_bytes(content[:size])
+        with pytest.raises(storage.CorruptStoreError, match=str(store)):
+            lmdb.read_many(store)
+
+
+def test_what_lmdb_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb, "pack_key", lambda _: b"")  # a key that LMDB refuses
+    with pytest.raises(storage.StorageError, match="BAD_VALSIZE"):
+        lmdb.store_many(tmp_path, IMAGES, LABELS)

@@ -1,0 +1,385 @@
+"""The contract of `storage.Backend`, held against every backend that is found."""
+
+import inspect
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import storage
+from storage import BACKENDS, FUNCTIONS, Backend, Images, Labels
+
+LABELS = (-1, 0, 255, 300, 2**40, -(2**63), 2**63 - 1)
+ROOT = Path(__file__).parents[1]
+
+
+def make_set(count: int, height: int = 32, width: int = 32) -> tuple[Images, Labels]:
+    """Make `count` random images, and labels that go through the hard ones."""
+    images = np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
+    return images, np.resize(np.array(LABELS, np.int64), count)
+
+
+def assert_same(found: tuple[Images, Any], expected: tuple[Images, Any]) -> None:
+    """Compare images, labels, and their types."""
+    assert found[0].dtype == np.uint8
+    assert np.asarray(found[1]).dtype == np.int64
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def count_open_files() -> int:
+    """Count the file descriptors of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def module(backend: str) -> Backend:
+    """Turn the name of a backend into its module."""
+    return BACKENDS[backend]
+
+
+@pytest.fixture
+def store(module: Backend, tmp_path: Path) -> Path:
+    """Make a store of ten images."""
+    module.store_many(tmp_path / "store", *make_set(10))
+    return tmp_path / "store"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_backend_has_the_functions_of_the_contract(module: Backend, function: str) -> None:
+    assert callable(getattr(module, function, None)), f"{module.__name__} lacks the function {function}"
+    wanted = list(inspect.signature(getattr(Backend, function)).parameters)[1:]
+    found = inspect.signature(getattr(module, function)).parameters.values()
+    names = [parameter.name for parameter in found if parameter.kind is not parameter.KEYWORD_ONLY]
+    assert names == wanted, f"{module.__name__}.{function} takes {names}, the contract says {wanted}"
+    options = [parameter for parameter in found if parameter.kind is parameter.KEYWORD_ONLY]
+    without = [parameter.name for parameter in options if parameter.default is parameter.empty]
+    assert not without, f"{module.__name__}.{function} has options without a default: {without}"
+
+
+def test_a_backend_says_what_is_on_disk(module: Backend) -> None:
+    assert "On disk" in (module.__doc__ or ""), f"the docstring of {module.__name__} has no sentence 'On disk: ...'"
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width"), [(0, 32, 32), (0, 17, 31), (1, 1, 1), (7, 17, 31), (3, 224, 224), (2100, 2, 3)]
+)
+def test_what_was_stored_comes_back(module: Backend, tmp_path: Path, count: int, height: int, width: int) -> None:
+    images, labels = make_set(count, height, width)
+    module.store_many(tmp_path, images, labels)
+    assert_same(module.read_many(tmp_path), (images, labels))
+    with module.open_reader(tmp_path) as reader:
+        assert len(reader) == count
+        assert_same(reader.read(range(count)), (images, labels))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    images=st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9), st.just(3)).flatmap(
+        lambda shape: arrays(np.uint8, shape)
+    ),
+    seed=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4),
+)
+def test_any_image_set_comes_back(
+    module: Backend, tmp_path_factory: pytest.TempPathFactory, images: Images, seed: list[int]
+) -> None:
+    labels = np.array(seed[: len(images)], np.int64)
+    folder = tmp_path_factory.mktemp("any")
+    module.store_many(folder, images, labels)
+    assert_same(module.read_many(folder), (images, labels))
+    for index in range(len(images)):
+        assert_same(module.read_single(folder, index), (images[index], labels[index]))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_single_image_comes_back(module: Backend, tmp_path: Path, label: int) -> None:
+    image = make_set(1, 17, 31)[0][0]
+    module.store_single(tmp_path, image, label)
+    assert_same(module.read_single(tmp_path, 0), (image, label))
+    assert isinstance(module.read_single(tmp_path, 0)[1], int)
+
+
+def test_one_image_is_read_out_of_many(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    for index in (0, 3, 9, -1, -10):
+        assert_same(module.read_single(store, index), (images[index], labels[index]))
+
+
+@pytest.mark.parametrize("index", [10, -11, 2**40])
+def test_an_index_out_of_range_is_no_record(module: Backend, store: Path, index: int) -> None:
+    with pytest.raises(storage.RecordNotFoundError, match=f"10 images.*{index}"):
+        module.read_single(store, index)
+
+
+def test_an_array_that_is_not_contiguous_is_stored_right(module: Backend, tmp_path: Path) -> None:
+    images, labels = make_set(20)
+    module.store_many(tmp_path, images[::2, ::-1], labels[::2])
+    assert_same(module.read_many(tmp_path), (images[::2, ::-1], labels[::2]))
+
+
+def test_arrays_that_cannot_be_written_to_can_be_stored(module: Backend, tmp_path: Path) -> None:
+    images, labels = make_set(3)
+    images.flags.writeable = labels.flags.writeable = False
+    module.store_many(tmp_path, images, labels)
+    assert_same(module.read_many(tmp_path), (images, labels))
+
+
+def test_what_is_read_is_fresh_memory(module: Backend, store: Path) -> None:
+    for array in module.read_many(store):
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        array[...] = 7
+    assert_same(module.read_many(store), make_set(10))
+
+
+IMAGES, LABEL_ROW = make_set(2)
+BAD_SETS: dict[str, tuple[Any, Any]] = {
+    "images of floats": (IMAGES.astype(np.float32), LABEL_ROW),
+    "labels of 32 bits": (IMAGES, LABEL_ROW.astype(np.int32)),
+    "images of rank 3": (IMAGES[0], LABEL_ROW),
+    "labels of rank 2": (IMAGES, LABEL_ROW[:, np.newaxis]),
+    "4 channels": (np.zeros((2, 4, 4, 4), np.uint8), LABEL_ROW),
+    "channels first": (np.zeros((2, 3, 4, 4), np.uint8), LABEL_ROW),
+    "fewer labels": (IMAGES, LABEL_ROW[:1]),
+    "no pixels": (np.zeros((2, 0, 4, 3), np.uint8), LABEL_ROW),
+    "a list": (IMAGES.tolist(), LABEL_ROW),
+    "a list of labels": (IMAGES, LABEL_ROW.tolist()),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SETS.values(), ids=BAD_SETS)
+def test_a_bad_image_set_is_refused_before_anything_is_written(
+    module: Backend, tmp_path: Path, bad: tuple[Any, Any]
+) -> None:
+    with pytest.raises(storage.InvalidInputError):
+        module.store_many(tmp_path / "store", *bad)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [(IMAGES, 1), (IMAGES[0] / 2, 1), (IMAGES[0], 2**63), (IMAGES[0], 1.5), (IMAGES[0], "cat"), (None, 1)],
+    ids=["rank 4", "floats", "65 bits", "half a label", "text", "nothing"],
+)
+def test_a_bad_image_is_refused_before_anything_is_written(
+    module: Backend, tmp_path: Path, bad: tuple[Any, Any]
+) -> None:
+    with pytest.raises(storage.InvalidInputError):
+        module.store_single(tmp_path / "store", *bad)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_is_not_written_over(module: Backend, store: Path) -> None:
+    with pytest.raises(storage.StoreExistsError, match="not empty"):
+        module.store_many(store, *make_set(1))
+    assert_same(module.read_many(store), make_set(10))
+
+
+def test_a_file_is_not_taken_for_a_store(module: Backend, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(storage.StoreExistsError, match="is a file"):
+        module.store_single(path, IMAGES[0], 1)
+    with pytest.raises(storage.StoreNotFoundError, match="is a file"):
+        module.read_many(path)
+    assert path.read_text() == "mine"
+
+
+def test_a_store_needs_a_folder_to_be_in(module: Backend, tmp_path: Path) -> None:
+    with pytest.raises(storage.StoreNotFoundError, match="missing is not a folder"):
+        module.store_many(tmp_path / "missing" / "store", *make_set(1))
+
+
+READS: dict[str, Callable[[Backend, Path], object]] = {
+    "read_single": lambda module, store: module.read_single(store, 0),
+    "read_many": lambda module, store: module.read_many(store),
+    "open_reader": lambda module, store: module.open_reader(store),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_missing_store_is_not_found(module: Backend, tmp_path: Path, read: Callable[[Backend, Path], object]) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(storage.StoreNotFoundError, match=str(path)):
+            read(module, path)
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_store_of_another_backend_is_refused(
+    backend: str, tmp_path: Path, read: Callable[[Backend, Path], object]
+) -> None:
+    for name, other in BACKENDS.items():
+        if name != backend:
+            store = tmp_path / name
+            other.store_many(store, *make_set(3))
+            with pytest.raises(storage.StorageError, match=str(store)):
+                read(BACKENDS[backend], store)
+
+
+def read_at_once(module: Backend, store: Path) -> tuple[Images, Labels]:
+    """Read everything in one call."""
+    return module.read_many(store)
+
+
+def read_in_batches(module: Backend, store: Path) -> tuple[Images, Labels]:
+    """Read ten images through a reader."""
+    with module.open_reader(store) as reader:
+        return reader.read(range(10))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.9, 0.99999])
+def test_a_store_cut_short_is_right_or_refused(module: Backend, store: Path, kept: float) -> None:
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.write_bytes(content[: int(kept * len(content))])
+        for read in (read_at_once, read_in_batches):
+            try:
+                assert_same(read(module, store), make_set(10))
+            except storage.StorageError as error:
+                assert str(store) in str(error), "the message does not say which store"  # noqa: PT017 - either is right
+        path.write_bytes(content)
+
+
+def test_a_store_without_one_of_its_files_is_refused(module: Backend, store: Path) -> None:
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(storage.StorageError, match=str(store)):
+            module.read_many(store)
+        path.write_bytes(content)
+
+
+def test_reading_changes_nothing_in_the_store(module: Backend, store: Path) -> None:
+    def look() -> list[tuple[str, int, int]]:
+        return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in store.rglob("*"))
+
+    before = look()
+    module.read_many(store)
+    module.read_single(store, 5)
+    with module.open_reader(store) as reader:
+        reader.read([1, 2])
+    assert look() == before
+
+
+def test_no_file_stays_open(module: Backend, store: Path, tmp_path: Path) -> None:
+    before = count_open_files()
+    for _ in range(3):
+        module.read_many(store)
+        module.read_single(store, 0)
+        module.open_reader(store).close()
+        for index in (10, 11):
+            with pytest.raises(storage.RecordNotFoundError):
+                module.read_single(store, index)
+    module.store_many(tmp_path / "other", *make_set(3))
+    assert count_open_files() == before
+
+
+def test_a_reader_reads_any_sequence_of_indices(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    with module.open_reader(store) as reader:
+        for indices in ([3, 1, 3, -1], range(9, -1, -1), (0,), np.array([7, 2], np.uint8), np.arange(-10, 0)):
+            assert_same(reader.read(indices), (images[list(indices)], labels[list(indices)]))
+        assert reader.read([])[0].shape == (0, 32, 32, 3)
+
+
+def test_a_reader_refuses_what_is_no_index(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as reader:
+        for indices in ([0, 10], [-11], np.array([2**40])):
+            with pytest.raises(storage.RecordNotFoundError, match="10 images"):
+                reader.read(indices)
+        for wrong in ([0.5], [[1, 2]], "1", [True], np.zeros((1, 0))):
+            with pytest.raises(TypeError, match="sequence of integers"):
+                reader.read(wrong)  # type: ignore[arg-type] # on purpose
+
+
+def test_a_reader_is_a_map_style_dataset(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    with module.open_reader(store) as reader:
+        assert_same(reader[4], (images[4], labels[4]))
+        assert_same(reader[-1], (images[9], labels[9]))
+        batch = reader.__getitems__([5, 0])
+        assert [label for _, label in batch] == [labels[5], labels[0]]
+        assert_same((np.stack([image for image, _ in reader]), [label for _, label in reader]), (images, labels))
+        with pytest.raises(IndexError):
+            reader[10]
+
+
+def test_a_closed_reader_says_so(module: Backend, store: Path) -> None:
+    reader = module.open_reader(store)
+    reader.close()
+    reader.close()
+    with pytest.raises(storage.ReaderClosedError, match="closed"):
+        reader.read([0])
+    with pytest.raises(storage.ReaderClosedError, match="closed"):
+        reader[0]
+
+
+def test_two_readers_and_a_read_do_not_disturb_each_other(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as one, module.open_reader(store) as two:
+        assert_same(module.read_many(store), make_set(10))
+        one.close()
+        assert_same(two.read(range(10)), make_set(10))
+
+
+def test_a_pickled_reader_opens_the_store_anew(
+    module: Backend, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with module.open_reader(Path(store.name)) as reader:
+        pickled = pickle.dumps(reader)
+    monkeypatch.chdir("/")
+    with pickle.loads(pickled) as copy:  # noqa: S301 - written two lines above
+        assert_same(copy.read(range(10)), make_set(10))
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from storage import BACKENDS
+
+reader, other = (BACKENDS[sys.argv[1]].open_reader(Path(sys.argv[2])) for _ in range(2))
+before = reader.read(range(10))[0].tobytes()
+child = os.fork()
+same = all(each.read(range(10))[0].tobytes() == before for each in (reader, other, reader))
+if child == 0:
+    reader.close()
+    os._exit(0 if same else 1)
+status = os.waitpid(child, 0)[1]
+sys.exit(status or not same or reader.read(range(10))[0].tobytes() != before)
+"""
+
+
+def test_a_reader_is_safe_after_a_fork(module: Backend, store: Path) -> None:
+    name = module.__name__.rpartition(".")[2]
+    subprocess.run([sys.executable, "-W", "error", "-c", FORK, name, store], check=True, cwd=ROOT, timeout=60)
+
+
+def test_a_reader_opens_the_store_anew_in_another_process(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as one, module.open_reader(store) as two:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        for reader in (one, two, one):
+            assert_same(reader.read(range(10)), make_set(10))
+
+
+@pytest.mark.parametrize("limit", [10, 20_000, 200_000])
+def test_a_full_disk_is_an_error_of_ours(module: Backend, tmp_path: Path, limit: int) -> None:
+    images, labels = make_set(4, 300, 300)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(storage.StoreFullError, match=f"{tmp_path}.*no room left"):
+            module.store_many(tmp_path / "store", images, labels)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
