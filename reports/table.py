@@ -1,0 +1,143 @@
+"""What may be compared with what, and the same as Markdown that reads well in a terminal too."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from reports.results import UNSTABLE_RULE, Axes, Result, Run, shown
+
+_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch")
+_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+# What would be read as Markdown or HTML. Underscores within a word and lone brackets are harmless, and stay readable.
+_MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")
+
+
+def grouped(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
+    """Sort results into groups that may share a table or a figure: equal in operation and in all axes.
+
+    Returns
+    -------
+    dict
+        (operation, axes) -> results by number of images, then by time. Unknown operations come last.
+    """
+    groups: dict[tuple[str, Axes], list[Result]] = {}
+    for result in sorted(results, key=lambda result: (result.images, result.store_images, result.median, result.cell)):
+        groups.setdefault((result.operation, result.axes), []).append(result)
+
+    def place(group: tuple[str, Axes]) -> tuple[object, ...]:
+        operation, axes = group
+        rank = (*_OPERATIONS, operation).index(operation)
+        return rank, operation, [(name, isinstance(value, str), value) for name, value in axes]
+
+    return {group: groups[group] for group in sorted(groups, key=place)}
+
+
+def titled(title: str, axes: Axes) -> str:
+    """Add to a title what the axes of its results say, such as `(durable, workers 2)`."""
+    bare = {"cache", "durability"}
+    words = shown(", ".join(str(value) if name in bare else f"{name} {value}" for name, value in axes), 40)
+    return f"{title} ({words})" if words else title
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many there are: `1 core`, `2,000 cores`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def provenance(run: Run) -> str:
+    """Say in two lines what the figures of a run stand for, and on which machine they were measured."""
+    what = [f"images: {shown(run.image_set.name, 40)}", *run.warnings, f"{run.datetime:%Y-%m-%d}"]
+    where = [shown(run.machine.cpu, 60), counted(run.cpu_count, "core"), shown(run.store_directory.file_system, 20)]
+    return "\n".join("  ·  ".join(facts) for facts in ([*what, f"commit {run.commit.short}"], where))
+
+
+def make_table(run: Run) -> str:
+    """Show a run as Markdown: what was measured where, then one table for each operation and its axes.
+
+    Within a table, backends are compared at the same number of images. Text from the run is escaped.
+    """
+    parts = [_heading(run)]
+    for (operation, axes), results in grouped(run.results).items():
+        parts += [f"### {_escaped(titled(shown(operation, 60), axes))}", _markdown(_rows(results))]
+    if any(result.unstable for result in run.results):
+        parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(run: Run) -> str:
+    """Say what was measured, where, and what went wrong."""
+    machine, images = run.machine, run.image_set
+    libraries = ", ".join(f"{name} {version}" for name, version in run.libraries.items())
+    facts = {
+        "Images": f"{images.name}, {counted(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
+        "Machine": f"{machine.cpu}, {counted(run.cpu_count, 'core')}, {machine.system} {machine.release}, "
+        f"{run.store_directory.file_system}",
+        "Libraries": libraries,
+    }
+    words = {True: "Complete run", False: "**Incomplete run**"}[run.complete]
+    measured = f"- {words}: {counted(len(run.results), 'cell')} measured"
+    if run.missing:
+        measured += f", {len(run.missing):,} never run"
+    lines = [f"- {name}: {_escaped(text, 300)}" for name, text in facts.items()] + [measured]
+    for verdict, cells in (("Failed", run.failed), ("Skipped", run.skipped)):
+        lines += [f"- {verdict}: {_escaped(cell)}: {_escaped(reason)}" for cell, reason in cells.items()]
+    warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
+    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {_escaped(run.commit.short)}{warned}"
+    return "\n".join([title, "", *lines])
+
+
+def _rows(results: Sequence[Result]) -> list[list[str]]:
+    """Lay out one table, its header first; results are those of one group, the fastest of each size first."""
+    fastest: dict[tuple[int, int], float] = {}
+    for result in results:
+        fastest.setdefault((result.images, result.store_images), result.median)
+    in_store = any(result.images != result.store_images for result in results)
+    on_disk = any(result.disk for result in results)
+    columns = ["backend", "images", "in store", "median", "IQR", "images/s", "x slower", "bytes/image on disk", "flag"]
+    kept = [name for name in columns if (in_store or name != "in store") and (on_disk or name != "bytes/image on disk")]
+    rows = [kept]
+    for result in results:
+        cells = {
+            "backend": _escaped(result.backend, 40),
+            "images": f"{result.images:,}",
+            "in store": f"{result.store_images:,}",
+            "median": _time(result.median),
+            "IQR": _time(result.iqr),
+            "images/s": _digits(result.images_per_second),
+            "x slower": f"{result.median / fastest[result.images, result.store_images]:,.1f}x",
+            "bytes/image on disk": f"{result.disk.allocated_bytes / result.store_images:,.0f}" if result.disk else "",
+            "flag": "unstable" if result.unstable else "",
+        }
+        rows.append([cells[name] for name in kept])
+    return rows
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as a Markdown table: the first and the last column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(widths) - 1
+    rules = [("-" * width) if place in (0, last) else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if place in (0, last) else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join(line(cells) for cells in (rows[0], rules, *rows[1:]))
+
+
+def _time(seconds: float) -> str:
+    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    return f"{_digits(seconds / size)} {unit}"
+
+
+def _digits(number: float) -> str:
+    """Write a number with three digits that count, never with an exponent."""
+    return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten
+
+
+def _escaped(text: str, longest: int = 200) -> str:
+    """Make text from a run harmless in Markdown and in the HTML it is rendered to."""
+    marked = _MARKUP.sub(r"\\\g<0>", shown(text, longest))
+    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

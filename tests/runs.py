@@ -1,0 +1,100 @@
+"""Runs for tests: the JSON that the suite writes, with times such as machines show."""
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+IMAGE_BYTES = 32 * 32 * 3 + 8  # pixels and label
+
+# Microseconds an image to store and to read, microseconds that any call costs, bytes an image: apparent, allocated.
+_COSTS = {
+    "png": (107.0, 60.0, 300.0, 2260, 4123),
+    "lmdb": (6.0, 3.0, 500.0, 4118, 4118),
+    "hdf5": (1.0, 0.3, 1000.0, 3100, 3104),
+}
+_OTHER_COSTS = (20.0, 9.0, 400.0, 3000, 3500)
+
+
+def make_cell(
+    operation: str, backend: str, images: int, store_images: int | None = None, **axes: str | float
+) -> dict[str, Any]:
+    """Make one entry of `benchmarks`: five rounds at most 4 % apart, and disk use where something is stored.
+
+    `axes` become params. The statistics beside the rounds are wrong on purpose: nobody should read them.
+    """
+    stores = operation.startswith("store")
+    count = images if store_images is None else store_images
+    costs = _COSTS.get(backend, _OTHER_COSTS)
+    words = "".join(f"-{value}" for value in axes.values() if value != "buffered")
+    cell = f"benchmarks/test_suite.py::test_{operation}[{backend}-{count}{words}]"
+    chance = random.Random(ascii(cell))  # noqa: S311 - repeatable rounds, no secret
+    seconds = 1e-6 * (costs[2] * (4 if "durable" in axes.values() else 1) + images * costs[0 if stores else 1])
+    facts = {"operation": operation, "backend": backend, "images": images, "store_images": count}
+    facts |= {"bytes": images * IMAGE_BYTES, "images_per_second": images / seconds}
+    if stores:
+        facts |= {"durability": axes.get("durability", "buffered"), "files": 1}
+        facts |= {"apparent_bytes": 8192 + count * costs[3], "allocated_bytes": 12288 + count * costs[4]}
+    rounds = [seconds * (1 + 0.04 * chance.random()) for _ in range(5)]
+    return {
+        "group": operation,
+        "name": cell.partition("::")[2],
+        "fullname": cell,
+        "params": {"backend": backend, "cutoff": count, **axes},
+        "extra_info": facts,
+        "stats": {"median": -1.0, "q1": -1.0, "q3": -1.0, "iqr": -1.0, "rounds": 5, "data": rounds},
+    }
+
+
+def make_run(
+    backends: Sequence[str] = ("png", "lmdb", "hdf5"),
+    cutoffs: Sequence[int] = (10, 100, 1000),
+    *,
+    durable: bool = False,
+) -> dict[str, Any]:
+    """Make the JSON of a run that measured every operation of the suite."""
+    cells = []
+    for backend in backends:
+        for durability in ("buffered", "durable") if durable else ("buffered",):
+            cells.append(make_cell("store_single", backend, 1, durability=durability))
+            cells += [make_cell("store_many", backend, count, durability=durability) for count in cutoffs]
+        for count in cutoffs:
+            cells.append(make_cell("read_single", backend, 1, store_images=count))
+            cells += [make_cell(operation, backend, count) for operation in ("read_many", "read_epoch")]
+    return run_of(cells)
+
+
+def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make the JSON of a complete run on stand-in images out of its cells."""
+    return {
+        "machine_info": {
+            "machine": "x86_64",
+            "system": "Linux",
+            "release": "6.18.44",
+            "cpu": {"brand_raw": "AMD EPYC 9654 96-Core Processor"},
+        },
+        "commit_info": {"id": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
+        "benchmarks": cells,
+        "datetime": "2026-11-21T06:39:47.354255+00:00",
+        "version": "5.3.1",
+        "run": {
+            "format": 1,
+            "image_set": {"name": "standin", "count": 100000, "sha256": "ab12cd34" * 8},
+            "libraries": {"python": "3.11.7", "numpy": "2.4.6"},
+            "cpu_count": 2,
+            "store_directory": {"file_system": "ext4", "free_bytes": 80000000000},
+            "command": "pytest benchmarks --benchmark-only",
+            "intended": [cell["fullname"] for cell in cells],
+            "failed": {},
+            "skipped": {},
+            "complete": True,
+        },
+    }
+
+
+def save(run: object, folder: Path) -> Path:
+    """Write a run's JSON into a folder, as pytest-benchmark does."""
+    path = folder / "run.json"
+    path.write_text(json.dumps(run, indent=4), encoding="ascii")
+    return path
