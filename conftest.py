@@ -8,14 +8,14 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from benchmarks.cells import cell
-from benchmarks.options import add_options, choose_cutoffs, read_options
+from benchmarks.options import Options, add_options, choose_cutoffs, read_options
 from benchmarks.run import Progress, describe_run
 from benchmarks.stores import STORES, stores
 from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
 
 __all__ = ["cell", "image_set", "stores"]  # the fixtures
 
-PARAMETERS = pytest.StashKey[dict[str, tuple[str | int, ...]]]()
+OPTIONS = pytest.StashKey[Options]()
 PROGRESS = pytest.StashKey[Progress]()
 SAVED = pytest.StashKey[bool]()
 
@@ -32,11 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
         source = find_source(options.cifar10)
     except (OSError, ValueError) as error:
         raise pytest.UsageError(f"cifar10: {error}") from error
-    cutoffs = choose_cutoffs(options, DOUBLED * source.count)
+    config.stash[OPTIONS] = options
     config.stash[SOURCE] = source
-    config.stash[COUNT] = max(cutoffs)
+    config.stash[COUNT] = max(choose_cutoffs(options, DOUBLED * source.count))
     config.stash[PROGRESS] = Progress()
-    config.stash[PARAMETERS] = {"backend": options.backends, "cutoff": cutoffs, "durability": options.durabilities}
+    marker = "largest_default_cutoff(images): up to where a benchmark goes unless --cutoffs says otherwise"
+    config.addinivalue_line("markers", marker)
     if config.option.benchmark_only:
         config.option.benchmark_autosave = "run"  # and a number before it
         config.option.verbose = config.option.verbose or 1  # a line a cell: which one is running, how many are done
@@ -50,7 +51,15 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a cell of every backend, cutoff and durability that a benchmark asks for."""
-    for name, values in metafunc.config.stash[PARAMETERS].items():
+    options, source = metafunc.config.stash[OPTIONS], metafunc.config.stash[SOURCE]
+    marker = metafunc.definition.get_closest_marker("largest_default_cutoff")
+    cutoffs = choose_cutoffs(options, DOUBLED * source.count, *(marker.args if marker else ()))
+    parameters: dict[str, tuple[str | int, ...]] = {
+        "backend": options.backends,
+        "cutoff": cutoffs,
+        "durability": options.durabilities,
+    }
+    for name, values in parameters.items():
         if name in metafunc.fixturenames:
             ids = [pytest.HIDDEN_PARAM if value == "buffered" else str(value) for value in values]
             metafunc.parametrize(name, values, ids=ids)

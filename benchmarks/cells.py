@@ -5,6 +5,7 @@ The method and its reasons are in ``docs/method.md``.
 
 import gc
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.stores import discard_directory, estimate_bytes, make_directory, measure_disk
+from benchmarks.stores import Shelf, estimate_bytes, measure_disk
 from storage import BACKENDS, Backend
 from storage.durability import make_durable
 
@@ -41,15 +42,15 @@ class Cell:
         A name in `storage.BACKENDS`.
     benchmark : BenchmarkFixture
         What measures; it is used once.
-    folder : Path
-        Where the stores of this cell go, and no other cell's.
+    shelf : Shelf
+        Where the stores of this cell go.
     """
 
-    def __init__(self, operation: str, backend: str, benchmark: BenchmarkFixture, folder: Path) -> None:
+    def __init__(self, operation: str, backend: str, benchmark: BenchmarkFixture, shelf: Shelf) -> None:
         self.backend: Backend = BACKENDS[backend]
         self._operation = operation
         self._benchmark = benchmark
-        self._folder = folder
+        self._shelf = shelf
         self._facts = benchmark.extra_info
         self._least = int(benchmark._min_rounds)  # noqa: SLF001 - the fixture knows what options and markers say
         self._longest = float(benchmark._max_time)  # noqa: SLF001
@@ -75,10 +76,12 @@ class Cell:
         images, labels = as_set(*content)
         most = self._check_space(images, 1 + self._least_rounds(images))
         self._facts.update(durability=durability, store_images=len(images))
-        stores = []
+        stores: list[Path] = []
 
         def prepare() -> tuple[Arguments, dict[str, Any]]:
-            stores.append(make_directory(self._folder))
+            while stores:
+                self._shelf.discard(stores.pop())
+            stores.append(self._shelf.make_store())
             return (stores[-1], *content), {}
 
         self._measure(store_durably(function) if durability == "durable" else function, prepare, images, most)
@@ -90,7 +93,7 @@ class Cell:
         """Write the store that this cell reads, outside the clock."""
         self._check_space(images, 1)
         self._facts.update(store_images=len(images))
-        store = make_directory(self._folder)
+        store = self._shelf.make_store()
         self.backend.store_many(store, images, labels)
         return store
 
@@ -145,10 +148,10 @@ class Cell:
 
     def _check_space(self, images: Images, stores: int) -> int:
         """Skip the cell if the disk may not hold so many stores; return how many it may fill."""
-        store, free = estimate_bytes(images), shutil.disk_usage(self._folder).free
+        store, free = estimate_bytes(images), shutil.disk_usage(self._shelf.folder).free
         if free < store * stores:
             pytest.skip(
-                f"{stores} stores may take {store * stores:,} bytes, and {self._folder} has {free:,} left: "
+                f"{stores} stores may take {store * stores:,} bytes, and {self._shelf.folder} has {free:,} left: "
                 "free some space, or choose another disk with --basetemp"
             )
         return min(MOST_ROUNDS, min(MOST_BYTES, free // 2) // store)
@@ -190,6 +193,6 @@ def compare(result: tuple[Images, Labels | int], images: Images, labels: Labels)
 def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: str, stores: Path) -> Iterator[Cell]:
     """Prepare a cell in a folder of its own."""
     operation = request.function.__name__.removeprefix("test_")
-    folder = make_directory(stores, f"{operation}-{backend}-")
-    yield Cell(operation, backend, benchmark, folder)
-    discard_directory(folder)
+    shelf = Shelf(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
+    yield Cell(operation, backend, benchmark, shelf)
+    shelf.discard(shelf.folder)

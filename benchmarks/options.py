@@ -86,7 +86,7 @@ def read_options(config: pytest.Config) -> Options:
     )
 
 
-def choose_cutoffs(options: Options, available: int) -> tuple[int, ...]:
+def choose_cutoffs(options: Options, available: int, largest: int = DEFAULT_CUTOFFS[-1]) -> tuple[int, ...]:
     """Choose the cutoffs that an image set is large enough for.
 
     Parameters
@@ -95,6 +95,8 @@ def choose_cutoffs(options: Options, available: int) -> tuple[int, ...]:
         What was asked for.
     available : int
         How many images the set has, doubled.
+    largest : int
+        The largest of the default cutoffs to choose.
 
     Returns
     -------
@@ -107,7 +109,7 @@ def choose_cutoffs(options: Options, available: int) -> tuple[int, ...]:
         More images were asked for than there are.
     """
     if options.cutoffs is None:
-        return tuple(cutoff for cutoff in DEFAULT_CUTOFFS if cutoff <= available) or (available,)
+        return tuple(cutoff for cutoff in DEFAULT_CUTOFFS if cutoff <= min(available, largest)) or (available,)
     if max(options.cutoffs) > available:
         raise pytest.UsageError(
             f"cutoffs: {max(options.cutoffs):,} is more than the {available:,} images of this set, doubled"

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 BLOCK = 4_096  # bytes, of most file systems
 SECTOR = 512  # bytes, the unit of st_blocks
-FEW_FILES = 100  # that can be deleted at once without slowing the cells that follow
 
 # <linux/fs.h>: the flags of an inode, and the one that `chattr +T` sets.
 GET_FLAGS, SET_FLAGS, TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x00020000
@@ -33,12 +32,39 @@ def stores(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     shutil.rmtree(folder)
 
 
+class Shelf:
+    """Fresh directories for the stores of one cell.
+
+    A store is deleted as soon as it is discarded, before its files reach the disk: that is quick, and the disk has
+    nothing to do while the next one is measured. But only where directories can be spread: elsewhere files would be
+    created ever more slowly, so stores stay until the session ends. The figures are in ``docs/decisions.md``, 9.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty directory, and no other cell's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._spread = spread_directories(folder)
+
+    def make_store(self) -> Path:
+        """Make a fresh empty directory."""
+        return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def discard(self, folder: Path) -> None:
+        """Delete a directory, or leave that to the end of the session."""
+        if self._spread:
+            shutil.rmtree(folder)
+
+
 def spread_directories(folder: Path) -> bool:
     """Have the file system place each new directory of `folder` far from the others.
 
     ext4 without a journal does not use an inode again for minutes after its file was deleted, and searches past all
     such inodes of the block group whenever it creates a file: 550 instead of 18 microseconds a file were measured.
-    Directories of a folder with the attribute of ``chattr +T`` each get a block group of their own choice.
+    The directories of a folder with the attribute of ``chattr +T`` are placed in block groups taken at random.
 
     Parameters
     ----------
@@ -62,11 +88,6 @@ def spread_directories(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def make_directory(folder: Path, prefix: str = "") -> Path:
-    """Make a fresh empty directory in `folder`."""
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-
-
 def estimate_bytes(images: NDArray[np.uint8]) -> int:
     """Estimate what a store takes on disk at most: whole blocks for each image, and one block more."""
     blocks: int = len(images) * (math.ceil(images[0].nbytes / BLOCK) + 1)
@@ -81,9 +102,3 @@ def measure_disk(store: Path) -> dict[str, int]:
         "allocated_bytes": sum(state.st_blocks * SECTOR for state in states),
         "files": len(states),
     }
-
-
-def discard_directory(folder: Path) -> None:
-    """Delete a directory now if few files are in it; leave it to the end of the session otherwise."""
-    if sum(len(names) for _, _, names in os.walk(folder)) <= FEW_FILES:
-        shutil.rmtree(folder)

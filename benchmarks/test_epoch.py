@@ -3,6 +3,7 @@
 from itertools import repeat
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from benchmarks.cells import Cell, compare
@@ -12,6 +13,7 @@ from storage import Reader
 BATCH = 256  # images
 
 
+@pytest.mark.largest_default_cutoff(10_000)
 def test_read_epoch(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
     """Read each of `cutoff` images once, in shuffled batches; the reader is open before the clock starts."""
     images, labels = image_set.take(cutoff)

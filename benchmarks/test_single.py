@@ -3,6 +3,7 @@
 from itertools import cycle
 
 import numpy as np
+import pytest
 
 from benchmarks.cells import Cell, compare
 from fixtures.image_set import ImageSet
@@ -14,6 +15,7 @@ def test_store_single(cell: Cell, durability: str, image_set: ImageSet) -> None:
     cell.measure_store(cell.backend.store_single, images[0], int(labels[0]), durability=durability)
 
 
+@pytest.mark.largest_default_cutoff(10_000)
 def test_read_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
     """Read one image, another one each round, out of a store of `cutoff` images."""
     images, labels = image_set.take(cutoff)

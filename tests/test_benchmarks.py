@@ -1,0 +1,188 @@
+"""The suite as its users start it: sessions in processes of their own."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import BACKENDS
+from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
+
+SAMPLE = ROOT.parent / "shared" / "data" / "cifar-10-batches-py"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Measure every cell at one cutoff, durable ones too."""
+    folder = copy_suite(tmp_path_factory.mktemp("session"))
+    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--durable")
+
+
+@pytest.fixture(scope="module")
+def run(session: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+    """Return the JSON of that session."""
+    return read_last_run(session[0])
+
+
+def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
+    names = {cell["name"] for cell in run["benchmarks"]}
+    expected = {
+        f"test_{operation}[{backend}{cutoff}{durability}]"
+        for backend in BACKENDS
+        for operation, cutoff, durabilities in (
+            ("store_single", "", ("", "-durable")),
+            ("read_single", "-10", ("",)),
+            ("store_many", "-10", ("", "-durable")),
+            ("read_many", "-10", ("",)),
+            ("read_epoch", "-10", ("",)),
+        )
+        for durability in durabilities
+    }
+    assert names == expected
+    assert run["run"]["complete"] is True
+    assert sorted(run["run"]["intended"]) == sorted(cell["fullname"] for cell in run["benchmarks"])
+
+
+def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
+    facts = run["run"]
+    assert facts["image_set"]["name"] == "standin"
+    assert facts["image_set"]["count"] == 10
+    assert len(facts["image_set"]["sha256"]) == 64
+    assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
+    assert facts["cpu_count"] >= 1
+    assert facts["store_directory"]["free_bytes"] > 0
+    assert facts["store_directory"]["file_system"] != ""
+    assert "--cutoffs=10" in facts["command"]
+
+
+def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
+    for cell in run["benchmarks"]:
+        facts = cell["extra_info"]
+        assert cell["name"].startswith(f"test_{facts['operation']}[{facts['backend']}")
+        assert facts["bytes"] == facts["images"] * (32 * 32 * 3 + 8)
+        assert facts["images_per_second"] == pytest.approx(facts["images"] / cell["stats"]["median"])
+        assert facts["store_images"] == (1 if facts["operation"] == "store_single" else 10)
+        assert len(cell["stats"]["data"]) == cell["stats"]["rounds"] >= 1
+        if facts["operation"].startswith("store"):
+            assert facts["durability"] == ("durable" if cell["name"].endswith("-durable]") else "buffered")
+            assert facts["allocated_bytes"] >= facts["apparent_bytes"] - 4096 > 0
+            assert facts["files"] >= 1
+
+
+def test_the_table_sets_backends_against_each_other(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    groups = [line for line in session[1].stdout.splitlines() if "benchmark '" in line]
+    assert len(groups) == 7
+    assert all(f"{len(BACKENDS)} tests" in line for line in groups)
+
+
+def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, ended = session
+    last = ended.stdout.splitlines()[-1]
+    command = last.partition("next: ")[2].split()
+    assert command[:4] == ["python", "-m", "reports", "table"]
+    assert folder / command[4] == find_runs(folder)[-1]
+    typed = subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, text=True, check=True)
+    assert "| lmdb" in typed.stdout
+
+
+def test_a_session_says_which_cell_runs_and_how_many_are_left(
+    session: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    count = 7 * len(BACKENDS)
+    assert f"[{count}/{count}]" in session[1].stdout
+    assert "test_read_many[lmdb-10] PASSED" in session[1].stdout
+
+
+def test_a_session_leaves_no_store(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    assert not list((session[0] / "temporary").rglob("store*"))
+
+
+WRONG = """
+'''Wrong on purpose. On disk: what HDF5 has.'''
+import numpy as np
+from storage.hdf5 import open_reader, read_many, read_single
+from storage.hdf5 import store_many as store_right
+
+def store_many(store, images, labels):
+    {mistake}
+    store_right(store, images, labels)
+
+def store_single(store, image, label):
+    store_many(store, image[np.newaxis], np.array([label]))
+"""
+MISTAKES = {
+    "wrong_pixel": "images = images.copy(); images[-1, -1, -1, -1] ^= 1",
+    "wrong_labels": "labels = np.roll(labels, 1) + (len(labels) == 1)",
+    "wrong_count": "images, labels = images[:-1], labels[:-1]",
+}
+
+
+def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():
+        (folder / "storage" / f"{name}.py").write_text(WRONG.format(mistake=mistake))
+    names = ",".join([*MISTAKES, "newcomer"])
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--backends={names}")
+    run = read_last_run(folder)
+    assert {cell["extra_info"]["backend"] for cell in run["benchmarks"]} == {"newcomer"}, ended.stdout
+    assert len(run["benchmarks"]) == 5
+    assert len(run["run"]["failed"]) == 15
+    assert run["run"]["complete"] is False
+    assert ended.stdout.splitlines()[-1].startswith("INCOMPLETE run saved")
+    figures = [sys.executable, "-m", "reports", "figures", str(find_runs(folder)[-1]), "--out", "figures"]
+    subprocess.run(figures, cwd=folder, check=True, timeout=120, capture_output=True)
+    assert "newcomer" in (folder / "figures" / "overview.svg").read_text(encoding="utf-8")
+
+
+def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    text = "'''Broken.'''\ndef store_many(store, pictures, labels): pass\ndef read_many(store, out): pass\n"
+    (folder / "storage" / "broken.py").write_text(text)
+    ended = run_pytest(folder, "tests/test_storage.py", *HERE, "--backends=broken", "-k", "contract or disk")
+    assert "storage.broken lacks the function open_reader" in ended.stdout
+    assert "storage.broken.store_many takes ['store', 'pictures', 'labels']" in ended.stdout
+    assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
+
+
+def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *QUICK, "--cutoffs=10,100,1000"]
+    with subprocess.Popen(command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdout is not None
+        for line in session.stdout:
+            if "PASSED" in line:
+                session.send_signal(signal.SIGINT)
+                break
+        rest = session.stdout.read()
+        assert session.wait(timeout=60) == pytest.ExitCode.INTERRUPTED
+    assert rest.splitlines()[-1].startswith("INCOMPLETE run saved")
+    run = read_last_run(folder)
+    assert run["run"]["complete"] is False
+    assert 0 < len(run["benchmarks"]) < len(run["run"]["intended"])
+    assert not list((folder / "temporary").rglob("store*"))
+
+
+def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
+    ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, "--benchmark-disable", "--cutoffs=10,100")
+    assert ended.returncode == 0, ended.stdout
+    assert f"{9 * len(BACKENDS)} passed" in ended.stdout
+    assert not find_runs(tmp_path)
+
+
+def test_genuine_images_are_named_in_the_run(tmp_path: Path) -> None:
+    if not SAMPLE.is_dir():
+        pytest.skip(f"no sample of genuine images at {SAMPLE}")
+    folder = copy_suite(tmp_path)
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--cifar10={SAMPLE}", "--backends=hdf5")
+    assert "images: custom, 10 of 10,000" in ended.stdout
+    assert read_last_run(folder)["run"]["image_set"]["name"] == "custom"
+
+
+def test_a_session_without_benchmarks_saves_nothing(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "-k", "nothing")
+    assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert not find_runs(folder)

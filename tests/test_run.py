@@ -1,0 +1,69 @@
+"""What a run's JSON says of the machine."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries
+from storage import BACKENDS
+
+MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+30 27 0:25 / {}/with\\040blank rw - tmpfs tmpfs rw
+31 27 0:26 / {}/other rw shared:7 master:2 - btrfs /dev/vdb rw
+"""
+
+
+def describe(progress: Progress, measured: list[str]) -> dict[str, object]:
+    """Describe a run of nothing in particular."""
+    return describe_run(progress, measured, {"name": "standin"}, Path(), ["benchmarks", "-k", "a b"])
+
+
+def test_a_run_is_complete_when_every_cell_was_measured() -> None:
+    assert describe(Progress(["a", "b"]), ["b", "a"])["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("progress", "measured"),
+    [
+        (Progress(["a", "b"]), ["a"]),
+        (Progress(["a"], failed={"a": "in its teardown"}), ["a"]),
+        (Progress(["a", "b"], skipped={"b": "no room"}), ["a"]),
+    ],
+    ids=["cut off", "failed", "skipped"],
+)
+def test_a_run_is_incomplete_otherwise(progress: Progress, measured: list[str]) -> None:
+    assert describe(progress, measured)["complete"] is False
+
+
+def test_the_command_can_be_pasted_into_a_shell() -> None:
+    assert describe(Progress(), [])["command"] == "python -m pytest benchmarks -k 'a b'"
+
+
+def test_every_backend_contributes_its_libraries() -> None:
+    found = list_libraries()
+    for backend in BACKENDS.values():
+        assert getattr(backend, "VERSIONS", {}).items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("100000 100000\n", 1), ("150000 100000\n", 2), ("10000 100000", 1), ("9900000 100000", 10**6)]
+)
+def test_processors_are_limited_by_the_quota_of_the_control_group(tmp_path: Path, quota: str, most: int) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    unlimited = count_processors(tmp_path / "missing")
+    assert count_processors(tmp_path / "cpu.max") == min(most, unlimited)
+
+
+def test_a_control_group_without_a_limit_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert count_processors(tmp_path / "cpu.max") == count_processors(tmp_path / "missing") >= 1
+
+
+def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.format(tmp_path, tmp_path))
+    assert find_file_system(tmp_path, mounts) == "ext4"
+    assert find_file_system(tmp_path / "with blank" / "store", mounts) == "tmpfs"
+    assert find_file_system(tmp_path / "other", mounts) == "btrfs"
+    assert find_file_system(tmp_path, tmp_path / "missing") == "unknown"
