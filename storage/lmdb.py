@@ -19,10 +19,10 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, TypeAlias
-from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
@@ -50,10 +50,10 @@ TRANSACTION = 2048  # images; larger transactions spend their time sorting dirty
 
 pack_key = struct.Struct(">Q").pack
 
-# LMDB opens a file once a process, so the readers of one store share its environment; the last one to go closes it.
-_environments: WeakValueDictionary[tuple[int, int, int], lmdb.Environment] = WeakValueDictionary()
-_opening = Lock()
-
+# LMDB opens a file once a process, so the readers of one store share its environment.
+_shared: dict[tuple[int, int, int], "_SharedEnvironment"] = {}
+_sharing = Lock()
+os.register_at_fork(before=_sharing.acquire, after_in_parent=_sharing.release, after_in_child=_sharing.release)
 
 Value: TypeAlias = bytes | memoryview
 
@@ -174,26 +174,45 @@ def _append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes
             return
 
 
+@dataclass
+class _SharedEnvironment:
+    """A read-only environment, and how many use it; the last one closes it."""
+
+    environment: lmdb.Environment
+    users: int = 0
+
+
 @contextmanager
 def _begin(store: Path) -> Iterator[lmdb.Transaction]:
     path = find_file(store, FILE)
-    with translate_errors(store, lmdb.Error), _open_environment(path).begin(buffers=True) as transaction:
+    with (
+        translate_errors(store, lmdb.Error),
+        _share_environment(path) as environment,
+        environment.begin(buffers=True) as transaction,
+    ):
         yield transaction
 
 
-def _open_environment(path: Path) -> lmdb.Environment:
-    with _opening:
-        for key in list(_environments):
-            if key[0] != os.getpid():  # inherited through a fork
-                _environments.pop(key).close()
-        status = path.stat()
-        key = os.getpid(), status.st_dev, status.st_ino
-        environment = _environments.get(key)
-        if environment is None:
-            environment = lmdb.open(str(path.parent), readonly=True, lock=False, create=False)
-            _check_size(path, environment)
-            _environments[key] = environment
-        return environment
+@contextmanager
+def _share_environment(path: Path) -> Iterator[lmdb.Environment]:
+    status = path.stat()
+    key = os.getpid(), status.st_dev, status.st_ino
+    with _sharing:
+        for other in [other for other in _shared if other[0] != os.getpid()]:  # inherited through a fork
+            _shared.pop(other).environment.close()
+        if key not in _shared:
+            _shared[key] = _SharedEnvironment(lmdb.open(str(path.parent), readonly=True, lock=False, create=False))
+        shared = _shared[key]
+        shared.users += 1
+    try:
+        _check_size(path, shared.environment)
+        yield shared.environment
+    finally:
+        with _sharing:
+            shared.users -= 1
+            if not shared.users:
+                shared.environment.close()
+                _shared.pop(key, None)
 
 
 def _check_size(path: Path, environment: lmdb.Environment) -> None:

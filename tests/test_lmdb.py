@@ -109,8 +109,11 @@ def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> N
     content = path.read_bytes()
     for size in range(0, len(content), 4096):
         path.write_bytes(content[:size])
-        with pytest.raises(storage.CorruptStoreError, match=str(store)):
+        with pytest.raises(storage.CorruptStoreError, match=str(store)) as first:
             lmdb.read_many(store)
+        with pytest.raises(storage.CorruptStoreError) as second:
+            lmdb.read_many(store)
+        assert str(first.value) == str(second.value), "the first attempt left the file open"
 
 
 def test_what_lmdb_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
