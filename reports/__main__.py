@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         The command line without the program's name; None takes the process's own.
     """
-    options = _parser().parse_args(arguments)
+    options = _make_parser().parse_args(arguments)
     with contextlib.suppress(AttributeError):  # a replaced stdout may have no encoding to fail with
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
         description="Show what a saved run of the suite says.",

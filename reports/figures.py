@@ -1,78 +1,22 @@
 """The figures of a run: what the article drew, from the run's JSON alone.
 
-`plan_figures` decides what is drawn, `draw` draws it with matplotlib's objects, without its global state.
+`plan_figures` decides what is drawn, `draw` writes it.
 """
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
-from typing import Any, Literal
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes as Plot
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Annotation
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from reports.results import Axes, BrokenRunError, Result, Run, shown
-from reports.table import grouped, provenance, titled
+from reports.drawing import Lines, Panel, Picture, Point, Scale, choose_styles, draw_alike, paint_picture
+from reports.results import Axes, Result, Run
+from reports.table import add_axes, describe_provenance, group_results
 
-# Okabe and Ito, "Color Universal Design", 2008: those that stand out on white come first, black last.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-_MARKERS, _DASHES = "osD^vPX<>*ph", ("-", "--", ":", "-.")
-_MOST_LINES = 96  # so many of their combinations differ
-_LABELS = 1.035  # where labels start, in widths of the axes
-_INK, _GREY = "#222222", "#666666"
-_RC: dict[Any, object] = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
-    "font.size": 11.5,
-    "grid.color": "#E4E4E4",
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "reports",  # the same run gives the same bytes
-    "text.parse_math": False,  # a name may hold dollar signs
-}
 _ORDINARY = {("cache", "warm"), ("durability", "buffered")}
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
-
-Point = tuple[int, float, float, float]  # number of images; first quartile, median, third quartile
-Lines = Mapping[str, Sequence[Point]]
-Scale = Literal["linear", "logarithmic", "fit"]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes and its lines, one a backend.
-
-    `scale` is that of both axes; `fit` has a logarithmic x axis, and a logarithmic y axis where values differ more
-    than tenfold. `reference` is a name and a value that they are to be compared with.
-    """
-
-    title: str
-    unit: str
-    lines: Lines
-    scale: Scale = "fit"
-    across: str = "number of images"
-    reference: tuple[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure: the stem of its files' names, its title, how it is read, its panels from left to right."""
-
-    stem: str
-    title: str
-    note: str
-    panels: Sequence[Panel]
+_Groups = Mapping[tuple[str, Axes], Sequence[Result]]
 
 
 def plan_figures(run: Run) -> list[Picture]:
@@ -81,9 +25,9 @@ def plan_figures(run: Run) -> list[Picture]:
     Cells that differ in more than backend and number of images, such as buffered and durable ones, share no axes.
     """
     pictures: dict[str, Picture] = {}
-    for name, axes, title, note, panels in _plans(grouped(run.results)):
+    for name, axes, title, note, panels in _plan_each(group_results(run.results)):
         filled = [panel for panel in panels if panel.lines]
-        stem = _stem(name, axes)
+        stem = _name_file(name, axes)
         while stem in pictures:  # different axes can be spelled alike in a file's name
             stem += "-2"
         if filled:
@@ -102,62 +46,56 @@ def draw(run: Run, out: Path) -> list[Path]:
     BrokenRunError, OSError
         The run has more backends than can be told apart; the directory or a file in it cannot be written.
     """
-    styles = _styles(run)
+    styles = choose_styles(run)
     out.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")  # names in other scripts
-        mpl.rcdefaults()
-        mpl.rcParams.update(_RC)
+    with draw_alike():
         for picture in plan_figures(run):
-            figure = _painted(picture, styles, provenance(run))
-            about = {"Title": picture.title, "Description": f"{picture.note} {provenance(run)}", "Date": None}
+            figure = paint_picture(picture, styles, describe_provenance(run))
+            about = {"Title": picture.title, "Description": f"{picture.note} {describe_provenance(run)}", "Date": None}
             paths += [out / f"{picture.stem}.svg", out / f"{picture.stem}.png"]
             figure.savefig(paths[-2], metadata=about)
             figure.savefig(paths[-1], dpi=100)
     return paths
 
 
-_Groups = Mapping[tuple[str, Axes], Sequence[Result]]
-_Styles = Mapping[str, dict[str, Any]]
-_Label = tuple[Annotation, float, float, dict[str, Any]]
-
-
-def _plans(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
+def _plan_each(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
     """Yield name, axes, title, note and panels of every figure, of those without cells too."""
-    for axes, store, read in _pairs(groups, "store_many", "read_many"):
-        panels = _sides(store, read, "microseconds an image", "logarithmic")
+    for axes, store, read in _pair_groups(groups, "store_many", "read_many"):
+        panels = _plan_sides(store, read, "microseconds an image", "logarithmic")
         yield "overview", axes, "Time to store and to read many images, in microseconds an image", _SPREAD, panels
         note = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is the faster."
-        panel = Panel("", "seconds to read / seconds to store", _ratios(store, read), reference=("equal", 1.0))
-        yield "read_store_ratio", axes, titled("Time to read over time to store", axes), note, [panel]
+        panel = Panel("", "seconds to read / seconds to store", _compute_ratios(store, read), reference=("equal", 1.0))
+        yield "read_store_ratio", axes, add_axes("Time to read over time to store", axes), note, [panel]
     verbs = {"store_many": "store images", "read_many": "read images", "read_epoch": "read images in shuffled batches"}
     for operation, verb in verbs.items():
-        for axes, cells in _of(groups, operation):
-            lines = _lines(cells, lambda result: result.quartiles)
+        for axes, cells in _find_groups(groups, operation):
+            lines = _make_lines(cells, lambda result: result.quartiles)
             panels = [Panel(f"{scale} axes", "seconds", lines, scale) for scale in ("linear", "logarithmic")]
-            yield operation, axes, titled(f"Time to {verb}, in seconds", axes), _SPREAD, panels
-    for axes, store, read in _pairs(groups, "store_single", "read_single"):
-        panels = _sides(store, read, "microseconds", "fit")
+            yield operation, axes, add_axes(f"Time to {verb}, in seconds", axes), _SPREAD, panels
+    for axes, store, read in _pair_groups(groups, "store_single", "read_single"):
+        panels = _plan_sides(store, read, "microseconds", "fit")
         yield "single", axes, "Time to store one image, and to read one, in microseconds", _SPREAD, panels
-    for axes, cells in _of(groups, "store_many"):
-        yield "disk", axes, titled("Disk use of a store, in bytes an image", axes), *_disk(cells)
+    for axes, cells in _find_groups(groups, "store_many"):
+        yield "disk", axes, add_axes("Disk use of a store, in bytes an image", axes), *_plan_disk(cells)
 
 
-def _of(groups: _Groups, operation: str) -> list[tuple[Axes, Sequence[Result]]]:
+def _find_groups(groups: _Groups, operation: str) -> list[tuple[Axes, Sequence[Result]]]:
     return [(axes, results) for (name, axes), results in groups.items() if name == operation]
 
 
-def _pairs(groups: _Groups, store: str, read: str) -> Iterator[tuple[Axes, Sequence[Result], Sequence[Result]]]:
+def _pair_groups(groups: _Groups, store: str, read: str) -> Iterator[tuple[Axes, Sequence[Result], Sequence[Result]]]:
     """Put stored and read cells side by side that agree in all axes which both have."""
-    for store_axes, stored in _of(groups, store) or [((), [])]:
-        for read_axes, were_read in _of(groups, read) or [((), [])]:
+    for store_axes, stored in _find_groups(groups, store) or [((), [])]:
+        for read_axes, were_read in _find_groups(groups, read) or [((), [])]:
             both = dict(store_axes) | dict(read_axes)
             if both == dict(read_axes) | dict(store_axes):
                 yield tuple(sorted(both.items())), stored, were_read
 
 
-def _lines(results: Iterable[Result], measure: Callable[[Result], Sequence[float]], across: str = "images") -> Lines:
+def _make_lines(
+    results: Iterable[Result], measure: Callable[[Result], Sequence[float]], across: str = "images"
+) -> Lines:
     lines: dict[str, list[Point]] = {}
     for result in results:
         low, middle, high = measure(result)
@@ -165,135 +103,49 @@ def _lines(results: Iterable[Result], measure: Callable[[Result], Sequence[float
     return lines
 
 
-def _microseconds(result: Result) -> list[float]:
+def _measure_microseconds(result: Result) -> list[float]:
     return [1e6 * seconds / result.images for seconds in result.quartiles]
 
 
-def _sides(store: Sequence[Result], read: Sequence[Result], unit: str, scale: Scale) -> list[Panel]:
+def _plan_sides(store: Sequence[Result], read: Sequence[Result], unit: str, scale: Scale) -> list[Panel]:
     across = "number of images in the store"
     return [
-        Panel(titled(side, cells[0].axes), unit, _lines(cells, _microseconds, "store_images"), scale, across)
+        Panel(
+            add_axes(side, cells[0].axes),
+            unit,
+            _make_lines(cells, _measure_microseconds, "store_images"),
+            scale,
+            across,
+        )
         for side, cells in (("to store", store), ("to read", read))
         if cells
     ]
 
 
-def _ratios(store: Sequence[Result], read: Sequence[Result]) -> Lines:
+def _compute_ratios(store: Sequence[Result], read: Sequence[Result]) -> Lines:
     stored = {(result.backend, result.images): result.quartiles[::-1] for result in store}
     both = [result for result in read if (result.backend, result.images) in stored]
-    return _lines(both, lambda result: np.divide(result.quartiles, stored[result.backend, result.images]).tolist())
+    return _make_lines(both, lambda result: np.divide(result.quartiles, stored[result.backend, result.images]).tolist())
 
 
-def _size(kind: str, result: Result) -> list[float]:
+def _measure_size(kind: str, result: Result) -> list[float]:
     return [getattr(result.disk, f"{kind}_bytes") / result.images] * 3
 
 
-def _disk(cells: Sequence[Result]) -> tuple[str, list[Panel]]:
+def _plan_disk(cells: Sequence[Result]) -> tuple[str, list[Panel]]:
     stored = [result for result in cells if result.disk]
     raw = stored[-1].bytes / stored[-1].images if stored else 0.0
     panels = [
-        Panel(f"{kind} size", "bytes an image", _lines(stored, partial(_size, kind)), reference=("raw", raw))
+        Panel(
+            f"{kind} size", "bytes an image", _make_lines(stored, partial(_measure_size, kind)), reference=("raw", raw)
+        )
         for kind in ("apparent", "allocated")
     ]
     return f"What files claim, and what the file system gives; raw pixels and label are {raw:,.0f} bytes.", panels
 
 
-def _stem(name: str, axes: Axes) -> str:
+def _name_file(name: str, axes: Axes) -> str:
     """Name a figure's files by letters and digits only, whatever the run says."""
     unusual = [(axis, value) for axis, value in axes if (axis, value) not in _ORDINARY]
     words = [value if isinstance(value, str) else f"{axis}-{value}" for axis, value in unusual]
     return "-".join([name, *(re.sub("[^a-z0-9]+", "-", word.lower())[:40].strip("-") or "other" for word in words)])
-
-
-def _styles(run: Run) -> _Styles:
-    """Give each backend of a run its colour, marker and dashes, the same in every figure."""
-    backends = sorted({result.backend for result in run.results})
-    if len(backends) > _MOST_LINES:
-        raise BrokenRunError(
-            f"{run.path}: {len(backends):,} backends, figures tell {_MOST_LINES} apart; leave some out"
-        )
-    return {
-        backend: {
-            "color": _COLOURS[place % len(_COLOURS)],
-            "linestyle": _DASHES[place // len(_COLOURS) % len(_DASHES)],
-            "marker": _MARKERS[place % len(_MARKERS)],
-        }
-        for place, backend in enumerate(backends)
-    }
-
-
-def _painted(picture: Picture, styles: _Styles, footer: str) -> Figure:
-    """Paint one figure: its title and note on top, its panels, where it comes from below."""
-    height = max(5.3, 2.3 + 0.22 * max(len(panel.lines) + 1 for panel in picture.panels))  # inches; a label has 0.2
-    room = ConstrainedLayoutEngine(rect=(0.01, 0.6 / height, 0.98, 1 - 1.5 / height), wspace=0.05)
-    figure = Figure(figsize=(12, height), layout=room)
-    figure.text(0.015, 1 - 0.15 / height, picture.title, size=15, weight="bold", color=_INK, va="top")
-    figure.text(0.015, 1 - 0.5 / height, picture.note, color=_GREY, va="top")
-    figure.text(0.015, 0.12 / height, footer, size=10, color=_GREY, va="bottom")
-    plots = zip(figure.subplots(1, len(picture.panels), squeeze=False)[0], picture.panels, strict=True)
-    labelled = [(plot, _paint_panel(plot, panel, styles)) for plot, panel in plots]
-    figure.draw_without_rendering()  # from here on it is known how large everything is
-    figure.set_layout_engine("none")
-    for plot, labels in labelled:
-        _spread_labels(plot, labels)
-    return figure
-
-
-def _paint_panel(plot: Plot, panel: Panel, styles: _Styles) -> list[_Label]:
-    """Paint lines, spread and axes; return a label for each line, still to be placed, with the end of its line."""
-    points = [point for line in panel.lines.values() for point in line]
-    values = [value for _, *spread in points for value in spread]
-    ends: list[tuple[str, float, float, dict[str, Any]]] = []
-    for backend, line in panel.lines.items():
-        x, low, middle, high = np.transpose(line)
-        spread = (middle - low, high - middle)
-        plot.errorbar(x, middle, spread, **styles[backend], capsize=3, markeredgecolor=_INK, markeredgewidth=0.5)
-        ends.append((shown(backend, 18), x[-1], middle[-1], styles[backend]))
-    values += [panel.reference[1]] if panel.reference else []
-    log = panel.scale == "logarithmic" or (panel.scale == "fit" and 0 < 10 * min(values) < max(values))
-    _fit_axis(plot, "x", [x for x, *_ in points], log=panel.scale != "linear")
-    _fit_axis(plot, "y", values, log=log)
-    if panel.reference:
-        plot.axhline(panel.reference[1], color=_GREY, linestyle="--", linewidth=1)
-        ends.append((panel.reference[0], plot.get_xlim()[1], panel.reference[1], {"color": _GREY}))
-    plot.set(title=panel.title, xlabel=panel.across, ylabel=panel.unit)
-    beside: Any = ((_LABELS, 0.5), (9, 0), "axes fraction", "offset points")
-    return [(plot.annotate(name, *beside, va="center", color=_INK), x, y, style) for name, x, y, style in ends]
-
-
-def _fit_axis(plot: Plot, name: str, values: Sequence[float], *, log: bool) -> None:
-    """Fit one axis to what it shows, with plain numbers at its ticks; linear axes start at zero."""
-    low, high, axis = min(values), max(values), {"x": plot.xaxis, "y": plot.yaxis}[name]
-    if log:
-        room = max((high / low) ** 0.05, 1.5 if name == "x" else 2)
-        decades = int(np.log10(room * high) - np.log10(low / room))
-        plot.set(**{f"{name}scale": "log", f"{name}lim": (low / room, high * room)})
-        axis.set_major_locator(LogLocator(subs={0: (1, 2, 3, 5), 1: (1, 2, 5)}.get(decades, (1,))))
-    else:
-        plot.set(**{f"{name}lim": (0, 1.06 * high or 1)})
-        axis.set_major_locator(MaxNLocator(4 if name == "x" else 6, steps=[1, 2, 5, 10], integer=name == "x"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12f}".rstrip("0").rstrip(".")))
-
-
-def _spread_labels(plot: Plot, labels: Sequence[_Label]) -> None:
-    """Put each label beside the end of its line, as near as the others let it, and lead the line to it."""
-    ends = (plot.transData + plot.transAxes.inverted()).transform([(x, y) for _, x, y, _ in labels])
-    order = np.argsort(ends[:, 1], kind="stable")
-    step = 1.1 * max(text.get_window_extent().height for text, *_ in labels) / plot.bbox.height
-    for place, height in zip(order, _spaced(ends[order, 1].tolist(), step), strict=True):
-        text, _, _, style = labels[place]
-        text.xy = (_LABELS, height)
-        lead = style | {"linestyle": ":", "linewidth": 1, "markevery": [1]}
-        plot.plot([ends[place, 0], _LABELS], [ends[place, 1], height], transform=plot.transAxes, clip_on=False, **lead)
-
-
-def _spaced(wanted: Sequence[float], step: float) -> list[float]:
-    """Move rising heights at least `step` apart, within 0 and 1 and by the least squares: isotonic regression."""
-    blocks: list[list[float]] = []
-    for place, height in enumerate(wanted):
-        blocks.append([height - place * step])
-        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    levels = [fmean(block) for block in blocks for _ in block]
-    return [min(max(level, step / 2), 1 - (len(levels) - 0.5) * step) + n * step for n, level in enumerate(levels)]

@@ -14,6 +14,8 @@ from typing import Any, get_args, get_origin
 
 import numpy as np
 
+from reports.wording import shorten_text
+
 FORMAT = 1  # the layout of the key `run` that this module reads
 
 WIDEST_SPREAD = 0.10
@@ -72,7 +74,7 @@ class Commit:
     def short(self) -> str:
         """The first eight digits, or the word that stands for no commit, and a note on changes."""
         name = self.id if self.id in {"unknown", "unversioned"} else self.id[:8]
-        return shown(name) + (" with changes" if self.dirty else "")
+        return shorten_text(name) + (" with changes" if self.dirty else "")
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,6 @@ class Run:
         return tuple(warning for warning, holds in words.items() if holds)
 
 
-def shown(text: str, longest: int = 200) -> str:
-    """Make text from a run fit to be shown: one line without control characters, cut in the middle to `longest`."""
-    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))
-    tail = (longest - 1) // 3  # names often differ at their end
-    return line if len(line) <= longest else f"{line[: longest - 1 - tail]}…{line[-tail:]}"
-
-
 def read_run(path: Path) -> Run:
     """Read and check the JSON of one run.
 
@@ -183,12 +178,12 @@ def read_run(path: Path) -> Run:
         or a field has a wrong type or a value that cannot be. The message names the file and the field.
     """
     try:
-        return _run(path, _parsed(path))
+        return _make_run(path, _parse(path))
     except BrokenRunError as problem:
-        raise BrokenRunError(f"{shown(str(path), 1000)}: {problem}") from problem
+        raise BrokenRunError(f"{shorten_text(str(path), 1000)}: {problem}") from problem
 
 
-def _parsed(path: Path) -> Any:  # noqa: ANN401 - JSON can be anything until it is checked
+def _parse(path: Path) -> Any:  # noqa: ANN401 - JSON can be anything until it is checked
     try:
         text = path.read_bytes().decode("utf-8-sig")
         return json.loads(text)
@@ -205,94 +200,98 @@ def _parsed(path: Path) -> Any:  # noqa: ANN401 - JSON can be anything until it 
         raise BrokenRunError("not JSON; name the JSON file of a run") from problem
 
 
-def _run(path: Path, document: Any) -> Run:  # noqa: ANN401 - likewise
+def _make_run(path: Path, document: Any) -> Run:  # noqa: ANN401 - likewise
     if not isinstance(document, dict) or "benchmarks" not in document:
         raise BrokenRunError("JSON, but no run; name a file that this suite saved")
     if "run" not in document:
         raise BrokenRunError("a run of another suite (it has no 'run'); name a file that this suite saved")
-    own = _typed(dict, document["run"], "run")
-    number = _typed(int, own.get("format"), "format")
+    own = _check_type(dict, document["run"], "run")
+    number = _check_type(int, own.get("format"), "format")
     if number != FORMAT:
         raise BrokenRunError(f"a run of format {number}, this version reads {FORMAT}; update the suite or repeat it")
-    results = _results(_typed(list, document["benchmarks"], "benchmarks"))
-    machine = _typed(dict, document.get("machine_info"), "machine_info")
+    results = _make_results(_check_type(list, document["benchmarks"], "benchmarks"))
+    machine = _check_type(dict, document.get("machine_info"), "machine_info")
     cpu = machine.get("cpu")
     model = cpu.get("brand_raw") if isinstance(cpu, dict) else None  # pytest-benchmark cannot always tell
     own |= {"machine": machine | {"cpu": model or machine.get("machine")}}
     own |= {"commit": document.get("commit_info"), "datetime": document.get("datetime")}
-    run: Run = _made(Run, own, "", path=path, results=results)
+    run: Run = _make(Run, own, "", path=path, results=results)
     return run
 
 
-def _results(entries: list[Any]) -> tuple[Result, ...]:
+def _make_results(entries: list[Any]) -> tuple[Result, ...]:
     if not entries:
         raise BrokenRunError("the run has no results; repeat it and let at least one cell finish")
     results: dict[str, Result] = {}
     for place, entry in enumerate(entries):
-        result = _result(_typed(dict, entry, f"benchmarks[{place}]"), f"benchmarks[{place}].")
+        result = _make_result(_check_type(dict, entry, f"benchmarks[{place}]"), f"benchmarks[{place}].")
         if result.cell in results:
-            raise _damage(f"cell {shown(result.cell, 80)} is there twice")
+            raise _report_damage(f"cell {shorten_text(result.cell, 80)} is there twice")
         results[result.cell] = result
     return tuple(results.values())
 
 
-def _result(entry: dict[str, Any], where: str) -> Result:
-    cell = _typed(str, entry.get("fullname"), f"{where}fullname")
-    where = f"cell {shown(cell, 80)}: "
-    extra = _typed(dict, entry.get("extra_info"), f"{where}extra_info")
-    params = _typed(dict, entry.get("params") or {}, f"{where}params")
-    stats = _typed(dict, entry.get("stats"), f"{where}stats")
+def _make_result(entry: dict[str, Any], where: str) -> Result:
+    cell = _check_type(str, entry.get("fullname"), f"{where}fullname")
+    where = f"cell {shorten_text(cell, 80)}: "
+    extra = _check_type(dict, entry.get("extra_info"), f"{where}extra_info")
+    params = _check_type(dict, entry.get("params") or {}, f"{where}params")
+    stats = _check_type(dict, entry.get("stats"), f"{where}stats")
     if "data" not in stats:
         raise BrokenRunError(f"{where}no raw rounds; save with --benchmark-save-data (the default of this suite)")
-    axes = _axes({name: extra.get(name) for name in _AXES_OF_EXTRA_INFO} | params, where)
-    disk = _made(Disk, extra, where) if any(field.name in extra for field in fields(Disk)) else None
+    axes = _make_axes({name: extra.get(name) for name in _AXES_OF_EXTRA_INFO} | params, where)
+    disk = _make(Disk, extra, where) if any(field.name in extra for field in fields(Disk)) else None
     measured = extra | {"cell": cell, "rounds": stats["data"]}
-    result: Result = _made(Result, measured, where, axes=axes, disk=disk)
+    result: Result = _make(Result, measured, where, axes=axes, disk=disk)
     if not (result.images and result.store_images and result.rounds):
-        raise _damage(f"{where}there are no images or no rounds")
+        raise _report_damage(f"{where}there are no images or no rounds")
     return result
 
 
-def _axes(facts: dict[str, Any], where: str) -> Axes:
+def _make_axes(facts: dict[str, Any], where: str) -> Axes:
     axes: list[tuple[str, str | int | float]] = []
     for name, value in sorted(facts.items()):
         if isinstance(value, dict | list):
-            raise _damage(f"{where}params.{shown(name, 40)} is neither text nor a number")
+            raise _report_damage(f"{where}params.{shorten_text(name, 40)} is neither text nor a number")
         if name not in _NO_AXES and value is not None:
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _RANGES[int][1]
             axes.append((name, value if is_number else str(value)))
     return tuple(axes)
 
 
-def _made(kind: Any, holder: Mapping[str, Any], where: str, **given: object) -> Any:  # noqa: ANN401 - one of the classes
+def _make(kind: Any, holder: Mapping[str, Any], where: str, **given: object) -> Any:  # noqa: ANN401 - one of the classes
     """Make one of the classes above out of a JSON object, beside what is made already."""
     wanted = {field.name: field.type for field in fields(kind) if field.name not in given}
-    return kind(**given, **{name: _typed(each, holder.get(name), f"{where}{name}") for name, each in wanted.items()})
+    return kind(
+        **given, **{name: _check_type(each, holder.get(name), f"{where}{name}") for name, each in wanted.items()}
+    )
 
 
-def _typed(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - the type decides
+def _check_type(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - the type decides
     """Check a JSON value against a type of this module, and turn it into that type."""
     if is_dataclass(kind):
-        return _made(kind, _typed(dict, value, where), f"{where}.")
+        return _make(kind, _check_type(dict, value, where), f"{where}.")
     if get_origin(kind) is tuple:
         (each, _) = get_args(kind)
-        return tuple(_typed(each, item, f"{where}[{place}]") for place, item in enumerate(_typed(list, value, where)))
+        return tuple(
+            _check_type(each, item, f"{where}[{place}]") for place, item in enumerate(_check_type(list, value, where))
+        )
     if get_origin(kind) is Mapping:
-        texts = _typed(dict, value, where)
-        return {name: _typed(str, text, f"{where}.{shown(name, 80)}") for name, text in texts.items()}
+        texts = _check_type(dict, value, where)
+        return {name: _check_type(str, text, f"{where}.{shorten_text(name, 80)}") for name, text in texts.items()}
     if kind is dt.datetime:
         try:
-            return dt.datetime.fromisoformat(_typed(str, value, where))
+            return dt.datetime.fromisoformat(_check_type(str, value, where))
         except ValueError as problem:
-            raise _damage(f"{where} is no date and time") from problem
+            raise _report_damage(f"{where} is no date and time") from problem
     fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
     if fits and kind in _RANGES:
         least, most = _RANGES[kind]
         fits = least <= value <= most
     if not fits:
-        raise _damage(f"{where} is missing or not {_WORDS[kind]}")
+        raise _report_damage(f"{where} is missing or not {_WORDS[kind]}")
     return value
 
 
-def _damage(problem: str) -> BrokenRunError:
+def _report_damage(problem: str) -> BrokenRunError:
     return BrokenRunError(f"{problem}; the file was changed or damaged, repeat the run")

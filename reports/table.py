@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from reports.results import UNSTABLE_RULE, Axes, Result, Run, shown
+from reports.results import UNSTABLE_RULE, Axes, Result, Run
+from reports.wording import count_noun, shorten_text
 
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch")
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
@@ -11,7 +12,7 @@ _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 _MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")
 
 
-def grouped(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
+def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
     """Sort results into groups that may share a table or a figure: equal in operation and in all axes.
 
     Returns
@@ -31,22 +32,21 @@ def grouped(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
     return {group: groups[group] for group in sorted(groups, key=place)}
 
 
-def titled(title: str, axes: Axes) -> str:
+def add_axes(title: str, axes: Axes) -> str:
     """Add to a title what the axes of its results say, such as `(durable, workers 2)`."""
     bare = {"cache", "durability"}
-    words = shown(", ".join(str(value) if name in bare else f"{name} {value}" for name, value in axes), 40)
+    words = shorten_text(", ".join(str(value) if name in bare else f"{name} {value}" for name, value in axes), 40)
     return f"{title} ({words})" if words else title
 
 
-def counted(number: int, noun: str) -> str:
-    """Say how many there are: `1 core`, `2,000 cores`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def provenance(run: Run) -> str:
+def describe_provenance(run: Run) -> str:
     """Say in two lines what the figures of a run stand for, and on which machine they were measured."""
-    what = [f"images: {shown(run.image_set.name, 40)}", *run.warnings, f"{run.datetime:%Y-%m-%d}"]
-    where = [shown(run.machine.cpu, 60), counted(run.cpu_count, "core"), shown(run.store_directory.file_system, 20)]
+    what = [f"images: {shorten_text(run.image_set.name, 40)}", *run.warnings, f"{run.datetime:%Y-%m-%d}"]
+    where = [
+        shorten_text(run.machine.cpu, 60),
+        count_noun(run.cpu_count, "core"),
+        shorten_text(run.store_directory.file_system, 20),
+    ]
     return "\n".join("  ·  ".join(facts) for facts in ([*what, f"commit {run.commit.short}"], where))
 
 
@@ -55,37 +55,37 @@ def make_table(run: Run) -> str:
 
     Within a table, backends are compared at the same number of images. Text from the run is escaped.
     """
-    parts = [_heading(run)]
-    for (operation, axes), results in grouped(run.results).items():
-        parts += [f"### {_escaped(titled(shown(operation, 60), axes))}", _markdown(_rows(results))]
+    parts = [_make_heading(run)]
+    for (operation, axes), results in group_results(run.results).items():
+        parts += [f"### {_escape(add_axes(shorten_text(operation, 60), axes))}", _make_markdown(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(run: Run) -> str:
+def _make_heading(run: Run) -> str:
     """Say what was measured, where, and what went wrong."""
     machine, images = run.machine, run.image_set
     libraries = ", ".join(f"{name} {version}" for name, version in run.libraries.items())
     facts = {
-        "Images": f"{images.name}, {counted(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
-        "Machine": f"{machine.cpu}, {counted(run.cpu_count, 'core')}, {machine.system} {machine.release}, "
+        "Images": f"{images.name}, {count_noun(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
+        "Machine": f"{machine.cpu}, {count_noun(run.cpu_count, 'core')}, {machine.system} {machine.release}, "
         f"{run.store_directory.file_system}",
         "Libraries": libraries,
     }
     words = {True: "Complete run", False: "**Incomplete run**"}[run.complete]
-    measured = f"- {words}: {counted(len(run.results), 'cell')} measured"
+    measured = f"- {words}: {count_noun(len(run.results), 'cell')} measured"
     if run.missing:
         measured += f", {len(run.missing):,} never run"
-    lines = [f"- {name}: {_escaped(text, 300)}" for name, text in facts.items()] + [measured]
+    lines = [f"- {name}: {_escape(text, 300)}" for name, text in facts.items()] + [measured]
     for verdict, cells in (("Failed", run.failed), ("Skipped", run.skipped)):
-        lines += [f"- {verdict}: {_escaped(cell)}: {_escaped(reason)}" for cell, reason in cells.items()]
+        lines += [f"- {verdict}: {_escape(cell)}: {_escape(reason)}" for cell, reason in cells.items()]
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
-    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {_escaped(run.commit.short)}{warned}"
+    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {_escape(run.commit.short)}{warned}"
     return "\n".join([title, "", *lines])
 
 
-def _rows(results: Sequence[Result]) -> list[list[str]]:
+def _make_rows(results: Sequence[Result]) -> list[list[str]]:
     """Lay out one table, its header first; results are those of one group, the fastest of each size first."""
     fastest: dict[tuple[int, int], float] = {}
     for result in results:
@@ -97,12 +97,12 @@ def _rows(results: Sequence[Result]) -> list[list[str]]:
     rows = [kept]
     for result in results:
         cells = {
-            "backend": _escaped(result.backend, 40),
+            "backend": _escape(result.backend, 40),
             "images": f"{result.images:,}",
             "in store": f"{result.store_images:,}",
-            "median": _time(result.median),
-            "IQR": _time(result.iqr),
-            "images/s": _digits(result.images_per_second),
+            "median": _format_time(result.median),
+            "IQR": _format_time(result.iqr),
+            "images/s": _format_number(result.images_per_second),
             "x slower": f"{result.median / fastest[result.images, result.store_images]:,.1f}x",
             "bytes/image on disk": f"{result.disk.allocated_bytes / result.store_images:,.0f}" if result.disk else "",
             "flag": "unstable" if result.unstable else "",
@@ -111,7 +111,7 @@ def _rows(results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def _make_markdown(rows: Sequence[Sequence[str]]) -> str:
     """Write rows as a Markdown table: the first and the last column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
@@ -127,17 +127,17 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line(cells) for cells in (rows[0], rules, *rows[1:]))
 
 
-def _time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
-    return f"{_digits(seconds / size)} {unit}"
+    return f"{_format_number(seconds / size)} {unit}"
 
 
-def _digits(number: float) -> str:
+def _format_number(number: float) -> str:
     """Write a number with three digits that count, never with an exponent."""
     return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten
 
 
-def _escaped(text: str, longest: int = 200) -> str:
+def _escape(text: str, longest: int = 200) -> str:
     """Make text from a run harmless in Markdown and in the HTML it is rendered to."""
-    marked = _MARKUP.sub(r"\\\g<0>", shown(text, longest))
+    marked = _MARKUP.sub(r"\\\g<0>", shorten_text(text, longest))
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

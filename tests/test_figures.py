@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reports.figures import Picture, draw, plan_figures
+from reports.drawing import Picture
+from reports.figures import draw, plan_figures
 from reports.results import BrokenRunError, read_run
 from tests.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.results import BrokenRunError, Disk, Result, read_run, shown
+from reports.results import BrokenRunError, Disk, Result, read_run
+from reports.wording import shorten_text
 from tests.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
 
@@ -286,11 +287,11 @@ def test_a_hostile_name_stays_on_the_one_line_of_the_message(tmp_path: Path) -> 
 
 @given(text=st.text(), longest=st.integers(8, 40))
 def test_shown_text_is_one_printable_line_of_limited_length(text: str, longest: int) -> None:
-    line = shown(text, longest)
+    line = shorten_text(text, longest)
     assert line == "" or line.isprintable()
     assert len(line) <= longest
 
 
 def test_long_names_are_cut_in_the_middle() -> None:
-    assert shown("lmdb_packed_in_chunks_of_256", 16) == "lmdb_packe…f_256"
-    assert shown("lmdb", 4) == "lmdb"
+    assert shorten_text("lmdb_packed_in_chunks_of_256", 16) == "lmdb_packe…f_256"
+    assert shorten_text("lmdb", 4) == "lmdb"

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.results import read_run, shown
+from reports.results import read_run
 from reports.table import make_table
+from reports.wording import shorten_text
 from tests.runs import make_cell, make_run, run_of, save
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
@@ -216,7 +217,7 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, tmp_path: Path) -
     document["commit_info"]["id"] = name
     markdown = _show(document, tmp_path)
     tables = _parse(markdown)
-    assert tables["read_many"][0]["backend"] == shown(name, 40)
+    assert tables["read_many"][0]["backend"] == shorten_text(name, 40)
     assert len(tables) == 2
     assert "<" not in markdown
     assert not re.search(r"(?<!\\)`|\x1b|(?<!\\)\]\(", markdown)
@@ -229,7 +230,7 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, tmp_path: Path) -
 def test_any_name_comes_back_from_its_cell(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("name")
     rows = _parse(_show(run_of([make_cell("read_many", name, 10)]), folder))["read_many"]
-    assert [row["backend"] for row in rows] == [shown(name, 40).strip()]
+    assert [row["backend"] for row in rows] == [shorten_text(name, 40).strip()]
 
 
 @given(chosen=st.data())

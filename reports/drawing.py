@@ -1,0 +1,176 @@
+"""How a figure is drawn: with matplotlib's objects, without its global state."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes as Plot
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from reports.results import BrokenRunError, Run
+from reports.wording import shorten_text
+
+# Okabe and Ito, "Color Universal Design", 2008: those that stand out on white come first, black last.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+_MARKERS, _DASHES = "osD^vPX<>*ph", ("-", "--", ":", "-.")
+_MOST_LINES = 96  # so many of their combinations differ
+_LABELS = 1.035  # where labels start, in widths of the axes
+_INK, _GREY = "#222222", "#666666"
+_RC: dict[Any, object] = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": 11.5,
+    "grid.color": "#E4E4E4",
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "reports",  # the same run gives the same bytes
+    "text.parse_math": False,  # a name may hold dollar signs
+}
+
+Point = tuple[int, float, float, float]  # number of images; first quartile, median, third quartile
+Lines = Mapping[str, Sequence[Point]]
+Scale = Literal["linear", "logarithmic", "fit"]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes and its lines, one a backend.
+
+    `scale` is that of both axes; `fit` has a logarithmic x axis, and a logarithmic y axis where values differ more
+    than tenfold. `reference` is a name and a value that they are to be compared with.
+    """
+
+    title: str
+    unit: str
+    lines: Lines
+    scale: Scale = "fit"
+    across: str = "number of images"
+    reference: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: the stem of its files' names, its title, how it is read, its panels from left to right."""
+
+    stem: str
+    title: str
+    note: str
+    panels: Sequence[Panel]
+
+
+Styles = Mapping[str, dict[str, Any]]
+_Label = tuple[Annotation, float, float, dict[str, Any]]
+
+
+@contextmanager
+def draw_alike() -> Iterator[None]:
+    """Set how figures look, whatever this machine's matplotlib is set to."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")  # names in other scripts
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
+        yield
+
+
+def choose_styles(run: Run) -> Styles:
+    """Give each backend of a run its colour, marker and dashes, the same in every figure."""
+    backends = sorted({result.backend for result in run.results})
+    if len(backends) > _MOST_LINES:
+        raise BrokenRunError(
+            f"{run.path}: {len(backends):,} backends, figures tell {_MOST_LINES} apart; leave some out"
+        )
+    return {
+        backend: {
+            "color": _COLOURS[place % len(_COLOURS)],
+            "linestyle": _DASHES[place // len(_COLOURS) % len(_DASHES)],
+            "marker": _MARKERS[place % len(_MARKERS)],
+        }
+        for place, backend in enumerate(backends)
+    }
+
+
+def paint_picture(picture: Picture, styles: Styles, footer: str) -> Figure:
+    """Paint one figure: its title and note on top, its panels, where it comes from below."""
+    height = max(5.3, 2.3 + 0.22 * max(len(panel.lines) + 1 for panel in picture.panels))  # inches; a label has 0.2
+    room = ConstrainedLayoutEngine(rect=(0.01, 0.6 / height, 0.98, 1 - 1.5 / height), wspace=0.05)
+    figure = Figure(figsize=(12, height), layout=room)
+    figure.text(0.015, 1 - 0.15 / height, picture.title, size=15, weight="bold", color=_INK, va="top")
+    figure.text(0.015, 1 - 0.5 / height, picture.note, color=_GREY, va="top")
+    figure.text(0.015, 0.12 / height, footer, size=10, color=_GREY, va="bottom")
+    plots = zip(figure.subplots(1, len(picture.panels), squeeze=False)[0], picture.panels, strict=True)
+    labelled = [(plot, _paint_panel(plot, panel, styles)) for plot, panel in plots]
+    figure.draw_without_rendering()  # from here on it is known how large everything is
+    figure.set_layout_engine("none")
+    for plot, labels in labelled:
+        _spread_labels(plot, labels)
+    return figure
+
+
+def _paint_panel(plot: Plot, panel: Panel, styles: Styles) -> list[_Label]:
+    """Paint lines, spread and axes; return a label for each line, still to be placed, with the end of its line."""
+    points = [point for line in panel.lines.values() for point in line]
+    values = [value for _, *spread in points for value in spread]
+    ends: list[tuple[str, float, float, dict[str, Any]]] = []
+    for backend, line in panel.lines.items():
+        x, low, middle, high = np.transpose(line)
+        spread = (middle - low, high - middle)
+        plot.errorbar(x, middle, spread, **styles[backend], capsize=3, markeredgecolor=_INK, markeredgewidth=0.5)
+        ends.append((shorten_text(backend, 18), x[-1], middle[-1], styles[backend]))
+    values += [panel.reference[1]] if panel.reference else []
+    log = panel.scale == "logarithmic" or (panel.scale == "fit" and 0 < 10 * min(values) < max(values))
+    _fit_axis(plot, "x", [x for x, *_ in points], log=panel.scale != "linear")
+    _fit_axis(plot, "y", values, log=log)
+    if panel.reference:
+        plot.axhline(panel.reference[1], color=_GREY, linestyle="--", linewidth=1)
+        ends.append((panel.reference[0], plot.get_xlim()[1], panel.reference[1], {"color": _GREY}))
+    plot.set(title=panel.title, xlabel=panel.across, ylabel=panel.unit)
+    beside: Any = ((_LABELS, 0.5), (9, 0), "axes fraction", "offset points")
+    return [(plot.annotate(name, *beside, va="center", color=_INK), x, y, style) for name, x, y, style in ends]
+
+
+def _fit_axis(plot: Plot, name: str, values: Sequence[float], *, log: bool) -> None:
+    """Fit one axis to what it shows, with plain numbers at its ticks; linear axes start at zero."""
+    low, high, axis = min(values), max(values), {"x": plot.xaxis, "y": plot.yaxis}[name]
+    if log:
+        room = max((high / low) ** 0.05, 1.5 if name == "x" else 2)
+        decades = int(np.log10(room * high) - np.log10(low / room))
+        plot.set(**{f"{name}scale": "log", f"{name}lim": (low / room, high * room)})
+        axis.set_major_locator(LogLocator(subs={0: (1, 2, 3, 5), 1: (1, 2, 5)}.get(decades, (1,))))
+    else:
+        plot.set(**{f"{name}lim": (0, 1.06 * high or 1)})
+        axis.set_major_locator(MaxNLocator(4 if name == "x" else 6, steps=[1, 2, 5, 10], integer=name == "x"))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12f}".rstrip("0").rstrip(".")))
+
+
+def _spread_labels(plot: Plot, labels: Sequence[_Label]) -> None:
+    """Put each label beside the end of its line, as near as the others let it, and lead the line to it."""
+    ends = (plot.transData + plot.transAxes.inverted()).transform([(x, y) for _, x, y, _ in labels])
+    order = np.argsort(ends[:, 1], kind="stable")
+    step = 1.1 * max(text.get_window_extent().height for text, *_ in labels) / plot.bbox.height
+    for place, height in zip(order, _space_out(ends[order, 1].tolist(), step), strict=True):
+        text, _, _, style = labels[place]
+        text.xy = (_LABELS, height)
+        lead = style | {"linestyle": ":", "linewidth": 1, "markevery": [1]}
+        plot.plot([ends[place, 0], _LABELS], [ends[place, 1], height], transform=plot.transAxes, clip_on=False, **lead)
+
+
+def _space_out(wanted: Sequence[float], step: float) -> list[float]:
+    """Move rising heights at least `step` apart, within 0 and 1 and by the least squares: isotonic regression."""
+    blocks: list[list[float]] = []
+    for place, height in enumerate(wanted):
+        blocks.append([height - place * step])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            blocks[-2:] = [blocks[-2] + blocks[-1]]
+    levels = [fmean(block) for block in blocks for _ in block]
+    return [min(max(level, step / 2), 1 - (len(levels) - 0.5) * step) + n * step for n, level in enumerate(levels)]
