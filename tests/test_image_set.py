@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from fixtures.standin import StandIn
 from numpy.typing import NDArray
 
 from fixtures.image_set import COUNT, SOURCE, find_source, load_image_set
+from fixtures.standin import StandIn
 
 
 class Seven:
