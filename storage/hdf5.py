@@ -91,6 +91,11 @@ class Hdf5Reader(Reader):
             _take(self._images, positions, images)
             _take(self._labels, positions, labels)
 
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        if isinstance(self._images, np.ndarray):
+            return self._images[position].copy(), int(self._labels[position])
+        return super()._read_one(position)
+
     def _close(self) -> None:
         del self._images, self._labels
         self._resources.close()

@@ -129,6 +129,12 @@ class LmdbReader(Reader):
             _copy_records(self.store, _get_records(self._transaction, positions), images)
         np.take(self._labels, positions, out=labels, mode="clip")
 
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        image = np.empty(self._shape, np.uint8)
+        with translate_errors(self.store, lmdb.Error):
+            _copy_records(self.store, [self._transaction.get(pack_key(position))], image[np.newaxis])
+        return image, int(self._labels[position])
+
     def _close(self) -> None:
         del self._labels, self._transaction
         self._resources.close()

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import CHANNELS, Image, Images, Labels, check_indices
+from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
 from storage.errors import ReaderClosedError
 
 
@@ -20,7 +20,7 @@ class Reader(ABC):
     It is a map-style dataset as PyTorch expects one. It can be pickled: the copy opens the store anew. After a fork
     the child's copy notices the new process and opens the store anew. It is a context manager.
 
-    A backend adds `_open`, `_read` and `_close`.
+    A backend adds `_open`, `_read` and `_close`; and `_read_one` where it can read one image with less work.
 
     Parameters
     ----------
@@ -47,6 +47,12 @@ class Reader(ABC):
     @abstractmethod
     def _read(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
         """Fill `images` and `labels` with what the store holds at `positions`, which are in range."""
+
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        """Return what the store holds at `position`, which is in range."""
+        images, labels = np.empty((1, *self._shape), np.uint8), np.empty(1, np.int64)
+        self._read(np.array([position]), images, labels)
+        return images[0], int(labels[0])
 
     @abstractmethod
     def _close(self) -> None:
@@ -75,8 +81,8 @@ class Reader(ABC):
         RecordNotFoundError
             The index is out of range.
         """
-        images, labels = self.read([index])
-        return images[0], int(labels[0])
+        self._be_ready()
+        return self._read_one(check_index(self.store, index, self._count))
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Image, int]]:
         """Read a batch the way PyTorch's fetcher asks for it: a list of ``(image, label)``."""
@@ -108,12 +114,7 @@ class Reader(ABC):
         ReaderClosedError
             The reader is closed.
         """
-        if self._closed:
-            raise ReaderClosedError(f"the reader of {self.store} is closed: open another one with open_reader")
-        if self._process != os.getpid():
-            # After a fork: an environment or a file of the parent is not for the child to use.
-            self._close()
-            self._start()
+        self._be_ready()
         positions = check_indices(self.store, indices, self._count)
         images = np.empty((len(positions), *self._shape), np.uint8)
         labels = np.empty(len(positions), np.int64)
@@ -139,6 +140,17 @@ class Reader(ABC):
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
         """Pickle the path only: the copy opens the store anew."""
         return type(self), (self.store,)
+
+    def _be_ready(self) -> None:
+        """Refuse to read when closed; open the store anew in a new process.
+
+        After a fork, an environment or a file of the parent is not for the child to use.
+        """
+        if self._closed:
+            raise ReaderClosedError(f"the reader of {self.store} is closed: open another one with open_reader")
+        if self._process != os.getpid():
+            self._close()
+            self._start()
 
     def _start(self) -> None:
         count, height, width = self._open()
