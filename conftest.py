@@ -1,5 +1,6 @@
 """Composition: which options there are, which fixtures are loaded, what is measured, what goes into a run's JSON."""
 
+import shlex
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from benchmarks.options import Options, add_options, choose_cutoffs, read_option
 from benchmarks.run import Progress, describe_run
 from benchmarks.stores import STORES, stores
 from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
+from storage import UNAVAILABLE
 
 __all__ = ["cell", "image_set", "stores"]  # the fixtures
 
 OPTIONS = pytest.StashKey[Options]()
 PROGRESS = pytest.StashKey[Progress]()
 SAVED = pytest.StashKey[bool]()
+RUNS = "file://./reports/runs"  # as in pyproject.toml
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,15 +41,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[PROGRESS] = Progress()
     marker = "largest_default_cutoff(images): up to where a benchmark goes unless --cutoffs says otherwise"
     config.addinivalue_line("markers", marker)
+    if config.option.benchmark_storage == RUNS:  # relative to the folder that pytest was started in
+        config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
     if config.option.benchmark_only:
         config.option.benchmark_autosave = "run"  # and a number before it
         config.option.verbose = config.option.verbose or 1  # a line a cell: which one is running, how many are done
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    """Say which images this session uses."""
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which images this session uses, and which backends it lacks."""
     source = config.stash[SOURCE]
-    return f"images: {source.name}, {config.stash[COUNT]:,} of {DOUBLED * source.count:,}"
+    images = f"images: {source.name}, {config.stash[COUNT]:,} of {DOUBLED * source.count:,}"
+    return [images, *(f"no backend {name}: {reason}" for name, reason in UNAVAILABLE.items())]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -90,10 +96,10 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     source = config.stash[SOURCE]
     output_json["run"] = describe_run(
         progress=config.stash[PROGRESS],
-        measured=[cell["fullname"] for cell in output_json["benchmarks"]],
+        cells=output_json["benchmarks"],
         images={"name": source.name, "count": config.stash[COUNT], "sha256": source.sha256},
         stores=config.stash[STORES],
-        arguments=config.invocation_params.args,
+        command=shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),
     )
     config.stash[SAVED] = output_json["run"]["complete"]
 
@@ -102,7 +108,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End with one line: where the run is, and what to type next."""
     session, terminal = map(config.pluginmanager.getplugin, ("pytest-benchmark", "terminalreporter"))
     if SAVED in config.stash and isinstance(session.storage, FileStorage):
-        path = max(session.storage.query(), key=lambda path: path.stat().st_mtime_ns)
+        path = config.option.benchmark_json
+        if session.save or session.autosave:
+            path = max(session.storage.query(), key=lambda path: path.stat().st_mtime_ns)
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if config.stash[SAVED] else "INCOMPLETE run"
         terminal.write_line(f"{kind} saved as {path}; next: python -m reports table {path}")

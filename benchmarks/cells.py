@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.stores import Shelf, estimate_bytes, measure_disk
-from storage import BACKENDS, Backend
+from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
 
 MOST_ROUNDS = 1_000  # more would tell the median no better, and fill the JSON
@@ -26,8 +25,6 @@ FEW_ROUNDS = 3
 MOST_BYTES = 2 << 30  # of stores in one cell, unless the least number of rounds needs more
 COMPARED = 1_000  # images at a time, so that comparing needs little memory
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
 Arguments = tuple[Any, ...]
 
 
@@ -127,7 +124,7 @@ class Cell:
     def _measure(self, target: Callable[..., Any], prepare: Callable[[], Any], images: Images, most: int) -> Any:  # noqa: ANN401 - whatever the target returns
         """Warm up once, choose the number of rounds, measure; return the last result."""
         benchmark, facts = self._benchmark, self._facts
-        benchmark.group = f"{self._operation} {len(images):>7,} images {facts.get('durability', '')}".rstrip()
+        benchmark.group = f"{self._operation} {facts['store_images']:>7,} images {facts.get('durability', '')}".rstrip()
         benchmark.has_error = True  # until what was measured is verified: a wrong or cut cell is in no run
         gc.collect()
         rounds = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from storage import BACKENDS
+from storage import BACKENDS, UNAVAILABLE
 
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
@@ -76,7 +76,8 @@ def read_options(config: pytest.Config) -> Options:
     durable = _find(config, "durable").lower()
     if durable not in TRUE + FALSE:
         raise pytest.UsageError(f"durable: {durable!r} is neither true nor false")
-    _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}")
+    absent = "".join(f"; {name} cannot be imported ({reason})" for name, reason in UNAVAILABLE.items())
+    _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}{absent}")
     _check("cutoffs", cutoffs, _is_positive, "give numbers of images, 1 or more, such as 10,100")
     return Options(
         cifar10=_find(config, "cifar10") or "auto",
@@ -119,8 +120,10 @@ def choose_cutoffs(options: Options, available: int, largest: int = DEFAULT_CUTO
 
 def _find(config: pytest.Config, name: str) -> str:
     """Return what was said first of the command line, the environment and the ini file."""
+    if config.getoption(name) == "":
+        raise pytest.UsageError(f"{name}: --{name}= says nothing: give a value, or leave the option out")
     said = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
-    return next((str(value).strip() for value in said if value is not None), "")
+    return next((str(value).strip() for value in said if value), "")
 
 
 def _split(text: str) -> tuple[str, ...]:

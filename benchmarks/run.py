@@ -3,9 +3,8 @@
 import math
 import os
 import platform
-import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +36,7 @@ class Progress:
 
 
 def describe_run(
-    progress: Progress, measured: Sequence[str], images: Mapping[str, str | int], stores: Path, arguments: Sequence[str]
+    progress: Progress, cells: Sequence[Mapping[str, Any]], images: Mapping[str, str | int], stores: Path, command: str
 ) -> dict[str, Any]:
     """Describe a run for its JSON.
 
@@ -45,39 +44,41 @@ def describe_run(
     ----------
     progress : Progress
         What was to be measured, and what went wrong.
-    measured : sequence of str
-        Ids of the cells that have timings.
+    cells : sequence of dict
+        The cells that have timings, as pytest-benchmark describes them.
     images : dict
         Name, count and SHA-256 of the image set.
     stores : Path
         A directory on the file system that held the stores.
-    arguments : sequence of str
-        What pytest was called with.
+    command : str
+        What repeats the run, for a shell.
 
     Returns
     -------
     dict
         Strings, numbers, and lists and dicts of them.
     """
+    measured = {cell["fullname"] for cell in cells}
+    backends = sorted({cell["params"]["backend"] for cell in cells})
     return {
         "format": FORMAT,
         "image_set": dict(images),
-        "libraries": list_libraries(),
+        "libraries": list_libraries(backends),
         "cpu_count": count_processors(),
         "store_directory": {"file_system": find_file_system(stores), "free_bytes": shutil.disk_usage(stores).free},
-        "command": shlex.join(["python", "-m", "pytest", *arguments]),
+        "command": command,
         "intended": progress.intended,
         "failed": progress.failed,
         "skipped": progress.skipped,
-        "complete": not progress.failed and not progress.skipped and set(measured) == set(progress.intended),
+        "complete": not progress.failed and not progress.skipped and measured == set(progress.intended),
     }
 
 
-def list_libraries() -> dict[str, str]:
-    """List the versions of Python, of every library under test with its core, and of what measures them."""
+def list_libraries(backends: Iterable[str]) -> dict[str, str]:
+    """List the versions of Python, of the libraries of these backends with their cores, and of what measures them."""
     found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-    for backend in BACKENDS.values():
-        found |= getattr(backend, "VERSIONS", {})
+    for name in backends:
+        found |= getattr(BACKENDS[name], "VERSIONS", {})
     return found
 
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 BLOCK = 4_096  # bytes, of most file systems
+FEW_FILES = 100  # that can be deleted at once anywhere
 SECTOR = 512  # bytes, the unit of st_blocks
 
 # <linux/fs.h>: the flags of an inode, and the one that `chattr +T` sets.
@@ -36,8 +37,8 @@ class Shelf:
     """Fresh directories for the stores of one cell.
 
     A store is deleted as soon as it is discarded, before its files reach the disk: that is quick, and the disk has
-    nothing to do while the next one is measured. But only where directories can be spread: elsewhere files would be
-    created ever more slowly, so stores stay until the session ends. The figures are in ``docs/decisions.md``, 9.
+    nothing to do while the next one is measured. Where directories cannot be spread, a store of many files is left to
+    the end of the session: the next ones would be created ever more slowly. Figures are in ``docs/decisions.md``, 17.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ class Shelf:
 
     def discard(self, folder: Path) -> None:
         """Delete a directory, or leave that to the end of the session."""
-        if self._spread:
+        if self._spread or sum(len(names) for _, _, names in os.walk(folder)) <= FEW_FILES:
             shutil.rmtree(folder)
 
 

@@ -1,6 +1,7 @@
 """How images are stored: one module a backend, all with the same functions.
 
-`Backend` is the contract of those modules; `BACKENDS` holds those that this folder has, found and not listed.
+`Backend` is the contract of those modules. `BACKENDS` holds those that this folder has, found and not listed;
+`UNAVAILABLE` says why a module could not be imported.
 """
 
 import pkgutil
@@ -24,6 +25,8 @@ from storage.reader import Reader
 
 __all__ = [
     "BACKENDS",
+    "FUNCTIONS",
+    "UNAVAILABLE",
     "Backend",
     "CorruptStoreError",
     "Image",
@@ -173,21 +176,29 @@ class Backend(Protocol):
 FUNCTIONS = ("store_single", "read_single", "store_many", "read_many", "open_reader")
 
 
-def find_backends() -> dict[str, Backend]:
+def find_backends() -> tuple[dict[str, Backend], dict[str, str]]:
     """Find the backends: the modules of this folder that have at least one function of the contract.
 
     Returns
     -------
-    dict of str to Backend
+    backends : dict of str to Backend
         By name, in alphabetical order. One function is enough, so that a module that lacks the others is noticed.
+    unavailable : dict of str to str
+        Modules that cannot be imported here, and why.
     """
-    names = (found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_"))
-    modules = {name: import_module(f"{__name__}.{name}") for name in names}
-    return {
-        name: cast("Backend", module)
-        for name, module in modules.items()
-        if any(hasattr(module, function) for function in FUNCTIONS)
-    }
+    backends: dict[str, Backend] = {}
+    unavailable: dict[str, str] = {}
+    for name in (found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")):
+        try:
+            module = import_module(f"{__name__}.{name}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other backends go on
+            unavailable[name] = f"{type(error).__name__}: {error}"
+        else:
+            if any(hasattr(module, function) for function in FUNCTIONS):
+                backends[name] = cast("Backend", module)
+    return backends, unavailable
 
 
-BACKENDS: Mapping[str, Backend] = find_backends()
+BACKENDS: Mapping[str, Backend]
+UNAVAILABLE: Mapping[str, str]
+BACKENDS, UNAVAILABLE = find_backends()

@@ -2,17 +2,19 @@
 
 import operator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from storage.errors import (
     CorruptStoreError,
     InvalidInputError,
     RecordNotFoundError,
+    StorageError,
     StoreExistsError,
     StoreNotFoundError,
+    translate_errors,
 )
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -78,13 +80,13 @@ def check_image(image: Image, label: int) -> tuple[Images, Labels]:
     except TypeError:
         raise InvalidInputError(f"label is {label!r}: give an integer") from None
     if not LABEL.min <= number <= LABEL.max:
-        raise InvalidInputError(f"label {number} does not fit in 64 bits: give one from -2**63 to 2**63 - 1")
+        raise InvalidInputError("label does not fit in 64 bits: give one from -2**63 to 2**63 - 1")
     return check_images(image[np.newaxis], np.array([number], np.int64))
 
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tuple[str, ...]) -> None:
     wanted = f"give a NumPy array of {dtype}, shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-    if not isinstance(array, np.ndarray):
+    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
         raise InvalidInputError(f"{name} is a {type(array).__name__}: {wanted}")
     if array.dtype != dtype:
         raise InvalidInputError(f"{name} has dtype {array.dtype}: {wanted}")
@@ -113,14 +115,15 @@ def claim_store(store: Path) -> Path:
         The folder that should hold the store does not exist.
     """
     store = Path(store)
-    try:
-        store.mkdir(exist_ok=True)
-    except FileExistsError:
-        raise StoreExistsError(f"{store} is a file: choose another path for the store") from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise StoreNotFoundError(f"{store.parent} is not a folder: create it, then store again") from None
-    if any(store.iterdir()):
-        raise StoreExistsError(f"{store} is not empty: choose an empty directory, or delete this one first")
+    with translate_errors(store, ValueError):
+        try:
+            store.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise StoreExistsError(f"{store} is a file: choose another path for the store") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreNotFoundError(f"{store.parent} is not a folder: create it, then store again") from None
+        if any(store.iterdir()):
+            raise StoreExistsError(f"{store} is not empty: choose an empty directory, or delete this one first")
     return store
 
 
@@ -147,17 +150,75 @@ def find_file(store: Path, name: str) -> Path:
         `store` holds something, but not this file.
     """
     path = Path(store) / name
-    if path.is_file():
-        return path
-    if not path.parent.is_dir():
-        found = "is a file" if path.parent.exists() else "does not exist"
-        raise StoreNotFoundError(f"{path.parent} {found}: give the directory that store_many wrote")
-    first = min((file.name for file in path.parent.iterdir()), default=None)
+    with translate_errors(store, ValueError):
+        if path.is_file():
+            return path
+        if not path.parent.is_dir():
+            found = "is a file" if path.parent.exists() else "does not exist"
+            raise StoreNotFoundError(f"{path.parent} {found}: give the directory that store_many wrote")
+        first = min((file.name for file in path.parent.iterdir()), default=None)
     if first is None:
         raise StoreNotFoundError(f"{path.parent} is empty: store images there first")
     raise CorruptStoreError(
         f"{path.parent} has no {name} (but {first}, for one): the store is not complete, or another backend wrote it"
     )
+
+
+def check_shape(store: Path, count: object, height: object, width: object) -> tuple[int, int, int]:
+    """Refuse numbers that cannot be the shape of an image set.
+
+    Parameters
+    ----------
+    store : Path
+        The store that says so, for the message.
+    count, height, width : object
+        What it says.
+
+    Returns
+    -------
+    tuple of int
+        The three numbers.
+
+    Raises
+    ------
+    CorruptStoreError
+        They are no integers, or too small.
+    """
+    if type(count) is int and type(height) is int and type(width) is int and count >= 0 and min(height, width) > 0:
+        return count, height, width
+    raise CorruptStoreError(
+        f"{store} says that it holds {str(count)[:20]} images of {str(height)[:20]} x {str(width)[:20]} pixels: "
+        "it is damaged, or another program wrote it"
+    )
+
+
+def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
+    """Make the array that a read fills.
+
+    Parameters
+    ----------
+    store : Path
+        The store that is read, for the message.
+    shape : tuple of int
+    dtype : data type
+
+    Returns
+    -------
+    ndarray
+        Its values are not set.
+
+    Raises
+    ------
+    StorageError
+        There is not so much memory.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        raise StorageError(
+            f"{store}: an array of shape {shape} does not fit in memory: read fewer images at a time, through "
+            "open_reader; if the store should be smaller, it is damaged"
+        ) from None
 
 
 def check_index(store: Path, index: int, count: int) -> int:
@@ -184,7 +245,8 @@ def check_index(store: Path, index: int, count: int) -> int:
     """
     position = operator.index(index)
     if not -count <= position < count:
-        raise RecordNotFoundError(f"{store} holds {count} images: there is none at index {position}")
+        index_said = str(position) if abs(position) < LABEL.max else "of more than 64 bits"
+        raise RecordNotFoundError(f"{store} holds {count} images: there is none at index {index_said}")
     return position % count
 
 
@@ -213,6 +275,9 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
         `indices` is no one-dimensional sequence of integers.
     """
     array = np.asarray(indices)
+    if isinstance(indices, list | tuple) and array.dtype.kind in "fO" and all(type(index) is int for index in indices):
+        for index in indices:  # one of them has more than 64 bits
+            check_index(store, index, count)
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.intp)
     if array.ndim != 1 or array.dtype.kind not in "iu":

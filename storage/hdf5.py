@@ -33,6 +33,7 @@ from storage.checks import (
     check_index,
     claim_store,
     find_file,
+    make_array,
 )
 from storage.errors import CorruptStoreError, translate_errors
 from storage.reader import Reader
@@ -51,7 +52,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with _open_datasets(store) as (images, labels):
         position = check_index(store, index, images.shape[0])
-        return _read_at(images, position), int(_read_at(labels, position))
+        return _read_at(store, images, position), int(_read_at(store, labels, position))
 
 
 def store_many(store: Path, images: Images, labels: Labels) -> None:
@@ -67,7 +68,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_datasets(store) as (images, labels):
-        return _read_all(images), _read_all(labels)
+        return _read_all(store, images), _read_all(store, labels)
 
 
 def open_reader(store: Path) -> Reader:
@@ -144,16 +145,16 @@ def _is_outside(dataset: h5d.DatasetID) -> bool:
     return bool(layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL)
 
 
-def _read_all(dataset: h5d.DatasetID) -> NDArray[Any]:
-    array = np.empty(dataset.shape, dataset.dtype)
+def _read_all(store: Path, dataset: h5d.DatasetID) -> NDArray[Any]:
+    array = make_array(store, dataset.shape, dataset.dtype)
     if array.size:
         dataset.read(h5s.ALL, h5s.ALL, array)
     return array
 
 
-def _read_at(dataset: h5d.DatasetID, position: int) -> NDArray[Any]:
+def _read_at(store: Path, dataset: h5d.DatasetID, position: int) -> NDArray[Any]:
     shape = dataset.shape[1:]
-    array = np.empty(shape, dataset.dtype)
+    array = make_array(store, shape, dataset.dtype)
     selection = dataset.get_space()
     selection.select_hyperslab((position, *(0 for _ in shape)), (1, *shape))
     dataset.read(h5s.create_simple((1, *shape)), selection, array)

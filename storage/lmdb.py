@@ -36,8 +36,10 @@ from storage.checks import (
     check_image,
     check_images,
     check_index,
+    check_shape,
     claim_store,
     find_file,
+    make_array,
 )
 from storage.errors import CorruptStoreError, translate_errors
 from storage.reader import Reader
@@ -76,7 +78,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
     with _begin(store) as transaction:
         layout = _read_layout(store, transaction)
         position = check_index(store, index, layout.images)
-        image = np.empty((layout.height, layout.width, CHANNELS), np.uint8)
+        image = make_array(store, (layout.height, layout.width, CHANNELS))
         _copy_records(store, _get_records(transaction, [position]), image[np.newaxis])
         return image, int(_view_labels(store, transaction, layout)[position])
 
@@ -89,7 +91,9 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     layout = Layout(count, height, width)
     with (
         translate_errors(store, lmdb.Error),
-        lmdb.open(str(path), map_size=compute_map_size(images), sync=False, metasync=False, lock=False) as environment,
+        lmdb.open(
+            os.fsencode(path), map_size=compute_map_size(images), sync=False, metasync=False, lock=False
+        ) as environment,
     ):
         for records in _pack_records(images):
             _append_records(environment, records)
@@ -101,7 +105,7 @@ def read_many(store: Path) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _begin(store) as transaction:
         layout = _read_layout(store, transaction)
-        images = np.empty((layout.images, layout.height, layout.width, CHANNELS), np.uint8)
+        images = make_array(store, (layout.images, layout.height, layout.width, CHANNELS))
         with transaction.cursor() as cursor:
             values = (value for _, value in zip(range(layout.images), cursor.iternext(keys=False), strict=False))
             _copy_records(store, values, images)
@@ -130,7 +134,7 @@ class LmdbReader(Reader):
         np.take(self._labels, positions, out=labels, mode="clip")
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        image = np.empty(self._shape, np.uint8)
+        image = make_array(self.store, self._shape)
         with translate_errors(self.store, lmdb.Error):
             _copy_records(self.store, [self._transaction.get(pack_key(position))], image[np.newaxis])
         return image, int(self._labels[position])
@@ -207,7 +211,9 @@ def _share_environment(path: Path) -> Iterator[lmdb.Environment]:
         for other in [other for other in _shared if other[0] != os.getpid()]:  # inherited through a fork
             _shared.pop(other).environment.close()
         if key not in _shared:
-            _shared[key] = _SharedEnvironment(lmdb.open(str(path.parent), readonly=True, lock=False, create=False))
+            _shared[key] = _SharedEnvironment(
+                lmdb.open(os.fsencode(path.parent), readonly=True, lock=False, create=False)
+            )
         shared = _shared[key]
         shared.users += 1
     try:
@@ -232,10 +238,11 @@ def _check_size(path: Path, environment: lmdb.Environment) -> None:
 def _read_layout(store: Path, transaction: lmdb.Transaction) -> Layout:
     try:
         layout = Layout(**json.loads(bytes(transaction.get(LAYOUT, b""))))
+        check_shape(store, *layout)
         first = transaction.get(pack_key(0), b"")
         size = layout.height * layout.width * CHANNELS if layout.images else 0
         complete = transaction.stat()["entries"] == layout.images + 2 and len(first) == size
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         complete = False
     if not complete:
         raise CorruptStoreError(

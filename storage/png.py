@@ -30,8 +30,10 @@ from storage.checks import (
     check_image,
     check_images,
     check_index,
+    check_shape,
     claim_store,
     find_file,
+    make_array,
 )
 from storage.errors import CorruptStoreError, translate_errors
 from storage.reader import Reader
@@ -93,7 +95,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
         position = check_index(store, index, layout.images)
         file.seek(layout.start + position * (layout.characters + 1))
         label = int(file.read(layout.characters))
-        image = np.empty((layout.height, layout.width, CHANNELS), np.uint8)
+        image = make_array(store, (layout.height, layout.width, CHANNELS))
         _read_image(path.parent, position, image)
         return image, label
 
@@ -101,7 +103,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def read_many(store: Path) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     layout, labels = _read_labels(store)
-    images = np.empty((layout.images, layout.height, layout.width, CHANNELS), np.uint8)
+    images = make_array(store, (layout.images, layout.height, layout.width, CHANNELS))
     with translate_errors(store, *PNG_ERRORS):
         for index, image in enumerate(images):
             _read_image(Path(store), index, image)
@@ -143,7 +145,7 @@ def _parse_header(path: Path, head: bytes) -> Layout:
     if match is None:
         raise CorruptStoreError(f"{path} has no header of ours: another program wrote it, or it is damaged")
     images, height, width, characters = map(int, match.groups())
-    layout = Layout(images, height, width, characters, match.end())
+    layout = Layout(*check_shape(path.parent, images, height, width), characters, match.end())
     expected = layout.start + layout.images * (layout.characters + 1)
     found = path.stat().st_size
     if found != expected:

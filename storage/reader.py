@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
+from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices, make_array
 from storage.errors import ReaderClosedError
 
 
@@ -18,7 +18,8 @@ class Reader(ABC):
     """An open store, read image by image or batch by batch in any order.
 
     It is a map-style dataset as PyTorch expects one. It can be pickled: the copy opens the store anew. After a fork
-    the child's copy notices the new process and opens the store anew. It is a context manager.
+    the child's copy notices the new process and opens the store anew. It is a context manager. Threads may share it, as
+    long as none closes it while another reads.
 
     A backend adds `_open`, `_read` and `_close`; and `_read_one` where it can read one image with less work.
 
@@ -35,9 +36,10 @@ class Reader(ABC):
         The store is cut short, damaged, or of another backend.
     """
 
+    _closed = True
+
     def __init__(self, store: Path) -> None:
         self.store = Path(store).absolute()
-        self._closed = False
         self._start()
 
     @abstractmethod
@@ -50,7 +52,7 @@ class Reader(ABC):
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         """Return what the store holds at `position`, which is in range."""
-        images, labels = np.empty((1, *self._shape), np.uint8), np.empty(1, np.int64)
+        images, labels = make_array(self.store, (1, *self._shape)), np.empty(1, np.int64)
         self._read(np.array([position]), images, labels)
         return images[0], int(labels[0])
 
@@ -116,7 +118,7 @@ class Reader(ABC):
         """
         self._be_ready()
         positions = check_indices(self.store, indices, self._count)
-        images = np.empty((len(positions), *self._shape), np.uint8)
+        images = make_array(self.store, (len(positions), *self._shape))
         labels = np.empty(len(positions), np.int64)
         self._read(positions, images, labels)
         return images, labels
@@ -149,6 +151,7 @@ class Reader(ABC):
         if self._closed:
             raise ReaderClosedError(f"the reader of {self.store} is closed: open another one with open_reader")
         if self._process != os.getpid():
+            self._closed = True  # should it not open again
             self._close()
             self._start()
 
@@ -157,3 +160,4 @@ class Reader(ABC):
         self._count = count
         self._shape = height, width, CHANNELS
         self._process = os.getpid()
+        self._closed = False

@@ -153,6 +153,28 @@ def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Pa
     assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
 
 
+def test_a_module_that_cannot_be_imported_is_absent_and_fails_one_test(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    (folder / "storage" / "tape.py").write_text("import a_tape_library\n")
+    cells = run_pytest(folder, "benchmarks", *HERE, "--collect-only")
+    assert "no backend tape: ModuleNotFoundError: No module named 'a_tape_library'" in cells.stdout
+    assert "[lmdb-10]" in cells.stdout
+    asked = run_pytest(folder, "benchmarks", *HERE, "--backends=tape")
+    assert "tape cannot be imported (ModuleNotFoundError" in asked.stderr
+    tested = run_pytest(folder, "tests/test_storage.py", *HERE, "-k", "imported")
+    assert "modules of storage/ that cannot be imported: {'tape'" in tested.stdout
+
+
+def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
+    ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
+    assert ended.stdout.splitlines()[-1].endswith("python -m reports table mine.json")
+    assert not find_runs(folder)
+    run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
+    assert len(find_runs(folder)) == 1, "started in another folder, a run is saved in the repository all the same"
+
+
 def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *QUICK, "--cutoffs=10,100,1000"]

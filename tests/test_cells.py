@@ -102,6 +102,7 @@ def test_a_store_is_synced_only_where_it_should_be_durable(
 
 def test_a_cell_that_fails_is_in_no_run(once: BenchmarkFixture, tmp_path: Path) -> None:
     cell = Cell("read_many", "hdf5", once, Shelf(tmp_path))
+    cell.fill_store(IMAGES, LABELS)
     with pytest.raises(pytest.fail.Exception):
         cell.measure_read(
             lambda number: (IMAGES[number], 0), repeat((1,)), IMAGES, lambda result, _: compare(result, IMAGES, LABELS)
@@ -126,16 +127,17 @@ def test_no_store_is_larger_than_estimated(name: str, tmp_path: Path) -> None:
     assert measure_disk(tmp_path)["allocated_bytes"] <= estimate_bytes(images)
 
 
-def test_a_discarded_store_is_deleted_at_once_only_where_directories_can_be_spread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("spread", "files", "left"), [(True, 200, False), (False, 200, True), (False, 100, False)])
+def test_a_store_of_many_files_is_deleted_at_once_only_where_directories_can_be_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, spread: bool, files: int, left: bool
 ) -> None:
-    for spread in (True, False):
-        monkeypatch.setattr("benchmarks.stores.spread_directories", lambda _, spread=spread: spread)
-        shelf = Shelf(tmp_path)
-        store = shelf.make_store()
-        (store / "file").touch()
-        shelf.discard(store)
-        assert store.exists() is not spread
+    monkeypatch.setattr("benchmarks.stores.spread_directories", lambda _: spread)
+    shelf = Shelf(tmp_path)
+    store = shelf.make_store()
+    for number in range(files):
+        (store / str(number)).touch()
+    shelf.discard(store)
+    assert store.exists() is left
 
 
 def test_spreading_directories_is_left_out_where_the_file_system_cannot(

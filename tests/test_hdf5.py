@@ -43,7 +43,16 @@ def test_a_file_that_is_not_contiguous_is_read_all_the_same(tmp_path: Path, opti
         images, labels = reader.read(INDICES)
         np.testing.assert_array_equal(images, IMAGES[INDICES])
         np.testing.assert_array_equal(labels, INDICES)
+        np.testing.assert_array_equal(reader[7][0], IMAGES[7])
         assert len(reader.read([])[0]) == 0
+
+
+def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.create_dataset("images", (10**12, 32, 32, 3), np.uint8, chunks=(1, 32, 32, 3))
+        file.create_dataset("labels", (10**12,), "<i8", chunks=(1000,))
+    with pytest.raises(storage.StorageError, match="does not fit in memory"):
+        hdf5.read_many(tmp_path)
 
 
 def create(**datasets: object) -> Callable[[h5py.File], None]:

@@ -77,6 +77,13 @@ def write(store: Path, records: dict[bytes, bytes | None]) -> None:
                 transaction.put(key, value)
 
 
+def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None:
+    lmdb.store_many(tmp_path, IMAGES[:0], LABELS[:0])
+    write(tmp_path, {b"layout": json.dumps({"images": 0, "height": 10**12, "width": 10**12}).encode()})
+    with pytest.raises(storage.StorageError, match="does not fit in memory"):
+        lmdb.read_many(tmp_path)
+
+
 FIRST, LAST = (0).to_bytes(8, "big"), (49).to_bytes(8, "big")
 
 
@@ -90,6 +97,9 @@ FIRST, LAST = (0).to_bytes(8, "big"), (49).to_bytes(8, "big")
         {b"layout": b'{"images": "50", "height": 32, "width": 32}'},
         {b"layout": b'{"images": 1000000000000, "height": 32, "width": 32}'},
         {b"layout": b'{"images": 50, "height": 1000000, "width": 1000000}'},
+        {b"layout": b'{"images": 50, "height": -32, "width": -32}'},
+        {b"layout": b'{"images": 50, "height": 32.0, "width": 32}'},
+        {b"layout": b"[" * 100_000},
         {b"labels": b"12345678"},
         {FIRST: b"too short"},
         {LAST: b"too short"},

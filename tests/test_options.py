@@ -18,6 +18,7 @@ def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file
     by_ini = collect(*ini).stdout
     assert "test_store_many[png-1000-durable]" in by_ini
     assert "lmdb" not in by_ini
+    assert collect(*ini, CUTOFFS="", BACKENDS="", DURABLE="").stdout == by_ini, "empty is not said"
     by_environment = collect(*ini, CUTOFFS="100", BACKENDS="lmdb", DURABLE="0").stdout
     assert "test_store_many[lmdb-100]" in by_environment
     assert "durable" not in by_environment
@@ -46,6 +47,7 @@ def test_what_is_asked_for_is_measured() -> None:
         ("--backends=png,tape", "backends: 'tape' is unknown: the backends here are " + ", ".join(BACKENDS)),
         ("--cutoffs=ten", "cutoffs: 'ten' is unknown: give numbers of images"),
         ("--cutoffs=0", "cutoffs: '0' is unknown"),
+        ("--cutoffs=", "cutoffs: --cutoffs= says nothing"),
         ("--cutoffs=10,200000", "200,000 is more than the 100,000 images of this set"),
         ("--cifar10=/nowhere", "/nowhere"),
     ],

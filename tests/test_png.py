@@ -85,6 +85,15 @@ def test_a_damaged_table_of_labels_is_refused(store: Path, content: str) -> None
             read(store)
 
 
+@pytest.mark.parametrize("width", [7, 999_999_999])
+def test_a_shape_that_fits_no_memory_is_an_error_of_ours(store: Path, width: int) -> None:
+    header = f"label,images=4,height=999999999,width={width},characters=3\n"
+    (store / "labels.csv").write_text(header + "  3\n-20\n100\n  7\n")
+    for read in (png.read_many, lambda path: png.read_single(path, 2), lambda path: png.open_reader(path)[2]):
+        with pytest.raises(storage.StorageError, match=str(store)):
+            read(store)
+
+
 def test_a_missing_file_is_named(store: Path) -> None:
     (store / "00000003.png").unlink()
     with pytest.raises(storage.CorruptStoreError, match=r"00000003\.png is missing"):

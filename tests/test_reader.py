@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_a_reader_reads_any_sequence_of_indices(module: Backend, store: Path) ->
 
 def test_a_reader_refuses_what_is_no_index(module: Backend, store: Path) -> None:
     with module.open_reader(store) as reader:
-        for indices in ([0, 10], [-11], np.array([2**40])):
+        for indices in ([0, 10], [-11], np.array([2**40]), [2**64], [1, 2**63], (10**5000,)):
             with pytest.raises(storage.RecordNotFoundError, match="10 images"):
                 reader.read(indices)
         for wrong in ([0.5], [[1, 2]], "1", [True], np.zeros((1, 0))):
@@ -53,6 +54,18 @@ def test_a_closed_reader_says_so(module: Backend, store: Path) -> None:
         reader.read([0])
     with pytest.raises(storage.ReaderClosedError, match="closed"):
         reader[0]
+
+
+def test_a_reader_that_cannot_open_again_is_closed(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as reader:
+        shutil.rmtree(store)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(storage.StoreNotFoundError):
+            reader.read([0])
+        with pytest.raises(storage.ReaderClosedError):
+            reader.read([0])
 
 
 def test_two_readers_and_a_read_do_not_disturb_each_other(module: Backend, store: Path) -> None:
