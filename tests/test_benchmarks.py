@@ -147,7 +147,7 @@ def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Pa
     folder = copy_suite(tmp_path)
     text = "'''Broken.'''\ndef store_many(store, pictures, labels): pass\ndef read_many(store, out): pass\n"
     (folder / "storage" / "broken.py").write_text(text)
-    ended = run_pytest(folder, "tests/test_storage.py", *HERE, "--backends=broken", "-k", "contract or disk")
+    ended = run_pytest(folder, "tests/test_backends.py", *HERE, "--backends=broken")
     assert "storage.broken lacks the function open_reader" in ended.stdout
     assert "storage.broken.store_many takes ['store', 'pictures', 'labels']" in ended.stdout
     assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
@@ -161,7 +161,7 @@ def test_a_module_that_cannot_be_imported_is_absent_and_fails_one_test(tmp_path:
     assert "[lmdb-10]" in cells.stdout
     asked = run_pytest(folder, "benchmarks", *HERE, "--backends=tape")
     assert "tape cannot be imported (ModuleNotFoundError" in asked.stderr
-    tested = run_pytest(folder, "tests/test_storage.py", *HERE, "-k", "imported")
+    tested = run_pytest(folder, "tests/test_backends.py", *HERE)
     assert "modules of storage/ that cannot be imported: {'tape'" in tested.stdout
 
 
