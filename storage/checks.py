@@ -275,7 +275,11 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
         `indices` is no one-dimensional sequence of integers.
     """
     array = np.asarray(indices)
-    if isinstance(indices, list | tuple) and array.dtype.kind in "fO" and all(type(index) is int for index in indices):
+    if (
+        isinstance(indices, list | tuple)
+        and array.dtype.kind in {"f", "O"}
+        and all(type(index) is int for index in indices)
+    ):
         for index in indices:  # one of them has more than 64 bits
             check_index(store, index, count)
     if array.size == 0 and array.ndim == 1:
