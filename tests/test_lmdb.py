@@ -114,6 +114,13 @@ def test_records_of_another_layout_are_refused(store: Path, records: dict[bytes,
             read(store)
 
 
+@pytest.mark.parametrize("records", [{(7).to_bytes(8, "big"): b"short"}, {(7).to_bytes(8, "big"): None, b"other": b""}])
+def test_a_damaged_record_is_refused_when_it_is_read_alone(store: Path, records: dict[bytes, bytes | None]) -> None:
+    write(store, records)
+    with lmdb.open_reader(store) as reader, pytest.raises(storage.CorruptStoreError, match=str(store)):
+        reader[7]
+
+
 def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> None:
     path = store / "data.mdb"
     content = path.read_bytes()
