@@ -5,7 +5,7 @@ Both are contiguous, neither chunked nor compressed: the pixels lie in the file 
 everything goes straight into the result, and a reader maps the file into memory and copies the images that it is
 asked for, with no HDF5 call for each. A file of another layout is read through HDF5's own selections.
 
-Why it is fast: h5py's low-level interface opens a dataset in a fifth of the time of ``file["images"]``; a result from
+Why it is fast: h5py's low-level interface opens a dataset in a third of the time of ``file["images"]``; a result from
 `numpy.empty` gets huge pages; and all blocks of the file are allocated before it is written. So a full disk is noticed
 before HDF5 has anything to flush, too: it does not recover from that.
 
