@@ -128,23 +128,27 @@ class Backend(Protocol):
             The file system has no room.
         """
 
-    def read_many(self, store: Path) -> tuple[Images, Labels]:
+    def read_many(self, store: Path, out: Images | None = None) -> tuple[Images, Labels]:
         """Read everything, in the order in which it was stored.
 
         Parameters
         ----------
         store : Path
             A store of this backend.
+        out : ndarray of uint8, shape (N, H, W, 3), optional
+            An array to fill, C-contiguous and writeable. After an error its content is undefined.
 
         Returns
         -------
         images : ndarray of uint8, shape (N, H, W, 3)
-            Fresh and C-contiguous.
+            `out`, or fresh and C-contiguous.
         labels : ndarray of int64, shape (N,)
             Fresh and C-contiguous.
 
         Raises
         ------
+        InvalidInputError
+            `out` is of another type, dtype or shape; it was not touched.
         StoreNotFoundError
             There is no store at this path.
         CorruptStoreError

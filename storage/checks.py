@@ -2,19 +2,15 @@
 
 import operator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from storage.errors import (
     CorruptStoreError,
     InvalidInputError,
     RecordNotFoundError,
-    StorageError,
-    StoreExistsError,
-    StoreNotFoundError,
-    translate_errors,
 )
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -94,76 +90,6 @@ def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tu
         raise InvalidInputError(f"{name} has shape {array.shape}: {wanted}")
 
 
-def claim_store(store: Path) -> Path:
-    """Make sure that a new store can be written at `store`.
-
-    Parameters
-    ----------
-    store : Path
-        An empty directory, or a path where none is yet: then it is created.
-
-    Returns
-    -------
-    Path
-        The directory, empty.
-
-    Raises
-    ------
-    StoreExistsError
-        The path is a file, or a directory that is not empty.
-    StoreNotFoundError
-        The folder that should hold the store does not exist.
-    """
-    store = Path(store)
-    with translate_errors(store, ValueError):
-        try:
-            store.mkdir(exist_ok=True)
-        except FileExistsError:
-            raise StoreExistsError(f"{store} is a file: choose another path for the store") from None
-        except (FileNotFoundError, NotADirectoryError):
-            raise StoreNotFoundError(f"{store.parent} is not a folder: create it, then store again") from None
-        if any(store.iterdir()):
-            raise StoreExistsError(f"{store} is not empty: choose an empty directory, or delete this one first")
-    return store
-
-
-def find_file(store: Path, name: str) -> Path:
-    """Find the file that every store of one backend has.
-
-    Parameters
-    ----------
-    store : Path
-        The store.
-    name : str
-        The file's name, such as ``images.h5``.
-
-    Returns
-    -------
-    Path
-        The file's path.
-
-    Raises
-    ------
-    StoreNotFoundError
-        `store` does not exist, is a file, or is an empty directory.
-    CorruptStoreError
-        `store` holds something, but not this file.
-    """
-    path = Path(store) / name
-    with translate_errors(store, ValueError):
-        if path.is_file():
-            return path
-        if not path.parent.is_dir():
-            found = "is a file" if path.parent.exists() else "does not exist"
-            raise StoreNotFoundError(f"{path.parent} {found}: give the directory that store_many wrote")
-        first = min((file.name for file in path.parent.iterdir()), default=None)
-    if first is None:
-        raise StoreNotFoundError(f"{path.parent} is empty: store images there first")
-    raise CorruptStoreError(
-        f"{path.parent} has no {name} (but {first}, for one): the store is not complete, or another backend wrote it"
-    )
-
-
 def check_shape(store: Path, count: object, height: object, width: object) -> tuple[int, int, int]:
     """Refuse numbers that cannot be the shape of an image set.
 
@@ -190,35 +116,6 @@ def check_shape(store: Path, count: object, height: object, width: object) -> tu
         f"{store} says that it holds {str(count)[:20]} images of {str(height)[:20]} x {str(width)[:20]} pixels: "
         "it is damaged, or another program wrote it"
     )
-
-
-def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
-    """Make the array that a read fills.
-
-    Parameters
-    ----------
-    store : Path
-        The store that is read, for the message.
-    shape : tuple of int
-    dtype : data type
-
-    Returns
-    -------
-    ndarray
-        Its values are not set.
-
-    Raises
-    ------
-    StorageError
-        There is not so much memory.
-    """
-    try:
-        return np.empty(shape, dtype)
-    except (MemoryError, ValueError):
-        raise StorageError(
-            f"{store}: an array of shape {shape} does not fit in memory: read fewer images at a time, through "
-            "open_reader; if the store should be smaller, it is damaged"
-        ) from None
 
 
 def check_index(store: Path, index: int, count: int) -> int:
@@ -286,6 +183,8 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
         return np.empty(0, np.intp)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(f"indices have shape {array.shape} and dtype {array.dtype}: give a sequence of integers")
+    if array.dtype == np.intp and array.view(np.uintp).max() < count:  # a negative one would be huge
+        return array
     outside = (array < -count) | (array >= count)
     if outside.any():
         check_index(store, int(array[outside.argmax()]), count)

@@ -1,46 +1,61 @@
 """HDF5: one file with two datasets.
 
 On disk: ``images.h5`` holds ``images``, uint8 of shape (N, H, W, 3), and ``labels``, little-endian int64 of shape (N,).
-Both are contiguous, neither chunked nor compressed: the pixels lie in the file as they lie in memory. So a read of
-everything goes straight into the result, and a reader maps the file into memory and copies the images that it is
-asked for, with no HDF5 call for each. A file of another layout is read through HDF5's own selections.
+Both are contiguous, neither chunked nor compressed: the pixels lie in the file as they lie in memory.
 
-Why it is fast: h5py's low-level interface opens a dataset in a third of the time of ``file["images"]``; a result from
-`numpy.empty` gets huge pages; and all blocks of the file are allocated before it is written. So a full disk is noticed
-before HDF5 has anything to flush, too: it does not recover from that.
+Why it is fast: HDF5 says where a contiguous dataset begins. From there a read of everything goes straight into the
+result, which gets huge pages from `numpy.empty`, and a reader maps the file into memory and copies the images that it
+is asked for, with no HDF5 call for each. All blocks of the file are allocated before it is written; so a full disk is
+noticed before HDF5 has anything to flush, too: it does not recover from that. The low-level interface of h5py opens a
+dataset in a third of the time of ``file["images"]``. A file of another layout is read through HDF5's own selections.
 
 Library: h5py (https://docs.h5py.org, low-level interface: https://api.h5py.org).
 """
 
+import mmap
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from h5py import h5d, h5f, h5p, h5s, h5t
 from numpy.typing import NDArray
 
-from storage.checks import (
-    CHANNELS,
-    Image,
-    Images,
-    Labels,
-    check_image,
-    check_images,
-    check_index,
-    claim_store,
-    find_file,
-    make_array,
-)
-from storage.errors import CorruptStoreError, translate_errors
+from storage.arrays import make_array, make_result, read_range
+from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
+from storage.errors import CorruptStoreError, StorageError, translate_errors
+from storage.paths import claim_store, find_file, join_path
 from storage.reader import Reader
 
 FILE = "images.h5"
+DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
+TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
 METADATA = 4096  # bytes at most: headers of the file and of two datasets
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
+
+
+class Source(NamedTuple):
+    """A dataset of an open file.
+
+    Attributes
+    ----------
+    dataset : h5d.DatasetID
+    shape : tuple of int
+    dtype : dtype
+    offset : int or None
+        Where its values begin in the file, bytes; None if they are not one run of bytes: chunked, compact or none.
+    descriptor : int
+        Of the file.
+    """
+
+    dataset: h5d.DatasetID
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int | None
+    descriptor: int
 
 
 def store_single(store: Path, image: Image, label: int) -> None:
@@ -50,7 +65,7 @@ def store_single(store: Path, image: Image, label: int) -> None:
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_datasets(store) as (images, labels):
+    with _open_sources(store) as (images, labels):
         position = check_index(store, index, images.shape[0])
         return _read_at(store, images, position), int(_read_at(store, labels, position))
 
@@ -58,20 +73,26 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
-    path = claim_store(store) / FILE
-    with translate_errors(store, RuntimeError), _close_at_end(h5f.create(os.fsencode(path), h5f.ACC_EXCL)) as file:
+    path = os.fsencode(claim_store(store) / FILE)
+    with translate_errors(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL)) as file:
         os.posix_fallocate(file.get_vfd_handle(), 0, images.nbytes + labels.nbytes + METADATA)
-        _write(file, b"images", h5t.STD_U8LE, images)
-        _write(file, b"labels", h5t.STD_I64LE, labels)
+        _write(file, b"images", images)
+        _write(file, b"labels", labels)
 
 
-def read_many(store: Path) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_datasets(store) as (images, labels):
-        return _read_all(store, images), _read_all(store, labels)
+    with _open_sources(store) as (images, labels):
+        result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
+        for source, array in zip((images, labels), result, strict=True):
+            if source.offset is not None:
+                read_range(store, source.descriptor, source.offset, array)
+            elif array.size:
+                source.dataset.read(h5s.ALL, h5s.ALL, array)
+        return result
 
 
-def open_reader(store: Path) -> Reader:
+def open_reader(store: Path) -> "Hdf5Reader":
     """Open a store for reading in any order; see `storage.Backend`."""
     return Hdf5Reader(store)
 
@@ -81,63 +102,87 @@ class Hdf5Reader(Reader):
 
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
-            images, labels = stack.enter_context(_open_datasets(self.store))
+            images, labels = stack.enter_context(_open_sources(self.store))
             self._images, self._labels = _map(images), _map(labels)
             count, height, width, _ = images.shape
             self._resources = stack.pop_all()
         return count, height, width
 
-    def _read(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        images = make_result(self.store, (len(positions), *self._shape), out)
+        labels = make_array(self.store, (len(positions),), np.int64)
         with translate_errors(self.store, RuntimeError):
             _take(self._images, positions, images)
             _take(self._labels, positions, labels)
+        return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         if isinstance(self._images, np.ndarray):
             return self._images[position].copy(), int(self._labels[position])
         return super()._read_one(position)
 
+    def view(self) -> Images:
+        """View all images where they are in the file, without a copy.
+
+        Returns
+        -------
+        ndarray of uint8, shape (N, H, W, 3)
+            Read-only. Valid as long as the reader is open.
+
+        Raises
+        ------
+        StorageError
+            The file is not contiguous, so its images are nowhere as they are in memory.
+        """
+        self._be_ready()
+        if not isinstance(self._images, np.ndarray):
+            raise StorageError(f"{self.store}: {FILE} is not contiguous, so it cannot be viewed: use read")
+        return self._images
+
     def _close(self) -> None:
         del self._images, self._labels
         self._resources.close()
 
 
-@contextmanager
-def _close_at_end(file: h5f.FileID) -> Iterator[h5f.FileID]:
-    try:
-        yield file
-    finally:
-        file.close()
-
-
-def _write(file: h5f.FileID, name: bytes, kind: h5t.TypeID, array: NDArray[Any]) -> None:
+def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_layout(h5d.CONTIGUOUS)
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
-    dataset = h5d.create(file, name, kind, h5s.create_simple(array.shape), layout)
+    dataset = h5d.create(file, name, TYPES[name], h5s.create_simple(array.shape), layout)
     if array.size:
         dataset.write(h5s.ALL, h5s.ALL, array)
 
 
 @contextmanager
-def _open_datasets(store: Path) -> Iterator[tuple[h5d.DatasetID, h5d.DatasetID]]:
-    path = os.fsencode(find_file(store, FILE))
-    with (
-        translate_errors(store, KeyError, RuntimeError, ValueError),
-        _close_at_end(h5f.open(path, h5f.ACC_RDONLY)) as file,
-    ):
-        images, labels = h5d.open(file, b"images"), h5d.open(file, b"labels")
-        if images.dtype != np.uint8 or images.rank != len("NHWC") or images.shape[3] != CHANNELS:
-            raise CorruptStoreError(f"{store}: {FILE} holds {images.dtype} of shape {images.shape}, not RGB images")
-        if labels.dtype != np.dtype("<i8") or labels.shape != images.shape[:1]:
-            raise CorruptStoreError(
-                f"{store}: {FILE} has labels of shape {labels.shape}, {labels.dtype}: not one an image"
-            )
-        for dataset in (images, labels):
-            if h5f.get_name(dataset) != path or (dataset.get_offset() is None and _is_outside(dataset)):
-                raise CorruptStoreError(f"{store}: {FILE} keeps its values in other files: another program wrote it")
-        yield images, labels
+def _open_sources(store: Path) -> Iterator[tuple[Source, Source]]:
+    path = join_path(store, FILE)
+    with translate_errors(store, KeyError, RuntimeError, ValueError):
+        try:
+            file = h5f.open(path, h5f.ACC_RDONLY)
+        except OSError:
+            find_file(store, FILE)  # says what is wrong
+            raise
+        with closing(file):
+            images = _open_source(store, file, path, b"images")
+            labels = _open_source(store, file, path, b"labels")
+            if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
+                raise CorruptStoreError(f"{store}: {FILE} has images of shape {images.shape}: they are not RGB")
+            if labels.shape != images.shape[:1]:
+                raise CorruptStoreError(
+                    f"{store}: {FILE} has labels of shape {labels.shape}: they are not one an image"
+                )
+            yield images, labels
+
+
+def _open_source(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> Source:
+    dataset = h5d.open(file, name)
+    if dataset.get_type() != TYPES[name]:
+        raise CorruptStoreError(f"{store}: {FILE} has {name.decode()} of type {dataset.dtype}: not {DTYPES[name]}")
+    offset = dataset.get_offset()
+    if h5f.get_name(dataset) != path or (offset is None and _is_outside(dataset)):
+        raise CorruptStoreError(f"{store}: {FILE} keeps its values in other files: another program wrote it")
+    return Source(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle())
 
 
 def _is_outside(dataset: h5d.DatasetID) -> bool:
@@ -145,27 +190,23 @@ def _is_outside(dataset: h5d.DatasetID) -> bool:
     return bool(layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL)
 
 
-def _read_all(store: Path, dataset: h5d.DatasetID) -> NDArray[Any]:
-    array = make_array(store, dataset.shape, dataset.dtype)
-    if array.size:
-        dataset.read(h5s.ALL, h5s.ALL, array)
+def _read_at(store: Path, source: Source, position: int) -> NDArray[Any]:
+    array = make_array(store, source.shape[1:], source.dtype)
+    if source.offset is not None:
+        read_range(store, source.descriptor, source.offset + position * array.nbytes, array)
+    else:
+        selection = source.dataset.get_space()
+        selection.select_hyperslab((position, *(0 for _ in array.shape)), (1, *array.shape))
+        source.dataset.read(h5s.create_simple((1, *array.shape)), selection, array)
     return array
 
 
-def _read_at(store: Path, dataset: h5d.DatasetID, position: int) -> NDArray[Any]:
-    shape = dataset.shape[1:]
-    array = make_array(store, shape, dataset.dtype)
-    selection = dataset.get_space()
-    selection.select_hyperslab((position, *(0 for _ in shape)), (1, *shape))
-    dataset.read(h5s.create_simple((1, *shape)), selection, array)
-    return array
-
-
-def _map(dataset: h5d.DatasetID) -> NDArray[Any] | h5d.DatasetID:
-    offset = dataset.get_offset()
-    if offset is None:  # chunked, compact or empty: not one run of bytes in the file
-        return dataset
-    return np.memmap(os.fsdecode(h5f.get_name(dataset)), dataset.dtype, "r", offset, dataset.shape).view(np.ndarray)
+def _map(source: Source) -> NDArray[Any] | h5d.DatasetID:
+    if source.offset is None:
+        return source.dataset
+    content = mmap.mmap(source.descriptor, 0, prot=mmap.PROT_READ)
+    count = int(np.prod(source.shape))
+    return np.frombuffer(content, source.dtype, count, source.offset).reshape(source.shape)
 
 
 def _take(source: NDArray[Any] | h5d.DatasetID, positions: NDArray[np.intp], result: NDArray[Any]) -> None:

@@ -3,69 +3,48 @@
 On disk: ``data.mdb``, one environment with one unnamed database. The key of an image is its index, 8 bytes
 big-endian, so that LMDB's order is the order of the images and they are appended rather than inserted; its value is
 the raw pixels, H x W x 3 bytes. Two more records stand behind the images: ``labels``, all of them as little-endian
-int64, and ``layout``, JSON with the number of images, height and width. ``layout`` is written in the last transaction:
-a store without it is not complete.
+integers of 1, 2, 4 or 8 bytes, whichever is enough for all, and ``layout``, the number of images, height and width as
+little-endian integers of 8 bytes. ``layout`` is written in the last transaction: a store without it is not complete.
 
-The environment is opened without a lock file, because a store is never written again, and without ``sync``, because
-durability is not a backend's decision. Values are read as views of the map and copied once, into the result.
+Why it is fast: nothing is pickled; images are appended, 6 MiB a transaction; no lock file is kept, because a store is
+never written again; and values are read as views of the map and copied once, into the result.
 
 Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
 """
 
-import errno
-import json
-import mmap
-import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from threading import Lock
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import (
-    CHANNELS,
-    Image,
-    Images,
-    Labels,
-    check_image,
-    check_images,
-    check_index,
-    check_shape,
-    claim_store,
-    find_file,
-    make_array,
-)
+from storage.arrays import make_result
+from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
 from storage.errors import CorruptStoreError, translate_errors
+from storage.lmdb_environment import (
+    VERSIONS,
+    append_description,
+    append_pixels,
+    begin_reading,
+    count_records,
+    create_environment,
+    pack_key,
+    read_layout,
+    view_labels,
+)
 from storage.reader import Reader
 
-FILE = "data.mdb"
-LABELS = b"labels"
-LAYOUT = b"layout"
-VERSIONS = {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))}
-TRANSACTION = 2048  # images; larger transactions spend their time sorting dirty pages
+__all__ = ["VERSIONS", "open_reader", "read_many", "read_single", "store_many", "store_single"]
 
-pack_key = struct.Struct(">Q").pack
-
-# LMDB opens a file once a process, so the readers of one store share its environment.
-_shared: dict[tuple[int, int, int], "_SharedEnvironment"] = {}
-_sharing = Lock()
-os.register_at_fork(before=_sharing.acquire, after_in_parent=_sharing.release, after_in_child=_sharing.release)
+LAYOUT = struct.Struct("<3Q")  # number of images, height, width
+PART = 4096  # images read before the map is let go: what was touched of it counts as memory of this process
 
 Value: TypeAlias = bytes | memoryview
-
-
-class Layout(NamedTuple):
-    """What the ``layout`` record says."""
-
-    images: int
-    height: int
-    width: int
 
 
 def store_single(store: Path, image: Image, label: int) -> None:
@@ -75,41 +54,32 @@ def store_single(store: Path, image: Image, label: int) -> None:
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _begin(store) as transaction:
-        layout = _read_layout(store, transaction)
-        position = check_index(store, index, layout.images)
-        image = make_array(store, (layout.height, layout.width, CHANNELS))
-        _copy_records(store, _get_records(transaction, [position]), image[np.newaxis])
-        return image, int(_view_labels(store, transaction, layout)[position])
+    with begin_reading(store) as transaction:
+        count, height, width = _read_shape(store, transaction)
+        position = check_index(store, index, count)
+        image = _copy_record(store, transaction, position, (height, width, CHANNELS))
+        return image, int(view_labels(store, transaction, count)[position])
 
 
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
-    path = claim_store(store)
-    count, height, width, _ = images.shape
-    layout = Layout(count, height, width)
-    with (
-        translate_errors(store, lmdb.Error),
-        lmdb.open(
-            os.fsencode(path), map_size=compute_map_size(images), sync=False, metasync=False, lock=False
-        ) as environment,
-    ):
-        for records in _pack_records(images):
-            _append_records(environment, records)
-        _append_records(environment, [(LABELS, labels.astype("<i8", copy=False).tobytes())])
-        _append_records(environment, [(LAYOUT, json.dumps(layout._asdict()).encode())])
+    with create_environment(store, images) as environment:
+        append_pixels(environment, images, images_per_record=1)
+        append_description(environment, LAYOUT, images.shape[:3], labels)
 
 
-def read_many(store: Path) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _begin(store) as transaction:
-        layout = _read_layout(store, transaction)
-        images = make_array(store, (layout.images, layout.height, layout.width, CHANNELS))
-        with transaction.cursor() as cursor:
-            values = (value for _, value in zip(range(layout.images), cursor.iternext(keys=False), strict=False))
-            _copy_records(store, values, images)
-        return images, _view_labels(store, transaction, layout).astype(np.int64)
+    with begin_reading(store) as transaction:
+        count, height, width = _read_shape(store, transaction)
+        labels = view_labels(store, transaction, count).astype(np.int64)
+        images = make_result(store, (count, height, width, CHANNELS), out)
+        _copy_part(store, transaction, 0, images)
+    for start in range(PART, count, PART):
+        with begin_reading(store) as transaction:
+            _copy_part(store, transaction, start, images)
+    return images, labels
 
 
 def open_reader(store: Path) -> Reader:
@@ -122,150 +92,53 @@ class LmdbReader(Reader):
 
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
-            self._transaction = stack.enter_context(_begin(self.store))
-            layout = _read_layout(self.store, self._transaction)
-            self._labels = _view_labels(self.store, self._transaction, layout)
+            self._transaction = stack.enter_context(begin_reading(self.store))
+            shape = _read_shape(self.store, self._transaction)
+            self._labels = view_labels(self.store, self._transaction, shape[0])
             self._resources = stack.pop_all()
-        return layout
+        return shape
 
-    def _read(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        images = make_result(self.store, (len(positions), *self._shape), out)
+        get = self._transaction.get
         with translate_errors(self.store, lmdb.Error):
-            _copy_records(self.store, _get_records(self._transaction, positions), images)
-        np.take(self._labels, positions, out=labels, mode="clip")
+            _copy_values(self.store, (get(pack_key(position)) for position in positions.tolist()), images)
+        return images, self._labels[positions].astype(np.int64)
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        try:
-            value = self._transaction.get(pack_key(position))
-            pixels = np.frombuffer(value, np.uint8)  # type: ignore[arg-type] # no record is None: a TypeError
-            return pixels.reshape(self._shape).copy(), int(self._labels[position])
-        except (TypeError, ValueError, lmdb.Error):  # a damaged record: reading a batch says what is wrong
-            return super()._read_one(position)
+        return _copy_record(self.store, self._transaction, position, self._shape), int(self._labels[position])
 
     def _close(self) -> None:
         del self._labels, self._transaction
         self._resources.close()
 
 
-def compute_map_size(images: Images) -> int:
-    """Compute an address range that the records of `images` cannot fill: each may take whole pages, and one more.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (N, H, W, 3)
-
-    Returns
-    -------
-    int
-        Bytes. They are addresses only: the file grows as it is written.
-    """
-    page = mmap.PAGESIZE
-    record = images[0].nbytes // page * page + 2 * page if len(images) else page
-    return len(images) * (record + 64) + 64 * page
-
-
-def _pack_records(images: Images) -> Iterator[list[tuple[bytes, memoryview]]]:
-    pixels = images.reshape(-1).data
-    size = images.nbytes // max(len(images), 1)
-    for start in range(0, len(images), TRANSACTION):
-        indices = range(start, min(start + TRANSACTION, len(images)))
-        yield [(pack_key(index), pixels[index * size : (index + 1) * size]) for index in indices]
-
-
-def _append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
-    while True:
-        try:
-            with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
-                cursor.putmulti(records, append=True)
-        except lmdb.MapFullError:
-            environment.set_mapsize(2 * environment.info()["map_size"])
-        except lmdb.Error as error:
-            if error.code == errno.EIO:  # what LMDB makes of a write that was cut short
-                raise OSError(errno.ENOSPC, f"a full or a failing disk: {error}") from error
-            raise
-        else:
-            return
-
-
-@dataclass
-class _SharedEnvironment:
-    """A read-only environment, and how many use it; the last one closes it."""
-
-    environment: lmdb.Environment
-    users: int = 0
-
-
-@contextmanager
-def _begin(store: Path) -> Iterator[lmdb.Transaction]:
-    path = find_file(store, FILE)
-    with (
-        translate_errors(store, lmdb.Error),
-        _share_environment(path) as environment,
-        environment.begin(buffers=True) as transaction,
+def _read_shape(store: Path, transaction: lmdb.Transaction) -> tuple[int, int, int]:
+    count, height, width = read_layout(store, transaction, LAYOUT)
+    if (
+        count_records(transaction) != count
+        or len(transaction.get(pack_key(0), b"")) != bool(count) * height * width * 3
     ):
-        yield transaction
+        raise CorruptStoreError(f"{store}: {count} images do not fit the records: store the images again")
+    return count, height, width
 
 
-@contextmanager
-def _share_environment(path: Path) -> Iterator[lmdb.Environment]:
-    status = path.stat()
-    key = os.getpid(), status.st_dev, status.st_ino
-    with _sharing:
-        for other in [other for other in _shared if other[0] != os.getpid()]:  # inherited through a fork
-            _shared.pop(other).environment.close()
-        if key not in _shared:
-            _shared[key] = _SharedEnvironment(
-                lmdb.open(os.fsencode(path.parent), readonly=True, lock=False, create=False)
-            )
-        shared = _shared[key]
-        shared.users += 1
+def _copy_record(store: Path, transaction: lmdb.Transaction, position: int, shape: tuple[int, ...]) -> Image:
     try:
-        _check_size(path, shared.environment)
-        yield shared.environment
-    finally:
-        with _sharing:
-            shared.users -= 1
-            if not shared.users:
-                shared.environment.close()
-                _shared.pop(key, None)
+        value = transaction.get(pack_key(position))
+        return np.frombuffer(value, np.uint8).reshape(shape).copy()  # type: ignore[arg-type] # no record is None
+    except (TypeError, ValueError, lmdb.Error) as error:
+        raise CorruptStoreError(f"{store}: record {position} is missing or damaged: store the images again") from error
 
 
-def _check_size(path: Path, environment: lmdb.Environment) -> None:
-    """Refuse a file that ends before its last page: reading behind the end of a map kills the process."""
-    expected = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    found = path.stat().st_size
-    if found < expected:
-        raise CorruptStoreError(f"{path} has {found} of {expected} bytes: the store was cut short: store it again")
+def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, images: Images) -> None:
+    part = images[start : start + PART]
+    with transaction.cursor() as cursor:
+        cursor.set_key(pack_key(start))
+        _copy_values(store, islice(cursor.iternext(keys=False), len(part)), part)
 
 
-def _read_layout(store: Path, transaction: lmdb.Transaction) -> Layout:
-    try:
-        layout = Layout(**json.loads(bytes(transaction.get(LAYOUT, b""))))
-        check_shape(store, *layout)
-        first = transaction.get(pack_key(0), b"")
-        size = layout.height * layout.width * CHANNELS if layout.images else 0
-        complete = transaction.stat()["entries"] == layout.images + 2 and len(first) == size
-    except (TypeError, ValueError, RecursionError):
-        complete = False
-    if not complete:
-        raise CorruptStoreError(
-            f"{store}: the record 'layout' is missing or does not fit the other records: the store is not complete, "
-            "or another program wrote it: store the images again"
-        )
-    return layout
-
-
-def _view_labels(store: Path, transaction: lmdb.Transaction, layout: Layout) -> NDArray[np.int64]:
-    labels = transaction.get(LABELS, b"")
-    if len(labels) != 8 * layout.images:
-        raise CorruptStoreError(f"{store}: {len(labels)} bytes of labels for {layout.images} images")
-    return np.frombuffer(labels, "<i8")
-
-
-def _get_records(transaction: lmdb.Transaction, positions: Iterable[int]) -> Iterator[Value | None]:
-    return (transaction.get(pack_key(position)) for position in positions)
-
-
-def _copy_records(store: Path, values: Iterable[Value | None], images: Images) -> None:
+def _copy_values(store: Path, values: Iterable[Value | None], images: Images) -> None:
     pixels = images.reshape(-1).data
     size = images.nbytes // max(len(images), 1)
     start = 0
@@ -274,6 +147,8 @@ def _copy_records(store: Path, values: Iterable[Value | None], images: Images) -
             pixels[start : start + size] = value  # type: ignore[assignment] # no record is None: a TypeError
             start += size
     except (TypeError, ValueError):
+        start = -1
+    if start != images.nbytes:
         raise CorruptStoreError(
             f"{store}: a record is missing or has another size than {size} bytes: store the images again"
-        ) from None
+        )

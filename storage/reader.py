@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices, make_array
+from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
 from storage.errors import ReaderClosedError
 
 
@@ -47,13 +47,12 @@ class Reader(ABC):
         """Open the store; return how many images it holds, their height and their width."""
 
     @abstractmethod
-    def _read(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
-        """Fill `images` and `labels` with what the store holds at `positions`, which are in range."""
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        """Return what the store holds at `positions`, which are in range; `make_result` makes the images of `out`."""
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         """Return what the store holds at `position`, which is in range."""
-        images, labels = make_array(self.store, (1, *self._shape)), np.empty(1, np.int64)
-        self._read(np.array([position]), images, labels)
+        images, labels = self._read(np.array([position]), None)
         return images[0], int(labels[0])
 
     @abstractmethod
@@ -95,22 +94,26 @@ class Reader(ABC):
         """Read one image after another."""
         return (self[index] for index in range(len(self)))
 
-    def read(self, indices: Sequence[int] | NDArray[np.integer]) -> tuple[Images, Labels]:
+    def read(self, indices: Sequence[int] | NDArray[np.integer], out: Images | None = None) -> tuple[Images, Labels]:
         """Read a batch.
 
         Parameters
         ----------
         indices : sequence or array of int, shape (M,)
             Any order, repeats allowed; negative ones count from the end.
+        out : ndarray of uint8, shape (M, H, W, 3), optional
+            An array to fill, C-contiguous: a loop that reads into the same one allocates no memory for images.
 
         Returns
         -------
         images : ndarray of uint8, shape (M, H, W, 3)
-            Fresh and C-contiguous.
+            `out`, or fresh and C-contiguous.
         labels : ndarray of int64, shape (M,)
 
         Raises
         ------
+        InvalidInputError
+            `out` is of another type, dtype or shape; nothing was read.
         RecordNotFoundError
             An index is out of range.
         ReaderClosedError
@@ -118,10 +121,7 @@ class Reader(ABC):
         """
         self._be_ready()
         positions = check_indices(self.store, indices, self._count)
-        images = make_array(self.store, (len(positions), *self._shape))
-        labels = np.empty(len(positions), np.int64)
-        self._read(positions, images, labels)
-        return images, labels
+        return self._read(positions, out)
 
     def close(self) -> None:
         """Close the store; closing twice does no harm."""

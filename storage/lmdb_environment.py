@@ -1,0 +1,213 @@
+"""What the LMDB backends share: environments, transactions, and the two records that describe a store.
+
+Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
+"""
+
+import errno
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.checks import Images, Labels, check_shape
+from storage.errors import CorruptStoreError, translate_errors
+from storage.paths import claim_store, find_file, join_path
+
+FILE = "data.mdb"
+LABELS = b"labels"
+LAYOUT = b"layout"
+LABEL_SIZES = (1, 2, 4, 8)  # bytes
+VERSIONS = {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))}
+TRANSACTION = 3 << 19  # bytes of pixels: they stay in the processor's cache until LMDB has written them
+
+pack_key = struct.Struct(">Q").pack
+
+# LMDB opens a file once a process, so the readers of one store share its environment.
+_shared: dict[tuple[int, int, int], "_SharedEnvironment"] = {}
+_sharing = RLock()  # closing may be the work of the garbage collector, at any time
+os.register_at_fork(before=_sharing.acquire, after_in_parent=_sharing.release, after_in_child=_sharing.release)
+
+
+@contextmanager
+def begin_reading(store: Path) -> Iterator[lmdb.Transaction]:
+    """Begin a transaction that reads, in an environment that all readers of the store share.
+
+    Parameters
+    ----------
+    store : Path
+        A store of an LMDB backend.
+
+    Yields
+    ------
+    lmdb.Transaction
+        Its values are views of the memory map.
+
+    Raises
+    ------
+    StoreNotFoundError, CorruptStoreError
+        There is no store, or its file is shorter than it should be.
+    """
+    with translate_errors(store, lmdb.Error):
+        key, environment = _acquire(store)
+        try:
+            with environment.begin(buffers=True) as transaction:
+                yield transaction
+        finally:
+            _release(key)
+
+
+@contextmanager
+def create_environment(store: Path, images: Images) -> Iterator[lmdb.Environment]:
+    """Create the environment of a new store, large enough for `images`; nothing is synced, nothing is locked."""
+    path = os.fsencode(claim_store(store) / FILE)
+    size = compute_map_size(images)
+    with (
+        translate_errors(store, lmdb.Error),
+        lmdb.open(path, subdir=False, map_size=size, sync=False, metasync=False, lock=False) as environment,
+    ):
+        yield environment
+
+
+def compute_map_size(images: Images) -> int:
+    """Compute an address range that the records of `images` cannot fill: each may take whole pages, and one more.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, H, W, 3)
+
+    Returns
+    -------
+    int
+        Bytes. They are addresses only: the file grows as it is written.
+    """
+    page = mmap.PAGESIZE
+    record = images[0].nbytes // page * page + 2 * page if len(images) else page
+    return len(images) * (record + 64) + 64 * page
+
+
+def append_pixels(environment: lmdb.Environment, images: Images, images_per_record: int) -> None:
+    """Append the records that hold pixels: a key is the number of a record, a value the pixels of its images."""
+    pixels = images.reshape(-1).data
+    size = images_per_record * (images.nbytes // max(len(images), 1))
+    records = -(-len(images) // images_per_record)
+    step = max(1, TRANSACTION // max(size, 1))
+    for start in range(0, records, step):
+        numbers = range(start, min(start + step, records))
+        append_records(
+            environment, [(pack_key(number), pixels[number * size : (number + 1) * size]) for number in numbers]
+        )
+
+
+def append_description(
+    environment: lmdb.Environment, layout: struct.Struct, numbers: Sequence[int], labels: Labels
+) -> None:
+    """Append the records that describe a store; the last one in a transaction of its own: it marks the end."""
+    append_records(environment, [(LABELS, labels.astype(_choose_type(labels)).tobytes())])
+    append_records(environment, [(LAYOUT, layout.pack(*numbers))])
+
+
+def append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    """Append records in one transaction; a map that is too small grows."""
+    while True:
+        try:
+            with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                cursor.putmulti(records, append=True)
+        except lmdb.MapFullError:
+            environment.set_mapsize(2 * environment.info()["map_size"])
+        except lmdb.Error as error:
+            if error.code == errno.EIO:  # what LMDB makes of a write that was cut short
+                raise OSError(errno.ENOSPC, f"a full or a failing disk: {error}") from error
+            raise
+        else:
+            return
+
+
+def read_layout(store: Path, transaction: lmdb.Transaction, layout: struct.Struct) -> tuple[int, ...]:
+    """Read the numbers in the record ``layout``; the first three are the shape of the image set."""
+    try:
+        numbers: tuple[int, ...] = layout.unpack(transaction.get(LAYOUT, b""))
+    except struct.error:
+        raise CorruptStoreError(
+            f"{store} has no record 'layout' of {layout.size} bytes: the store is not complete, or another program or "
+            "backend wrote it: store the images again"
+        ) from None
+    check_shape(store, *numbers[:3])
+    return numbers
+
+
+def count_records(transaction: lmdb.Transaction) -> int:
+    """Count the records that hold pixels."""
+    return int(transaction.stat()["entries"]) - len((LABELS, LAYOUT))
+
+
+def view_labels(store: Path, transaction: lmdb.Transaction, count: int) -> NDArray[np.signedinteger]:
+    """View the labels in the map, of the smallest type that holds them."""
+    record = transaction.get(LABELS, b"")
+    size = len(record) // count if count else LABEL_SIZES[0]
+    if len(record) != size * count or size not in LABEL_SIZES:
+        raise CorruptStoreError(f"{store}: {len(record)} bytes of labels for {count} images: another program wrote it")
+    return np.frombuffer(record, f"<i{size}")
+
+
+def _choose_type(labels: Labels) -> str:
+    extremes = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+    kinds = [f"<i{size}" for size in LABEL_SIZES]
+    return next(kind for kind in kinds if all(np.iinfo(kind).min <= label <= np.iinfo(kind).max for label in extremes))
+
+
+@dataclass
+class _SharedEnvironment:
+    """A read-only environment, the bytes that its file must have, and how many use it; the last one closes it."""
+
+    environment: lmdb.Environment
+    size: int
+    users: int = 0
+
+
+def _acquire(store: Path) -> tuple[tuple[int, int, int], lmdb.Environment]:
+    path = join_path(store, FILE)
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path takes longer
+    except OSError:
+        find_file(store, FILE)  # says what is wrong
+        raise
+    if not stat.S_ISREG(status.st_mode):
+        find_file(store, FILE)
+    with _sharing:
+        key = os.getpid(), status.st_dev, status.st_ino
+        if key not in _shared:
+            for other in [other for other in _shared if other[0] != key[0]]:  # inherited through a fork
+                _shared.pop(other).environment.close()
+            _shared[key] = _open_shared(path)
+        shared = _shared[key]
+        shared.users += 1
+    if status.st_size < shared.size:  # reading behind the end of a map kills the process
+        _release(key)
+        raise CorruptStoreError(
+            f"{store}: {FILE} has {status.st_size} of {shared.size} bytes: the store was cut short: store it again"
+        )
+    return key, shared.environment
+
+
+def _open_shared(path: bytes) -> _SharedEnvironment:
+    environment = lmdb.open(path, subdir=False, readonly=True, lock=False, create=False)
+    size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    return _SharedEnvironment(environment, size)
+
+
+def _release(key: tuple[int, int, int]) -> None:
+    with _sharing:
+        shared = _shared.get(key)
+        if shared is not None:  # nor closed by the child of a fork
+            shared.users -= 1
+            if not shared.users:
+                _shared.pop(key).environment.close()

@@ -1,0 +1,248 @@
+"""LMDB with many images a record.
+
+On disk: ``data.mdb`` as in `storage.lmdb`, but each record holds as many images as fit 768 KiB, 256 of CIFAR-10, one
+after another; its key is the number of the record, 8 bytes big-endian. The record ``layout`` has a fourth number: how
+many images a record holds. The last one may hold fewer.
+
+Why it is fast: LMDB puts a value of more than half a page on pages of its own, so an image of 3,072 bytes takes 4,096,
+and 256 of them take 193 pages instead of 256. Few large values cost few calls. A reader asks LMDB once for each record.
+From then on it knows where in the map the images are, and NumPy collects a batch from there in one call.
+
+Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
+"""
+
+import struct
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from storage.arrays import make_array, make_result
+from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
+from storage.errors import CorruptStoreError, translate_errors
+from storage.lmdb_environment import (
+    VERSIONS,
+    append_description,
+    append_pixels,
+    begin_reading,
+    count_records,
+    create_environment,
+    pack_key,
+    read_layout,
+    view_labels,
+)
+from storage.reader import Reader
+
+__all__ = ["VERSIONS", "open_reader", "read_many", "read_single", "store_many", "store_single"]
+
+LAYOUT = struct.Struct("<4Q")  # number of images, height, width, images a record
+RECORD = 768 << 10  # bytes of pixels
+PART = 16 << 20  # bytes read before the map is let go: what was touched of it counts as memory of this process
+BATCH = 256  # images collected at once: they stay in the processor's cache until they are in the result
+
+
+class Layout(NamedTuple):
+    """What the record ``layout`` says."""
+
+    images: int
+    height: int
+    width: int
+    images_per_record: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of all images."""
+        return self.images, self.height, self.width, CHANNELS
+
+    @property
+    def records(self) -> range:
+        """Numbers of the records that hold pixels."""
+        return range(-(-self.images // self.images_per_record))
+
+
+def store_single(store: Path, image: Image, label: int) -> None:
+    """Store one image alone; see `storage.Backend`."""
+    store_many(store, *check_image(image, label))
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with begin_reading(store) as transaction:
+        layout = _read_layout(store, transaction)
+        number, place = divmod(check_index(store, index, layout.images), layout.images_per_record)
+        label = view_labels(store, transaction, layout.images)[number * layout.images_per_record + place]
+        return _view_record(store, transaction, layout, number)[place].copy(), int(label)
+
+
+def store_many(store: Path, images: Images, labels: Labels) -> None:
+    """Store an image set; see `storage.Backend`."""
+    images, labels = check_images(images, labels)
+    count, height, width, _ = images.shape
+    layout = Layout(count, height, width, max(1, RECORD // (height * width * CHANNELS)))
+    with create_environment(store, images) as environment:
+        append_pixels(environment, images, layout.images_per_record)
+        append_description(environment, LAYOUT, layout, labels)
+
+
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+    """Read everything, in order; see `storage.Backend`."""
+    with begin_reading(store) as transaction:
+        layout = _read_layout(store, transaction)
+        labels = view_labels(store, transaction, layout.images).astype(np.int64)
+    images = make_result(store, layout.shape, out)
+    records = max(1, PART // RECORD)
+    for start in layout.records[::records]:
+        with begin_reading(store) as transaction:
+            for number in layout.records[start : start + records]:
+                record = _view_record(store, transaction, layout, number)
+                images[number * layout.images_per_record :][: len(record)] = record
+    return images, labels
+
+
+def open_reader(store: Path) -> "LmdbPackedReader":
+    """Open a store for reading in any order; see `storage.Backend`."""
+    return LmdbPackedReader(store)
+
+
+class LmdbPackedReader(Reader):
+    """Reads under one transaction that stays open, and looks each record up once."""
+
+    def _open(self) -> tuple[int, int, int]:
+        with _Lease() as lease:
+            transaction = lease.enter_context(begin_reading(self.store))
+            layout = _read_layout(self.store, transaction)
+            self._labels = view_labels(self.store, transaction, layout.images)
+            self._records = Records(self.store, transaction, layout, lease.pop_all())
+        return layout.images, layout.height, layout.width
+
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        labels = self._labels[positions].astype(np.int64)
+        with translate_errors(self.store, lmdb.Error):
+            if out is None:
+                return self._records.collect(positions), labels
+            images = make_result(self.store, (len(positions), *self._shape), out)
+            for start in range(0, len(positions), BATCH):
+                part = slice(start, start + BATCH)
+                images[part] = self._records.collect(positions[part])
+        return images, labels
+
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        return self._records[position].copy(), int(self._labels[position])
+
+    def view(self) -> "Records":
+        """View all images where they are in the map, without a copy.
+
+        Returns
+        -------
+        Records
+            A sequence of read-only images. `numpy.asarray` of it copies them into one array.
+        """
+        self._be_ready()
+        return self._records
+
+    def _close(self) -> None:
+        del self._labels, self._records
+
+
+class _Lease(ExitStack):
+    """Keeps an environment open as long as anything refers to its map."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Leased:
+    """What NumPy makes an array of that keeps a lease."""
+
+    def __init__(self, array: NDArray[np.uint8], lease: _Lease) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self._lease = lease
+
+
+class Records(Sequence[Image]):
+    """The images of a store where they lie in LMDB's map: read-only, not copied, looked up once a record.
+
+    The map stays open as long as this object, or an image taken from it, is in use.
+    """
+
+    def __init__(self, store: Path, transaction: lmdb.Transaction, layout: Layout, lease: _Lease) -> None:
+        self._store, self._transaction, self._layout, self._lease = store, transaction, layout, lease
+        self._views: dict[int, Images] = {}
+        self._addresses = np.zeros(layout.images, np.int64)  # of the images in memory, 0 where not yet known
+        self._start = 0  # the least of them
+        self._windows: Images = np.empty((0, *layout.shape[1:]), np.uint8)  # an image at each address from there on
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of all images."""
+        return self._layout.shape
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        return self._layout.images
+
+    def __getitem__(self, index: int) -> Image:  # type: ignore[override] # no slices: they would need a copy
+        """View one image, shape (H, W, 3); negative indices count from the end."""
+        number, place = divmod(check_index(self._store, index, self._layout.images), self._layout.images_per_record)
+        image: Image = self._find_record(number)[place]
+        return image
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:  # noqa: ANN401 - as NumPy calls it
+        """Copy all images into one array."""
+        if copy is False:
+            raise ValueError("records do not lie side by side: one array of them is a copy")
+        images = make_array(self._store, self.shape)
+        for number in self._layout.records:
+            record = self._find_record(number)
+            images[number * self._layout.images_per_record :][: len(record)] = record
+        return images if dtype is None else images.astype(dtype)
+
+    def collect(self, positions: NDArray[np.intp]) -> Images:
+        """Copy images into a fresh array, in the order of `positions`, which are in range."""
+        addresses = self._addresses[positions]
+        if not addresses.all():
+            self._look_up(np.unique(positions[addresses == 0] // self._layout.images_per_record))
+            addresses = self._addresses[positions]
+        return self._windows[addresses - self._start]
+
+    def _look_up(self, numbers: NDArray[np.intp]) -> None:
+        """Stretch the windows over these records: all lie in one map, so their distances in memory are fixed."""
+        for number in numbers.tolist():
+            record = self._find_record(number)
+            start = number * self._layout.images_per_record
+            places = np.arange(len(record)) * record[0].nbytes
+            self._addresses[start : start + len(record)] = record.__array_interface__["data"][0] + places
+        known = self._addresses[self._addresses > 0]
+        self._start = int(known.min())
+        first = int((self._addresses == self._start).argmax())
+        shape = int(known.max()) - self._start + 1, *self._layout.shape[1:]
+        self._windows = as_strided(self[first], shape, (1, *self[first].strides), writeable=False)
+
+    def _find_record(self, number: int) -> Images:
+        view = self._views.get(number)
+        if view is None:
+            record = _view_record(self._store, self._transaction, self._layout, number)
+            view = self._views[number] = np.asarray(_Leased(record, self._lease))
+        return view
+
+
+def _read_layout(store: Path, transaction: lmdb.Transaction) -> Layout:
+    layout = Layout(*read_layout(store, transaction, LAYOUT))
+    if not layout.images_per_record or count_records(transaction) != len(layout.records):
+        raise CorruptStoreError(f"{store}: {layout.images} images do not fit the records: store the images again")
+    return layout
+
+
+def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, number: int) -> Images:
+    start = number * layout.images_per_record
+    count = min(layout.images_per_record, layout.images - start)
+    try:
+        value = transaction.get(pack_key(number))
+        return np.frombuffer(value, np.uint8).reshape(count, *layout.shape[1:])  # type: ignore[arg-type] # None: no record
+    except (TypeError, ValueError) as error:
+        raise CorruptStoreError(f"{store}: record {number} is missing or damaged: store the images again") from error

@@ -1,0 +1,104 @@
+"""Where a store is: claimed before it is written, found before it is read."""
+
+import os
+from pathlib import Path
+
+from storage.errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, translate_errors
+
+
+def claim_store(store: Path) -> Path:
+    """Make sure that a new store can be written at `store`.
+
+    Parameters
+    ----------
+    store : Path
+        An empty directory, or a path where none is yet: then it is created.
+
+    Returns
+    -------
+    Path
+        The directory, empty.
+
+    Raises
+    ------
+    StoreExistsError
+        The path is a file, or a directory that is not empty.
+    StoreNotFoundError
+        The folder that should hold the store does not exist.
+    """
+    store = Path(store)
+    with translate_errors(store, ValueError):
+        try:
+            store.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise StoreExistsError(f"{store} is a file: choose another path for the store") from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreNotFoundError(f"{store.parent} is not a folder: create it, then store again") from None
+        if any(store.iterdir()):
+            raise StoreExistsError(f"{store} is not empty: choose an empty directory, or delete this one first")
+    return store
+
+
+def find_file(store: Path, name: str) -> Path:
+    """Find the file that every store of one backend has.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+    name : str
+        The file's name, such as ``images.h5``.
+
+    Returns
+    -------
+    Path
+        The file's path.
+
+    Raises
+    ------
+    StoreNotFoundError
+        `store` does not exist, is a file, or is an empty directory.
+    CorruptStoreError
+        `store` holds something, but not this file.
+    """
+    path = Path(store) / name
+    with translate_errors(store, ValueError):
+        if path.is_file():
+            return path
+        if not path.parent.is_dir():
+            found = "is a file" if path.parent.exists() else "does not exist"
+            raise StoreNotFoundError(f"{path.parent} {found}: give the directory that store_many wrote")
+        first = min((file.name for file in path.parent.iterdir()), default=None)
+    if first is None:
+        raise StoreNotFoundError(f"{path.parent} is empty: store images there first")
+    raise CorruptStoreError(
+        f"{path.parent} has no {name} (but {first}, for one): the store is not complete, or another backend wrote it"
+    )
+
+
+def join_path(store: Path, name: str) -> bytes:
+    """Join a store and a file name for a library that opens files: a tenth of the time of `find_file`.
+
+    Where opening fails, `find_file` says why.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+    name : str
+        The file's name.
+
+    Returns
+    -------
+    bytes
+        The path, as the operating system takes it.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is a null character in it: a library in C would open another file.
+    """
+    path = b"%b/%b" % (os.fsencode(store), os.fsencode(name))
+    if b"\0" in path:
+        raise StoreNotFoundError(f"{store} has a null character in its name: no file has one")
+    return path
