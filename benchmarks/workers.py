@@ -6,6 +6,7 @@ whether it went well, and the result, or the traceback as text.
 
 import gc
 import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -34,6 +35,15 @@ def choose_counts() -> tuple[int, ...]:
     return tuple(dict.fromkeys((1, 2, count_processors())))
 
 
+def share_processors(count: int) -> list[list[int]]:
+    """Deal the processors that this process may run on to so many workers, so that no two are kept on the same one.
+
+    Schedulers do that: two workers that the parent wakes at once may stay on one processor for seconds, the other idle.
+    """
+    processors = sorted(os.sched_getaffinity(0))
+    return [processors[place::count] or [processors[place % len(processors)]] for place in range(count)]
+
+
 def read_batches(reader: Reader, batches: Batches) -> None:
     """Read one batch after another, keeping none."""
     for batch in batches:
@@ -49,12 +59,13 @@ COMMANDS: Mapping[str, Callable[[Reader, Batches], Any]] = {"read": read_batches
 
 
 class Task(NamedTuple):
-    """What one worker does: a backend, its store, whether that is ``cold``, and the batches that it reads."""
+    """What one worker does: a backend, its store, whether that is ``cold``, its batches, the processors it may use."""
 
     backend: str
     store: Path
     cache: str
     batches: Batches
+    processors: Sequence[int]
 
 
 class Member(NamedTuple):
@@ -94,7 +105,8 @@ class Workers:
     """
 
     def __init__(self, backend: str, store: Path, batches: Batches, *, count: int, start: str, cache: str) -> None:
-        self._tasks = [Task(backend, store, cache, batches[place::count]) for place in range(count)]
+        shares = share_processors(count)
+        self._tasks = [Task(backend, store, cache, batches[place::count], shares[place]) for place in range(count)]
         self._context: Any = multiprocessing.get_context(start)
         self._members: list[Member] = []
 
@@ -184,6 +196,7 @@ def tell_time() -> float:
 def work(connection: "Connection[Any, Any]", other_end: "Connection[Any, Any]", task: Task) -> None:
     """Do what a worker does, until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    os.sched_setaffinity(0, task.processors)
     gc.disable()  # as in the process that measures
     other_end.close()  # so that the parent's end ends the pipe
     try:

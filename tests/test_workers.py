@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import workers
-from benchmarks.workers import STARTS, Workers, choose_counts, read_batches
+from benchmarks.workers import STARTS, Workers, choose_counts, read_batches, share_processors
 from storage import BACKENDS, Reader
 from tests.image_sets import make_set
 
@@ -42,6 +42,19 @@ def test_more_workers_than_batches_read_all_the_same(store: Path, backend: str) 
     with gather(backend, store, count=6) as crew:
         crew.read_epoch()
         crew.check(*make_set(10))
+
+
+def test_no_two_workers_share_a_processor_while_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2, 3})
+    assert share_processors(1) == [[2, 3, 5]], "threads of its own may run"
+    assert share_processors(2) == [[2, 5], [3]]
+    assert share_processors(4) == [[2], [3], [5], [2]]
+
+
+def test_workers_stay_on_their_processors(store: Path, backend: str) -> None:
+    with gather(backend, store):
+        found = sorted(sorted(os.sched_getaffinity(worker.pid or 0)) for worker in multiprocessing.active_children())
+    assert found == sorted(share_processors(2))
 
 
 def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(store: Path, backend: str) -> None:
