@@ -9,9 +9,10 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from benchmarks.cells import cell
-from benchmarks.options import Options, add_options, choose_cutoffs, read_options
+from benchmarks.options import DEFAULT_CUTOFFS, Options, add_options, choose_cutoffs, count_images, read_options
 from benchmarks.run import Progress, describe_run
 from benchmarks.stores import STORES, stores
+from benchmarks.workers import STARTS, choose_counts
 from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
 from storage import UNAVAILABLE
 
@@ -37,9 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"cifar10: {error}") from error
     config.stash[OPTIONS] = options
     config.stash[SOURCE] = source
-    config.stash[COUNT] = max(choose_cutoffs(options, DOUBLED * source.count))
+    config.stash[COUNT] = count_images(options, DOUBLED * source.count)
     config.stash[PROGRESS] = Progress()
-    marker = "largest_default_cutoff(images): up to where a benchmark goes unless --cutoffs says otherwise"
+    marker = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
     config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder that pytest was started in
         config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
@@ -56,18 +57,21 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a cell of every backend, cutoff and durability that a benchmark asks for."""
+    """Make a cell of every backend, cutoff and so on that a benchmark asks for."""
     options, source = metafunc.config.stash[OPTIONS], metafunc.config.stash[SOURCE]
-    marker = metafunc.definition.get_closest_marker("largest_default_cutoff")
-    cutoffs = choose_cutoffs(options, DOUBLED * source.count, *(marker.args if marker else ()))
+    marker = metafunc.definition.get_closest_marker("default_cutoffs")
+    cutoffs = choose_cutoffs(options, DOUBLED * source.count, marker.args if marker else DEFAULT_CUTOFFS)
     parameters: dict[str, tuple[str | int, ...]] = {
         "backend": options.backends,
         "cutoff": cutoffs,
         "durability": options.durabilities,
+        "workers": choose_counts(),
+        "start": STARTS,
+        "cache": options.caches,
     }
     for name, values in parameters.items():
         if name in metafunc.fixturenames:
-            ids = [pytest.HIDDEN_PARAM if value == "buffered" else str(value) for value in values]
+            ids = [pytest.HIDDEN_PARAM if value in {"buffered", "warm"} else str(value) for value in values]
             metafunc.parametrize(name, values, ids=ids)
 
 

@@ -1,13 +1,13 @@
-"""How a cell is measured: rounds, fresh directories, disk bytes, verification.
+"""How a cell is measured: fresh directories, what is timed, disk bytes, verification.
 
 The method and its reasons are in ``docs/method.md``.
 """
 
 import gc
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,13 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.stores import Shelf, estimate_bytes, measure_disk
+from benchmarks.comparison import as_set, compare
+from benchmarks.memory import note_peak
+from benchmarks.page_cache import ColdStore
+from benchmarks.rounds import MOST_ROUNDS, choose_least, warm_up
+from benchmarks.stores import Shelf, measure_disk
 from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
-
-MOST_ROUNDS = 1_000  # more would tell the median no better, and fill the JSON
-MANY_IMAGES = 100_000  # from here on, FEW_ROUNDS are enough
-FEW_ROUNDS = 3
-MOST_BYTES = 2 << 30  # of stores in one cell, unless the least number of rounds needs more
-COMPARED = 1_000  # images at a time, so that comparing needs little memory
 
 Arguments = tuple[Any, ...]
 
@@ -48,6 +46,7 @@ class Cell:
         self._operation = operation
         self._benchmark = benchmark
         self._shelf = shelf
+        self._cold: ColdStore | None = None
         self._facts = benchmark.extra_info
         self._least = int(benchmark._min_rounds)  # noqa: SLF001 - the fixture knows what options and markers say
         self._longest = float(benchmark._max_time)  # noqa: SLF001
@@ -71,7 +70,7 @@ class Cell:
         """
         content = images, labels
         images, labels = as_set(*content)
-        most = self._check_space(images, 1 + self._least_rounds(images))
+        most = min(MOST_ROUNDS, self._shelf.check_space(images, 1 + choose_least(self._least, len(images))))
         self._facts.update(durability=durability, store_images=len(images))
         stores: list[Path] = []
 
@@ -86,16 +85,42 @@ class Cell:
         compare(self.backend.read_many(stores[-1]), images, labels)
         self._benchmark.has_error = False
 
-    def fill_store(self, images: Images, labels: Labels) -> Path:
-        """Write the store that this cell reads, outside the clock."""
-        self._check_space(images, 1)
-        self._facts.update(store_images=len(images))
+    def fill_store(self, images: Images, labels: Labels, *, cache: str) -> Path:
+        """Write the store that this cell reads, outside the clock.
+
+        Parameters
+        ----------
+        images : ndarray of uint8, shape (N, H, W, 3)
+        labels : ndarray of int64, shape (N,)
+        cache : str
+            ``warm``, or ``cold``: then nobody may have the store open when a round starts.
+        """
+        self._shelf.check_space(images, 1)
+        self.note(cache=cache, store_images=len(images))
         store = self._shelf.make_store()
         self.backend.store_many(store, images, labels)
+        if cache == "cold":
+            self._cold = ColdStore(store)
         return store
 
+    def evict(self) -> None:
+        """Evict the store of a cold cell from the page cache."""
+        if self._cold is not None:
+            self._cold.evict()
+            self.note(resident_share=self._cold.resident_share)
+
+    def note(self, **facts: str | float) -> None:
+        """Add to what the JSON says of this cell."""
+        self._facts.update(facts)
+
     def measure_read(
-        self, function: Callable[..., Any], arguments: Iterator[Arguments], images: Images, check: Callable[..., None]
+        self,
+        function: Callable[..., Any],
+        arguments: Iterator[Arguments],
+        images: Images,
+        check: Callable[..., None],
+        *,
+        elsewhere: bool = False,
     ) -> None:
         """Measure a function that reads; then check what it read.
 
@@ -109,54 +134,57 @@ class Cell:
             As many as one call reads.
         check : callable
             Called when the clock has stopped, with the last result and the arguments that gave it.
+        elsewhere : bool
+            Other processes read: nothing is said of memory.
         """
         used: Arguments = ()
 
         def prepare() -> tuple[Arguments, dict[str, Any]]:
             nonlocal used
+            self.evict()
             used = next(arguments)
             return used, {}
 
-        result = self._measure(function, prepare, images, MOST_ROUNDS)
+        result = self._measure(function, prepare, images, MOST_ROUNDS, elsewhere=elsewhere)
         check(result, *used)
         self._benchmark.has_error = False
 
-    def _measure(self, target: Callable[..., Any], prepare: Callable[[], Any], images: Images, most: int) -> Any:  # noqa: ANN401 - whatever the target returns
-        """Warm up once, choose the number of rounds, measure; return the last result."""
+    def _measure(
+        self,
+        target: Callable[..., Any],
+        prepare: Callable[[], Any],
+        images: Images,
+        most: int,
+        *,
+        elsewhere: bool = False,
+    ) -> Any:  # noqa: ANN401 - whatever the target returns
+        """Warm up, choose the number of rounds, measure; return the last result."""
         benchmark, facts = self._benchmark, self._facts
-        benchmark.group = f"{self._operation} {facts['store_images']:>7,} images {facts.get('durability', '')}".rstrip()
+        benchmark.group = self._name_group()
         benchmark.has_error = True  # until what was measured is verified: a wrong or cut cell is in no run
         gc.collect()
-        rounds = 1
-        if benchmark.enabled:
+
+        def call() -> float:
+            before = time.perf_counter()
             arguments, _ = prepare()
-            start = time.perf_counter()
-            target(*arguments)
-            seconds = time.perf_counter() - start
-            rounds = choose_rounds(seconds, self._longest, self._least_rounds(images), most)
+            with nullcontext() if elsewhere or "peak_bytes" in facts else note_peak(facts):
+                start = time.perf_counter() if self._cold is None else before  # evicting may take longer than reading
+                target(*arguments)
+                return time.perf_counter() - start
+
+        least = choose_least(self._least, len(images))
+        rounds = warm_up(call, self._longest, least, most) if benchmark.enabled else 1
         result = benchmark.pedantic(target, setup=prepare, rounds=rounds)
         facts.update(images=len(images), bytes=images.nbytes + len(images) * np.dtype(np.int64).itemsize)
         if benchmark.stats is not None:
             facts["images_per_second"] = len(images) / benchmark.stats.stats.median
         return result
 
-    def _least_rounds(self, images: Images) -> int:
-        return min(self._least, FEW_ROUNDS) if len(images) >= MANY_IMAGES else self._least
-
-    def _check_space(self, images: Images, stores: int) -> int:
-        """Skip the cell if the disk may not hold so many stores; return how many it may fill."""
-        store, free = estimate_bytes(images), shutil.disk_usage(self._shelf.folder).free
-        if free < store * stores:
-            pytest.skip(
-                f"{stores} stores may take {store * stores:,} bytes, and {self._shelf.folder} has {free:,} left: "
-                "free some space, or choose another disk with --basetemp"
-            )
-        return min(MOST_ROUNDS, min(MOST_BYTES, free // 2) // store)
-
-
-def as_set(images: Images, labels: Labels | int) -> tuple[Images, Labels]:
-    """Take one image and its label for an image set of one; return an image set as it is."""
-    return images.reshape(-1, *images.shape[-3:]), np.atleast_1d(np.asarray(labels, np.int64))
+    def _name_group(self) -> str:
+        """Name what may share a table of the session: cells of one operation that differ in their backend only."""
+        axes = [pair for pair in self._benchmark.params.items() if pair[0] not in {"backend", "cutoff"}]
+        words = [f"{name} {value}" if isinstance(value, int) else value for name, value in axes if value != "warm"]
+        return " ".join([self._operation, f"{self._facts['store_images']:>7,} images", *words])
 
 
 def store_durably(function: Callable[..., None]) -> Callable[..., None]:
@@ -167,23 +195,6 @@ def store_durably(function: Callable[..., None]) -> Callable[..., None]:
         make_durable(folder)
 
     return store
-
-
-def choose_rounds(seconds: float, longest: float, least: int, most: int) -> int:
-    """Choose how many rounds of so many seconds to measure: as many as fit `longest`, from `least` to `most`."""
-    return max(least, min(most, int(longest / max(seconds, 1e-9))))
-
-
-def compare(result: tuple[Images, Labels | int], images: Images, labels: Labels) -> None:
-    """Fail unless what was read is what was stored, pixel for pixel and label for label."""
-    read_images, read_labels = as_set(*result)
-    if read_images.shape != images.shape or read_labels.shape != labels.shape:
-        pytest.fail(f"stored {images.shape} with {len(labels)} labels, read {read_images.shape}, {len(read_labels)}")
-    for start in range(0, len(images), COMPARED):
-        part = slice(start, start + COMPARED)
-        wrong = (read_images[part] != images[part]).any(axis=(1, 2, 3)) | (read_labels[part] != labels[part])
-        if wrong.any():
-            pytest.fail(f"image or label {start + int(wrong.argmax())} was not read as it was stored")
 
 
 @pytest.fixture

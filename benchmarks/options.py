@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from benchmarks.page_cache import CACHES
 from storage import BACKENDS, UNAVAILABLE
 
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
@@ -17,6 +18,7 @@ HELP = {
     "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
     "backends": "backends, separated by commas (default: all)",
     "durable": "measure storing a second time, synced to disk inside the clock",
+    "cold": "measure reading a second time, each round with a page cache that is empty of the store",
 }
 
 
@@ -34,12 +36,15 @@ class Options:
         Names of backends.
     durabilities : tuple of str
         ``buffered``, and ``durable`` where asked for.
+    caches : tuple of str
+        ``warm``, and ``cold`` where asked for.
     """
 
     cifar10: str
     cutoffs: tuple[int, ...] | None
     backends: tuple[str, ...]
     durabilities: tuple[str, ...]
+    caches: tuple[str, ...]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -48,7 +53,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--cifar10", metavar="auto|standin|PATH", help=HELP["cifar10"])
     group.addoption("--cutoffs", metavar="N,N,...", help=HELP["cutoffs"])
     group.addoption("--backends", metavar="NAME,NAME,...", help=HELP["backends"])
-    group.addoption("--durable", action="store_const", const="true", help=HELP["durable"])
+    for name in ("durable", "cold"):
+        group.addoption(f"--{name}", action="store_const", const="true", help=HELP[name])
     for name, text in HELP.items():
         parser.addini(name, text, default="")
 
@@ -73,9 +79,6 @@ def read_options(config: pytest.Config) -> Options:
     """
     cutoffs = _split(_find(config, "cutoffs"))
     backends = _split(_find(config, "backends"))
-    durable = _find(config, "durable").lower()
-    if durable not in TRUE + FALSE:
-        raise pytest.UsageError(f"durable: {durable!r} is neither true nor false")
     absent = "".join(f"; {name} cannot be imported ({reason})" for name, reason in UNAVAILABLE.items())
     _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}{absent}")
     _check("cutoffs", cutoffs, _is_positive, "give numbers of images, 1 or more, such as 10,100")
@@ -83,11 +86,12 @@ def read_options(config: pytest.Config) -> Options:
         cifar10=_find(config, "cifar10") or "auto",
         cutoffs=tuple(map(int, cutoffs)) or None,
         backends=backends or tuple(BACKENDS),
-        durabilities=("buffered", "durable") if durable in TRUE else ("buffered",),
+        durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
+        caches=CACHES if _is_on(config, "cold") else CACHES[:1],
     )
 
 
-def choose_cutoffs(options: Options, available: int, largest: int = DEFAULT_CUTOFFS[-1]) -> tuple[int, ...]:
+def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:
     """Choose the cutoffs that an image set is large enough for.
 
     Parameters
@@ -96,13 +100,13 @@ def choose_cutoffs(options: Options, available: int, largest: int = DEFAULT_CUTO
         What was asked for.
     available : int
         How many images the set has, doubled.
-    largest : int
-        The largest of the default cutoffs to choose.
+    defaults : tuple of int
+        The cutoffs where nobody asked for others.
 
     Returns
     -------
     tuple of int
-        The cutoffs asked for, or those of the defaults that are not too large.
+        The cutoffs asked for, or those of the defaults that are not too large, or all images there are.
 
     Raises
     ------
@@ -110,12 +114,17 @@ def choose_cutoffs(options: Options, available: int, largest: int = DEFAULT_CUTO
         More images were asked for than there are.
     """
     if options.cutoffs is None:
-        return tuple(cutoff for cutoff in DEFAULT_CUTOFFS if cutoff <= min(available, largest)) or (available,)
+        return tuple(cutoff for cutoff in defaults if cutoff <= available) or (available,)
     if max(options.cutoffs) > available:
         raise pytest.UsageError(
             f"cutoffs: {max(options.cutoffs):,} is more than the {available:,} images of this set, doubled"
         )
     return options.cutoffs
+
+
+def count_images(options: Options, available: int) -> int:
+    """Count the images that a session needs at most, of so many available: no benchmark asks for more."""
+    return max(choose_cutoffs(options, available, (min(available, DEFAULT_CUTOFFS[-1]),)))
 
 
 def _find(config: pytest.Config, name: str) -> str:
@@ -124,6 +133,13 @@ def _find(config: pytest.Config, name: str) -> str:
         raise pytest.UsageError(f"{name}: --{name}= says nothing: give a value, or leave the option out")
     said = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
     return next((str(value).strip() for value in said if value), "")
+
+
+def _is_on(config: pytest.Config, name: str) -> bool:
+    word = _find(config, name).lower()
+    if word not in TRUE + FALSE:
+        raise pytest.UsageError(f"{name}: {word!r} is neither true nor false")
+    return word in TRUE
 
 
 def _split(text: str) -> tuple[str, ...]:

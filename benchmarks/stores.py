@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 BLOCK = 4_096  # bytes, of most file systems
 FEW_FILES = 100  # that can be deleted at once anywhere
+MOST_BYTES = 2 << 30  # of stores in one cell, unless the least number of rounds needs more
 SECTOR = 512  # bytes, the unit of st_blocks
 
 # <linux/fs.h>: the flags of an inode, and the one that `chattr +T` sets.
@@ -53,6 +54,23 @@ class Shelf:
     def make_store(self) -> Path:
         """Make a fresh empty directory."""
         return Path(tempfile.mkdtemp(dir=self.folder))
+
+    def check_space(self, images: NDArray[np.uint8], stores: int) -> int:
+        """Skip the cell if the disk may not hold so many stores of these images.
+
+        Returns
+        -------
+        int
+            How many rounds may fill a store each. Where these are more than the least number of rounds, the disk holds
+            twice as many stores: there is room for two calls that warm up.
+        """
+        store, free = estimate_bytes(images), shutil.disk_usage(self.folder).free
+        if free < store * stores:
+            pytest.skip(
+                f"{stores} stores may take {store * stores:,} bytes, and {self.folder} has {free:,} left: "
+                "free some space, or choose another disk with --basetemp"
+            )
+        return min(MOST_BYTES, free // 2) // store
 
     def discard(self, folder: Path) -> None:
         """Delete a directory, or leave that to the end of the session."""

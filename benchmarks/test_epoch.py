@@ -1,34 +1,59 @@
-"""Question: what does training cost. Shuffled batches through an open reader."""
+"""Question: what does training cost. Shuffled batches through open readers, in one process and in several."""
 
 from itertools import repeat
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from benchmarks.cells import Cell, compare
+from benchmarks.cells import Cell
+from benchmarks.comparison import compare
+from benchmarks.workers import Batches, Workers, read_batches
 from fixtures.image_set import ImageSet
 from storage import Reader
 
 BATCH = 256  # images
 
 
-@pytest.mark.largest_default_cutoff(10_000)
-def test_read_epoch(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
-    """Read each of `cutoff` images once, in shuffled batches; the reader is open before the clock starts."""
+@pytest.mark.default_cutoffs(10, 100, 1_000, 10_000)
+def test_read_epoch(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
+    """Read each of `cutoff` images once, in shuffled batches; a warm store's reader is open before the clock starts."""
     images, labels = image_set.take(cutoff)
-    order = np.random.default_rng(0).permutation(cutoff)
-    batches = [order[start : start + BATCH] for start in range(0, cutoff, BATCH)]
+    batches = shuffle(cutoff)
+    store = cell.fill_store(images, labels, cache=cache)
 
-    def check(_: None, reader: Reader, batches: list[NDArray[np.intp]]) -> None:
+    def check(reader: Reader) -> None:
         for batch in batches:
             compare(reader.read(batch), images[batch], labels[batch])
 
-    with cell.backend.open_reader(cell.fill_store(images, labels)) as reader:
-        cell.measure_read(read_epoch, repeat((reader, batches)), images, check)
+    def read_cold() -> None:
+        with cell.backend.open_reader(store) as reader:
+            read_batches(reader, batches)
+
+    def check_cold(_: None) -> None:
+        with cell.backend.open_reader(store) as reader:
+            check(reader)
+
+    if cache == "cold":
+        cell.measure_read(read_cold, repeat(()), images, check_cold)
+    else:
+        with cell.backend.open_reader(store) as reader:
+            cell.measure_read(read_batches, repeat((reader, batches)), images, lambda *_: check(reader))
 
 
-def read_epoch(reader: Reader, batches: list[NDArray[np.intp]]) -> None:
-    """Read one batch after another, keeping none."""
-    for batch in batches:
-        reader.read(batch)
+@pytest.mark.default_cutoffs(10_000)
+def test_read_epoch_workers(
+    cell: Cell, backend: str, cutoff: int, workers: int, start: str, cache: str, image_set: ImageSet
+) -> None:
+    """Read each of `cutoff` images once, in shuffled batches dealt to processes that are up before the clock starts."""
+    images, labels = image_set.take(cutoff)
+    store = cell.fill_store(images, labels, cache=cache)
+    cell.evict()
+    with Workers(backend, store, shuffle(cutoff), count=workers, start=start, cache=cache) as crew:
+        cell.note(startup_seconds=crew.startup_seconds, first_batch_seconds=crew.first_batch_seconds)
+        cell.measure_read(crew.read_epoch, repeat(()), images, lambda _: crew.check(images, labels), elsewhere=True)
+
+
+def shuffle(count: int) -> Batches:
+    """Shuffle the indices of so many images, and cut them into batches."""
+    order = np.random.default_rng(0).permutation(count)
+    return [order[start : start + BATCH] for start in range(0, count, BATCH)]

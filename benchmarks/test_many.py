@@ -2,7 +2,8 @@
 
 from itertools import repeat
 
-from benchmarks.cells import Cell, compare
+from benchmarks.cells import Cell
+from benchmarks.comparison import compare
 from fixtures.image_set import ImageSet
 
 
@@ -12,10 +13,10 @@ def test_store_many(cell: Cell, cutoff: int, durability: str, image_set: ImageSe
     cell.measure_store(cell.backend.store_many, images, labels, durability=durability)
 
 
-def test_read_many(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
+def test_read_many(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
     """Read `cutoff` images, all that the store has, in order."""
     images, labels = image_set.take(cutoff)
-    store = cell.fill_store(images, labels)
+    store = cell.fill_store(images, labels, cache=cache)
     cell.measure_read(
         cell.backend.read_many, repeat((store,)), images, lambda result, _: compare(result, images, labels)
     )

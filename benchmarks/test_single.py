@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cells import Cell, compare
+from benchmarks.cells import Cell
+from benchmarks.comparison import compare
 from fixtures.image_set import ImageSet
 from storage import Image
 
@@ -17,11 +18,11 @@ def test_store_single(cell: Cell, durability: str, image_set: ImageSet) -> None:
     cell.measure_store(cell.backend.store_single, images[0], int(labels[0]), durability=durability)
 
 
-@pytest.mark.largest_default_cutoff(10_000)
-def test_read_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
+@pytest.mark.default_cutoffs(10, 100, 1_000, 10_000)
+def test_read_single(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
     """Read one image, another one each round, out of a store of `cutoff` images."""
     images, labels = image_set.take(cutoff)
-    store = cell.fill_store(images, labels)
+    store = cell.fill_store(images, labels, cache=cache)
     order = np.random.default_rng(0).permutation(cutoff).tolist()
 
     def check(result: tuple[Image, int], store: Path, index: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from reports.results import UNSTABLE_RULE, Axes, Result, Run
 from reports.wording import count_noun, shorten_text
 
-_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch")
+_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 # What would be read as Markdown or HTML. Underscores within a word and lone brackets are harmless, and stay readable.
 _MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")

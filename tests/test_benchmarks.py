@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.workers import choose_counts
 from storage import BACKENDS
 from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
+WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
+CELLS = 7 + WORKERS  # of one backend at one cutoff, durable ones too
 SAMPLE = ROOT.parent / "shared" / "data" / "cifar-10-batches-py"
 
 
@@ -29,6 +32,7 @@ def run(session: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any
 
 def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
     names = {cell["name"] for cell in run["benchmarks"]}
+    shared = [(f"-10-{workers}-{start}", ("",)) for workers in choose_counts() for start in ("fork", "spawn")]
     expected = {
         f"test_{operation}[{backend}{cutoff}{durability}]"
         for backend in BACKENDS
@@ -38,6 +42,7 @@ def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
             ("store_many", "-10", ("", "-durable")),
             ("read_many", "-10", ("",)),
             ("read_epoch", "-10", ("",)),
+            *(("read_epoch_workers", *each) for each in shared),
         )
         for durability in durabilities
     }
@@ -71,11 +76,33 @@ def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
             assert facts["allocated_bytes"] > 0
             assert facts["apparent_bytes"] > 0
             assert facts["files"] >= 1
+        else:
+            assert facts["cache"] == cell["params"]["cache"] == "warm"
+            assert "resident_share" not in facts
+
+
+def test_every_cell_of_one_process_says_how_much_memory_it_takes(run: dict[str, Any]) -> None:
+    peaks = {cell["name"]: cell["extra_info"].get("peak_bytes") for cell in run["benchmarks"]}
+    if not any(peak is not None for peak in peaks.values()):
+        pytest.skip("the kernel does not say how much memory a process takes at most")
+    assert all((peak is None) == ("workers" in name) for name, peak in peaks.items())
+    assert all(peak is None or 0 <= peak < 1 << 30 for peak in peaks.values())
+
+
+def test_cells_with_workers_say_what_starting_them_takes(run: dict[str, Any]) -> None:
+    cells = [cell for cell in run["benchmarks"] if cell["extra_info"]["operation"] == "read_epoch_workers"]
+    assert {(cell["params"]["workers"], cell["params"]["start"]) for cell in cells} == {
+        (workers, start) for workers in choose_counts() for start in ("fork", "spawn")
+    }
+    for cell in cells:
+        assert 0 < cell["extra_info"]["startup_seconds"] < 60
+        assert 0 < cell["extra_info"]["first_batch_seconds"] < 60
 
 
 def test_the_table_sets_backends_against_each_other(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     groups = [line for line in session[1].stdout.splitlines() if "benchmark '" in line]
-    assert len(groups) == 7
+    assert len(groups) == CELLS
+    assert any("'read_epoch_workers      10 images workers 2 spawn'" in line for line in groups)
     assert all(f"{len(BACKENDS)} tests" in line for line in groups)
 
 
@@ -92,7 +119,7 @@ def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.C
 def test_a_session_says_which_cell_runs_and_how_many_are_left(
     session: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    count = 7 * len(BACKENDS)
+    count = CELLS * len(BACKENDS)
     assert f"[{count}/{count}]" in session[1].stdout
     assert "test_read_many[lmdb-10] PASSED" in session[1].stdout
 
@@ -134,8 +161,10 @@ def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path)
     ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--backends={names}")
     run = read_last_run(folder)
     assert {cell["extra_info"]["backend"] for cell in run["benchmarks"]} == {"newcomer"}, ended.stdout
-    assert len(run["benchmarks"]) == 5
-    assert len(run["run"]["failed"]) == 15
+    assert len(run["benchmarks"]) == CELLS - 2
+    assert len(run["run"]["failed"]) == 3 * (CELLS - 2)
+    reasons = {reason for cell, reason in run["run"]["failed"].items() if "wrong_labels-10-2" in cell}
+    assert reasons == {"Failed: worker 1 of 2: batch 1 of its 1 was not read as it was stored"}
     assert run["run"]["complete"] is False
     assert ended.stdout.splitlines()[-1].startswith("INCOMPLETE run saved")
     figures = [sys.executable, "-m", "reports", "figures", str(find_runs(folder)[-1]), "--out", "figures"]
@@ -196,7 +225,7 @@ def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
 def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, "--benchmark-disable", "--cutoffs=10,100")
     assert ended.returncode == 0, ended.stdout
-    assert f"{9 * len(BACKENDS)} passed" in ended.stdout
+    assert f"{(9 + 2 * WORKERS) * len(BACKENDS)} passed" in ended.stdout
     assert not find_runs(tmp_path)
 
 

@@ -1,60 +1,35 @@
-"""How a cell is measured: rounds, verification, room on the disk, directories."""
+"""How a cell is measured: verification, an empty page cache, room on the disk, directories."""
 
 import errno
 import fcntl
 import shutil
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.cells import Cell, as_set, choose_rounds, compare
+from benchmarks.cells import Cell
+from benchmarks.comparison import compare
+from benchmarks.page_cache import measure_residency
 from benchmarks.stores import Shelf, estimate_bytes, measure_disk, spread_directories
 from storage import BACKENDS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1500, 2, 2, 3), np.uint8)
 LABELS = np.arange(1500)
-
-
-@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 40), (0.001, 40), (0.1, 10), (0.199, 5), (0.5, 5), (100.0, 5)])
-def test_as_many_rounds_are_measured_as_fit(seconds: float, rounds: int) -> None:
-    assert choose_rounds(seconds, longest=1.0, least=5, most=40) == rounds
-
-
-def test_the_least_number_of_rounds_wins_over_the_most() -> None:
-    assert choose_rounds(1.0, longest=1.0, least=5, most=2) == 5
-
-
-def test_an_equal_result_passes() -> None:
-    compare((IMAGES.copy(), LABELS.copy()), IMAGES, LABELS)
-    compare((IMAGES[7], 7), *as_set(IMAGES[7], 7))
-
-
-@pytest.mark.parametrize("index", [0, 999, 1000, 1499])
-def test_one_wrong_pixel_or_label_fails_and_is_named(index: int) -> None:
-    images, labels = IMAGES.copy(), LABELS.copy()
-    images[index, 1, 1, 2] ^= 1
-    with pytest.raises(pytest.fail.Exception, match=f"image or label {index} was not read"):
-        compare((images, LABELS), IMAGES, LABELS)
-    labels[index] += 1
-    with pytest.raises(pytest.fail.Exception, match=f"image or label {index} was not read"):
-        compare((IMAGES, labels), IMAGES, LABELS)
-
-
-def test_a_missing_image_fails() -> None:
-    with pytest.raises(pytest.fail.Exception, match=r"stored .* with 1500 labels, read"):
-        compare((IMAGES[:-1], LABELS[:-1]), IMAGES, LABELS)
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is what is wanted
 
 
 class Once:
     """Calls once what pytest-benchmark would measure; puts no row into the table of the session."""
 
     enabled = False
+    params: Mapping[str, object] = {}
     stats = None
     _min_rounds = 1
     _max_time = 0.0
@@ -102,11 +77,33 @@ def test_a_store_is_synced_only_where_it_should_be_durable(
 
 def test_a_cell_that_fails_is_in_no_run(once: BenchmarkFixture, tmp_path: Path) -> None:
     cell = Cell("read_many", "hdf5", once, Shelf(tmp_path))
-    cell.fill_store(IMAGES, LABELS)
+    cell.fill_store(IMAGES, LABELS, cache="warm")
     with pytest.raises(pytest.fail.Exception):
         cell.measure_read(
             lambda number: (IMAGES[number], 0), repeat((1,)), IMAGES, lambda result, _: compare(result, IMAGES, LABELS)
         )
+    assert once.has_error is True
+
+
+def test_a_cold_cell_evicts_its_store_before_it_reads(once: BenchmarkFixture, tmp_path: Path) -> None:
+    cell = Cell("read_many", "hdf5", once, Shelf(tmp_path))
+    store = cell.fill_store(IMAGES, LABELS, cache="cold")
+    shares: list[float] = []
+    cell.measure_read(lambda: shares.append(measure_residency(store)), repeat(()), IMAGES, lambda _: shares.append(2.0))
+    assert shares[0] < 0.01
+    assert shares[1:] == [2.0], "checked when the clock has stopped"
+    assert once.extra_info["cache"] == "cold"
+    assert once.extra_info["resident_share"] == shares[0]
+
+
+def test_a_cold_cell_fails_where_files_stay_in_memory(once: BenchmarkFixture) -> None:
+    if not SHARED_MEMORY.is_dir():
+        pytest.skip(f"no {SHARED_MEMORY} here: a file system in memory")
+    with TemporaryDirectory(dir=SHARED_MEMORY) as folder:
+        cell = Cell("read_many", "hdf5", once, Shelf(Path(folder)))
+        cell.fill_store(IMAGES, LABELS, cache="cold")
+        with pytest.raises(pytest.fail.Exception, match=rf"^not cold: \d+\.\d% of {folder}.*--basetemp"):
+            cell.measure_read(cell.backend.read_many, repeat(()), IMAGES, lambda *_: None)
     assert once.has_error is True
 
 

@@ -94,6 +94,7 @@ def test_single_reads_are_compared_within_one_size_of_the_store(tmp_path: Path) 
 def test_tables_stand_in_the_order_of_the_experiment_and_unknown_ones_last(tmp_path: Path) -> None:
     document = make_run(durable=True)
     document["benchmarks"].insert(0, make_cell("a_new_one", "tape", 7))
+    document["benchmarks"].insert(0, make_cell("read_epoch_workers", "png", 10, cache="warm", start="fork", workers=2))
     assert list(_parse(_show(document, tmp_path))) == [
         "store_single (buffered)",
         "store_single (durable)",
@@ -102,6 +103,7 @@ def test_tables_stand_in_the_order_of_the_experiment_and_unknown_ones_last(tmp_p
         "store_many (durable)",
         "read_many",
         "read_epoch",
+        "read_epoch_workers (warm, start fork, workers 2)",
         "a_new_one",
     ]
 

@@ -1,0 +1,43 @@
+"""How much memory a call takes: the peak of this process, as the kernel counts it."""
+
+import ctypes
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PROCESS = Path("/proc/self")
+RESET = "5"  # what has the kernel forget the peak: proc_pid_clear_refs(5)
+
+LIBRARY = ctypes.CDLL(None)
+
+
+@contextmanager
+def note_peak(facts: dict[str, Any], process: Path = PROCESS) -> Iterator[None]:
+    """Note by how much the memory of this process grows at most within the block.
+
+    Parameters
+    ----------
+    facts : dict
+        Gets ``peak_bytes``, unless the kernel does not say.
+    process : Path
+        Where the kernel describes this process.
+    """
+    if hasattr(LIBRARY, "malloc_trim"):  # memory that was freed but kept would serve the block unseen
+        LIBRARY.malloc_trim(0)
+    try:
+        (process / "clear_refs").write_text(RESET, encoding="ascii")
+        before = _read_status(process, "VmRSS")
+    except (OSError, LookupError):
+        yield
+        return
+    yield
+    facts["peak_bytes"] = max(0, _read_status(process, "VmHWM") - before)
+
+
+def _read_status(process: Path, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", (process / "status").read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise LookupError(name)
+    return 1024 * int(found[1])

@@ -1,0 +1,68 @@
+"""What of a store is in memory, and how it gets out."""
+
+import mmap
+from pathlib import Path
+
+import pytest
+
+from benchmarks.page_cache import ColdStore, evict_store, measure_residency
+from storage import Backend
+from storage.durability import make_durable
+
+
+def fill(folder: Path) -> Path:
+    """Write files of one byte, of many pages, and of nothing, in two directories."""
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "small").write_bytes(b"1")
+    (folder / "large").write_bytes(bytes(1_000_000))
+    (folder / "empty").touch()
+    return folder
+
+
+def test_a_store_that_was_written_is_in_memory_until_it_is_evicted(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store")
+    make_durable(store)
+    assert measure_residency(store) == 1
+    evict_store(store)
+    assert measure_residency(store) < 0.01
+
+
+def test_the_share_counts_pages_not_files(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store")
+    make_durable(store)
+    evict_store(store)
+    (store / "inner" / "small").read_bytes()
+    assert measure_residency(store) == pytest.approx(1 / 246)
+
+
+def test_a_store_without_a_page_has_none_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert measure_residency(tmp_path) == 0
+
+
+def test_a_store_of_any_backend_can_be_made_cold(store: Path, module: Backend) -> None:
+    cold = ColdStore(store)
+    cold.evict()
+    module.read_many(store)
+    with module.open_reader(store) as reader:
+        reader.read(range(10))
+    cold.evict()
+    assert cold.resident_share < 0.01
+
+
+def test_the_largest_share_of_all_rounds_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = ColdStore(fill(tmp_path / "store"))
+    shares = iter([0.001, 0.009, 0.0])
+    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(shares))
+    for _ in range(3):
+        cold.evict()
+    assert cold.resident_share == 0.009
+
+
+def test_a_store_that_is_mapped_is_not_cold(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store")
+    cold = ColdStore(store)
+    with (store / "large").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        assert mapped[0] == mapped[-1] == 0
+        with pytest.raises(pytest.fail.Exception, match=rf"^not cold: .*% of {store} is still in memory: .*--basetemp"):
+            cold.evict()
