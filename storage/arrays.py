@@ -1,8 +1,6 @@
-"""The arrays that reads fill, and how bytes get into large ones."""
+"""The arrays that reads fill."""
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from storage.checks import Images
 from storage.errors import CorruptStoreError, InvalidInputError, StorageError
-
-PART = 8 << 20  # bytes that are worth a thread of their own
 
 
 def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
@@ -80,7 +76,7 @@ def make_result(store: Path, shape: tuple[int, ...], out: object) -> Images:
 
 
 def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:
-    """Fill an array with a range of bytes of a file, a large one in several threads.
+    """Fill an array with a range of bytes of a file.
 
     Parameters
     ----------
@@ -99,26 +95,8 @@ def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -
         The file ends early.
     """
     content = array.reshape(-1).view(np.uint8).data
-
-    def read(start: int, end: int) -> None:
-        while start < end:
-            count = os.preadv(descriptor, [content[start:end]], offset + start)
-            if not count:
-                raise CorruptStoreError(f"{store} was cut short: {end - start} bytes are missing: store it again")
-            start += count
-
-    share_out(read, len(content))
-
-
-def share_out(work: Callable[[int, int], None], count: int) -> None:
-    """Call `work` with ranges that together are 0 to `count`: many bytes in a thread for each processor.
-
-    One core alone does not use what memory can do. Figures are in ``docs/decisions.md``, 20.
-    """
-    if count < 2 * PART:
-        work(0, count)
-        return
-    threads = min(len(os.sched_getaffinity(0)), count // PART)
-    bounds = [count * number // threads for number in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))
+    while content:
+        count = os.preadv(descriptor, [content], offset)
+        if not count:
+            raise CorruptStoreError(f"{store} was cut short: {len(content)} bytes are missing: store the images again")
+        content, offset = content[count:], offset + count
