@@ -54,7 +54,7 @@ def store_single(store: Path, image: Image, label: int) -> None:
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with begin_reading(store) as transaction:
+    with begin_reading(store, readahead=False) as transaction:  # from a cold disk, one page instead of megabytes
         count, height, width = _read_shape(store, transaction)
         position = check_index(store, index, count)
         image = _copy_record(store, transaction, position, (height, width, CHANNELS))

@@ -38,13 +38,15 @@ os.register_at_fork(before=_sharing.acquire, after_in_parent=_sharing.release, a
 
 
 @contextmanager
-def begin_reading(store: Path) -> Iterator[lmdb.Transaction]:
+def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Transaction]:
     """Begin a transaction that reads, in an environment that all readers of the store share.
 
     Parameters
     ----------
     store : Path
         A store of an LMDB backend.
+    readahead : bool
+        Whether the kernel may read more of the file than is asked for. The first who opens a store decides.
 
     Yields
     ------
@@ -57,7 +59,7 @@ def begin_reading(store: Path) -> Iterator[lmdb.Transaction]:
         There is no store, or its file is shorter than it should be.
     """
     with translate_errors(store, lmdb.Error):
-        key, environment = _acquire(store)
+        key, environment = _acquire(store, readahead=readahead)
         try:
             with environment.begin(buffers=True) as transaction:
                 yield transaction
@@ -173,7 +175,7 @@ class _SharedEnvironment:
     users: int = 0
 
 
-def _acquire(store: Path) -> tuple[tuple[int, int, int], lmdb.Environment]:
+def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int, int], lmdb.Environment]:
     path = join_path(store, FILE)
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path takes longer
@@ -187,7 +189,7 @@ def _acquire(store: Path) -> tuple[tuple[int, int, int], lmdb.Environment]:
         if key not in _shared:
             for other in [other for other in _shared if other[0] != key[0]]:  # inherited through a fork
                 _shared.pop(other).environment.close()
-            _shared[key] = _open_shared(path)
+            _shared[key] = _open_shared(path, readahead=readahead)
         shared = _shared[key]
         shared.users += 1
     if status.st_size < shared.size:  # reading behind the end of a map kills the process
@@ -198,8 +200,8 @@ def _acquire(store: Path) -> tuple[tuple[int, int, int], lmdb.Environment]:
     return key, shared.environment
 
 
-def _open_shared(path: bytes) -> _SharedEnvironment:
-    environment = lmdb.open(path, subdir=False, readonly=True, lock=False, create=False)
+def _open_shared(path: bytes, *, readahead: bool) -> _SharedEnvironment:
+    environment = lmdb.open(path, subdir=False, readonly=True, lock=False, create=False, readahead=readahead)
     size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     return _SharedEnvironment(environment, size)
 

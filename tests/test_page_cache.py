@@ -59,6 +59,14 @@ def test_the_largest_share_of_all_rounds_is_kept(tmp_path: Path, monkeypatch: py
     assert cold.resident_share == 0.009
 
 
+def test_a_store_that_is_still_read_ahead_is_evicted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold = ColdStore(fill(tmp_path / "store"))
+    shares = iter([0.5, 0.01, 0.002])
+    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(shares))
+    cold.evict()
+    assert cold.resident_share == 0.002
+
+
 def test_a_store_that_is_mapped_is_not_cold(tmp_path: Path) -> None:
     store = fill(tmp_path / "store")
     cold = ColdStore(store)
