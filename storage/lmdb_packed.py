@@ -174,8 +174,10 @@ class Records(Sequence[Image]):
         self._store, self._transaction, self._layout, self._lease = store, transaction, layout, lease
         self._views: dict[int, Images] = {}
         self._addresses = np.zeros(layout.images, np.int64)  # of the images in memory, 0 where not yet known
-        self._start = 0  # the least of them
-        self._windows: Images = np.empty((0, *layout.shape[1:]), np.uint8)  # an image at each address from there on
+        self._first = make_array(store, layout.shape[1:])  # the image at the least of them
+        self._places = np.arange(min(layout.images_per_record, layout.images)) * self._first.nbytes
+        self._start = self._end = 0  # the least and the greatest of them
+        self._windows = self._first[np.newaxis][:0]  # an image at each address from there on
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -213,15 +215,15 @@ class Records(Sequence[Image]):
     def _look_up(self, numbers: NDArray[np.intp]) -> None:
         """Stretch the windows over these records: all lie in one map, so their distances in memory are fixed."""
         for number in numbers.tolist():
-            record = self._find_record(number)
+            record = _view_record(self._store, self._transaction, self._layout, number)
+            address = record.__array_interface__["data"][0]
             start = number * self._layout.images_per_record
-            places = np.arange(len(record)) * record[0].nbytes
-            self._addresses[start : start + len(record)] = record.__array_interface__["data"][0] + places
-        known = self._addresses[self._addresses > 0]
-        self._start = int(known.min())
-        first = int((self._addresses == self._start).argmax())
-        shape = int(known.max()) - self._start + 1, *self._layout.shape[1:]
-        self._windows = as_strided(self[first], shape, (1, *self[first].strides), writeable=False)
+            self._addresses[start : start + len(record)] = self._places[: len(record)] + address
+            if not self._start or address < self._start:
+                self._first, self._start = self._find_record(number)[0], address
+            self._end = max(self._end, address + self._places[len(record) - 1])
+        shape = self._end - self._start + 1, *self._first.shape
+        self._windows = as_strided(self._first, shape, (1, *self._first.strides), writeable=False)
 
     def _find_record(self, number: int) -> Images:
         view = self._views.get(number)
