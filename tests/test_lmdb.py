@@ -123,6 +123,23 @@ def test_a_damaged_record_is_refused_when_it_is_read_alone(store: Path, records:
         reader[7]
 
 
+@pytest.mark.parametrize("missing", [0, 7, 20, 40])
+def test_an_image_under_another_key_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    monkeypatch.setattr(lmdb, "PART", 20)
+    write(store, {missing.to_bytes(8, "big"): None, (50).to_bytes(8, "big"): IMAGES[missing].tobytes()})
+    for read in (lmdb.read_many, lambda path: lmdb.open_reader(path).read(range(50))):
+        with pytest.raises(storage.CorruptStoreError, match=str(store)):
+            read(store)
+
+
+@pytest.mark.parametrize("part", [1, 7, 49, 50, 51])
+def test_parts_of_any_length_come_back(store: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr(lmdb, "PART", part)
+    images, labels = lmdb.read_many(store)
+    np.testing.assert_array_equal(images, IMAGES)
+    np.testing.assert_array_equal(labels, LABELS)
+
+
 def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> None:
     path = store / "data.mdb"
     content = path.read_bytes()
