@@ -29,12 +29,6 @@ def test_lmdb_itself_can_read_the_records(store: Path) -> None:
         assert transaction.get(b"labels", b"") == bytes(range(50))
 
 
-def test_a_map_that_is_too_small_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_environment, "compute_map_size", lambda _: 65_536)
-    lmdb.store_many(tmp_path, IMAGES, LABELS)
-    np.testing.assert_array_equal(lmdb.read_many(tmp_path)[0], IMAGES)
-
-
 @pytest.mark.parametrize("shape", [(4100, 1, 1, 3), (3000, 26, 26, 3), (1500, 36, 36, 3), (3, 500, 500, 3)])
 def test_the_computed_map_holds_the_records_without_growing(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = np.zeros(shape, np.uint8)
@@ -150,9 +144,3 @@ def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> N
         with pytest.raises(storage.CorruptStoreError) as second:
             lmdb.read_many(store)
         assert str(first.value) == str(second.value), "the first attempt left the file open"
-
-
-def test_what_lmdb_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_environment, "pack_key", lambda _: b"")  # a key that LMDB refuses
-    with pytest.raises(storage.StorageError, match="BAD_VALSIZE"):
-        lmdb.store_many(tmp_path, IMAGES, LABELS)

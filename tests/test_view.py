@@ -13,6 +13,7 @@ import pytest
 import storage
 from storage import hdf5, lmdb_packed
 from tests.image_sets import assert_same, make_set
+from tests.open_files import count_maps, count_open
 from tests.suite import ROOT
 
 IMAGES, LABELS = make_set(50)
@@ -32,17 +33,6 @@ def store(viewed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lmdb_packed, "RECORD", 8 * IMAGES[0].nbytes)
     viewed.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
-
-
-def count_open(store: Path) -> int:
-    """Count how often this process has files of a store open."""
-    links = Path("/proc/self/fd").iterdir()
-    return sum(str(store) in str(link.readlink()) for link in links if link.is_symlink())
-
-
-def count_maps(store: Path) -> int:
-    """Count the maps of files of a store in this process."""
-    return Path("/proc/self/maps").read_text(encoding="utf-8").count(str(store))
 
 
 def test_a_view_is_the_set_and_copies_nothing(viewed: Any, store: Path) -> None:  # noqa: ANN401
