@@ -1,5 +1,6 @@
 """What the LMDB backends share: labels in as few bytes as they need, environments that are counted, maps."""
 
+import os
 import struct
 from pathlib import Path
 
@@ -122,3 +123,16 @@ def test_a_file_of_another_program_is_refused_and_closed(tmp_path: Path) -> None
         with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)), begin_reading(tmp_path):
             pass
     assert (count_open(tmp_path), count_maps(tmp_path)) == (0, 0)
+
+
+def test_what_the_operating_system_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if isinstance(path, bytes):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)  # type: ignore[arg-type] # as it was called
+
+    stat = os.stat
+    lmdb.store_many(tmp_path, *make_set(1))
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(storage.StorageError, match="the operating system refused"), begin_reading(tmp_path):
+        pass

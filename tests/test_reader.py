@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +110,35 @@ sys.exit(status or not same or reader.read(range(10))[0].tobytes() != before)
 def test_a_reader_is_safe_after_a_fork(module: Backend, store: Path) -> None:
     name = module.__name__.rpartition(".")[2]
     subprocess.run([sys.executable, "-W", "error", "-c", FORK, name, store], check=True, cwd=ROOT, timeout=60)
+
+
+@contextmanager
+def leave_files(count: int) -> Iterator[None]:
+    """Let this process open no more than `count` files."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    last = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    opened = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 10, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(opened.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_too_many_open_files_are_an_error_of_ours(module: Backend, store: Path, count: int) -> None:
+    for read in (module.read_many, module.open_reader, lambda path: module.read_single(path, 0)):
+        refusal = pytest.raises(storage.StorageError, match=str(store)) if not count else suppress(storage.StorageError)
+        with leave_files(count), refusal:
+            read(store)
+    assert_same(module.read_many(store), make_set(10))
 
 
 LEFT_OPEN = """
