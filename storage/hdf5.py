@@ -12,6 +12,7 @@ dataset in a third of the time of ``file["images"]``. A file of another layout i
 Library: h5py (https://docs.h5py.org, low-level interface: https://api.h5py.org).
 """
 
+import math
 import mmap
 import os
 from collections.abc import Iterator
@@ -202,10 +203,12 @@ def _read_at(store: Path, source: Source, position: int) -> NDArray[Any]:
 
 
 def _map(source: Source) -> NDArray[Any] | h5d.DatasetID:
+    count = math.prod(source.shape)
+    if not count:
+        return np.frombuffer(b"", source.dtype).reshape(source.shape)
     if source.offset is None:
         return source.dataset
     content = mmap.mmap(source.descriptor, 0, prot=mmap.PROT_READ)
-    count = int(np.prod(source.shape))
     return np.frombuffer(content, source.dtype, count, source.offset).reshape(source.shape)
 
 

@@ -136,6 +136,8 @@ def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, images: I
     with transaction.cursor() as cursor:
         cursor.set_key(pack_key(start))
         _copy_values(store, islice(cursor.iternext(keys=False), len(part)), part)
+        if len(part) and cursor.key() != pack_key(start + len(part) - 1):
+            raise CorruptStoreError(f"{store}: a record before {start + len(part)} is missing: store the images again")
 
 
 def _copy_values(store: Path, values: Iterable[Value | None], images: Images) -> None:

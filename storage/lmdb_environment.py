@@ -32,7 +32,8 @@ TRANSACTION = 3 << 19  # bytes of pixels: they stay in the processor's cache unt
 pack_key = struct.Struct(">Q").pack
 
 # LMDB opens a file once a process, so the readers of one store share its environment.
-_shared: dict[tuple[int, int, int], "_SharedEnvironment"] = {}
+# After a fork the child shares it, too: nothing is locked, and nothing but the map is used.
+_shared: dict[tuple[int, int], "_SharedEnvironment"] = {}
 _sharing = RLock()  # closing may be the work of the garbage collector, at any time
 os.register_at_fork(before=_sharing.acquire, after_in_parent=_sharing.release, after_in_child=_sharing.release)
 
@@ -175,7 +176,7 @@ class _SharedEnvironment:
     users: int = 0
 
 
-def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int, int], lmdb.Environment]:
+def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int], lmdb.Environment]:
     path = join_path(store, FILE)
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path takes longer
@@ -185,10 +186,8 @@ def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int, int], lmd
     if not stat.S_ISREG(status.st_mode):
         find_file(store, FILE)
     with _sharing:
-        key = os.getpid(), status.st_dev, status.st_ino
+        key = status.st_dev, status.st_ino
         if key not in _shared:
-            for other in [other for other in _shared if other[0] != key[0]]:  # inherited through a fork
-                _shared.pop(other).environment.close()
             _shared[key] = _open_shared(path, readahead=readahead)
         shared = _shared[key]
         shared.users += 1
@@ -206,10 +205,9 @@ def _open_shared(path: bytes, *, readahead: bool) -> _SharedEnvironment:
     return _SharedEnvironment(environment, size)
 
 
-def _release(key: tuple[int, int, int]) -> None:
+def _release(key: tuple[int, int]) -> None:
     with _sharing:
-        shared = _shared.get(key)
-        if shared is not None:  # nor closed by the child of a fork
-            shared.users -= 1
-            if not shared.users:
-                _shared.pop(key).environment.close()
+        shared = _shared[key]
+        shared.users -= 1
+        if not shared.users:
+            _shared.pop(key).environment.close()

@@ -13,8 +13,9 @@ Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentatio
 
 import struct
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import lmdb
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
-from storage.errors import CorruptStoreError, translate_errors
+from storage.errors import CorruptStoreError
 from storage.lmdb_environment import (
     VERSIONS,
     append_description,
@@ -42,8 +43,8 @@ __all__ = ["VERSIONS", "open_reader", "read_many", "read_single", "store_many", 
 
 LAYOUT = struct.Struct("<4Q")  # number of images, height, width, images a record
 RECORD = 768 << 10  # bytes of pixels
+LARGEST = np.iinfo(np.int64).max  # images a record: what NumPy can count with
 PART = 16 << 20  # bytes read before the map is let go: what was touched of it counts as memory of this process
-BATCH = 256  # images collected at once: they stay in the processor's cache until they are in the result
 
 
 class Layout(NamedTuple):
@@ -122,14 +123,7 @@ class LmdbPackedReader(Reader):
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)
-        with translate_errors(self.store, lmdb.Error):
-            if out is None:
-                return self._records.collect(positions), labels
-            images = make_result(self.store, (len(positions), *self._shape), out)
-            for start in range(0, len(positions), BATCH):
-                part = slice(start, start + BATCH)
-                images[part] = self._records.collect(positions[part])
-        return images, labels
+        return self._records.collect(positions, out), labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         return self._records[position].copy(), int(self._labels[position])
@@ -174,10 +168,9 @@ class Records(Sequence[Image]):
         self._store, self._transaction, self._layout, self._lease = store, transaction, layout, lease
         self._views: dict[int, Images] = {}
         self._addresses = np.zeros(layout.images, np.int64)  # of the images in memory, 0 where not yet known
-        self._first = make_array(store, layout.shape[1:])  # the image at the least of them
-        self._places = np.arange(min(layout.images_per_record, layout.images)) * self._first.nbytes
-        self._start = self._end = 0  # the least and the greatest of them
-        self._windows = self._first[np.newaxis][:0]  # an image at each address from there on
+        self._ends: list[Image] = []  # the images at the least and the greatest of them
+        self._windows = 0, np.empty(0, np.uint8)  # the least of them, and an image at each address from there on
+        self._looking_up = Lock()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -204,26 +197,38 @@ class Records(Sequence[Image]):
             images[number * self._layout.images_per_record :][: len(record)] = record
         return images if dtype is None else images.astype(dtype)
 
-    def collect(self, positions: NDArray[np.intp]) -> Images:
-        """Copy images into a fresh array, in the order of `positions`, which are in range."""
+    def collect(self, positions: NDArray[np.intp], out: Images | None = None) -> Images:
+        """Copy images into `out` or a fresh array, in the order of `positions`, which are in range."""
+        at_once = self._layout.images_per_record  # as many stay in the processor's cache until they are in `out`
+        if out is None and at_once > 1 and positions.size:
+            with suppress(MemoryError):  # make_result says it better
+                return self._gather(positions)
+        images = make_result(self._store, (len(positions), *self.shape[1:]), out)
+        for start in range(0, len(positions), at_once):
+            part = slice(start, start + at_once)
+            images[part] = self._gather(positions[part]) if at_once > 1 else self[int(positions[start])]
+        return images
+
+    def _gather(self, positions: NDArray[np.intp]) -> Images:
         addresses = self._addresses[positions]
         if not addresses.all():
-            self._look_up(np.unique(positions[addresses == 0] // self._layout.images_per_record))
+            with self._looking_up:
+                self._look_up(np.unique(positions[addresses == 0] // self._layout.images_per_record))
             addresses = self._addresses[positions]
-        return self._windows[addresses - self._start]
+        start, images = self._windows  # taken after the addresses: another thread may have stretched them
+        return images[addresses - start]
 
     def _look_up(self, numbers: NDArray[np.intp]) -> None:
         """Stretch the windows over these records: all lie in one map, so their distances in memory are fixed."""
-        for number in numbers.tolist():
-            record = _view_record(self._store, self._transaction, self._layout, number)
-            address = record.__array_interface__["data"][0]
-            start = number * self._layout.images_per_record
-            self._addresses[start : start + len(record)] = self._places[: len(record)] + address
-            if not self._start or address < self._start:
-                self._first, self._start = self._find_record(number)[0], address
-            self._end = max(self._end, address + self._places[len(record) - 1])
-        shape = self._end - self._start + 1, *self._first.shape
-        self._windows = as_strided(self._first, shape, (1, *self._first.strides), writeable=False)
+        records = {number * self._layout.images_per_record: self._find_record(number) for number in numbers.tolist()}
+        ends = [image for record in records.values() for image in (record[0], record[-1])]
+        ends = sorted(self._ends + ends, key=_find_address)
+        first, self._ends = ends[0], [ends[0], ends[-1]]
+        shape = _find_address(ends[-1]) - _find_address(first) + 1, *first.shape
+        self._windows = _find_address(first), as_strided(first, shape, (1, *first.strides), writeable=False)
+        for start, record in records.items():  # only now, or another thread would look behind the windows
+            places = np.arange(len(record)) * record[0].nbytes
+            self._addresses[start : start + len(record)] = _find_address(record) + places
 
     def _find_record(self, number: int) -> Images:
         view = self._views.get(number)
@@ -233,9 +238,19 @@ class Records(Sequence[Image]):
         return view
 
 
+def _find_address(array: NDArray[np.uint8]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def _read_layout(store: Path, transaction: lmdb.Transaction) -> Layout:
     layout = Layout(*read_layout(store, transaction, LAYOUT))
-    if not layout.images_per_record or count_records(transaction) != len(layout.records):
+    first = min(layout.images, layout.images_per_record) * layout.height * layout.width * CHANNELS  # bytes
+    if (
+        not 0 < layout.images_per_record <= LARGEST
+        or count_records(transaction) != len(layout.records)
+        or len(transaction.get(pack_key(0), b"")) != first
+    ):
         raise CorruptStoreError(f"{store}: {layout.images} images do not fit the records: store the images again")
     return layout
 
@@ -246,5 +261,5 @@ def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, num
     try:
         value = transaction.get(pack_key(number))
         return np.frombuffer(value, np.uint8).reshape(count, *layout.shape[1:])  # type: ignore[arg-type] # None: no record
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, lmdb.Error) as error:
         raise CorruptStoreError(f"{store}: record {number} is missing or damaged: store the images again") from error

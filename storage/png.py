@@ -154,7 +154,7 @@ def _find_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
     """Return the compressed pixels of a whole file that is RGB, of this size, and nothing else; None of any other."""
     if not content.startswith(SIGNATURE):
         return None
-    pixels, others, start = b"", [], len(SIGNATURE)
+    pixels, others, start, kind = b"", [], len(SIGNATURE), b""
     while start < len(content):
         length, kind = CHUNK.unpack_from(content, start)
         end = start + CHUNK.size + length
@@ -165,5 +165,7 @@ def _find_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
         else:
             others.append(content[start + 4 : end])
         start = end + 4
+    if kind != b"IEND":
+        raise SyntaxError(f"the last chunk is {kind!r}: the file was cut short")
     header = b"IHDR%b%b" % (struct.pack(">2I", *size), RGB)
     return pixels if others == [header, b"IEND"] else None

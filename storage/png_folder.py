@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from storage.checks import CHANNELS, Images, Labels, check_index, check_shape
+from storage.checks import CHANNELS, LABEL, Images, Labels, check_index, check_shape
 from storage.errors import CorruptStoreError, translate_errors
 from storage.paths import claim_store, find_file, join_path
 
@@ -95,6 +95,15 @@ def open_image(store: Path, folder: int, index: int) -> int:
         ) from None
 
 
+def measure_file(store: Path, folder: int, index: int) -> int:
+    """Return how many bytes the file of one image has."""
+    descriptor = open_image(store, folder, index)
+    try:
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
 def read_file(store: Path, folder: int, index: int, size: int | None = None) -> bytes:
     """Read the file of one image, or as many of its bytes."""
     descriptor = open_image(store, folder, index)
@@ -137,9 +146,12 @@ def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
         table = _parse_header(store, os.pread(descriptor, LONGEST_HEADER, 0), os.fstat(descriptor).st_size)
         position = check_index(store, index, table.images)
         place = table.start + position * (table.characters + 1)
-        return table, position, int(os.pread(descriptor, table.characters, place))
+        label = int(os.pread(descriptor, table.characters, place))
     finally:
         os.close(descriptor)
+    if not LABEL.min <= label <= LABEL.max:
+        raise CorruptStoreError(f"{store}: {FILE} has a label of more than 64 bits: another program wrote it")
+    return table, position, label
 
 
 def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
@@ -148,7 +160,10 @@ def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
     with os.fdopen(descriptor, "rb") as file, translate_errors(store, ValueError, OverflowError):
         content = file.read()
         table = _parse_header(store, content, len(content))
-        return table, np.array([int(line) for line in content[table.start :].splitlines()], np.int64)
+        labels = np.array([int(line) for line in content[table.start :].splitlines()], np.int64)
+        if len(labels) != table.images:
+            raise CorruptStoreError(f"{store}: {FILE} has {len(labels)} labels for {table.images} images")
+        return table, labels
 
 
 def _open_labels(store: Path, folder: int) -> int:

@@ -25,6 +25,7 @@ from storage.errors import translate_errors
 from storage.png import CHUNK, PNG_ERRORS, RGB, SIGNATURE, VERSIONS, PngReader, read_image
 from storage.png_folder import (
     create_folder,
+    measure_file,
     open_folder,
     open_image,
     read_file,
@@ -38,6 +39,8 @@ from storage.reader import Reader
 __all__ = ["VERSIONS", "open_reader", "read_many", "read_single", "store_many", "store_single"]
 
 BLOCK = 0xFFFF  # bytes that a stored block may hold
+HEADER = 5  # bytes of a stored block before those that it holds
+FRAME = 63  # bytes of a file beside its blocks
 BATCH = 1 << 20  # bytes of files that are built or read at once: they stay in the processor's cache
 
 
@@ -120,6 +123,12 @@ class PngStoredReader(PngReader):
             return _read_image(self.store, self._folder, position, self._shape), int(self._labels[position])
 
 
+def count_bytes(height: int, width: int) -> int:
+    """Count the bytes of a file, whose layout takes as many: a damaged table must not make us lay out gigabytes."""
+    size = height * (1 + width * CHANNELS)
+    return FRAME + size + HEADER * -(-size // BLOCK)
+
+
 @lru_cache(maxsize=8)
 def make_form(height: int, width: int) -> Form:
     """Lay out the files of one shape.
@@ -132,12 +141,12 @@ def make_form(height: int, width: int) -> Form:
     size = height * (1 + width * CHANNELS)
     lengths = [min(BLOCK, size - start) for start in range(0, size, BLOCK)]
     header = _make_chunk(b"IHDR", struct.pack(">2I", width, height) + RGB)
-    content = bytearray(SIGNATURE + header + CHUNK.pack(len(b"\x78\x01") + size + 5 * len(lengths) + 4, b"IDAT"))
+    content = bytearray(SIGNATURE + header + CHUNK.pack(len(b"\x78\x01") + size + HEADER * len(lengths) + 4, b"IDAT"))
     start = len(content) - 4
     content += b"\x78\x01"  # zlib (RFC 1950): deflate, a window of 32 KiB, least effort
     rows = []
     for number, length in enumerate(lengths, 1):
-        content += struct.pack("<B2H", number == len(lengths), length, length ^ BLOCK) + bytes(length)
+        content += struct.pack("<B2H", number == len(lengths), length, length ^ 0xFFFF) + bytes(length)
         rows.append(slice(len(content) - length, len(content)))
     end = len(content) + 4
     content += bytes(8) + _make_chunk(b"IEND", b"")  # Adler-32 of the rows, CRC of the chunk
@@ -179,17 +188,17 @@ def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
 def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int]) -> Image:
     """Read one file with less work than `_read_images` needs for any number."""
     height, width, _ = shape
-    form = make_form(height, width)
-    start, end = form.rows[0].start, form.rows[0].stop
-    content = read_file(store, folder, index, len(form.content) + 1)
-    if (
-        len(form.rows) == 1
-        and content.startswith(form.head)
-        and content[start : end : 1 + width * CHANNELS] == bytes(height)  # the filters
-        and content[end + 4 :] == zlib.crc32(content[form.idat]).to_bytes(4, "big") + form.tail
-    ):
-        rows = np.frombuffer(content, np.uint8, end - start, start).reshape(height, -1)
-        return rows[:, 1:].reshape(shape).copy()
+    if height * (1 + width * CHANNELS) <= BLOCK:
+        form = make_form(height, width)
+        start, end = form.rows[0].start, form.rows[0].stop
+        content = read_file(store, folder, index, len(form.content) + 1)
+        if (
+            content.startswith(form.head)
+            and content[start : end : 1 + width * CHANNELS] == bytes(height)  # the filters
+            and content[end + 4 :] == zlib.crc32(content[form.idat]).to_bytes(4, "big") + form.tail
+        ):
+            rows = np.frombuffer(content, np.uint8, end - start, start).reshape(height, -1)
+            return rows[:, 1:].reshape(shape).copy()
     image = make_array(store, shape)
     read_image(store, folder, index, image)
     return image
@@ -197,7 +206,12 @@ def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int
 
 def _read_images(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
     """Fill `images` from the files of `indices`."""
-    form = make_form(*images.shape[1:3])
+    _, height, width, _ = images.shape
+    if not indices or measure_file(store, folder, indices[0]) != count_bytes(height, width):
+        for index, image in zip(indices, images, strict=True):
+            read_image(store, folder, index, image)
+        return
+    form = make_form(height, width)
     files = np.empty((min(len(indices), form.batch), len(form.content) + 1), np.uint8)
     for start in range(0, len(indices), form.batch):
         part = slice(start, start + form.batch)

@@ -64,7 +64,7 @@ def test_the_skeleton_in_contributing_keeps_the_contract(tmp_path: Path) -> None
     folder = copy_suite(tmp_path)
     skeleton = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     (folder / "storage" / "raw.py").write_text(skeleton, encoding="utf-8")
-    contract = ("tests/test_backends.py", "tests/test_storage.py", "tests/test_reader.py")
+    contract = ("tests/test_backends.py", "tests/test_storage.py", "tests/test_reader.py", "tests/test_out.py")
     ended = run_pytest(folder, *contract, *HERE, "--backends=raw")
     assert ended.returncode == 0, ended.stdout
     assert "[raw-" in run_pytest(folder, *contract, *HERE, "--collect-only", "-q", "--backends=raw").stdout

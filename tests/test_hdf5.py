@@ -99,6 +99,12 @@ FOREIGN: dict[str, Callable[[h5py.File], None]] = {
     "grey": create(images=IMAGES[..., 0], labels=LABELS),
     "alpha": create(images=np.zeros((20, 5, 7, 4), np.uint8), labels=LABELS),
     "labels of 8 bits": create(images=IMAGES, labels=LABELS.astype(np.uint8)),
+    "labels of 32 bits": create(images=IMAGES, labels=LABELS.astype("<i4")),
+    "labels without sign": create(images=IMAGES, labels=LABELS.astype("<u8")),
+    "labels big-endian": create(images=IMAGES, labels=LABELS.astype(">i8")),
+    "images with sign": create(images=IMAGES.astype(np.int8), labels=LABELS),
+    "images of 16 bits": create(images=IMAGES.astype("<u2"), labels=LABELS),
+    "images of truth": create(images=IMAGES > 127, labels=LABELS),
     "fewer labels": create(images=IMAGES, labels=LABELS[:-1]),
     "linked": link_outside,
     "external": keep_outside,
@@ -116,3 +122,79 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path, fill: Callable[[h5
     for read in (hdf5.read_many, hdf5.open_reader, lambda path: hdf5.read_single(path, 0)):
         with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
             read(tmp_path)
+
+
+READS: dict[str, Callable[[Path], object]] = {
+    "read_single": lambda path: hdf5.read_single(path, 0),
+    "read_many": hdf5.read_many,
+    "open_reader": hdf5.open_reader,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_file_cut_short_is_refused_before_it_is_mapped(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    hdf5.store_many(tmp_path, IMAGES, LABELS)
+    path = tmp_path / "images.h5"
+    with h5py.File(path) as file:
+        end = max(file[name].id.get_offset() + file[name].nbytes for name in ("images", "labels"))
+    content = path.read_bytes()
+    for size in [*range(0, end, 97), end - 1]:
+        path.write_bytes(content[:size])
+        with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_values_that_lie_behind_the_end_of_the_file_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    hdf5.store_many(tmp_path, IMAGES, LABELS)
+    path = tmp_path / "images.h5"
+    monkeypatch.setattr(hdf5, "_open_source", shift(hdf5._open_source, path.stat().st_size))  # noqa: SLF001 - as damage would
+    with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+        read(tmp_path)
+
+
+def shift(open_source: Callable[..., hdf5.Source], offset: int) -> Callable[..., hdf5.Source]:
+    """Let HDF5 say that values begin elsewhere."""
+    return lambda *arguments: open_source(*arguments)._replace(offset=offset)
+
+
+def test_a_contiguous_file_of_another_program_is_read_right(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "images.h5", "w", userblock_size=512, libver="latest") as file:
+        file["more"] = np.arange(1000)
+        file.create_dataset("labels", data=LABELS, dtype="<i8")
+        file.create_dataset("images", data=IMAGES)
+    (tmp_path / "notes.txt").write_text("mine")
+    np.testing.assert_array_equal(hdf5.read_many(tmp_path)[0], IMAGES)
+    np.testing.assert_array_equal(hdf5.read_single(tmp_path, 7)[0], IMAGES[7])
+    with hdf5.open_reader(tmp_path) as reader:
+        np.testing.assert_array_equal(reader.read(INDICES)[0], IMAGES[INDICES])
+        np.testing.assert_array_equal(reader[19][0], IMAGES[19])
+        np.testing.assert_array_equal(reader.view(), IMAGES)
+
+
+def test_a_file_that_was_never_filled_has_zeros(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.create_dataset("images", (3, 5, 7, 3), np.uint8)
+        file.create_dataset("labels", (3,), "<i8")
+    out = np.full((3, 5, 7, 3), 7, np.uint8)
+    assert hdf5.read_many(tmp_path, out)[0] is out
+    assert not out.any()
+    with hdf5.open_reader(tmp_path) as reader:
+        out[...] = 7
+        assert reader.read([2, 0, 2], out)[0] is out
+        assert not out.any()
+        assert not reader[1][0].any()
+
+
+def test_a_chunked_file_fills_the_array_of_the_caller(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.create_dataset("images", data=IMAGES, chunks=(4, 5, 7, 3))
+        file.create_dataset("labels", data=LABELS, dtype="<i8")
+    out = np.zeros_like(IMAGES)
+    assert hdf5.read_many(tmp_path, out)[0] is out
+    np.testing.assert_array_equal(out, IMAGES)
+    with hdf5.open_reader(tmp_path) as reader:
+        assert reader.read(INDICES, out[:4])[0].base is out
+        np.testing.assert_array_equal(out[:4], IMAGES[INDICES])

@@ -29,12 +29,6 @@ def test_lmdb_itself_can_read_the_records(store: Path) -> None:
         assert transaction.get(b"labels", b"") == bytes(range(50))
 
 
-def test_a_map_that_is_too_small_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_environment, "compute_map_size", lambda _: 65_536)
-    lmdb.store_many(tmp_path, IMAGES, LABELS)
-    np.testing.assert_array_equal(lmdb.read_many(tmp_path)[0], IMAGES)
-
-
 @pytest.mark.parametrize("shape", [(4100, 1, 1, 3), (3000, 26, 26, 3), (1500, 36, 36, 3), (3, 500, 500, 3)])
 def test_the_computed_map_holds_the_records_without_growing(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = np.zeros(shape, np.uint8)
@@ -123,6 +117,23 @@ def test_a_damaged_record_is_refused_when_it_is_read_alone(store: Path, records:
         reader[7]
 
 
+@pytest.mark.parametrize("missing", [0, 7, 20, 40])
+def test_an_image_under_another_key_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
+    monkeypatch.setattr(lmdb, "PART", 20)
+    write(store, {missing.to_bytes(8, "big"): None, (50).to_bytes(8, "big"): IMAGES[missing].tobytes()})
+    for read in (lmdb.read_many, lambda path: lmdb.open_reader(path).read(range(50))):
+        with pytest.raises(storage.CorruptStoreError, match=str(store)):
+            read(store)
+
+
+@pytest.mark.parametrize("part", [1, 7, 49, 50, 51])
+def test_parts_of_any_length_come_back(store: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr(lmdb, "PART", part)
+    images, labels = lmdb.read_many(store)
+    np.testing.assert_array_equal(images, IMAGES)
+    np.testing.assert_array_equal(labels, LABELS)
+
+
 def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> None:
     path = store / "data.mdb"
     content = path.read_bytes()
@@ -133,9 +144,3 @@ def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> N
         with pytest.raises(storage.CorruptStoreError) as second:
             lmdb.read_many(store)
         assert str(first.value) == str(second.value), "the first attempt left the file open"
-
-
-def test_what_lmdb_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_environment, "pack_key", lambda _: b"")  # a key that LMDB refuses
-    with pytest.raises(storage.StorageError, match="BAD_VALSIZE"):
-        lmdb.store_many(tmp_path, IMAGES, LABELS)

@@ -2,9 +2,13 @@
 
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +110,110 @@ sys.exit(status or not same or reader.read(range(10))[0].tobytes() != before)
 def test_a_reader_is_safe_after_a_fork(module: Backend, store: Path) -> None:
     name = module.__name__.rpartition(".")[2]
     subprocess.run([sys.executable, "-W", "error", "-c", FORK, name, store], check=True, cwd=ROOT, timeout=60)
+
+
+@contextmanager
+def leave_files(count: int) -> Iterator[None]:
+    """Let this process open no more than `count` files."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    last = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    opened = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 10, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(opened.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_too_many_open_files_are_an_error_of_ours(module: Backend, store: Path, count: int) -> None:
+    for read in (module.read_many, module.open_reader, lambda path: module.read_single(path, 0)):
+        refusal = pytest.raises(storage.StorageError, match=str(store)) if not count else suppress(storage.StorageError)
+        with leave_files(count), refusal:
+            read(store)
+    assert_same(module.read_many(store), make_set(10))
+
+
+LEFT_OPEN = """
+import sys
+from pathlib import Path
+from storage import BACKENDS
+
+reader = BACKENDS[sys.argv[1]].open_reader(Path(sys.argv[2]))
+image, label = reader[0]
+reader.read(range(10))
+sys.kept_longest = reader, image
+"""
+
+
+def test_a_reader_left_open_says_nothing_when_the_interpreter_ends(backend: str, store: Path) -> None:
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", LEFT_OPEN, backend, str(store)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_thread_reads_while_others_open_and_close(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    start, right = threading.Barrier(3), []
+
+    def open_and_close() -> None:
+        start.wait()
+        for _ in range(20):
+            with module.open_reader(store) as other:
+                right.append(np.array_equal(other.read([9, 0])[0], images[[9, 0]]))
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(2)]
+    with module.open_reader(store) as reader:
+        for thread in threads:
+            thread.start()
+        start.wait()
+        for _ in range(20):
+            assert_same(reader.read(range(10)), (images, labels))
+        for thread in threads:
+            thread.join()
+    assert right == [True] * 40
+
+
+def test_threads_share_a_reader(module: Backend, store: Path) -> None:
+    images, _ = make_set(10)
+    start, right = threading.Barrier(4), []
+
+    def read() -> None:
+        start.wait()
+        for index in range(10):
+            right.append(np.array_equal(reader[index][0], images[index]))
+            right.append(np.array_equal(reader.read([index, 0])[0], images[[index, 0]]))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    with module.open_reader(store) as reader:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert right == [True] * 80
+
+
+def test_a_batch_that_fits_no_memory_is_an_error_of_ours(module: Backend, tmp_path: Path) -> None:
+    module.store_many(tmp_path, *make_set(1, 300, 300))
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    size = 1024 * int(status.partition("VmSize:")[2].split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with module.open_reader(tmp_path) as reader:
+        reader.read([0])
+        resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20), before[1]))
+        try:
+            with pytest.raises(storage.StorageError, match="does not fit in memory"):
+                reader.read([0] * 4000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        assert len(reader.read([0])[0]) == 1
 
 
 def test_a_reader_opens_the_store_anew_in_another_process(

@@ -81,6 +81,16 @@ def test_a_name_that_no_file_can_have_is_an_error_of_ours(module: Backend, tmp_p
         module.read_many(tmp_path / name)
 
 
+def test_a_name_with_a_null_character_does_not_open_the_store_before_it(module: Backend, store: Path) -> None:
+    for name in ("store\0", "store\0/more", "store/\0"):
+        for read in READS.values():
+            with pytest.raises(storage.StorageError):
+                read(module, store.parent / name)
+        with pytest.raises(storage.StorageError):
+            module.store_many(store.parent / name, *make_set(1))
+    assert_same(module.read_many(store), make_set(10))
+
+
 @pytest.mark.parametrize("name", ["with blank", "Bücher 書", "\udcff"])
 def test_a_store_may_have_any_name(module: Backend, tmp_path: Path, name: str) -> None:
     module.store_many(tmp_path / name, *make_set(3))
