@@ -168,8 +168,10 @@ class Records(Sequence[Image]):
         self._store, self._transaction, self._layout, self._lease = store, transaction, layout, lease
         self._views: dict[int, Images] = {}
         self._addresses = np.zeros(layout.images, np.int64)  # of the images in memory, 0 where not yet known
-        self._ends: list[Image] = []  # the images at the least and the greatest of them
-        self._windows = 0, np.empty(0, np.uint8)  # the least of them, and an image at each address from there on
+        self._first = make_array(store, layout.shape[1:])  # the image at the least of them
+        self._places = np.arange(min(layout.images_per_record, layout.images)) * self._first.nbytes
+        self._start = self._end = 0  # the least of them, and the end of the last image
+        self._windows = 0, self._first[np.newaxis][:0]  # the least of them, and an image at each address from there on
         self._looking_up = Lock()
 
     @property
@@ -220,15 +222,21 @@ class Records(Sequence[Image]):
 
     def _look_up(self, numbers: NDArray[np.intp]) -> None:
         """Stretch the windows over these records: all lie in one map, so their distances in memory are fixed."""
-        records = {number * self._layout.images_per_record: self._find_record(number) for number in numbers.tolist()}
-        ends = [image for record in records.values() for image in (record[0], record[-1])]
-        ends = sorted(self._ends + ends, key=_find_address)
-        first, self._ends = ends[0], [ends[0], ends[-1]]
-        shape = _find_address(ends[-1]) - _find_address(first) + 1, *first.shape
-        self._windows = _find_address(first), as_strided(first, shape, (1, *first.strides), writeable=False)
-        for start, record in records.items():  # only now, or another thread would look behind the windows
-            places = np.arange(len(record)) * record[0].nbytes
-            self._addresses[start : start + len(record)] = _find_address(record) + places
+        records = [self._find_record(number) for number in numbers.tolist()]
+        addresses = [_find_address(record) for record in records]
+        lowest = min(addresses)
+        if not self._end or lowest < self._start:
+            self._start, self._first = lowest, records[addresses.index(lowest)][0]
+        ends = [
+            address + int(self._places[len(record) - 1]) for address, record in zip(addresses, records, strict=True)
+        ]
+        self._end = max(self._end, *ends)
+        shape = self._end - self._start + 1, *self._first.shape
+        self._windows = self._start, as_strided(self._first, shape, (1, *self._first.strides), writeable=False)
+        # Only now: a thread that finds an address does not look whether the windows reach it.
+        for number, address, record in zip(numbers.tolist(), addresses, records, strict=True):
+            first = number * self._layout.images_per_record
+            self._addresses[first : first + len(record)] = self._places[: len(record)] + address
 
     def _find_record(self, number: int) -> Images:
         view = self._views.get(number)

@@ -1,7 +1,6 @@
 """Arrays that reads fill: how work is shared out among threads, and what a file that ends early gives."""
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +8,9 @@ import numpy as np
 import pytest
 
 import storage
-from storage import arrays
-from storage.arrays import make_array, make_result, read_range, share_out
+from storage.arrays import make_array, make_result, read_range
 
 CONTENT = np.random.default_rng(0).bytes(100_003)
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a thousand bytes be worth a thread, on a machine of four processors."""
-    monkeypatch.setattr(arrays, "PART", 1000)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
 
 
 @pytest.fixture
@@ -31,45 +22,6 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
     os.close(opened)
 
 
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize(
-    ("count", "threads"), [(0, 1), (1, 1), (1999, 1), (2000, 2), (3001, 3), (4000, 4), (100_003, 4)]
-)
-def test_every_byte_is_in_one_range(count: int, threads: int) -> None:
-    ranges: list[tuple[int, int]] = []
-    share_out(lambda start, end: ranges.append((start, end)), count)
-    assert len(ranges) == threads
-    assert [place for start, end in sorted(ranges) for place in range(start, end)] == list(range(count))
-
-
-@pytest.mark.usefixtures("small_parts")
-def test_each_range_has_a_thread_of_its_own() -> None:
-    meeting = threading.Barrier(4, timeout=60)  # where four threads wait for each other
-    places: list[int] = []
-    share_out(lambda *_: places.append(meeting.wait()), 100_003)
-    assert sorted(places) == [0, 1, 2, 3]
-
-
-def test_one_processor_is_given_everything_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "PART", 1000)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    ranges: list[tuple[int, int]] = []
-    share_out(lambda start, end: ranges.append((start, end)), 100_003)
-    assert ranges == [(0, 100_003)]
-
-
-@pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("failing", [0, 1, 3])
-def test_an_error_in_any_thread_comes_out(failing: int) -> None:
-    def work(start: int, _: int) -> None:
-        if start == 100_000 * failing // 4:
-            raise storage.CorruptStoreError("on purpose")
-
-    with pytest.raises(storage.CorruptStoreError, match="on purpose"):
-        share_out(work, 100_000)
-
-
-@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize(("offset", "size"), [(0, 100_003), (3, 100_000), (50_000, 1), (0, 0), (100_003, 0)])
 def test_a_range_of_a_file_is_read(descriptor: int, offset: int, size: int) -> None:
     array = np.zeros(size, np.uint8)
@@ -77,14 +29,12 @@ def test_a_range_of_a_file_is_read(descriptor: int, offset: int, size: int) -> N
     assert array.tobytes() == CONTENT[offset : offset + size]
 
 
-@pytest.mark.usefixtures("small_parts")
 def test_an_array_of_any_type_and_shape_is_filled(descriptor: int) -> None:
     array = np.zeros((50, 100), "<i8")
     read_range(Path("store"), descriptor, 0, array)
     assert array.tobytes() == CONTENT[:40_000]
 
 
-@pytest.mark.usefixtures("small_parts")
 def test_a_read_that_gives_less_than_was_asked_for_goes_on(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     preadv = os.preadv
     monkeypatch.setattr(
@@ -97,12 +47,8 @@ def test_a_read_that_gives_less_than_was_asked_for_goes_on(descriptor: int, monk
     assert array.tobytes() == CONTENT
 
 
-@pytest.mark.parametrize("parts", ["one", "many"])
 @pytest.mark.parametrize("offset", [1, 99_000, 200_000])
-def test_a_file_that_ends_early_is_corrupt(
-    descriptor: int, monkeypatch: pytest.MonkeyPatch, parts: str, offset: int
-) -> None:
-    monkeypatch.setattr(arrays, "PART", 1000 if parts == "many" else 1 << 20)
+def test_a_file_that_ends_early_is_corrupt(descriptor: int, offset: int) -> None:
     with pytest.raises(storage.CorruptStoreError, match=r"the store was cut short: \d+ bytes are missing"):
         read_range(Path("the store"), descriptor, offset, np.zeros(100_003, np.uint8))
 
