@@ -171,7 +171,10 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
     TypeError
         `indices` is no one-dimensional sequence of integers.
     """
-    array = np.asarray(indices)
+    try:
+        array = np.asarray(indices)
+    except ValueError as error:
+        raise TypeError(f"indices are no array ({error}): give a sequence of integers") from None
     if (
         isinstance(indices, list | tuple)
         and array.dtype.kind in {"f", "O"}

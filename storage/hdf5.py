@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from storage.arrays import make_array, make_result, read_range
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
 from storage.errors import CorruptStoreError, StorageError, translate_errors
-from storage.paths import claim_store, find_file, join_path
+from storage.paths import claim_store, stat_file
 from storage.reader import Reader
 
 FILE = "images.h5"
@@ -104,7 +104,8 @@ class Hdf5Reader(Reader):
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
             images, labels = stack.enter_context(_open_sources(self.store))
-            self._images, self._labels = _map(images), _map(labels)
+            content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
+            self._images, self._labels = _view(images, content), _view(labels, content)
             count, height, width, _ = images.shape
             self._resources = stack.pop_all()
         return count, height, width
@@ -113,8 +114,8 @@ class Hdf5Reader(Reader):
         images = make_result(self.store, (len(positions), *self._shape), out)
         labels = make_array(self.store, (len(positions),), np.int64)
         with translate_errors(self.store, RuntimeError):
-            _take(self._images, positions, images)
             _take(self._labels, positions, labels)
+            _take(self._images, positions, images)
         return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
@@ -128,7 +129,7 @@ class Hdf5Reader(Reader):
         Returns
         -------
         ndarray of uint8, shape (N, H, W, 3)
-            Read-only. Valid as long as the reader is open.
+            Read-only. It keeps the map of the file open, after the reader is closed too.
 
         Raises
         ------
@@ -157,23 +158,18 @@ def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
 
 @contextmanager
 def _open_sources(store: Path) -> Iterator[tuple[Source, Source]]:
-    path = join_path(store, FILE)
-    with translate_errors(store, KeyError, RuntimeError, ValueError):
-        try:
-            file = h5f.open(path, h5f.ACC_RDONLY)
-        except OSError:
-            find_file(store, FILE)  # says what is wrong
-            raise
-        with closing(file):
-            images = _open_source(store, file, path, b"images")
-            labels = _open_source(store, file, path, b"labels")
-            if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
-                raise CorruptStoreError(f"{store}: {FILE} has images of shape {images.shape}: they are not RGB")
-            if labels.shape != images.shape[:1]:
-                raise CorruptStoreError(
-                    f"{store}: {FILE} has labels of shape {labels.shape}: they are not one an image"
-                )
-            yield images, labels
+    path, _ = stat_file(store, FILE)
+    with (
+        translate_errors(store, KeyError, RuntimeError, ValueError),
+        closing(h5f.open(path, h5f.ACC_RDONLY)) as file,
+    ):
+        images = _open_source(store, file, path, b"images")
+        labels = _open_source(store, file, path, b"labels")
+        if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
+            raise CorruptStoreError(f"{store}: {FILE} has images of shape {images.shape}: they are not RGB")
+        if labels.shape != images.shape[:1]:
+            raise CorruptStoreError(f"{store}: {FILE} has labels of shape {labels.shape}: not one an image")
+        yield images, labels
 
 
 def _open_source(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> Source:
@@ -202,13 +198,12 @@ def _read_at(store: Path, source: Source, position: int) -> NDArray[Any]:
     return array
 
 
-def _map(source: Source) -> NDArray[Any] | h5d.DatasetID:
+def _view(source: Source, content: mmap.mmap) -> NDArray[Any] | h5d.DatasetID:
     count = math.prod(source.shape)
     if not count:
         return np.frombuffer(b"", source.dtype).reshape(source.shape)
     if source.offset is None:
         return source.dataset
-    content = mmap.mmap(source.descriptor, 0, prot=mmap.PROT_READ)
     return np.frombuffer(content, source.dtype, count, source.offset).reshape(source.shape)
 
 

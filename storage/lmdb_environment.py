@@ -6,7 +6,6 @@ Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentatio
 import errno
 import mmap
 import os
-import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +19,16 @@ from numpy.typing import NDArray
 
 from storage.checks import Images, Labels, check_shape
 from storage.errors import CorruptStoreError, translate_errors
-from storage.paths import claim_store, find_file, join_path
+from storage.paths import claim_store, stat_file
 
 FILE = "data.mdb"
 LABELS = b"labels"
 LAYOUT = b"layout"
 LABEL_SIZES = (1, 2, 4, 8)  # bytes
+LARGEST = 1 << 62  # number in a layout, so that NumPy can count with it
+PART = 16 << 20  # bytes read before the map is let go: what was touched of it counts as memory of this process
 VERSIONS = {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))}
-TRANSACTION = 3 << 19  # bytes of pixels: they stay in the processor's cache until LMDB has written them
+TRANSACTION = 1_536 << 10  # bytes of pixels: they stay in the processor's cache until LMDB has written them
 
 pack_key = struct.Struct(">Q").pack
 
@@ -66,6 +67,15 @@ def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Trans
                 yield transaction
         finally:
             _release(key)
+
+
+@contextmanager
+def refuse_change(store: Path) -> Iterator[None]:
+    """Refuse a store that was replaced while it was read under more than one transaction."""
+    before = _identify(store)
+    yield
+    if _identify(store) != before:
+        raise CorruptStoreError(f"{store} was replaced while it was read: read it again")
 
 
 @contextmanager
@@ -143,6 +153,8 @@ def read_layout(store: Path, transaction: lmdb.Transaction, layout: struct.Struc
             f"{store} has no record 'layout' of {layout.size} bytes: the store is not complete, or another program or "
             "backend wrote it: store the images again"
         ) from None
+    if max(numbers) > LARGEST:
+        raise CorruptStoreError(f"{store} has a record 'layout' that holds too large a number: {max(numbers)}")
     check_shape(store, *numbers[:3])
     return numbers
 
@@ -161,6 +173,11 @@ def view_labels(store: Path, transaction: lmdb.Transaction, count: int) -> NDArr
     return np.frombuffer(record, f"<i{size}")
 
 
+def _identify(store: Path) -> tuple[int, int, int]:
+    status = stat_file(store, FILE)[1]
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
 def _choose_type(labels: Labels) -> str:
     extremes = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
     kinds = [f"<i{size}" for size in LABEL_SIZES]
@@ -177,14 +194,7 @@ class _SharedEnvironment:
 
 
 def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int], lmdb.Environment]:
-    path = join_path(store, FILE)
-    try:
-        status = os.stat(path)  # noqa: PTH116 - a Path takes longer
-    except OSError:
-        find_file(store, FILE)  # says what is wrong
-        raise
-    if not stat.S_ISREG(status.st_mode):
-        find_file(store, FILE)
+    path, status = stat_file(store, FILE)
     with _sharing:
         key = status.st_dev, status.st_ino
         if key not in _shared:

@@ -1,6 +1,8 @@
 """Where a store is: claimed before it is written, found before it is read."""
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 from storage.errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, translate_errors
@@ -69,6 +71,8 @@ def find_file(store: Path, name: str) -> Path:
             found = "is a file" if path.parent.exists() else "does not exist"
             raise StoreNotFoundError(f"{path.parent} {found}: give the directory that store_many wrote")
         first = min((file.name for file in path.parent.iterdir()), default=None)
+        if path.exists():
+            raise CorruptStoreError(f"{path} is no regular file: another program made it")
     if first is None:
         raise StoreNotFoundError(f"{path.parent} is empty: store images there first")
     raise CorruptStoreError(
@@ -77,9 +81,7 @@ def find_file(store: Path, name: str) -> Path:
 
 
 def join_path(store: Path, name: str) -> bytes:
-    """Join a store and a file name for a library that opens files: a tenth of the time of `find_file`.
-
-    Where opening fails, `find_file` says why.
+    """Join a store and a file name for the operating system. Where opening fails, `find_file` says why.
 
     Parameters
     ----------
@@ -96,9 +98,43 @@ def join_path(store: Path, name: str) -> bytes:
     Raises
     ------
     StoreNotFoundError
-        There is a null character in it: a library in C would open another file.
+        No file has such a name: with a null character in it, a library in C would open another file.
     """
-    path = b"%b/%b" % (os.fsencode(store), os.fsencode(name))
+    try:
+        path = b"%b/%b" % (os.fsencode(store), os.fsencode(name))
+    except UnicodeEncodeError:
+        raise StoreNotFoundError(f"{str(store)!r} cannot be encoded: no file has such a name") from None
     if b"\0" in path:
         raise StoreNotFoundError(f"{store} has a null character in its name: no file has one")
     return path
+
+
+def stat_file(store: Path, name: str) -> tuple[bytes, os.stat_result]:
+    """Do what `find_file` does, in a tenth of its time where there is nothing to complain of.
+
+    Parameters
+    ----------
+    store : Path
+        The store.
+    name : str
+        The file's name.
+
+    Returns
+    -------
+    path : bytes
+        As the operating system takes it.
+    status : os.stat_result
+        Of a regular file.
+
+    Raises
+    ------
+    StoreNotFoundError, CorruptStoreError
+        As `find_file`.
+    """
+    path = join_path(store, name)
+    with suppress(OSError):
+        status = os.stat(path)  # noqa: PTH116 - a Path takes longer
+        if stat.S_ISREG(status.st_mode):
+            return path, status
+    with translate_errors(store):
+        return path, find_file(store, name).stat()

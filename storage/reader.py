@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
 from storage.errors import ReaderClosedError
+
+_reopening = Lock()
+os.register_at_fork(before=_reopening.acquire, after_in_parent=_reopening.release, after_in_child=_reopening.release)
 
 
 class Reader(ABC):
@@ -37,6 +41,7 @@ class Reader(ABC):
     """
 
     _closed = True
+    _process = 0
 
     def __init__(self, store: Path) -> None:
         self.store = Path(store).absolute()
@@ -121,6 +126,8 @@ class Reader(ABC):
         """
         self._be_ready()
         positions = check_indices(self.store, indices, self._count)
+        if out is not None:
+            positions = positions.copy()  # they may lie in the memory that is filled
         return self._read(positions, out)
 
     def close(self) -> None:
@@ -148,12 +155,20 @@ class Reader(ABC):
 
         After a fork, an environment or a file of the parent is not for the child to use.
         """
+        if self._process != os.getpid():
+            with _reopening:  # threads of the new process may come at once
+                if not self._closed and self._process != os.getpid():
+                    self._reopen()
         if self._closed:
             raise ReaderClosedError(f"the reader of {self.store} is closed: open another one with open_reader")
-        if self._process != os.getpid():
-            self._closed = True  # should it not open again
-            self._close()
+
+    def _reopen(self) -> None:
+        self._close()
+        try:
             self._start()
+        except BaseException:
+            self._closed = True
+            raise
 
     def _start(self) -> None:
         count, height, width = self._open()

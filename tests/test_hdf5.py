@@ -1,5 +1,6 @@
 """What only the HDF5 backend has: a layout that others can read, and other layouts that it reads or refuses."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,3 +199,17 @@ def test_a_chunked_file_fills_the_array_of_the_caller(tmp_path: Path) -> None:
     with hdf5.open_reader(tmp_path) as reader:
         assert reader.read(INDICES, out[:4])[0].base is out
         np.testing.assert_array_equal(out[:4], IMAGES[INDICES])
+
+
+def test_a_file_that_a_writer_has_not_made_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "images.h5")
+    with pytest.raises(storage.CorruptStoreError, match="no regular file"):
+        hdf5.read_many(tmp_path)
+
+
+def test_a_store_can_be_read_while_h5py_has_it_open(tmp_path: Path) -> None:
+    hdf5.store_many(tmp_path, IMAGES, LABELS)
+    with h5py.File(tmp_path / "images.h5") as file, hdf5.open_reader(tmp_path) as reader:
+        np.testing.assert_array_equal(hdf5.read_many(tmp_path)[0], file["images"])
+        reader.close()
+        np.testing.assert_array_equal(file["labels"], LABELS)

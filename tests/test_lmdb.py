@@ -119,7 +119,7 @@ def test_a_damaged_record_is_refused_when_it_is_read_alone(store: Path, records:
 
 @pytest.mark.parametrize("missing", [0, 7, 20, 40])
 def test_an_image_under_another_key_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
-    monkeypatch.setattr(lmdb, "PART", 20)
+    monkeypatch.setattr(lmdb, "PART", 20 * IMAGES[0].nbytes)
     write(store, {missing.to_bytes(8, "big"): None, (50).to_bytes(8, "big"): IMAGES[missing].tobytes()})
     for read in (lmdb.read_many, lambda path: lmdb.open_reader(path).read(range(50))):
         with pytest.raises(storage.CorruptStoreError, match=str(store)):
@@ -128,7 +128,7 @@ def test_an_image_under_another_key_is_refused(store: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("part", [1, 7, 49, 50, 51])
 def test_parts_of_any_length_come_back(store: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
-    monkeypatch.setattr(lmdb, "PART", part)
+    monkeypatch.setattr(lmdb, "PART", part * IMAGES[0].nbytes)
     images, labels = lmdb.read_many(store)
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, LABELS)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, lmdb, lmdb_environment, lmdb_packed
+from storage import Backend, Images, lmdb, lmdb_environment, lmdb_packed
+from storage.arrays import make_result
 from storage.lmdb_environment import begin_reading
 from tests.image_sets import assert_same, make_set
 from tests.open_files import count_maps, count_open
@@ -113,7 +114,7 @@ def test_no_environment_is_left_when_all_are_closed(family: Backend, tmp_path: P
 
 def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").mkdir()
-    with pytest.raises(storage.CorruptStoreError, match=r"has no data\.mdb"), begin_reading(tmp_path):
+    with pytest.raises(storage.CorruptStoreError, match=r"data\.mdb is no regular file"), begin_reading(tmp_path):
         pass
 
 
@@ -127,7 +128,7 @@ def test_a_file_of_another_program_is_refused_and_closed(tmp_path: Path) -> None
 
 def test_what_the_operating_system_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object, **options: object) -> os.stat_result:
-        if isinstance(path, bytes):
+        if "data.mdb" in str(path):
             raise PermissionError(13, "Permission denied")
         return stat(path, **options)  # type: ignore[arg-type] # as it was called
 
@@ -136,3 +137,20 @@ def test_what_the_operating_system_refuses_is_an_error_of_ours(tmp_path: Path, m
     monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(storage.StorageError, match="the operating system refused"), begin_reading(tmp_path):
         pass
+
+
+@FAMILY
+def test_a_store_that_is_replaced_while_it_is_read_is_refused(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = make_set(3)
+    for name, pixels in (("one", images), ("two", images[::-1])):
+        family.store_many(tmp_path / name, pixels, labels)
+
+    def replace(store: Path, shape: tuple[int, ...], out: object) -> Images:
+        (tmp_path / "two" / "data.mdb").replace(tmp_path / "one" / "data.mdb")
+        return make_result(store, shape, out)
+
+    monkeypatch.setattr(family, "make_result", replace)
+    with pytest.raises(storage.CorruptStoreError, match="was replaced while it was read"):
+        family.read_many(tmp_path / "one")

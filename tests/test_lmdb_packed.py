@@ -13,7 +13,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import storage
-from storage import Images, lmdb_packed
+from storage import Images, lmdb_packed, lmdb_records
 from tests.image_sets import assert_same, make_set
 
 IMAGES, LABELS = make_set(50)[0], np.arange(50)
@@ -156,7 +156,7 @@ def test_a_thread_reads_right_while_another_looks_records_up(store: Path, monkey
 
     with lmdb_packed.open_reader(store) as reader:
         reader.read([40, 49])
-        monkeypatch.setattr(lmdb_packed, "as_strided", stretch)
+        monkeypatch.setattr(lmdb_records, "as_strided", stretch)
         np.testing.assert_array_equal(reader.read(range(40))[0], IMAGES[:40])
     np.testing.assert_array_equal(found, [IMAGES[[49, 40]]])
 
@@ -266,7 +266,7 @@ def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None
 
 def test_what_lmdb_refuses_is_an_error_of_ours(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lmdb_packed.open_reader(store) as reader:
-        monkeypatch.setattr(lmdb_packed, "pack_key", lambda _: b"")  # a key that LMDB refuses
+        monkeypatch.setattr(lmdb_records, "pack_key", lambda _: b"")  # a key that LMDB refuses
         for read in (lambda: reader[0], lambda: reader.read([0]), lambda: reader.view()[0]):
             with pytest.raises(storage.CorruptStoreError, match="record 0"):
                 read()

@@ -33,7 +33,7 @@ def test_a_reader_refuses_what_is_no_index(module: Backend, store: Path) -> None
         for indices in ([0, 10], [-11], np.array([2**40]), [2**64], [1, 2**63], (10**5000,)):
             with pytest.raises(storage.RecordNotFoundError, match="10 images"):
                 reader.read(indices)
-        for wrong in ([0.5], [[1, 2]], "1", [True], np.zeros((1, 0))):
+        for wrong in ([[1], [1, 2]], [0.5], [[1, 2]], "1", [True], np.zeros((1, 0))):
             with pytest.raises(TypeError, match="sequence of integers"):
                 reader.read(wrong)  # type: ignore[arg-type] # on purpose
 
@@ -214,6 +214,44 @@ def test_a_batch_that_fits_no_memory_is_an_error_of_ours(module: Backend, tmp_pa
         finally:
             resource.setrlimit(resource.RLIMIT_AS, before)
         assert len(reader.read([0])[0]) == 1
+
+
+FORK_WITH_THREADS = """
+import os, sys, threading
+from pathlib import Path
+from storage import BACKENDS
+
+reader = BACKENDS[sys.argv[1]].open_reader(Path(sys.argv[2]))
+before = reader.read(range(10))[0].tobytes()
+child = os.fork()
+if child == 0:
+    start, same = threading.Barrier(8), []
+    def read():
+        start.wait()
+        same.append(reader.read(range(10))[0].tobytes() == before)
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    os._exit(0 if same == [True] * 8 else 1)
+sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+
+
+def test_threads_may_come_at_once_after_a_fork(module: Backend, store: Path) -> None:
+    name = module.__name__.rpartition(".")[2]
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORK_WITH_THREADS, name, store], check=True, cwd=ROOT, timeout=60
+    )
+
+
+def test_indices_may_lie_in_the_array_that_is_filled(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    out = np.zeros((3, 32, 32, 3), np.uint8)
+    indices = out.reshape(-1).view(np.intp)[:3]
+    indices[:] = (7, 0, 7)
+    with module.open_reader(store) as reader:
+        found = reader.read(indices, out=out)
+    assert_same(found, (images[[7, 0, 7]], labels[[7, 0, 7]]))
 
 
 def test_a_reader_opens_the_store_anew_in_another_process(

@@ -73,7 +73,7 @@ def test_an_index_out_of_range_is_no_record(module: Backend, store: Path, index:
         module.read_single(store, index)
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "nul\0"], ids=["long", "nul"])
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0", "\ud800"], ids=["long", "nul", "not encodable"])
 def test_a_name_that_no_file_can_have_is_an_error_of_ours(module: Backend, tmp_path: Path, name: str) -> None:
     with pytest.raises(storage.StorageError):
         module.store_many(tmp_path / name, *make_set(1))
