@@ -3,7 +3,7 @@
 import ctypes
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ def note_peak(facts: dict[str, Any], process: Path = PROCESS) -> Iterator[None]:
     Parameters
     ----------
     facts : dict
-        Gets ``peak_bytes``, unless the kernel does not say.
+        Gets ``peak_bytes``; loses what it has of it where the kernel does not say.
     process : Path
         Where the kernel describes this process.
     """
+    facts.pop("peak_bytes", None)
     if hasattr(LIBRARY, "malloc_trim"):  # memory that was freed but kept would serve the block unseen
         LIBRARY.malloc_trim(0)
     try:
@@ -33,7 +34,8 @@ def note_peak(facts: dict[str, Any], process: Path = PROCESS) -> Iterator[None]:
         yield
         return
     yield
-    facts["peak_bytes"] = max(0, _read_status(process, "VmHWM") - before)
+    with suppress(OSError, LookupError):
+        facts["peak_bytes"] = max(0, _read_status(process, "VmHWM") - before)
 
 
 def _read_status(process: Path, name: str) -> int:

@@ -26,6 +26,7 @@ from benchmarks.run import count_processors
 from storage import BACKENDS, Images, Labels, Reader
 
 STARTS = ("fork", "spawn")
+LONGEST_SILENCE = 600  # seconds without an answer of any worker: they hang
 
 Batches = Sequence[NDArray[np.intp]]
 
@@ -159,10 +160,13 @@ class Workers:
         return self._gather()
 
     def _gather(self) -> list[Any]:
-        """Wait for an answer of each worker; fail as soon as one of them failed or died."""
+        """Wait for an answer of each worker; fail as soon as one of them failed or died, or when all keep silent."""
         answers: dict[int, Any] = {}
         while waiting := [member for member in self._members if member.number not in answers]:
-            wait([awaited for member in waiting for awaited in (member.connection, member.process.sentinel)])
+            awaited = [each for member in waiting for each in (member.connection, member.process.sentinel)]
+            if not wait(awaited, LONGEST_SILENCE):
+                number, count = waiting[0].number, len(self._members)
+                pytest.fail(f"worker {number} of {count}: no answer for {LONGEST_SILENCE} seconds: it hangs")
             for member in waiting:
                 if member.connection.poll() or not member.process.is_alive():
                     answers[member.number] = self._receive(member)

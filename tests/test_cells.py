@@ -4,7 +4,8 @@ import errno
 import fcntl
 import shutil
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,6 +84,26 @@ def test_a_cell_that_fails_is_in_no_run(once: BenchmarkFixture, tmp_path: Path) 
             lambda number: (IMAGES[number], 0), repeat((1,)), IMAGES, lambda result, _: compare(result, IMAGES, LABELS)
         )
     assert once.has_error is True
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_the_peak_of_the_last_call_that_warms_up_is_noted(
+    once: BenchmarkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    peaks = iter([30, 20, 10])
+
+    @contextmanager
+    def note_next(facts: dict[str, object]) -> Iterator[None]:
+        yield
+        facts["peak_bytes"] = next(peaks)
+
+    monkeypatch.setattr("benchmarks.cells.note_peak", note_next)
+    monkeypatch.setattr("benchmarks.cells.warm_up", lambda call, *_: len([call() for _ in range(calls)]) // calls)
+    monkeypatch.setattr(once, "enabled", True)
+    cell = Cell("read_many", "hdf5", once, Shelf(tmp_path))
+    cell.fill_store(IMAGES, LABELS, cache="warm")
+    cell.measure_read(lambda: None, repeat(()), IMAGES, lambda _: None)
+    assert once.extra_info["peak_bytes"] == [30, 20][calls - 1]
 
 
 def test_a_cold_cell_evicts_its_store_before_it_reads(once: BenchmarkFixture, tmp_path: Path) -> None:

@@ -73,3 +73,15 @@ def test_the_fact_is_absent_where_the_kernel_does_not_say(tmp_path: Path, files:
     with note_peak(facts, process=tmp_path / "absent" if not files else tmp_path):
         pass
     assert not facts
+
+
+def test_the_fact_is_absent_where_the_kernel_stops_saying(tmp_path: Path) -> None:
+    (tmp_path / "clear_refs").touch()
+    (tmp_path / "status").write_text("VmRSS:\t7 kB\n")
+    facts: dict[str, Any] = {"peak_bytes": 7}
+    with note_peak(facts, process=tmp_path):
+        pass
+    assert not facts, "not even that of an earlier call"
+    with note_peak(facts, process=tmp_path):
+        (tmp_path / "status").unlink()
+    assert not facts

@@ -142,6 +142,35 @@ def test_a_worker_that_dies_fails_the_cell_and_ends_the_others(
     assert not multiprocessing.active_children()
 
 
+def test_a_worker_that_hangs_fails_the_cell(store: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(_: Reader, batches: workers.Batches) -> None:
+        if batches[0] is BATCHES[0]:
+            multiprocessing.Event().wait()
+
+    monkeypatch.setattr(workers, "COMMANDS", {"read": hang})
+    with gather(backend, store) as crew:
+        monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
+        with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer for 0.05 seconds: it hangs$"):
+            crew.read_epoch()
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_hangs_while_it_starts_fails_the_cell(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging:
+        """A backend whose readers never open."""
+
+        def open_reader(self, _: Path) -> None:
+            multiprocessing.Event().wait()
+
+    monkeypatch.setattr(workers, "BACKENDS", {backend: Hanging()})
+    monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
+    with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer"), gather(backend, tmp_path):
+        pass
+    assert not multiprocessing.active_children()
+
+
 def test_a_worker_that_died_before_it_was_asked_fails_the_cell(store: Path, backend: str) -> None:
     with gather(backend, store) as crew:
         process = multiprocessing.active_children()[0]
