@@ -5,9 +5,10 @@ labels, one a line in the order of the images, all lines padded with blanks to o
 found without reading the others. Its header, ``label,images=10,height=32,width=32,characters=1``, says what the store
 holds. It is written last: a store without it is not complete.
 
-Why it is fast: files are opened by name in an open directory, and read and written with one call each. The checksums of
-a file's chunks are checked here; then the compressed pixels go straight to the decoder of `PIL.Image.frombytes`, which
-spares what Pillow does to learn of a file what the store says already. Any other kind of PNG goes to Pillow whole.
+Why it is fast for small images: files are opened by name in an open directory, and read and written with one call each.
+The checksums of a file's chunks are checked here; then the compressed pixels go straight to the decoder of
+`PIL.Image.frombytes`, which spares what Pillow does to learn of a file what the store says already. Large images gain
+nothing by it: there decoding takes the time. Any other kind of PNG goes to Pillow whole.
 zlib runs at level 1 and looks for runs only: an image of CIFAR-10 takes one block of 4 KiB whatever one tries.
 
 Library: Pillow (https://pillow.readthedocs.io); the format is the W3C's (https://www.w3.org/TR/png-3/).
@@ -29,11 +30,20 @@ from PIL.PngImagePlugin import PngImageFile
 from storage.arrays import make_array, make_result
 from storage.checks import Image, Images, Labels, check_image, check_images
 from storage.errors import CorruptStoreError, translate_errors
-from storage.png_folder import create_folder, open_folder, read_file, read_label, read_labels, write_file, write_labels
+from storage.png_folder import (
+    create_folder,
+    name_lack_of_memory,
+    open_folder,
+    read_file,
+    read_label,
+    read_labels,
+    write_file,
+    write_labels,
+)
 from storage.reader import Reader
 
 VERSIONS = {"pillow": PIL.__version__, "zlib": features.version("zlib") or "unknown"}
-PNG_ERRORS = (SyntaxError, ValueError, struct.error)  # beside OSError, of a file that is not a whole PNG
+PNG_ERRORS = (SyntaxError, ValueError, IndexError, struct.error)  # beside OSError, of a file that is not a whole PNG
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RGB = b"\x08\x02\x00\x00\x00"  # 8 bits a channel, truecolour, the only compression and filter method, not interlaced
 CHUNK = struct.Struct(">I4s")  # length and kind; the content and its CRC-32 follow
@@ -135,8 +145,17 @@ def read_image(store: Path, folder: int, index: int, image: Image) -> None:
     ------
     CorruptStoreError
         The file is missing, damaged, or no RGB picture of this size.
+    StorageError
+        There is not so much memory.
     """
-    content = read_file(store, folder, index)
+    try:
+        _read_image(store, folder, index, image)
+    except MemoryError:
+        raise name_lack_of_memory(store) from None
+
+
+def _read_image(store: Path, folder: int, index: int, image: Image) -> None:
+    content = read_file(store, folder, index, image.nbytes)
     size = image.shape[1::-1]
     pixels = _find_pixels(content, size)
     if pixels is not None:
@@ -151,21 +170,25 @@ def read_image(store: Path, folder: int, index: int, image: Image) -> None:
 
 
 def _find_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
-    """Return the compressed pixels of a whole file that is RGB, of this size, and nothing else; None of any other."""
+    """Return the compressed pixels of a file that is RGB, of this size, and nothing else; None of any other.
+
+    All chunks are whole. The decoder stops when it has all pixels: whatever stands behind them in an IDAT is ignored.
+    """
     if not content.startswith(SIGNATURE):
         return None
-    pixels, others, start, kind = b"", [], len(SIGNATURE), b""
+    view, kinds, chunks, start = memoryview(content), [b""], [], len(SIGNATURE)
     while start < len(content):
         length, kind = CHUNK.unpack_from(content, start)
         end = start + CHUNK.size + length
-        if content[end : end + 4] != zlib.crc32(content[start + 4 : end]).to_bytes(4, "big"):
+        chunk = view[start + 4 : end]
+        if content[end : end + 4] != zlib.crc32(chunk).to_bytes(4, "big"):
             raise SyntaxError(f"wrong checksum of chunk {kind!r}")
-        if kind == b"IDAT":
-            pixels += content[start + CHUNK.size : end]
-        else:
-            others.append(content[start + 4 : end])
+        kinds.append(kind)
+        chunks.append(chunk)
         start = end + 4
-    if kind != b"IEND":
-        raise SyntaxError(f"the last chunk is {kind!r}: the file was cut short")
-    header = b"IHDR%b%b" % (struct.pack(">2I", *size), RGB)
-    return pixels if others == [header, b"IEND"] else None
+    if kinds[-1] != b"IEND":
+        raise SyntaxError(f"the last chunk is {kinds[-1]!r}: the file was cut short")
+    header = CHUNK.pack(8 + len(RGB), b"IHDR") + struct.pack(">2I", *size) + RGB
+    if not content.startswith(header, len(SIGNATURE)) or set(kinds[2:-1]) != {b"IDAT"}:
+        return None
+    return b"".join([chunk[4:] for chunk in chunks[1:-1]])

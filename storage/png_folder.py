@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from storage.arrays import make_array, read_range
 from storage.checks import CHANNELS, LABEL, Images, Labels, check_index, check_shape
-from storage.errors import CorruptStoreError, translate_errors
+from storage.errors import CorruptStoreError, StorageError, translate_errors
 from storage.paths import claim_store, find_file, join_path
 
 FILE = "labels.csv"
-HEADER = re.compile(rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9}),characters=(\d{1,2})\n")
+HEADER = re.compile(rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9}),characters=([1-9]\d?)\n")
+LINES = re.compile(rb"(?: *+-?\d++\n)*+")
 LONGEST_HEADER = 128  # bytes
+MOST_PIXELS = 1032  # bytes that deflate makes of one
+MOST_OTHERS = 1 << 20  # bytes of comments and the like
+OPEN = os.O_RDONLY | os.O_NONBLOCK  # a pipe in a file's place must not make us wait
 
 
 class Table(NamedTuple):
@@ -66,6 +72,14 @@ def open_folder(store: Path, *library_errors: type[Exception]) -> Iterator[int]:
             os.close(folder)
 
 
+def name_lack_of_memory(store: Path) -> StorageError:
+    """Make the error that stands for a `MemoryError` about `store`."""
+    return StorageError(
+        f"{store}: its images do not fit in memory: read fewer at a time, through open_reader; if they should be "
+        "smaller, the store is damaged"
+    )
+
+
 def write_file(folder: int, name: str, content: bytes | memoryview) -> None:
     """Write a new file.
 
@@ -88,7 +102,7 @@ def write_file(folder: int, name: str, content: bytes | memoryview) -> None:
 def open_image(store: Path, folder: int, index: int) -> int:
     """Open the file of one image; return its descriptor."""
     try:
-        return os.open(f"{index:08}.png", os.O_RDONLY, dir_fd=folder)
+        return os.open(f"{index:08}.png", OPEN, dir_fd=folder)
     except FileNotFoundError:
         raise CorruptStoreError(
             f"{store}: {index:08}.png is missing: the store is not complete: store the images again"
@@ -104,11 +118,47 @@ def measure_file(store: Path, folder: int, index: int) -> int:
         os.close(descriptor)
 
 
-def read_file(store: Path, folder: int, index: int, size: int | None = None) -> bytes:
+def read_start(store: Path, folder: int, index: int, size: int) -> bytes:
     """Read the file of one image, or as many of its bytes."""
     descriptor = open_image(store, folder, index)
     try:
-        return os.read(descriptor, os.fstat(descriptor).st_size if size is None else size)
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(store: Path, folder: int, index: int, pixels: int) -> bytes:
+    """Read the file of one image.
+
+    Parameters
+    ----------
+    store : Path
+        The store, for messages.
+    folder : int
+        Its descriptor.
+    index : int
+        Which image.
+    pixels : int
+        Bytes of the image in memory.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    CorruptStoreError
+        The file is missing, or it is far too short or too long for so many pixels; then it was not read.
+    """
+    descriptor = open_image(store, folder, index)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size * MOST_PIXELS < pixels or size > 4 * pixels + MOST_OTHERS:
+            raise CorruptStoreError(
+                f"{store}: {index:08}.png has {size} bytes, which hold no {pixels} bytes of pixels: it is damaged, or "
+                "another program wrote it"
+            )
+        return os.read(descriptor, size)
     finally:
         os.close(descriptor)
 
@@ -143,44 +193,51 @@ def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
     """
     descriptor = _open_labels(store, folder)
     try:
-        table = _parse_header(store, os.pread(descriptor, LONGEST_HEADER, 0), os.fstat(descriptor).st_size)
+        table = _read_table(store, descriptor)
         position = check_index(store, index, table.images)
-        place = table.start + position * (table.characters + 1)
-        label = int(os.pread(descriptor, table.characters, place))
+        length = table.characters + 1
+        line = os.pread(descriptor, length, table.start + position * length)
     finally:
         os.close(descriptor)
+    label = int(line) if LINES.fullmatch(line) else LABEL.max + 1
     if not LABEL.min <= label <= LABEL.max:
-        raise CorruptStoreError(f"{store}: {FILE} has a label of more than 64 bits: another program wrote it")
+        raise CorruptStoreError(f"{store}: {FILE} has {line!r} for a label: another program wrote it, or it is damaged")
     return table, position, label
 
 
 def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
     """Read all labels."""
     descriptor = _open_labels(store, folder)
-    with os.fdopen(descriptor, "rb") as file, translate_errors(store, ValueError, OverflowError):
-        content = file.read()
-        table = _parse_header(store, content, len(content))
-        labels = np.array([int(line) for line in content[table.start :].splitlines()], np.int64)
-        if len(labels) != table.images:
-            raise CorruptStoreError(f"{store}: {FILE} has {len(labels)} labels for {table.images} images")
-        return table, labels
+    try:
+        table = _read_table(store, descriptor)
+        lines = make_array(store, (table.images, table.characters + 1))
+        read_range(store, descriptor, table.start, lines)
+    finally:
+        os.close(descriptor)
+    with translate_errors(store, ValueError, OverflowError):
+        if LINES.fullmatch(lines.data) is None or (lines[:, -1] != ord("\n")).any():
+            raise CorruptStoreError(
+                f"{store}: {FILE} has other lines than ours: another program wrote it, or it is damaged"
+            )
+        return table, lines.view(f"S{table.characters + 1}").reshape(-1).astype(np.int64)
 
 
 def _open_labels(store: Path, folder: int) -> int:
     try:
-        return os.open(FILE, os.O_RDONLY, dir_fd=folder)
+        return os.open(FILE, OPEN, dir_fd=folder)
     except OSError:
         find_file(store, FILE)  # says what is wrong
         raise
 
 
-def _parse_header(store: Path, head: bytes, size: int) -> Table:
-    match = HEADER.match(head)
+def _read_table(store: Path, descriptor: int) -> Table:
+    status = os.fstat(descriptor)
+    match = HEADER.match(os.pread(descriptor, LONGEST_HEADER, 0)) if stat.S_ISREG(status.st_mode) else None
     if match is None:
         raise CorruptStoreError(f"{store}: {FILE} has no header of ours: another program wrote it, or it is damaged")
     images, height, width, characters = map(int, match.groups())
     table = Table(*check_shape(store, images, height, width), characters, match.end())
     expected = table.start + table.images * (table.characters + 1)
-    if size != expected:
-        raise CorruptStoreError(f"{store}: {FILE} has {size} bytes, not {expected}: the store was cut short")
+    if status.st_size != expected:
+        raise CorruptStoreError(f"{store}: {FILE} has {status.st_size} bytes, not {expected}: the store is damaged")
     return table

@@ -26,11 +26,12 @@ from storage.png import CHUNK, PNG_ERRORS, RGB, SIGNATURE, VERSIONS, PngReader, 
 from storage.png_folder import (
     create_folder,
     measure_file,
+    name_lack_of_memory,
     open_folder,
     open_image,
-    read_file,
     read_label,
     read_labels,
+    read_start,
     write_file,
     write_labels,
 )
@@ -87,11 +88,9 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
-    form = make_form(*images.shape[1:3])
     with create_folder(store) as folder:
-        for start in range(0, len(images), form.batch):
-            for index, content in enumerate(_build_files(form, images[start : start + form.batch]), start):
-                write_file(folder, f"{index:08}.png", content.data)
+        if len(images):
+            _write_images(folder, images)
         write_labels(folder, images, labels)
 
 
@@ -127,6 +126,12 @@ def count_bytes(height: int, width: int) -> int:
     """Count the bytes of a file, whose layout takes as many: a damaged table must not make us lay out gigabytes."""
     size = height * (1 + width * CHANNELS)
     return FRAME + size + HEADER * -(-size // BLOCK)
+
+
+def find_form(height: int, width: int) -> Form:
+    """Find the layout of one shape; that of large files is not kept in memory, but made anew."""
+    make = make_form if count_bytes(height, width) <= BATCH else make_form.__wrapped__
+    return make(height, width)
 
 
 @lru_cache(maxsize=8)
@@ -169,6 +174,13 @@ def _make_chunk(kind: bytes, content: bytes) -> bytes:
     return CHUNK.pack(len(content), kind) + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def _write_images(folder: int, images: Images) -> None:
+    form = find_form(*images.shape[1:3])
+    for start in range(0, len(images), form.batch):
+        for index, content in enumerate(_build_files(form, images[start : start + form.batch]), start):
+            write_file(folder, f"{index:08}.png", content.data)
+
+
 def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
     """Build the files of some images, one a row."""
     count, height, width, _ = images.shape
@@ -191,7 +203,7 @@ def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int
     if height * (1 + width * CHANNELS) <= BLOCK:
         form = make_form(height, width)
         start, end = form.rows[0].start, form.rows[0].stop
-        content = read_file(store, folder, index, len(form.content) + 1)
+        content = read_start(store, folder, index, len(form.content) + 1)
         if (
             content.startswith(form.head)
             and content[start : end : 1 + width * CHANNELS] == bytes(height)  # the filters
@@ -211,7 +223,14 @@ def _read_images(store: Path, folder: int, indices: Sequence[int], images: Image
         for index, image in zip(indices, images, strict=True):
             read_image(store, folder, index, image)
         return
-    form = make_form(height, width)
+    try:
+        _read_batches(store, folder, indices, images)
+    except MemoryError:
+        raise name_lack_of_memory(store) from None
+
+
+def _read_batches(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
+    form = find_form(*images.shape[1:3])
     files = np.empty((min(len(indices), form.batch), len(form.content) + 1), np.uint8)
     for start in range(0, len(indices), form.batch):
         part = slice(start, start + form.batch)

@@ -112,6 +112,24 @@ def add(content: bytes) -> Callable[[Path], int]:
     return lambda path: path.write_bytes(path.read_bytes() + content)
 
 
+def make_pipe(path: Path) -> None:
+    """Put a pipe that nobody writes to in a file's place."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_folder(path: Path) -> None:
+    """Put a directory in a file's place."""
+    path.unlink()
+    path.mkdir()
+
+
+def make_endless(path: Path) -> None:
+    """Put a device that never ends in a file's place."""
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
 HEADER = make_header(IMAGES[2])
 PIXELS = make_chunk(b"IDAT", zlib.compress(filter_rows(IMAGES[2]), 0))
 SHORT = make_chunk(b"IDAT", zlib.compress(filter_rows(IMAGES[2])[:-1], 0))
@@ -144,6 +162,13 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
     "a row too few": put(HEADER, SHORT, END),
     "no zlib": put(HEADER, make_chunk(b"IDAT", bytes(80)), END),
     "nothing but the end": put(END),
+    "the header behind the pixels": put(PIXELS, HEADER, END),
+    "an empty colour profile": put(HEADER, make_chunk(b"iCCP", b""), PIXELS, END),
+    "a colour profile of a null character": put(HEADER, make_chunk(b"iCCP", b"\0"), PIXELS, END),
+    "2 GB": cut(2 * 10**9),
+    "1 TB": cut(10**12),
+    "a pipe": make_pipe,
+    "an endless device": make_endless,
 }
 
 
@@ -161,6 +186,16 @@ def test_a_file_of_another_kind_or_damaged_is_refused(
     with pytest.raises(storage.CorruptStoreError, match=str(store)):
         read(folder, store, index)
     np.testing.assert_array_equal(folder.read_single(store, 1)[0], IMAGES[1])
+
+
+@each_read
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_directory_in_the_place_of_a_file_is_an_error_of_ours(
+    folder: Backend, store: Path, index: int, read: Callable[[Backend, Path, int], Image]
+) -> None:
+    make_folder(store / f"{index:08}.png")
+    with pytest.raises(storage.StorageError, match=str(store)):
+        read(folder, store, index)
 
 
 @each_read
@@ -204,28 +239,26 @@ def test_a_shape_that_fits_no_memory_is_an_error_of_ours(folder: Backend, store:
             read(folder, store, 2)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "label\n3\n-20\n",
-        "label,images=4,height=5,width=7,characters=3\n  3\n-20\n100\n",
-        "label,images=5,height=5,width=7,characters=3\n  3\n-20\n100\n  7\n",
-        "label,images=4,height=5,width=7,characters=3\n  x\n-20\n100\n  7\n",
-        "label,images=4,height=5,width=7,characters=3\n  3\n-20\n\n00\n  7\n",
-        "label,images=4,height=5,width=7,characters=3\n  3\n-20\n1\n0\n  7\n",
-        "label,images=1,height=5,width=7,characters=20\n99999999999999999999\n",
-    ],
-    ids=["empty", "another header", "cut", "too many", "no number", "other lines", "one more line", "65 bits"],
-)
-def test_a_damaged_table_of_labels_is_refused(folder: Backend, store: Path, content: str) -> None:
-    (store / "labels.csv").write_text(content)
-    for read in (folder.read_many, folder.open_reader):
-        with pytest.raises(storage.CorruptStoreError, match=str(store)):
-            read(store)
+def test_a_small_file_of_a_large_image_is_refused(folder: Backend, store: Path) -> None:
+    (store / "labels.csv").write_text("label,images=4,height=30000,width=30000,characters=3\n  3\n-20\n100\n  7\n")
+    for read in READS.values():
+        with pytest.raises(storage.StorageError, match=str(store)):
+            read(folder, store, 2)
 
 
-def test_a_label_of_more_than_64_bits_is_refused_when_it_is_read_alone(folder: Backend, store: Path) -> None:
-    (store / "labels.csv").write_text("label,images=1,height=5,width=7,characters=20\n99999999999999999999\n")
-    with pytest.raises(storage.CorruptStoreError, match=str(store)):
-        folder.read_single(store, 0)
+def refuse_memory(*_: object) -> None:
+    """Stand for a function that needs more memory than there is."""
+    raise MemoryError
+
+
+@each_read
+def test_too_little_memory_is_an_error_of_ours(
+    folder: Backend,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[Backend, Path, int], Image],
+) -> None:
+    (store / "00000002.png").write_bytes(pictures.compress(IMAGES[2]))
+    monkeypatch.setattr(zlib, "crc32", refuse_memory)
+    with pytest.raises(storage.StorageError, match=f"{store}: its images do not fit in memory"):
+        read(folder, store, 2)

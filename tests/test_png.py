@@ -35,3 +35,10 @@ def test_the_compression_level_changes_no_pixel(tmp_path: Path, level: int) -> N
     np.testing.assert_array_equal(png.read_many(tmp_path / "many")[0], IMAGES)
     png.store_single(tmp_path / "single", IMAGES[0], 1, compress_level=level)
     np.testing.assert_array_equal(png.read_single(tmp_path / "single", 0)[0], IMAGES[0])
+
+
+def test_pixels_in_many_chunks_come_back(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (1, 300, 400, 3), np.uint8)
+    png.store_many(tmp_path, images, LABELS[:1])
+    assert (tmp_path / "00000000.png").read_bytes().count(b"IDAT") > 3
+    np.testing.assert_array_equal(png.read_single(tmp_path, 0)[0], images[0])

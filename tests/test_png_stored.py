@@ -112,6 +112,22 @@ def test_either_backend_reads_the_store_of_the_other(tmp_path: Path, level: int)
     assert_same(png.read_many(tmp_path / "stored"), (images, labels))
 
 
+def test_nothing_is_laid_out_for_a_store_without_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png_stored, "find_form", None)
+    png_stored.store_many(tmp_path, *make_set(0, 30_000, 30_000))
+    assert_same(png_stored.read_many(tmp_path), make_set(0, 30_000, 30_000))
+    (tmp_path / "labels.csv").write_text("label,images=0,height=999999999,width=999999999,characters=1\n")
+    with png_stored.open_reader(tmp_path) as reader:
+        assert len(reader) == 0
+
+
+def test_the_layout_of_large_files_is_not_kept() -> None:
+    png_stored.make_form.cache_clear()
+    assert png_stored.find_form(700, 700).content.size > png_stored.BATCH
+    assert png_stored.make_form.cache_info().currsize == 0
+    assert png_stored.find_form(32, 32) is png_stored.find_form(32, 32)
+
+
 @pytest.fixture
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let a block hold 50 bytes, so that small images take many."""
