@@ -11,8 +11,10 @@ From then on it knows where in the map the images are, and NumPy collects a batc
 Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,13 +68,12 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
         with begin_reading(store) as transaction:
             layout = read_packed_layout(store, transaction)
             labels = view_labels(store, transaction, layout.images).astype(np.int64)
-        images = make_result(store, layout.shape, out)
-        step = max(1, PART // (layout.images_per_record * layout.height * layout.width * CHANNELS))
-        for start in layout.records[::step]:
+            images = make_result(store, layout.shape, out)
+            step = max(1, PART // (layout.images_per_record * layout.height * layout.width * CHANNELS))
+            _copy_records(store, transaction, layout, layout.records[:step], images)
+        for start in layout.records[step::step]:
             with begin_reading(store) as transaction:
-                for number in layout.records[start : start + step]:
-                    record = view_record(store, transaction, layout, number)
-                    images[number * layout.images_per_record :][: len(record)] = record
+                _copy_records(store, transaction, layout, layout.records[start : start + step], images)
     return images, labels
 
 
@@ -112,3 +113,11 @@ class LmdbPackedReader(Reader):
 
     def _close(self) -> None:
         del self._labels, self._records
+
+
+def _copy_records(
+    store: Path, transaction: lmdb.Transaction, layout: Layout, numbers: Iterable[int], images: Images
+) -> None:
+    for number in numbers:
+        record = view_record(store, transaction, layout, number)
+        images[number * layout.images_per_record :][: len(record)] = record
