@@ -207,7 +207,14 @@ def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path
 def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *QUICK, "--cutoffs=10,100,1000"]
-    with subprocess.Popen(command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, text=True) as session:
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
+    ) as session:
         assert session.stdout is not None
         for line in session.stdout:
             if "PASSED" in line:
@@ -223,9 +230,9 @@ def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
 
 
 def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
-    ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, "--benchmark-disable", "--cutoffs=10,100")
+    ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, "--benchmark-disable", "--cutoffs=10")
     assert ended.returncode == 0, ended.stdout
-    assert f"{(9 + 2 * WORKERS) * len(BACKENDS)} passed" in ended.stdout
+    assert f"{(5 + WORKERS) * len(BACKENDS)} passed" in ended.stdout
     assert not find_runs(tmp_path)
 
 
