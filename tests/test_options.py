@@ -46,9 +46,10 @@ def test_the_defaults_are_the_cutoffs_of_the_article_and_every_backend() -> None
         assert f"test_read_epoch[{backend}-100000]" not in cells, "measured only when asked for"
 
 
-def test_workers_are_measured_on_the_largest_of_the_default_cutoffs_of_epochs_only() -> None:
-    cells = [line for line in collect("--backends=png").stdout.splitlines() if "test_read_epoch_workers" in line]
-    expected = [f"[png-10000-{workers}-{start}]" for workers in choose_counts() for start in ("fork", "spawn")]
+@pytest.mark.parametrize(("options", "largest"), [((), 10_000), (("--cutoffs=10,1000,100",), 1_000)])
+def test_workers_are_measured_on_the_largest_cutoff_of_epochs_only(options: tuple[str, ...], largest: int) -> None:
+    cells = [line for line in collect("--backends=png", *options).stdout.splitlines() if "epoch_workers" in line]
+    expected = [f"[png-{largest}-{workers}-{start}]" for workers in choose_counts() for start in ("fork", "spawn")]
     assert [line.partition("workers")[2] for line in cells] == expected
 
 
