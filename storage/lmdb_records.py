@@ -90,10 +90,7 @@ class Records(Sequence[Image]):
         """Copy all images into one array."""
         if copy is False:
             raise ValueError("records do not lie side by side: one array of them is a copy")
-        images = make_array(self._store, self.shape)
-        for number in self._layout.records:
-            record = self._find_record(number)
-            images[number * self._layout.images_per_record :][: len(record)] = record
+        images = self.collect(np.arange(len(self)))
         return images if dtype is None else images.astype(dtype)
 
     def collect(self, positions: NDArray[np.intp], out: Images | None = None) -> Images:

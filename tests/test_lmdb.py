@@ -10,6 +10,7 @@ import pytest
 
 import storage
 from storage import lmdb, lmdb_environment
+from tests.records import write
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
 LABELS = np.arange(50)
@@ -57,19 +58,6 @@ def test_threads_open_the_store_at_once(store: Path) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def write(store: Path, records: dict[bytes, bytes | None]) -> None:
-    """Change records of a store behind the backend's back; None deletes one."""
-    with (
-        library.open(str(store), map_size=1 << 24, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for key, value in records.items():
-            if value is None:
-                transaction.delete(key)
-            else:
-                transaction.put(key, value)
 
 
 def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None:

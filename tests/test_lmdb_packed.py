@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 import storage
 from storage import Images, lmdb_packed, lmdb_records
 from tests.image_sets import assert_same, make_set
+from tests.records import write
 
 IMAGES, LABELS = make_set(50)[0], np.arange(50)
 
@@ -25,19 +26,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lmdb_packed, "RECORD", 8 * IMAGES[0].nbytes)
     lmdb_packed.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
-
-
-def write(store: Path, records: dict[bytes, bytes | None]) -> None:
-    """Change records of a store behind the backend's back; None deletes one."""
-    with (
-        library.open(str(store), map_size=1 << 26, lock=False) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for key, value in records.items():
-            if value is None:
-                transaction.delete(key)
-            else:
-                transaction.put(key, value)
 
 
 def make_key(number: int) -> bytes:
