@@ -7,8 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reports import gate_command
 from reports.results import BrokenRunError, read_run
 from reports.table import make_table
+from reports.trees import NotMeasurableError
+
+BROKEN, NOT_MEASURABLE, INTERRUPTED = 2, 3, 130
 
 _EXAMPLES = """\
 examples:
@@ -33,14 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(AttributeError):  # a replaced stdout may have no encoding to fail with
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        options.show(options)
+        code: int = options.show(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough; nothing must be flushed to it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BrokenRunError as problem:
         return _fail(str(problem))
+    except NotMeasurableError as problem:
+        return _fail(str(problem), NOT_MEASURABLE)
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing is left behind", INTERRUPTED)
     except OSError as problem:
         return _fail(f"{problem.filename or 'output'} cannot be written ({problem.strerror}); name another place")
+    else:
+        return code
     return 0
 
 
@@ -61,25 +71,31 @@ def _make_parser() -> argparse.ArgumentParser:
 
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
     table.set_defaults(show=_show_table)
+
+    gate = commands.add_parser("gate", help="measure whether another commit's storage is faster: the one that may fail")
+    gate_command.add_options(gate)
+    gate.set_defaults(show=gate_command.show_gate)
     return parser
 
 
-def _show_figures(options: argparse.Namespace) -> None:
+def _show_figures(options: argparse.Namespace) -> int:
     from reports.figures import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
 
     paths = draw(read_run(options.run), options.out)
     sys.stdout.writelines(f"{path}\n" for path in paths)
     if not paths:
         sys.stderr.write("nothing to draw: the run has no cells of the operations that figures show\n")
+    return 0
 
 
-def _show_table(options: argparse.Namespace) -> None:
+def _show_table(options: argparse.Namespace) -> int:
     sys.stdout.write(make_table(read_run(options.run)))
+    return 0
 
 
-def _fail(problem: str) -> int:
+def _fail(problem: str, code: int = BROKEN) -> int:
     sys.stderr.write(f"error: {problem}\n")
-    return 2
+    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""The two arms of the gate, measured: pairs of blocks in turn, and a record of them."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reports.blocks import Arm, Block, Selection, claim_stores, run_block
+from reports.gate import Pair
+from reports.trees import Version, make_tree
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the gate compares.
+
+    Attributes
+    ----------
+    project : Path
+        The folder of the suite: its benchmarks measure both arms.
+    base, new : Version
+        Which `storage` each arm has.
+    pythons : tuple of str
+        The interpreters of base and new.
+    selection : Selection
+        Which cells.
+    stores : Path or None
+        Where the stores go; None is memory, where there is a file system in it.
+    record : Path or None
+        A file that each block is added to.
+    slowdown : dict
+        What the new arm is slowed by, for the self-test.
+    """
+
+    project: Path
+    base: Version
+    new: Version
+    pythons: tuple[str, str]
+    selection: Selection
+    stores: Path | None
+    record: Path | None = None
+    slowdown: Mapping[str, Any] | None = None
+
+
+class Arms:
+    """Both arms, ready to be measured.
+
+    Parameters
+    ----------
+    base, new : Arm
+        Their trees exist.
+    plan : Plan
+        What is compared.
+    stores : Path
+        An empty folder.
+    """
+
+    def __init__(self, base: Arm, new: Arm, plan: Plan, stores: Path) -> None:
+        self._arms = (base, new)
+        self._plan = plan
+        self.stores = stores
+        self._pairs = 0
+
+    def measure(self, cells: Sequence[str]) -> Pair:
+        """Run one pair of blocks: base first, then new first, and so on, so that a drift favours neither."""
+        self._pairs += 1
+        selection = replace(self._plan.selection, cells=tuple(cells))
+        order = self._arms if self._pairs % 2 else self._arms[::-1]
+        blocks = {arm.name: run_block(arm, selection, self.stores, seed=self._pairs) for arm in order}
+        for arm in order:
+            self._record(arm, blocks[arm.name])
+        return Pair(blocks["base"], blocks["new"])
+
+    def _record(self, arm: Arm, block: Block) -> None:
+        if self._plan.record is not None:
+            line = {"arm": arm.name, "slowdown": dict(arm.slowdown), "seconds": dict(block.seconds)}
+            with self._plan.record.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def prepare_arms(plan: Plan) -> Iterator[Arms]:
+    """Make both trees in a temporary folder, and delete them with all stores at the end."""
+    with tempfile.TemporaryDirectory(prefix="gate-trees-") as name, claim_stores(plan.stores) as stores:
+        trees = Path(name) / "base", Path(name) / "new"
+        for version, tree in zip((plan.base, plan.new), trees, strict=True):
+            make_tree(plan.project, version, tree)
+        base = Arm("base", trees[0], plan.pythons[0])
+        new = Arm("new", trees[1], plan.pythons[1], plan.slowdown or {})
+        yield Arms(base, new, plan, stores)

@@ -1,0 +1,178 @@
+"""Blocks of the gate: fresh processes that measure the chosen cells in one of two trees, a few rounds each."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reports.results import BrokenRunError, read_run
+from reports.trees import NotMeasurableError
+from reports.wording import shorten_text
+
+ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
+LEAST_FREE = 1 << 30  # bytes; the stores of 1,000 images take a hundredth
+LONGEST_BLOCK = 600  # seconds
+SLOWDOWN = "GATE_SLOWDOWN"  # the variable that benchmarks/block.py reads
+NOT_OURS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONDONTWRITEBYTECODE", SLOWDOWN)
+COLLECTED_NOTHING = 5  # pytest's exit code
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of the comparison.
+
+    Attributes
+    ----------
+    name : str
+        ``base`` or ``new``.
+    tree : Path
+        Today's benchmarks, and the `storage` of this arm.
+    python : str
+        The interpreter.
+    slowdown : dict
+        What its cells are slowed by, for the self-test; see ``benchmarks/slowdowns.py``.
+    """
+
+    name: str
+    tree: Path
+    python: str = sys.executable
+    slowdown: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which cells a block runs: ids, or all that a pytest -k expression and cutoffs choose."""
+
+    cutoffs: tuple[int, ...]
+    expression: str = ""
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one process measured.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Id of a cell to the median of its rounds.
+    thresholds : dict of str to float
+        Of those cells that have one of their own.
+    absent : dict of str to str
+        Id of a cell that failed or was skipped to the reason, one line.
+    libraries : dict of str to str
+        Versions, by name.
+    """
+
+    seconds: Mapping[str, float]
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def claim_stores(folder: Path | None) -> Iterator[Path]:
+    """Make a folder for the stores of all blocks, in `folder`, else in memory, else where temporary files go."""
+    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= LEAST_FREE
+    with tempfile.TemporaryDirectory(prefix="gate-stores-", dir=folder or (MEMORY if in_memory else None)) as name:
+        yield Path(name)
+
+
+def run_block(arm: Arm, selection: Selection, stores: Path, seed: int) -> Block:
+    """Run one block.
+
+    Parameters
+    ----------
+    arm : Arm
+        Where, and by which interpreter.
+    selection : Selection
+        Which cells.
+    stores : Path
+        A folder for its stores; what the block leaves there is deleted.
+    seed : int
+        Of the hashes of strings; the same for both arms of a pair.
+
+    Raises
+    ------
+    NotMeasurableError
+        The process did not get as far as measuring, or did not come back.
+    """
+    report = arm.tree / "block.json"
+    report.unlink(missing_ok=True)
+    os.sync()  # what others wrote, or the last block, is on the disk before the clock starts
+    code, output = _run_process(arm, _make_command(arm, selection, stores / arm.name, report), seed)
+    shutil.rmtree(stores / arm.name, ignore_errors=True)
+    if code == COLLECTED_NOTHING:
+        return Block({})
+    if not report.exists():
+        raise NotMeasurableError(f"the {arm.name} arm {_explain(code, output)}")
+    return _read_block(report)
+
+
+def _make_command(arm: Arm, selection: Selection, stores: Path, report: Path) -> list[str]:
+    chosen = selection.cells or ("benchmarks", "-k", selection.expression)
+    plugins = ("-p", "pytest_benchmark.plugin", "-p", "benchmarks.block", "-p", "no:cacheprovider")
+    cutoffs = ",".join(map(str, selection.cutoffs))
+    folders = (f"--storage={arm.tree / 'storage'}", f"--basetemp={stores}", f"--benchmark-json={report}")
+    return [arm.python, "-m", "pytest", *chosen, *plugins, *ROUNDS, *folders, f"--cutoffs={cutoffs}", "-v", "--tb=no"]
+
+
+def _make_environment(arm: Arm, seed: int) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
+    if (images := kept.get("CIFAR10", "")) and Path(images).exists():
+        own["CIFAR10"] = str(Path(images).absolute())  # the block runs in another folder
+    return kept | own | ({SLOWDOWN: json.dumps(arm.slowdown)} if arm.slowdown else {})
+
+
+def _run_process(arm: Arm, command: Sequence[str], seed: int) -> tuple[int, str]:
+    """Run a block to its end; nothing of it outlives this call."""
+    process = subprocess.Popen(  # noqa: S603 - this suite's own command
+        command,
+        cwd=arm.tree,
+        env=_make_environment(arm, seed),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=LONGEST_BLOCK)
+    except subprocess.TimeoutExpired as late:
+        raise NotMeasurableError(f"the {arm.name} arm took more than {LONGEST_BLOCK} seconds for one block") from late
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers too
+        process.wait()
+    return process.returncode, output.decode(errors="replace")
+
+
+def _explain(code: int, output: str) -> str:
+    """Say in one line why a block measured nothing."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if code < 0:
+        running = next((line.split()[0] for line in reversed(lines) if "::" in line), "its start")
+        return f"was killed by {signal.Signals(-code).name} in {shorten_text(running)}"
+    errors = [line.removeprefix("E ").strip() for line in lines if line.startswith(("E ", "ERROR"))] or lines[-1:]
+    return f"cannot run today's benchmarks (exit code {code}): {shorten_text(' '.join(errors[-1:]) or 'no output')}"
+
+
+def _read_block(report: Path) -> Block:
+    try:
+        run = read_run(report)
+    except BrokenRunError as problem:
+        raise NotMeasurableError(f"a block measured nothing: {problem}") from problem
+    return Block(
+        seconds={result.cell: result.median for result in run.results},
+        thresholds={},
+        absent={**run.failed, **run.skipped},
+        libraries=run.libraries,
+    )

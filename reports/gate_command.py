@@ -1,0 +1,166 @@
+"""`python -m reports gate`: its options, and what it prints."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from reports.arms import Arms, Plan, prepare_arms
+from reports.blocks import Selection
+from reports.gate import run_gate
+from reports.results import BrokenRunError, read_run
+from reports.statistics import Rules
+from reports.trees import (
+    WORKING_TREE,
+    NotMeasurableError,
+    Version,
+    describe_changes,
+    find_version,
+    is_same,
+)
+from reports.verdicts import Finding, choose_exit_code, make_annotations, make_document, make_summary
+
+PROJECT = Path(__file__).parents[1]
+CUTOFFS = (10, 100, 1_000)
+CELLS = "not workers"  # processes that the scheduler places differ more than any change
+BUDGET = 600  # seconds
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the gate to its parser."""
+    parser.add_argument("base", metavar="BASE", help="a git reference, or the JSON of a run: its commit is meant")
+    parser.add_argument("--ref", metavar="OTHER", help="compare with this git reference, not with the working tree")
+    parser.add_argument("--cells", default=CELLS, metavar="EXPRESSION", help="which, as pytest's -k (%(default)s)")
+    parser.add_argument(
+        "--cutoffs", type=_read_cutoffs, default=CUTOFFS, metavar="N,N,...", help="numbers of images (10,100,1000)"
+    )
+    parser.add_argument("--budget", type=_read_positive, default=BUDGET, metavar="SECONDS", help="(%(default)s)")
+    parser.add_argument(
+        "--alpha", type=_read_share, default=Rules.alpha, help="how often a run without a change may fail (%(default)s)"
+    )
+    parser.add_argument(
+        "--threshold", type=_read_share, default=Rules.threshold, help="the least slowdown that counts (%(default)s)"
+    )
+    parser.add_argument("--strict", action="store_true", help="fail if a cell stays inconclusive")
+    parser.add_argument("--missing", choices=("fail", "warn"), default="fail", help="cells that only BASE has")
+    parser.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE")
+    parser.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="that of what is compared")
+    parser.add_argument("--stores", type=Path, metavar="DIR", help="where stores go (memory, if the system has such)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all verdicts as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="OUT", help="append the summary to a file")
+    parser.add_argument("--record", type=Path, metavar="OUT", help="append what each block measured to a file")
+
+
+def show_gate(options: argparse.Namespace) -> int:
+    """Run the gate and print what it found; return the exit code.
+
+    Raises
+    ------
+    BrokenRunError
+        BASE is no commit and no run.
+    NotMeasurableError
+        The arms cannot be measured.
+    """
+    plan, notes = make_plan(options)
+    rules = Rules(options.threshold, options.alpha)
+    with end_on_signals(), prepare_arms(plan) as arms:
+        outcome = run_gate(arms.measure, rules, options.budget, tell)
+        notes += [_describe_stores(arms), *outcome.libraries]
+    tell("")
+    code = choose_exit_code(outcome, strict=options.strict, allow_missing=options.missing == "warn")
+    _publish(Finding(plan.base.name, plan.new.name, tuple(notes), outcome, code), options)
+    return code
+
+
+def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
+    """Find out what is compared with what, and what a reader must know of it."""
+    notes = []
+    reference = options.base
+    if Path(reference).is_file():
+        run = read_run(Path(reference))
+        if run.commit.id in {"unknown", "unversioned"}:
+            raise NotMeasurableError(f"{reference} does not say which commit it measured; name a commit")
+        if run.commit.dirty:
+            notes.append(
+                f"the run was made with uncommitted changes; the base is its commit, {run.commit.id[:8]}, alone"
+            )
+        reference = run.commit.id
+    base = find_version(PROJECT, reference)
+    new = find_version(PROJECT, options.ref) if options.ref else Version(WORKING_TREE, None)
+    if changes := describe_changes(PROJECT):
+        notes.append(f"{changes} are {'not ' if options.ref else ''}measured")
+    if is_same(PROJECT, base, new):
+        notes.append("storage/ is the same in both: whatever differs is noise")
+    pythons = _find_python(options.base_python), _find_python(options.new_python)
+    plan = Plan(PROJECT, base, new, pythons, Selection(options.cutoffs, options.cells), options.stores, options.record)
+    return plan, notes
+
+
+@contextmanager
+def end_on_signals() -> Iterator[None]:
+    """Turn the signal that ends a program into an exception, so that no process and no folder is left behind."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def tell(progress: str) -> None:
+    """Show on a terminal how far the gate is."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{progress}")
+        sys.stderr.flush()
+
+
+def _publish(finding: Finding, options: argparse.Namespace) -> None:
+    summary = make_summary(finding)
+    sys.stdout.write(summary)
+    if os.environ.get("GITHUB_ACTIONS"):
+        sys.stdout.writelines(f"{line}\n" for line in make_annotations(finding))
+    if options.json:
+        options.json.write_text(make_document(finding), encoding="utf-8")
+    if options.markdown:
+        with options.markdown.open("a", encoding="utf-8") as file:
+            file.write(summary)
+
+
+def _describe_stores(arms: Arms) -> str:
+    return f"stores were in {arms.stores.parent}"
+
+
+def _find_python(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise BrokenRunError(f"{name}: no such interpreter")
+    return str(Path(found).absolute())
+
+
+def _read_cutoffs(text: str) -> tuple[int, ...]:
+    cutoffs = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    if min(cutoffs) < 1:
+        raise ValueError
+    return cutoffs
+
+
+def _read_positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+def _read_share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise ValueError
+    return share

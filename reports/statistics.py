@@ -1,0 +1,184 @@
+"""The mathematics of the gate: paired differences of logarithms, their estimate, exact tests, many tests at once.
+
+All functions are pure. A difference is log(seconds of the new arm / seconds of the base arm) of one pair; axis 0 counts
+pairs, axis 1 cells. The tests are SciPy's.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+LOOKS = (12, 24, 36, 48, 60)  # pairs after which suspects are judged
+SCREEN_PAIRS = 5
+SCREEN_LEVEL = 0.1  # of the test that lets a cell pass the screen; 5 pairs can reach 1 / 32
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as slower. Shares are shares of the base arm's time: 0.10 is 1.10 times as long.
+
+    Attributes
+    ----------
+    threshold : float
+        The least slowdown that is a regression. The other shares follow from it.
+    alpha : float
+        How often a run without any change may name a regression.
+    least_seconds : float
+        The least difference of a call that is a regression.
+    """
+
+    threshold: float = 0.10
+    alpha: float = 0.01
+    least_seconds: float = 20e-6
+
+    def widen(self, threshold: float | None) -> "Rules":
+        """Return the rules of a cell that has a threshold of its own, or these."""
+        return self if threshold is None else Rules(threshold, self.alpha, self.least_seconds)
+
+    @property
+    def excluded(self) -> float:
+        """The slowdown that the screen has to exclude: 15 % for a threshold of 10 %."""
+        return 1.5 * self.threshold
+
+    @property
+    def noise(self) -> float:
+        """The slowdown that is none: 3 % for a threshold of 10 %. Confirming tests against it."""
+        return 0.3 * self.threshold
+
+    @property
+    def cleared(self) -> float:
+        """The estimate below which a suspect is cleared: 5 % for a threshold of 10 %."""
+        return 0.5 * self.threshold
+
+
+def estimate_shift(differences: Floats) -> Floats:
+    """Estimate the shift of each cell: Hodges and Lehmann's median of the means of all pairs of differences.
+
+    Parameters
+    ----------
+    differences : ndarray of float64, shape (pairs, cells)
+        At least one pair.
+
+    Returns
+    -------
+    ndarray of float64, shape (cells,)
+    """
+    first, second = np.triu_indices(len(differences))
+    shift: Floats = np.median((differences[first] + differences[second]) / 2, axis=0)
+    return shift
+
+
+def compute_greater(differences: Floats, shift: Floats | float) -> Floats:
+    """Compute the p-value of each cell for "its differences are not greater than `shift`".
+
+    The exact one-sided signed-rank test of Wilcoxon; differences of zero are left out, and tied ones share their ranks.
+
+    Returns
+    -------
+    ndarray of float64, shape (cells,)
+        1 where nothing speaks against it.
+    """
+    from scipy.stats import wilcoxon  # noqa: PLC0415 - takes a second, and is an optional dependency
+
+    centred = differences - shift
+    if not centred.size:
+        return np.ones(centred.shape[1])
+    found: Floats = np.asarray(wilcoxon(centred, axis=0, method="exact", alternative="greater").pvalue, np.float64)
+    return found
+
+
+def reject_all(values: Floats, level: float) -> Flags:
+    """Say which hypotheses are rejected when all are tested at once: Holm's method.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (tests,)
+        p-values.
+    level : float
+        How often any true hypothesis of them may be rejected.
+
+    Returns
+    -------
+    ndarray of bool, shape (tests,)
+    """
+    order = np.argsort(values, kind="stable")
+    fine = values[order] <= level / np.arange(len(values), 0, -1)
+    rejected = np.zeros(len(values), bool)
+    rejected[order] = np.logical_and.accumulate(fine)
+    return rejected
+
+
+def find_suspects(differences: Floats, seconds: Floats, rules: list[Rules]) -> Flags:
+    """Find the cells that may be slower: a large slowdown cannot be excluded, and the estimate is above the noise.
+
+    Parameters
+    ----------
+    differences : ndarray of float64, shape (pairs, cells)
+    seconds : ndarray of float64, shape (cells,)
+        Of a call in the base arm.
+    rules : list of Rules
+        One a cell.
+
+    Returns
+    -------
+    ndarray of bool, shape (cells,)
+    """
+    excluded = np.array([_find_bound(rule, base) for rule, base in zip(rules, seconds, strict=True)])
+    noise = np.log1p([rule.noise for rule in rules])
+    possible = compute_greater(-differences, -excluded) > SCREEN_LEVEL
+    return possible & (estimate_shift(differences) > noise)
+
+
+def _find_bound(rule: Rules, seconds: float) -> float:
+    """Find the logarithm of the slowdown that must be excluded: what is too short to count is no slowdown."""
+    return math.log1p(max(rule.excluded, rule.least_seconds / seconds))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at the suspects says; arrays have one entry a suspect.
+
+    Attributes
+    ----------
+    shift : ndarray of float64
+        Estimated logarithm of the ratio.
+    value : ndarray of float64
+        p-value against "no slower than noise".
+    confirmed, cleared : ndarray of bool
+        A regression for certain; none. Both are False where more pairs are needed.
+    """
+
+    shift: Floats
+    value: Floats
+    confirmed: Flags
+    cleared: Flags
+
+
+def judge_look(differences: Floats, seconds: Floats, rules: list[Rules], decided: Floats) -> Look:
+    """Judge the suspects after one of `LOOKS`.
+
+    Parameters
+    ----------
+    differences : ndarray of float64, shape (pairs, suspects)
+        Of fresh pairs: nothing that made a cell suspect is in them.
+    seconds : ndarray of float64, shape (suspects,)
+        Of a call in the base arm.
+    rules : list of Rules
+        One a suspect.
+    decided : ndarray of float64, shape (others,)
+        p-values of the suspects that earlier looks have decided: they are tests of this run too.
+    """
+    shift = estimate_shift(differences)
+    value = compute_greater(differences, np.log1p([rule.noise for rule in rules]))
+    level = rules[0].alpha / len(LOOKS)
+    rejected = reject_all(np.concatenate([value, decided]), level)[: len(value)]
+    least, clear = (np.log1p([getattr(rule, name) for rule in rules]) for name in ("threshold", "cleared"))
+    short = np.array([rule.least_seconds for rule in rules])
+    difference = seconds * np.expm1(shift)
+    confirmed = rejected & (shift >= least) & (difference >= short)
+    return Look(shift, value, confirmed, ~confirmed & ((shift < clear) | (difference < short / 2)))

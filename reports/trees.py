@@ -1,0 +1,123 @@
+"""Two trees for the gate: today's benchmarks in both, the `storage` of another commit in each."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.results import BrokenRunError
+from reports.wording import count_noun, shorten_text
+
+RULER = ("benchmarks", "fixtures", "conftest.py", "pyproject.toml")  # the same in both trees
+MEASURED = "storage"
+WORKING_TREE = "the working tree"
+
+
+class NotMeasurableError(Exception):
+    """The gate cannot measure; the message is one line and says what to do."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One `storage`: that of a commit, or of the working tree.
+
+    Attributes
+    ----------
+    name : str
+        For people: what was asked for, and the commit.
+    commit : str or None
+        All digits of the commit; None is the working tree.
+    """
+
+    name: str
+    commit: str | None
+
+
+def find_version(project: Path, reference: str) -> Version:
+    """Find the commit that a git reference names.
+
+    Parameters
+    ----------
+    project : Path
+        The folder of the suite, in a git repository.
+    reference : str
+        Anything that ``git rev-parse`` knows.
+
+    Raises
+    ------
+    NotMeasurableError
+        There is no git or no repository, or the commit has no `storage` of this suite.
+    BrokenRunError
+        There is no such commit.
+    """
+    if _run_git(project, "rev-parse", "--git-dir") is None:
+        raise NotMeasurableError(f"no git history in {project}; clone the repository, do not copy its files")
+    found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
+    if found is None:
+        hint = "fetch the whole history" if _is_shallow(project) else "`git log --oneline` lists those that there are"
+        raise BrokenRunError(f"{shorten_text(reference)}: no such commit here; {hint}")
+    commit = found.decode().strip()
+    if not list_files(project, commit):
+        raise NotMeasurableError(f"{commit[:8]} is older than this suite: it has no {MEASURED}/__init__.py")
+    return Version(f"{shorten_text(reference, 60)} ({commit[:8]})", commit)
+
+
+def describe_changes(project: Path) -> str:
+    """Say how many files of the working tree's `storage` differ from the last commit; nothing where none does."""
+    changed = (_run_git(project, "status", "--porcelain", "--untracked-files=all", "--", MEASURED) or b"").splitlines()
+    return f"uncommitted changes in {count_noun(len(changed), 'file')} of {MEASURED}/" if changed else ""
+
+
+def is_same(project: Path, base: Version, new: Version) -> bool:
+    """Say whether both versions hold the same `storage`."""
+    if new.commit is None and describe_changes(project):
+        return False
+    commits = [version.commit or "HEAD" for version in (base, new)]
+    return _run_git(project, "diff", "--quiet", *commits, "--", MEASURED) is not None
+
+
+def make_tree(project: Path, version: Version, folder: Path) -> Path:
+    """Make the tree of one arm in `folder`, which must not exist.
+
+    Returns
+    -------
+    Path
+        The folder of its `storage`.
+    """
+    folder.mkdir(parents=True)
+    skip = shutil.ignore_patterns("__pycache__", ".*")
+    for name in RULER:
+        source = project / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=skip)
+        else:
+            shutil.copy(source, folder)
+    if version.commit is None:
+        shutil.copytree(project / MEASURED, folder / MEASURED, ignore=skip)
+    else:
+        for path in list_files(project, version.commit):
+            content = _run_git(project, "show", f"{version.commit}:./{path}")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content or b"")
+    return folder / MEASURED
+
+
+def list_files(project: Path, commit: str) -> list[str]:
+    """List the files of `storage` in a commit, as paths from the suite's folder; none if there is no such package."""
+    listed = _run_git(project, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"{MEASURED}/") or b""
+    paths = [os.fsdecode(path) for path in listed.split(b"\0") if path]
+    return paths if f"{MEASURED}/__init__.py" in paths else []
+
+
+def _is_shallow(project: Path) -> bool:
+    return (_run_git(project, "rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
+
+
+def _run_git(project: Path, *arguments: str) -> bytes | None:
+    """Run git and return what it prints; None if it fails or is not installed."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    done = subprocess.run([git, *arguments], cwd=project, capture_output=True, check=False)  # noqa: S603 - git itself
+    return done.stdout if done.returncode == 0 else None
