@@ -77,6 +77,7 @@ def compute_greater(differences: Floats, shift: Floats | float) -> Floats:
     """Compute the p-value of each cell for "its differences are not greater than `shift`".
 
     The exact one-sided signed-rank test of Wilcoxon; differences of zero are left out, and tied ones share their ranks.
+    It is exact where no two differences are as large; ties, which times hardly have, may make a p-value too small.
 
     Returns
     -------
