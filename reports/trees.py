@@ -84,6 +84,11 @@ def make_tree(project: Path, version: Version, folder: Path) -> Path:
     -------
     Path
         The folder of its `storage`.
+
+    Raises
+    ------
+    NotMeasurableError
+        A file of the commit is not in the repository any more.
     """
     folder.mkdir(parents=True)
     skip = shutil.ignore_patterns("__pycache__", ".*")
@@ -98,8 +103,10 @@ def make_tree(project: Path, version: Version, folder: Path) -> Path:
     else:
         for path in list_files(project, version.commit):
             content = _run_git(project, "show", f"{version.commit}:./{path}")
+            if content is None:
+                raise NotMeasurableError(f"git has lost {shorten_text(path)} of {version.name}; `git fsck` says more")
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content or b"")
+            (folder / path).write_bytes(content)
     return folder / MEASURED
 
 
