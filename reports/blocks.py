@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ LONGEST_BLOCK = 600  # seconds
 SLOWDOWN = "GATE_SLOWDOWN"  # the variable that benchmarks/block.py reads
 NOT_OURS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONDONTWRITEBYTECODE", SLOWDOWN)
 COLLECTED_NOTHING = 5  # pytest's exit code
+ABSENT = re.compile(r"^(?:FAILED|ERROR|SKIPPED) (\S+::\S+) - (.*)$", re.MULTILINE)  # of pytest's summary
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,10 @@ def run_block(arm: Arm, selection: Selection, stores: Path, seed: int) -> Block:
     shutil.rmtree(stores / arm.name, ignore_errors=True)
     if code == COLLECTED_NOTHING:
         return Block({})
-    if not report.exists():
+    absent = dict(ABSENT.findall(output))
+    if not (report.exists() or absent):
         raise NotMeasurableError(f"the {arm.name} arm {_explain(code, output)}")
-    return _read_block(report)
+    return _read_block(report, absent)
 
 
 def _make_command(arm: Arm, selection: Selection, stores: Path, report: Path) -> list[str]:
@@ -122,12 +125,14 @@ def _make_command(arm: Arm, selection: Selection, stores: Path, report: Path) ->
     plugins = ("-p", "pytest_benchmark.plugin", "-p", "benchmarks.block", "-p", "no:cacheprovider")
     cutoffs = ",".join(map(str, selection.cutoffs))
     folders = (f"--storage={arm.tree / 'storage'}", f"--basetemp={stores}", f"--benchmark-json={report}")
-    return [arm.python, "-m", "pytest", *chosen, *plugins, *ROUNDS, *folders, f"--cutoffs={cutoffs}", "-v", "--tb=no"]
+    shown = ("-v", "-ra", "--no-fold-skipped", "--tb=no")
+    return [arm.python, "-m", "pytest", *chosen, *plugins, *ROUNDS, *folders, f"--cutoffs={cutoffs}", *shown]
 
 
 def _make_environment(arm: Arm, seed: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
     own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
+    own["COLUMNS"] = "1000"  # reasons are not cut
     if (images := kept.get("CIFAR10", "")) and Path(images).exists():
         own["CIFAR10"] = str(Path(images).absolute())  # the block runs in another folder
     return kept | own | ({SLOWDOWN: json.dumps(arm.slowdown)} if arm.slowdown else {})
@@ -165,10 +170,13 @@ def _explain(code: int, output: str) -> str:
     return f"cannot run today's benchmarks (exit code {code}): {shorten_text(' '.join(errors[-1:]) or 'no output')}"
 
 
-def _read_block(report: Path) -> Block:
+def _read_block(report: Path, absent: Mapping[str, str]) -> Block:
+    """Read what a block measured; where no cell was measured, there is no run, and the reasons are all there is."""
     try:
         run = read_run(report)
     except BrokenRunError as problem:
+        if absent:
+            return Block({}, absent=absent)
         raise NotMeasurableError(f"a block measured nothing: {problem}") from problem
     return Block(
         seconds={result.cell: result.median for result in run.results},
