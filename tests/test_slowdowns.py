@@ -172,12 +172,12 @@ def test_a_slow_backend_has_all_else_that_the_backend_has() -> None:
 # --- which cells
 
 
-def run_cell(nodeid: str) -> Iterator[None]:
+def run_cell(nodeid: str) -> Iterator[object]:
     """Run what a block does around one cell: the first step stands before the cell, the second behind it."""
     item = create_autospec(pytest.Function, instance=True)
     item.nodeid, item.originalname = nodeid, "test_read_many"
     item.callspec = SimpleNamespace(params={"backend": "hdf5", "cutoff": 100})
-    around: Callable[[object], Iterator[None]] = block.pytest_runtest_protocol
+    around: Callable[[pytest.Item], Iterator[object]] = block.pytest_runtest_protocol
     return around(item)
 
 
