@@ -1,6 +1,5 @@
 """The two arms of the gate, measured: pairs of blocks in turn, and a record of them."""
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 
 from reports.blocks import Arm, Block, Selection, claim_stores, run_block
 from reports.gate import Pair
+from reports.replay import write_block
 from reports.trees import Version, make_tree
 
 
@@ -31,6 +31,8 @@ class Plan:
         Where the stores go; None is memory, where there is a file system in it.
     record : Path or None
         A file that each block is added to.
+    condition : str
+        What the record says of the machine.
     slowdown : dict
         What the new arm is slowed by, for the self-test.
     """
@@ -42,6 +44,7 @@ class Plan:
     selection: Selection
     stores: Path | None
     record: Path | None = None
+    condition: str = "idle"
     slowdown: Mapping[str, Any] | None = None
 
 
@@ -76,9 +79,7 @@ class Arms:
 
     def _record(self, arm: Arm, block: Block) -> None:
         if self._plan.record is not None:
-            line = {"arm": arm.name, "slowdown": dict(arm.slowdown), "seconds": dict(block.seconds)}
-            with self._plan.record.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            write_block(self._plan.record, self._plan.condition, arm.name, block)
 
 
 @contextmanager

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from reports import self_test_command
 from reports.arms import Arms, Plan, prepare_arms
 from reports.blocks import Selection
 from reports.gate import run_gate
 from reports.results import BrokenRunError, read_run
+from reports.self_test_command import show_replay, show_self_test
 from reports.statistics import Rules
 from reports.trees import (
     WORKING_TREE,
@@ -33,7 +35,13 @@ BUDGET = 600  # seconds
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the gate to its parser."""
-    parser.add_argument("base", metavar="BASE", help="a git reference, or the JSON of a run: its commit is meant")
+    parser.add_argument(
+        "base",
+        nargs="?",
+        default="HEAD",
+        metavar="BASE",
+        help="a git reference, or the JSON of a run: its commit (HEAD)",
+    )
     parser.add_argument("--ref", metavar="OTHER", help="compare with this git reference, not with the working tree")
     parser.add_argument("--cells", default=CELLS, metavar="EXPRESSION", help="which, as pytest's -k (%(default)s)")
     parser.add_argument(
@@ -53,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stores", type=Path, metavar="DIR", help="where stores go (memory, if the system has such)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all verdicts as JSON")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="append the summary to a file")
+    self_test_command.add_options(parser)
     parser.add_argument("--record", type=Path, metavar="OUT", help="append what each block measured to a file")
 
 
@@ -66,8 +75,17 @@ def show_gate(options: argparse.Namespace) -> int:
     NotMeasurableError
         The arms cannot be measured.
     """
-    plan, notes = make_plan(options)
     rules = Rules(options.threshold, options.alpha)
+    if options.replay:
+        show_replay(options.replay, rules, options.replays)
+        return 0
+    if options.self_test:
+        options.ref = options.base
+    plan, notes = make_plan(options)
+    if options.self_test:
+        with end_on_signals():
+            show_self_test(options, plan, rules, tell)
+        return 0
     with end_on_signals(), prepare_arms(plan) as arms:
         outcome = run_gate(arms.measure, rules, options.budget, tell)
         notes += [_describe_stores(arms), *outcome.libraries]
