@@ -132,7 +132,7 @@ def test_the_operation_that_is_measured_is_slowed_and_no_other(
 ) -> None:
     slow = make_slow(operation)
     images, labels = make_set(3)
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "store_single": lambda: slow.store_single(tmp_path / "one", images[0], 1),
         "store_many": lambda: slow.store_many(tmp_path / "many", images, labels),
         "read_single": lambda: slow.read_single(tmp_path / "many", 1),
