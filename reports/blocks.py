@@ -140,7 +140,7 @@ def _make_environment(arm: Arm, seed: int) -> dict[str, str]:
 
 def _run_process(arm: Arm, command: Sequence[str], seed: int) -> tuple[int, str]:
     """Run a block to its end; nothing of it outlives this call."""
-    process = subprocess.Popen(  # noqa: S603 - this suite's own command
+    with subprocess.Popen(  # noqa: S603 - this suite's own command
         command,
         cwd=arm.tree,
         env=_make_environment(arm, seed),
@@ -148,15 +148,15 @@ def _run_process(arm: Arm, command: Sequence[str], seed: int) -> tuple[int, str]
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=LONGEST_BLOCK)
-    except subprocess.TimeoutExpired as late:
-        raise NotMeasurableError(f"the {arm.name} arm took more than {LONGEST_BLOCK} seconds for one block") from late
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its workers too
-        process.wait()
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=LONGEST_BLOCK)
+        except subprocess.TimeoutExpired as late:
+            message = f"the {arm.name} arm took more than {LONGEST_BLOCK} seconds for one block"
+            raise NotMeasurableError(message) from late
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its workers too
     return process.returncode, output.decode(errors="replace")
 
 
