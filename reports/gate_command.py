@@ -1,6 +1,7 @@
 """`python -m reports gate`: its options, and what it prints."""
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -73,8 +74,10 @@ def show_gate(options: argparse.Namespace) -> int:
     BrokenRunError
         BASE is no commit and no run.
     NotMeasurableError
-        The arms cannot be measured.
+        The arms cannot be measured, or there is no SciPy.
     """
+    if importlib.util.find_spec("scipy") is None:
+        raise NotMeasurableError('the gate needs SciPy: python -m pip install -e ".[gate]"')
     rules = Rules(options.threshold, options.alpha)
     if options.replay:
         show_replay(options.replay, rules, options.replays)
