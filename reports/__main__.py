@@ -7,17 +7,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.results import BrokenRunError, read_run
+from reports.compare import THRESHOLD, compare_runs
+from reports.reading import read_run
+from reports.results import WIDEST_THRESHOLD, BrokenRunError
 from reports.table import make_table
+from reports.verdicts import describe_differences, make_verdicts
 
 _EXAMPLES = """\
 examples:
   python -m reports table reports/runs/RUN.json
   python -m reports table RUN.json > results.md
   python -m reports figures RUN.json --out figures
+  python -m reports compare BASE.json NEW.json
 
 A run is what `pytest benchmarks --benchmark-only` saves in reports/runs.
-Exit codes: 0 fine, 2 wrong usage or a broken run.
+Exit codes: 0 fine, 1 a cell is slower or missing, 2 wrong usage or a broken run, 3 the runs cannot be compared.
 """
 
 
@@ -33,21 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with contextlib.suppress(AttributeError):  # a replaced stdout may have no encoding to fail with
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        options.show(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `| head`, has seen enough; nothing must be flushed to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code: int = options.show(options)
     except BrokenRunError as problem:
         return _fail(str(problem))
     except OSError as problem:
         return _fail(f"{problem.filename or 'output'} cannot be written ({problem.strerror}); name another place")
-    return 0
+    return code
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
-        description="Show what a saved run of the suite says.",
+        description="Show what saved runs of the suite say.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -61,20 +62,70 @@ def _make_parser() -> argparse.ArgumentParser:
 
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
     table.set_defaults(show=_show_table)
+
+    _add_compare(commands)
     return parser
 
 
-def _show_figures(options: argparse.Namespace) -> None:
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    compare = commands.add_parser("compare", help="say which cells of a run are slower than in another")
+    compare.add_argument("base", type=Path, metavar="BASE.json", help="the run before")
+    compare.add_argument("new", type=Path, metavar="NEW.json", help="the run after, on the same machine and images")
+    compare.add_argument(
+        "--threshold",
+        type=_read_share,
+        default=THRESHOLD,
+        metavar="SHARE",
+        help="how much slower, as a share, before a cell counts as slower (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--missing",
+        choices=("fail", "warn"),
+        default="fail",
+        help="what a cell is that only BASE.json has (default: %(default)s)",
+    )
+    compare.set_defaults(show=_show_compare)
+
+
+def _read_share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        share = float(text)
+        if 0 < share < WIDEST_THRESHOLD:
+            return share
+    raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and {WIDEST_THRESHOLD}, such as 0.1")
+
+
+def _show_compare(options: argparse.Namespace) -> int:
+    comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold)
+    if comparison.differences:
+        sys.stderr.write(f"error: {describe_differences(comparison.differences)}\n")
+    else:
+        _print(make_verdicts(comparison))
+    return comparison.choose_exit_code(options.missing)
+
+
+def _show_figures(options: argparse.Namespace) -> int:
     from reports.figures import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
 
     paths = draw(read_run(options.run), options.out)
-    sys.stdout.writelines(f"{path}\n" for path in paths)
+    _print("".join(f"{path}\n" for path in paths))
     if not paths:
         sys.stderr.write("nothing to draw: the run has no cells of the operations that figures show\n")
+    return 0
 
 
-def _show_table(options: argparse.Namespace) -> None:
-    sys.stdout.write(make_table(read_run(options.run)))
+def _show_table(options: argparse.Namespace) -> int:
+    _print(make_table(read_run(options.run)))
+    return 0
+
+
+def _print(text: str) -> None:
+    """Write all of a text; whoever reads it may leave early, which changes no exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; nothing must be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(problem: str) -> int:

@@ -1,15 +1,12 @@
 """What may be compared with what, and the same as Markdown that reads well in a terminal too."""
 
-import re
 from collections.abc import Iterable, Sequence
 
+from reports.markdown import escape_text, format_number, format_time, write_table
 from reports.results import UNSTABLE_RULE, Axes, Result, Run
 from reports.wording import count_noun, shorten_text
 
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
-_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
-# What would be read as Markdown or HTML. Underscores within a word and lone brackets are harmless, and stay readable.
-_MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")
 
 
 def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
@@ -57,7 +54,7 @@ def make_table(run: Run) -> str:
     """
     parts = [_make_heading(run)]
     for (operation, axes), results in group_results(run.results).items():
-        parts += [f"### {_escape(add_axes(shorten_text(operation, 60), axes))}", _make_markdown(_make_rows(results))]
+        parts += [f"### {escape_text(add_axes(shorten_text(operation, 60), axes))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
     return "\n\n".join(parts) + "\n"
@@ -77,11 +74,11 @@ def _make_heading(run: Run) -> str:
     measured = f"- {words}: {count_noun(len(run.results), 'cell')} measured"
     if run.missing:
         measured += f", {len(run.missing):,} never run"
-    lines = [f"- {name}: {_escape(text, 300)}" for name, text in facts.items()] + [measured]
+    lines = [f"- {name}: {escape_text(text, 300)}" for name, text in facts.items()] + [measured]
     for verdict, cells in (("Failed", run.failed), ("Skipped", run.skipped)):
-        lines += [f"- {verdict}: {_escape(cell)}: {_escape(reason)}" for cell, reason in cells.items()]
+        lines += [f"- {verdict}: {escape_text(cell)}: {escape_text(reason)}" for cell, reason in cells.items()]
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
-    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {_escape(run.commit.short)}{warned}"
+    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {escape_text(run.commit.short)}{warned}"
     return "\n".join([title, "", *lines])
 
 
@@ -97,47 +94,15 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
     rows = [kept]
     for result in results:
         cells = {
-            "backend": _escape(result.backend, 40),
+            "backend": escape_text(result.backend, 40),
             "images": f"{result.images:,}",
             "in store": f"{result.store_images:,}",
-            "median": _format_time(result.median),
-            "IQR": _format_time(result.iqr),
-            "images/s": _format_number(result.images_per_second),
+            "median": format_time(result.median),
+            "IQR": format_time(result.iqr),
+            "images/s": format_number(result.images_per_second),
             "x slower": f"{result.median / fastest[result.images, result.store_images]:,.1f}x",
             "bytes/image on disk": f"{result.disk.allocated_bytes / result.store_images:,.0f}" if result.disk else "",
             "flag": "unstable" if result.unstable else "",
         }
         rows.append([cells[name] for name in kept])
     return rows
-
-
-def _make_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a Markdown table: the first and the last column to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    last = len(widths) - 1
-    rules = [("-" * width) if place in (0, last) else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if place in (0, last) else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join(line(cells) for cells in (rows[0], rules, *rows[1:]))
-
-
-def _format_time(seconds: float) -> str:
-    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
-    return f"{_format_number(seconds / size)} {unit}"
-
-
-def _format_number(number: float) -> str:
-    """Write a number with three digits that count, never with an exponent."""
-    return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten
-
-
-def _escape(text: str, longest: int = 200) -> str:
-    """Make text from a run harmless in Markdown and in the HTML it is rendered to."""
-    marked = _MARKUP.sub(r"\\\g<0>", shorten_text(text, longest))
-    return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

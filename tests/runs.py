@@ -33,6 +33,7 @@ def make_cell(
     seconds = 1e-6 * (costs[2] * (4 if "durable" in axes.values() else 1) + images * costs[0 if stores else 1])
     facts = {"operation": operation, "backend": backend, "images": images, "store_images": count}
     facts |= {"bytes": images * IMAGE_BYTES, "images_per_second": images / seconds}
+    facts["definition"] = "0123456789abcdef"
     if stores:
         facts |= {"durability": axes.get("durability", "buffered"), "files": 1}
         facts |= {"apparent_bytes": 8192 + count * costs[3], "allocated_bytes": 12288 + count * costs[4]}
