@@ -43,6 +43,6 @@ def read_threshold(item: pytest.Function) -> dict[str, float]:
     return {"threshold": float(share)}
 
 
-@functools.cache  # once a session: what was loaded is measured, although somebody may edit it meanwhile
+@functools.cache  # once a session: somebody may edit a file while its cells are measured
 def _hash_file(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()

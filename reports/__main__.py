@@ -11,7 +11,7 @@ from reports.compare import THRESHOLD, compare_runs
 from reports.reading import read_run
 from reports.results import WIDEST_THRESHOLD, BrokenRunError
 from reports.table import make_table
-from reports.verdicts import describe_differences, make_verdicts
+from reports.verdicts import make_verdicts
 
 _EXAMPLES = """\
 examples:
@@ -97,10 +97,11 @@ def _read_share(text: str) -> float:
 
 def _show_compare(options: argparse.Namespace) -> int:
     comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold)
+    text = make_verdicts(comparison)
     if comparison.differences:
-        sys.stderr.write(f"error: {describe_differences(comparison.differences)}\n")
+        sys.stderr.write(f"error: {text}")
     else:
-        _print(make_verdicts(comparison))
+        _print(text)
     return comparison.choose_exit_code(options.missing)
 
 

@@ -18,8 +18,10 @@ in both directions."""
 def make_verdicts(comparison: Comparison) -> str:
     """Show a comparison: how many cells have which verdict, those that are not ok, and what to type next.
 
-    Text from the runs is escaped.
+    Or say why the runs cannot be compared. Text from the runs is escaped.
     """
+    if comparison.differences:
+        return f"{describe_differences(comparison.differences)}\n"
     parts = [f"## {_count_verdicts(comparison)}", _describe_runs(comparison)]
     rows = _make_rows(comparison)
     if rows:
