@@ -94,6 +94,18 @@ def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def find_cell(run: dict[str, Any], name: str) -> dict[str, Any]:
+    """Find a cell of a run by its short name, such as `test_read_many[png-10]`."""
+    (cell,) = [cell for cell in run["benchmarks"] if cell["name"] == name]
+    return dict[str, Any](cell)
+
+
+def slow_down(run: dict[str, Any], name: str, factor: float) -> None:
+    """Make all rounds of a cell so many times slower."""
+    rounds = find_cell(run, name)["stats"]["data"]
+    rounds[:] = [factor * seconds for seconds in rounds]
+
+
 def save(run: object, folder: Path) -> Path:
     """Write a run's JSON into a folder, as pytest-benchmark does."""
     path = folder / "run.json"
