@@ -96,10 +96,11 @@ def find_differences(base: Run, new: Run) -> list[str]:
     list of str
         One line each, in which text from the runs is harmless.
     """
-    words = [f"the {name} is incomplete: repeat it" for name, run in _name_runs(base, new) if not run.complete]
+    runs = {"base": base, "new run": new}
+    words = [f"the {name} is incomplete: repeat it" for name, run in runs.items() if not run.complete]
     words += [
         f"the {name} was made before cells had definitions: repeat it"
-        for name, run in _name_runs(base, new)
+        for name, run in runs.items()
         if any(result.definition is None for result in run.results)
     ]
     before, after = _list_facts(base), _list_facts(new)
@@ -115,10 +116,6 @@ def find_differences(base: Run, new: Run) -> list[str]:
 def name_cell(cell: str) -> str:
     """Name a cell in short: its id without the file, such as `test_read_many[lmdb-1000]`."""
     return shorten_text(cell.partition("::")[2] or cell, 120)
-
-
-def _name_runs(base: Run, new: Run) -> list[tuple[str, Run]]:
-    return [("base", base), ("new run", new)]
 
 
 def _list_facts(run: Run) -> dict[str, str]:
