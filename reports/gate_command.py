@@ -81,6 +81,7 @@ def show_gate(options: argparse.Namespace) -> int:
     NotMeasurableError
         The arms cannot be measured.
     """
+    _check_places(options)
     rules = Rules(options.threshold, options.alpha)
     if options.replay:
         show_replay(options.replay, rules, options.replays)
@@ -90,7 +91,7 @@ def show_gate(options: argparse.Namespace) -> int:
     plan, notes = make_plan(options)
     if options.self_test:
         with end_on_signals():
-            show_self_test(options, plan, rules, show_progress)
+            show_self_test(options, plan, rules)
         return 0
     with end_on_signals(), prepare_arms(plan) as arms:
         outcome = run_gate(arms.measure, rules, options.budget, show_progress)
@@ -137,6 +138,15 @@ def end_on_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse, before anything is measured, places where nothing can be written after it."""
+    for path in (options.json, options.markdown, options.record):
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise BrokenRunError(f"{path} cannot be written; name a file in a folder that exists")
+    if options.stores is not None and not (options.stores.is_dir() and os.access(options.stores, os.W_OK)):
+        raise BrokenRunError(f"{options.stores} is no folder that stores can be made in; name one that exists")
 
 
 def _publish(finding: Finding, options: argparse.Namespace) -> None:

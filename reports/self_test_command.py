@@ -2,16 +2,18 @@
 
 import argparse
 import statistics
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reports.arguments import read_count
 from reports.arms import Plan
 from reports.conditions import CONDITIONS
 from reports.markdown import escape_text, format_time, write_table
-from reports.output import print_text
+from reports.output import print_text, show_progress
 from reports.replay import Recording, read_recordings
-from reports.self_test import FACTOR, SIZES, Account, Tell, Trial, run_trials, take_account
+from reports.self_test import FACTOR, SIZES, Account, Trial, run_trials, take_account
 from reports.statistics import Rules
 from reports.wording import name_cell
 
@@ -36,14 +38,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--replays", type=read_count, default=REPLAYS, help="how many of each sort (%(default)s)")
 
 
-def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules, tell: Tell) -> None:
-    """Run the self-test and print what it shows, one line a run and a table at the end."""
+def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules) -> None:
+    """Run the self-test and print what it shows: one line a run, a table of the runs, what replays of them show."""
     trials = []
-    for trial in run_trials(plan, rules, options.budget, options.conditions, options.runs, tell):
-        trials.append(trial)
-        tell("")
-        print_text(f"{trial.describe()}\n")
-    print_text(f"\n{make_trial_table(trials)}\n")
+    with tempfile.TemporaryDirectory(prefix="gate-record-") as folder:
+        record = options.record or Path(folder) / "blocks.jsonl"
+        plan = replace(plan, record=record)
+        for trial in run_trials(plan, rules, options.budget, options.conditions, options.runs, show_progress):
+            trials.append(trial)
+            show_progress("")
+            print_text(f"{trial.describe()}\n")
+        print_text(f"\n{make_trial_table(trials)}\n\n")
+        show_replay(record, rules, options.replays)
 
 
 def show_replay(path: Path, rules: Rules, replays: int) -> None:
