@@ -1,7 +1,10 @@
 """Composition: which options there are, which fixtures are loaded, what is measured, what goes into a run's JSON."""
 
+import os
 import shlex
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,17 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 
 from benchmarks.cells import cell
+from benchmarks.definition import MARKER, hash_definition
 from benchmarks.options import DEFAULT_CUTOFFS, Options, add_options, choose_cutoffs, count_images, read_options
-from benchmarks.run import Progress, describe_run
+from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries
 from benchmarks.stores import STORES, stores
 from benchmarks.workers import STARTS, choose_counts
 from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
+from reports.compare import compare_runs, find_differences
+from reports.compare_text import describe_differences, make_verdicts
+from reports.reading import make_machine, read_run
+from reports.results import BrokenRunError, ImageSet, Run
+from reports.statistics import Rules
 from storage import UNAVAILABLE
 
 __all__ = ["cell", "image_set", "stores"]  # the fixtures
@@ -21,6 +30,8 @@ __all__ = ["cell", "image_set", "stores"]  # the fixtures
 OPTIONS = pytest.StashKey[Options]()
 PROGRESS = pytest.StashKey[Progress]()
 SAVED = pytest.StashKey[bool]()
+BASE = pytest.StashKey[Run]()
+VERDICTS = pytest.StashKey[str]()
 RUNS = "file://./reports/runs"  # as in pyproject.toml
 
 
@@ -36,12 +47,17 @@ def pytest_configure(config: pytest.Config) -> None:
         source = find_source(options.cifar10)
     except (OSError, ValueError) as error:
         raise pytest.UsageError(f"cifar10: {error}") from error
+    if config.option.compare_with:
+        try:
+            config.stash[BASE] = read_run(config.option.compare_with)
+        except BrokenRunError as error:
+            raise pytest.UsageError(f"compare-with: {error}") from error
     config.stash[OPTIONS] = options
     config.stash[SOURCE] = source
     config.stash[COUNT] = count_images(options, DOUBLED * source.count)
     config.stash[PROGRESS] = Progress()
-    marker = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
-    config.addinivalue_line("markers", marker)
+    for marker in ("default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others", MARKER):
+        config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder that pytest was started in
         config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
     if config.option.benchmark_only:
@@ -78,10 +94,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which cells are to be measured."""
-    session.config.stash[PROGRESS].intended = [
-        item.nodeid for item in session.items if "benchmark" in getattr(item, "fixturenames", ())
-    ]
+    """Note which cells are to be measured; end before that where they cannot be compared."""
+    stash = session.config.stash
+    cells = [item for item in session.items if "benchmark" in getattr(item, "fixturenames", ())]
+    stash[PROGRESS].intended = [item.nodeid for item in cells]
+    if BASE in stash:
+        differences = find_differences(stash[BASE], _expect_run(session.config, stash[BASE], cells))
+        if differences:
+            pytest.exit(describe_differences(differences), returncode=3)
+
+
+def _expect_run(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) -> Run:
+    """Tell what is known of this session's run before it is made; the rest is as in the base."""
+    source, backends = config.stash[SOURCE], {result.backend for result in base.results}
+    machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
+    stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+    libraries = list_libraries(name for name in config.stash[OPTIONS].backends if name in backends)
+    definitions = {cell.nodeid: hash_definition(cell) for cell in cells if isinstance(cell, pytest.Function)}
+    return replace(
+        base,
+        complete=True,
+        image_set=ImageSet(source.name, config.stash[COUNT], source.sha256),
+        machine=make_machine(machine),
+        cpu_count=count_processors(),
+        store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
+        libraries={**base.libraries, **libraries},
+        results=tuple(
+            replace(result, definition=definitions.get(result.cell, result.definition or "")) for result in base.results
+        ),
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -110,13 +151,46 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     config.stash[SAVED] = output_json["run"]["complete"]
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Compare the run that was saved with the base; a session that failed by itself keeps its exit code."""
+    if BASE in session.config.stash:
+        code, session.config.stash[VERDICTS] = _compare(session.config)
+        session.exitstatus = session.exitstatus or code
+
+
+def _compare(config: pytest.Config) -> tuple[int, str]:
+    path = _find_saved(config)
+    if path is None:
+        return 3, "no run was saved that could be compared: measure with --benchmark-only\n"
+    try:
+        comparison = compare_runs(config.stash[BASE], read_run(path), Rules.threshold)
+    except BrokenRunError as error:
+        return 3, f"{error}\n"
+    return comparison.choose_exit_code(config.option.compare_missing), make_verdicts(comparison)
+
+
+@pytest.hookimpl(trylast=True)  # below the tables of pytest-benchmark
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show how this run compares with the base."""
+    if VERDICTS in config.stash:
+        terminalreporter.section(f"compared with {config.option.compare_with.name}")
+        terminalreporter.write(config.stash[VERDICTS])
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End with one line: where the run is, and what to type next."""
-    session, terminal = map(config.pluginmanager.getplugin, ("pytest-benchmark", "terminalreporter"))
-    if SAVED in config.stash and isinstance(session.storage, FileStorage):
-        path = config.option.benchmark_json
-        if session.save or session.autosave:
-            path = max(session.storage.query(), key=lambda path: path.stat().st_mtime_ns)
+    path = _find_saved(config)
+    if path is not None:
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if config.stash[SAVED] else "INCOMPLETE run"
+        terminal = config.pluginmanager.getplugin("terminalreporter")
         terminal.write_line(f"{kind} saved as {path}; next: python -m reports table {path}")
+
+
+def _find_saved(config: pytest.Config) -> Path | None:
+    """Find the run that this session saved."""
+    session = config.pluginmanager.getplugin("pytest-benchmark")
+    if SAVED not in config.stash or not isinstance(session.storage, FileStorage):
+        return None
+    saved = session.storage.query() if session.save or session.autosave else [config.option.benchmark_json]
+    return max(map(Path, saved), key=lambda path: path.stat().st_mtime_ns)

@@ -16,6 +16,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.comparison import as_set, compare
+from benchmarks.definition import hash_definition, read_threshold
 from benchmarks.memory import note_peak
 from benchmarks.page_cache import ColdStore
 from benchmarks.rounds import MOST_ROUNDS, choose_least, warm_up
@@ -202,5 +203,7 @@ def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: s
     """Prepare a cell in a folder of its own."""
     operation = request.function.__name__.removeprefix("test_")
     shelf = Shelf(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
-    yield Cell(operation, backend, benchmark, shelf)
+    prepared = Cell(operation, backend, benchmark, shelf)
+    prepared.note(definition=hash_definition(request.node), **read_threshold(request.node))
+    yield prepared
     shelf.discard(shelf.folder)

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,16 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(f"--{name}", action="store_const", const="true", help=HELP[name])
     for name, text in HELP.items():
         parser.addini(name, text, default="")
+    group = parser.getgroup("comparing", "comparing with a run of before")
+    group.addoption(
+        "--compare-with", type=Path, metavar="BASE.json", help="end with what is slower than in this run; exit code 1"
+    )
+    group.addoption(
+        "--compare-missing",
+        choices=("fail", "warn"),
+        default="fail",
+        help="what a cell is that only BASE.json has (default: %(default)s)",
+    )
 
 
 def read_options(config: pytest.Config) -> Options:

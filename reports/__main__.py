@@ -2,26 +2,33 @@
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from reports import gate_command
-from reports.results import BrokenRunError, read_run
+from reports.arguments import read_share
+from reports.compare import compare_runs
+from reports.compare_text import make_verdicts
+from reports.output import print_text
+from reports.reading import read_run
+from reports.results import BrokenRunError
+from reports.statistics import Rules
 from reports.table import make_table
 from reports.trees import NotMeasurableError
 
-BROKEN, NOT_MEASURABLE, INTERRUPTED = 2, 3, 130
+BROKEN, NOT_MEASURABLE, INTERRUPTED = 2, 3, 130  # exit codes
 
 _EXAMPLES = """\
 examples:
   python -m reports table reports/runs/RUN.json
   python -m reports table RUN.json > results.md
   python -m reports figures RUN.json --out figures
+  python -m reports compare BASE.json NEW.json
+  python -m reports gate main
 
 A run is what `pytest benchmarks --benchmark-only` saves in reports/runs.
-Exit codes: 0 fine, 2 wrong usage or a broken run.
+Exit codes: 0 fine, 1 a cell is slower or missing, 2 wrong usage or a broken run, 3 not comparable or not measurable.
 """
 
 
@@ -38,26 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code: int = options.show(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `| head`, has seen enough; nothing must be flushed to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except BrokenRunError as problem:
-        return _fail(str(problem))
+        return _fail(str(problem), BROKEN)
     except NotMeasurableError as problem:
         return _fail(str(problem), NOT_MEASURABLE)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing is left behind", INTERRUPTED)
+        return _fail("interrupted; no process and no folder is left behind", INTERRUPTED)
     except OSError as problem:
-        return _fail(f"{problem.filename or 'output'} cannot be written ({problem.strerror}); name another place")
-    else:
-        return code
-    return 0
+        return _fail(
+            f"{problem.filename or 'output'} cannot be written ({problem.strerror}); name another place", BROKEN
+        )
+    return code
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
-        description="Show what a saved run of the suite says.",
+        description="Show what saved runs of the suite say.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -72,28 +76,59 @@ def _make_parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
     table.set_defaults(show=_show_table)
 
-    gate = commands.add_parser("gate", help="measure whether another commit's storage is faster: the one that may fail")
+    _add_compare(commands)
+    gate = commands.add_parser("gate", help="measure whether storage/ is slower than that of another commit")
     gate_command.add_options(gate)
     gate.set_defaults(show=gate_command.show_gate)
     return parser
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    compare = commands.add_parser("compare", help="say which cells of a run are slower than in another")
+    compare.add_argument("base", type=Path, metavar="BASE.json", help="the run before")
+    compare.add_argument("new", type=Path, metavar="NEW.json", help="the run after, on the same machine and images")
+    compare.add_argument(
+        "--threshold",
+        type=read_share,
+        default=Rules.threshold,
+        metavar="SHARE",
+        help="how much slower, as a share, before a cell counts as slower (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--missing",
+        choices=("fail", "warn"),
+        default="fail",
+        help="what a cell is that only BASE.json has (default: %(default)s)",
+    )
+    compare.set_defaults(show=_show_compare)
+
+
+def _show_compare(options: argparse.Namespace) -> int:
+    comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold)
+    text = make_verdicts(comparison)
+    if comparison.differences:
+        sys.stderr.write(f"error: {text}")
+    else:
+        print_text(text)
+    return comparison.choose_exit_code(options.missing)
 
 
 def _show_figures(options: argparse.Namespace) -> int:
     from reports.figures import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
 
     paths = draw(read_run(options.run), options.out)
-    sys.stdout.writelines(f"{path}\n" for path in paths)
+    print_text("".join(f"{path}\n" for path in paths))
     if not paths:
         sys.stderr.write("nothing to draw: the run has no cells of the operations that figures show\n")
     return 0
 
 
 def _show_table(options: argparse.Namespace) -> int:
-    sys.stdout.write(make_table(read_run(options.run)))
+    print_text(make_table(read_run(options.run)))
     return 0
 
 
-def _fail(problem: str, code: int = BROKEN) -> int:
+def _fail(problem: str, code: int) -> int:
     sys.stderr.write(f"error: {problem}\n")
     return code
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reports.results import BrokenRunError, read_run
+from reports.reading import read_run
+from reports.results import BrokenRunError
 from reports.trees import NotMeasurableError
 from reports.wording import shorten_text
 
@@ -180,7 +181,7 @@ def _read_block(report: Path, absent: Mapping[str, str]) -> Block:
         raise NotMeasurableError(f"a block measured nothing: {problem}") from problem
     return Block(
         seconds={result.cell: result.median for result in run.results},
-        thresholds={},
+        thresholds={result.cell: result.threshold for result in run.results if result.threshold is not None},
         absent={**run.failed, **run.skipped},
         libraries=run.libraries,
     )

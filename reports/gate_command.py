@@ -12,10 +12,13 @@ from pathlib import Path
 from types import FrameType
 
 from reports import self_test_command
+from reports.arguments import read_counts, read_probability, read_seconds, read_share
 from reports.arms import Arms, Plan, prepare_arms
 from reports.blocks import Selection
 from reports.gate import run_gate
-from reports.results import BrokenRunError, read_run
+from reports.output import print_text, show_progress
+from reports.reading import read_run
+from reports.results import BrokenRunError
 from reports.self_test_command import show_replay, show_self_test
 from reports.statistics import Rules
 from reports.trees import (
@@ -46,14 +49,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ref", metavar="OTHER", help="compare with this git reference, not with the working tree")
     parser.add_argument("--cells", default=CELLS, metavar="EXPRESSION", help="which, as pytest's -k (%(default)s)")
     parser.add_argument(
-        "--cutoffs", type=_read_cutoffs, default=CUTOFFS, metavar="N,N,...", help="numbers of images (10,100,1000)"
+        "--cutoffs", type=read_counts, default=CUTOFFS, metavar="N,N,...", help="numbers of images (10,100,1000)"
     )
-    parser.add_argument("--budget", type=_read_positive, default=BUDGET, metavar="SECONDS", help="(%(default)s)")
+    parser.add_argument("--budget", type=read_seconds, default=BUDGET, metavar="SECONDS", help="(%(default)s)")
     parser.add_argument(
-        "--alpha", type=_read_share, default=Rules.alpha, help="how often a run without a change may fail (%(default)s)"
+        "--alpha",
+        type=read_probability,
+        default=Rules.alpha,
+        help="how often a run without a change may fail (%(default)s)",
     )
     parser.add_argument(
-        "--threshold", type=_read_share, default=Rules.threshold, help="the least slowdown that counts (%(default)s)"
+        "--threshold", type=read_share, default=Rules.threshold, help="the least slowdown that counts (%(default)s)"
     )
     parser.add_argument("--strict", action="store_true", help="fail if a cell stays inconclusive")
     parser.add_argument("--missing", choices=("fail", "warn"), default="fail", help="cells that only BASE has")
@@ -78,6 +84,7 @@ def show_gate(options: argparse.Namespace) -> int:
     """
     if importlib.util.find_spec("scipy") is None:
         raise NotMeasurableError('the gate needs SciPy: python -m pip install -e ".[gate]"')
+    _check_places(options)
     rules = Rules(options.threshold, options.alpha)
     if options.replay:
         show_replay(options.replay, rules, options.replays)
@@ -87,12 +94,14 @@ def show_gate(options: argparse.Namespace) -> int:
     plan, notes = make_plan(options)
     if options.self_test:
         with end_on_signals():
-            show_self_test(options, plan, rules, tell)
+            show_self_test(options, plan, rules)
         return 0
-    with end_on_signals(), prepare_arms(plan) as arms:
-        outcome = run_gate(arms.measure, rules, options.budget, tell)
-        notes += [_describe_stores(arms), *outcome.libraries]
-    tell("")
+    try:
+        with end_on_signals(), prepare_arms(plan) as arms:
+            outcome = run_gate(arms.measure, rules, options.budget, show_progress)
+            notes += [_describe_stores(arms), *outcome.libraries]
+    finally:
+        show_progress("")
     code = choose_exit_code(outcome, strict=options.strict, allow_missing=options.missing == "warn")
     _publish(Finding(plan.base.name, plan.new.name, tuple(notes), outcome, code), options)
     return code
@@ -136,18 +145,20 @@ def end_on_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def tell(progress: str) -> None:
-    """Show on a terminal how far the gate is."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{progress}")
-        sys.stderr.flush()
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse, before anything is measured, places where nothing can be written after it."""
+    for path in (options.json, options.markdown, options.record):
+        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise BrokenRunError(f"{path} cannot be written; name a file in a folder that exists")
+    if options.stores is not None and not (options.stores.is_dir() and os.access(options.stores, os.W_OK)):
+        raise BrokenRunError(f"{options.stores} is no folder that stores can be made in; name one that exists")
 
 
 def _publish(finding: Finding, options: argparse.Namespace) -> None:
     summary = make_summary(finding)
-    sys.stdout.write(summary)
+    print_text(summary)
     if os.environ.get("GITHUB_ACTIONS"):
-        sys.stdout.writelines(f"{line}\n" for line in make_annotations(finding))
+        print_text("".join(f"{line}\n" for line in make_annotations(finding)))
     if options.json:
         options.json.write_text(make_document(finding), encoding="utf-8")
     if options.markdown:
@@ -164,24 +175,3 @@ def _find_python(name: str) -> str:
     if found is None:
         raise BrokenRunError(f"{name}: no such interpreter")
     return str(Path(found).absolute())
-
-
-def _read_cutoffs(text: str) -> tuple[int, ...]:
-    cutoffs = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    if min(cutoffs) < 1:
-        raise ValueError
-    return cutoffs
-
-
-def _read_positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError
-    return number
-
-
-def _read_share(text: str) -> float:
-    share = float(text)
-    if not 0 < share < 1:
-        raise ValueError
-    return share

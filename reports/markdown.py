@@ -1,4 +1,4 @@
-"""Markdown that reads well in a terminal too, out of text that nobody has checked."""
+"""Markdown that reads well in a terminal too: tables, numbers, and text that may come from anywhere."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 _MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")
 
 
-def make_markdown(rows: Sequence[Sequence[str]]) -> str:
+def write_table(rows: Sequence[Sequence[str]]) -> str:
     """Write rows as a Markdown table: the first and the last column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
@@ -27,7 +27,7 @@ def make_markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def format_time(seconds: float) -> str:
-    """Write seconds in the largest unit that they fill."""
+    """Write seconds in the unit that suits them, with three digits that count."""
     unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
     return f"{format_number(seconds / size)} {unit}"
 
@@ -37,7 +37,7 @@ def format_number(number: float) -> str:
     return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten
 
 
-def escape_markup(text: str, longest: int = 200) -> str:
+def escape_text(text: str, longest: int = 200) -> str:
     """Make text from a run harmless in Markdown and in the HTML it is rendered to."""
     marked = _MARKUP.sub(r"\\\g<0>", shorten_text(text, longest))
     return marked.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

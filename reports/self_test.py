@@ -11,7 +11,7 @@ from reports.conditions import CONDITIONS
 from reports.gate import Outcome, run_gate
 from reports.replay import Recording, Seconds, replay_gate
 from reports.statistics import Rules
-from reports.verdicts import name_cell
+from reports.wording import name_cell
 
 FACTOR = 1.2  # of the slower cell in real runs
 SIZES = (1.1, 1.15, 1.2, 1.3)  # of slower cells in replays

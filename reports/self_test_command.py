@@ -2,17 +2,20 @@
 
 import argparse
 import statistics
-import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from reports.arguments import read_count
 from reports.arms import Plan
 from reports.conditions import CONDITIONS
-from reports.markdown import escape_markup, format_time, make_markdown
+from reports.markdown import escape_text, format_time, write_table
+from reports.output import print_text, show_progress
 from reports.replay import Recording, read_recordings
-from reports.self_test import FACTOR, SIZES, Account, Tell, Trial, run_trials, take_account
+from reports.self_test import FACTOR, SIZES, Account, Trial, run_trials, take_account
 from reports.statistics import Rules
-from reports.verdicts import name_cell
+from reports.wording import name_cell
 
 REPLAYS = 1_000
 
@@ -23,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the self-test to the gate's parser."""
     group = parser.add_argument_group("the gate's test of itself")
     group.add_argument("--self-test", action="store_true", help="run the gate on HEAD against itself, and slowed")
-    group.add_argument("--runs", type=_read_count, default=1, help="real runs of each sort, a condition (%(default)s)")
+    group.add_argument("--runs", type=read_count, default=1, help="real runs of each sort, a condition (%(default)s)")
     group.add_argument(
         "--conditions",
         type=_read_conditions,
@@ -32,18 +35,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"what else the machine does: {', '.join(CONDITIONS)} (idle)",
     )
     group.add_argument("--replay", type=Path, metavar="RECORD", help="thousands of runs from what --record wrote")
-    group.add_argument("--replays", type=_read_count, default=REPLAYS, help="how many of each sort (%(default)s)")
+    group.add_argument("--replays", type=read_count, default=REPLAYS, help="how many of each sort (%(default)s)")
 
 
-def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules, tell: Tell) -> None:
-    """Run the self-test and print what it shows, one line a run and a table at the end."""
+def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules) -> None:
+    """Run the self-test and print what it shows: one line a run, a table of the runs, what replays of them show."""
     trials = []
-    for trial in run_trials(plan, rules, options.budget, options.conditions, options.runs, tell):
-        trials.append(trial)
-        tell("")
-        sys.stdout.write(f"{trial.describe()}\n")
-        sys.stdout.flush()
-    sys.stdout.write(f"\n{make_trial_table(trials)}\n")
+    with tempfile.TemporaryDirectory(prefix="gate-record-") as folder:
+        record = options.record or Path(folder) / "blocks.jsonl"
+        plan = replace(plan, record=record)
+        for trial in run_trials(plan, rules, options.budget, options.conditions, options.runs, show_progress):
+            trials.append(trial)
+            show_progress("")
+            print_text(f"{trial.describe()}\n")
+        print_text(f"\n{make_trial_table(trials)}\n\n")
+        show_replay(record, rules, options.replays)
 
 
 def show_replay(path: Path, rules: Rules, replays: int) -> None:
@@ -55,7 +61,7 @@ def show_replay(path: Path, rules: Rules, replays: int) -> None:
         There is no such recording.
     """
     accounts = [(recording, take_account(recording, rules, replays)) for recording in read_recordings(path)]
-    sys.stdout.write(f"{make_replay_table(accounts)}\n\n{make_cell_table(accounts)}\n")
+    print_text(f"{make_replay_table(accounts)}\n\n{make_cell_table(accounts)}\n")
 
 
 def make_trial_table(trials: Sequence[Trial]) -> str:
@@ -69,7 +75,7 @@ def make_trial_table(trials: Sequence[Trial]) -> str:
         counts = len(chosen), sum(trial.found for trial in chosen), sum(bool(trial.false_alarms) for trial in chosen)
         times = f"{statistics.median(seconds):.0f} s", f"{max(seconds):.0f} s"
         rows.append((*names, *map(str, counts), *times))
-    return make_markdown(rows)
+    return write_table(rows)
 
 
 def make_replay_table(accounts: Accounts) -> str:
@@ -79,34 +85,27 @@ def make_replay_table(accounts: Accounts) -> str:
         found = [f"{account.found[size]:.1%}" if size in account.found else "" for size in SIZES]
         alarms = f"{account.false_runs:,} of {account.replays:,}"
         named = f"{account.named:.0%} of {account.eligible}"
-        rows.append((escape_markup(recording.condition), str(len(recording.blocks)), alarms, *found, named))
-    return make_markdown(rows)
+        rows.append((escape_text(recording.condition), str(len(recording.blocks)), alarms, *found, named))
+    return write_table(rows)
 
 
 def make_cell_table(accounts: Accounts) -> str:
     """Show for each cell how long it takes, and the smallest slowdown that it can show under each condition."""
-    rows = [("cell", "seconds", *(escape_markup(recording.condition) for recording, _ in accounts))]
+    rows = [("cell", "seconds", *(escape_text(recording.condition) for recording, _ in accounts))]
     for cell, seconds in accounts[0][0].medians.items():
         sizes = [account.smallest.get(cell) for _, account in accounts]
         rows.append(
             (
-                escape_markup(name_cell(cell)),
+                escape_text(name_cell(cell)),
                 format_time(seconds),
                 *("more" if size is None else f"{size}x" for size in sizes),
             )
         )
-    return make_markdown(rows)
-
-
-def _read_count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
+    return write_table(rows)
 
 
 def _read_conditions(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     if not CONDITIONS.keys() >= set(names):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r}: conditions are {', '.join(CONDITIONS)}")
     return names

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.markdown import escape_markup, format_number, format_time, make_markdown
+from reports.markdown import escape_text, format_number, format_time, write_table
 from reports.results import UNSTABLE_RULE, Axes, Result, Run
 from reports.wording import count_noun, shorten_text
 
@@ -54,8 +54,7 @@ def make_table(run: Run) -> str:
     """
     parts = [_make_heading(run)]
     for (operation, axes), results in group_results(run.results).items():
-        title = escape_markup(add_axes(shorten_text(operation, 60), axes))
-        parts += [f"### {title}", make_markdown(_make_rows(results))]
+        parts += [f"### {escape_text(add_axes(shorten_text(operation, 60), axes))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
     return "\n\n".join(parts) + "\n"
@@ -75,11 +74,11 @@ def _make_heading(run: Run) -> str:
     measured = f"- {words}: {count_noun(len(run.results), 'cell')} measured"
     if run.missing:
         measured += f", {len(run.missing):,} never run"
-    lines = [f"- {name}: {escape_markup(text, 300)}" for name, text in facts.items()] + [measured]
+    lines = [f"- {name}: {escape_text(text, 300)}" for name, text in facts.items()] + [measured]
     for verdict, cells in (("Failed", run.failed), ("Skipped", run.skipped)):
-        lines += [f"- {verdict}: {escape_markup(cell)}: {escape_markup(reason)}" for cell, reason in cells.items()]
+        lines += [f"- {verdict}: {escape_text(cell)}: {escape_text(reason)}" for cell, reason in cells.items()]
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
-    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {escape_markup(run.commit.short)}{warned}"
+    title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {escape_text(run.commit.short)}{warned}"
     return "\n".join([title, "", *lines])
 
 
@@ -95,7 +94,7 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
     rows = [kept]
     for result in results:
         cells = {
-            "backend": escape_markup(result.backend, 40),
+            "backend": escape_text(result.backend, 40),
             "images": f"{result.images:,}",
             "in store": f"{result.store_images:,}",
             "median": format_time(result.median),

@@ -9,7 +9,7 @@ from pathlib import Path
 from reports.results import BrokenRunError
 from reports.wording import count_noun, shorten_text
 
-RULER = ("benchmarks", "fixtures", "conftest.py", "pyproject.toml")  # the same in both trees
+RULER = ("benchmarks", "fixtures", "reports", "conftest.py", "pyproject.toml")  # the same in both trees
 MEASURED = "storage"
 WORKING_TREE = "the working tree"
 
@@ -91,7 +91,7 @@ def make_tree(project: Path, version: Version, folder: Path) -> Path:
         A file of the commit is not in the repository any more.
     """
     folder.mkdir(parents=True)
-    skip = shutil.ignore_patterns("__pycache__", ".*")
+    skip = shutil.ignore_patterns("__pycache__", ".*", "runs")
     for name in RULER:
         source = project / name
         if source.is_dir():

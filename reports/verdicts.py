@@ -1,13 +1,13 @@
 """What the gate found, in words: Markdown for people, JSON for programs, annotations for GitHub."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from reports.gate import Outcome, Verdict
-from reports.markdown import escape_markup, format_time, make_markdown
-from reports.wording import count_noun, shorten_text
+from reports.markdown import escape_text, format_time, write_table
+from reports.wording import count_noun, name_cell, shorten_text
 
 FORMAT = 1  # of the JSON
 
@@ -33,11 +33,6 @@ class Finding:
     notes: tuple[str, ...]
     outcome: Outcome
     exit_code: int
-
-
-def name_cell(cell: str) -> str:
-    """Shorten the id of a cell to what people call it: ``read_many[lmdb-1000]``."""
-    return shorten_text(cell.rpartition("::")[2].removeprefix("test_"), 100)
 
 
 def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> int:
@@ -77,14 +72,14 @@ def make_summary(finding: Finding) -> str:
     """Write what was found as Markdown: the answer, the cells that are not ok, how it was measured."""
     outcome = finding.outcome
     verdicts = [each for name in ("regression", "inconclusive", "improvement") for each in outcome.select(name)]
-    parts = [f"## Gate: {count_verdicts(outcome)}", escape_markup(f"{finding.new} against {finding.base}")]
+    parts = [f"## Gate: {count_verdicts(outcome)}", escape_text(f"{finding.new} against {finding.base}")]
     if verdicts:
-        parts.append(make_markdown([_HEADINGS, *map(_make_row, verdicts)]))
-    parts += _list_cells("Missing, measured in the base only", outcome.missing)
-    parts += _list_cells("New, no base to compare with", outcome.new)
+        parts.append(write_table([_HEADINGS, *map(_make_row, verdicts)]))
+    parts += _list_names("Missing, measured in the base only", map(name_cell, outcome.missing))
+    parts += _list_names("New, no base to compare with", map(name_cell, outcome.new))
     reasons = [f"{name_cell(cell)} ({reason})" for cell, reason in outcome.absent.items()]
-    parts += _list_cells("Not measured", reasons)
-    parts.append("\n".join(f"- {escape_markup(note)}" for note in (*finding.notes, _describe_cost(outcome))))
+    parts += _list_names("Not measured", reasons)
+    parts.append("\n".join(f"- {escape_text(note)}" for note in (*finding.notes, _describe_cost(outcome))))
     return "\n\n".join(parts) + "\n"
 
 
@@ -94,12 +89,12 @@ _HEADINGS = ("cell", "base", "ratio", "p", "pairs", "verdict")
 def _make_row(verdict: Verdict) -> tuple[str, ...]:
     value = "" if verdict.value is None else f"{verdict.value:.1e}"
     base, ratio = format_time(verdict.base_seconds), f"{verdict.ratio:.2f}x"
-    return escape_markup(name_cell(verdict.cell)), base, ratio, value, str(verdict.pairs), verdict.verdict
+    return escape_text(name_cell(verdict.cell)), base, ratio, value, str(verdict.pairs), verdict.verdict
 
 
-def _list_cells(title: str, cells: Sequence[str]) -> Iterator[str]:
-    if cells:
-        yield f"{title}:\n\n" + "\n".join(f"- {escape_markup(name_cell(cell), 400)}" for cell in cells)
+def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
+    if lines := [f"- {escape_text(name, 400)}" for name in names]:
+        yield f"{title}:\n\n" + "\n".join(lines)
 
 
 def _describe_cost(outcome: Outcome) -> str:

@@ -11,3 +11,8 @@ def shorten_text(text: str, longest: int = 200) -> str:
 def count_noun(number: int, noun: str) -> str:
     """Say how many there are: `1 core`, `2,000 cores`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def name_cell(cell: str) -> str:
+    """Name a cell in short: its id without the file, such as `test_read_many[lmdb-1000]`."""
+    return shorten_text(cell.partition("::")[2] or cell, 120)

@@ -9,6 +9,8 @@ _RULER = {
     "benchmarks/test_x.py": b"x = 1\n",
     "benchmarks/__pycache__/test_x.pyc": b"",
     "fixtures/__init__.py": b"",
+    "reports/__init__.py": b"",
+    "reports/runs/run.json": b"",
     "conftest.py": b"",
     "pyproject.toml": b"",
     "README.md": b"",

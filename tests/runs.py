@@ -33,6 +33,7 @@ def make_cell(
     seconds = 1e-6 * (costs[2] * (4 if "durable" in axes.values() else 1) + images * costs[0 if stores else 1])
     facts = {"operation": operation, "backend": backend, "images": images, "store_images": count}
     facts |= {"bytes": images * IMAGE_BYTES, "images_per_second": images / seconds}
+    facts["definition"] = "0123456789abcdef"
     if stores:
         facts |= {"durability": axes.get("durability", "buffered"), "files": 1}
         facts |= {"apparent_bytes": 8192 + count * costs[3], "allocated_bytes": 12288 + count * costs[4]}
@@ -91,6 +92,18 @@ def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
             "complete": True,
         },
     }
+
+
+def find_cell(run: dict[str, Any], name: str) -> dict[str, Any]:
+    """Find a cell of a run by its short name, such as `test_read_many[png-10]`."""
+    (cell,) = [cell for cell in run["benchmarks"] if cell["name"] == name]
+    return dict[str, Any](cell)
+
+
+def slow_down(run: dict[str, Any], name: str, factor: float) -> None:
+    """Make all rounds of a cell so many times slower."""
+    rounds = find_cell(run, name)["stats"]["data"]
+    rounds[:] = [factor * seconds for seconds in rounds]
 
 
 def save(run: object, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reports.figures import plan_figures
-from reports.results import read_run
+from reports.reading import read_run
 from storage import BACKENDS
 from tests.suite import QUICK, copy_suite, find_runs, read_last_run, run_pytest
 

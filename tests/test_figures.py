@@ -16,7 +16,8 @@ from PIL import Image
 
 from reports.drawing import Picture
 from reports.figures import draw, plan_figures
-from reports.results import BrokenRunError, read_run
+from reports.reading import read_run
+from reports.results import BrokenRunError
 from tests.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
 _ALL = {"overview", "read_store_ratio", "store_many", "read_many", "read_epoch", "single", "disk"}

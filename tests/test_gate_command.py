@@ -20,7 +20,6 @@ from tests.runs import make_run, save
 from tests.suite import copy_suite
 
 READ, STORE = (f"benchmarks/test_many.py::test_{name}_many[hdf5-10]" for name in ("read", "store"))
-END = Path("/dev/full")  # a file that no byte can be written to
 
 
 class Machine:
@@ -88,14 +87,28 @@ def fail(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     "option",
-    ["--cutoffs=0", "--cutoffs=", "--cutoffs=10,x", "--budget=0", "--budget=nan", "--budget=inf", "--budget=x"]
-    + ["--alpha=0", "--alpha=1", "--alpha=nan", "--threshold=0", "--threshold=1", "--threshold=10%", "--missing=maybe"],
+    [
+        "--cutoffs=0",
+        "--cutoffs=",
+        "--cutoffs=10,x",
+        "--budget=0",
+        "--budget=nan",
+        "--budget=inf",
+        "--budget=x",
+        "--alpha=0",
+        "--alpha=1",
+        "--alpha=nan",
+        "--threshold=0",
+        "--threshold=99",
+        "--threshold=10%",
+        "--missing=maybe",
+    ],
 )
 def test_a_number_that_cannot_be_is_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["gate", "HEAD", option])
     assert ended.value.code == 2
-    assert f"argument {option.partition('=')[0]}: invalid" in capsys.readouterr().err
+    assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")
@@ -177,7 +190,7 @@ def test_a_regression_is_exit_code_1_without_a_traceback(machine: Machine, capsy
     assert main(["gate", "HEAD"]) == 1
     printed, complaints = capsys.readouterr()
     assert printed.startswith("## Gate: 1 regression, 1 ok\n")
-    assert "| read_many[hdf5-10] | 1.00 ms | 1.30x | 2.4e-04 |    12 | regression |" in printed
+    assert "| test_read_many[hdf5-10] | 1.00 ms | 1.30x | 2.4e-04 |    12 | regression |" in printed
     assert complaints == ""
 
 
@@ -208,7 +221,7 @@ def test_a_smaller_alpha_wants_more_pairs(machine: Machine, capsys: pytest.Captu
 def test_a_cell_that_fails_in_one_arm_is_exit_code_3(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     machine.absent = {READ: "OSError: disk"}
     assert main(["gate", "HEAD"]) == 3
-    assert "Not measured:\n\n- read_many[hdf5-10] (new arm: OSError: disk)\n" in capsys.readouterr().out
+    assert "Not measured:\n\n- test_read_many[hdf5-10] (new arm: OSError: disk)\n" in capsys.readouterr().out
 
 
 def test_changes_of_the_working_tree_are_measured_and_said(
@@ -287,7 +300,7 @@ def test_a_file_that_cannot_be_written_is_broken_input(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["gate", "HEAD", f"{option}={tmp_path / 'no' / 'such'}"]) == 2
-    assert "cannot be written (No such file or directory); name another place" in capsys.readouterr().err
+    assert "cannot be written; name a file in a folder that exists" in capsys.readouterr().err
 
 
 def test_github_gets_annotations(
@@ -299,8 +312,8 @@ def test_github_gets_annotations(
     assert main(["gate", "HEAD"]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if line.startswith("::")] == [
-        "::error title=Gate - regression::read_many[hdf5-10] takes 1.30 times as long (12 pairs)",
-        "::error title=Gate - not measured::store_many[hdf5-10]: new arm: OSError: 100 %25 ::error::mine",
+        "::error title=Gate - regression::test_read_many[hdf5-10] takes 1.30 times as long (12 pairs)",
+        "::error title=Gate - not measured::test_store_many[hdf5-10]: new arm: OSError: 100 %25 ::error::mine",
     ]
 
 
@@ -346,7 +359,9 @@ def test_a_signal_ends_the_gate_and_leaves_no_folder(
     before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     machine.before = lambda: os.kill(os.getpid(), signal.Signals[name])
     try:
-        assert fail(capsys, 130, "HEAD", f"--stores={tmp_path / 'stores'}").endswith("nothing is left behind\n")
+        assert fail(capsys, 130, "HEAD", f"--stores={tmp_path / 'stores'}").endswith(
+            "no process and no folder is left behind\n"
+        )
         assert signal.getsignal(signal.SIGTERM) == before[1]
     finally:
         signal.signal(signal.SIGINT, before[0])

@@ -112,6 +112,12 @@ def test_the_help_has_the_options_in_a_group_of_their_own() -> None:
         assert f"--{name}" in group
 
 
+def test_the_help_says_that_a_missing_cell_fails_by_default() -> None:
+    group = run_pytest(ROOT, "--help").stdout.partition("comparing with a run of before")[2].partition("\n\n")[0]
+    assert "--compare-with=BASE.json" in group
+    assert "(default: fail)" in " ".join(group.split())
+
+
 def test_tests_can_be_narrowed_to_a_backend_too() -> None:
     cells = collect("tests/test_backends.py", "--backends=png").stdout
     assert "test_a_backend_says_what_is_on_disk[png]" in cells

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.__main__ import main
-from reports.results import read_run
+from reports.reading import read_run
 from reports.table import make_table
 from tests.runs import make_cell, make_run, run_of, save
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.results import read_run
+from reports.reading import read_run
 from reports.table import make_table
 from reports.wording import shorten_text
 from tests.runs import make_cell, make_run, run_of, save

@@ -114,7 +114,13 @@ def test_the_benchmarks_of_today_are_in_the_tree_of_any_commit(project: Path, tm
     files = read_files(tmp_path / "tree")
     assert files["benchmarks/test_x.py"] == b"x = 2\n"
     others = {name for name in files if not name.startswith("storage/")}
-    assert others == {"benchmarks/test_x.py", "fixtures/__init__.py", "conftest.py", "pyproject.toml"}
+    assert others == {
+        "benchmarks/test_x.py",
+        "fixtures/__init__.py",
+        "reports/__init__.py",
+        "conftest.py",
+        "pyproject.toml",
+    }
 
 
 def test_the_working_tree_is_copied_with_all_its_changes(project: Path, tmp_path: Path) -> None:

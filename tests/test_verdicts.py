@@ -15,7 +15,6 @@ from reports.verdicts import (
     make_annotations,
     make_document,
     make_summary,
-    name_cell,
 )
 
 CELL = "benchmarks/test_many.py::test_read_many[lmdb-1000]"
@@ -86,12 +85,6 @@ def test_what_there_is_none_of_is_not_counted_but_for_ok() -> None:
     assert count_verdicts(make_outcome("regression")) == "1 regression, 0 ok"
 
 
-def test_cells_have_short_names() -> None:
-    assert name_cell(CELL) == "read_many[lmdb-1000]"
-    assert name_cell("no id at all") == "no id at all"
-    assert len(name_cell("x" * 1000)) == 100
-
-
 def test_the_summary_has_no_table_where_all_is_well() -> None:
     assert make_summary(make_finding(make_outcome("ok", "ok"))) == (
         "## Gate: 2 ok\n\n"
@@ -113,10 +106,10 @@ def test_the_table_has_a_row_for_each_cell_that_is_not_ok() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in summary.splitlines() if line.startswith("|")]
     assert rows[0] == ["cell", "base", "ratio", "p", "pairs", "verdict"]
     assert rows[2:] == [
-        ["slower", "593 µs", "1.50x", "2.4e-04", "12", "regression"],
-        ["slow", "593 µs", "1.20x", "2.4e-04", "12", "regression"],
-        ["doubtful", "593 µs", "1.07x", "2.4e-04", "12", "inconclusive"],
-        ["faster", "593 µs", "0.50x", "2.4e-04", "12", "improvement"],
+        ["test_slower", "593 µs", "1.50x", "2.4e-04", "12", "regression"],
+        ["test_slow", "593 µs", "1.20x", "2.4e-04", "12", "regression"],
+        ["test_doubtful", "593 µs", "1.07x", "2.4e-04", "12", "inconclusive"],
+        ["test_faster", "593 µs", "0.50x", "2.4e-04", "12", "improvement"],
     ]
 
 
@@ -129,9 +122,14 @@ def test_a_suspect_without_a_fresh_pair_has_no_p_value() -> None:
 def test_cells_without_a_verdict_are_listed() -> None:
     outcome = make_outcome("ok", missing=(CELL,), new=(OTHER,), absent={CELL: "new arm: OSError: disk"})
     summary = make_summary(make_finding(outcome))
-    assert "Missing, measured in the base only:\n\n- read_many[lmdb-1000]\n" in summary
-    assert "New, no base to compare with:\n\n- store_many[png-10]\n" in summary
-    assert "Not measured:\n\n- read_many[lmdb-1000] (new arm: OSError: disk)\n" in summary
+    assert "Missing, measured in the base only:\n\n- test_read_many[lmdb-1000]\n" in summary
+    assert "New, no base to compare with:\n\n- test_store_many[png-10]\n" in summary
+    assert "Not measured:\n\n- test_read_many[lmdb-1000] (new arm: OSError: disk)\n" in summary
+
+
+def test_a_reason_is_shown_whole() -> None:
+    summary = make_summary(make_finding(make_outcome(absent={CELL: "new arm: std::bad_alloc " + "x" * 200})))
+    assert f"- test_read_many[lmdb-1000] (new arm: std::bad_alloc {'x' * 200})\n" in summary
 
 
 def make_evil_finding() -> Finding:
@@ -201,10 +199,10 @@ def test_annotations_are_errors_for_what_fails_and_warnings_for_doubts() -> None
         absent={CELL: "new arm: OSError: disk"},
     )
     assert list(make_annotations(make_finding(outcome))) == [
-        "::error title=Gate - regression::read_many[lmdb-1000] takes 1.25 times as long (12 pairs)",
-        "::warning title=Gate - inconclusive::store_many[png-10] takes 1.25 times as long (12 pairs)",
-        "::error title=Gate - missing::store_many[png-10] is not measured any more",
-        "::error title=Gate - not measured::read_many[lmdb-1000]: new arm: OSError: disk",
+        "::error title=Gate - regression::test_read_many[lmdb-1000] takes 1.25 times as long (12 pairs)",
+        "::warning title=Gate - inconclusive::test_store_many[png-10] takes 1.25 times as long (12 pairs)",
+        "::error title=Gate - missing::test_store_many[png-10] is not measured any more",
+        "::error title=Gate - not measured::test_read_many[lmdb-1000]: new arm: OSError: disk",
     ]
 
 

@@ -1,0 +1,58 @@
+"""How sure a ratio of two runs is: the one place where that is estimated.
+
+Rounds of one process are no replicates: memory, files and processor are laid out once, and all rounds share that. So
+the part between processes comes from what is known of it: by how much the cells of the two runs, most of which no
+change has touched, scatter about their common ratio.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+FACTOR = 6.0  # scatters to each side: cells differ in their own scatter, and the worst of a hundred must be inside
+TENTHS = (0.1, 0.9)  # of the rounds: the slowest and the quickest tenth are left out
+LEAST_SCATTER = 0.03  # as natural logarithm, like all below: no two processes are closer
+FEWEST_CELLS = 8  # fewer do not tell how much they scatter
+UNKNOWN_SCATTER = 0.10
+_NORMAL = 1.4826  # a standard deviation is so many median absolute deviations
+
+
+def estimate_scatter(log_ratios: Sequence[float]) -> float:
+    """Estimate how much two processes differ that measure the same.
+
+    Parameters
+    ----------
+    log_ratios
+        The natural logarithm of new / base, one for each cell that both runs have.
+
+    Returns
+    -------
+    float
+        A standard deviation of such logarithms, from their median absolute deviation about the median: a common factor
+        is no scatter, and a few cells that did change do not widen it.
+    """
+    if len(log_ratios) < FEWEST_CELLS:
+        return UNKNOWN_SCATTER
+    deviations = np.abs(np.subtract(log_ratios, np.median(log_ratios)))
+    return max(LEAST_SCATTER, _NORMAL * float(np.median(deviations)))
+
+
+def estimate_interval(base: Sequence[float], new: Sequence[float], scatter: float) -> tuple[float, float]:
+    """Estimate between which bounds the ratio of one cell in two runs lies.
+
+    Parameters
+    ----------
+    base, new
+        The rounds of the cell in either run, in seconds.
+    scatter
+        Of processes that measure the same, as `estimate_scatter` has it.
+
+    Returns
+    -------
+    tuple of float
+        The least and the largest ratio of medians, new / base; the measured ratio is between them.
+    """
+    (base_quick, base_slow), (new_quick, new_slow) = (np.quantile(rounds, TENTHS) for rounds in (base, new))
+    with np.errstate(over="ignore"):  # rounds may be so far apart that nothing is known
+        widening = np.exp(FACTOR * scatter)
+        return float(new_quick / base_slow / widening), float(new_slow / base_quick * widening)
