@@ -1,11 +1,14 @@
-"""Fixtures of the tests: a backend's module, and a store that it wrote."""
+"""Fixtures of the tests: a backend's module, a store that it wrote; a project for the gate, and made-up blocks."""
 
 from pathlib import Path
 
 import pytest
 
+from reports import arms, gate_command
 from storage import BACKENDS, Backend
 from tests.image_sets import make_set
+from tests.machine import Machine
+from tests.repositories import make_repository
 
 
 @pytest.fixture
@@ -19,3 +22,22 @@ def store(module: Backend, tmp_path: Path) -> Path:
     """Make a store of ten images."""
     module.store_many(tmp_path / "store", *make_set(10))
     return tmp_path / "store"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository of one commit, and have the gate work in it."""
+    folder = tmp_path / "project"
+    make_repository(folder, {"__init__.py": b""})
+    monkeypatch.setattr(gate_command, "PROJECT", folder)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    return folder
+
+
+@pytest.fixture
+def machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Make up what blocks measure."""
+    assert project.exists()
+    machine = Machine()
+    monkeypatch.setattr(arms, "run_block", machine.run_block)
+    return machine

@@ -1,0 +1,101 @@
+"""`python -m reports gate`: its files, annotations and progress, and how it is interrupted. Blocks are made up."""
+
+import io
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import main
+from tests.machine import READ, STORE, Machine
+
+
+def test_files_hold_what_was_found(machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.ratios[READ] = 1.3
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    options = [f"--json={tmp_path / 'gate.json'}", f"--markdown={summary}", f"--record={tmp_path / 'record'}"]
+    assert main(["gate", "HEAD", *options]) == 1
+    printed = capsys.readouterr().out
+    assert summary.read_text(encoding="utf-8") == f"before\n{printed}"
+    document = json.loads((tmp_path / "gate.json").read_text())
+    assert document["exit_code"] == 1
+    verdicts = {each["cell"]: each["verdict"] for each in document["outcome"]["verdicts"]}
+    assert verdicts == {READ: "regression", STORE: "ok"}
+    assert len((tmp_path / "record").read_text().splitlines()) == machine.blocks
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_file_that_cannot_be_written_is_broken_input(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["gate", "HEAD", f"{option}={tmp_path / 'no' / 'such'}"]) == 2
+    assert "cannot be written; name a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_github_gets_annotations(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.ratios[READ] = 1.3
+    machine.absent = {STORE: "OSError: 100 %\n::error::mine"}
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["gate", "HEAD"]) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("::")] == [
+        "::error title=Gate - regression::test_read_many[hdf5-10] takes 1.30 times as long (12 pairs)",
+        "::error title=Gate - not measured::test_store_many[hdf5-10]: new arm: OSError: 100 %25 ::error::mine",
+    ]
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers."""
+
+    def isatty(self) -> bool:
+        """Say that this is one."""
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_and_wiped(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["gate", "HEAD"]) == 0
+    shown = terminal.getvalue().split("\r\x1b[K")
+    assert shown == ["", *(f"screen: pair {number} of 5" for number in range(1, 6)), ""]
+    assert machine.blocks == 10
+
+
+def test_progress_is_wiped_before_an_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    machine.ratios = {}
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main(["gate", "HEAD"]) == 3
+    assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark has such a name")
+
+
+# --- being interrupted
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_gate_and_leaves_no_folder(
+    name: str,
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in ("temporary", "stores"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
+    machine.before = lambda: os.kill(os.getpid(), signal.Signals[name])
+    try:
+        assert main(["gate", "HEAD", f"--stores={tmp_path / 'stores'}"]) == 130
+        assert signal.getsignal(signal.SIGTERM) == before[1]
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert capsys.readouterr().err == "error: interrupted; no process and no folder is left behind\n"
+    assert [*(tmp_path / "temporary").iterdir(), *(tmp_path / "stores").iterdir()] == []
