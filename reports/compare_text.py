@@ -9,7 +9,7 @@ from reports.markdown import escape_text, format_time, write_table
 from reports.results import UNSTABLE_RULE, Run
 from reports.wording import name_cell, shorten_text
 
-_SHOWN: tuple[Verdict, ...] = ("slower", "faster", "unstable")  # the others are counted only
+_SHOWN: tuple[Verdict, ...] = ("slower", "faster")  # of the others, suspects only
 _WEAK = """\
 Two runs are two processes, and one process differs from the next although nothing was changed: this is weak evidence,
 in both directions."""
@@ -30,7 +30,7 @@ def make_verdicts(comparison: Comparison) -> str:
     if comparison.select_rows("unstable"):
         parts.append(
             f"unstable: too noisy to be called ok, in one of the runs ({UNSTABLE_RULE}) or between them (an interval "
-            f"wider than a factor of {WIDEST_INTERVAL} to each side)."
+            f"wider than a factor of {WIDEST_INTERVAL} upwards). Listed are the suspects: the new median is slower."
         )
     suspects = [row for row in comparison.rows if row.suspect]
     if suspects:
@@ -66,32 +66,35 @@ def _describe_runs(comparison: Comparison) -> str:
 
 
 def _make_rows(comparison: Comparison) -> list[list[str]]:
-    rows = [
+    rows = [row for verdict in _SHOWN for row in comparison.select_rows(verdict)]
+    rows += [row for row in comparison.rows if row.suspect and row.verdict not in _SHOWN]
+    lines = [
         [
             escape_text(name_cell(row.cell)),
             format_time(row.base),
             format_time(row.new),
             f"{row.ratio:,.2f}",
             f"{row.low:,.2f} to {row.high:,.2f}",
-            verdict,
+            row.verdict,
         ]
-        for verdict in _SHOWN
-        for row in comparison.select_rows(verdict)
+        for row in rows
     ]
-    rows += [
+    lines += [
         [escape_text(name_cell(result.cell)), format_time(result.median), "", "", "", "missing"]
         for result in comparison.missing
     ]
-    rows += [
+    lines += [
         [escape_text(name_cell(result.cell)), "", format_time(result.median), "", "", "new"]
         for result in comparison.added
     ]
-    return rows
+    return lines
 
 
 def _write_gate(base: Run, suspects: Sequence[Row]) -> str:
     """Write the command that measures suspects again, quoted for a shell."""
     is_known = re.fullmatch("[0-9a-f]{7,64}", base.commit.id) and not base.commit.dirty
     before = base.commit.id[:12] if is_known else shorten_text(str(base.path), 1000)
-    cells = " or ".join(name_cell(row.cell) for row in suspects)
-    return shlex.join(["python", "-m", "reports", "gate", before, "--cells", cells])
+    names = [row.cell for row in suspects]
+    cutoffs = sorted({result.store_images for result in base.results if result.cell in names})
+    choice = ["--cells", " or ".join(map(name_cell, names)), "--cutoffs", ",".join(map(str, cutoffs))]
+    return shlex.join(["python", "-m", "reports", "gate", before, *choice])

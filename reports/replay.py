@@ -93,14 +93,18 @@ def read_recordings(path: Path) -> list[Recording]:
     return recordings
 
 
+def _check_seconds(value: object) -> float:
+    if isinstance(value, float) and 0 < value < math.inf:
+        return value
+    raise ValueError
+
+
 def _parse(path: Path) -> Iterator[tuple[str, Seconds]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         for line in lines:
             fields = json.loads(line)
-            seconds = {str(cell): float(value) for cell, value in fields["seconds"].items()}
-            math.fsum(map(math.log, seconds.values()))  # all are above zero
-            yield str(fields["condition"]), seconds
+            yield str(fields["condition"]), {cell: _check_seconds(each) for cell, each in fields["seconds"].items()}
     except OSError as problem:
         raise BrokenRunError(f"{path} cannot be read ({problem.strerror}); name what --record wrote") from problem
     except (ValueError, TypeError, KeyError, AttributeError) as problem:

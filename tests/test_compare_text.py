@@ -41,17 +41,18 @@ def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(
     new = make_run()
     slow_down(new, CELL, 3)
     slow_down(new, OTHER, 1 / 3)
-    find_cell(new, "test_read_many[png-10]")["stats"]["data"][:] = [0.7e-3, 0.9e-3, 1.1e-3]
+    find_cell(new, "test_read_many[png-10]")["stats"]["data"][:] = [0.7e-3, 0.9e-3, 1.1e-3]  # as fast as before
+    find_cell(new, "test_read_many[png-100]")["stats"]["data"][:] = [7e-3, 9e-3, 11e-3]
     new["benchmarks"].remove(find_cell(new, "test_read_many[hdf5-10]"))
     new["benchmarks"].append(make_cell("read_many", "hdf5", 77))
     text = show(make_run(), new)
-    assert text.startswith("## 1 slower, 1 missing, 1 faster, 35 ok, 1 unstable, 1 new\n")
+    assert text.startswith("## 1 slower, 1 missing, 1 faster, 34 ok, 2 unstable, 1 new\n")
     rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["cell", "base", "new", "new / base", "interval", "verdict"]
     assert [(row[0], row[-1]) for row in rows[2:]] == [
         (CELL, "slower"),
         (OTHER, "faster"),
-        ("test_read_many[png-10]", "unstable"),
+        ("test_read_many[png-100]", "unstable"),
         ("test_read_many[hdf5-10]", "missing"),
         ("test_read_many[hdf5-77]", "new"),
     ]
@@ -76,7 +77,7 @@ def test_suspects_are_named_in_a_command_that_measures_them_again(
     slow_down(new, OTHER, 3)
     assert _find_command(show(make_run(), new)) == [
         *("python", "-m", "reports", "gate", "0123456789ab"),
-        *("--cells", f"{CELL} or {OTHER}"),
+        *("--cells", f"{CELL} or {OTHER}", "--cutoffs", "1000"),
     ]
 
 
@@ -106,7 +107,7 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(
     text = show(base, new)
     assert text.startswith("## 1 slower, 1 missing, 1 new\n")
     assert all(line.isprintable() for line in text.splitlines())
-    assert len(_find_command(text)) == 7, "the shell runs one command, and the names are one argument"
+    assert len(_find_command(text)) == 9, "the shell runs one command, and the names are one argument"
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 5
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in table)
