@@ -182,6 +182,6 @@ def _read_block(report: Path, absent: Mapping[str, str]) -> Block:
     return Block(
         seconds={result.cell: result.median for result in run.results},
         thresholds={result.cell: result.threshold for result in run.results if result.threshold is not None},
-        absent={**run.failed, **run.skipped},
+        absent={**run.failed, **run.skipped, **dict.fromkeys(run.missing, "the block ended before it")},
         libraries=run.libraries,
     )

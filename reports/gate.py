@@ -22,6 +22,7 @@ from reports.statistics import (
     judge_look,
 )
 from reports.trees import NotMeasurableError
+from reports.wording import shorten_text
 
 
 class Pair(NamedTuple):
@@ -266,7 +267,7 @@ def _find_upgrades(pair: Pair) -> tuple[str, ...]:
 def _explain_nothing(pair: Pair, absent: dict[str, str]) -> str:
     if absent:
         cell, reason = next(iter(absent.items()))
-        return f"no cell could be measured in both arms; the first one, {cell}: {reason}"
+        return f"no cell could be measured in both arms; the first one, {shorten_text(cell)}: {shorten_text(reason)}"
     if pair.base.seconds or pair.new.seconds:
         return "the arms have no cell in common"
     return "no benchmark has such a name; --cells takes what pytest's -k takes, such as 'read_many and lmdb'"

@@ -124,9 +124,9 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
     new = find_version(PROJECT, options.ref) if options.ref else Version(WORKING_TREE, None)
     if changes := describe_changes(PROJECT):
         notes.append(f"{changes} are {'not ' if options.ref else ''}measured")
-    if is_same(PROJECT, base, new):
-        notes.append("storage/ is the same in both: whatever differs is noise")
     pythons = _find_python(options.base_python), _find_python(options.new_python)
+    if is_same(PROJECT, base, new) and pythons[0] == pythons[1]:
+        notes.append("storage/ is the same in both: whatever differs is noise")
     plan = Plan(PROJECT, base, new, pythons, Selection(options.cutoffs, options.cells), options.stores, options.record)
     return plan, notes
 

@@ -54,7 +54,7 @@ def find_version(project: Path, reference: str) -> Version:
     if _run_git(project, "rev-parse", "--git-dir") is None:
         raise NotMeasurableError(f"no git history in {project}; clone the repository, do not copy its files")
     found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
-    if found is None:
+    if found is None or found.startswith(b"^"):  # "all but this one" names no commit
         hint = "fetch the whole history" if _is_shallow(project) else "`git log --oneline` lists those that there are"
         raise BrokenRunError(f"{shorten_text(reference)}: no such commit here; {hint}")
     commit = found.decode().strip()

@@ -1,6 +1,7 @@
-"""A machine whose blocks are made up: what a gate finds on it, a test has chosen."""
+"""Machines whose blocks are made up, and programs that stand for Python: what a gate finds, a test has chosen."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from reports.blocks import Arm, Block
 
@@ -31,3 +32,11 @@ class Machine:
             absent=self.absent if new else {},
             libraries=self.libraries[arm.name],
         )
+
+
+def write_interpreter(folder: Path, *lines: str) -> str:
+    """Write a program that stands for Python and does what these lines of shell say."""
+    path = folder / "python"
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return str(path)

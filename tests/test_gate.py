@@ -233,6 +233,13 @@ def test_where_all_cells_fail_one_of_them_is_named_with_its_reason() -> None:
         Bench({}, lambda pair, _: pair._replace(new=failed)).run()
 
 
+def test_the_reason_of_a_failure_is_one_line_without_control_characters() -> None:
+    failed = Block({}, absent={f"{FIRST}\r": "OSError\n::error::\x1b[31mmine"})
+    with pytest.raises(NotMeasurableError) as caught:
+        Bench({}, lambda pair, _: pair._replace(new=failed)).run()
+    assert str(caught.value).isprintable()
+
+
 def test_a_cell_keeps_the_threshold_of_its_own() -> None:
     def mark(pair: Pair, _: int) -> Pair:
         return pair._replace(new=replace(pair.new, thresholds={SECOND: 0.5}))

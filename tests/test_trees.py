@@ -50,7 +50,9 @@ def test_a_commit_is_found_by_any_of_its_names(project: Path, reference: str) ->
     assert find_version(project, reference) == Version(f"{reference} ({expected[:8]})", expected)
 
 
-@pytest.mark.parametrize("reference", ["nothing", "HEAD~9", "", "--all", "0" * 40, "HEAD:storage", "a b"])
+@pytest.mark.parametrize(
+    "reference", ["nothing", "HEAD~9", "", "--all", "0" * 40, "HEAD:storage", "a b", "^main", "main..main"]
+)
 def test_what_is_no_commit_is_said_to_be_none(project: Path, reference: str) -> None:
     with pytest.raises(BrokenRunError, match="no such commit here; `git log --oneline` lists"):
         find_version(project, reference)

@@ -1,0 +1,99 @@
+"""The arms of the gate: pairs in turn, a record of them, where the stores are, and that nothing is left."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reports import arms, blocks
+from reports.arms import Arms, Plan, prepare_arms
+from reports.blocks import Arm, Block, Selection, claim_stores
+from reports.trees import WORKING_TREE, NotMeasurableError, Version
+from tests.machine import READ, write_interpreter
+from tests.suite import ROOT
+
+TODAY = Version(WORKING_TREE, None)
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Path:
+    """Make a folder for stores."""
+    (tmp_path / "stores").mkdir()
+    return tmp_path / "stores"
+
+
+def make_plan(tmp_path: Path, python: str, record: Path | None = None) -> Plan:
+    """Make a plan of blocks that this program stands for."""
+    return Plan(ROOT, TODAY, TODAY, (python, python), Selection((10,), cells=(READ,)), tmp_path / "stores", record)
+
+
+def test_arms_take_turns_and_share_a_seed_within_a_pair(tmp_path: Path, stores: Path) -> None:
+    python = write_interpreter(tmp_path, f'echo "${{PWD##*/}} $PYTHONHASHSEED" >> "{tmp_path}/noted"', "exit 5")
+    with prepare_arms(make_plan(tmp_path, python)) as prepared:
+        assert prepared.stores.parent == stores
+        for _ in range(3):
+            prepared.measure(())
+    assert (tmp_path / "noted").read_text().split("\n")[:-1] == [
+        "base 1",
+        "new 1",
+        "new 2",
+        "base 2",
+        "base 3",
+        "new 3",
+    ]
+
+
+def test_no_folder_is_left_behind_the_arms(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    with prepare_arms(make_plan(tmp_path, write_interpreter(tmp_path, "exit 1"))) as prepared:
+        assert len(list((tmp_path / "temporary").iterdir())) == len(list(stores.iterdir())) == 1
+        with pytest.raises(NotMeasurableError):
+            prepared.measure(())
+    assert list((tmp_path / "temporary").iterdir()) == list(stores.iterdir()) == []
+
+
+def test_what_each_block_measured_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"base": 0.5, "new": 0.25}
+    measured: Callable[..., Block] = lambda arm, *_, **__: Block({READ: times[arm.name]})  # noqa: E731 - one line
+    monkeypatch.setattr(arms, "run_block", measured)
+    plan = make_plan(tmp_path, "python", record=tmp_path / "record.jsonl")
+    prepared = Arms(Arm("base", tmp_path), Arm("new", tmp_path), plan, tmp_path)
+    for _ in range(2):
+        pair = prepared.measure((READ,))
+        assert (pair.base.seconds, pair.new.seconds) == ({READ: 0.5}, {READ: 0.25})
+    lines = [json.loads(line) for line in (tmp_path / "record.jsonl").read_text().splitlines()]
+    assert [(line["arm"], line["seconds"]) for line in lines] == [
+        ("base", {READ: 0.5}),
+        ("new", {READ: 0.25}),
+        ("new", {READ: 0.25}),
+        ("base", {READ: 0.5}),
+    ]
+
+
+def test_stores_are_in_the_folder_that_was_named(tmp_path: Path) -> None:
+    with claim_stores(tmp_path) as stores:
+        assert stores.parent == tmp_path
+        (stores / "store").mkdir()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["room", "no room"])
+def test_stores_are_in_memory_if_it_has_room(room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a parameter
+    for name in ("memory", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(blocks, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(blocks, "LEAST_FREE", 0 if room else 1 << 62)
+    with claim_stores(None) as stores:
+        assert stores.parent == tmp_path / ("memory" if room else "temporary")
+
+
+def test_a_system_without_a_file_system_in_memory_has_its_stores_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(blocks, "MEMORY", tmp_path / "missing")
+    with claim_stores(None) as stores:
+        assert stores.parent == tmp_path
