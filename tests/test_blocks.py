@@ -130,6 +130,15 @@ def test_the_reasons_of_cells_that_failed_or_were_skipped_are_read(tmp_path: Pat
     assert run_block(arm, QUICK, stores, seed=1) == Block({}, absent=absent)
 
 
+def test_a_threshold_of_a_cells_own_is_read(tmp_path: Path, stores: Path) -> None:
+    cells = [make_cell("read_many", name, 10) for name in ("hdf5", "lmdb")]
+    cells[0]["extra_info"]["threshold"] = 0.3
+    save(run_of(cells), tmp_path)
+    block = run_block(Arm("new", tmp_path, write_interpreter(tmp_path, "cp run.json block.json")), QUICK, stores, 1)
+    assert block.thresholds == {cells[0]["fullname"]: 0.3}
+    assert list(block.seconds) == [cell["fullname"] for cell in cells]
+
+
 def test_a_cell_that_a_block_did_not_reach_is_absent(tmp_path: Path, stores: Path) -> None:
     run = run_of([make_cell("read_many", "hdf5", 10)])
     run["run"]["intended"].append("b/x.py::test_b")
