@@ -190,7 +190,8 @@ def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str,
     differences, seconds = _collect(pairs, cells)
     rules = [own[cell] for cell in cells]
     slower = find_suspects(differences, seconds[0], rules)
-    faster = find_suspects(-differences, seconds[1], rules)
+    large = estimate_shift(-differences) >= np.log1p([rule.threshold for rule in rules])
+    faster = find_suspects(-differences, seconds[1], rules) & large  # one that is missed does no harm
     chosen = [(cell, sign) for sign, flags in ((1, slower), (-1, faster)) for cell in np.array(cells)[flags].tolist()]
     return [Suspect(cell, sign, own[cell]) for cell, sign in chosen]
 

@@ -133,16 +133,17 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
 
 @contextmanager
 def end_on_signals() -> Iterator[None]:
-    """Turn the signal that ends a program into an exception, so that no process and no folder is left behind."""
+    """Turn signals that end a program into an exception, so that no process and no folder is left behind."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_places(options: argparse.Namespace) -> None:
