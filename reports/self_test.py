@@ -11,6 +11,7 @@ from reports.conditions import CONDITIONS
 from reports.gate import Outcome, run_gate
 from reports.replay import Recording, Seconds, replay_gate
 from reports.statistics import Rules
+from reports.trees import NotMeasurableError
 from reports.wording import name_cell
 
 FACTOR = 1.2  # of the slower cell in real runs
@@ -81,6 +82,11 @@ def run_trials(
         At least 1.
     tell : callable
         Called before each pair.
+
+    Raises
+    ------
+    NotMeasurableError
+        No cell is long enough for a slowdown that counts.
     """
     random, kinds = Random(0), cycle(KINDS)  # noqa: S311 - no secret
     for condition in conditions:
@@ -90,7 +96,10 @@ def run_trials(
                 trial = Trial(condition, "", _run(unchanged, rules, budget, tell))
                 yield trial
                 seconds = {each.cell: each.base_seconds for each in trial.outcome.verdicts}
-                cell, kind = random.choice(find_eligible(seconds, FACTOR, rules)), next(kinds)
+                eligible = find_eligible(seconds, FACTOR, rules)
+                if not eligible:
+                    raise NotMeasurableError(f"no cell of {LEAST_CUTOFF} images or more is long enough to be slowed")
+                cell, kind = random.choice(eligible), next(kinds)
                 kind = "spin" if kind == "sleep" and seconds[cell] < LONG else kind
                 changed = replace(unchanged, record=None, slowdown={"cells": [cell], "factor": FACTOR, "kind": kind})
                 yield Trial(condition, cell, _run(changed, rules, budget, tell))

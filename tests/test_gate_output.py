@@ -76,6 +76,34 @@ def test_progress_is_wiped_before_an_error(machine: Machine, monkeypatch: pytest
     assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark has such a name")
 
 
+# --- the gate's test of itself
+
+
+def test_the_self_test_shows_its_runs_and_replays_of_what_it_recorded(
+    machine: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.ratios = {cell.replace("-10]", "-100]"): 1.0 for cell in (READ, STORE)}
+    record = tmp_path / "record"
+    assert main(["gate", "--self-test", "--replays=2", f"--record={record}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("idle: ")
+    assert "one cell 1.2x" in printed
+    assert "| idle      |     10 | " in printed, "the replays know the blocks of the run without a change"
+    assert len(record.read_text().splitlines()) == 10
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_self_test_without_a_cell_to_slow_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", "--self-test"]) == 3
+    assert "no cell of 100 images or more is long enough to be slowed" in capsys.readouterr().err
+
+
+def test_the_conditions_of_a_self_test_are_chosen_by_name(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.ratios = {READ.replace("-10]", "-100]"): 1.0}
+    assert main(["gate", "--self-test", "--replays=1", "--conditions=cpu"]) == 0
+    assert capsys.readouterr().out.startswith("cpu: ")
+
+
 # --- being interrupted
 
 
