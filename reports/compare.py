@@ -148,18 +148,17 @@ def _find_other_cells(base: Run, new: Run) -> list[str]:
 
 
 def _make_row(base: Result, new: Result, scatter: float, threshold: float) -> Row:
-    low, high = estimate_interval(base.rounds, new.rounds, scatter)
+    stable = not (base.unstable or new.unstable)
+    low, high = estimate_interval(base.rounds, new.rounds, scatter, stable=stable)
     ratio = new.median / base.median
     share = threshold if new.threshold is None else new.threshold
     verdict: Verdict = "ok"
     difference = new.median - base.median
-    if base.unstable or new.unstable:
-        verdict = "unstable"
-    elif low > 1 + share and difference > Rules.least_seconds:
+    if low > 1 + share and difference > Rules.least_seconds:
         verdict = "slower"
     elif high < 1 / (1 + share) and -difference > Rules.least_seconds:
         verdict = "faster"
-    elif high > WIDEST_INTERVAL * ratio:
+    elif not stable or high > WIDEST_INTERVAL * ratio:
         verdict = "unstable"
     suspect = ratio > 1 + share and difference > Rules.least_seconds
     return Row(base.cell, base.median, new.median, ratio, low, high, verdict, suspect)

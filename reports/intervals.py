@@ -37,7 +37,9 @@ def estimate_scatter(log_ratios: Sequence[float]) -> float:
     return max(LEAST_SCATTER, _NORMAL * float(np.median(deviations)))
 
 
-def estimate_interval(base: Sequence[float], new: Sequence[float], scatter: float) -> tuple[float, float]:
+def estimate_interval(
+    base: Sequence[float], new: Sequence[float], scatter: float, *, stable: bool
+) -> tuple[float, float]:
     """Estimate between which bounds the ratio of one cell in two runs lies.
 
     Parameters
@@ -46,13 +48,16 @@ def estimate_interval(base: Sequence[float], new: Sequence[float], scatter: floa
         The rounds of the cell in either run, in seconds.
     scatter
         Of processes that measure the same, as `estimate_scatter` has it.
+    stable
+        Whether the rounds of each run agree. If not, all of them count, and the scatter counts twice.
 
     Returns
     -------
     tuple of float
         The least and the largest ratio of medians, new / base; the measured ratio is between them.
     """
-    (base_quick, base_slow), (new_quick, new_slow) = (np.quantile(rounds, TENTHS) for rounds in (base, new))
+    ends = TENTHS if stable else (0, 1)
+    (base_quick, base_slow), (new_quick, new_slow) = (np.quantile(rounds, ends) for rounds in (base, new))
     with np.errstate(over="ignore"):  # rounds may be so far apart that nothing is known
-        widening = np.exp(FACTOR * scatter)
+        widening = np.exp(FACTOR * scatter * (1 if stable else 2))
         return float(new_quick / base_slow / widening), float(new_slow / base_quick * widening)

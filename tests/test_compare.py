@@ -116,13 +116,20 @@ def test_a_cell_whose_rounds_are_noisy_is_unstable(compare: Callable[..., Compar
     assert comparison.choose_exit_code("fail") == 0
 
 
-def test_a_noisy_cell_is_a_suspect_and_never_slower(compare: Callable[..., Comparison]) -> None:
+def test_a_noisy_cell_that_is_slower_is_a_suspect(compare: Callable[..., Comparison]) -> None:
     def disturb(run: dict[str, Any]) -> None:
-        find_cell(run, CELL)["stats"]["data"][:] = [0.9, 1.0, 1.3]  # 110 milliseconds before
+        find_cell(run, CELL)["stats"]["data"][:] = [0.14, 0.2, 0.26]  # 110 milliseconds before
 
     comparison = compare(disturb)
     assert _verdict(comparison) == "unstable"
     assert [row.cell for row in comparison.rows if row.suspect] == [find_cell(make_run(), CELL)["fullname"]]
+
+
+def test_a_noisy_cell_that_is_slower_by_far_is_slower(compare: Callable[..., Comparison]) -> None:
+    def disturb(run: dict[str, Any]) -> None:
+        find_cell(run, CELL)["stats"]["data"][:] = [0.9, 1.0, 1.3]  # 110 milliseconds before
+
+    assert _verdict(compare(disturb)) == "slower"
 
 
 def test_few_cells_leave_an_interval_too_wide_to_be_ok(compare: Callable[..., Comparison]) -> None:
