@@ -10,12 +10,11 @@ from reports import gate_command
 from reports.arguments import read_share
 from reports.compare import compare_runs
 from reports.compare_text import make_verdicts
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.output import print_text
 from reports.reading import read_run
-from reports.results import BrokenRunError
 from reports.statistics import Rules
 from reports.table import make_table
-from reports.trees import NotMeasurableError
 
 BROKEN, NOT_MEASURABLE, INTERRUPTED = 2, 3, 130  # exit codes
 
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code: int = options.show(options)
-    except BrokenRunError as problem:
+    except WrongInputError as problem:
         return _fail(str(problem), BROKEN)
     except NotMeasurableError as problem:
         return _fail(str(problem), NOT_MEASURABLE)

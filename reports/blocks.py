@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.reading import read_run
 from reports.results import BrokenRunError
-from reports.trees import NotMeasurableError
 from reports.wording import shorten_text
 
 ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
@@ -107,6 +107,8 @@ def run_block(arm: Arm, selection: Selection, stores: Path, seed: int) -> Block:
     ------
     NotMeasurableError
         The process did not get as far as measuring, or did not come back.
+    WrongInputError
+        The expression is none.
     """
     report = arm.tree / "block.json"
     report.unlink(missing_ok=True)
@@ -115,6 +117,8 @@ def run_block(arm: Arm, selection: Selection, stores: Path, seed: int) -> Block:
     shutil.rmtree(stores / arm.name, ignore_errors=True)
     if code == COLLECTED_NOTHING:
         return Block({})
+    if "Wrong expression passed to '-k'" in output:
+        raise WrongInputError(f"{shorten_text(selection.expression)}: no expression that pytest's -k takes")
     absent = dict(ABSENT.findall(output))
     if not (report.exists() or absent):
         raise NotMeasurableError(f"the {arm.name} arm {_explain(code, output)}")

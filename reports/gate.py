@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.blocks import Block
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.statistics import (
     LOOKS,
     SCREEN_PAIRS,
@@ -21,7 +22,6 @@ from reports.statistics import (
     find_suspects,
     judge_look,
 )
-from reports.trees import NotMeasurableError
 from reports.wording import shorten_text
 
 
@@ -145,6 +145,8 @@ def run_gate(measure: Measure, rules: Rules, budget: float, tell: Tell) -> Outco
     ------
     NotMeasurableError
         No cell was measured in both arms, or a block did not get as far as measuring.
+    WrongInputError
+        No benchmark was chosen.
     """
     start = time.monotonic()
     pairs = []
@@ -154,7 +156,7 @@ def run_gate(measure: Measure, rules: Rules, budget: float, tell: Tell) -> Outco
     absent = _find_absent(pairs)
     cells = [cell for cell in pairs[0].base.seconds if cell not in absent and cell in pairs[0].new.seconds]
     if not cells:
-        raise NotMeasurableError(_explain_nothing(pairs[0], absent))
+        raise _explain_nothing(pairs[0], absent)
     own = {cell: rules.widen(pairs[0].new.thresholds.get(cell)) for cell in cells}
     screen = {verdict.cell: verdict for verdict in _screen(pairs, cells, own)}
     suspects = _choose_suspects(pairs, cells, own)
@@ -265,10 +267,12 @@ def _find_upgrades(pair: Pair) -> tuple[str, ...]:
     return tuple(f"{name} {base.get(name, 'none')} -> {new.get(name, 'none')}" for name in changed)
 
 
-def _explain_nothing(pair: Pair, absent: dict[str, str]) -> str:
+def _explain_nothing(pair: Pair, absent: dict[str, str]) -> Exception:
     if absent:
         cell, reason = next(iter(absent.items()))
-        return f"no cell could be measured in both arms; the first one, {shorten_text(cell)}: {shorten_text(reason)}"
+        return NotMeasurableError(
+            f"no cell could be measured in both arms; the first one, {shorten_text(cell)}: {shorten_text(reason)}"
+        )
     if pair.base.seconds or pair.new.seconds:
-        return "the arms have no cell in common"
-    return "no benchmark has such a name; --cells takes what pytest's -k takes, such as 'read_many and lmdb'"
+        return NotMeasurableError("the arms have no cell in common")
+    return WrongInputError("no benchmark has such a name; --cells takes what pytest's -k takes: 'read_many and lmdb'")

@@ -15,15 +15,14 @@ from reports import self_test_command
 from reports.arguments import read_counts, read_probability, read_seconds, read_share
 from reports.arms import Arms, Plan, prepare_arms
 from reports.blocks import Selection
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import run_gate
 from reports.output import print_text, show_progress
 from reports.reading import read_run
-from reports.results import BrokenRunError
 from reports.self_test_command import show_replay, show_self_test
 from reports.statistics import Rules
 from reports.trees import (
     WORKING_TREE,
-    NotMeasurableError,
     Version,
     describe_changes,
     find_version,
@@ -77,7 +76,7 @@ def show_gate(options: argparse.Namespace) -> int:
 
     Raises
     ------
-    BrokenRunError
+    WrongInputError
         BASE is no commit and no run.
     NotMeasurableError
         The arms cannot be measured, or there is no SciPy.
@@ -138,7 +137,8 @@ def end_on_signals() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
@@ -150,9 +150,9 @@ def _check_places(options: argparse.Namespace) -> None:
     """Refuse, before anything is measured, places where nothing can be written after it."""
     for path in (options.json, options.markdown, options.record):
         if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-            raise BrokenRunError(f"{path} cannot be written; name a file in a folder that exists")
+            raise WrongInputError(f"{path} cannot be written; name a file in a folder that exists")
     if options.stores is not None and not (options.stores.is_dir() and os.access(options.stores, os.W_OK)):
-        raise BrokenRunError(f"{options.stores} is no folder that stores can be made in; name one that exists")
+        raise WrongInputError(f"{options.stores} is no folder that stores can be made in; name one that exists")
 
 
 def _publish(finding: Finding, options: argparse.Namespace) -> None:
@@ -174,5 +174,5 @@ def _describe_stores(arms: Arms) -> str:
 def _find_python(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise BrokenRunError(f"{name}: no such interpreter")
+        raise WrongInputError(f"{name}: no such interpreter")
     return str(Path(found).absolute())

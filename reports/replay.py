@@ -10,8 +10,8 @@ from random import Random
 import numpy as np
 
 from reports.blocks import Block
+from reports.errors import WrongInputError
 from reports.gate import Outcome, Pair, run_gate
-from reports.results import BrokenRunError
 from reports.statistics import Rules
 from reports.wording import shorten_text
 
@@ -77,7 +77,7 @@ def read_recordings(path: Path) -> list[Recording]:
 
     Raises
     ------
-    BrokenRunError
+    WrongInputError
         The file cannot be read, is no recording, or holds fewer than two blocks of some condition.
     """
     blocks: dict[str, list[Seconds]] = {}
@@ -88,7 +88,7 @@ def read_recordings(path: Path) -> list[Recording]:
         most = max(found, key=len).keys()
         whole = tuple(block for block in found if block.keys() == most)
         if len(whole) < 2:  # noqa: PLR2004 - a pair
-            raise BrokenRunError(f"{path}: fewer than two blocks of all cells, {shorten_text(condition)}; record more")
+            raise WrongInputError(f"{path}: fewer than two blocks of all cells, {shorten_text(condition)}; record more")
         recordings.append(Recording(condition, whole))
     return recordings
 
@@ -106,6 +106,6 @@ def _parse(path: Path) -> Iterator[tuple[str, Seconds]]:
             fields = json.loads(line)
             yield str(fields["condition"]), {cell: _check_seconds(each) for cell, each in fields["seconds"].items()}
     except OSError as problem:
-        raise BrokenRunError(f"{path} cannot be read ({problem.strerror}); name what --record wrote") from problem
+        raise WrongInputError(f"{path} cannot be read ({problem.strerror}); name what --record wrote") from problem
     except (ValueError, TypeError, KeyError, AttributeError) as problem:
-        raise BrokenRunError(f"{path} is no recording; name what --record wrote") from problem
+        raise WrongInputError(f"{path} is no recording; name what --record wrote") from problem

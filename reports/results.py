@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reports.errors import WrongInputError
 from reports.wording import shorten_text
 
 WIDEST_SPREAD = 0.10
@@ -22,7 +23,7 @@ Axes = tuple[tuple[str, str | int | float], ...]
 """What sets cells of one operation apart, besides backend and number of images: sorted pairs of name and value."""
 
 
-class BrokenRunError(ValueError):
+class BrokenRunError(WrongInputError):
     """A file is not the run of this suite that it should be; the message is one line."""
 
 

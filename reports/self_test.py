@@ -8,10 +8,10 @@ from random import Random
 
 from reports.arms import Plan, prepare_arms
 from reports.conditions import CONDITIONS
+from reports.errors import NotMeasurableError
 from reports.gate import Outcome, run_gate
 from reports.replay import Recording, Seconds, replay_gate
 from reports.statistics import Rules
-from reports.trees import NotMeasurableError
 from reports.wording import name_cell
 
 FACTOR = 1.2  # of the slower cell in real runs

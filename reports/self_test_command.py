@@ -57,7 +57,7 @@ def show_replay(path: Path, rules: Rules, replays: int) -> None:
 
     Raises
     ------
-    BrokenRunError
+    WrongInputError
         There is no such recording.
     """
     accounts = [(recording, take_account(recording, rules, replays)) for recording in read_recordings(path)]

@@ -6,16 +6,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.results import BrokenRunError
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.wording import count_noun, shorten_text
 
 RULER = ("benchmarks", "fixtures", "reports", "conftest.py", "pyproject.toml")  # the same in both trees
 MEASURED = "storage"
 WORKING_TREE = "the working tree"
-
-
-class NotMeasurableError(Exception):
-    """The gate cannot measure; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def find_version(project: Path, reference: str) -> Version:
     ------
     NotMeasurableError
         There is no git or no repository, or the commit has no `storage` of this suite.
-    BrokenRunError
+    WrongInputError
         There is no such commit.
     """
     if _run_git(project, "rev-parse", "--git-dir") is None:
@@ -56,7 +52,7 @@ def find_version(project: Path, reference: str) -> Version:
     found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
     if found is None or found.startswith(b"^"):  # "all but this one" names no commit
         hint = "fetch the whole history" if _is_shallow(project) else "`git log --oneline` lists those that there are"
-        raise BrokenRunError(f"{shorten_text(reference)}: no such commit here; {hint}")
+        raise WrongInputError(f"{shorten_text(reference)}: no such commit here; {hint}")
     commit = found.decode().strip()
     if not list_files(project, commit):
         raise NotMeasurableError(f"{commit[:8]} is older than this suite: it has no {MEASURED}/__init__.py")

@@ -9,7 +9,8 @@ import pytest
 from reports import arms, blocks
 from reports.arms import Arms, Plan, prepare_arms
 from reports.blocks import Arm, Block, Selection, claim_stores
-from reports.trees import WORKING_TREE, NotMeasurableError, Version
+from reports.errors import NotMeasurableError
+from reports.trees import WORKING_TREE, Version
 from tests.machine import READ, write_interpreter
 from tests.suite import ROOT
 

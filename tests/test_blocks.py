@@ -10,7 +10,8 @@ import pytest
 
 from reports import blocks
 from reports.blocks import Arm, Block, Selection, run_block
-from reports.trees import WORKING_TREE, NotMeasurableError, Version, make_tree
+from reports.errors import NotMeasurableError, WrongInputError
+from reports.trees import WORKING_TREE, Version, make_tree
 from tests.machine import write_interpreter
 from tests.runs import make_cell, run_of, save
 from tests.suite import ROOT
@@ -227,3 +228,10 @@ def test_a_block_is_asked_for_cells_or_for_an_expression(tmp_path: Path, stores:
     assert "-k" not in asked
     run_block(arm, Selection((10, 100), "read and not png"), stores, seed=1)
     assert (tmp_path / "noted").read_text().splitlines()[2:5] == ["benchmarks", "-k", "read and not png"]
+
+
+def test_an_expression_that_is_none_is_wrong_input(tmp_path: Path, stores: Path) -> None:
+    script = """echo "ERROR: Wrong expression passed to '-k': and and: at column 1"; exit 4"""
+    arm = Arm("new", tmp_path, write_interpreter(tmp_path, script))
+    with pytest.raises(WrongInputError, match=r"^and and: no expression that pytest's -k takes"):
+        run_block(arm, Selection((10,), "and and"), stores, seed=1)

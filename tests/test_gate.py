@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from reports.blocks import Block
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import Outcome, Pair, run_gate
 from reports.statistics import Rules
-from reports.trees import NotMeasurableError
 
 CELLS = tuple(
     f"benchmarks/test_many.py::test_read_many[{name}]" for name in ("hdf5-10", "lmdb-10", "png-10", "png-100")
@@ -223,7 +223,7 @@ def test_arms_with_nothing_in_common_cannot_be_compared() -> None:
 
 
 def test_a_name_that_no_cell_has_is_said_to_be_none() -> None:
-    with pytest.raises(NotMeasurableError, match=r"^no benchmark has such a name; --cells takes"):
+    with pytest.raises(WrongInputError, match=r"^no benchmark has such a name; --cells takes"):
         Bench({}, lambda *_: Pair(Block({}), Block({}))).run()
 
 

@@ -72,7 +72,7 @@ def test_progress_is_wiped_before_an_error(machine: Machine, monkeypatch: pytest
     terminal = Terminal()
     machine.ratios = {}
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert main(["gate", "HEAD"]) == 3
+    assert main(["gate", "HEAD"]) == 2
     assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark has such a name")
 
 

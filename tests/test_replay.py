@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from reports.blocks import Block
+from reports.errors import WrongInputError
 from reports.replay import Recording, Replay, read_recordings, replay_gate, write_block
-from reports.results import BrokenRunError
 from reports.statistics import Rules
 
 CELLS = tuple(f"benchmarks/test_many.py::test_read_many[{name}-100]" for name in ("hdf5", "lmdb", "png"))
@@ -49,18 +49,18 @@ def test_what_was_recorded_is_read_by_condition(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recording_is_refused(line: str, tmp_path: Path) -> None:
     path = tmp_path / "blocks.jsonl"
     path.write_text(f"{line}\n", encoding="utf-8")
-    with pytest.raises(BrokenRunError, match="is no recording; name what --record wrote"):
+    with pytest.raises(WrongInputError, match="is no recording; name what --record wrote"):
         read_recordings(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BrokenRunError, match=r"none\.jsonl cannot be read"):
+    with pytest.raises(WrongInputError, match=r"none\.jsonl cannot be read"):
         read_recordings(tmp_path / "none.jsonl")
 
 
 def test_one_block_makes_no_pair(tmp_path: Path) -> None:
     write_block(tmp_path / "one.jsonl", "disk", "base", Block({"a": 1.0}))
-    with pytest.raises(BrokenRunError, match="fewer than two blocks of all cells, disk; record more"):
+    with pytest.raises(WrongInputError, match="fewer than two blocks of all cells, disk; record more"):
         read_recordings(tmp_path / "one.jsonl")
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.results import BrokenRunError
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.trees import (
     WORKING_TREE,
-    NotMeasurableError,
     Version,
     describe_changes,
     find_version,
@@ -54,14 +53,14 @@ def test_a_commit_is_found_by_any_of_its_names(project: Path, reference: str) ->
     "reference", ["nothing", "HEAD~9", "", "--all", "0" * 40, "HEAD:storage", "a b", "^main", "main..main"]
 )
 def test_what_is_no_commit_is_said_to_be_none(project: Path, reference: str) -> None:
-    with pytest.raises(BrokenRunError, match="no such commit here; `git log --oneline` lists"):
+    with pytest.raises(WrongInputError, match="no such commit here; `git log --oneline` lists"):
         find_version(project, reference)
 
 
 def test_a_shallow_clone_is_told_to_fetch_its_history(project: Path, tmp_path: Path) -> None:
     commit_all(project)
     run_git(tmp_path, "clone", "--quiet", "--depth=1", project.as_uri(), "clone")
-    with pytest.raises(BrokenRunError, match="HEAD~1: no such commit here; fetch the whole history"):
+    with pytest.raises(WrongInputError, match="HEAD~1: no such commit here; fetch the whole history"):
         find_version(tmp_path / "clone", "HEAD~1")
 
 
@@ -79,7 +78,7 @@ def test_a_machine_without_git_has_no_history(project: Path, monkeypatch: pytest
 
 def test_a_repository_without_a_commit_has_no_such_commit(tmp_path: Path) -> None:
     run_git(tmp_path, "init", "--quiet")
-    with pytest.raises(BrokenRunError, match="no such commit"):
+    with pytest.raises(WrongInputError, match="no such commit"):
         find_version(tmp_path, "HEAD")
 
 
