@@ -9,11 +9,12 @@ import pytest
 DIGITS = 16
 WIDEST_THRESHOLD = 10  # as reports check it
 MARKER = "threshold(share): how much slower, as a share, before a cell of the benchmark counts as slower (0.10)"
-SHARED = tuple(Path(__file__).with_name(name) for name in ("cells.py", "rounds.py"))
+MEASURING = ("cells", "comparison", "memory", "page_cache", "rounds", "stores", "workers")  # modules of this room
+SHARED = tuple(Path(__file__).with_name(f"{name}.py") for name in MEASURING)
 
 
 def hash_definition(item: pytest.Function) -> str:
-    """Hash what is measured: the source of a benchmark's module and of what measures all cells, and the parameters.
+    """Hash what is measured: the source of a benchmark's module and of what measures cells, and the parameters.
 
     Not what is measured with it: the backends, whose changes the times should show.
     """

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NotMeasurableError as problem:
         return _fail(str(problem), NOT_MEASURABLE)
     except KeyboardInterrupt:
-        return _fail("interrupted; no process and no folder is left behind", INTERRUPTED)
+        return _fail("interrupted", INTERRUPTED)
     except OSError as problem:
         return _fail(
             f"{problem.filename or 'output'} cannot be written ({problem.strerror}); name another place", BROKEN

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reports.blocks import Arm, Block, Selection, claim_stores, run_block
+from reports.blocks import Arm, Selection, claim_stores, run_block
 from reports.gate import Pair
-from reports.replay import write_block
+from reports.replay import write_pair
 from reports.trees import Version, make_tree
 
 
@@ -30,7 +30,7 @@ class Plan:
     stores : Path or None
         Where the stores go; None is memory, where there is a file system in it.
     record : Path or None
-        A file that each block is added to.
+        A file that each pair is added to.
     condition : str
         What the record says of the machine.
     slowdown : dict
@@ -73,20 +73,20 @@ class Arms:
         selection = replace(self._plan.selection, cells=tuple(cells))
         order = self._arms if self._pairs % 2 else self._arms[::-1]
         blocks = {arm.name: run_block(arm, selection, self.stores, seed=self._pairs) for arm in order}
-        for arm in order:
-            self._record(arm, blocks[arm.name])
-        return Pair(blocks["base"], blocks["new"])
-
-    def _record(self, arm: Arm, block: Block) -> None:
+        pair = Pair(blocks["base"], blocks["new"])
         if self._plan.record is not None:
-            write_block(self._plan.record, self._plan.condition, arm.name, block)
+            write_pair(self._plan.record, self._plan.condition, pair)
+        return pair
 
 
 @contextmanager
 def prepare_arms(plan: Plan) -> Iterator[Arms]:
     """Make both trees in a temporary folder, and delete them with all stores at the end."""
-    with tempfile.TemporaryDirectory(prefix="gate-trees-") as name, claim_stores(plan.stores) as stores:
-        trees = Path(name) / "base", Path(name) / "new"
+    with (
+        tempfile.TemporaryDirectory(prefix="gate-trees-") as name,
+        claim_stores(plan.stores, max(plan.selection.cutoffs)) as stores,
+    ):
+        trees = Path(name) / "old", Path(name) / "new"  # names of one length: arms differ in nothing but storage
         for version, tree in zip((plan.base, plan.new), trees, strict=True):
             make_tree(plan.project, version, tree)
         base = Arm("base", trees[0], plan.pythons[0])

@@ -20,7 +20,8 @@ from reports.wording import shorten_text
 
 ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
-LEAST_FREE = 1 << 30  # bytes; the stores of 1,000 images take a hundredth
+STORES = 64  # that a block may leave until it ends, of the largest cutoff
+BYTES_AN_IMAGE = 4_096  # in a store of small images
 LONGEST_BLOCK = 600  # seconds
 SLOWDOWN = "GATE_SLOWDOWN"  # the variable that benchmarks/block.py reads
 NOT_OURS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONDONTWRITEBYTECODE", SLOWDOWN)
@@ -82,9 +83,13 @@ class Block:
 
 
 @contextmanager
-def claim_stores(folder: Path | None) -> Iterator[Path]:
-    """Make a folder for the stores of all blocks, in `folder`, else in memory, else where temporary files go."""
-    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= LEAST_FREE
+def claim_stores(folder: Path | None, cutoff: int) -> Iterator[Path]:
+    """Make a folder for the stores of all blocks, in `folder`, else in memory, else where temporary files go.
+
+    Memory is chosen if it holds the stores of a block of so many images.
+    """
+    needed = STORES * cutoff * BYTES_AN_IMAGE
+    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= needed
     with tempfile.TemporaryDirectory(prefix="gate-stores-", dir=folder or (MEMORY if in_memory else None)) as name:
         yield Path(name)
 
@@ -113,8 +118,8 @@ def run_block(arm: Arm, selection: Selection, stores: Path, seed: int) -> Block:
     report = arm.tree / "block.json"
     report.unlink(missing_ok=True)
     os.sync()  # what others wrote, or the last block, is on the disk before the clock starts
-    code, output = _run_process(arm, _make_command(arm, selection, stores / arm.name, report), seed)
-    shutil.rmtree(stores / arm.name, ignore_errors=True)
+    code, output = _run_process(arm, _make_command(arm, selection, stores / "block", report), seed)
+    shutil.rmtree(stores / "block", ignore_errors=True)
     if code == COLLECTED_NOTHING:
         return Block({})
     if "Wrong expression passed to '-k'" in output:
@@ -130,7 +135,7 @@ def _make_command(arm: Arm, selection: Selection, stores: Path, report: Path) ->
     plugins = ("-p", "pytest_benchmark.plugin", "-p", "benchmarks.block", "-p", "no:cacheprovider")
     cutoffs = ",".join(map(str, selection.cutoffs))
     folders = (f"--storage={arm.tree / 'storage'}", f"--basetemp={stores}", f"--benchmark-json={report}")
-    shown = ("-v", "-ra", "--no-fold-skipped", "--tb=no")
+    shown = ("-v", "-ra", "--no-fold-skipped", "--tb=no", "--color=no")
     return [arm.python, "-m", "pytest", *chosen, *plugins, *ROUNDS, *folders, f"--cutoffs={cutoffs}", *shown]
 
 

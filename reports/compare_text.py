@@ -1,6 +1,5 @@
 """What a comparison of two runs says, as Markdown that reads well in a terminal too."""
 
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +9,7 @@ from reports.results import UNSTABLE_RULE, Run
 from reports.wording import name_cell, shorten_text
 
 _SHOWN: tuple[Verdict, ...] = ("slower", "faster")  # of the others, suspects only
+NOT_GATED = {("durability", "durable"), ("cache", "cold")}  # the gate keeps its stores in memory
 _WEAK = """\
 Two runs are two processes, and one process differs from the next although nothing was changed: this is weak evidence,
 in both directions."""
@@ -32,7 +32,8 @@ def make_verdicts(comparison: Comparison) -> str:
             f"unstable: too noisy to be called ok, in one of the runs ({UNSTABLE_RULE}) or between them (an interval "
             f"wider than a factor of {WIDEST_INTERVAL} upwards). Listed are the suspects: the new median is slower."
         )
-    suspects = [row for row in comparison.rows if row.suspect]
+    axes = {result.cell: result.axes for result in comparison.base.results}
+    suspects = [row for row in comparison.rows if row.suspect and not NOT_GATED & set(axes[row.cell])]
     if suspects:
         parts += [f"{_WEAK} Have the suspects measured side by side:", f"    {_write_gate(comparison.base, suspects)}"]
     else:
@@ -92,8 +93,8 @@ def _make_rows(comparison: Comparison) -> list[list[str]]:
 
 def _write_gate(base: Run, suspects: Sequence[Row]) -> str:
     """Write the command that measures suspects again, quoted for a shell."""
-    is_known = re.fullmatch("[0-9a-f]{7,64}", base.commit.id) and not base.commit.dirty
-    before = base.commit.id[:12] if is_known else shorten_text(str(base.path), 1000)
+    is_all = base.commit.known and not base.commit.dirty
+    before = base.commit.id[:12] if is_all else shorten_text(str(base.path), 1000)
     names = [row.cell for row in suspects]
     cutoffs = sorted({result.store_images for result in base.results if result.cell in names})
     choice = ["--cells", " or ".join(map(name_cell, names)), "--cutoffs", ",".join(map(str, cutoffs))]

@@ -12,17 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.blocks import Block
-from reports.errors import NotMeasurableError, WrongInputError
+from reports.errors import WrongInputError
 from reports.statistics import (
     LOOKS,
     SCREEN_PAIRS,
     Floats,
     Rules,
     estimate_shift,
+    exclude_slowdown,
     find_suspects,
     judge_look,
 )
-from reports.wording import shorten_text
 
 
 class Pair(NamedTuple):
@@ -57,6 +57,8 @@ class Verdict:
         How many pairs say so. Those of the screen do not count for a suspect.
     value : float or None
         p-value of a suspect, against "no slower than noise", or "no faster".
+    excluded : bool
+        Whether the screen excludes a slowdown of one and a half thresholds. An ok cell may be too noisy for that.
     threshold : float
         The share from which a slowdown is a regression.
     """
@@ -67,6 +69,7 @@ class Verdict:
     base_seconds: float
     pairs: int
     value: float | None
+    excluded: bool
     threshold: float
 
 
@@ -144,7 +147,7 @@ def run_gate(measure: Measure, rules: Rules, budget: float, tell: Tell) -> Outco
     Raises
     ------
     NotMeasurableError
-        No cell was measured in both arms, or a block did not get as far as measuring.
+        A block did not get as far as measuring.
     WrongInputError
         No benchmark was chosen.
     """
@@ -155,8 +158,10 @@ def run_gate(measure: Measure, rules: Rules, budget: float, tell: Tell) -> Outco
         pairs.append(measure(()))
     absent = _find_absent(pairs)
     cells = [cell for cell in pairs[0].base.seconds if cell not in absent and cell in pairs[0].new.seconds]
-    if not cells:
-        raise _explain_nothing(pairs[0], absent)
+    if not any((*side.seconds, *side.absent) for side in pairs[0]):
+        raise WrongInputError(
+            "no benchmark has such a name; --cells takes what pytest's -k takes: 'read_many and lmdb'"
+        )
     own = {cell: rules.widen(pairs[0].new.thresholds.get(cell)) for cell in cells}
     screen = {verdict.cell: verdict for verdict in _screen(pairs, cells, own)}
     suspects = _choose_suspects(pairs, cells, own)
@@ -183,12 +188,18 @@ def _collect(pairs: Sequence[Pair], cells: Sequence[str]) -> tuple[Floats, Float
 
 def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) -> Iterable[Verdict]:
     """Judge all cells as if none were suspect."""
+    if not cells:
+        return
     differences, seconds = _collect(pairs, cells)
-    for cell, shift, base in zip(cells, estimate_shift(differences), seconds[0], strict=True):
-        yield Verdict(cell, "ok", math.exp(shift), float(base), len(pairs), None, own[cell].threshold)
+    excluded = exclude_slowdown(differences, seconds[0], [own[cell] for cell in cells]).tolist()
+    shifts = estimate_shift(differences)
+    for cell, shift, base, fine in zip(cells, shifts, seconds[0], excluded, strict=True):
+        yield Verdict(cell, "ok", math.exp(shift), float(base), len(pairs), None, fine, own[cell].threshold)
 
 
 def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) -> list[Suspect]:
+    if not cells:
+        return []
     differences, seconds = _collect(pairs, cells)
     rules = [own[cell] for cell in cells]
     slower = find_suspects(differences, seconds[0], rules)
@@ -265,14 +276,3 @@ def _find_upgrades(pair: Pair) -> tuple[str, ...]:
     base, new = (side.libraries for side in pair)
     changed = [name for name in sorted({*base, *new}) if base.get(name) != new.get(name)]
     return tuple(f"{name} {base.get(name, 'none')} -> {new.get(name, 'none')}" for name in changed)
-
-
-def _explain_nothing(pair: Pair, absent: dict[str, str]) -> Exception:
-    if absent:
-        cell, reason = next(iter(absent.items()))
-        return NotMeasurableError(
-            f"no cell could be measured in both arms; the first one, {shorten_text(cell)}: {shorten_text(reason)}"
-        )
-    if pair.base.seconds or pair.new.seconds:
-        return NotMeasurableError("the arms have no cell in common")
-    return WrongInputError("no benchmark has such a name; --cells takes what pytest's -k takes: 'read_many and lmdb'")

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,9 +14,10 @@ from types import FrameType
 from reports import self_test_command
 from reports.arguments import read_counts, read_probability, read_seconds, read_share
 from reports.arms import Arms, Plan, prepare_arms
-from reports.blocks import Selection
+from reports.blocks import MEMORY, Selection
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import run_gate
+from reports.markdown import escape_text
 from reports.output import print_text, show_progress
 from reports.reading import read_run
 from reports.self_test_command import show_replay, show_self_test
@@ -28,7 +29,7 @@ from reports.trees import (
     find_version,
     is_same,
 )
-from reports.verdicts import Finding, choose_exit_code, make_annotations, make_document, make_summary
+from reports.verdicts import Finding, annotate, choose_exit_code, make_annotations, make_document, make_summary
 
 PROJECT = Path(__file__).parents[1]
 CUTOFFS = (10, 100, 1_000)
@@ -50,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cutoffs", type=read_counts, default=CUTOFFS, metavar="N,N,...", help="numbers of images (10,100,1000)"
     )
-    parser.add_argument("--budget", type=read_seconds, default=BUDGET, metavar="SECONDS", help="(%(default)s)")
+    parser.add_argument("--budget", type=read_seconds, default=BUDGET, metavar="SECONDS", help="for all (%(default)s)")
     parser.add_argument(
         "--alpha",
         type=read_probability,
@@ -88,8 +89,6 @@ def show_gate(options: argparse.Namespace) -> int:
     if options.replay:
         show_replay(options.replay, rules, options.replays)
         return 0
-    if options.self_test:
-        options.ref = options.base
     plan, notes = make_plan(options)
     if options.self_test:
         with end_on_signals():
@@ -99,10 +98,18 @@ def show_gate(options: argparse.Namespace) -> int:
         with end_on_signals(), prepare_arms(plan) as arms:
             outcome = run_gate(arms.measure, rules, options.budget, show_progress)
             notes += [_describe_stores(arms), *outcome.libraries]
+    except NotMeasurableError as problem:
+        summary = f"## Gate: not measurable\n\n{escape_text(str(problem), 1_000)}\n"
+        _publish(summary, [annotate("error", "not measurable", str(problem))], options)
+        raise
     finally:
         show_progress("")
     code = choose_exit_code(outcome, strict=options.strict, allow_missing=options.missing == "warn")
-    _publish(Finding(plan.base.name, plan.new.name, tuple(notes), outcome, code), options)
+    finding = Finding(plan.base.name, plan.new.name, tuple(notes), outcome, code)
+    print_text(make_summary(finding))
+    if options.json:
+        options.json.write_text(make_document(finding), encoding="utf-8")
+    _publish(make_summary(finding), make_annotations(finding), options)
     return code
 
 
@@ -110,9 +117,9 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
     """Find out what is compared with what, and what a reader must know of it."""
     notes = []
     reference = options.base
-    if Path(reference).is_file():
+    if os.path.isfile(reference):  # noqa: PTH113 - no error for what cannot be a file's name
         run = read_run(Path(reference))
-        if run.commit.id in {"unknown", "unversioned"}:
+        if not run.commit.known:
             raise NotMeasurableError(f"{reference} does not say which commit it measured; name a commit")
         if run.commit.dirty:
             notes.append(
@@ -120,12 +127,15 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
             )
         reference = run.commit.id
     base = find_version(PROJECT, reference)
-    new = find_version(PROJECT, options.ref) if options.ref else Version(WORKING_TREE, None)
+    new = base if options.self_test else Version(WORKING_TREE, None)
+    new = find_version(PROJECT, options.ref) if options.ref else new
     if changes := describe_changes(PROJECT):
-        notes.append(f"{changes} are {'not ' if options.ref else ''}measured")
+        notes.append(f"{changes} are {'not ' if new.commit else ''}measured")
     pythons = _find_python(options.base_python), _find_python(options.new_python)
     if is_same(PROJECT, base, new) and pythons[0] == pythons[1]:
         notes.append("storage/ is the same in both: whatever differs is noise")
+    elif options.record or options.self_test:
+        raise WrongInputError("only what is the same in both arms can be recorded, or test the gate: HEAD --ref HEAD")
     plan = Plan(PROJECT, base, new, pythons, Selection(options.cutoffs, options.cells), options.stores, options.record)
     return plan, notes
 
@@ -149,26 +159,25 @@ def end_on_signals() -> Iterator[None]:
 def _check_places(options: argparse.Namespace) -> None:
     """Refuse, before anything is measured, places where nothing can be written after it."""
     for path in (options.json, options.markdown, options.record):
-        if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+        if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
             raise WrongInputError(f"{path} cannot be written; name a file in a folder that exists")
     if options.stores is not None and not (options.stores.is_dir() and os.access(options.stores, os.W_OK)):
         raise WrongInputError(f"{options.stores} is no folder that stores can be made in; name one that exists")
 
 
-def _publish(finding: Finding, options: argparse.Namespace) -> None:
-    summary = make_summary(finding)
-    print_text(summary)
+def _publish(summary: str, annotations: Iterable[str], options: argparse.Namespace) -> None:
+    """Show what was found, or why nothing was, where a build is looked at."""
     if os.environ.get("GITHUB_ACTIONS"):
-        print_text("".join(f"{line}\n" for line in make_annotations(finding)))
-    if options.json:
-        options.json.write_text(make_document(finding), encoding="utf-8")
+        print_text("".join(f"{line}\n" for line in annotations))
     if options.markdown:
         with options.markdown.open("a", encoding="utf-8") as file:
             file.write(summary)
 
 
 def _describe_stores(arms: Arms) -> str:
-    return f"stores were in {arms.stores.parent}"
+    folder = arms.stores.parent
+    doubt = "" if folder == MEMORY else ", on a disk: writing differs by more than small changes do"
+    return f"stores were in {folder}{doubt}"
 
 
 def _find_python(name: str) -> str:

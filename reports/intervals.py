@@ -14,7 +14,7 @@ TENTHS = (0.1, 0.9)  # of the rounds: the slowest and the quickest tenth are lef
 LEAST_SCATTER = 0.03  # as natural logarithm, like all below: no two processes are closer
 FEWEST_CELLS = 8  # fewer do not tell how much they scatter
 UNKNOWN_SCATTER = 0.10
-_NORMAL = 1.4826  # a standard deviation is so many median absolute deviations
+_NORMAL = 1.4826  # a standard deviation is so many times half the length of what holds half of all
 
 
 def estimate_scatter(log_ratios: Sequence[float]) -> float:
@@ -28,13 +28,15 @@ def estimate_scatter(log_ratios: Sequence[float]) -> float:
     Returns
     -------
     float
-        A standard deviation of such logarithms, from their median absolute deviation about the median: a common factor
-        is no scatter, and a few cells that did change do not widen it.
+        A standard deviation of such logarithms, from the shortest interval that holds half of them: a common factor is
+        no scatter, and cells that did change do not widen it, not even half of all.
     """
     if len(log_ratios) < FEWEST_CELLS:
         return UNKNOWN_SCATTER
-    deviations = np.abs(np.subtract(log_ratios, np.median(log_ratios)))
-    return max(LEAST_SCATTER, _NORMAL * float(np.median(deviations)))
+    half = -(-len(log_ratios) // 2)
+    ordered = np.sort(log_ratios)
+    shortest = float(np.min(ordered[half - 1 :] - ordered[: len(ordered) - half + 1]))
+    return max(LEAST_SCATTER, _NORMAL * shortest / 2)
 
 
 def estimate_interval(

@@ -12,32 +12,40 @@ import numpy as np
 from reports.blocks import Block
 from reports.errors import WrongInputError
 from reports.gate import Outcome, Pair, run_gate
-from reports.statistics import Rules
-from reports.wording import shorten_text
+from reports.statistics import Rules, estimate_shift
+
+SHORTEST, LONGEST = 1e-12, 1e9  # seconds
 
 Seconds = Mapping[str, float]  # by cell
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Blocks of one condition, all of the same cells and without a slowdown, in the order they were run."""
+    """Pairs of blocks of one condition, all of the same cells: seconds in the base arm and in the new one."""
 
     condition: str
-    blocks: tuple[Seconds, ...]
+    pairs: tuple[tuple[Seconds, Seconds], ...]
 
     @property
     def medians(self) -> dict[str, float]:
         """Seconds of each cell, the median of all blocks."""
-        return {cell: float(np.median([block[cell] for block in self.blocks])) for cell in self.blocks[0]}
+        cells = self.pairs[0][0]
+        return {cell: float(np.median([side[cell] for pair in self.pairs for side in pair])) for cell in cells}
+
+    @property
+    def bias(self) -> float:
+        """How many times as long the new arm took, which is the same code: the mean over all cells."""
+        logarithms = [[math.log(new[cell] / base[cell]) for cell in base] for base, new in self.pairs]
+        return math.exp(float(np.mean(estimate_shift(np.array(logarithms)))))
 
 
 class Replay:
-    """Pairs out of recorded blocks: two neighbours, drawn with replacement, in either order.
+    """Pairs out of a recording, drawn with replacement, the arms exchanged at random: they are the same code.
 
     Parameters
     ----------
     recording : Recording
-        At least two blocks.
+        At least one pair.
     slowdown : dict of str to float
         Id of a cell to how many times as long it takes in the new arm.
     seed : int
@@ -45,14 +53,13 @@ class Replay:
     """
 
     def __init__(self, recording: Recording, slowdown: Seconds, seed: int) -> None:
-        self._blocks = recording.blocks
+        self._pairs = recording.pairs
         self._slowdown = slowdown
         self._random = Random(seed)  # noqa: S311 - no secret
 
     def measure(self, cells: Sequence[str]) -> Pair:
         """Draw one pair."""
-        place = self._random.randrange(len(self._blocks) - 1)
-        base, new = self._random.sample(self._blocks[place : place + 2], 2)
+        base, new = self._random.sample(self._random.choice(self._pairs), 2)
         chosen = cells or base.keys()
         return Pair(
             Block({cell: base[cell] for cell in chosen}),
@@ -61,51 +68,54 @@ class Replay:
 
 
 def replay_gate(recording: Recording, slowdown: Seconds, rules: Rules, seed: int) -> Outcome:
-    """Run the gate on recorded blocks, without a budget."""
+    """Run the gate on recorded pairs, without a budget."""
     return run_gate(Replay(recording, slowdown, seed).measure, rules, math.inf, lambda _: None)
 
 
-def write_block(path: Path, condition: str, arm: str, block: Block) -> None:
-    """Add what a block measured to a file: one line of JSON."""
-    line = {"condition": condition, "arm": arm, "seconds": dict(block.seconds)}
+def write_pair(path: Path, condition: str, pair: Pair) -> None:
+    """Add what a pair of blocks measured to a file: one line of JSON."""
+    line = {"condition": condition, "base": dict(pair.base.seconds), "new": dict(pair.new.seconds)}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def read_recordings(path: Path) -> list[Recording]:
-    """Read recorded blocks, one recording a condition; blocks of suspects alone are left out.
+    """Read recorded pairs, one recording a condition; pairs of suspects alone are left out.
 
     Raises
     ------
     WrongInputError
-        The file cannot be read, is no recording, or holds fewer than two blocks of some condition.
+        The file cannot be read, or is no recording.
     """
-    blocks: dict[str, list[Seconds]] = {}
-    for condition, seconds in _parse(path):
-        blocks.setdefault(condition, []).append(seconds)
+    found: dict[str, list[tuple[Seconds, Seconds]]] = {}
+    for condition, base, new in _parse(path):
+        found.setdefault(condition, []).append((base, new))
+    if not found:
+        raise WrongInputError(f"{path} is empty; name what --record wrote")
     recordings = []
-    for condition, found in blocks.items():
-        most = max(found, key=len).keys()
-        whole = tuple(block for block in found if block.keys() == most)
-        if len(whole) < 2:  # noqa: PLR2004 - a pair
-            raise WrongInputError(f"{path}: fewer than two blocks of all cells, {shorten_text(condition)}; record more")
+    for condition, pairs in found.items():
+        most = max((base for base, _ in pairs), key=len).keys()
+        whole = tuple((base, new) for base, new in pairs if base.keys() == new.keys() == most)
+        if not whole:
+            raise WrongInputError(f"{path}: the arms have no pair of the same cells; record with one storage in both")
         recordings.append(Recording(condition, whole))
     return recordings
 
 
-def _check_seconds(value: object) -> float:
-    if isinstance(value, float) and 0 < value < math.inf:
-        return value
-    raise ValueError
-
-
-def _parse(path: Path) -> Iterator[tuple[str, Seconds]]:
+def _parse(path: Path) -> Iterator[tuple[str, Seconds, Seconds]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         for line in lines:
             fields = json.loads(line)
-            yield str(fields["condition"]), {cell: _check_seconds(each) for cell, each in fields["seconds"].items()}
+            yield str(fields["condition"]), _check_seconds(fields["base"]), _check_seconds(fields["new"])
     except OSError as problem:
         raise WrongInputError(f"{path} cannot be read ({problem.strerror}); name what --record wrote") from problem
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
         raise WrongInputError(f"{path} is no recording; name what --record wrote") from problem
+
+
+def _check_seconds(times: Mapping[str, object]) -> Seconds:
+    checked = {cell: each for cell, each in times.items() if isinstance(each, float) and SHORTEST <= each <= LONGEST}
+    if not times or len(checked) < len(times):
+        raise ValueError
+    return checked

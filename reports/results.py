@@ -1,6 +1,7 @@
 """A run as typed values: its cells, their statistics, and what must be known to read them."""
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,9 +62,14 @@ class Commit:
     dirty: bool
 
     @property
+    def known(self) -> bool:
+        """Whether it is a commit's digits, not the word that stands for no commit."""
+        return re.fullmatch("[0-9a-f]{7,64}", self.id) is not None
+
+    @property
     def short(self) -> str:
         """The first eight digits, or the word that stands for no commit, and a note on changes."""
-        name = self.id if self.id in {"unknown", "unversioned"} else self.id[:8]
+        name = self.id[:8] if self.known else self.id
         return shorten_text(name) + (" with changes" if self.dirty else "")
 
 

@@ -107,8 +107,12 @@ def run_trials(
 
 def find_eligible(seconds: Seconds, factor: float, rules: Rules) -> list[str]:
     """Find the cells of at least 100 images in which such a slowdown is long enough to count."""
-    least = MARGIN * rules.least_seconds / (factor - 1)
-    return [cell for cell, each in seconds.items() if each >= least and _read_cutoff(cell) >= LEAST_CUTOFF]
+    return [cell for cell in find_long(seconds, factor, rules) if _read_cutoff(cell) >= LEAST_CUTOFF]
+
+
+def find_long(seconds: Seconds, factor: float, rules: Rules) -> list[str]:
+    """Find the cells in which such a slowdown is long enough to count, with a margin."""
+    return [cell for cell, each in seconds.items() if each * (factor - 1) >= MARGIN * rules.least_seconds]
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,9 @@ class Account:
     found : dict of float to float
         How many times as long one cell took -> the share of runs that named it.
     named : float
-        The share of eligible cells that is named when all take 1.2 times as long.
-    eligible : int
-        How many cells that are.
+        The share of long cells that is named when all cells take 1.2 times as long.
+    long : int
+        How many cells are long enough for that to count.
     smallest : dict of str to float or None
         Id of a cell -> the smallest slowdown that 95 % of replays of it alone find; None is more than 2.0.
     """
@@ -135,7 +139,7 @@ class Account:
     replays: int
     found: dict[float, float]
     named: float
-    eligible: int
+    long: int
     smallest: dict[str, float | None]
 
 
@@ -145,7 +149,7 @@ def take_account(recording: Recording, rules: Rules, replays: int) -> Account:
     Parameters
     ----------
     recording : Recording
-        At least two blocks.
+        At least one pair.
     rules : Rules
         Of the gate.
     replays : int
@@ -160,18 +164,18 @@ def take_account(recording: Recording, rules: Rules, replays: int) -> Account:
             chosen = [random.choice(cells) for _ in range(replays)]
             hits = [cell in _name(recording, {cell: size}, rules, seed) for seed, cell in enumerate(chosen)]
             found[size] = sum(hits) / replays
-    every = {cell: FACTOR for cell, each in medians.items() if each * (FACTOR - 1) >= MARGIN * rules.least_seconds}
-    rounds = max(1, replays // 50)
-    named = [
-        len(_name(recording, dict.fromkeys(medians, FACTOR), rules, seed) & every.keys()) for seed in range(rounds)
-    ]
-    share = sum(named) / (rounds * len(every)) if every else 0.0
+    long = set(find_long(medians, FACTOR, rules))
+    rounds = max(1, replays // 50)  # nearly all cells are suspects then, which takes long
+    named = [len(_name(recording, dict.fromkeys(medians, FACTOR), rules, seed) & long) for seed in range(rounds)]
+    share = sum(named) / (rounds * len(long)) if long else 0.0
     smallest = {cell: _find_smallest(recording, cell, rules) for cell in medians}
-    return Account(alarms, replays, found, share, len(every), smallest)
+    return Account(alarms, replays, found, share, len(long), smallest)
 
 
 def _find_smallest(recording: Recording, cell: str, rules: Rules) -> float | None:
-    alone = Recording(recording.condition, tuple({cell: block[cell]} for block in recording.blocks))
+    alone = Recording(
+        recording.condition, tuple(({cell: base[cell]}, {cell: new[cell]}) for base, new in recording.pairs)
+    )
     for size in (*SIZES, *LARGE_SIZES):
         hits = sum(bool(_name(alone, {cell: size}, rules, seed)) for seed in range(REPLAYS_A_CELL))
         if hits >= FOUND * REPLAYS_A_CELL:

@@ -80,12 +80,13 @@ def make_trial_table(trials: Sequence[Trial]) -> str:
 
 def make_replay_table(accounts: Accounts) -> str:
     """Show for each condition how many replays were wrong without a change, and how many found which slowdown."""
-    rows = [("condition", "blocks", "false runs", *(f"{size}x" for size in SIZES), f"all {FACTOR}x")]
+    rows = [("condition", "blocks", "new / base", "false runs", *(f"{size}x" for size in SIZES), f"all {FACTOR}x")]
     for recording, account in accounts:
         found = [f"{account.found[size]:.1%}" if size in account.found else "" for size in SIZES]
         alarms = f"{account.false_runs:,} of {account.replays:,}"
-        named = f"{account.named:.0%} of {account.eligible}"
-        rows.append((escape_text(recording.condition), str(len(recording.blocks)), alarms, *found, named))
+        named = f"{account.named:.0%} of {account.long}"
+        counts = str(2 * len(recording.pairs)), f"{recording.bias:.4f}", alarms
+        rows.append((escape_text(recording.condition), *counts, *found, named))
     return write_table(rows)
 
 
@@ -93,15 +94,16 @@ def make_cell_table(accounts: Accounts) -> str:
     """Show for each cell how long it takes, and the smallest slowdown that it can show under each condition."""
     rows = [("cell", "seconds", *(escape_text(recording.condition) for recording, _ in accounts))]
     for cell, seconds in accounts[0][0].medians.items():
-        sizes = [account.smallest.get(cell) for _, account in accounts]
-        rows.append(
-            (
-                escape_text(name_cell(cell)),
-                format_time(seconds),
-                *("more" if size is None else f"{size}x" for size in sizes),
-            )
-        )
+        sizes = [_describe_size(account, cell) for _, account in accounts]
+        rows.append((escape_text(name_cell(cell)), format_time(seconds), *sizes))
     return write_table(rows)
+
+
+def _describe_size(account: Account, cell: str) -> str:
+    if cell not in account.smallest:
+        return ""
+    size = account.smallest[cell]
+    return "more" if size is None else f"{size}x"
 
 
 def _read_conditions(text: str) -> tuple[str, ...]:

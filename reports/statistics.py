@@ -129,10 +129,14 @@ def find_suspects(differences: Floats, seconds: Floats, rules: list[Rules]) -> F
     -------
     ndarray of bool, shape (cells,)
     """
-    excluded = np.array([_find_bound(rule, base) for rule, base in zip(rules, seconds, strict=True)])
     noise = np.log1p([rule.noise for rule in rules])
-    possible = compute_greater(-differences, -excluded) > SCREEN_LEVEL
-    return possible & (estimate_shift(differences) > noise)
+    return ~exclude_slowdown(differences, seconds, rules) & (estimate_shift(differences) > noise)
+
+
+def exclude_slowdown(differences: Floats, seconds: Floats, rules: list[Rules]) -> Flags:
+    """Say which cells exclude a slowdown of one and a half thresholds; parameters as of `find_suspects`."""
+    bounds = np.array([_find_bound(rule, base) for rule, base in zip(rules, seconds, strict=True)])
+    return compute_greater(-differences, -bounds) <= SCREEN_LEVEL
 
 
 def _find_bound(rule: Rules, seconds: float) -> float:

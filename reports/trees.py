@@ -47,12 +47,12 @@ def find_version(project: Path, reference: str) -> Version:
     WrongInputError
         There is no such commit.
     """
-    if _run_git(project, "rev-parse", "--git-dir") is None:
-        raise NotMeasurableError(f"no git history in {project}; clone the repository, do not copy its files")
+    if problem := _find_problem(project):
+        raise NotMeasurableError(f"no git history in {project} ({problem}); the gate needs a clone of the repository")
     found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
     if found is None or found.startswith(b"^"):  # "all but this one" names no commit
         hint = "fetch the whole history" if _is_shallow(project) else "`git log --oneline` lists those that there are"
-        raise WrongInputError(f"{shorten_text(reference)}: no such commit here; {hint}")
+        raise WrongInputError(f"{shorten_text(reference)}: neither a file nor a commit here; {hint}")
     commit = found.decode().strip()
     if not list_files(project, commit):
         raise NotMeasurableError(f"{commit[:8]} is older than this suite: it has no {MEASURED}/__init__.py")
@@ -87,15 +87,14 @@ def make_tree(project: Path, version: Version, folder: Path) -> Path:
         A file of the commit is not in the repository any more.
     """
     folder.mkdir(parents=True)
-    skip = shutil.ignore_patterns("__pycache__", ".*", "runs")
     for name in RULER:
         source = project / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=skip)
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "runs"))
         else:
             shutil.copy(source, folder)
     if version.commit is None:
-        shutil.copytree(project / MEASURED, folder / MEASURED, ignore=skip)
+        shutil.copytree(project / MEASURED, folder / MEASURED, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     else:
         for path in list_files(project, version.commit):
             content = _run_git(project, "show", f"{version.commit}:./{path}")
@@ -111,6 +110,16 @@ def list_files(project: Path, commit: str) -> list[str]:
     listed = _run_git(project, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"{MEASURED}/") or b""
     paths = [os.fsdecode(path) for path in listed.split(b"\0") if path]
     return paths if f"{MEASURED}/__init__.py" in paths else []
+
+
+def _find_problem(project: Path) -> str:
+    """Say why there is no git history, in git's own words; nothing where there is one."""
+    git = shutil.which("git")
+    if git is None:
+        return "git is not installed"
+    command = [git, "rev-parse", "--git-dir"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)  # noqa: S603 - git itself
+    return shorten_text(done.stderr) if done.returncode else ""
 
 
 def _is_shallow(project: Path) -> bool:

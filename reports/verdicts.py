@@ -38,6 +38,8 @@ class Finding:
 def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> int:
     """Choose the exit code: 1 for a regression or a missing cell, 3 if a cell could not be measured, else 0.
 
+    A cell that only the base could not measure has nothing to be compared with, like a new one: that may be allowed.
+
     Parameters
     ----------
     outcome : Outcome
@@ -45,12 +47,13 @@ def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> 
     strict : bool
         Inconclusive cells count as regressions.
     allow_missing : bool
-        Missing cells count as nothing.
+        Missing cells count as nothing, nor do those that fail in the base alone.
     """
     failing = outcome.select("regression") or (strict and outcome.select("inconclusive"))
     if failing or (outcome.missing and not allow_missing):
         return 1
-    return 3 if outcome.absent else 0
+    mended = {cell for cell, reason in outcome.absent.items() if reason.startswith("base arm")}
+    return 3 if outcome.absent.keys() - (mended if allow_missing else set()) else 0
 
 
 def count_verdicts(outcome: Outcome) -> str:
@@ -99,7 +102,9 @@ def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
 
 def _describe_cost(outcome: Outcome) -> str:
     pairs = f"{count_noun(outcome.screened, 'pair')} of all cells, {outcome.confirmed} of suspects"
-    return f"{count_noun(len(outcome.verdicts), 'cell')}, {pairs}, {outcome.seconds:.0f} s"
+    unsure = sum(not each.excluded for each in outcome.select("ok") if each.value is None)
+    doubt = f"; {unsure} of the ok ones too noisy for the screen to exclude a large slowdown" if unsure else ""
+    return f"{count_noun(len(outcome.verdicts), 'cell')}, {pairs}, {outcome.seconds:.0f} s{doubt}"
 
 
 def make_document(finding: Finding) -> str:
@@ -114,12 +119,13 @@ def make_annotations(finding: Finding) -> Iterator[str]:
     for level, name in (("error", "regression"), ("warning", "inconclusive")):
         for each in outcome.select(name):
             text = f"{name_cell(each.cell)} takes {each.ratio:.2f} times as long ({count_noun(each.pairs, 'pair')})"
-            yield _annotate(level, name, text)
+            yield annotate(level, name, text)
     for cell in outcome.missing:
-        yield _annotate("error", "missing", f"{name_cell(cell)} is not measured any more")
+        yield annotate("error", "missing", f"{name_cell(cell)} is not measured any more")
     for cell, reason in outcome.absent.items():
-        yield _annotate("error", "not measured", f"{name_cell(cell)}: {shorten_text(reason)}")
+        yield annotate("error", "not measured", f"{name_cell(cell)}: {shorten_text(reason)}")
 
 
-def _annotate(level: str, title: str, text: str) -> str:
+def annotate(level: str, title: str, text: str) -> str:
+    """Write one annotation: ``error`` or ``warning``, a title, one line of text."""
     return f"::{level} title=Gate - {title}::{text.replace('%', '%25')}"  # no line breaks are left in the text

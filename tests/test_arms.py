@@ -1,6 +1,5 @@
 """The arms of the gate: pairs in turn, a record of them, where the stores are, and that nothing is left."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from reports import arms, blocks
 from reports.arms import Arms, Plan, prepare_arms
 from reports.blocks import Arm, Block, Selection, claim_stores
 from reports.errors import NotMeasurableError
+from reports.replay import Recording, read_recordings
 from reports.trees import WORKING_TREE, Version
 from tests.machine import READ, write_interpreter
 from tests.suite import ROOT
@@ -36,11 +36,11 @@ def test_arms_take_turns_and_share_a_seed_within_a_pair(tmp_path: Path, stores: 
         for _ in range(3):
             prepared.measure(())
     assert (tmp_path / "noted").read_text().split("\n")[:-1] == [
-        "base 1",
+        "old 1",
         "new 1",
         "new 2",
-        "base 2",
-        "base 3",
+        "old 2",
+        "old 3",
         "new 3",
     ]
 
@@ -55,7 +55,7 @@ def test_no_folder_is_left_behind_the_arms(tmp_path: Path, stores: Path, monkeyp
     assert list((tmp_path / "temporary").iterdir()) == list(stores.iterdir()) == []
 
 
-def test_what_each_block_measured_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_each_pair_measured_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = {"base": 0.5, "new": 0.25}
     measured: Callable[..., Block] = lambda arm, *_, **__: Block({READ: times[arm.name]})  # noqa: E731 - one line
     monkeypatch.setattr(arms, "run_block", measured)
@@ -64,17 +64,11 @@ def test_what_each_block_measured_is_recorded(tmp_path: Path, monkeypatch: pytes
     for _ in range(2):
         pair = prepared.measure((READ,))
         assert (pair.base.seconds, pair.new.seconds) == ({READ: 0.5}, {READ: 0.25})
-    lines = [json.loads(line) for line in (tmp_path / "record.jsonl").read_text().splitlines()]
-    assert [(line["arm"], line["seconds"]) for line in lines] == [
-        ("base", {READ: 0.5}),
-        ("new", {READ: 0.25}),
-        ("new", {READ: 0.25}),
-        ("base", {READ: 0.5}),
-    ]
+    assert read_recordings(tmp_path / "record.jsonl") == [Recording("idle", (({READ: 0.5}, {READ: 0.25}),) * 2)]
 
 
 def test_stores_are_in_the_folder_that_was_named(tmp_path: Path) -> None:
-    with claim_stores(tmp_path) as stores:
+    with claim_stores(tmp_path, 1) as stores:
         assert stores.parent == tmp_path
         (stores / "store").mkdir()
     assert list(tmp_path.iterdir()) == []
@@ -86,8 +80,7 @@ def test_stores_are_in_memory_if_it_has_room(room: bool, tmp_path: Path, monkeyp
         (tmp_path / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(blocks, "MEMORY", tmp_path / "memory")
-    monkeypatch.setattr(blocks, "LEAST_FREE", 0 if room else 1 << 62)
-    with claim_stores(None) as stores:
+    with claim_stores(None, 1 if room else 1 << 40) as stores:
         assert stores.parent == tmp_path / ("memory" if room else "temporary")
 
 
@@ -96,5 +89,5 @@ def test_a_system_without_a_file_system_in_memory_has_its_stores_on_disk(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(blocks, "MEMORY", tmp_path / "missing")
-    with claim_stores(None) as stores:
+    with claim_stores(None, 1) as stores:
         assert stores.parent == tmp_path

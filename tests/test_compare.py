@@ -116,6 +116,19 @@ def test_a_cell_whose_rounds_are_noisy_is_unstable(compare: Callable[..., Compar
     assert comparison.choose_exit_code("fail") == 0
 
 
+def test_half_of_all_cells_that_are_slower_do_not_hide_each_other(compare: Callable[..., Comparison]) -> None:
+    def slow_down_stores(run: dict[str, Any]) -> None:
+        for entry in run["benchmarks"]:
+            if entry["params"]["backend"] in {"png", "hdf5"}:
+                entry["stats"]["data"] = [2 * each for each in entry["stats"]["data"]]
+
+    comparison = compare(slow_down_stores, backends=["png", "hdf5", "lmdb", "other"])
+    slower = {row.cell for row in comparison.select_rows("slower")}
+    changed = {row.cell for row in comparison.rows if "[png" in row.cell or "[hdf5" in row.cell}
+    assert len(changed) == len(comparison.rows) / 2
+    assert slower == changed
+
+
 def test_a_noisy_cell_that_is_slower_is_a_suspect(compare: Callable[..., Comparison]) -> None:
     def disturb(run: dict[str, Any]) -> None:
         find_cell(run, CELL)["stats"]["data"][:] = [0.14, 0.2, 0.26]  # 110 milliseconds before

@@ -41,7 +41,7 @@ def test_a_definition_follows_the_benchmark_and_its_params(make: Make) -> None:
 def test_a_definition_follows_what_measures_all_cells(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {path.name for path in SHARED} == {"cells.py", "rounds.py"}
+    assert all(path.is_file() for path in SHARED)
     before = hash_definition(make(cutoff=10))
     for place, path in enumerate(SHARED):
         changed = tmp_path / path.name

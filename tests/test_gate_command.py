@@ -54,7 +54,7 @@ def test_a_value_that_cannot_be_is_wrong_usage(
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("arguments", [["nothing"], ["HEAD", "--ref=nothing"]], ids=["base", "ref"])
 def test_an_unknown_commit_is_broken_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "nothing: no such commit here" in fail(capsys, 2, *arguments)
+    assert "nothing: neither a file nor a commit here" in fail(capsys, 2, *arguments)
 
 
 def test_a_folder_without_history_cannot_be_measured(
@@ -81,7 +81,7 @@ def test_a_broken_run_is_broken_input(content: str, tmp_path: Path, capsys: pyte
 
 @pytest.mark.usefixtures("project")
 def test_a_run_of_a_commit_that_is_not_here_is_broken_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no such commit here" in fail(capsys, 2, str(save_run(tmp_path, "1" * 40)))
+    assert "neither a file nor a commit here" in fail(capsys, 2, str(save_run(tmp_path, "1" * 40)))
 
 
 @pytest.mark.usefixtures("project")
@@ -120,7 +120,7 @@ def test_identical_arms_are_fine(machine: Machine, tmp_path: Path, capsys: pytes
     printed, complaints = capsys.readouterr()
     assert printed.startswith("## Gate: 2 ok\n\nthe working tree against HEAD (")
     assert "- storage/ is the same in both: whatever differs is noise\n" in printed
-    assert f"- stores were in {tmp_path}\n" in printed
+    assert f"- stores were in {tmp_path}, on a disk" in printed
     assert complaints == ""
     assert machine.blocks == 10
 

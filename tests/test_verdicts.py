@@ -24,7 +24,8 @@ EVIL = "benchmarks/x.py::test_a|b`c`<img src=x>\r\n::error::owned\x1b[31m*d*[e](
 
 def make_verdict(verdict: str, cell: str = CELL, ratio: float = 1.25) -> Verdict:
     """Make the verdict on one cell."""
-    return Verdict(cell, verdict, ratio, 593e-6, 12, None if verdict == "ok" else 2.44e-4, 0.1)
+    value = None if verdict == "ok" else 2.44e-4
+    return Verdict(cell, verdict, ratio, 593e-6, 12, value, excluded=True, threshold=0.1)
 
 
 def make_outcome(*verdicts: str, **parts: Any) -> Outcome:  # noqa: ANN401 - the fields of an outcome
@@ -68,6 +69,18 @@ def test_missing_cells_may_be_allowed() -> None:
     assert choose_exit_code(make_outcome(missing=(CELL,)), strict=False, allow_missing=True) == 0
     assert choose_exit_code(make_outcome("regression", missing=(CELL,)), strict=False, allow_missing=True) == 1
     assert choose_exit_code(make_outcome(missing=(CELL,), absent={OTHER: "x"}), strict=False, allow_missing=True) == 3
+
+
+def test_a_cell_that_fails_in_the_base_alone_can_be_allowed() -> None:
+    mended = make_outcome("ok", absent={CELL: "base arm: OSError"})
+    assert choose_exit_code(mended, strict=False, allow_missing=False) == 3
+    assert choose_exit_code(mended, strict=False, allow_missing=True) == 0
+
+
+def test_ok_cells_that_are_too_noisy_are_counted() -> None:
+    noisy = replace(make_verdict("ok"), excluded=False)
+    summary = make_summary(make_finding(replace(make_outcome("ok"), verdicts=(noisy, make_verdict("ok", OTHER)))))
+    assert "2 cells, 5 pairs of all cells, 12 of suspects, 88 s; 1 of the ok ones too noisy for the screen" in summary
 
 
 # --- for people
