@@ -25,17 +25,27 @@ Accounts = Sequence[tuple[Recording, Account]]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the self-test to the gate's parser."""
     group = parser.add_argument_group("the gate's test of itself")
-    group.add_argument("--self-test", action="store_true", help="run the gate on HEAD against itself, and slowed")
-    group.add_argument("--runs", type=read_count, default=1, help="real runs of each sort, a condition (%(default)s)")
+    group.add_argument(
+        "--self-test",
+        action="store_true",
+        help="run the gate on BASE against itself, as it is and with one slower cell; then replay that",
+    )
+    group.add_argument(
+        "--runs", type=read_count, default=1, help="real runs of either sort, in each condition (default: %(default)s)"
+    )
     group.add_argument(
         "--conditions",
         type=_read_conditions,
         default=("idle",),
         metavar="NAME,...",
-        help=f"what else the machine does: {', '.join(CONDITIONS)} (idle)",
+        help=f"what else the machine does: {', '.join(CONDITIONS)} (default: idle)",
     )
-    group.add_argument("--replay", type=Path, metavar="RECORD", help="thousands of runs from what --record wrote")
-    group.add_argument("--replays", type=read_count, default=REPLAYS, help="how many of each sort (%(default)s)")
+    group.add_argument(
+        "--replay", type=Path, metavar="RECORD", help="run the gate on what --record wrote, again and again"
+    )
+    group.add_argument(
+        "--replays", type=read_count, default=REPLAYS, help="how often, for each sort and size (default: %(default)s)"
+    )
 
 
 def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules) -> None:
