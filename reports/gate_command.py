@@ -47,61 +47,52 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a git reference, or the JSON of a run, which stands for its commit (default: HEAD)",
     )
     parser.add_argument("--ref", metavar="OTHER", help="compare with this git reference, not with the working tree")
-    parser.add_argument(
-        "--cells", default=CELLS, metavar="EXPRESSION", help="which cells, as pytest's -k has it (default: %(default)s)"
+    parser.add_argument("--missing", choices=("fail", "warn"), default="fail", help="cells that only BASE has (fail)")
+    parser.add_argument("--strict", action="store_true", help="end with 1 if a cell stays inconclusive")
+    _add_measuring(parser.add_argument_group("what is measured"))
+    _add_rules(parser.add_argument_group("what counts as slower"))
+    _add_places(parser.add_argument_group("what is written"))
+    self_test_command.add_options(parser.add_argument_group("the gate's test of itself"))
+
+
+def _add_measuring(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--cells", default=CELLS, metavar="EXPRESSION", help="as pytest's -k has it (default: %(default)s)"
     )
-    parser.add_argument(
-        "--cutoffs",
-        type=read_counts,
-        default=CUTOFFS,
-        metavar="N,N,...",
-        help="numbers of images (default: 10,100,1000)",
+    group.add_argument(
+        "--cutoffs", type=read_counts, default=CUTOFFS, metavar="N,N,...", help="images (default: 10,100,1000)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--budget",
         type=read_seconds,
         default=BUDGET,
         metavar="SECONDS",
         help="for the whole run (default: %(default)s)",
     )
-    parser.add_argument(
+    group.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE")
+    group.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="that of the other side")
+    group.add_argument("--stores", type=Path, metavar="DIR", help="where stores go (default: memory, else a disk)")
+
+
+def _add_rules(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--alpha",
         type=read_probability,
         default=Rules.alpha,
         help="how often a run without a change may fail (default: %(default)s)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--threshold",
         type=read_share,
         default=Rules.threshold,
         help="the least slowdown that counts (default: %(default)s)",
     )
-    parser.add_argument("--strict", action="store_true", help="end with 1 if a cell stays inconclusive")
-    parser.add_argument(
-        "--missing",
-        choices=("fail", "warn"),
-        default="fail",
-        help="what cells are that only BASE measures (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE (default: this one)"
-    )
-    parser.add_argument(
-        "--new-python",
-        default=sys.executable,
-        metavar="PYTHON",
-        help="the interpreter of the other side (default: this one)",
-    )
-    parser.add_argument(
-        "--stores",
-        type=Path,
-        metavar="DIR",
-        help="where stores go (default: memory, where the system has a file system in it)",
-    )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all verdicts as JSON")
-    parser.add_argument("--markdown", type=Path, metavar="OUT", help="append the summary to a file")
-    self_test_command.add_options(parser)
-    parser.add_argument("--record", type=Path, metavar="OUT", help="append what each pair of blocks measured to a file")
+
+
+def _add_places(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", type=Path, metavar="OUT", help="all verdicts as JSON")
+    group.add_argument("--markdown", type=Path, metavar="OUT", help="the summary, appended to a file")
+    group.add_argument("--record", type=Path, metavar="OUT", help="what each pair measured, appended to a file")
 
 
 def show_gate(options: argparse.Namespace) -> int:

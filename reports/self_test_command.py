@@ -22,9 +22,8 @@ REPLAYS = 1_000
 Accounts = Sequence[tuple[Recording, Account]]
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the self-test to the gate's parser."""
-    group = parser.add_argument_group("the gate's test of itself")
+def add_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of the self-test to a group of the gate's parser."""
     group.add_argument(
         "--self-test",
         action="store_true",

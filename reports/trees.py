@@ -127,9 +127,7 @@ def _is_shallow(project: Path) -> bool:
 
 
 def _run_git(project: Path, *arguments: str) -> bytes | None:
-    """Run git and return what it prints; None if it fails or is not installed."""
-    git = shutil.which("git")
-    if git is None:
-        return None
+    """Run git and return what it prints; None if it fails."""
+    git = shutil.which("git") or "git"
     done = subprocess.run([git, *arguments], cwd=project, capture_output=True, check=False)  # noqa: S603 - git itself
     return done.stdout if done.returncode == 0 else None

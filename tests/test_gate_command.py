@@ -92,6 +92,11 @@ def test_a_run_without_a_commit_cannot_be_measured(
     assert "does not say which commit it measured; name a commit" in fail(capsys, 3, str(save_run(tmp_path, commit)))
 
 
+def test_what_differs_is_not_recorded_as_noise(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "storage" / "more.py").touch()
+    assert "only what is the same in both arms can be recorded" in fail(capsys, 2, "HEAD", f"--record={project / 'r'}")
+
+
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("option", ["--base-python", "--new-python"])
 def test_an_interpreter_that_is_not_there_is_broken_input(option: str, capsys: pytest.CaptureFixture[str]) -> None:

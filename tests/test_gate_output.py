@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reports.__main__ import main
+from reports.errors import NotMeasurableError
 from tests.machine import READ, STORE, Machine
 
 
@@ -74,6 +75,30 @@ def test_progress_is_wiped_before_an_error(machine: Machine, monkeypatch: pytest
     monkeypatch.setattr(sys, "stderr", terminal)
     assert main(["gate", "HEAD"]) == 2
     assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark has such a name")
+
+
+def test_where_nothing_can_be_measured_the_build_is_told_why(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash() -> None:
+        raise NotMeasurableError("the new arm was killed by SIGBUS in <some> cell")
+
+    machine.before = crash
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["gate", "HEAD", f"--markdown={tmp_path / 'summary.md'}"]) == 3
+    assert (tmp_path / "summary.md").read_text() == (
+        "## Gate: not measurable\n\nthe new arm was killed by SIGBUS in &lt;some&gt; cell\n"
+    )
+    printed, complaint = capsys.readouterr()
+    assert printed == "::error title=Gate - not measurable::the new arm was killed by SIGBUS in <some> cell\n"
+    assert complaint == "error: the new arm was killed by SIGBUS in <some> cell\n"
+
+
+@pytest.mark.parametrize("name", ["missing", "folder"])
+def test_stores_go_to_a_folder_that_exists(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder").touch()
+    assert main(["gate", "HEAD", f"--stores={tmp_path / name}"]) == 2
+    assert "is no folder that stores can be made in" in capsys.readouterr().err
 
 
 # --- the gate's test of itself

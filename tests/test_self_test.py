@@ -142,6 +142,15 @@ def test_a_replay_is_shown_by_condition_and_by_cell(tmp_path: Path, capsys: pyte
     assert [part.strip() for part in cell.split("|")[1:-1]][2:] == ["1.15x", "more"]
 
 
+@pytest.mark.usefixtures("_few_replays")
+def test_a_cell_that_a_condition_lacks_is_left_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for condition, cells in (("idle", ("a-100]", "b-100]")), ("cpu", ("a-100]",))):
+        block = Block(dict.fromkeys(cells, 1e-3))
+        write_pair(tmp_path / "blocks.jsonl", condition, Pair(block, block))
+    assert main(["gate", "--replay", str(tmp_path / "blocks.jsonl"), "--replays", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split("|")[-2].strip() == ""
+
+
 def test_an_unknown_condition_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["gate", "--self-test", "--conditions=idle,storm"])
