@@ -188,8 +188,6 @@ def _collect(pairs: Sequence[Pair], cells: Sequence[str]) -> tuple[Floats, Float
 
 def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) -> Iterable[Verdict]:
     """Judge all cells as if none were suspect."""
-    if not cells:
-        return
     differences, seconds = _collect(pairs, cells)
     excluded = exclude_slowdown(differences, seconds[0], [own[cell] for cell in cells]).tolist()
     shifts = estimate_shift(differences)
@@ -198,8 +196,6 @@ def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) 
 
 
 def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) -> list[Suspect]:
-    if not cells:
-        return []
     differences, seconds = _collect(pairs, cells)
     rules = [own[cell] for cell in cells]
     slower = find_suspects(differences, seconds[0], rules)
@@ -263,11 +259,11 @@ def _conclude(suspect: Suspect, screened: Verdict) -> Verdict:
 
 
 def _find_absent(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Find the cells that a block could not measure, and say in which arm."""
+    """Find the cells that a block could not measure, and say in which arm: in the new one, if in both."""
     return {
         cell: f"{arm} arm: {reason}"
-        for pair in pairs
-        for arm, side in zip(Pair._fields, pair, strict=True)
+        for arm, sides in zip(Pair._fields, zip(*pairs, strict=True), strict=True)
+        for side in sides
         for cell, reason in side.absent.items()
     }
 

@@ -129,10 +129,11 @@ def show_gate(options: argparse.Namespace) -> int:
         show_progress("")
     code = choose_exit_code(outcome, strict=options.strict, allow_missing=options.missing == "warn")
     finding = Finding(plan.base.name, plan.new.name, tuple(notes), outcome, code)
-    print_text(make_summary(finding))
+    summary = make_summary(finding)
+    print_text(summary)
     if options.json:
         options.json.write_text(make_document(finding), encoding="utf-8")
-    _publish(make_summary(finding), make_annotations(finding), options)
+    _publish(summary, make_annotations(finding), options)
     return code
 
 

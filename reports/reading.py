@@ -19,7 +19,7 @@ FORMAT = 1  # the layout of the key `run` that this module reads
 _NO_AXES = {"operation", "backend", "cutoff", "images"}
 _AXES_OF_EXTRA_INFO = ("cache", "durability", "workers")  # its other fields are measurements
 _WORDS = {bool: "true or false", dict: "an object", float: "seconds", int: "a count", list: "a list", str: "text"}
-_RANGES = {float: (1e-12, 1e9), int: (0, 2**63 - 1)}  # no timer sees a picosecond, no session lasts 30 years
+RANGES = {float: (1e-12, 1e9), int: (0, 2**63 - 1)}  # no timer sees a picosecond, no session lasts 30 years
 
 
 def read_run(path: Path) -> Run:
@@ -133,7 +133,7 @@ def _make_axes(facts: dict[str, Any], where: str) -> Axes:
         if isinstance(value, dict | list):
             raise _report_damage(f"{where}params.{shorten_text(name, 40)} is neither text nor a number")
         if name not in _NO_AXES and value is not None:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _RANGES[int][1]
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < RANGES[int][1]
             axes.append((name, value if is_number else str(value)))
     return tuple(axes)
 
@@ -164,8 +164,8 @@ def _check_type(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - the
         except ValueError as problem:
             raise _report_damage(f"{where} is no date and time") from problem
     fits = isinstance(value, int | float if kind is float else kind) and isinstance(value, bool) == (kind is bool)
-    if fits and kind in _RANGES:
-        least, most = _RANGES[kind]
+    if fits and kind in RANGES:
+        least, most = RANGES[kind]
         fits = least <= value <= most
     if not fits:
         raise _report_damage(f"{where} is missing or not {_WORDS[kind]}")

@@ -12,9 +12,8 @@ import numpy as np
 from reports.blocks import Block
 from reports.errors import WrongInputError
 from reports.gate import Outcome, Pair, run_gate
+from reports.reading import RANGES
 from reports.statistics import Rules, estimate_shift
-
-SHORTEST, LONGEST = 1e-12, 1e9  # seconds
 
 Seconds = Mapping[str, float]  # by cell
 
@@ -115,7 +114,8 @@ def _parse(path: Path) -> Iterator[tuple[str, Seconds, Seconds]]:
 
 
 def _check_seconds(times: Mapping[str, object]) -> Seconds:
-    checked = {cell: each for cell, each in times.items() if isinstance(each, float) and SHORTEST <= each <= LONGEST}
+    least, most = RANGES[float]
+    checked = {cell: each for cell, each in times.items() if isinstance(each, float) and least <= each <= most}
     if not times or len(checked) < len(times):
         raise ValueError
     return checked

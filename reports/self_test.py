@@ -1,7 +1,7 @@
 """The gate's test of itself: how often it cries wolf on this machine, what it finds, what that costs."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from random import Random
@@ -9,7 +9,7 @@ from random import Random
 from reports.arms import Plan, prepare_arms
 from reports.conditions import CONDITIONS
 from reports.errors import NotMeasurableError
-from reports.gate import Outcome, run_gate
+from reports.gate import Outcome, Tell, run_gate
 from reports.replay import Recording, Seconds, replay_gate
 from reports.statistics import Rules
 from reports.wording import name_cell
@@ -23,8 +23,6 @@ KINDS = ("spin", "repeat", "sleep")
 LONG = 5e-3  # seconds; shorter cells do not sleep: kernels sleep some 60 microseconds too long
 FOUND = 0.95  # the share of replays in which a cell must be found to count as one that shows a slowdown
 REPLAYS_A_CELL = 40
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
