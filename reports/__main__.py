@@ -113,7 +113,7 @@ def _show_compare(options: argparse.Namespace) -> int:
 
 
 def _show_figures(options: argparse.Namespace) -> int:
-    from reports.figures import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
+    from reports.drawing import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
 
     paths = draw(read_run(options.run), options.out)
     print_text("".join(f"{path}\n" for path in paths))

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from reports.compare import WIDEST_INTERVAL, Comparison, Row, Verdict
-from reports.markdown import escape_text, format_time, write_table
+from reports.markdown import escape_text, write_table
 from reports.results import UNSTABLE_RULE, Run
-from reports.wording import name_cell, shorten_text
+from reports.wording import format_time, name_cell, shorten_text
 
 _SHOWN: tuple[Verdict, ...] = ("slower", "faster")  # of the others, suspects only
 NOT_GATED = {("durability", "durable"), ("cache", "cold")}  # the gate keeps its stores in memory

@@ -1,11 +1,10 @@
-"""How a figure is drawn: with matplotlib's objects, without its global state."""
+"""The figures of a run as files, drawn with matplotlib's objects, without its global state."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from statistics import fmean
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,13 +14,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from reports.results import BrokenRunError, Run
+from reports.figures import plan_figures
+from reports.panels import Panel, Picture, space_out
+from reports.results import Run
+from reports.styles import COLOURS, Style, choose_styles
+from reports.table import describe_provenance
 from reports.wording import shorten_text
 
-# Okabe and Ito, "Color Universal Design", 2008: those that stand out on white come first, black last.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 _MARKERS, _DASHES = "osD^vPX<>*ph", ("-", "--", ":", "-.")
-_MOST_LINES = 96  # so many of their combinations differ
 _LABELS = 1.035  # where labels start, in widths of the axes
 _INK, _GREY = "#222222", "#666666"
 _RC: dict[Any, object] = {
@@ -37,43 +37,45 @@ _RC: dict[Any, object] = {
     "text.parse_math": False,  # a name may hold dollar signs
 }
 
-Point = tuple[int, float, float, float]  # number of images; first quartile, median, third quartile
-Lines = Mapping[str, Sequence[Point]]
-Scale = Literal["linear", "logarithmic", "fit"]
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes and its lines, one a backend.
-
-    `scale` is that of both axes; `fit` has a logarithmic x axis, and a logarithmic y axis where values differ more
-    than tenfold. `reference` is a name and a value that they are to be compared with.
-    """
-
-    title: str
-    unit: str
-    lines: Lines
-    scale: Scale = "fit"
-    across: str = "number of images"
-    reference: tuple[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One figure: the stem of its files' names, its title, how it is read, its panels from left to right."""
-
-    stem: str
-    title: str
-    note: str
-    panels: Sequence[Panel]
-
-
-Styles = Mapping[str, dict[str, Any]]
+_Looks = Mapping[str, dict[str, Any]]  # of each backend
 _Label = tuple[Annotation, float, float, dict[str, Any]]
 
 
+def draw(run: Run, out: Path) -> list[Path]:
+    """Draw the figures of a run into the directory `out`, each as SVG and as PNG, 1,200 pixels wide.
+
+    The directory is made if need be; files of the same names are replaced. Returns what was
+    written; the same run gives the same bytes.
+
+    Raises
+    ------
+    BrokenRunError, OSError
+        The run has more backends than can be told apart; the directory or a file in it cannot be written.
+    """
+    looks = {backend: _translate_style(style) for backend, style in choose_styles(run).items()}
+    out.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    with _draw_alike():
+        for picture in plan_figures(run):
+            figure = _paint_picture(picture, looks, describe_provenance(run))
+            about = {"Title": picture.title, "Description": f"{picture.note} {describe_provenance(run)}", "Date": None}
+            paths += [out / f"{picture.stem}.svg", out / f"{picture.stem}.png"]
+            figure.savefig(paths[-2], metadata=about)
+            figure.savefig(paths[-1], dpi=100)
+    return paths
+
+
+def _translate_style(style: Style) -> dict[str, Any]:
+    """Say to matplotlib how a backend looks."""
+    return {
+        "color": COLOURS[style.colour],
+        "linestyle": _DASHES[style.dashes],
+        "marker": _MARKERS[style.marker],
+    }
+
+
 @contextmanager
-def draw_alike() -> Iterator[None]:
+def _draw_alike() -> Iterator[None]:
     """Set how figures look, whatever this machine's matplotlib is set to."""
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph|Matplotlib currently does not support")  # names in other scripts
@@ -82,24 +84,7 @@ def draw_alike() -> Iterator[None]:
         yield
 
 
-def choose_styles(run: Run) -> Styles:
-    """Give each backend of a run its colour, marker and dashes, the same in every figure."""
-    backends = sorted({result.backend for result in run.results})
-    if len(backends) > _MOST_LINES:
-        raise BrokenRunError(
-            f"{run.path}: {len(backends):,} backends, figures tell {_MOST_LINES} apart; leave some out"
-        )
-    return {
-        backend: {
-            "color": _COLOURS[place % len(_COLOURS)],
-            "linestyle": _DASHES[place // len(_COLOURS) % len(_DASHES)],
-            "marker": _MARKERS[place % len(_MARKERS)],
-        }
-        for place, backend in enumerate(backends)
-    }
-
-
-def paint_picture(picture: Picture, styles: Styles, footer: str) -> Figure:
+def _paint_picture(picture: Picture, looks: _Looks, footer: str) -> Figure:
     """Paint one figure: its title and note on top, its panels, where it comes from below."""
     height = max(5.3, 2.3 + 0.22 * max(len(panel.lines) + 1 for panel in picture.panels))  # inches; a label has 0.2
     room = ConstrainedLayoutEngine(rect=(0.01, 0.6 / height, 0.98, 1 - 1.5 / height), wspace=0.05)
@@ -108,7 +93,7 @@ def paint_picture(picture: Picture, styles: Styles, footer: str) -> Figure:
     figure.text(0.015, 1 - 0.5 / height, picture.note, color=_GREY, va="top")
     figure.text(0.015, 0.12 / height, footer, size=10, color=_GREY, va="bottom")
     plots = zip(figure.subplots(1, len(picture.panels), squeeze=False)[0], picture.panels, strict=True)
-    labelled = [(plot, _paint_panel(plot, panel, styles)) for plot, panel in plots]
+    labelled = [(plot, _paint_panel(plot, panel, looks)) for plot, panel in plots]
     figure.draw_without_rendering()  # from here on it is known how large everything is
     figure.set_layout_engine("none")
     for plot, labels in labelled:
@@ -116,7 +101,7 @@ def paint_picture(picture: Picture, styles: Styles, footer: str) -> Figure:
     return figure
 
 
-def _paint_panel(plot: Plot, panel: Panel, styles: Styles) -> list[_Label]:
+def _paint_panel(plot: Plot, panel: Panel, looks: _Looks) -> list[_Label]:
     """Paint lines, spread and axes; return a label for each line, still to be placed, with the end of its line."""
     points = [point for line in panel.lines.values() for point in line]
     values = [value for _, *spread in points for value in spread]
@@ -124,8 +109,10 @@ def _paint_panel(plot: Plot, panel: Panel, styles: Styles) -> list[_Label]:
     for backend, line in panel.lines.items():
         x, low, middle, high = np.transpose(line)
         spread = (middle - low, high - middle)
-        plot.errorbar(x, middle, spread, **styles[backend], capsize=3, markeredgecolor=_INK, markeredgewidth=0.5)
-        ends.append((shorten_text(backend, 18), x[-1], middle[-1], styles[backend]))
+        plot.errorbar(x, middle, spread, **looks[backend], capsize=3, markeredgecolor=_INK, markeredgewidth=0.5)
+        if backend in panel.marked:
+            plot.plot(x, middle, marker="o", markersize=13, markerfacecolor="none", color=_INK, linestyle="none")
+        ends.append((shorten_text(backend, 18), x[-1], middle[-1], looks[backend]))
     values += [panel.reference[1]] if panel.reference else []
     log = panel.scale == "logarithmic" or (panel.scale == "fit" and 0 < 10 * min(values) < max(values))
     _fit_axis(plot, "x", [x for x, *_ in points], log=panel.scale != "linear")
@@ -158,19 +145,8 @@ def _spread_labels(plot: Plot, labels: Sequence[_Label]) -> None:
     ends = (plot.transData + plot.transAxes.inverted()).transform([(x, y) for _, x, y, _ in labels])
     order = np.argsort(ends[:, 1], kind="stable")
     step = 1.1 * max(text.get_window_extent().height for text, *_ in labels) / plot.bbox.height
-    for place, height in zip(order, _space_out(ends[order, 1].tolist(), step), strict=True):
+    for place, height in zip(order, space_out(ends[order, 1].tolist(), step), strict=True):
         text, _, _, style = labels[place]
         text.xy = (_LABELS, height)
         lead = style | {"linestyle": ":", "linewidth": 1, "markevery": [1]}
         plot.plot([ends[place, 0], _LABELS], [ends[place, 1], height], transform=plot.transAxes, clip_on=False, **lead)
-
-
-def _space_out(wanted: Sequence[float], step: float) -> list[float]:
-    """Move rising heights at least `step` apart, within 0 and 1 and by the least squares: isotonic regression."""
-    blocks: list[list[float]] = []
-    for place, height in enumerate(wanted):
-        blocks.append([height - place * step])
-        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
-            blocks[-2:] = [blocks[-2] + blocks[-1]]
-    levels = [fmean(block) for block in blocks for _ in block]
-    return [min(max(level, step / 2), 1 - (len(levels) - 0.5) * step) + n * step for n, level in enumerate(levels)]

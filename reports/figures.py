@@ -1,21 +1,20 @@
-"""The figures of a run: what the article drew, from the run's JSON alone.
-
-`plan_figures` decides what is drawn, `draw` writes it.
-"""
+"""Which figures a run can fill, and with which values: what the article drew and what choosers ask besides."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from operator import attrgetter
 
 import numpy as np
 
-from reports.drawing import Lines, Panel, Picture, Point, Scale, choose_styles, draw_alike, paint_picture
+from reports.panels import Lines, Panel, Picture, Point, Scale
+from reports.ranking import find_pareto, select_largest
 from reports.results import Axes, Result, Run
-from reports.table import add_axes, describe_provenance, group_results
+from reports.table import add_axes, group_results
 
 _ORDINARY = {("cache", "warm"), ("durability", "buffered")}
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
+_PARETO = "A ring marks what no other backend beats: none is smaller and not slower, or faster and not larger."
 _Groups = Mapping[tuple[str, Axes], Sequence[Result]]
 
 
@@ -25,59 +24,71 @@ def plan_figures(run: Run) -> list[Picture]:
     Cells that differ in more than backend and number of images, such as buffered and durable ones, share no axes.
     """
     pictures: dict[str, Picture] = {}
-    for name, axes, title, note, panels in _plan_each(group_results(run.results)):
+    for subject, axes, title, note, panels in _plan_each(group_results(run.results)):
         filled = [panel for panel in panels if panel.lines]
-        stem = _name_file(name, axes)
+        stem = _name_file(subject, axes)
         while stem in pictures:  # different axes can be spelled alike in a file's name
             stem += "-2"
         if filled:
-            pictures[stem] = Picture(stem, title, note, filled)
+            pictures[stem] = Picture(subject, stem, title, note, filled)
     return list(pictures.values())
 
 
-def draw(run: Run, out: Path) -> list[Path]:
-    """Draw the figures of a run into the directory `out`, each as SVG and as PNG, 1,200 pixels wide.
-
-    The directory is made if need be; files of the same names are replaced. Returns what was
-    written; the same run gives the same bytes.
-
-    Raises
-    ------
-    BrokenRunError, OSError
-        The run has more backends than can be told apart; the directory or a file in it cannot be written.
-    """
-    styles = choose_styles(run)
-    out.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    with draw_alike():
-        for picture in plan_figures(run):
-            figure = paint_picture(picture, styles, describe_provenance(run))
-            about = {"Title": picture.title, "Description": f"{picture.note} {describe_provenance(run)}", "Date": None}
-            paths += [out / f"{picture.stem}.svg", out / f"{picture.stem}.png"]
-            figure.savefig(paths[-2], metadata=about)
-            figure.savefig(paths[-1], dpi=100)
-    return paths
-
-
 def _plan_each(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
-    """Yield name, axes, title, note and panels of every figure, of those without cells too."""
+    """Yield subject, axes, title, note and panels of every figure, of those without cells too."""
     for axes, store, read in _pair_groups(groups, "store_many", "read_many"):
         panels = _plan_sides(store, read, "microseconds an image", "logarithmic")
         yield "overview", axes, "Time to store and to read many images, in microseconds an image", _SPREAD, panels
+    for axes, cells in _find_groups(groups, "read_epoch"):
+        lines = _make_lines(cells, _measure_microseconds)
+        panel = Panel(add_axes("", axes), "microseconds an image", lines, "logarithmic")
+        yield "shuffled", axes, "Time to read shuffled batches, in microseconds an image", _SPREAD, [panel]
+    for axes, store, read in _pair_groups(groups, "store_many", "read_many"):
         note = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is the faster."
-        panel = Panel("", "seconds to read / seconds to store", _compute_ratios(store, read), reference=("equal", 1.0))
-        yield "read_store_ratio", axes, add_axes("Time to read over time to store", axes), note, [panel]
+        lines = _compute_ratios(store, read)
+        panel = Panel(add_axes("", axes), "seconds to read / seconds to store", lines, reference=("equal", 1.0))
+        yield "read_store_ratio", axes, "Time to read over time to store", note, [panel]
+    yield from _plan_seconds(groups)
+    for axes, store, read in _pair_groups(groups, "store_single", "read_single"):
+        panels = _plan_sides(store, read, "microseconds", "fit")
+        yield "single", axes, "Time to store one image, and to read one, in microseconds", _SPREAD, panels
+    yield from _plan_workers(groups)
+    for axes, cells in _find_groups(groups, "store_many"):
+        yield "disk", axes, "Disk use of a store, in bytes an image", *_plan_disk(axes, cells)
+    for axes, cells in _find_groups(groups, "read_many"):
+        panels = [_plan_sizes(axes, cells, stored) for _, stored in _find_groups(groups, "store_many")[:1]]
+        yield "size", axes, "Disk use against time to read", _PARETO, panels
+
+
+def _plan_seconds(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
+    """Plan what the article drew: seconds a call, twice."""
     verbs = {"store_many": "store images", "read_many": "read images", "read_epoch": "read images in shuffled batches"}
     for operation, verb in verbs.items():
         for axes, cells in _find_groups(groups, operation):
             lines = _make_lines(cells, lambda result: result.quartiles)
-            panels = [Panel(f"{scale} axes", "seconds", lines, scale) for scale in ("linear", "logarithmic")]
-            yield operation, axes, add_axes(f"Time to {verb}, in seconds", axes), _SPREAD, panels
-    for axes, store, read in _pair_groups(groups, "store_single", "read_single"):
-        panels = _plan_sides(store, read, "microseconds", "fit")
-        yield "single", axes, "Time to store one image, and to read one, in microseconds", _SPREAD, panels
-    for axes, cells in _find_groups(groups, "store_many"):
-        yield "disk", axes, add_axes("Disk use of a store, in bytes an image", axes), *_plan_disk(cells)
+            panels = [
+                Panel(add_axes(f"{scale} axes", axes), "seconds", lines, scale) for scale in ("linear", "logarithmic")
+            ]
+            yield operation, axes, f"Time to {verb}, in seconds", _SPREAD, panels
+
+
+def _plan_workers(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
+    """Plan a shuffled epoch against the number of workers, apart by all else."""
+    cells: dict[Axes, list[Result]] = {}
+    for axes, results in _find_groups(groups, "read_epoch_workers"):
+        if isinstance(dict(axes).get("workers"), int):
+            cells.setdefault(tuple(axis for axis in axes if axis[0] != "workers"), []).extend(results)
+    for axes, results in cells.items():
+        for count in sorted({result.images for result in results}):
+            alike = sorted((result for result in results if result.images == count), key=_count_workers)
+            title = add_axes(f"{count:,} images", axes)
+            lines = _make_lines(alike, _measure_microseconds, _count_workers)
+            panel = Panel(title, "microseconds an image", lines, "linear", "worker processes")
+            yield "workers", axes, "A shuffled epoch, shared among workers", _SPREAD, [panel]
+
+
+def _count_workers(result: Result) -> int:
+    return int(dict(result.axes)["workers"])
 
 
 def _find_groups(groups: _Groups, operation: str) -> list[tuple[Axes, Sequence[Result]]]:
@@ -94,12 +105,14 @@ def _pair_groups(groups: _Groups, store: str, read: str) -> Iterator[tuple[Axes,
 
 
 def _make_lines(
-    results: Iterable[Result], measure: Callable[[Result], Sequence[float]], across: str = "images"
+    results: Iterable[Result],
+    measure: Callable[[Result], Sequence[float]],
+    across: Callable[[Result], float] = attrgetter("images"),
 ) -> Lines:
     lines: dict[str, list[Point]] = {}
     for result in results:
         low, middle, high = measure(result)
-        lines.setdefault(result.backend, []).append((getattr(result, across), low, middle, high))
+        lines.setdefault(result.backend, []).append((across(result), low, middle, high))
     return lines
 
 
@@ -113,7 +126,7 @@ def _plan_sides(store: Sequence[Result], read: Sequence[Result], unit: str, scal
         Panel(
             add_axes(side, cells[0].axes),
             unit,
-            _make_lines(cells, _measure_microseconds, "store_images"),
+            _make_lines(cells, _measure_microseconds, attrgetter("store_images")),
             scale,
             across,
         )
@@ -132,16 +145,39 @@ def _measure_size(kind: str, result: Result) -> list[float]:
     return [getattr(result.disk, f"{kind}_bytes") / result.images] * 3
 
 
-def _plan_disk(cells: Sequence[Result]) -> tuple[str, list[Panel]]:
+def _plan_disk(axes: Axes, cells: Sequence[Result]) -> tuple[str, list[Panel]]:
     stored = [result for result in cells if result.disk]
     raw = stored[-1].bytes / stored[-1].images if stored else 0.0
     panels = [
         Panel(
-            f"{kind} size", "bytes an image", _make_lines(stored, partial(_measure_size, kind)), reference=("raw", raw)
+            add_axes(f"{kind} size", axes),
+            "bytes an image",
+            _make_lines(stored, partial(_measure_size, kind)),
+            reference=("raw", raw),
         )
         for kind in ("apparent", "allocated")
     ]
     return f"What files claim, and what the file system gives; raw pixels and label are {raw:,.0f} bytes.", panels
+
+
+def _plan_sizes(axes: Axes, read: Sequence[Result], store: Sequence[Result]) -> Panel:
+    """Plan size against time at the largest number of images; a store's size does not depend on durability."""
+    disks = {(result.backend, result.images): result.disk for result in store}
+    largest = select_largest(result for result in read if disks.get((result.backend, result.images)))
+    sizes = {
+        backend: disk.allocated_bytes / result.images
+        for backend, result in largest.items()
+        if (disk := disks[backend, result.images])
+    }
+    lines = _make_lines(largest.values(), _measure_microseconds, lambda result: sizes[result.backend])
+    count = max((result.images for result in largest.values()), default=0)
+    return Panel(
+        add_axes(f"{count:,} images", axes),
+        "microseconds an image to read",
+        lines,
+        across="bytes an image on disk",
+        marked=find_pareto(sizes, tuple(largest.values())),
+    )
 
 
 def _name_file(name: str, axes: Axes) -> str:

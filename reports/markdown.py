@@ -1,11 +1,10 @@
-"""Markdown that reads well in a terminal too: tables, numbers, and text that may come from anywhere."""
+"""Markdown that reads well in a terminal too: tables, and text that may come from anywhere."""
 
 import re
 from collections.abc import Sequence
 
 from reports.wording import shorten_text
 
-_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 # What would be read as Markdown or HTML. Underscores within a word and lone brackets are harmless, and stay readable.
 _MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")
 
@@ -24,17 +23,6 @@ def write_table(rows: Sequence[Sequence[str]]) -> str:
         return f"| {' | '.join(padded)} |"
 
     return "\n".join(line(cells) for cells in (rows[0], rules, *rows[1:]))
-
-
-def format_time(seconds: float) -> str:
-    """Write seconds in the unit that suits them, with three digits that count."""
-    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
-    return f"{format_number(seconds / size)} {unit}"
-
-
-def format_number(number: float) -> str:
-    """Write a number with three digits that count, never with an exponent."""
-    return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten
 
 
 def escape_text(text: str, longest: int = 200) -> str:

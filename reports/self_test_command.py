@@ -10,12 +10,12 @@ from pathlib import Path
 from reports.arguments import read_count
 from reports.arms import Plan
 from reports.conditions import CONDITIONS
-from reports.markdown import escape_text, format_time, write_table
+from reports.markdown import escape_text, write_table
 from reports.output import print_text, show_progress
 from reports.replay import Recording, read_recordings
 from reports.self_test import FACTOR, SIZES, Account, Trial, run_trials, take_account
 from reports.statistics import Rules
-from reports.wording import name_cell
+from reports.wording import format_time, name_cell
 
 REPLAYS = 1_000
 

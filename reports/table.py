@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from reports.markdown import escape_text, format_number, format_time, write_table
+from reports.markdown import escape_text, write_table
 from reports.results import UNSTABLE_RULE, Axes, Result, Run
-from reports.wording import count_noun, shorten_text
+from reports.wording import count_noun, format_number, format_time, shorten_text
 
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
 
@@ -33,7 +33,7 @@ def add_axes(title: str, axes: Axes) -> str:
     """Add to a title what the axes of its results say, such as `(durable, workers 2)`."""
     bare = {"cache", "durability"}
     words = shorten_text(", ".join(str(value) if name in bare else f"{name} {value}" for name, value in axes), 40)
-    return f"{title} ({words})" if words else title
+    return f"{title} ({words})".lstrip() if words else title
 
 
 def describe_provenance(run: Run) -> str:

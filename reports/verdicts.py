@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reports.gate import Outcome, Verdict
-from reports.markdown import escape_text, format_time, write_table
-from reports.wording import count_noun, name_cell, shorten_text
+from reports.markdown import escape_text, write_table
+from reports.wording import count_noun, format_time, name_cell, shorten_text
 
 FORMAT = 1  # of the JSON
 

@@ -1,5 +1,7 @@
 """How text and numbers from a run are worded."""
 
+_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+
 
 def shorten_text(text: str, longest: int = 200) -> str:
     """Make text from a run fit to be shown: one line without control characters, cut in the middle to `longest`."""
@@ -16,3 +18,14 @@ def count_noun(number: int, noun: str) -> str:
 def name_cell(cell: str) -> str:
     """Name a cell in short: its id without the file, such as `test_read_many[lmdb-1000]`."""
     return shorten_text(cell.partition("::")[2] or cell, 120)
+
+
+def format_time(seconds: float) -> str:
+    """Write seconds in the unit that suits them, with three digits that count."""
+    unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
+    return f"{format_number(seconds / size)} {unit}"
+
+
+def format_number(number: float) -> str:
+    """Write a number with three digits that count, never with an exponent."""
+    return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten

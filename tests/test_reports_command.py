@@ -39,7 +39,9 @@ def test_figures_prints_the_path_of_each_file(tmp_path: Path, capsys: pytest.Cap
     out = tmp_path / "new" / "folder"
     assert main(["figures", str(path), "--out", str(out)]) == 0
     printed, complaints = capsys.readouterr()
-    assert printed.splitlines() == [str(out / "read_epoch.svg"), str(out / "read_epoch.png")]
+    assert printed.splitlines() == [
+        str(out / f"{stem}.{kind}") for stem in ("shuffled", "read_epoch") for kind in ("svg", "png")
+    ]
     assert all(Path(line).stat().st_size for line in printed.splitlines())
     assert complaints == ""
 
@@ -171,7 +173,7 @@ def test_the_module_runs_as_a_program(
 
 
 def test_reports_know_nothing_of_the_rest_of_the_suite() -> None:
-    program = "import sys, reports.__main__, reports.figures; print(*sys.modules)"
+    program = "import sys, reports.__main__, reports.drawing; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, cwd=_ROOT, encoding="utf-8"
     ).stdout.split()

@@ -1,0 +1,90 @@
+"""Which backends of one run are ahead of which, and which tie."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.intervals import UNKNOWN_SCATTER, estimate_interval
+from reports.results import Result
+
+SAME_SIZE = 0.01  # a share; file systems round what a store takes
+
+
+@dataclass(frozen=True)
+class Place:
+    """One backend in a ranking: its value, how many times the best value that is, whether it ties with the best."""
+
+    backend: str
+    value: float
+    ratio: float
+    ties: bool
+
+
+def select_largest(results: Iterable[Result]) -> dict[str, Result]:
+    """Select the results at the largest number of images at which backends can be compared.
+
+    Parameters
+    ----------
+    results
+        Results of one operation that agree in their axes.
+
+    Returns
+    -------
+    dict
+        Backend -> result: at the largest number of images in the store that two backends have, else at the largest.
+    """
+    found = {(result.store_images, result.backend): result for result in results}
+    counts = Counter(count for count, _ in found)
+    shared = [count for count, backends in counts.items() if backends > 1]
+    largest = max(shared or counts, default=0)
+    return {backend: result for (count, backend), result in found.items() if count == largest}
+
+
+def rank_times(results: Iterable[Result]) -> tuple[Place, ...]:
+    """Rank results by their medians, in seconds, the fastest first; what the noise may explain is a tie."""
+    ordered = sorted(results, key=lambda result: (result.median, result.backend))
+    return tuple(
+        Place(result.backend, result.median, result.median / ordered[0].median, not is_slower(ordered[0], result))
+        for result in ordered
+    )
+
+
+def is_slower(best: Result, other: Result) -> bool:
+    """Tell whether a result is slower than another of the same run by more than the noise.
+
+    Within the run, the quickest tenth of the one is held against the slowest tenth of the other; all rounds count where
+    either is unstable. Between runs, their ratio scatters: see `UNKNOWN_SCATTER`; unstable ones twice as much.
+    """
+    stable = not (best.unstable or other.unstable)
+    low, _ = estimate_interval(best.rounds, other.rounds, UNKNOWN_SCATTER, stable=stable, factor=1)
+    return low > 1
+
+
+def rank_sizes(sizes: Mapping[str, float]) -> tuple[Place, ...]:
+    """Rank sizes, the smallest first; what differs by `SAME_SIZE` or less is a tie."""
+    ordered = sorted(sizes.items(), key=lambda item: (item[1], item[0]))
+    least = ordered[0][1] if ordered else 0
+    ratios = ((backend, size, size / least if least else 1.0 if size == 0 else math.inf) for backend, size in ordered)
+    return tuple(Place(backend, size, ratio, ratio <= 1 + SAME_SIZE) for backend, size, ratio in ratios)
+
+
+def find_pareto(sizes: Mapping[str, float], times: Sequence[Result]) -> frozenset[str]:
+    """Find the backends that no other beats: smaller and not slower, or faster and not larger.
+
+    Parameters
+    ----------
+    sizes
+        Backend -> bytes.
+    times
+        One result a backend. Being faster counts only where the noise does not explain it, being smaller from
+        `SAME_SIZE` on.
+    """
+    known = [result for result in times if result.backend in sizes]
+
+    def beats(one: Result, other: Result) -> bool:
+        size, other_size = sizes[one.backend], sizes[other.backend]
+        no_worse = one.median <= other.median and size <= other_size
+        return no_worse and (is_slower(one, other) or other_size > (1 + SAME_SIZE) * size)
+
+    return frozenset(other.backend for other in known if not any(beats(one, other) for one in known))
