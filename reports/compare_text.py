@@ -22,7 +22,7 @@ def make_verdicts(comparison: Comparison) -> str:
     """
     if comparison.differences:
         return f"{describe_differences(comparison.differences)}\n"
-    parts = [f"## {_count_verdicts(comparison)}", _describe_runs(comparison)]
+    parts = [f"## {count_verdicts(comparison)}", _describe_runs(comparison)]
     rows = _make_rows(comparison)
     if rows:
         header = ["cell", "base", "new", "new / base", "interval", "verdict"]
@@ -46,7 +46,8 @@ def describe_differences(differences: Iterable[str]) -> str:
     return f"the runs cannot be compared: {'; '.join(differences)}"
 
 
-def _count_verdicts(comparison: Comparison) -> str:
+def count_verdicts(comparison: Comparison) -> str:
+    """Say how many cells have which verdict."""
     counts = {
         "slower": len(comparison.select_rows("slower")),
         "missing": len(comparison.missing),

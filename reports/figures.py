@@ -83,7 +83,7 @@ def _plan_workers(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[P
             alike = sorted((result for result in results if result.images == count), key=_count_workers)
             title = add_axes(f"{count:,} images", axes)
             lines = _make_lines(alike, _measure_microseconds, _count_workers)
-            panel = Panel(title, "microseconds an image", lines, "linear", "worker processes")
+            panel = Panel(title, "microseconds an image", lines, across="worker processes")
             yield "workers", axes, "A shuffled epoch, shared among workers", _SPREAD, [panel]
 
 

@@ -40,7 +40,7 @@ def estimate_scatter(log_ratios: Sequence[float]) -> float:
 
 
 def estimate_interval(
-    base: Sequence[float], new: Sequence[float], scatter: float, *, stable: bool, factor: float = FACTOR
+    base: Sequence[float], new: Sequence[float], scatter: float, *, stable: bool
 ) -> tuple[float, float]:
     """Estimate between which bounds the ratio of one cell in two runs lies.
 
@@ -52,8 +52,6 @@ def estimate_interval(
         Of processes that measure the same, as `estimate_scatter` has it.
     stable
         Whether the rounds of each run agree. If not, all of them count, and the scatter counts twice.
-    factor
-        How many scatters the interval reaches further to each side.
 
     Returns
     -------
@@ -63,5 +61,5 @@ def estimate_interval(
     ends = TENTHS if stable else (0, 1)
     (base_quick, base_slow), (new_quick, new_slow) = (np.quantile(rounds, ends) for rounds in (base, new))
     with np.errstate(over="ignore"):  # rounds may be so far apart that nothing is known
-        widening = np.exp(factor * scatter * (1 if stable else 2))
+        widening = np.exp(FACTOR * scatter * (1 if stable else 2))
         return float(new_quick / base_slow / widening), float(new_slow / base_quick * widening)

@@ -33,7 +33,7 @@ def add_axes(title: str, axes: Axes) -> str:
     """Add to a title what the axes of its results say, such as `(durable, workers 2)`."""
     bare = {"cache", "durability"}
     words = shorten_text(", ".join(str(value) if name in bare else f"{name} {value}" for name, value in axes), 40)
-    return f"{title} ({words})".lstrip() if words else title
+    return f"{title} ({words})" if title and words else title or words
 
 
 def describe_provenance(run: Run) -> str:

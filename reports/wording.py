@@ -1,5 +1,7 @@
 """How text and numbers from a run are worded."""
 
+from collections.abc import Sequence
+
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 
 
@@ -29,3 +31,8 @@ def format_time(seconds: float) -> str:
 def format_number(number: float) -> str:
     """Write a number with three digits that count, never with an exponent."""
     return f"{number:,.{0 if number >= 100 else 1 if number >= 10 else 2}f}"  # noqa: PLR2004 - powers of ten
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Join words as a sentence does: `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), *words[-1:]]) if len(words) > 1 else "".join(words)

@@ -174,7 +174,7 @@ def test_warm_and_cold_cells_share_no_figure(tmp_path: Path) -> None:
     overviews = {stem for stem in pictures if stem.startswith("overview")}
     assert overviews == {"overview", "overview-cold", "overview-durable", "overview-cold-durable"}
     (panel,) = pictures["read_store_ratio-cold-durable"].panels
-    assert panel.title == "(cold, durable)"
+    assert panel.title == "cold, durable"
 
 
 def test_cells_are_paired_only_where_their_axes_agree(tmp_path: Path) -> None:

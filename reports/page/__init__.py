@@ -1,0 +1,1 @@
+"""The report page of a run: a chooser's answer in one HTML file."""

@@ -1,0 +1,189 @@
+"""Where everything of a panel stands in its inline SVG; the template only writes it down."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from reports.panels import Panel, space_out
+from reports.styles import Style
+from reports.wording import format_number, shorten_text
+
+WIDTH, TOP, BOTTOM, LEFT, RIGHT = 430, 30, 46, 56, 114  # of the drawing, in its own units; a letter is 14 high
+LINE = 17  # from one label to the next
+_NUMBER = 46  # the room that a number below an axis needs
+_LEAST_HEIGHT = 240
+_MOST_LETTERS = 15
+
+# Outlines around (0, 0), in the order of matplotlib's markers in drawing.py: "osD^vPX<>*ph".
+MARKERS = (
+    "M-4,0a4,4 0 1,0 8,0a4,4 0 1,0 -8,0Z",
+    "M-4,-4H4V4H-4Z",
+    "M0,-5L5,0L0,5L-5,0Z",
+    "M0,-5L5,4H-5Z",
+    "M0,5L5,-4H-5Z",
+    "M-2,-5H2V-2H5V2H2V5H-2V2H-5V-2H-2Z",
+    "M-2,-5L0,-3L2,-5L5,-2L3,0L5,2L2,5L0,3L-2,5L-5,2L-3,0L-5,-2Z",
+    "M-5,0L4,-5V5Z",
+    "M5,0L-4,-5V5Z",
+    "M0,-6L1.5,-2H6L2.4,0.8L3.7,5L0,2.5L-3.7,5L-2.4,0.8L-6,-2H-1.5Z",
+    "M0,-5L5,-1L3,5H-3L-5,-1Z",
+    "M0,-5L4.5,-2.5V2.5L0,5L-4.5,2.5V-2.5Z",
+)
+DASHES = ("", "7 3", "2 3", "7 3 2 3")
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Where an axis has a line, and the number beside it."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One value: where it stands, the ends of its spread, the exact figures in words, whether it has a ring."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    words: str
+    ringed: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One backend: its style, its label and the height of that, its values from left to right."""
+
+    label: str
+    height: float
+    style: Style
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What values are to be compared with: its place, the height of its label, and that label."""
+
+    place: float
+    height: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One panel as it is drawn; places are in units of the drawing, from its top left corner."""
+
+    title: str
+    unit: str
+    across: str
+    height: float
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    curves: tuple[Curve, ...]
+    reference: Reference | None
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A scale from the least to the largest value, onto places from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool
+
+    def place(self, value: float) -> float:
+        """Tell where a value stands, rounded to a tenth of a unit."""
+        low, high, value = (math.log(max(each, 1e-300)) if self.log else each for each in (self.low, self.high, value))
+        return round(self.start + (self.end - self.start) * (value - low) / (high - low), 1)
+
+    def find_ticks(self, measured: Iterable[float] = ()) -> tuple[Tick, ...]:
+        """Find ticks at the measured values, where these are far enough apart, or at round ones."""
+        ticks = self._make_ticks(sorted(set(measured)))
+        if ticks and all(right.place - left.place >= _NUMBER for left, right in pairwise(ticks)):
+            return ticks
+        return self._make_ticks(_list_log(self.low, self.high) if self.log else _list_linear(self.high))
+
+    def _make_ticks(self, values: Iterable[float]) -> tuple[Tick, ...]:
+        return tuple(Tick(self.place(value), _write_tick(value)) for value in values)
+
+
+def lay_out(panel: Panel, styles: Mapping[str, Style]) -> Chart:
+    """Lay a panel out: axes, curves, labels that stay apart."""
+    points = [point for line in panel.lines.values() for point in line]
+    values = [value for _, *spread in points for value in spread] + ([panel.reference[1]] if panel.reference else [])
+    log = panel.scale == "logarithmic" or (panel.scale == "fit" and 0 < 10 * min(values) < max(values))
+    labels = len(panel.lines) + bool(panel.reference)
+    height = max(_LEAST_HEIGHT, LINE * labels)
+    x_axis = _fit([x for x, *_ in points], LEFT, WIDTH - RIGHT, 1.4, log=panel.scale != "linear")
+    y_axis = _fit(values, TOP + height, TOP, 1.5, log=log)
+    marks = {name: tuple(_make_marks(name, line, panel, x_axis, y_axis)) for name, line in panel.lines.items()}
+    ends = [each[-1].y for each in marks.values()]
+    ends += [y_axis.place(panel.reference[1])] if panel.reference else []
+    heights = _spread(ends, TOP, height)
+    return Chart(
+        title=panel.title,
+        unit=panel.unit,
+        across=panel.across,
+        height=TOP + height + BOTTOM,
+        x_ticks=x_axis.find_ticks(x for x, *_ in points),
+        y_ticks=y_axis.find_ticks(),
+        curves=tuple(
+            Curve(shorten_text(name, _MOST_LETTERS), where, styles[name], each)
+            for (name, each), where in zip(marks.items(), heights, strict=False)
+        ),
+        reference=Reference(ends[-1], heights[-1], panel.reference[0]) if panel.reference else None,
+    )
+
+
+def _make_marks(
+    name: str, line: Sequence[tuple[float, float, float, float]], panel: Panel, x_axis: _Axis, y_axis: _Axis
+) -> Iterator[Mark]:
+    for x, low, middle, high in line:
+        spread = f", {format_number(low)} to {format_number(high)}" if low != high else ""
+        words = f"{shorten_text(name, 40)}: {format_number(middle)} {panel.unit}{spread}, at {x:,.0f} {panel.across}"
+        bottom, top = (y_axis.place(max(value, y_axis.low)) for value in (low, high))
+        yield Mark(x_axis.place(x), y_axis.place(middle), bottom, top, words, name in panel.marked)
+
+
+def _fit(values: Sequence[float], start: float, end: float, room: float, *, log: bool) -> _Axis:
+    """Fit an axis to its values; linear ones start at zero."""
+    low, high = min(values), max(values)
+    if log:
+        return _Axis(low / room, high * room, start, end, log=True)
+    return _Axis(0, 1.06 * high if high > 0 else 1, start, end, log=False)
+
+
+def _list_log(low: float, high: float) -> list[float]:
+    """List decades, at most seven of them, or finer steps where these are fewer than three."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    every = max(1, -(-len(powers) // 7))
+    for steps, chosen in (((1,), powers[::every]), ((1, 2, 5), powers), (range(1, 10), powers)):
+        values = [step * 10.0**power for power in chosen for step in steps if low <= step * 10.0**power <= high]
+        if len(values) > 2:  # noqa: PLR2004 - two numbers make no scale
+            break
+    return values
+
+
+def _list_linear(high: float) -> list[float]:
+    """List four to eight round numbers from zero on."""
+    step = 10.0 ** math.floor(math.log10(high / 4))
+    step *= next(factor for factor in (5, 2.5, 2, 1) if high / (factor * step) >= 4 or factor == 1)  # noqa: PLR2004
+    return [step * place for place in range(int(high / step) + 1)]
+
+
+def _write_tick(value: float) -> str:
+    text = f"{value:,.12f}".rstrip("0").rstrip(".")
+    return text if len(text) <= 9 else f"{value:.0e}"  # noqa: PLR2004 - what stands beside an axis
+
+
+def _spread(ends: Sequence[float], top: float, height: float) -> list[float]:
+    """Find heights for labels, as near to the ends of their lines as they can be a line apart."""
+    order = sorted(range(len(ends)), key=lambda place: ends[place])
+    spaced = space_out([(ends[place] - top) / height for place in order], LINE / height)
+    heights = dict(zip(order, spaced, strict=True))
+    return [round(top + height * heights[place], 1) for place in range(len(ends))]

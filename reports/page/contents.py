@@ -1,0 +1,94 @@
+"""What a page says of a run in words: warnings, facts, method and limits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.compare import compare_runs, find_differences
+from reports.compare_text import count_verdicts
+from reports.page.tables import Table, tabulate_comparison, tabulate_history
+from reports.results import UNSTABLE_RULE, Run
+from reports.statistics import Rules
+from reports.wording import count_noun, name_cell, shorten_text
+
+NOISY = 0.1  # a share of unstable cells: below, no warning
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A run against its base, in words, and cell by cell where they can be compared."""
+
+    words: str
+    table: Table | None
+
+
+@dataclass(frozen=True)
+class History:
+    """Several runs of one machine: which they are, which were left out and why, and all medians."""
+
+    words: str
+    left_out: tuple[str, ...]
+    table: Table | None
+
+
+def list_warnings(run: Run) -> tuple[tuple[str, str], ...]:
+    """List what a reader must know first: each warning in a word or two, then in a sentence."""
+    unstable = sum(result.unstable for result in run.results)
+    found = []
+    if run.image_set.name == "standin":
+        found.append(("Stand-in images.", "Not CIFAR-10, but images that codecs take for it."))
+    if not run.complete:
+        lost = f"{len(run.failed):,} failed, {len(run.skipped):,} skipped, {len(run.missing):,} never run"
+        found.append(("Incomplete run.", f"Of {count_noun(len(run.intended), 'cell')} {lost}."))
+    if unstable > NOISY * len(run.results):
+        found.append(
+            ("Noisy run.", f"{unstable:,} of {count_noun(len(run.results), 'cell')} are unstable: {UNSTABLE_RULE}.")
+        )
+    return tuple(found)
+
+
+def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
+    """List what was measured where and when: name and text of each fact."""
+    unstable = sum(result.unstable for result in run.results)
+    images, machine = run.image_set, run.machine
+    disk = f"{run.store_directory.file_system}, {run.store_directory.free_bytes / 1e9:,.0f} GB free"
+    facts = {
+        "Images": f"{images.name}, {count_noun(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
+        "Date": f"{run.datetime:%Y-%m-%d %H:%M %Z}",
+        "Processor": f"{machine.cpu}, {count_noun(run.cpu_count, 'core')}",
+        "System": f"{machine.system} {machine.release}",
+        "File system": disk,
+        "Libraries": ", ".join(f"{name} {version}" for name, version in run.libraries.items()),
+        "Commit": run.commit.short,
+        "Cells": f"{count_noun(len(run.results), 'cell')} measured, {unstable:,} of them unstable",
+        "Complete": "yes" if run.complete else "no",
+    }
+    return tuple((name, shorten_text(text, 600)) for name, text in facts.items())
+
+
+def list_problems(run: Run) -> tuple[tuple[str, str], ...]:
+    """List the cells that were to be measured and were not, with the reason."""
+    problems = [(name_cell(cell), shorten_text(reason, 300)) for cell, reason in {**run.failed, **run.skipped}.items()]
+    return (*problems, *((name_cell(cell), "never run") for cell in run.missing))
+
+
+def describe_comparison(base: Run, run: Run) -> Comparison:
+    """Compare a run with its base, as `python -m reports compare` does."""
+    comparison = compare_runs(base, run, Rules.threshold)
+    if comparison.differences:
+        return Comparison(f"The runs cannot be compared: {'; '.join(comparison.differences)}.", None)
+    which = f"run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}"
+    return Comparison(
+        f"Against the {which}: {count_verdicts(comparison)}. Two runs are two processes: weak evidence. "
+        "The gate measures both versions side by side.",
+        tabulate_comparison(comparison),
+    )
+
+
+def describe_history(runs: Sequence[Run]) -> History:
+    """Show the course of each cell through runs, oldest first; what cannot be compared with the last is left out."""
+    last = runs[-1]
+    reasons = [(run, find_differences(run, last)) for run in runs[:-1]]
+    left_out = tuple(f"{shorten_text(run.path.name, 80)}: {'; '.join(words)}" for run, words in reasons if words)
+    kept = [*(run for run, words in reasons if not words), last]
+    words = f"{count_noun(len(kept), 'run')}, oldest first, that can be compared with the last one."
+    return History(words, left_out, tabulate_history(kept) if len(kept) > 1 else None)

@@ -1,0 +1,197 @@
+"""The page: one HTML file that stands alone."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports.figures import plan_figures
+from reports.intervals import UNKNOWN_SCATTER
+from reports.page import charts, contents, tables
+from reports.page.answers import NAME, answer_uses
+from reports.page.downloads import make_csv, name_file, pack
+from reports.page.scores import SAME_SCORE, WEIGHTS, Score, rank_score, score_backends
+from reports.panels import Picture
+from reports.ranking import SAME_SIZE
+from reports.results import UNSTABLE_RULE, Run
+from reports.styles import COLOURS, DARK_COLOURS, choose_styles
+from reports.wording import count_noun, format_number, shorten_text
+
+_FOLDER = Path(__file__).parent
+_NOT_SHOWN = {"store_many", "read_many", "read_epoch"}  # seconds a call, as the article drew them: here an image
+_MEANINGS = {
+    "write": "store all, buffered",
+    "size": "bytes on disk",
+    "cold": "read all, shuffled, one; from an empty page cache",
+    "warm": "read all, shuffled, one; from memory",
+}
+
+
+def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> str:
+    """Make the page of a run.
+
+    Parameters
+    ----------
+    runs
+        The run is the last one; those before it are its history.
+    content
+        The run's JSON as it was read: what the page offers to download.
+    base
+        What the run is compared with.
+
+    Returns
+    -------
+    str
+        HTML. The same runs give the same page.
+
+    Raises
+    ------
+    BrokenRunError
+        The run has more backends than can be told apart.
+    """
+    run = runs[-1]
+    script, style = _read_file("page.js"), _read_file("page.css") + _write_colours()
+    what = f"images: {shorten_text(run.image_set.name, 40)}, {count_noun(len(run.results), 'cell')}"
+    sections: dict[str, Any] = {
+        "uses": [
+            (use, [(answer, tables.tabulate_answer(answer)) for answer in use.answers]) for use in answer_uses(run)
+        ],
+        "figures": _lay_out_figures(run),
+        "projections": (),
+        "comparison": contents.describe_comparison(base, run) if base else None,
+        "history": contents.describe_history(runs) if len(runs) > 1 else None,
+        "cells": tables.tabulate_rounds(run),
+    }
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page.html").render(
+        sections,
+        title=f"How to store images: run of {run.datetime:%Y-%m-%d %H:%M}",
+        subtitle=f"a run of {run.datetime:%Y-%m-%d %H:%M}, {what}, commit {run.commit.short}",
+        contents=_list_sections(sections),
+        warnings=contents.list_warnings(run),
+        facts=contents.list_facts(run),
+        problems=contents.list_problems(run),
+        command=shorten_text(run.command, 2000),
+        scatter=100 * UNKNOWN_SCATTER,
+        same_size=100 * SAME_SIZE,
+        unstable_rule=UNSTABLE_RULE,
+        **_weigh(score_backends(run)),
+        **_describe_drawing(),
+        downloads=_pack_downloads(run, content),
+        script=Markup(script),  # noqa: S704 - a file beside this one
+        script_hash=_hash(script),
+        style=Markup(style),  # noqa: S704 - likewise
+        style_hash=_hash(style),
+    )
+
+
+def _read_file(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """Hash what stands in an element, as a content security policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _write_colours() -> str:
+    light, dark = (
+        "".join(f".series-{place} {{ color: {colour}; }}\n" for place, colour in enumerate(colours))
+        for colours in (COLOURS, DARK_COLOURS)
+    )
+    return f"{light}@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n"
+
+
+def _list_sections(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """List what is on the page, for its head: ids and names; sections without content are absent."""
+    names = {
+        "answer": "The answer",
+        "run": "The run",
+        "figures": "Figures",
+        "projection": "Projection",
+        "base": "Against a base",
+        "history": "History",
+        "rounds": "Raw rounds",
+        "method": "Method and limits",
+        "repeat": "Repeat and download",
+    }
+    optional = {"figures": "figures", "projection": "projections", "base": "comparison", "history": "history"}
+    return [(id_, name) for id_, name in names.items() if id_ not in optional or sections[optional[id_]]]
+
+
+def _lay_out_figures(run: Run) -> list[dict[str, Any]]:
+    """Lay the figures of a run out, each with all that differs in its axes beside each other, and the exact figures."""
+    styles = choose_styles(run)
+    merged: dict[str, Picture] = {}
+    for picture in plan_figures(run):
+        if picture.subject not in _NOT_SHOWN:
+            known = merged.setdefault(picture.subject, Picture(picture.subject, "", picture.title, picture.note, []))
+            panels = [*known.panels, *(panel for panel in picture.panels if panel not in known.panels)]
+            merged[picture.subject] = Picture(picture.subject, "", picture.title, picture.note, panels)
+    return [
+        {
+            "name": picture.subject,
+            "title": picture.title,
+            "note": picture.note,
+            "charts": [charts.lay_out(panel, styles) for panel in picture.panels],
+            "table": tables.tabulate_picture(picture),
+        }
+        for picture in merged.values()
+    ]
+
+
+def _weigh(scores: Sequence[Score]) -> dict[str, Any]:
+    measured = [name for name in WEIGHTS if any(name in score.ratios for score in scores)]
+    rows = []
+    for score in scores:
+        rank = rank_score(score, scores)
+        ratios = [(score.ratios.get(name)) for name in measured]
+        rows.append(
+            {
+                "name": shorten_text(score.backend, NAME),
+                "ratios": [("-" if ratio is None else format_number(ratio), ratio) for ratio in ratios],
+                "mean": score.mean,
+                "text": "-" if score.mean is None else format_number(score.mean),
+                "rank": rank,
+                "rank_text": "-" if rank is None else str(rank),
+            }
+        )
+    return {
+        "scores": rows,
+        "weights": [(name, WEIGHTS[name], _MEANINGS[name]) for name in measured],
+        "unmeasured": [name for name in WEIGHTS if name not in measured],
+        "ahead": sorted(row["name"] for row in rows if row["rank"] == 1),
+        "same_score": f"{100 * (SAME_SCORE - 1):.0f} %",
+        "same_score_factor": SAME_SCORE,
+    }
+
+
+def _describe_drawing() -> dict[str, Any]:
+    return {
+        "width": charts.WIDTH,
+        "margin": {"left": charts.LEFT, "right": charts.RIGHT, "top": charts.TOP, "bottom": charts.BOTTOM},
+        "markers": charts.MARKERS,
+        "dashes": charts.DASHES,
+        "strip": tables.STRIP,
+    }
+
+
+def _pack_downloads(run: Run, content: bytes) -> list[dict[str, str]]:
+    name = name_file(run)
+    table = make_csv(run).encode()
+    return [
+        {
+            "id": "json",
+            "name": f"{name}.json",
+            "type": "application/json",
+            "words": "Run (JSON)",
+            "content": pack(content),
+        },
+        {"id": "csv", "name": f"{name}.csv", "type": "text/csv", "words": "Cells (CSV)", "content": pack(table)},
+    ]

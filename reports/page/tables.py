@@ -1,0 +1,169 @@
+"""The tables of a page: rows of entries, each with a text and what it is sorted by."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reports.compare import Comparison
+from reports.page.answers import NAME, Answer
+from reports.panels import Picture
+from reports.results import Result, Run
+from reports.table import group_results
+from reports.wording import format_number, format_time, name_cell, shorten_text
+
+STRIP = (200, 16)  # width and height of a strip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table: its text, the number it is sorted by, if that is no text, and ticks to draw beside it."""
+
+    text: str
+    number: float | None = None
+    ticks: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption; the first entry of each row names it. Behind ticks stands a `guide`, a path too."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    guide: str = ""
+
+
+def tabulate_answer(answer: Answer) -> Table:
+    """Show what an answer stands on: each backend, its value, the ratio to the best."""
+    leaders = sum(place.ties for place, _ in answer.places)
+    rows = [
+        (
+            Entry(shorten_text(place.backend, NAME)),
+            Entry(text, place.value),
+            Entry(format_number(place.ratio), place.ratio),
+            Entry("leads" if place.ties and leaders == 1 else "ties" if place.ties else ""),
+        )
+        for place, text in answer.places
+    ]
+    return Table(answer.circumstances, ("backend", answer.unit, "times the best", ""), tuple(rows))
+
+
+def tabulate_picture(picture: Picture) -> Table:
+    """Show the exact figures behind a figure."""
+    several = len(picture.panels) > 1
+    rows = [
+        (
+            Entry(shorten_text(backend, NAME)),
+            *([Entry(panel.title)] if several else []),
+            Entry(f"{x:,.0f}", x),
+            Entry(format_number(middle), middle),
+            *([Entry(format_number(low), low), Entry(format_number(high), high)] if _spreads(picture) else []),
+        )
+        for panel in picture.panels
+        for backend, line in panel.lines.items()
+        for x, low, middle, high in line
+    ]
+    first = picture.panels[0]
+    spread = ("first quartile", "third quartile") if _spreads(picture) else ()
+    columns = ("backend", *(["panel"] if several else []), first.across, first.unit, *spread)
+    return Table(picture.title, columns, tuple(rows))
+
+
+def _spreads(picture: Picture) -> bool:
+    return any(low != high for panel in picture.panels for line in panel.lines.values() for _, low, _, high in line)
+
+
+def tabulate_rounds(run: Run) -> Table:
+    """Show each cell with its rounds: how many, their quartiles, and a strip of them."""
+    rows = [
+        (
+            Entry(name_cell(result.cell)),
+            Entry(f"{len(result.rounds):,}", len(result.rounds)),
+            Entry(format_time(result.median), result.median),
+            Entry(format_time(result.iqr), result.iqr),
+            Entry(format_number(result.images_per_second), result.images_per_second),
+            Entry("unstable" if result.unstable else "stable"),
+            Entry("", min(result.rounds) / result.median, draw_strip(result)),
+        )
+        for results in group_results(run.results).values()
+        for result in results
+    ]
+    columns = ("cell", "rounds", "median", "IQR", "images/s", "stable?", "each round, half to twice the median")
+    return Table("Raw rounds of each cell", columns, tuple(rows), "M100,0V16")
+
+
+def draw_strip(result: Result) -> str:
+    """Draw a tick for each round, as the path of an SVG: higher where many are, at the edge what is beyond."""
+    width, height = STRIP
+    counts: dict[int, int] = {}
+    for seconds in result.rounds:
+        place = width / 2 * (1 + math.log2(seconds / result.median))
+        edge = round(min(max(place, 1), width - 1))
+        counts[edge] = counts.get(edge, 0) + 1
+    most = max(counts.values())
+    return "".join(
+        f"M{place},{height}v-{4 + round((height - 4) * math.sqrt(count / most))}"
+        for place, count in sorted(counts.items())
+    )
+
+
+def tabulate_comparison(comparison: Comparison) -> Table:
+    """Show each cell of two runs with its ratio and its verdict."""
+    rows = [
+        (
+            Entry(name_cell(row.cell)),
+            Entry(format_time(row.base), row.base),
+            Entry(format_time(row.new), row.new),
+            Entry(format_number(row.ratio), row.ratio),
+            Entry(f"{format_number(row.low)} to {format_number(row.high)}", row.low),
+            Entry(row.verdict),
+        )
+        for row in comparison.rows
+    ]
+    for verdict, results in (("missing", comparison.missing), ("new", comparison.added)):
+        for result in results:
+            time = Entry(format_time(result.median), result.median)
+            both = (time, Entry("")) if verdict == "missing" else (Entry(""), time)
+            rows.append((Entry(name_cell(result.cell)), *both, Entry(""), Entry(""), Entry(verdict)))
+    return Table(
+        "Each cell against the base", ("cell", "base", "new", "new / base", "interval", "verdict"), tuple(rows)
+    )
+
+
+def tabulate_history(runs: Sequence[Run]) -> Table:
+    """Show the median of each cell of the last run in all runs, oldest first, and their course."""
+    cells = [{result.cell: result for result in run.results} for run in runs]
+    rows = [
+        (
+            Entry(name_cell(result.cell)),
+            Entry("", result.median, _draw_course([each.get(result.cell) for each in cells])),
+            *(_show_median(each.get(result.cell)) for each in cells),
+        )
+        for result in runs[-1].results
+    ]
+    dates = tuple(f"{run.datetime:%Y-%m-%d %H:%M}" for run in runs)
+    columns = ("cell", "course, half to twice the last run", *dates)
+    return Table("Median of each cell in each run", columns, tuple(rows), "M0,8H200")
+
+
+def _show_median(result: Result | None) -> Entry:
+    return Entry("") if result is None else Entry(format_time(result.median), result.median)
+
+
+def _draw_course(results: Sequence[Result | None]) -> str:
+    """Draw the medians of one cell as the path of an SVG, from half to twice the last one."""
+    medians = [None if result is None else result.median for result in results]
+    return "".join(_draw_steps([median and median / (medians[-1] or 1) for median in medians]))
+
+
+def _draw_steps(ratios: Sequence[float | None]) -> Iterator[str]:
+    width, height = STRIP
+    letter = "M"
+    for place, ratio in enumerate(ratios):
+        if ratio is None:
+            letter = "M"
+            continue
+        x = round(4 + (width - 8) * place / max(1, len(ratios) - 1))
+        y = round(min(max(height / 2 * (1 - math.log2(ratio)), 1), height - 1))
+        yield f"{letter}{x},{y}"
+        letter = "L"
