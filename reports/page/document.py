@@ -185,13 +185,8 @@ def _describe_drawing() -> dict[str, Any]:
 def _pack_downloads(run: Run, content: bytes) -> list[dict[str, str]]:
     name = name_file(run)
     table = make_csv(run).encode()
+    files = {"json": ("Run as JSON", "application/json", content), "csv": ("Cells as CSV", "text/csv", table)}
     return [
-        {
-            "id": "json",
-            "name": f"{name}.json",
-            "type": "application/json",
-            "words": "Run (JSON)",
-            "content": pack(content),
-        },
-        {"id": "csv", "name": f"{name}.csv", "type": "text/csv", "words": "Cells (CSV)", "content": pack(table)},
+        {"id": kind, "name": f"{name}.{kind}", "type": type_, "words": words, "content": pack(each)}
+        for kind, (words, type_, each) in files.items()
     ]

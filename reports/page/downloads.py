@@ -34,7 +34,7 @@ def pack(content: bytes) -> str:
 
 
 def make_csv(run: Run) -> str:
-    """Make a table of all cells for other programs; a quote disarms text that a spreadsheet would take for a formula."""
+    """Make a table of all cells for other programs; a quote disarms what a spreadsheet would take for a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
