@@ -20,6 +20,8 @@ from benchmarks.workers import STARTS, choose_counts
 from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
 from reports.compare import compare_runs, find_differences
 from reports.compare_text import describe_differences, make_verdicts
+from reports.errors import WrongInputError
+from reports.page.command import check_place, write_page
 from reports.reading import make_machine, read_run
 from reports.results import BrokenRunError, ImageSet, Run
 from reports.statistics import Rules
@@ -32,6 +34,7 @@ PROGRESS = pytest.StashKey[Progress]()
 SAVED = pytest.StashKey[bool]()
 BASE = pytest.StashKey[Run]()
 VERDICTS = pytest.StashKey[str]()
+PAGE = pytest.StashKey[str]()
 RUNS = "file://./reports/runs"  # as in pyproject.toml
 
 
@@ -52,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[BASE] = read_run(config.option.compare_with)
         except BrokenRunError as error:
             raise pytest.UsageError(f"compare-with: {error}") from error
+    if config.option.page:
+        try:
+            check_place(config.option.page)
+        except WrongInputError as error:
+            raise pytest.UsageError(f"page: {error}") from error
     config.stash[OPTIONS] = options
     config.stash[SOURCE] = source
     config.stash[COUNT] = count_images(options, DOUBLED * source.count)
@@ -152,9 +160,12 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Compare the run that was saved with the base; a session that failed by itself keeps its exit code."""
+    """Compare the run that was saved with the base, write its page; a session that failed keeps its exit code."""
     if BASE in session.config.stash:
         code, session.config.stash[VERDICTS] = _compare(session.config)
+        session.exitstatus = session.exitstatus or code
+    if session.config.option.page and not session.config.option.collectonly:
+        code, session.config.stash[PAGE] = _write_page(session.config)
         session.exitstatus = session.exitstatus or code
 
 
@@ -169,6 +180,17 @@ def _compare(config: pytest.Config) -> tuple[int, str]:
     return comparison.choose_exit_code(config.option.compare_missing), make_verdicts(comparison)
 
 
+def _write_page(config: pytest.Config) -> tuple[int, str]:
+    path, out = _find_saved(config), config.option.page
+    if path is None:
+        return 3, "no page: no run was saved; measure with --benchmark-only"
+    try:
+        write_page([path], config.option.compare_with, out)
+    except (WrongInputError, OSError) as error:
+        return 3, f"no page: {error}"
+    return 0, f"page written to {out}"
+
+
 @pytest.hookimpl(trylast=True)  # below the tables of pytest-benchmark
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show how this run compares with the base."""
@@ -178,12 +200,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End with one line: where the run is, and what to type next."""
+    """End with one line or two: where the page and the run are, and what to type next."""
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    if PAGE in config.stash:
+        terminal.write_line(config.stash[PAGE])
     path = _find_saved(config)
     if path is not None:
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if config.stash[SAVED] else "INCOMPLETE run"
-        terminal = config.pluginmanager.getplugin("terminalreporter")
         terminal.write_line(f"{kind} saved as {path}; next: python -m reports table {path}")
 
 

@@ -58,7 +58,8 @@ def add_options(parser: pytest.Parser) -> None:
         group.addoption(f"--{name}", action="store_const", const="true", help=HELP[name])
     for name, text in HELP.items():
         parser.addini(name, text, default="")
-    group = parser.getgroup("comparing", "comparing with a run of before")
+    group = parser.getgroup("reporting", "what becomes of the run")
+    group.addoption("--page", type=Path, metavar="REPORT.html", help="write the report of the run, one HTML file")
     group.addoption(
         "--compare-with", type=Path, metavar="BASE.json", help="end with what is slower than in this run; exit code 1"
     )

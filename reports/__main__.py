@@ -12,6 +12,7 @@ from reports.compare import compare_runs
 from reports.compare_text import make_verdicts
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.output import print_text
+from reports.page import command as page_command
 from reports.reading import read_run
 from reports.statistics import Rules
 from reports.table import make_table
@@ -23,6 +24,7 @@ examples:
   python -m reports table reports/runs/RUN.json
   python -m reports table RUN.json > results.md
   python -m reports figures RUN.json --out figures
+  python -m reports page RUN.json --out report.html
   python -m reports compare BASE.json NEW.json
   python -m reports gate main
 
@@ -74,6 +76,10 @@ def _make_parser() -> argparse.ArgumentParser:
 
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
     table.set_defaults(show=_show_table)
+
+    page = commands.add_parser("page", help="write the report of a run, one HTML file")
+    page_command.add_options(page)
+    page.set_defaults(show=page_command.show_page)
 
     _add_compare(commands)
     gate = commands.add_parser("gate", help="measure whether storage/ is slower than that of another commit")

@@ -1,0 +1,65 @@
+"""`python -m reports page`: its options, and the file that it writes."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from reports.errors import WrongInputError
+from reports.output import print_text
+from reports.reading import read_run
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the subcommand `page`."""
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN.json", help="the run; of several the newest, the others its history"
+    )
+    parser.add_argument("--base", type=Path, metavar="OTHER.json", help="a run that this one is compared with")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="REPORT.html", help="the file to write, or to replace"
+    )
+
+
+def show_page(options: argparse.Namespace) -> int:
+    """Write the page and say where it is."""
+    write_page(options.runs, options.base, options.out)
+    print_text(f"{options.out}\n")
+    return 0
+
+
+def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
+    """Check that a page can be written, before anything is measured or read.
+
+    Raises
+    ------
+    WrongInputError
+        It would replace a folder or a run, or its folder is not there.
+    """
+    if out.is_dir():
+        raise WrongInputError(f"{out} is a folder; name a file, such as {out / 'report.html'}")
+    if not out.absolute().parent.is_dir():
+        raise WrongInputError(f"{out.parent} is no folder; make it, or name another place")
+    if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
+        raise WrongInputError(f"{out} is the run itself; name another file for the page")
+
+
+def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
+    """Write the page of the newest of some runs; it is there as a whole or not at all.
+
+    Raises
+    ------
+    BrokenRunError, WrongInputError, OSError
+        A run cannot be used, or the page not be written; what was there before stays.
+    """
+    from reports.page.document import make_page  # noqa: PLC0415 - other commands need no jinja2
+
+    check_place(out, [*paths, *([base] if base else [])])
+    runs = sorted((read_run(path) for path in dict.fromkeys(paths)), key=lambda run: run.datetime.timestamp())
+    page = make_page(runs, runs[-1].path.read_bytes(), read_run(base) if base else None)
+    part = out.with_name(f".{out.name[:80]}.{os.getpid()}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
