@@ -17,7 +17,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--base", type=Path, metavar="OTHER.json", help="a run that this one is compared with")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="REPORT.html", help="the file to write, or to replace"
+        "--out", type=Path, required=True, metavar="REPORT.html", help="the file to write or replace"
     )
 
 
