@@ -16,6 +16,7 @@ FORMAT = 1
 LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
 MOUNTS = Path("/proc/self/mountinfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup/cpu.max")
+CLOCK_DIGITS = 9  # after the point of a second: `time.perf_counter` counts nanoseconds
 
 
 @dataclass
@@ -72,6 +73,22 @@ def describe_run(
         "skipped": progress.skipped,
         "complete": not progress.failed and not progress.skipped and measured == set(progress.intended),
     }
+
+
+def round_to_clock(rounds: Iterable[float]) -> list[float]:
+    """Round times to what the clock can tell; the digits beyond are noise of the arithmetic.
+
+    Parameters
+    ----------
+    rounds : iterable of float
+        Seconds.
+
+    Returns
+    -------
+    list of float
+        Whole nanoseconds, in seconds; at least one, since no call takes no time.
+    """
+    return [max(10.0**-CLOCK_DIGITS, round(seconds, CLOCK_DIGITS)) for seconds in rounds]
 
 
 def list_libraries(backends: Iterable[str]) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""What a run's JSON says of the machine."""
+"""What a run's JSON says of the machine, and of its times."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries
+from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries, round_to_clock
 from storage import BACKENDS
 
 MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
@@ -64,3 +65,19 @@ def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
     assert find_file_system(tmp_path / "with blank" / "store", mounts) == "tmpfs"
     assert find_file_system(tmp_path / "other", mounts) == "btrfs"
     assert find_file_system(tmp_path, tmp_path / "missing") == "unknown"
+
+
+def test_rounds_keep_the_digits_of_the_clock() -> None:
+    assert time.get_clock_info("perf_counter").resolution >= 1e-9
+    rounds = [0.00012345678901234567, 12.345678901249, 0.25, 2e-05]
+    assert repr(round_to_clock(rounds)) == "[0.000123457, 12.345678901, 0.25, 2e-05]"
+
+
+def test_no_round_becomes_nothing() -> None:
+    assert round_to_clock([4e-10, 6e-10, 1.4e-9, 0.0]) == [1e-9] * 4
+
+
+def test_rounding_leaves_the_rounds_of_the_session_alone() -> None:
+    rounds = [0.00012345678901234567]
+    round_to_clock(rounds)
+    assert rounds == [0.00012345678901234567]
