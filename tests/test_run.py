@@ -1,11 +1,22 @@
 """What a run's JSON says of the machine, and of its times."""
 
+import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries, round_to_clock
+from benchmarks.run import (
+    Progress,
+    count_inodes,
+    count_processors,
+    describe_run,
+    find_file_system,
+    list_libraries,
+    measure_memory,
+    round_to_clock,
+)
 from storage import BACKENDS
 
 MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
@@ -56,6 +67,33 @@ def test_processors_are_limited_by_the_quota_of_the_control_group(tmp_path: Path
 def test_a_control_group_without_a_limit_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert count_processors(tmp_path / "cpu.max") == count_processors(tmp_path / "missing") >= 1
+
+
+def test_memory_is_limited_by_the_control_group(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("1048576\n")
+    assert measure_memory(limit) == 1048576
+    unlimited = measure_memory(tmp_path / "missing")
+    assert unlimited >= 2**26
+    for words in ("max\n", f"{2**62}\n"):
+        limit.write_text(words)
+        assert measure_memory(limit) == unlimited
+
+
+@pytest.mark.parametrize(("files", "free", "counted"), [(100, 7, 7), (100, 0, 0), (0, 0, None)])
+def test_inodes_are_counted_where_their_number_is_fixed(
+    monkeypatch: pytest.MonkeyPatch, files: int, free: int, counted: int | None
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=files, f_favail=free))
+    assert count_inodes(Path()) == counted
+
+
+def test_a_run_says_what_the_machine_can_hold() -> None:
+    described = describe(Progress(["a"]), ["a"])
+    directory = described["store_directory"]
+    assert described["memory_bytes"] == measure_memory()
+    assert isinstance(directory, dict)
+    assert directory["free_inodes"] is None or directory["free_inodes"] >= 0
 
 
 def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
