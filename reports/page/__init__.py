@@ -1,0 +1,1 @@
+"""One page that shows a run: self-contained HTML."""
