@@ -16,6 +16,8 @@ FORMAT = 1
 LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
 MOUNTS = Path("/proc/self/mountinfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup/cpu.max")
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CLOCK_DIGITS = 9  # after the point of a second: `time.perf_counter` counts nanoseconds
 
 
 @dataclass
@@ -65,13 +67,34 @@ def describe_run(
         "image_set": dict(images),
         "libraries": list_libraries(backends),
         "cpu_count": count_processors(),
-        "store_directory": {"file_system": find_file_system(stores), "free_bytes": shutil.disk_usage(stores).free},
+        "memory_bytes": measure_memory(),
+        "store_directory": {
+            "file_system": find_file_system(stores),
+            "free_bytes": shutil.disk_usage(stores).free,
+            "free_inodes": count_inodes(stores),
+        },
         "command": command,
         "intended": progress.intended,
         "failed": progress.failed,
         "skipped": progress.skipped,
         "complete": not progress.failed and not progress.skipped and measured == set(progress.intended),
     }
+
+
+def round_to_clock(rounds: Iterable[float]) -> list[float]:
+    """Round times to what the clock can tell; the digits beyond are noise of the arithmetic.
+
+    Parameters
+    ----------
+    rounds : iterable of float
+        Seconds.
+
+    Returns
+    -------
+    list of float
+        Whole nanoseconds, in seconds; at least one, since no call takes no time.
+    """
+    return [max(10.0**-CLOCK_DIGITS, round(seconds, CLOCK_DIGITS)) for seconds in rounds]
 
 
 def list_libraries(backends: Iterable[str]) -> dict[str, str]:
@@ -83,13 +106,28 @@ def list_libraries(backends: Iterable[str]) -> dict[str, str]:
 
 
 def count_processors(quota: Path = CONTROL_GROUP) -> int:
-    """Count the processors that this process may use: those it may run on, or fewer where its control group says so."""
+    """Count the processors that this process may use: those it may run on, or fewer if its control group says so."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         share, period = quota.read_text(encoding="ascii").split()
         return max(1, min(allowed, math.ceil(int(share) / int(period))))
     except (OSError, ValueError):  # no control group, or one without a limit ("max")
         return allowed
+
+
+def measure_memory(limit: Path = MEMORY_LIMIT) -> int:
+    """Measure the bytes of memory that this process may use: the machine's, or fewer if its control group says so."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(memory, int(limit.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no control group, or one without a limit ("max")
+        return memory
+
+
+def count_inodes(folder: Path) -> int | None:
+    """Count the files that the file system of a folder can still hold; None where it has no fixed number of them."""
+    state = os.statvfs(folder)
+    return state.f_favail if state.f_files else None
 
 
 def find_file_system(folder: Path, mounts: Path = MOUNTS) -> str:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from reports.results import WIDEST_THRESHOLD, Axes, BrokenRunError, Disk, Machine, Result, Run
@@ -107,13 +108,9 @@ def _make_result(entry: dict[str, Any], where: str) -> Result:
         raise BrokenRunError(f"{where}no raw rounds; save with --benchmark-save-data (the default of this suite)")
     axes = _make_axes({name: extra.get(name) for name in _AXES_OF_EXTRA_INFO} | params, where)
     disk = _make(Disk, extra, where) if any(field.name in extra for field in fields(Disk)) else None
-    definition = extra.get("definition")
-    judged = {
-        "definition": None if definition is None else _check_type(str, definition, f"{where}definition"),
-        "threshold": _check_threshold(extra.get("threshold"), where),
-    }
+    threshold = _check_threshold(extra.get("threshold"), where)
     measured = extra | {"cell": cell, "rounds": stats["data"]}
-    result: Result = _make(Result, measured, where, axes=axes, disk=disk, **judged)
+    result: Result = _make(Result, measured, where, axes=axes, disk=disk, threshold=threshold)
     if not (result.images and result.store_images and result.rounds):
         raise _report_damage(f"{where}there are no images or no rounds")
     return result
@@ -150,6 +147,8 @@ def _check_type(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401 - the
     """Check a JSON value against a type of this module, and turn it into that type."""
     if is_dataclass(kind):
         return _make(kind, _check_type(dict, value, where), f"{where}.")
+    if get_origin(kind) is UnionType:  # such as `int | None`: a field that not all runs have
+        return None if value is None else _check_type(get_args(kind)[0], value, where)
     if get_origin(kind) is tuple:
         (each, _) = get_args(kind)
         return tuple(

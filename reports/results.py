@@ -48,10 +48,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class StoreDirectory:
-    """The disk that held the stores: type of file system, free bytes when the session started."""
+    """The disk that held the stores: type of file system, and when the session ended free bytes and free inodes.
+
+    `free_inodes` is None where the file system has no fixed number of files, and in runs made before it was noted.
+    """
 
     file_system: str
     free_bytes: int
+    free_inodes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Run:
-    """One session: its results, and what must be known to read them. Cells are named by their ids."""
+    """One session: its results, and what must be known to read them. Cells are named by their ids.
+
+    `memory_bytes` is the memory that the session could use, None in runs made before it was noted.
+    """
 
     path: Path
     results: tuple[Result, ...]
@@ -154,6 +161,7 @@ class Run:
     complete: bool
     commit: Commit
     datetime: dt.datetime
+    memory_bytes: int | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:

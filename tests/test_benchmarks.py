@@ -71,6 +71,7 @@ def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
         assert facts["images_per_second"] == pytest.approx(facts["images"] / cell["stats"]["median"])
         assert facts["store_images"] == (1 if facts["operation"] == "store_single" else 10)
         assert len(cell["stats"]["data"]) == cell["stats"]["rounds"] >= 1
+        assert all(seconds == round(seconds, 9) > 0 for seconds in cell["stats"]["data"])
         assert len(facts["definition"]) == 16
         assert "threshold" not in facts, "no benchmark of the suite has the marker"
         if facts["operation"].startswith("store"):

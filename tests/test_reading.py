@@ -35,6 +35,7 @@ def test_a_run_says_where_and_how_it_was_measured(tmp_path: Path) -> None:
     assert (run.machine.cpu, run.machine.system) == ("AMD EPYC 9654 96-Core Processor", "Linux")
     assert (run.cpu_count, run.machine.release) == (2, "6.18.44")
     assert (run.store_directory.file_system, run.store_directory.free_bytes) == ("ext4", 80000000000)
+    assert (run.memory_bytes, run.store_directory.free_inodes) == (24 * 2**30, 10_000_000)
     assert run.libraries == {"python": "3.11.7", "numpy": "2.4.6"}
     assert run.command == "pytest benchmarks --benchmark-only"
     assert run.skipped == {"a": "no disk left"}
@@ -42,6 +43,19 @@ def test_a_run_says_where_and_how_it_was_measured(tmp_path: Path) -> None:
     assert run.complete
     assert run.datetime == dt.datetime(2026, 11, 21, 6, 39, 47, 354255, tzinfo=dt.UTC)
     assert run.commit.short == "01234567"
+
+
+def test_a_run_made_before_memory_and_inodes_were_noted_is_read(tmp_path: Path) -> None:
+    document = make_run()
+    del document["run"]["memory_bytes"], document["run"]["store_directory"]["free_inodes"]
+    run = read_run(save(document, tmp_path))
+    assert (run.memory_bytes, run.store_directory.free_inodes) == (None, None)
+
+
+def test_a_file_system_may_have_no_fixed_number_of_inodes(tmp_path: Path) -> None:
+    document = make_run()
+    document["run"]["store_directory"]["free_inodes"] = None
+    assert read_run(save(document, tmp_path)).store_directory.free_inodes is None
 
 
 def test_every_cell_becomes_a_result_with_its_facts(tmp_path: Path) -> None:
@@ -187,6 +201,10 @@ _FAULTS = {
     "count is true": (_set("run", "image_set", "count", value=True), "image_set.count"),
     "count is negative": (_set("run", "image_set", "count", value=-1), "image_set.count"),
     "image set is missing": (_set("run", "image_set", value=None), "image_set"),
+    "memory is text": (_set("run", "memory_bytes", value="24 GB"), "memory_bytes is missing or not a count"),
+    "memory is negative": (_set("run", "memory_bytes", value=-1), "memory_bytes"),
+    "inodes are true": (_set("run", "store_directory", "free_inodes", value=True), "store_directory.free_inodes"),
+    "inodes are half": (_set("run", "store_directory", "free_inodes", value=0.5), "store_directory.free_inodes"),
     "complete is a number": (_set("run", "complete", value=1), "complete is missing or not true or false"),
     "a library without version": (_set("run", "libraries", "lmdb", value=None), "libraries.lmdb"),
     "a reason that is a list": (_set("run", "failed", "cell", value=[]), "failed.cell"),

@@ -1,10 +1,22 @@
-"""What a run's JSON says of the machine."""
+"""What a run's JSON says of the machine, and of its times."""
 
+import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries
+from benchmarks.run import (
+    Progress,
+    count_inodes,
+    count_processors,
+    describe_run,
+    find_file_system,
+    list_libraries,
+    measure_memory,
+    round_to_clock,
+)
 from storage import BACKENDS
 
 MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
@@ -57,6 +69,33 @@ def test_a_control_group_without_a_limit_changes_nothing(tmp_path: Path) -> None
     assert count_processors(tmp_path / "cpu.max") == count_processors(tmp_path / "missing") >= 1
 
 
+def test_memory_is_limited_by_the_control_group(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("1048576\n")
+    assert measure_memory(limit) == 1048576
+    unlimited = measure_memory(tmp_path / "missing")
+    assert unlimited >= 2**26
+    for words in ("max\n", f"{2**62}\n"):
+        limit.write_text(words)
+        assert measure_memory(limit) == unlimited
+
+
+@pytest.mark.parametrize(("files", "free", "counted"), [(100, 7, 7), (100, 0, 0), (0, 0, None)])
+def test_inodes_are_counted_where_their_number_is_fixed(
+    monkeypatch: pytest.MonkeyPatch, files: int, free: int, counted: int | None
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=files, f_favail=free))
+    assert count_inodes(Path()) == counted
+
+
+def test_a_run_says_what_the_machine_can_hold() -> None:
+    described = describe(Progress(["a"]), ["a"])
+    directory = described["store_directory"]
+    assert described["memory_bytes"] == measure_memory()
+    assert isinstance(directory, dict)
+    assert directory["free_inodes"] is None or directory["free_inodes"] >= 0
+
+
 def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS.format(tmp_path, tmp_path))
@@ -64,3 +103,19 @@ def test_the_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
     assert find_file_system(tmp_path / "with blank" / "store", mounts) == "tmpfs"
     assert find_file_system(tmp_path / "other", mounts) == "btrfs"
     assert find_file_system(tmp_path, tmp_path / "missing") == "unknown"
+
+
+def test_rounds_keep_the_digits_of_the_clock() -> None:
+    assert time.get_clock_info("perf_counter").resolution >= 1e-9
+    rounds = [0.00012345678901234567, 12.345678901249, 0.25, 2e-05]
+    assert repr(round_to_clock(rounds)) == "[0.000123457, 12.345678901, 0.25, 2e-05]"
+
+
+def test_no_round_becomes_nothing() -> None:
+    assert round_to_clock([4e-10, 6e-10, 1.4e-9, 0.0]) == [1e-9] * 4
+
+
+def test_rounding_leaves_the_rounds_of_the_session_alone() -> None:
+    rounds = [0.00012345678901234567]
+    round_to_clock(rounds)
+    assert rounds == [0.00012345678901234567]
