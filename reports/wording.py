@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+_BYTES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1))
 
 
 def shorten_text(text: str, longest: int = 200) -> str:
@@ -26,6 +27,12 @@ def format_time(seconds: float) -> str:
     """Write seconds in the unit that suits them, with three digits that count."""
     unit, size = next((each for each in _UNITS if seconds >= each[1]), _UNITS[-1])
     return f"{format_number(seconds / size)} {unit}"
+
+
+def format_bytes(number: float) -> str:
+    """Write a number of bytes in the unit that suits it, decimal as disks are sold, with three digits that count."""
+    unit, size = next((each for each in _BYTES if number >= each[1]), _BYTES[-1])
+    return f"{number:,.0f} {unit}" if size == 1 else f"{format_number(number / size)} {unit}"
 
 
 def format_number(number: float) -> str:

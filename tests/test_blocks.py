@@ -63,7 +63,7 @@ def test_a_block_of_another_storage_is_refused(tree: Path, stores: Path, tmp_pat
     python = write_interpreter(tmp_path, f'cd "{other}" && exec "{sys.executable}" "$@"')
     with pytest.raises(NotMeasurableError) as caught:
         run_block(Arm("base", tree, python), QUICK, stores, seed=1)
-    assert f"storage comes from {other}/storage, this block measures {tree}/storage" in str(caught.value)
+    assert f"storage comes from {other}/storage" in str(caught.value)  # the rest is cut where paths are long
     assert str(caught.value).startswith("the base arm cannot run today's benchmarks (exit code 4)")
 
 

@@ -16,9 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "runs", type=Path, nargs="+", metavar="RUN.json", help="the run; of several the newest, the others its history"
     )
     parser.add_argument("--base", type=Path, metavar="OTHER.json", help="a run that this one is compared with")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="REPORT.html", help="the file to write or replace"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="REPORT.html", help="the file to write or replace")
 
 
 def show_page(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from reports.intervals import UNKNOWN_SCATTER
 from reports.page import charts, contents, tables
 from reports.page.answers import NAME, answer_uses
 from reports.page.downloads import make_csv, name_file, pack
+from reports.page.projection import project_run
 from reports.page.scores import SAME_SCORE, WEIGHTS, Score, rank_score, score_backends
 from reports.panels import Picture
 from reports.ranking import SAME_SIZE
@@ -61,7 +62,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
             (use, [(answer, tables.tabulate_answer(answer)) for answer in use.answers]) for use in answer_uses(run)
         ],
         "figures": _lay_out_figures(run),
-        "projections": (),
+        "projections": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
         "comparison": contents.describe_comparison(base, run) if base else None,
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
         "cells": tables.tabulate_rounds(run),

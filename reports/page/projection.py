@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.intervals import UNKNOWN_SCATTER
-from reports.markdown import format_number
 from reports.results import Axes, Disk, Result, Run
 from reports.table import group_results
+from reports.wording import format_number
 
 COUNTS = (1_000_000, 100_000_000)
 

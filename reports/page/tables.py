@@ -1,17 +1,19 @@
 """The tables of a page: rows of entries, each with a text and what it is sorted by."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from reports.compare import Comparison
+from reports.compare import Comparison, Verdict
 from reports.page.answers import NAME, Answer
+from reports.page.projection import COUNTS, Estimate, Sweep
 from reports.panels import Picture
 from reports.results import Result, Run
-from reports.table import group_results
-from reports.wording import format_number, format_time, name_cell, shorten_text
+from reports.table import add_axes, group_results
+from reports.wording import format_bytes, format_number, format_time, name_cell, shorten_text
 
 STRIP = (200, 16)  # width and height of a strip
+_IMPORTANCE: tuple[Verdict, ...] = ("slower", "faster", "unstable", "ok")
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,45 @@ def draw_strip(result: Result) -> str:
     )
 
 
+def tabulate_sweep(sweep: Sweep) -> Table:
+    """Show the lines of a sweep and where they lead; what is past a backend's limit is said to be."""
+    is_time = sweep.quantity == "seconds"
+    form = format_time if is_time else format_bytes
+    rows = [
+        (
+            Entry(shorten_text(line.backend, NAME)),
+            Entry(form(line.fixed), line.fixed),
+            Entry(form(line.each), line.each),
+            Entry(f"{100 * line.misfit:.0f} %", line.misfit),
+            *(
+                Entry(
+                    _word_estimate(estimate, form, past=line.limit is not None and count > line.limit.images),
+                    estimate.value,
+                )
+                for count, estimate in zip(COUNTS, line.estimates, strict=True)
+            ),
+            Entry(f"{line.limit.images:,} ({line.limit.reason})", line.limit.images)
+            if line.limit
+            else Entry("not known"),
+        )
+        for line in sweep.projections
+    ]
+    largest = max(line.largest for line in sweep.projections)
+    title = sweep.operation if is_time else "bytes on disk, allocated"
+    counts = (f"{count:,} images" for count in COUNTS)
+    columns = ("backend", "fixed", "each image", "worst misfit", *counts, "believe up to")
+    return Table(
+        f"{add_axes(shorten_text(title, 60), sweep.axes)}, from up to {largest:,} images", columns, tuple(rows)
+    )
+
+
+def _word_estimate(estimate: Estimate, form: Callable[[float], str], *, past: bool) -> str:
+    interval = (
+        "" if estimate.low is None or estimate.high is None else f" ({form(estimate.low)} to {form(estimate.high)})"
+    )
+    return f"{form(estimate.value)}{interval}{', past the limit' if past else ''}"
+
+
 def tabulate_comparison(comparison: Comparison) -> Table:
     """Show each cell of two runs with its ratio and its verdict."""
     rows = [
@@ -118,7 +159,8 @@ def tabulate_comparison(comparison: Comparison) -> Table:
             Entry(f"{format_number(row.low)} to {format_number(row.high)}", row.low),
             Entry(row.verdict),
         )
-        for row in comparison.rows
+        for verdict in _IMPORTANCE
+        for row in comparison.select_rows(verdict)
     ]
     for verdict, results in (("missing", comparison.missing), ("new", comparison.added)):
         for result in results:
