@@ -20,7 +20,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is what
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """Measure every cell that reads at one cutoff, warm and cold."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
-    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--cold", "-k", "read")
+    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--cold", "-k", "read and not spawn and not 1-fork")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,8 @@ def test_warm_and_cold_cells_share_no_figure(
     assert cells
     pictures = plan_figures(read_run(find_runs(session[0])[-1]))
     assert {"read_many", "read_many-cold", "read_epoch", "read_epoch-cold"} <= {picture.stem for picture in pictures}
-    assert all(len(points) == 1 for each in pictures for panel in each.panels for points in panel.lines.values())
+    panels = [panel for picture in pictures for panel in picture.panels]
+    assert all(len(points) == 1 for panel in panels for points in panel.lines.values())
 
 
 def test_cells_on_a_file_system_in_memory_fail_as_not_cold(tmp_path: Path) -> None:
