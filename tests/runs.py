@@ -58,7 +58,7 @@ def make_run(
 ) -> dict[str, Any]:
     """Make the JSON of a run that measured every operation of the suite; with `cold`, cells that read say their cache."""
     cells = []
-    caches: list[dict[str, str | float]] = [{"cache": cache} for cache in ("warm", "cold")] if cold else [{}]
+    caches: list[dict[str, Any]] = [{"cache": cache} for cache in ("warm", "cold")] if cold else [{}]
     for backend in backends:
         for durability in ("buffered", "durable") if durable else ("buffered",):
             cells.append(make_cell("store_single", backend, 1, durability=durability))
