@@ -56,7 +56,7 @@ def make_run(
     cold: bool = False,
     workers: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Make the JSON of a run that measured every operation of the suite; with `cold`, cells that read say their cache."""
+    """Make the JSON of a run that measured every operation; with `cold`, cells that read say their cache."""
     cells = []
     caches: list[dict[str, Any]] = [{"cache": cache} for cache in ("warm", "cold")] if cold else [{}]
     for backend in backends:
