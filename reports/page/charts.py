@@ -150,7 +150,7 @@ def _make_marks(
 ) -> Iterator[Mark]:
     for x, low, middle, high in line:
         spread = f", {format_number(low)} to {format_number(high)}" if low != high else ""
-        words = f"{shorten_text(name, 40)}: {format_number(middle)} {panel.unit}{spread}, at {x:,.0f} {panel.across}"
+        words = f"{shorten_text(name, 40)}: {format_number(middle)} {panel.unit}{spread}; {panel.across}: {x:,.0f}"
         bottom, height, top = map(y_axis.place, (low, middle, high))
         yield Mark(x_axis.place(x), height, bottom, top, words, name in panel.marked)
 
