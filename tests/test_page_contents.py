@@ -38,8 +38,8 @@ def test_the_standin_is_warned_of(run: Run) -> None:
 
 def test_an_incomplete_run_is_warned_of_with_what_is_lost(run: Run) -> None:
     intended = (*run.intended, *(f"file::lost{number}" for number in range(5)))
-    reasons = {"failed": {"file::lost0": "wrong"}, "skipped": {"file::lost1": "no", "file::lost2": "no"}}
-    broken = replace(run, complete=False, intended=intended, **reasons)
+    skipped = {"file::lost1": "no", "file::lost2": "no"}
+    broken = replace(run, complete=False, intended=intended, failed={"file::lost0": "wrong"}, skipped=skipped)
     assert list_warnings(broken) == (("Incomplete run.", "Of 15 cells 1 failed, 2 skipped, 2 never run."),)
 
 
