@@ -27,7 +27,8 @@ def _read(backend: str, **seconds: float) -> list[Result]:
 
 def _average(*weighted: tuple[float, float]) -> float:
     """Average in another way than the module does: by powers."""
-    return math.prod(ratio**weight for ratio, weight in weighted) ** (1 / sum(weight for _, weight in weighted))
+    product = math.prod(ratio**weight for ratio, weight in weighted)
+    return float(product ** (1 / sum(weight for _, weight in weighted)))
 
 
 def test_a_score_is_the_weighted_geometric_mean_of_ratios_to_the_best() -> None:
