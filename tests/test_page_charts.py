@@ -15,7 +15,7 @@ SCALES: tuple[Scale, ...] = ("linear", "logarithmic", "fit")
 POSITIVE = st.floats(1e-25, 1e24)  # what a run can hold, from a picosecond for 2**63 images to bytes of any size
 ACROSS = st.integers(1, 2**63) | st.floats(1e-18, 1e19)
 POINT = st.tuples(ACROSS, st.lists(POSITIVE, min_size=3, max_size=3)).map(lambda each: (each[0], *sorted(each[1])))
-LINES = st.dictionaries(st.text(max_size=20), st.lists(POINT, min_size=1, max_size=6), min_size=1, max_size=30)
+LINES = st.dictionaries(st.text(max_size=20), st.lists(POINT, min_size=1, max_size=4), min_size=1, max_size=20)
 LETTER = 7.4  # the widest digit of the fonts that browsers bring, at 13 units; commas are narrower
 
 
@@ -82,16 +82,12 @@ def test_numbers_below_an_axis_have_room_side_by_side(across: list[float]) -> No
 @given(lines=LINES, scale=st.sampled_from(SCALES))
 def test_a_tick_stands_at_the_number_that_it_says(lines: dict[str, list[Point]], scale: Scale) -> None:
     chart = _lay_out(lines, scale)
-    for ticks, start, end in ((chart.x_ticks, LEFT, WIDTH - RIGHT), (chart.y_ticks, chart.height - BOTTOM, TOP)):
-        if len(ticks) < 3:
-            continue
+    for ticks, log in ((chart.x_ticks, scale != "linear"), (chart.y_ticks, _read_number(chart.y_ticks[0]) > 0)):
         numbers = [_read_number(tick) for tick in ticks]
-        places = [(tick.place - start) / (end - start) for tick in ticks]
-        if numbers[0] > 0:
-            numbers = [math.log(number) for number in numbers]
-        slope = (places[-1] - places[0]) / (numbers[-1] - numbers[0])
-        for number, place in zip(numbers, places, strict=True):
-            assert places[0] + slope * (number - numbers[0]) == pytest.approx(place, abs=0.002)
+        along = [math.log(number) for number in numbers] if log else numbers
+        step = (ticks[-1].place - ticks[0].place) / ((along[-1] - along[0]) or 1)
+        for tick, way in zip(ticks, along, strict=True):
+            assert ticks[0].place + step * (way - along[0]) == pytest.approx(tick.place, abs=0.2)
 
 
 def test_each_number_of_images_has_its_tick() -> None:
