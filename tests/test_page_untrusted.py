@@ -23,7 +23,7 @@ EVIL = (
     "\"'><img src=x onerror=alert(1)>",
     "{{7*7}}{% raw %}${7*7}<!--",
     "\x00\x1b[31m\u202e\ud800\udfff\ud800",
-    "</title></style></svg>" + "W" * 10_000,
+    "</title>" + "W" * 10_000,
 )
 TEXTS = st.sampled_from(EVIL) | st.text(st.characters(), max_size=30)
 MOST = 2**63 - 1
