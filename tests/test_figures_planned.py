@@ -1,4 +1,4 @@
-"""Which figures are planned for a run: workers, size against time, shuffled batches."""
+"""Which figures are planned for a run: pairs, workers, size against time, shuffled batches."""
 
 import pytest
 
@@ -16,6 +16,24 @@ def _plan(*results: Result) -> dict[str, Picture]:
 def _work(backend: str, seconds: float, workers: float | str, *more: tuple[str, str], images: int = 1000) -> Result:
     axes: Axes = (("cache", "warm"), *more, ("workers", workers))
     return make_result(backend, seconds, images, operation="read_epoch_workers", axes=axes)
+
+
+def test_warm_and_cold_buffered_and_durable_cells_share_no_figure() -> None:
+    cells = [make_result("png", 1.0, axes=axes) for axes in (WARM, COLD)]
+    pictures = _plan(*cells, *(make_store("png", 1.0, 100, axes=axes) for axes in (BUFFERED, DURABLE)))
+    assert {"read_many", "read_many-cold", "store_many", "store_many-durable"} <= pictures.keys()
+    overviews = {stem for stem in pictures if stem.startswith("overview")}
+    assert overviews == {"overview", "overview-cold", "overview-durable", "overview-cold-durable"}
+    (panel,) = pictures["read_store_ratio-cold-durable"].panels
+    assert panel.title == "cold, durable"
+
+
+def test_cells_are_paired_only_where_their_axes_agree() -> None:
+    operations = ("store_many", "read_many")
+    cells = [make_result("png", 1.0, operation=each, axes=(("workers", n),)) for each in operations for n in (1, 2)]
+    overviews = [picture for stem, picture in _plan(*cells).items() if stem.startswith("overview")]
+    assert [picture.stem for picture in overviews] == ["overview-workers-1", "overview-workers-2"]
+    assert all(len(picture.panels) == 2 for picture in overviews)
 
 
 def test_a_shuffled_epoch_stands_against_its_workers() -> None:

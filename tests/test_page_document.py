@@ -41,6 +41,7 @@ def test_each_figure_has_its_charts_and_a_table_for_each(page: Element) -> None:
     assert len(set(titles)) == len(titles) == 7
     for figure in figures:
         captions = [each.text for each in figure.find("figcaption")]
+        assert len(set(captions)) == len(captions), "no panel is there twice"
         assert [next(table.find("caption")).text for table in figure.find("table")] == [
             f"{next(figure.find('h3')).text}: {caption}" for caption in captions
         ]
