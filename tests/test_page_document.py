@@ -99,6 +99,13 @@ def test_a_run_of_one_strange_cell_has_no_figures_scores_or_projection(tmp_path:
     assert [note.text for note in page.find("p", class_="note")].count("Not measured in this run.") == 6
 
 
+def test_cells_that_are_missing_are_counted_and_listed(tmp_path: Path) -> None:
+    document = make_run()
+    document["run"]["failed"] = {"file::test_read_many[png-7]": "AssertionError: pixels differ"}
+    (details,) = _section(read_page(make_html(document, tmp_path)), "run").find("details")
+    assert details.text.split("test_") == ["Missing cells: 1", "read_many[png-7]: AssertionError: pixels differ"]
+
+
 def test_the_json_is_that_of_the_run_and_the_csv_has_all_cells(
     document: dict[str, Any], page: Element, tmp_path: Path
 ) -> None:
