@@ -113,7 +113,7 @@ def test_the_help_has_the_options_in_a_group_of_their_own() -> None:
 
 
 def test_the_help_says_that_a_missing_cell_fails_by_default() -> None:
-    group = run_pytest(ROOT, "--help").stdout.partition("comparing with a run of before")[2].partition("\n\n")[0]
+    group = run_pytest(ROOT, "--help").stdout.partition("what becomes of the run")[2].partition("\n\n")[0]
     assert "--compare-with=BASE.json" in group
     assert "(default: fail)" in " ".join(group.split())
 
