@@ -57,8 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"compare-with: {error}") from error
     if config.option.page:
         try:
-            check_place(config.option.page)
-        except WrongInputError as error:
+            check_place(config.option.page, _list_inputs(config))
+        except (WrongInputError, OSError) as error:
             raise pytest.UsageError(f"page: {error}") from error
     config.stash[OPTIONS] = options
     config.stash[SOURCE] = source
@@ -71,6 +71,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.benchmark_only:
         config.option.benchmark_autosave = "run"  # and a number before it
         config.option.verbose = config.option.verbose or 1  # a line a cell: which one is running, how many are done
+
+
+def _list_inputs(config: pytest.Config) -> list[Path]:
+    """List the runs that a page must not replace: the base, and this session's own."""
+    return [path for path in (config.option.compare_with, config.option.benchmark_json) if path]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -76,7 +76,8 @@ def _plan_workers(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[P
     """Plan a shuffled epoch against the number of workers, apart by all else."""
     cells: dict[Axes, list[Result]] = {}
     for axes, results in _find_groups(groups, "read_epoch_workers"):
-        if isinstance(dict(axes).get("workers"), int):
+        workers = dict(axes).get("workers")
+        if isinstance(workers, int) and workers > 0:
             cells.setdefault(tuple(axis for axis in axes if axis[0] != "workers"), []).extend(results)
     for axes, results in cells.items():
         for count in sorted({result.images for result in results}):
@@ -161,14 +162,13 @@ def _plan_disk(axes: Axes, cells: Sequence[Result]) -> tuple[str, list[Panel]]:
 
 
 def _plan_sizes(axes: Axes, read: Sequence[Result], store: Sequence[Result]) -> Panel:
-    """Plan size against time at the largest number of images; a store's size does not depend on durability."""
-    disks = {(result.backend, result.images): result.disk for result in store}
-    largest = select_largest(result for result in read if disks.get((result.backend, result.images)))
-    sizes = {
-        backend: disk.allocated_bytes / result.images
-        for backend, result in largest.items()
-        if (disk := disks[backend, result.images])
-    }
+    """Plan size against time at the largest number of images; a store's size does not depend on durability.
+
+    Some file systems say that a store takes 0 bytes before it reaches the disk: then nothing is known of its size.
+    """
+    measured = {(result.backend, result.images): result.disk.allocated_bytes for result in store if result.disk}
+    largest = select_largest(result for result in read if measured.get((result.backend, result.images)))
+    sizes = {backend: measured[backend, result.images] / result.images for backend, result in largest.items()}
     lines = _make_lines(largest.values(), _measure_microseconds, lambda result: sizes[result.backend])
     count = max((result.images for result in largest.values()), default=0)
     return Panel(

@@ -66,10 +66,9 @@ def is_slower(best: Result, other: Result) -> bool:
 
 
 def rank_sizes(sizes: Mapping[str, float]) -> tuple[Place, ...]:
-    """Rank sizes, the smallest first; what differs by `SAME_SIZE` or less is a tie."""
-    ordered = sorted(sizes.items(), key=lambda item: (item[1], item[0]))
-    least = ordered[0][1] if ordered else 0
-    ratios = ((backend, size, size / least if least else 1.0 if size == 0 else math.inf) for backend, size in ordered)
+    """Rank sizes above 0, the smallest first; what differs by `SAME_SIZE` or less is a tie."""
+    ordered = sorted((size, backend) for backend, size in sizes.items())
+    ratios = [(backend, size, size / ordered[0][0]) for size, backend in ordered]
     return tuple(Place(backend, size, ratio, ratio <= 1 + SAME_SIZE) for backend, size, ratio in ratios)
 
 

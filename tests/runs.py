@@ -27,7 +27,7 @@ def make_cell(
     stores = operation.startswith("store")
     count = images if store_images is None else store_images
     costs = _COSTS.get(backend, _OTHER_COSTS)
-    words = "".join(f"-{value}" for value in axes.values() if value != "buffered")
+    words = "".join(f"-{value}" for value in axes.values() if value not in {"buffered", "warm"})
     cell = f"benchmarks/test_suite.py::test_{operation}[{backend}-{count}{words}]"
     chance = random.Random(ascii(cell))  # noqa: S311 - repeatable rounds, no secret
     seconds = 1e-6 * (costs[2] * (4 if "durable" in axes.values() else 1) + images * costs[0 if stores else 1])
@@ -53,16 +53,25 @@ def make_run(
     cutoffs: Sequence[int] = (10, 100, 1000),
     *,
     durable: bool = False,
+    cold: bool = False,
+    workers: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Make the JSON of a run that measured every operation of the suite."""
+    """Make the JSON of a run that measured every operation; with `cold`, cells that read say their cache."""
     cells = []
+    caches: list[dict[str, Any]] = [{"cache": cache} for cache in ("warm", "cold")] if cold else [{}]
     for backend in backends:
         for durability in ("buffered", "durable") if durable else ("buffered",):
             cells.append(make_cell("store_single", backend, 1, durability=durability))
             cells += [make_cell("store_many", backend, count, durability=durability) for count in cutoffs]
-        for count in cutoffs:
-            cells.append(make_cell("read_single", backend, 1, store_images=count))
-            cells += [make_cell(operation, backend, count) for operation in ("read_many", "read_epoch")]
+        for axes in caches:
+            for count in cutoffs:
+                cells.append(make_cell("read_single", backend, 1, store_images=count, **axes))
+                cells += [make_cell(operation, backend, count, **axes) for operation in ("read_many", "read_epoch")]
+            cells += [
+                make_cell("read_epoch_workers", backend, max(cutoffs), workers=count, start=start, **axes)
+                for count in workers
+                for start in ("fork", "spawn")
+            ]
     return run_of(cells)
 
 

@@ -166,27 +166,6 @@ def test_durable_cells_have_figures_of_their_own(tmp_path: Path) -> None:
     assert durable[0][2] > 1.5 * buffered[0][2]
 
 
-def test_warm_and_cold_cells_share_no_figure(tmp_path: Path) -> None:
-    cells = [make_cell("read_many", "png", 10, cache=cache) for cache in ("warm", "cold")]
-    cells += [make_cell("store_many", "png", 10, durability=durability) for durability in ("buffered", "durable")]
-    pictures = _plan(run_of(cells), tmp_path)
-    assert {"read_many", "read_many-cold"} <= pictures.keys()
-    overviews = {stem for stem in pictures if stem.startswith("overview")}
-    assert overviews == {"overview", "overview-cold", "overview-durable", "overview-cold-durable"}
-    (panel,) = pictures["read_store_ratio-cold-durable"].panels
-    assert panel.title == "cold, durable"
-
-
-def test_cells_are_paired_only_where_their_axes_agree(tmp_path: Path) -> None:
-    cells = [
-        make_cell(operation, "png", 10, workers=count) for operation in ("store_many", "read_many") for count in (1, 2)
-    ]
-    pictures = _plan(run_of(cells), tmp_path)
-    overviews = [picture for stem, picture in pictures.items() if stem.startswith("overview")]
-    assert [picture.stem for picture in overviews] == ["overview-workers-1", "overview-workers-2"]
-    assert all(len(picture.panels) == 2 for picture in overviews)
-
-
 def test_a_figure_without_cells_is_not_drawn(tmp_path: Path) -> None:
     assert _plan(run_of([make_cell("read_epoch", "png", 10)]), tmp_path).keys() == {"shuffled", "read_epoch"}
     assert _plan(run_of([make_cell("read_many", "png", 10)]), tmp_path).keys() == {"overview", "read_many"}

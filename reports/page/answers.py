@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.ranking import Place, rank_sizes, rank_times, select_largest
-from reports.results import Axes, Result, Run
+from reports.results import Axes, Disk, Result, Run
 from reports.table import add_axes, group_results
 from reports.wording import count_noun, format_number, format_time, join_words, shorten_text
 
@@ -77,20 +77,20 @@ def _answer_time(axes: Axes, results: Iterable[Result], backends: Sequence[str])
 def _answer_sizes(groups: Mapping[tuple[str, Axes], Sequence[Result]], backends: Sequence[str]) -> tuple[Use, Use]:
     """Answer what does not depend on time, from the first group that stored many images: buffered, if there is one."""
     stored = next((cells for (name, _), cells in groups.items() if name == "store_many"), ())
-    largest = select_largest(result for result in stored if result.disk)
-    disks = {backend: result.disk for backend, result in largest.items() if result.disk}
-    count = max((result.store_images for result in largest.values()), default=0)
 
-    def answer(measure: Callable[[str], float], unit: str, how_much: str) -> tuple[Answer, ...]:
-        ranked = rank_sizes({backend: measure(backend) for backend in disks})
+    def answer(measure: Callable[[Disk, int], float], unit: str, how_much: str) -> tuple[Answer, ...]:
+        # Some file systems say that a store takes 0 bytes before it reaches the disk: then nothing is known.
+        sizes = {each.cell: measure(each.disk, each.images) for each in stored if each.disk}
+        largest = select_largest(each for each in stored if sizes.get(each.cell))
+        count = max((result.store_images for result in largest.values()), default=0)
+        ranked = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
         places = tuple((place, f"{place.value:,.0f}") for place in ranked)
         return (_make_answer(count_noun(count, "image"), places, unit, how_much, backends),) if places else ()
 
-    def measure_bytes(backend: str) -> float:
-        return disks[backend].allocated_bytes / largest[backend].images
-
-    least = answer(measure_bytes, "bytes an image, allocated", "takes {} times as much")
-    fewest = answer(lambda backend: disks[backend].files, "files in a store", "has {} times as many")
+    least = answer(
+        lambda disk, images: disk.allocated_bytes / images, "bytes an image, allocated", "takes {} times as much"
+    )
+    fewest = answer(lambda disk, _: disk.files, "files in a store", "has {} times as many")
     return (
         Use("Least disk", "what the file system gives a store", least, ()),
         Use("Few files", "to copy, to back up and to delete", fewest, ()),

@@ -11,7 +11,7 @@ from reports.wording import format_number, shorten_text
 
 WIDTH, TOP, BOTTOM, LEFT, RIGHT = 430, 30, 46, 56, 114  # of the drawing, in its own units; a letter is 14 high
 LINE = 17  # from one label to the next
-_NUMBER = 46  # the room that a number below an axis needs
+_LETTER = 8  # the room that a letter of a number below an axis needs
 _LEAST_HEIGHT = 240
 _MOST_LETTERS = 15
 
@@ -98,18 +98,23 @@ class _Axis:
 
     def place(self, value: float) -> float:
         """Tell where a value stands, rounded to a tenth of a unit."""
-        low, high, value = (math.log(max(each, 1e-300)) if self.log else each for each in (self.low, self.high, value))
+        low, high, value = (math.log(each) if self.log else each for each in (self.low, self.high, value))
         return round(self.start + (self.end - self.start) * (value - low) / (high - low), 1)
 
-    def find_ticks(self, measured: Iterable[float] = ()) -> tuple[Tick, ...]:
-        """Find ticks at the measured values, where these are far enough apart, or at round ones."""
-        ticks = self._make_ticks(sorted(set(measured)))
-        if ticks and all(right.place - left.place >= _NUMBER for left, right in pairwise(ticks)):
-            return ticks
-        return self._make_ticks(_list_log(self.low, self.high) if self.log else _list_linear(self.high))
-
-    def _make_ticks(self, values: Iterable[float]) -> tuple[Tick, ...]:
+    def find_ticks(self) -> tuple[Tick, ...]:
+        """Find ticks at round values."""
+        values = _list_log(self.low, self.high) if self.log else _list_linear(self.high)
         return tuple(Tick(self.place(value), _write_tick(value)) for value in values)
+
+    def find_ticks_below(self, measured: Iterable[float]) -> tuple[Tick, ...]:
+        """Find ticks whose numbers have room side by side: at the measured values if these are whole, or at round."""
+        values = sorted(set(measured))
+        ticks = tuple(Tick(self.place(value), f"{value:,.0f}") for value in values)
+        if all(value == round(value) for value in values) and _fits(ticks):
+            return ticks
+        ticks = self.find_ticks()
+        every = next(every for every in range(1, len(ticks) + 1) if _fits(ticks[::every]))
+        return ticks[::every]
 
 
 def lay_out(panel: Panel, styles: Mapping[str, Style]) -> Chart:
@@ -130,7 +135,7 @@ def lay_out(panel: Panel, styles: Mapping[str, Style]) -> Chart:
         unit=panel.unit,
         across=panel.across,
         height=TOP + height + BOTTOM,
-        x_ticks=x_axis.find_ticks(x for x, *_ in points),
+        x_ticks=x_axis.find_ticks_below(x for x, *_ in points),
         y_ticks=y_axis.find_ticks(),
         curves=tuple(
             Curve(shorten_text(name, _MOST_LETTERS), where, styles[name], each)
@@ -145,9 +150,9 @@ def _make_marks(
 ) -> Iterator[Mark]:
     for x, low, middle, high in line:
         spread = f", {format_number(low)} to {format_number(high)}" if low != high else ""
-        words = f"{shorten_text(name, 40)}: {format_number(middle)} {panel.unit}{spread}, at {x:,.0f} {panel.across}"
-        bottom, top = (y_axis.place(max(value, y_axis.low)) for value in (low, high))
-        yield Mark(x_axis.place(x), y_axis.place(middle), bottom, top, words, name in panel.marked)
+        words = f"{shorten_text(name, 40)}: {format_number(middle)} {panel.unit}{spread}; {panel.across}: {x:,.0f}"
+        bottom, height, top = map(y_axis.place, (low, middle, high))
+        yield Mark(x_axis.place(x), height, bottom, top, words, name in panel.marked)
 
 
 def _fit(values: Sequence[float], start: float, end: float, room: float, *, log: bool) -> _Axis:
@@ -177,8 +182,16 @@ def _list_linear(high: float) -> list[float]:
 
 
 def _write_tick(value: float) -> str:
-    text = f"{value:,.12f}".rstrip("0").rstrip(".")
-    return text if len(text) <= 9 else f"{value:.0e}"  # noqa: PLR2004 - what stands beside an axis
+    """Write a round number exactly, in at most nine letters: what has room beside an axis."""
+    text = f"{value:,.7f}".rstrip("0").rstrip(".")
+    return text if len(text) <= 9 and (value == 0 or value >= 1e-6) else f"{value:.3g}"  # noqa: PLR2004
+
+
+def _fits(ticks: Sequence[Tick]) -> bool:
+    """Tell whether the numbers of ticks, from left to right, have room side by side."""
+    return all(
+        right.place - left.place >= _LETTER * (len(left.text) + len(right.text)) / 2 for left, right in pairwise(ticks)
+    )
 
 
 def _spread(ends: Sequence[float], top: float, height: float) -> list[float]:

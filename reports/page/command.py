@@ -1,6 +1,7 @@
 """`python -m reports page`: its options, and the file that it writes."""
 
 import argparse
+import datetime as dt
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from reports.errors import WrongInputError
 from reports.output import print_text
 from reports.reading import read_run
+from reports.results import Run
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,14 +34,16 @@ def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     Raises
     ------
     WrongInputError
-        It would replace a folder or a run, or its folder is not there.
+        It would replace a folder, a device or a run, or its folder is not there.
     """
     if out.is_dir():
         raise WrongInputError(f"{out} is a folder; name a file, such as {out / 'report.html'}")
+    if out.exists() and not out.is_file():
+        raise WrongInputError(f"{out} is no ordinary file; name another place")
     if not out.absolute().parent.is_dir():
         raise WrongInputError(f"{out.parent} is no folder; make it, or name another place")
-    if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
-        raise WrongInputError(f"{out} is the run itself; name another file for the page")
+    if out.resolve() in [path.resolve() for path in inputs]:
+        raise WrongInputError(f"{out} is a run; name another file for the page")
 
 
 def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
@@ -53,11 +57,19 @@ def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
     from reports.page.document import make_page  # noqa: PLC0415 - other commands need no jinja2
 
     check_place(out, [*paths, *([base] if base else [])])
-    runs = sorted((read_run(path) for path in dict.fromkeys(paths)), key=lambda run: run.datetime.timestamp())
+    runs = sorted((read_run(path) for path in dict.fromkeys(paths)), key=_date)
     page = make_page(runs, runs[-1].path.read_bytes(), read_run(base) if base else None)
-    part = out.with_name(f".{out.name[:80]}.{os.getpid()}.part")
+    place = out.resolve()  # a symbolic link stays one
+    part = place.with_name(f".{os.getpid()}.part")
     try:
         part.write_text(page, encoding="utf-8")
-        part.replace(out)
+        part.replace(place)
+    except OSError as problem:
+        raise OSError(problem.errno, problem.strerror, str(out)) from problem  # the part means nothing to anybody
     finally:
         part.unlink(missing_ok=True)
+
+
+def _date(run: Run) -> dt.datetime:
+    """Date a run so that it can be held against others: without a time zone, as if in UTC."""
+    return run.datetime if run.datetime.tzinfo else run.datetime.replace(tzinfo=dt.UTC)

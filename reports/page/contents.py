@@ -90,5 +90,6 @@ def describe_history(runs: Sequence[Run]) -> History:
     reasons = [(run, find_differences(run, last)) for run in runs[:-1]]
     left_out = tuple(f"{shorten_text(run.path.name, 80)}: {'; '.join(words)}" for run, words in reasons if words)
     kept = [*(run for run, words in reasons if not words), last]
-    words = f"{count_noun(len(kept), 'run')}, oldest first, that can be compared with the last one."
-    return History(words, left_out, tabulate_history(kept) if len(kept) > 1 else None)
+    if len(kept) == 1:
+        return History("No other run can be compared with this one.", left_out, None)
+    return History(f"{len(kept):,} runs that can be compared, oldest first.", left_out, tabulate_history(kept))

@@ -141,7 +141,7 @@ def _lay_out_figures(run: Run) -> list[dict[str, Any]]:
             "title": picture.title,
             "note": picture.note,
             "charts": [charts.lay_out(panel, styles) for panel in picture.panels],
-            "table": tables.tabulate_picture(picture),
+            "tables": [tables.tabulate_panel(picture.title, panel) for panel in picture.panels],
         }
         for picture in merged.values()
     ]

@@ -46,7 +46,7 @@ def make_csv(run: Run) -> str:
             axes = " ".join(f"{name}={value}" for name, value in result.axes)
             words = (_disarm(text) for text in (result.cell, result.operation, result.backend))
             counts = (result.images, result.store_images, _disarm(axes), len(result.rounds))
-            writer.writerow((*words, *counts, low, middle, high, result.images_per_second, *sizes, result.unstable))
+            writer.writerow((*words, *counts, middle, low, high, result.images_per_second, *sizes, result.unstable))
     return text.getvalue()
 
 

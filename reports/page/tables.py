@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reports.compare import Comparison, Verdict
 from reports.page.answers import NAME, Answer
 from reports.page.projection import COUNTS, Estimate, Sweep
-from reports.panels import Picture
+from reports.panels import Panel
 from reports.results import Result, Run
 from reports.table import add_axes, group_results
 from reports.wording import format_bytes, format_number, format_time, name_cell, shorten_text
@@ -50,29 +50,22 @@ def tabulate_answer(answer: Answer) -> Table:
     return Table(answer.circumstances, ("backend", answer.unit, "times the best", ""), tuple(rows))
 
 
-def tabulate_picture(picture: Picture) -> Table:
-    """Show the exact figures behind a figure."""
-    several = len(picture.panels) > 1
+def tabulate_panel(title: str, panel: Panel) -> Table:
+    """Show the exact figures behind one panel of a figure with that title."""
+    spreads = any(low != high for line in panel.lines.values() for _, low, _, high in line)
     rows = [
         (
             Entry(shorten_text(backend, NAME)),
-            *([Entry(panel.title)] if several else []),
             Entry(f"{x:,.0f}", x),
             Entry(format_number(middle), middle),
-            *([Entry(format_number(low), low), Entry(format_number(high), high)] if _spreads(picture) else []),
+            *([Entry(format_number(low), low), Entry(format_number(high), high)] if spreads else []),
         )
-        for panel in picture.panels
         for backend, line in panel.lines.items()
         for x, low, middle, high in line
     ]
-    first = picture.panels[0]
-    spread = ("first quartile", "third quartile") if _spreads(picture) else ()
-    columns = ("backend", *(["panel"] if several else []), first.across, first.unit, *spread)
-    return Table(picture.title, columns, tuple(rows))
-
-
-def _spreads(picture: Picture) -> bool:
-    return any(low != high for panel in picture.panels for line in panel.lines.values() for _, low, _, high in line)
+    spread = ("first quartile", "third quartile") if spreads else ()
+    caption = f"{title}: {panel.title}" if panel.title else title
+    return Table(caption, ("backend", panel.across, panel.unit, *spread), tuple(rows))
 
 
 def tabulate_rounds(run: Run) -> Table:
@@ -178,7 +171,7 @@ def tabulate_history(runs: Sequence[Run]) -> Table:
     rows = [
         (
             Entry(name_cell(result.cell)),
-            Entry("", result.median, _draw_course([each.get(result.cell) for each in cells])),
+            Entry("", result.median, "".join(_draw_course([each.get(result.cell) for each in cells], result.median))),
             *(_show_median(each.get(result.cell)) for each in cells),
         )
         for result in runs[-1].results
@@ -192,20 +185,15 @@ def _show_median(result: Result | None) -> Entry:
     return Entry("") if result is None else Entry(format_time(result.median), result.median)
 
 
-def _draw_course(results: Sequence[Result | None]) -> str:
-    """Draw the medians of one cell as the path of an SVG, from half to twice the last one."""
-    medians = [None if result is None else result.median for result in results]
-    return "".join(_draw_steps([median and median / (medians[-1] or 1) for median in medians]))
-
-
-def _draw_steps(ratios: Sequence[float | None]) -> Iterator[str]:
+def _draw_course(results: Sequence[Result | None], last: float) -> Iterator[str]:
+    """Draw the medians of one cell in two runs or more as the path of an SVG, from half to twice the last one."""
     width, height = STRIP
     letter = "M"
-    for place, ratio in enumerate(ratios):
-        if ratio is None:
+    for place, result in enumerate(results):
+        if result is None:
             letter = "M"
             continue
-        x = round(4 + (width - 8) * place / max(1, len(ratios) - 1))
-        y = round(min(max(height / 2 * (1 - math.log2(ratio)), 1), height - 1))
+        x = round(4 + (width - 8) * place / (len(results) - 1))
+        y = round(min(max(height / 2 * (1 - math.log2(result.median / last)), 1), height - 1))
         yield f"{letter}{x},{y}"
         letter = "L"

@@ -1,0 +1,162 @@
+"""The tables of a page: what stands in them, by what they are sorted, and their small drawings."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.compare import compare_runs
+from reports.page.projection import project_run
+from reports.page.tables import (
+    STRIP,
+    Table,
+    draw_strip,
+    tabulate_comparison,
+    tabulate_history,
+    tabulate_panel,
+    tabulate_rounds,
+    tabulate_sweep,
+)
+from reports.panels import Panel
+from reports.results import Result
+from tests.results import make_result, make_store, wrap_results
+
+WIDTH, HEIGHT = STRIP
+
+
+def _texts(table: Table) -> list[list[str]]:
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    return [[entry.text for entry in row] for row in table.rows]
+
+
+def _numbers(table: Table, column: str) -> list[float | None]:
+    place = table.columns.index(column)
+    return [row[place].number for row in table.rows]
+
+
+def test_a_panel_has_its_exact_figures_in_a_table() -> None:
+    lines = {"png": [(10, 1.0, 2.5, 300.0), (1000, 4.0, 4.0, 4.0)], "lmdb": [(10, 0.5, 0.5, 0.5)]}
+    table = tabulate_panel("Time to read", Panel("to read (warm)", "seconds", lines))
+    assert table.caption == "Time to read: to read (warm)"
+    assert table.columns == ("backend", "number of images", "seconds", "first quartile", "third quartile")
+    assert _texts(table) == [
+        ["png", "10", "2.50", "1.00", "300"],
+        ["png", "1,000", "4.00", "4.00", "4.00"],
+        ["lmdb", "10", "0.50", "0.50", "0.50"],
+    ]
+    assert _numbers(table, "number of images") == [10, 1000, 10]
+    assert _numbers(table, "seconds") == [2.5, 4.0, 0.5]
+
+
+def test_a_panel_without_spread_has_no_columns_for_it() -> None:
+    table = tabulate_panel("Disk use", Panel("", "bytes", {"W" * 10_000: [(10, 2.0, 2.0, 2.0)]}))
+    assert (table.caption, table.columns) == ("Disk use", ("backend", "number of images", "bytes"))
+    assert len(table.rows[0][0].text) == 40
+
+
+def test_each_cell_stands_with_its_rounds() -> None:
+    stable = make_result("png", [2.0, 1.9, 2.1, 2.0])
+    unstable = make_result("lmdb", [0.001, 0.002], operation="store_many")
+    table = tabulate_rounds(wrap_results(stable, unstable))
+    assert [row[:-1] for row in _texts(table)] == [
+        ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable"],
+        ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable"],
+    ]
+    assert _numbers(table, "median") == pytest.approx([0.0015, 2.0])
+    assert _numbers(table, table.columns[-1]) == pytest.approx([0.001 / 0.0015, 0.95]), "sorted by the quickest round"
+    assert all(row[-1].ticks for row in table.rows)
+
+
+def _read_strip(result: Result) -> dict[int, int]:
+    """Read the ticks of a strip: place -> height."""
+    path = draw_strip(result)
+    assert re.fullmatch(rf"(M\d+,{HEIGHT}v-\d+)+", path)
+    return {int(place): int(tall) for place, tall in re.findall(r"M(\d+),\d+v-(\d+)", path)}
+
+
+def test_a_strip_reaches_from_half_to_twice_the_median() -> None:
+    strip = _read_strip(make_result("png", [0.01, 0.5, 1.0, 1.0, 1.0, 2**0.5, 90.0]))
+    assert strip == {1: 4 + round(12 * (2 / 3) ** 0.5), 100: 16, 150: 11, 199: 11}
+
+
+@given(st.lists(st.floats(1e-12, 1e9), min_size=1, max_size=50))
+def test_each_round_has_a_tick_inside_the_strip(rounds: list[float]) -> None:
+    strip = _read_strip(make_result("png", rounds))
+    assert all(1 <= place <= WIDTH - 1 for place in strip)
+    assert all(4 < height <= HEIGHT for height in strip.values())
+    assert max(strip.values()) == HEIGHT
+    assert len(strip) <= len(rounds)
+
+
+def _sweep(*counts: int, limit: bool = True) -> list[Table]:
+    """Project stores whose time and size follow a line."""
+    results = [make_store("png", 1.1e-3 + 2e-6 * count, 4000 * count, images=count) for count in counts]
+    run = wrap_results(*results)
+    if not limit:
+        run = wrap_results(*(make_result("png", 1.1e-3 + 2e-6 * count, count) for count in counts))
+        object.__setattr__(run, "memory_bytes", None)
+    return [tabulate_sweep(sweep) for sweep in project_run(run)]
+
+
+def test_a_projection_says_its_line_its_interval_and_where_it_ends() -> None:
+    seconds, size = _sweep(10, 100, 1000)
+    assert seconds.caption == "store_many (buffered), from up to 1,000 images"
+    assert size.caption == "bytes on disk, allocated, from up to 1,000 images"
+    million, hundred = "1,000,000 images", "100,000,000 images"
+    assert seconds.columns == ("backend", "fixed", "each image", "worst misfit", million, hundred, "believe up to")
+    limit = 24 * 2**30 // 4000
+    estimates = ["2.00 s (1.64 s to 2.44 s)", "200 s (164 s to 244 s), past the limit"]
+    assert _texts(seconds) == [
+        ["png", "1.10 ms", "2.00 µs", "0 %", *estimates, f"{limit:,} (memory: 25.8 GB)"],
+    ]
+    assert _texts(size)[0][1:5] == ["0 bytes", "4.00 kB", "0 %", "4.00 GB (4.00 GB to 4.00 GB)"]
+    assert _numbers(seconds, "believe up to") == [limit]
+    assert _numbers(seconds, million) == pytest.approx([2.0011])
+
+
+def test_two_points_project_without_an_interval() -> None:
+    seconds, _ = _sweep(10, 1000)
+    assert _texts(seconds)[0][4] == "2.00 s"
+
+
+def test_a_run_that_says_of_no_limit_has_none() -> None:
+    (seconds,) = _sweep(10, 1000, limit=False)
+    assert _texts(seconds)[0][-1] == "not known"
+    assert "past the limit" not in _texts(seconds)[0][5]
+
+
+def test_a_comparison_begins_with_what_is_slower_and_ends_with_what_has_no_pair() -> None:
+    names = [f"backend{number}" for number in range(12)]
+    factors = dict.fromkeys(names, 1.0) | {"backend3": 0.1, "backend7": 10.0}
+    base = wrap_results(*(make_result(name, 1.0) for name in names), make_result("gone", 1.0))
+    noisy = make_result("backend9", [0.5, 1.0, 1.5])
+    news = [noisy if name == "backend9" else make_result(name, factor) for name, factor in factors.items()]
+    table = tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
+    rows = _texts(table)
+    assert [row[0].partition("[")[2].partition("-")[0] for row in rows[:3]] == ["backend7", "backend3", "backend9"]
+    assert [row[-1] for row in rows] == ["slower", "faster", "unstable", *["ok"] * 9, "missing", "new"]
+    assert rows[0][1:4] == ["1.00 s", "10.0 s", "10.0"]
+    assert re.fullmatch(r"\d\.\d\d to 1\d\.\d", rows[0][4])
+    assert rows[-2][1:] == ["1.00 s", "", "", "", "missing"]
+    assert rows[-1][1:] == ["", "2.00 s", "", "", "new"]
+    assert _numbers(table, "new / base")[:2] == pytest.approx([10, 0.1])
+
+
+def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
+    runs = [
+        wrap_results(make_result("png", 1.0), make_result("gone", 1.0)),
+        wrap_results(make_result("lmdb", 1.0)),
+        wrap_results(make_result("png", 4.0), make_result("lmdb", 1.0)),
+        wrap_results(make_result("png", 2.0), make_result("lmdb", 0.1), make_result("come", 1.0)),
+    ]
+    table = tabulate_history(runs)
+    assert table.columns[2:] == ("2026-11-21 06:39",) * 4
+    assert [row[2:] for row in _texts(table)] == [
+        ["1.00 s", "", "4.00 s", "2.00 s"],
+        ["", "1.00 s", "1.00 s", "100 ms"],
+        ["", "", "", "1.00 s"],
+    ]
+    courses = [row[1].ticks for row in table.rows]
+    assert courses == ["M4,15M132,1L196,8", "M68,1L132,1L196,8", "M196,8"], "half as long is below, gaps stay gaps"
+    assert _numbers(table, table.columns[1]) == [2.0, 0.1, 1.0]
