@@ -70,9 +70,10 @@
       if (rank === 1) ahead.push(row.cells[0].textContent);
     }
     sortTable(all("th", scores.tHead).at(-2), "ascending");
+    const nobody = weights.some(Boolean) ? "none was measured in all that has weight" : "all weights are 0";
     document.getElementById("winner").textContent = ahead.length
       ? `Ahead: ${ahead.sort().join(", ")}.`
-      : "No aspect has a weight for which all were measured.";
+      : `Nobody is ahead: ${nobody}.`;
   }
 
   sliders.forEach((slider) => {
