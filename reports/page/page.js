@@ -70,10 +70,8 @@
       if (rank === 1) ahead.push(row.cells[0].textContent);
     }
     sortTable(all("th", scores.tHead).at(-2), "ascending");
-    const nobody = weights.some(Boolean) ? "none was measured in all that has weight" : "all weights are 0";
-    document.getElementById("winner").textContent = ahead.length
-      ? `Ahead: ${ahead.sort().join(", ")}.`
-      : `Nobody is ahead: ${nobody}.`;
+    const nobody = weights.some(Boolean) ? "No backend was measured in all that has weight." : "All weights are 0.";
+    document.getElementById("winner").textContent = ahead.length ? `Ahead: ${ahead.sort().join(", ")}.` : nobody;
   }
 
   sliders.forEach((slider) => {
