@@ -37,10 +37,20 @@ def window(browser: Browser) -> Page:
 
 
 @pytest.fixture
-def page(window: Page, report: Report) -> Page:
-    """Load the page afresh, as it is first seen."""
+def sight(window: Page, report: Report) -> Page:
+    """Show the page to a test that looks at it, and leaves it as it is but for what is folded."""
     window.set_viewport_size(WIDE)
     window.emulate_media(media="screen", color_scheme="light")
     window.mouse.move(0, 0)
-    window.goto(report.address)
+    if window.url == report.address:
+        window.evaluate("document.activeElement.blur()")
+    else:
+        window.goto(report.address)
     return window
+
+
+@pytest.fixture
+def page(sight: Page) -> Page:
+    """Load the page afresh for a test that changes it."""
+    sight.reload()
+    return sight

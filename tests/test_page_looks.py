@@ -52,7 +52,7 @@ def make_hostile_run(name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def inspected(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """Open a page with every section and axe-core; of few cells, since axe-core is slow."""
-    base, document = (make_run(["png", "lmdb"], [10, 100], cold=True, workers=[1]) for _ in "ab")
+    base, document = (make_run(["lmdb"], [10, 100], cold=True, workers=[1]) for _ in "ab")
     base["datetime"] = "2026-11-20T06:39:47+00:00"
     report = make_report(tmp_path_factory.mktemp("small"), document, base, make_hostile_run("other"))
     page = visit(browser, report.address).page
@@ -89,8 +89,8 @@ def test_a_server_is_asked_for_the_page_and_nothing_else(browser: Browser, repor
     assert visited.complaints == []
 
 
-def test_every_figure_is_seen_and_has_a_title_and_a_description(page: Page) -> None:
-    figures = page.locator("svg.chart").evaluate_all(_LOOK_AT_FIGURES)
+def test_every_figure_is_seen_and_has_a_title_and_a_description(sight: Page) -> None:
+    figures = sight.locator("svg.chart").evaluate_all(_LOOK_AT_FIGURES)
     assert len(figures) > 10
     for title, description, size, markers in figures:
         assert title, "a figure without title"
@@ -100,50 +100,50 @@ def test_every_figure_is_seen_and_has_a_title_and_a_description(page: Page) -> N
 
 
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
-def test_the_page_never_scrolls_sideways_but_its_tables_do(page: Page, viewport: ViewportSize) -> None:
-    page.set_viewport_size(viewport)
-    open_details(page)
-    width = page.evaluate("document.documentElement.scrollWidth")
+def test_the_page_never_scrolls_sideways_but_its_tables_do(sight: Page, viewport: ViewportSize) -> None:
+    sight.set_viewport_size(viewport)
+    open_details(sight)
+    width = sight.evaluate("document.documentElement.scrollWidth")
     assert width <= viewport["width"], f"the page is {width} pixels wide in a window of {viewport['width']}"
-    regions = page.locator(".scroll").evaluate_all("all => all.map((each) => [each.tabIndex, each.ariaLabel])")
+    regions = sight.locator(".scroll").evaluate_all("all => all.map((each) => [each.tabIndex, each.ariaLabel])")
     assert all(tab == 0 and label for tab, label in regions), "each can be reached by keyboard and has a name"
 
 
-def test_names_as_long_as_they_can_be_leave_the_page_as_wide_as_the_window(browser: Browser, tmp_path: Path) -> None:
+def test_names_as_long_as_they_can_be_leave_the_page_as_wide_as_the_screen(window: Page, tmp_path: Path) -> None:
     report = make_report(tmp_path, run_of([make_cell("store_many", "W" * 300, count) for count in (10, 100_000)]))
-    page = visit(browser, report.address, viewport=NARROW).page
-    open_details(page)
-    assert page.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
-    page.close()
+    window.set_viewport_size(NARROW)
+    window.goto(report.address)
+    open_details(window)
+    assert window.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
 
 
-def test_a_wide_table_is_scrolled_by_keyboard(page: Page) -> None:
-    page.set_viewport_size(NARROW)
-    region = page.get_by_role("group", name="Scores")
-    page.locator("#weight-warm").focus()
-    page.keyboard.press("Tab")
+def test_a_wide_table_is_scrolled_by_keyboard(sight: Page) -> None:
+    sight.set_viewport_size(NARROW)
+    region = sight.get_by_role("group", name="Scores")
+    sight.locator("#weight-warm").focus()
+    sight.keyboard.press("Tab")
     assert region.evaluate("region => region === document.activeElement"), "it comes after the weights"
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function("() => document.activeElement.scrollLeft > 0")
+    sight.keyboard.press("ArrowRight")
+    sight.wait_for_function("() => document.activeElement.scrollLeft > 0")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_text_and_drawings_stand_out_from_their_ground(page: Page, scheme: Scheme) -> None:
-    page.emulate_media(color_scheme=scheme)
-    open_details(page)
-    focus_first_point(page)
-    assert find_weak_contrasts(page) == []
+def test_text_and_drawings_stand_out_from_their_ground(sight: Page, scheme: Scheme) -> None:
+    sight.emulate_media(color_scheme=scheme)
+    open_details(sight)
+    focus_first_point(sight)
+    assert find_weak_contrasts(sight) == []
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_each_colour_of_a_backend_stands_out_from_the_ground(browser: Browser, tmp_path: Path, scheme: Scheme) -> None:
+def test_each_colour_of_a_backend_stands_out_from_the_ground(window: Page, tmp_path: Path, scheme: Scheme) -> None:
     names = [f"backend{place}" for place in range(len(COLOURS))]
     report = make_report(
         tmp_path, run_of([make_cell("read_many", name, count) for name in names for count in (10, 100)])
     )
-    page = visit(browser, report.address, color_scheme=scheme).page
-    assert find_weak_contrasts(page) == []
-    page.close()
+    window.emulate_media(media="screen", color_scheme=scheme)
+    window.goto(report.address)
+    assert find_weak_contrasts(window) == []
 
 
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
@@ -154,25 +154,25 @@ def test_axe_finds_nothing(inspected: Page, scheme: Scheme, viewport: ViewportSi
     assert find_violations(inspected) == []
 
 
-def test_what_is_for_use_only_is_not_printed(page: Page) -> None:
-    focus_first_point(page)
-    page.emulate_media(media="print")
+def test_what_is_for_use_only_is_not_printed(sight: Page) -> None:
+    focus_first_point(sight)
+    sight.emulate_media(media="print")
     for selector in ("nav", "input", "summary", ".skip", ".downloads", ".use", "#tip"):
-        for element in page.locator(selector).all():
+        for element in sight.locator(selector).all():
             assert element.is_hidden(), f"{selector} is printed: {element.text_content()}"
     arrow = "getComputedStyle(document.querySelector('th button'), '::after').content"
-    assert page.evaluate(arrow) in {"none", '""'}, "arrows that sort"
-    assert page.locator("output").first.is_visible(), "the weights of the scores"
-    assert page.locator("svg.chart").first.is_visible()
+    assert sight.evaluate(arrow) in {"none", '""'}, "arrows that sort"
+    assert sight.locator("output").first.is_visible(), "the weights of the scores"
+    assert sight.locator("svg.chart").first.is_visible()
 
 
-def test_print_is_dark_on_white_and_cuts_no_table(page: Page) -> None:
-    open_details(page)
-    page.set_viewport_size({"width": 718, "height": 1000})  # A4 within margins of a centimetre
-    page.emulate_media(media="print", color_scheme="dark")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert find_weak_contrasts(page) == []
-    cut = page.locator(".scroll:visible").evaluate_all(
+def test_print_is_dark_on_white_and_cuts_no_table(sight: Page) -> None:
+    open_details(sight)
+    sight.set_viewport_size({"width": 718, "height": 1000})  # A4 within margins of a centimetre
+    sight.emulate_media(media="print", color_scheme="dark")
+    assert sight.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert find_weak_contrasts(sight) == []
+    cut = sight.locator(".scroll:visible").evaluate_all(
         "all => all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.ariaLabel)"
     )
     assert cut == []
