@@ -1,4 +1,4 @@
-"""Fixtures of the tests in a browser: one browser a module, one report, its page loaded afresh for each test."""
+"""Fixtures of the tests in a browser: one browser a module, one report for all."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Make the page of a run of all that the suite measures; one backend was not read cold."""
     base, document = (make_run(BACKENDS, CUTOFFS, durable=True, cold=True, workers=[1, 2]) for _ in "ab")

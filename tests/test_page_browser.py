@@ -118,7 +118,7 @@ def _read_weights(page: Page) -> dict[str, int]:
 
 def test_scores_are_those_of_the_weights_at_first(page: Page, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _read_weights(page) == scores.WEIGHTS
-    assert _read_scores(page) == _expect_scores(report.run, scores.WEIGHTS, monkeypatch)
+    assert _read_scores(page) == _expect_scores(report.run, scores.WEIGHTS, monkeypatch), "not as scores.py has it"
 
 
 @pytest.mark.parametrize("device", ["mouse", "keyboard"])
@@ -140,7 +140,7 @@ def test_moving_a_weight_ranks_the_backends_anew(
     weights = _read_weights(page)
     assert weights["size"] >= 95
     assert 0 < weights["warm"] <= 10
-    assert _read_scores(page) == _expect_scores(report.run, weights, monkeypatch)
+    assert _read_scores(page) == _expect_scores(report.run, weights, monkeypatch), f"not as scores.py has it: {weights}"
     assert _read_scores(page)[1] != first[1], "another backend is ahead where size counts"
 
 

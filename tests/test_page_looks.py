@@ -64,8 +64,8 @@ def inspected(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Pag
 def test_the_page_opens_from_a_file_in_silence(browser: Browser, report: Report) -> None:
     visited = visit(browser, report.address, viewport=WIDE)
     open_details(visited.page)
-    assert visited.complaints == [], "console, errors and dialogs"
-    assert visited.requests == [report.address], "the file alone"
+    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
     visited.page.close()
 
 
@@ -85,8 +85,8 @@ def test_a_server_is_asked_for_the_page_and_nothing_else(browser: Browser, repor
         finally:
             server.shutdown()
             thread.join()
-    assert asked == [f"/{report.path.name}"]
-    assert visited.complaints == []
+    assert asked == [f"/{report.path.name}"], f"the server was asked for {asked}"
+    assert not visited.complaints, f"the page said: {visited.complaints}"
 
 
 def test_every_figure_is_seen_and_has_a_title_and_a_description(sight: Page) -> None:
@@ -114,7 +114,8 @@ def test_names_as_long_as_they_can_be_leave_the_page_as_wide_as_the_screen(windo
     window.set_viewport_size(NARROW)
     window.goto(report.address)
     open_details(window)
-    assert window.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
+    width = window.evaluate("document.documentElement.scrollWidth")
+    assert width == NARROW["width"], f"a long name makes the page {width} pixels wide"
 
 
 def test_a_wide_table_is_scrolled_by_keyboard(sight: Page) -> None:
@@ -132,7 +133,7 @@ def test_text_and_drawings_stand_out_from_their_ground(sight: Page, scheme: Sche
     sight.emulate_media(color_scheme=scheme)
     open_details(sight)
     focus_first_point(sight)
-    assert find_weak_contrasts(sight) == []
+    assert not (weak := find_weak_contrasts(sight)), "\n".join(weak)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -143,7 +144,7 @@ def test_each_colour_of_a_backend_stands_out_from_the_ground(window: Page, tmp_p
     )
     window.emulate_media(media="screen", color_scheme=scheme)
     window.goto(report.address)
-    assert find_weak_contrasts(window) == []
+    assert not (weak := find_weak_contrasts(window)), "\n".join(weak)
 
 
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
@@ -151,7 +152,7 @@ def test_each_colour_of_a_backend_stands_out_from_the_ground(window: Page, tmp_p
 def test_axe_finds_nothing(inspected: Page, scheme: Scheme, viewport: ViewportSize) -> None:
     inspected.set_viewport_size(viewport)
     inspected.emulate_media(color_scheme=scheme)
-    assert find_violations(inspected) == []
+    assert not (violations := find_violations(inspected)), "\n".join(violations)
 
 
 def test_what_is_for_use_only_is_not_printed(sight: Page) -> None:
@@ -171,11 +172,11 @@ def test_print_is_dark_on_white_and_cuts_no_table(sight: Page) -> None:
     sight.set_viewport_size({"width": 718, "height": 1000})  # A4 within margins of a centimetre
     sight.emulate_media(media="print", color_scheme="dark")
     assert sight.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert find_weak_contrasts(sight) == []
+    assert not (weak := find_weak_contrasts(sight)), "\n".join(weak)
     cut = sight.locator(".scroll:visible").evaluate_all(
         "all => all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.ariaLabel)"
     )
-    assert cut == []
+    assert not cut, f"wider than the paper: {cut}"
 
 
 def test_without_javascript_the_answer_the_figures_and_the_tables_are_there(browser: Browser, report: Report) -> None:
@@ -197,9 +198,10 @@ def test_text_of_a_run_is_shown_as_text_and_runs_nothing(browser: Browser, tmp_p
     page.locator(".point").last.hover(force=True)
     page.locator("th button").evaluate_all("all => all.forEach((button) => button.click())")
     text = " ".join(page.locator("body").inner_text().split())
-    assert [words for words in HOSTILE if words not in text] == [], "what cannot be read as it was written"
+    for words in HOSTILE:
+        assert words in text, f"cannot be read as it was written: {words}"
     assert page.locator("img, iframe, object, b, link[rel=stylesheet]").count() == 0
     assert page.locator("script").count() == 3, "the page's own, and what it offers to download"
-    assert visited.complaints == []
-    assert visited.requests == [report.address]
+    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
     page.close()
