@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from reports.results import BrokenRunError, Run
 
-# Okabe and Ito, "Color Universal Design", 2008: those that stand out on white come first, black last.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+# Okabe and Ito, "Color Universal Design", 2008: those that stand out on white come first, black last; orange, sky blue
+# and yellow are darker than theirs, so that all have a contrast of 3 with white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C28500", "#3A9BCF", "#9C9300", "#000000")
 DARK_COLOURS = ("#4DA3E8", "#FF8A3D", "#2BC79A", "#E59AC5", "#F2B632", "#9AD8FF", "#F7EE6E", "#FFFFFF")
 """The same on a dark ground."""
 MARKERS = 12

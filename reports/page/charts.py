@@ -9,7 +9,7 @@ from reports.panels import Panel, space_out
 from reports.styles import Style
 from reports.wording import format_number, shorten_text
 
-WIDTH, TOP, BOTTOM, LEFT, RIGHT = 430, 30, 46, 56, 114  # of the drawing, in its own units; a letter is 14 high
+WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 114  # of the drawing, in its own units; a letter is 14 high
 LINE = 17  # from one label to the next
 _LETTER = 8  # the room that a letter of a number below an axis needs
 _LEAST_HEIGHT = 240

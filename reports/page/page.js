@@ -70,9 +70,8 @@
       if (rank === 1) ahead.push(row.cells[0].textContent);
     }
     sortTable(all("th", scores.tHead).at(-2), "ascending");
-    document.getElementById("winner").textContent = ahead.length
-      ? `Ahead: ${ahead.sort().join(", ")}.`
-      : "No aspect has a weight for which all were measured.";
+    const nobody = weights.some(Boolean) ? "No backend was measured in all that has weight." : "All weights are 0.";
+    document.getElementById("winner").textContent = ahead.length ? `Ahead: ${ahead.sort().join(", ")}.` : nobody;
   }
 
   sliders.forEach((slider) => {
