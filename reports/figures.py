@@ -10,9 +10,8 @@ import numpy as np
 from reports.panels import Lines, Panel, Picture, Point, Scale
 from reports.ranking import find_pareto, select_largest
 from reports.results import Axes, Result, Run
-from reports.table import add_axes, group_results
+from reports.table import ORDINARY, add_axes, group_results
 
-_ORDINARY = {("cache", "warm"), ("durability", "buffered")}
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
 _PARETO = "A ring marks what no other backend beats: none is smaller and not slower, or faster and not larger."
 _Groups = Mapping[tuple[str, Axes], Sequence[Result]]
@@ -182,6 +181,6 @@ def _plan_sizes(axes: Axes, read: Sequence[Result], store: Sequence[Result]) -> 
 
 def _name_file(name: str, axes: Axes) -> str:
     """Name a figure's files by letters and digits only, whatever the run says."""
-    unusual = [(axis, value) for axis, value in axes if (axis, value) not in _ORDINARY]
+    unusual = [(axis, value) for axis, value in axes if (axis, value) not in ORDINARY]
     words = [value if isinstance(value, str) else f"{axis}-{value}" for axis, value in unusual]
     return "-".join([name, *(re.sub("[^a-z0-9]+", "-", word.lower())[:40].strip("-") or "other" for word in words)])

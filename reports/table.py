@@ -7,6 +7,7 @@ from reports.results import UNSTABLE_RULE, Axes, Result, Run
 from reports.wording import count_noun, format_number, format_time, shorten_text
 
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
+ORDINARY = {("cache", "warm"), ("durability", "buffered")}  # what is measured unless more is asked for
 
 
 def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
@@ -15,7 +16,8 @@ def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Resu
     Returns
     -------
     dict
-        (operation, axes) -> results by number of images, then by time. Unknown operations come last.
+        (operation, axes) -> results by number of images, then by time. Warm comes before cold, buffered before
+        durable; unknown operations come last.
     """
     groups: dict[tuple[str, Axes], list[Result]] = {}
     for result in sorted(results, key=lambda result: (result.images, result.store_images, result.median, result.cell)):
@@ -24,7 +26,11 @@ def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Resu
     def place(group: tuple[str, Axes]) -> tuple[object, ...]:
         operation, axes = group
         rank = (*_OPERATIONS, operation).index(operation)
-        return rank, operation, [(name, isinstance(value, str), value) for name, value in axes]
+        return (
+            rank,
+            operation,
+            [(name, (name, value) not in ORDINARY, isinstance(value, str), value) for name, value in axes],
+        )
 
     return {group: groups[group] for group in sorted(groups, key=place)}
 

@@ -20,7 +20,9 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is what
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """Measure every cell that reads at one cutoff, warm and cold."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
-    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--cold", "-k", "read and not spawn and not 1-fork")
+    return folder, run_pytest(
+        folder, "benchmarks", *QUICK, "--cutoffs=10", "--cold", "-k", "read and not spawn and not 1-fork"
+    )
 
 
 @pytest.fixture(scope="module")

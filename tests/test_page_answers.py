@@ -65,7 +65,7 @@ def test_a_time_is_the_median_of_the_rounds_and_its_ratio_that_of_medians(
     title: str, operation: str, document: dict[str, Any], uses: dict[str, Use]
 ) -> None:
     axis = "durability" if operation == "store_many" else "cache"
-    ways = ("buffered", "durable") if operation == "store_many" else ("cold", "warm")
+    ways = ("buffered", "durable") if operation == "store_many" else ("warm", "cold")
     assert [answer.circumstances for answer in uses[title].answers] == [f"1,000 images ({way})" for way in ways]
     for way, answer in zip(ways, uses[title].answers, strict=True):
         medians = _measure(document, operation, **{axis: way})
@@ -183,7 +183,7 @@ def test_what_was_not_measured_at_all_has_no_answer() -> None:
 
 def test_warm_and_cold_are_two_answers() -> None:
     results = [make_result("png", 1.0), make_result("lmdb", 2.0), make_result("png", 9.0, axes=COLD)]
-    cold, warm = _answer(*results, make_result("lmdb", 3.0, axes=COLD))["Scan everything"].answers
+    warm, cold = _answer(*results, make_result("lmdb", 3.0, axes=COLD))["Scan everything"].answers
     assert (cold.circumstances, cold.headline) == ("1,000 images (cold)", "lmdb")
     assert (warm.circumstances, warm.headline) == ("1,000 images (warm)", "png")
     assert cold.sentence == "png, the next, takes 3.00 times as long."

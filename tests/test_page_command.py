@@ -50,8 +50,8 @@ def _refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def _history(page: Element) -> list[list[str]]:
     (section,) = page.find("section", id="history")
-    (table,) = section.find("table")
-    return read_table(table)
+    tables = [read_table(table) for table in section.find("table")]
+    return [tables[0][0], *(row for _, *rows in tables for row in rows)]
 
 
 def test_the_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +121,8 @@ def test_a_base_is_compared_with_the_run(tmp_path: Path) -> None:
     page = _make_page(run, "--base", base, tmp_path / "report.html")
     (section,) = page.find("section", id="base")
     assert "1 slower" in section.text
-    (table,) = section.find("table")
-    first = read_table(table)[1]
-    assert (first[0], first[3], first[-1]) == ("test_read_many[png-1000]", "10.0", "slower")
+    firsts = [read_table(table)[1] for table in section.find("table")]
+    assert ("test_read_many[png-1000]", "10.0", "slower") in [(first[0], first[3], first[-1]) for first in firsts]
 
 
 def test_a_base_that_cannot_be_compared_is_on_the_page_with_the_reason(tmp_path: Path) -> None:

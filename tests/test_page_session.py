@@ -37,7 +37,7 @@ def test_a_session_writes_the_page_of_the_run_that_it_saved(folder: Path) -> Non
     page = _read(folder / "first.html")
     assert unpack(page, "json") == find_runs(folder)[0].read_bytes()
     answers = [each.text for each in page.find("p", class_="answer")]
-    assert answers == ["hdf5 No other backend was measured. 10 images (warm)."]
+    assert answers == ["10 images (warm) hdf5 No other backend was measured."]
     assert not list(page.find("section", id="base"))
 
 

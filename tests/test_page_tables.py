@@ -1,6 +1,7 @@
 """The tables of a page: what stands in them, by what they are sorted, and their small drawings."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def test_a_panel_without_spread_has_no_columns_for_it() -> None:
 def test_each_cell_stands_with_its_rounds() -> None:
     stable = make_result("png", [2.0, 1.9, 2.1, 2.0])
     unstable = make_result("lmdb", [0.001, 0.002], operation="store_many")
-    table = tabulate_rounds(wrap_results(stable, unstable))
+    (table,) = tabulate_rounds(wrap_results(stable, unstable))
     assert [row[:-1] for row in _texts(table)] == [
         ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable"],
         ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable"],
@@ -110,7 +111,7 @@ def test_a_projection_says_its_line_its_interval_and_where_it_ends() -> None:
     assert _texts(seconds) == [
         ["png", "1.10 ms", "2.00 µs", "0 %", *estimates, f"{limit:,} (memory: 25.8 GB)"],
     ]
-    assert _texts(size)[0][1:5] == ["0 bytes", "4.00 kB", "0 %", "4.00 GB (4.00 GB to 4.00 GB)"]
+    assert _texts(size)[0][1:5] == ["0", "4.00 kB", "0 %", "4.00 GB (4.00 GB to 4.00 GB)"]
     assert _numbers(seconds, "believe up to") == [limit]
     assert _numbers(seconds, million) == pytest.approx([2.0011])
 
@@ -132,7 +133,7 @@ def test_a_comparison_begins_with_what_is_slower_and_ends_with_what_has_no_pair(
     base = wrap_results(*(make_result(name, 1.0) for name in names), make_result("gone", 1.0))
     noisy = make_result("backend9", [0.5, 1.0, 1.5])
     news = [noisy if name == "backend9" else make_result(name, factor) for name, factor in factors.items()]
-    table = tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
+    (table,) = tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
     rows = _texts(table)
     assert [row[0].partition("[")[2].partition("-")[0] for row in rows[:3]] == ["backend7", "backend3", "backend9"]
     assert [row[-1] for row in rows] == ["slower", "faster", "unstable", *["ok"] * 9, "missing", "new"]
@@ -150,7 +151,7 @@ def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
         wrap_results(make_result("png", 4.0), make_result("lmdb", 1.0)),
         wrap_results(make_result("png", 2.0), make_result("lmdb", 0.1), make_result("come", 1.0)),
     ]
-    table = tabulate_history(runs)
+    (table,) = tabulate_history(runs)
     assert table.columns[2:] == ("2026-11-21 06:39",) * 4
     assert [row[2:] for row in _texts(table)] == [
         ["1.00 s", "", "4.00 s", "2.00 s"],
@@ -160,3 +161,17 @@ def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
     courses = [row[1].ticks for row in table.rows]
     assert courses == ["M4,15M132,1L196,8", "M68,1L132,1L196,8", "M196,8"], "half as long is below, gaps stay gaps"
     assert _numbers(table, table.columns[1]) == [2.0, 0.1, 1.0]
+
+
+def test_cells_that_are_measured_in_different_ways_share_no_table() -> None:
+    ways = ("warm", "cold", "buffered", "durable")
+    axes = [(("cache", way),) if way in ways[:2] else (("durability", way),) for way in ways]
+    results = [replace(make_result("png", 1.0), cell=f"test[{each}]", axes=each) for each in axes]
+    run = wrap_results(*results, replace(make_result("png", 1.0), cell="test[none]", axes=()))
+    for tables in (
+        tabulate_rounds(run),
+        tabulate_history([run, run]),
+        tabulate_comparison(compare_runs(run, run, 0.1)),
+    ):
+        assert sorted(table.caption.rpartition(": ")[2] for table in tables) == sorted(["other", *ways])
+        assert all(len(table.rows) == 1 for table in tables)

@@ -114,7 +114,7 @@ def test_cells_of_other_axes_share_no_table(tmp_path: Path) -> None:
     ]
     cells = [make_cell("read_epoch", backend, 10, **each) for each in axes for backend in ("png", "lmdb")]
     tables = _parse(_show(run_of(cells), tmp_path))
-    assert list(tables) == [f"read_epoch ({cache}, workers {count})" for cache in ("cold", "warm") for count in (2, 10)]
+    assert list(tables) == [f"read_epoch ({cache}, workers {count})" for cache in ("warm", "cold") for count in (2, 10)]
     assert all(len(rows) == 2 for rows in tables.values())
 
 

@@ -42,7 +42,7 @@ def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
         raise WrongInputError(f"{out} is no ordinary file; name another place")
     if not out.absolute().parent.is_dir():
         raise WrongInputError(f"{out.parent} is no folder; make it, or name another place")
-    if out.resolve() in [path.resolve() for path in inputs]:
+    if os.path.realpath(out) in [os.path.realpath(path) for path in inputs]:
         raise WrongInputError(f"{out} is a run; name another file for the page")
 
 
@@ -59,7 +59,7 @@ def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
     check_place(out, [*paths, *([base] if base else [])])
     runs = sorted((read_run(path) for path in dict.fromkeys(paths)), key=_date)
     page = make_page(runs, runs[-1].path.read_bytes(), read_run(base) if base else None)
-    place = out.resolve()  # a symbolic link stays one
+    place = Path(os.path.realpath(out))  # a symbolic link stays one
     part = place.with_name(f".{os.getpid()}.part")
     try:
         part.write_text(page, encoding="utf-8")

@@ -18,7 +18,7 @@ class Comparison:
     """A run against its base, in words, and cell by cell where they can be compared."""
 
     words: str
-    table: Table | None
+    tables: tuple[Table, ...]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class History:
 
     words: str
     left_out: tuple[str, ...]
-    table: Table | None
+    tables: tuple[Table, ...]
 
 
 def list_warnings(run: Run) -> tuple[tuple[str, str], ...]:
@@ -75,7 +75,7 @@ def describe_comparison(base: Run, run: Run) -> Comparison:
     """Compare a run with its base, as `python -m reports compare` does."""
     comparison = compare_runs(base, run, Rules.threshold)
     if comparison.differences:
-        return Comparison(f"The runs cannot be compared: {'; '.join(comparison.differences)}.", None)
+        return Comparison(f"The runs cannot be compared: {'; '.join(comparison.differences)}.", ())
     which = f"run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}"
     return Comparison(
         f"Against the {which}: {count_verdicts(comparison)}. Two runs are two processes: weak evidence. "
@@ -91,5 +91,5 @@ def describe_history(runs: Sequence[Run]) -> History:
     left_out = tuple(f"{shorten_text(run.path.name, 80)}: {'; '.join(words)}" for run, words in reasons if words)
     kept = [*(run for run, words in reasons if not words), last]
     if len(kept) == 1:
-        return History("No other run can be compared with this one.", left_out, None)
+        return History("No other run can be compared with this one.", left_out, ())
     return History(f"{len(kept):,} runs that can be compared, oldest first.", left_out, tabulate_history(kept))

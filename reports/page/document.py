@@ -65,7 +65,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         "projections": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
         "comparison": contents.describe_comparison(base, run) if base else None,
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
-        "cells": tables.tabulate_rounds(run),
+        "rounds": tables.tabulate_rounds(run),
     }
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -1,7 +1,7 @@
 """The tables of a page: rows of entries, each with a text and what it is sorted by."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reports.compare import Comparison, Verdict
@@ -68,8 +68,8 @@ def tabulate_panel(title: str, panel: Panel) -> Table:
     return Table(caption, ("backend", panel.across, panel.unit, *spread), tuple(rows))
 
 
-def tabulate_rounds(run: Run) -> Table:
-    """Show each cell with its rounds: how many, their quartiles, and a strip of them."""
+def tabulate_rounds(run: Run) -> tuple[Table, ...]:
+    """Show each cell with its rounds: how many, their quartiles, and a strip of them; a table for each way."""
     rows = [
         (
             Entry(name_cell(result.cell)),
@@ -84,7 +84,8 @@ def tabulate_rounds(run: Run) -> Table:
         for result in results
     ]
     columns = ("cell", "rounds", "median", "IQR", "images/s", "stable?", "each round, half to twice the median")
-    return Table("Raw rounds of each cell", columns, tuple(rows), "M100,0V16")
+    ways = [_find_way(result) for results in group_results(run.results).values() for result in results]
+    return _split_ways("Raw rounds of each cell", columns, zip(ways, rows, strict=True), "M100,0V16")
 
 
 def draw_strip(result: Result) -> str:
@@ -109,8 +110,8 @@ def tabulate_sweep(sweep: Sweep) -> Table:
     rows = [
         (
             Entry(shorten_text(line.backend, NAME)),
-            Entry(form(line.fixed), line.fixed),
-            Entry(form(line.each), line.each),
+            Entry(form(line.fixed) if line.fixed else "0", line.fixed),
+            Entry(form(line.each) if line.each else "0", line.each),
             Entry(f"{100 * line.misfit:.0f} %", line.misfit),
             *(
                 Entry(
@@ -141,10 +142,12 @@ def _word_estimate(estimate: Estimate, form: Callable[[float], str], *, past: bo
     return f"{form(estimate.value)}{interval}{', past the limit' if past else ''}"
 
 
-def tabulate_comparison(comparison: Comparison) -> Table:
-    """Show each cell of two runs with its ratio and its verdict."""
+def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
+    """Show each cell of two runs with its ratio and its verdict; a table for each way of measuring."""
+    ways = {result.cell: _find_way(result) for run in (comparison.base, comparison.new) for result in run.results}
     rows = [
         (
+            ways[row.cell],
             Entry(name_cell(row.cell)),
             Entry(format_time(row.base), row.base),
             Entry(format_time(row.new), row.new),
@@ -159,14 +162,13 @@ def tabulate_comparison(comparison: Comparison) -> Table:
         for result in results:
             time = Entry(format_time(result.median), result.median)
             both = (time, Entry("")) if verdict == "missing" else (Entry(""), time)
-            rows.append((Entry(name_cell(result.cell)), *both, Entry(""), Entry(""), Entry(verdict)))
-    return Table(
-        "Each cell against the base", ("cell", "base", "new", "new / base", "interval", "verdict"), tuple(rows)
-    )
+            rows.append((_find_way(result), Entry(name_cell(result.cell)), *both, Entry(""), Entry(""), Entry(verdict)))
+    columns = ("cell", "base", "new", "new / base", "interval", "verdict")
+    return _split_ways("Each cell against the base", columns, ((way, row) for way, *row in rows))
 
 
-def tabulate_history(runs: Sequence[Run]) -> Table:
-    """Show the median of each cell of the last run in all runs, oldest first, and their course."""
+def tabulate_history(runs: Sequence[Run]) -> tuple[Table, ...]:
+    """Show the median of each cell of the last run in all runs, oldest first; a table for each way of measuring."""
     cells = [{result.cell: result for result in run.results} for run in runs]
     rows = [
         (
@@ -178,7 +180,24 @@ def tabulate_history(runs: Sequence[Run]) -> Table:
     ]
     dates = tuple(f"{run.datetime:%Y-%m-%d %H:%M}" for run in runs)
     columns = ("cell", "course, half to twice the last run", *dates)
-    return Table("Median of each cell in each run", columns, tuple(rows), "M0,8H200")
+    ways = map(_find_way, runs[-1].results)
+    return _split_ways("Median of each cell in each run", columns, zip(ways, rows, strict=True), "M0,8H200")
+
+
+def _find_way(result: Result) -> str:
+    """Find which way of measuring a cell was measured in: those of different ways share no column."""
+    return next((str(value) for name, value in result.axes if name in {"cache", "durability"}), "other")
+
+
+def _split_ways(
+    caption: str, columns: tuple[str, ...], rows: Iterable[tuple[str, Sequence[Entry]]], guide: str = ""
+) -> tuple[Table, ...]:
+    split: dict[str, list[tuple[Entry, ...]]] = {}
+    for way, row in rows:
+        split.setdefault(way, []).append(tuple(row))
+    return tuple(
+        Table(f"{caption}: {shorten_text(way, NAME)}", columns, tuple(own), guide) for way, own in split.items()
+    )
 
 
 def _show_median(result: Result | None) -> Entry:
