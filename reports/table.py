@@ -1,6 +1,6 @@
 """What may be compared with what, and the same as Markdown that reads well in a terminal too."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from reports.markdown import escape_text, write_table
 from reports.results import UNSTABLE_RULE, Axes, Result, Run
@@ -33,6 +33,11 @@ def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Resu
         )
 
     return {group: groups[group] for group in sorted(groups, key=place)}
+
+
+def find_stored(groups: Mapping[tuple[str, Axes], Sequence[Result]]) -> Sequence[Result]:
+    """Find the results whose disk use counts in what `group_results` made: of many images, buffered if there are."""
+    return next((cells for (name, _), cells in groups.items() if name == "store_many"), ())
 
 
 def add_axes(title: str, axes: Axes) -> str:

@@ -98,18 +98,18 @@ def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> 
 def _expect_scores(run: Run, weights: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[str]], str]:
     """Compute what a page is to show at some weights: backend, score and rank of each row, and who is ahead."""
     monkeypatch.setattr(scores, "WEIGHTS", weights)
-    expected = scores.score_backends(run)
+    expected = scores.score_backends(scores.measure_aspects(run))
     ranks = [scores.rank_score(each, expected) for each in expected]
     ahead = sorted(each.backend for each, rank in zip(expected, ranks, strict=True) if rank == 1)
     rows = [
-        [each.backend, "-" if each.mean is None else format_number(each.mean), "-" if rank is None else str(rank)]
+        [each.backend, "-" if rank is None else str(rank), "-" if each.mean is None else format_number(each.mean)]
         for each, rank in zip(expected, ranks, strict=True)
     ]
     return rows, f"Ahead: {', '.join(ahead)}."
 
 
 def _read_scores(page: Page) -> tuple[list[list[str]], str]:
-    rows = [[row[0], *row[-2:]] for row in _read_rows(page.locator("#scores"))]
+    rows = [row[:3] for row in _read_rows(page.locator("#scores"))]
     return rows, page.locator("#winner").inner_text()
 
 

@@ -111,7 +111,7 @@ def test_a_run_of_another_machine_is_left_out_of_the_history_with_the_reason(tmp
     page = _make_page(*runs, tmp_path / "report.html")
     (section,) = page.find("section", id="history")
     assert [each.text for each in section.find("li")] == [
-        "there.json: kernel: 0.99 in the base, 6.18.44 in the new run"
+        "there.json (the base here): kernel: 0.99 in the base, 6.18.44 in the new run"
     ]
     assert len(_history(page)[0]) == 4
 

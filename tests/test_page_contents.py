@@ -33,7 +33,9 @@ def test_a_good_run_has_no_warning(run: Run) -> None:
 
 def test_the_standin_is_warned_of(run: Run) -> None:
     standin = replace(run, image_set=ImageSet("standin", 1, "00"))
-    assert list_warnings(standin) == (("Stand-in images.", "Not CIFAR-10, but images that codecs take for it."),)
+    assert list_warnings(standin) == (
+        ("Stand-in images.", "As hard to compress and to decode as CIFAR-10; for PNG, measure your own images too."),
+    )
 
 
 def test_an_incomplete_run_is_warned_of_with_what_is_lost(run: Run) -> None:
@@ -93,7 +95,9 @@ def test_each_cell_that_is_missing_is_listed_with_its_reason(run: Run) -> None:
 def test_a_base_is_compared_as_the_command_does(run: Run) -> None:
     slower = replace(run, results=tuple(replace(each, rounds=(5.0,) * 5) for each in run.results[:9]))
     described = describe_comparison(run, slower)
-    assert described.words.startswith("Against the run of 2026-11-21 06:39, commit 01234567: 9 slower, 1 missing. Two")
+    assert described.words.startswith(
+        "Against the run of 2026-11-21 06:39, commit 01234567: 9 slower, 1 missing. Unstable"
+    )
     verdicts = [row[-1].text for table in described.tables for row in table.rows]
     assert sorted(verdicts) == ["missing"] + ["slower"] * 9
 
@@ -108,7 +112,7 @@ def test_a_history_has_the_runs_that_can_be_compared_and_names_the_others(run: R
     other = replace(run, machine=Machine("Z80", "Linux", "6.18.44"), path=Path("folder/other.json"))
     history = describe_history([run, other, run])
     assert history.words == "2 runs that can be compared, oldest first."
-    assert history.left_out == ("other.json: processor: Z80 in the base, AMD EPYC 9654 in the new run",)
+    assert history.left_out == ("other.json (the base here): processor: Z80 in the base, AMD EPYC 9654 in the new run",)
     assert all(len(table.columns) == 4 for table in history.tables), "a cell, its course, two runs"
     assert sum(len(table.rows) for table in history.tables) == len(run.results)
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.page.scores import SAME_SCORE, WEIGHTS, Score, average_ratios, rank_score, score_backends
+from reports.page.scores import SAME_SCORE, WEIGHTS, Score, average_ratios, measure_aspects, rank_score, score_backends
 from reports.results import Result
 from tests.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
 
 
 def _score(*results: Result) -> dict[str, Score]:
-    return {score.backend: score for score in score_backends(wrap_results(*results))}
+    return {score.backend: score for score in score_backends(measure_aspects(wrap_results(*results)))}
 
 
 def _read(backend: str, **seconds: float) -> list[Result]:
@@ -72,10 +72,26 @@ def test_an_aspect_that_nobody_has_in_full_is_none() -> None:
     assert _score(*_read("png", many_warm=2.0), *_read("lmdb", epoch_warm=1.0)) == {}
 
 
-def test_durable_stores_and_other_axes_are_no_part_of_a_score() -> None:
+def test_the_time_of_durable_stores_is_no_part_of_a_score_but_their_size_is() -> None:
     durable = make_store("png", 1.0, 5, axes=DURABLE)
-    other = make_result("png", 1.0, axes=(("cache", "warm"), ("workers", 2)))
-    assert _score(durable, other, make_result("png", 1.0, operation="an_unknown_one")) == {}
+    scores = _score(durable, make_result("png", 1.0, operation="an_unknown_one"))
+    assert scores["png"].ratios == {"size": 1.0}
+
+
+def test_cells_with_an_axis_that_nobody_foresaw_count_where_there_are_no_others() -> None:
+    foreign = (("cache", "warm"), ("level", 2))
+    scores = _score(make_result("png", 3.0, axes=foreign), make_result("lmdb", 1.0, axes=foreign))
+    assert scores["png"].ratios == {"warm": 3.0}
+    scores = _score(make_result("png", 3.0, axes=foreign), make_result("lmdb", 1.0), make_result("png", 2.0))
+    assert scores["png"].ratios == {"warm": 2.0}
+
+
+def test_an_aspect_says_what_was_measured_and_how_many_cells_are_unstable() -> None:
+    cells = [*_read("png", many_warm=2.0, single_warm=1.0), make_result("lmdb", [1.0, 9.0])]
+    aspects = measure_aspects(wrap_results(*cells))
+    assert aspects.keys() == {"warm"}
+    assert aspects["warm"].words == "read all (1,000 images), one at random (1,000 images)"
+    assert (aspects["warm"].unstable, aspects["warm"].cells) == (1, 3)
 
 
 def test_ratios_are_those_at_the_largest_number_of_images_that_two_have() -> None:

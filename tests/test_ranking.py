@@ -1,7 +1,7 @@
 """Which backends are ahead, which tie, and which no other beats."""
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -41,8 +41,8 @@ def test_single_reads_are_compared_by_the_images_in_their_stores() -> None:
 
 def test_times_are_ranked_by_their_medians() -> None:
     results = [make_result("png", [3.0, 9.0, 6.0]), make_result("lmdb", 1.0), make_result("hdf5", 2.0)]
-    places = [(place.backend, place.value, place.ratio, place.ties) for place in rank_times(results)]
-    assert places == [("lmdb", 1.0, 1.0, True), ("hdf5", 2.0, 2.0, False), ("png", 6.0, 6.0, False)]
+    places = [(place.backend, place.value, place.ratio, place.tier) for place in rank_times(results)]
+    assert places == [("lmdb", 1.0, 1.0, 0), ("hdf5", 2.0, 2.0, 1), ("png", 6.0, 6.0, 1)]
 
 
 def test_nothing_is_ranked_without_results() -> None:
@@ -83,18 +83,22 @@ def test_a_ranking_rises_from_one_and_knows_no_order_of_cells(
 ) -> None:
     results = [make_result(name, rounds) for name, rounds in measured.items()]
     places = rank_times(results)
-    assert (places[0].ratio, places[0].ties) == (1.0, True)
+    assert (places[0].ratio, places[0].tier) == (1.0, 0)
     assert all(left.ratio <= right.ratio for left, right in pairwise(places))
+    tiers = {place.backend: place.tier for place in places}
+    assert set(tiers.values()) == set(range(max(tiers.values()) + 1)), "no tier is empty"
+    for one, other in product(results, results):
+        assert not is_slower(one, other) or tiers[one.backend] < tiers[other.backend], "who is beaten is behind"
     chance.shuffle(results)  # type: ignore[attr-defined]
     assert rank_times(results) == places
 
 
 def test_sizes_within_one_percent_tie() -> None:
     places = rank_sizes({"png": 102.0, "lmdb": 100.0, "hdf5": 101.0})
-    assert [(place.backend, place.ratio, place.ties) for place in places] == [
-        ("lmdb", 1.0, True),
-        ("hdf5", 1.01, True),
-        ("png", 1.02, False),
+    assert [(place.backend, place.ratio, place.tier) for place in places] == [
+        ("lmdb", 1.0, 0),
+        ("hdf5", 1.01, 0),
+        ("png", 1.02, 1),
     ]
 
 
@@ -113,6 +117,11 @@ def test_what_ties_in_both_is_not_beaten() -> None:
     assert find_pareto({"one": 100.0, "other": 100.5}, times) == {"one", "other"}
 
 
+def test_what_is_hardly_smaller_and_much_slower_is_beaten() -> None:
+    times = [make_result("fast", 1.0), make_result("slow", 100.0)]
+    assert find_pareto({"fast": 100.03, "slow": 100.0}, times) == {"fast"}
+
+
 def test_a_backend_of_unknown_size_neither_beats_nor_is_shown() -> None:
     times = [make_result("known", 2.0), make_result("unknown", 1.0)]
     assert find_pareto({"known": 100.0}, times) == {"known"}
@@ -123,5 +132,3 @@ def test_somebody_is_never_beaten(measured: dict[str, tuple[float, float]]) -> N
     times = [make_result(name, seconds) for name, (_, seconds) in measured.items()]
     found = find_pareto({name: size for name, (size, _) in measured.items()}, times)
     assert found
-    smallest = min(measured, key=lambda name: measured[name])
-    assert smallest in found, "the fastest of the smallest"

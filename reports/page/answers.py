@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from reports.ranking import Place, rank_sizes, rank_times, select_largest
 from reports.results import Axes, Disk, Result, Run
-from reports.table import add_axes, group_results
-from reports.wording import count_noun, format_number, format_time, join_words, shorten_text
+from reports.table import add_axes, find_stored, group_results
+from reports.wording import count_noun, format_number, join_words, shorten_text
 
 NAME = 40  # letters of a backend's name that are shown
 
@@ -15,16 +15,17 @@ NAME = 40  # letters of a backend's name that are shown
 class Answer:
     """One ranking in words.
 
-    `circumstances` say of what, such as ``10,000 images (warm)``. `headline` names those that tie with the best, in no
-    order; `sentence` says how far the next is behind. Each of `places` has a text for its value, measured in `unit`.
-    `absent` are backends of the run that were not measured so.
+    `circumstances` say of what, such as ``10,000 images (warm)``. `headline` names those that are ahead, in no order;
+    `sentence` says how far the next are behind. The values of `places` are in `unit`; `results` are the cells behind
+    times, by backend. `absent` are backends of the run that were not measured so.
     """
 
     circumstances: str
     headline: str
     sentence: str
     unit: str
-    places: tuple[tuple[Place, str], ...]
+    places: tuple[Place, ...]
+    results: Mapping[str, Result]
     absent: tuple[str, ...]
 
 
@@ -44,6 +45,7 @@ _TIMED = {
     "read_single": ("One random image", "open a store and read one of its images", ("warm", "cold")),
     "store_many": ("Write once", "store all images", ("buffered", "durable")),
 }
+_TAKE = ("takes", "take")
 _OPTIONS = {"cold": "--cold measures it", "durable": "--durable measures it"}
 
 
@@ -69,28 +71,29 @@ def _word_missing(way: str) -> str:
 def _answer_time(axes: Axes, results: Iterable[Result], backends: Sequence[str]) -> Answer:
     largest = select_largest(results)
     count = max(result.store_images for result in largest.values())
-    places = tuple((place, format_time(place.value)) for place in rank_times(largest.values()))
+    places = rank_times(largest.values())
+    sentence = _word_sentence(places, _TAKE, "as long as", "No difference beyond the noise.")
     circumstances = add_axes(count_noun(count, "image"), axes)
-    return _make_answer(circumstances, places, "median of a call", "takes {} times as long", backends)
+    return _make_answer(circumstances, places, sentence, "median of a call", backends, largest)
 
 
 def _answer_sizes(groups: Mapping[tuple[str, Axes], Sequence[Result]], backends: Sequence[str]) -> tuple[Use, Use]:
     """Answer what does not depend on time, from the first group that stored many images: buffered, if there is one."""
-    stored = next((cells for (name, _), cells in groups.items() if name == "store_many"), ())
+    stored = find_stored(groups)
 
-    def answer(measure: Callable[[Disk, int], float], unit: str, how_much: str) -> tuple[Answer, ...]:
+    def answer(
+        measure: Callable[[Disk, int], float], unit: str, verbs: tuple[str, str], how_much: str
+    ) -> tuple[Answer, ...]:
         # Some file systems say that a store takes 0 bytes before it reaches the disk: then nothing is known.
         sizes = {each.cell: measure(each.disk, each.images) for each in stored if each.disk}
         largest = select_largest(each for each in stored if sizes.get(each.cell))
         count = max((result.store_images for result in largest.values()), default=0)
-        ranked = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
-        places = tuple((place, f"{place.value:,.0f}") for place in ranked)
-        return (_make_answer(count_noun(count, "image"), places, unit, how_much, backends),) if places else ()
+        places = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
+        sentence = _word_sentence(places, verbs, how_much, "No difference.") if places else ""
+        return (_make_answer(count_noun(count, "image"), places, sentence, unit, backends),) if places else ()
 
-    least = answer(
-        lambda disk, images: disk.allocated_bytes / images, "bytes an image, allocated", "takes {} times as much"
-    )
-    fewest = answer(lambda disk, _: disk.files, "files in a store", "has {} times as many")
+    least = answer(lambda disk, images: disk.allocated_bytes / images, "bytes an image, allocated", _TAKE, "as much as")
+    fewest = answer(lambda disk, _: disk.files, "files in a store", ("has", "have"), "as many as")
     return (
         Use("Least disk", "what the file system gives a store", least, ()),
         Use("Few files", "to copy, to back up and to delete", fewest, ()),
@@ -98,18 +101,32 @@ def _answer_sizes(groups: Mapping[tuple[str, Axes], Sequence[Result]], backends:
 
 
 def _make_answer(
-    circumstances: str, places: tuple[tuple[Place, str], ...], unit: str, how_much: str, backends: Sequence[str]
+    circumstances: str,
+    places: tuple[Place, ...],
+    sentence: str,
+    unit: str,
+    backends: Sequence[str],
+    results: Mapping[str, Result] | None = None,
 ) -> Answer:
-    measured = {place.backend for place, _ in places}
-    leaders = tuple(sorted(shorten_text(place.backend, NAME) for place, _ in places if place.ties))
+    measured = {place.backend for place in places}
     absent = tuple(shorten_text(backend, NAME) for backend in backends if backend not in measured)
+    leaders = _name_tier(places, 0)
     headline = f"{join_words(leaders)} tie" if len(leaders) > 1 else leaders[0]
-    sentence = _word_sentence(leaders, [place for place, _ in places if not place.ties], how_much)
-    return Answer(circumstances, headline, sentence, unit, places, absent)
+    return Answer(circumstances, headline, sentence, unit, places, results or {}, absent)
 
 
-def _word_sentence(leaders: Sequence[str], followers: Sequence[Place], how_much: str) -> str:
-    if followers:
-        ratio = format_number(followers[0].ratio)
-        return f"{shorten_text(followers[0].backend, NAME)}, the next, {how_much.format(ratio)}."
-    return "No difference beyond the noise." if len(leaders) > 1 else "No other backend was measured."
+def _word_sentence(places: Sequence[Place], verbs: tuple[str, str], how_much: str, no_difference: str) -> str:
+    """Say how far the next are behind the best of those ahead."""
+    followers = _name_tier(places, 1)
+    if not followers:
+        return no_difference if len(places) > 1 else "No other backend was measured."
+    ratio = format_number(next(place.ratio for place in places if place.tier == 1))
+    best = shorten_text(places[0].backend, NAME)
+    if len(followers) > 1:
+        return f"{join_words(followers)}, the next, {verbs[1]} at least {ratio} times {how_much} {best}."
+    return f"{followers[0]}, the next, {verbs[0]} {ratio} times {how_much} {best}."
+
+
+def _name_tier(places: Iterable[Place], tier: int) -> list[str]:
+    """Name the backends of a tier in alphabetical order: they tie."""
+    return sorted(shorten_text(place.backend, NAME) for place in places if place.tier == tier)

@@ -10,6 +10,7 @@ from reports.results import UNSTABLE_RULE, Run
 from reports.statistics import Rules
 from reports.wording import count_noun, name_cell, shorten_text
 
+MOST_PROBLEMS = 200  # that are listed
 NOISY = 0.1  # a share of unstable cells: below, no warning
 
 
@@ -35,7 +36,12 @@ def list_warnings(run: Run) -> tuple[tuple[str, str], ...]:
     unstable = sum(result.unstable for result in run.results)
     found = []
     if run.image_set.name == "standin":
-        found.append(("Stand-in images.", "Not CIFAR-10, but images that codecs take for it."))
+        found.append(
+            (
+                "Stand-in images.",
+                "As hard to compress and to decode as CIFAR-10; for PNG, measure your own images too.",
+            )
+        )
     if not run.complete:
         lost = f"{len(run.failed):,} failed, {len(run.skipped):,} skipped, {len(run.missing):,} never run"
         found.append(("Incomplete run.", f"Of {count_noun(len(run.intended), 'cell')} {lost}."))
@@ -61,6 +67,7 @@ def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
         "Commit": run.commit.short,
         "Cells": f"{count_noun(len(run.results), 'cell')} measured, {unstable:,} of them unstable",
         "Complete": "yes" if run.complete else "no",
+        **{f"Layout of {shorten_text(name, 40)}": text for name, text in (getattr(run, "layouts", None) or {}).items()},
     }
     return tuple((name, shorten_text(text, 600)) for name, text in facts.items())
 
@@ -68,7 +75,9 @@ def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
 def list_problems(run: Run) -> tuple[tuple[str, str], ...]:
     """List the cells that were to be measured and were not, with the reason."""
     problems = [(name_cell(cell), shorten_text(reason, 300)) for cell, reason in {**run.failed, **run.skipped}.items()]
-    return (*problems, *((name_cell(cell), "never run") for cell in run.missing))
+    problems += [(name_cell(cell), "never run") for cell in run.missing]
+    more = len(problems) - MOST_PROBLEMS
+    return (*problems[:MOST_PROBLEMS], *([("and more", f"{more:,} of them")] if more > 0 else ()))
 
 
 def describe_comparison(base: Run, run: Run) -> Comparison:
@@ -78,8 +87,8 @@ def describe_comparison(base: Run, run: Run) -> Comparison:
         return Comparison(f"The runs cannot be compared: {'; '.join(comparison.differences)}.", ())
     which = f"run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}"
     return Comparison(
-        f"Against the {which}: {count_verdicts(comparison)}. Two runs are two processes: weak evidence. "
-        "The gate measures both versions side by side.",
+        f"Against the {which}: {count_verdicts(comparison)}. Unstable: too noisy to be called ok, in a run "
+        "or between them. Two runs are two processes: weak evidence. The gate measures both versions side by side.",
         tabulate_comparison(comparison),
     )
 
@@ -88,8 +97,12 @@ def describe_history(runs: Sequence[Run]) -> History:
     """Show the course of each cell through runs, oldest first; what cannot be compared with the last is left out."""
     last = runs[-1]
     reasons = [(run, find_differences(run, last)) for run in runs[:-1]]
-    left_out = tuple(f"{shorten_text(run.path.name, 80)}: {'; '.join(words)}" for run, words in reasons if words)
+    left_out = tuple(f"{_name_file(run)} (the base here): {'; '.join(words)}" for run, words in reasons if words)
     kept = [*(run for run, words in reasons if not words), last]
     if len(kept) == 1:
         return History("No other run can be compared with this one.", left_out, ())
     return History(f"{len(kept):,} runs that can be compared, oldest first.", left_out, tabulate_history(kept))
+
+
+def _name_file(run: Run) -> str:
+    return shorten_text(run.path.name, 80)

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from reports.page import charts, contents, tables
 from reports.page.answers import NAME, answer_uses
 from reports.page.downloads import make_csv, name_file, pack
 from reports.page.projection import project_run
-from reports.page.scores import SAME_SCORE, WEIGHTS, Score, rank_score, score_backends
+from reports.page.scores import SAME_SCORE, WEIGHTS, Aspect, measure_aspects, rank_score, score_backends
 from reports.panels import Picture
 from reports.ranking import SAME_SIZE
 from reports.results import UNSTABLE_RULE, Run
@@ -24,12 +25,6 @@ from reports.wording import count_noun, format_number, shorten_text
 
 _FOLDER = Path(__file__).parent
 _NOT_SHOWN = {"store_many", "read_many", "read_epoch"}  # seconds a call, as the article drew them: here an image
-_MEANINGS = {
-    "write": "store all, buffered",
-    "size": "bytes on disk",
-    "cold": "read all, shuffled, one; from an empty page cache",
-    "warm": "read all, shuffled, one; from memory",
-}
 
 
 def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> str:
@@ -74,15 +69,15 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         sections,
         title=f"How to store images: run of {run.datetime:%Y-%m-%d %H:%M}",
         subtitle=f"a run of {run.datetime:%Y-%m-%d %H:%M}, {what}, commit {run.commit.short}",
-        contents=_list_sections(sections),
+        sections=_list_sections(sections),
         warnings=contents.list_warnings(run),
         facts=contents.list_facts(run),
         problems=contents.list_problems(run),
         command=shorten_text(run.command, 2000),
-        scatter=100 * UNKNOWN_SCATTER,
+        scatters=[100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
         same_size=100 * SAME_SIZE,
         unstable_rule=UNSTABLE_RULE,
-        **_weigh(score_backends(run)),
+        **_weigh(measure_aspects(run)),
         **_describe_drawing(),
         downloads=_pack_downloads(run, content),
         script=Markup(script),  # noqa: S704 - a file beside this one
@@ -147,8 +142,9 @@ def _lay_out_figures(run: Run) -> list[dict[str, Any]]:
     ]
 
 
-def _weigh(scores: Sequence[Score]) -> dict[str, Any]:
-    measured = [name for name in WEIGHTS if any(name in score.ratios for score in scores)]
+def _weigh(aspects: Mapping[str, Aspect]) -> dict[str, Any]:
+    scores = score_backends(aspects)
+    measured = [name for name in WEIGHTS if name in aspects]
     rows = []
     for score in scores:
         rank = rank_score(score, scores)
@@ -165,7 +161,9 @@ def _weigh(scores: Sequence[Score]) -> dict[str, Any]:
         )
     return {
         "scores": rows,
-        "weights": [(name, WEIGHTS[name], _MEANINGS[name]) for name in measured],
+        "weights": [(name, WEIGHTS[name], aspects[name].words) for name in measured],
+        "unstable": sum(aspect.unstable for aspect in aspects.values()),
+        "weighed": sum(aspect.cells for aspect in aspects.values()),
         "unmeasured": [name for name in WEIGHTS if name not in measured],
         "ahead": sorted(row["name"] for row in rows if row["rank"] == 1),
         "same_score": f"{100 * (SAME_SCORE - 1):.0f} %",

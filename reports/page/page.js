@@ -40,7 +40,7 @@
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     let sum = 0;
     for (const [place, weight] of weights.entries()) {
-      const ratio = row.cells[place + 1].dataset.sort;
+      const ratio = row.querySelectorAll(".ratio")[place].dataset.sort;
       if (weight > 0 && ratio === undefined) return null;
       if (weight > 0) sum += weight * Math.log(Number(ratio));
     }
@@ -69,7 +69,7 @@
       setEntry(row.querySelector(".rank"), rank === null ? "-" : String(rank), rank);
       if (rank === 1) ahead.push(row.cells[0].textContent);
     }
-    sortTable(all("th", scores.tHead).at(-2), "ascending");
+    sortTable(all("th", scores.tHead)[2], "ascending");
     const nobody = weights.some(Boolean) ? "No backend was measured in all that has weight." : "All weights are 0.";
     document.getElementById("winner").textContent = ahead.length ? `Ahead: ${ahead.sort().join(", ")}.` : nobody;
   }
@@ -129,6 +129,9 @@
   }
 
   document.addEventListener("scroll", followPoint, { passive: true, capture: true });
+
+  // Without JavaScript what it needs stays hidden.
+  all(".weights, .downloads").forEach((each) => each.removeAttribute("hidden"));
 
   // Downloads: what is packed in the page, as a file.
   async function unpack(id, type) {

@@ -1,16 +1,20 @@
 """The tables of a page: rows of entries, each with a text and what it is sorted by."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from reports.compare import Comparison, Verdict
+from reports.intervals import TENTHS
 from reports.page.answers import NAME, Answer
-from reports.page.projection import COUNTS, Estimate, Sweep
+from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.panels import Panel
 from reports.results import Result, Run
 from reports.table import add_axes, group_results
-from reports.wording import format_bytes, format_number, format_time, name_cell, shorten_text
+from reports.wording import count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
 
 STRIP = (200, 16)  # width and height of a strip
 _IMPORTANCE: tuple[Verdict, ...] = ("slower", "faster", "unstable", "ok")
@@ -36,18 +40,28 @@ class Table:
 
 
 def tabulate_answer(answer: Answer) -> Table:
-    """Show what an answer stands on: each backend, its value, the ratio to the best."""
-    leaders = sum(place.ties for place, _ in answer.places)
+    """Show what an answer stands on: each backend, its value, the ratio to the best, and what decides on ties."""
+    tied = {tier for tier, count in Counter(place.tier for place in answer.places).items() if count > 1}
     rows = [
         (
             Entry(shorten_text(place.backend, NAME)),
-            Entry(text, place.value),
+            Entry(format_time(place.value) if answer.results else f"{place.value:,.0f}", place.value),
             Entry(format_number(place.ratio), place.ratio),
-            Entry("leads" if place.ties and leaders == 1 else "ties" if place.ties else ""),
+            Entry(f"{place.tier + 1}{' (tie)' if place.tier in tied else ''}", place.tier),
+            *([_show_noise(answer.results[place.backend])] if answer.results else []),
         )
-        for place, text in answer.places
+        for place in answer.places
     ]
-    return Table(answer.circumstances, ("backend", answer.unit, "times the best", ""), tuple(rows))
+    noise = ("without the quickest and the slowest tenth",) if answer.results else ()
+    return Table(answer.circumstances, ("backend", answer.unit, "times the best", "place", *noise), tuple(rows))
+
+
+def _show_noise(result: Result) -> Entry:
+    """Show what `reports.ranking.is_slower` looks at."""
+    quick, slow = np.quantile(result.rounds, TENTHS).tolist()
+    unstable = ", unstable" if result.unstable else ""
+    rounds = count_noun(len(result.rounds), "round")
+    return Entry(f"{format_time(quick)} to {format_time(slow)}, {rounds}{unstable}", quick)
 
 
 def tabulate_panel(title: str, panel: Panel) -> Table:
@@ -105,8 +119,7 @@ def draw_strip(result: Result) -> str:
 
 def tabulate_sweep(sweep: Sweep) -> Table:
     """Show the lines of a sweep and where they lead; what is past a backend's limit is said to be."""
-    is_time = sweep.quantity == "seconds"
-    form = format_time if is_time else format_bytes
+    form = format_time if sweep.quantity == "seconds" else format_bytes
     rows = [
         (
             Entry(shorten_text(line.backend, NAME)),
@@ -114,32 +127,31 @@ def tabulate_sweep(sweep: Sweep) -> Table:
             Entry(form(line.each) if line.each else "0", line.each),
             Entry(f"{100 * line.misfit:.0f} %", line.misfit),
             *(
-                Entry(
-                    _word_estimate(estimate, form, past=line.limit is not None and count > line.limit.images),
-                    estimate.value,
-                )
+                _show_estimate(estimate, count, line.limit, form)
                 for count, estimate in zip(COUNTS, line.estimates, strict=True)
             ),
-            Entry(f"{line.limit.images:,} ({line.limit.reason})", line.limit.images)
-            if line.limit
-            else Entry("not known"),
+            _show_limit(line.limit),
         )
         for line in sweep.projections
     ]
     largest = max(line.largest for line in sweep.projections)
-    title = sweep.operation if is_time else "bytes on disk, allocated"
+    verb = {"store_many": "Time to store", "read_many": "Time to read"}[sweep.operation]
+    title = add_axes(verb if sweep.quantity == "seconds" else "Bytes on disk, allocated", sweep.axes)
     counts = (f"{count:,} images" for count in COUNTS)
     columns = ("backend", "fixed", "each image", "worst misfit", *counts, "believe up to")
-    return Table(
-        f"{add_axes(shorten_text(title, 60), sweep.axes)}, from up to {largest:,} images", columns, tuple(rows)
-    )
+    return Table(f"{title}, projected from up to {largest:,} images", columns, tuple(rows))
 
 
-def _word_estimate(estimate: Estimate, form: Callable[[float], str], *, past: bool) -> str:
-    interval = (
-        "" if estimate.low is None or estimate.high is None else f" ({form(estimate.low)} to {form(estimate.high)})"
-    )
-    return f"{form(estimate.value)}{interval}{', past the limit' if past else ''}"
+def _show_estimate(estimate: Estimate, count: int, limit: Limit | None, form: Callable[[float], str]) -> Entry:
+    past = ", past the limit" if limit and count > limit.images else ""
+    return Entry(f"{form(estimate.value)} ({form(estimate.low)} to {form(estimate.high)}){past}", estimate.value)
+
+
+def _show_limit(limit: Limit | None) -> Entry:
+    if limit is None:
+        return Entry("not known")
+    digits = 10 ** max(0, len(str(limit.images)) - 2)  # two of them count
+    return Entry(f"{limit.images // digits * digits:,} ({limit.reason})", limit.images)
 
 
 def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
