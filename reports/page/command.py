@@ -11,6 +11,8 @@ from reports.output import print_text
 from reports.reading import read_run
 from reports.results import Run
 
+_START = b"<!doctype html>"  # of each page, in small letters
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the subcommand `page`."""
@@ -34,7 +36,9 @@ def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     Raises
     ------
     WrongInputError
-        It would replace a folder, a device or a run, or its folder is not there.
+        It would replace a folder, a device, a run or another file that is no page, or its folder is not there.
+    OSError
+        What is there cannot be read.
     """
     if out.is_dir():
         raise WrongInputError(f"{out} is a folder; name a file, such as {out / 'report.html'}")
@@ -44,6 +48,15 @@ def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
         raise WrongInputError(f"{out.parent} is no folder; make it, or name another place")
     if os.path.realpath(out) in [os.path.realpath(path) for path in inputs]:
         raise WrongInputError(f"{out} is a run; name another file for the page")
+    if out.exists() and not _may_replace(out):
+        raise WrongInputError(f"{out} is no page of before: name another file")
+
+
+def _may_replace(out: Path) -> bool:
+    """Tell whether a file is empty or a page: a slip of the hand must not cost a run, `page --out *.json`."""
+    with out.open("rb") as file:
+        start = file.read(len(_START))
+    return start.lower() in {b"", _START}
 
 
 def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
