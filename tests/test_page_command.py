@@ -1,6 +1,5 @@
-"""`python -m reports page`: which run it shows, what it refuses, and that it writes all or nothing."""
+"""`python -m reports page`: which run it shows, and what it refuses."""
 
-import errno
 import json
 import os
 import statistics
@@ -208,39 +207,6 @@ def test_a_pattern_of_the_shell_does_not_cost_a_run(tmp_path: Path, capsys: pyte
     before = first.read_bytes()
     assert "1.json is no page of before" in _refuse(capsys, "--out", first, second)
     assert first.read_bytes() == before
-
-
-def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
-    (tmp_path / "public").mkdir()
-    link, target = tmp_path / "report.html", tmp_path / "public" / "index.html"
-    link.symlink_to(target)
-    _make_page(_save(tmp_path, "run.json"), link)
-    assert link.is_symlink()
-    assert target.is_file()
-
-
-def test_a_page_may_have_the_longest_name(tmp_path: Path) -> None:
-    _make_page(_save(tmp_path, "run.json"), tmp_path / f"{'ü' * 125}.html")
-
-
-@pytest.mark.parametrize("method", ["write_text", "replace"])
-def test_nothing_half_written_is_left_where_writing_fails(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run, out = _save(tmp_path, "run.json"), tmp_path / "report.html"
-    out.write_text(OLD, encoding="utf-8")
-    write = Path.write_text
-
-    def fail(path: Path, *arguments: object, **_: object) -> None:
-        if method == "write_text":
-            write(path, str(arguments[0])[:100])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(Path, method, fail)
-    complaint = _refuse(capsys, run, "--out", out)
-    assert complaint == f"error: {out} cannot be written (No space left on device); name another place\n"
-    assert out.read_text(encoding="utf-8") == OLD
-    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "report.html"}
 
 
 def test_a_folder_that_takes_no_files_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

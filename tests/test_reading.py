@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.reading import read_run
+from reports.reading import parse_run, read_content, read_run
 from reports.results import BrokenRunError, Disk
 from tests.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
@@ -121,6 +121,15 @@ def test_a_byte_order_mark_is_no_harm(tmp_path: Path) -> None:
     path = save(make_run(), tmp_path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(read_run(path).results) == 3 * 13
+
+
+def test_a_run_is_the_same_whoever_read_its_bytes(tmp_path: Path) -> None:
+    path = save(make_run(), tmp_path)
+    content = read_content(path)
+    path.unlink()
+    run = parse_run(path, content)
+    save(make_run(), tmp_path)
+    assert run == read_run(path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reports.errors import WrongInputError
 from reports.output import print_text
-from reports.reading import read_run
+from reports.reading import parse_run, read_content
 from reports.results import Run
 
 _START = b"<!doctype html>"  # of each page, in small letters
@@ -69,9 +69,11 @@ def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
     """
     from reports.page.document import make_page  # noqa: PLC0415 - other commands need no jinja2
 
-    check_place(out, [*paths, *([base] if base else [])])
-    runs = sorted((read_run(path) for path in dict.fromkeys(paths)), key=_date)
-    page = make_page(runs, runs[-1].path.read_bytes(), read_run(base) if base else None)
+    inputs = dict.fromkeys([*paths, *([base] if base else [])])
+    check_place(out, list(inputs))
+    contents = {path: read_content(path) for path in inputs}  # each once: it may be a pipe
+    runs = sorted((parse_run(path, contents[path]) for path in dict.fromkeys(paths)), key=_date)
+    page = make_page(runs, contents[runs[-1].path], parse_run(base, contents[base]) if base else None)
     place = Path(os.path.realpath(out))  # a symbolic link stays one
     part = place.with_name(f".{os.getpid()}.part")
     try:
