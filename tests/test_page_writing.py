@@ -2,7 +2,11 @@
 
 import errno
 import os
+import re
+import resource
+import secrets
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,22 +72,70 @@ def test_a_page_may_have_the_longest_name(run: Path) -> None:
     _read(out)
 
 
-@pytest.mark.parametrize("method", ["write_text", "replace"])
-def test_nothing_half_written_is_left_where_writing_fails(
-    method: str, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def out(run: Path) -> Path:
+    """Write a page of before."""
     out = run.with_name("report.html")
     out.write_text(OLD, encoding="utf-8")
-    write = Path.write_text
+    return out
 
-    def fail(path: Path, *arguments: object, **_: object) -> None:
-        if method == "write_text":
-            write(path, str(arguments[0])[:100])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(Path, method, fail)
-    with pytest.raises(OSError, match="No space left on device") as failed:
+def _fail_to_write(run: Path, out: Path) -> OSError:
+    """Write a page that cannot be written; nothing of it may be left, and the page of before stays."""
+    before = set(run.parent.iterdir())
+    with pytest.raises(OSError, match=re.escape(str(out))) as failed:
         write_page([run], None, out)
     assert failed.value.filename == str(out), "the part means nothing to anybody"
     assert out.read_text(encoding="utf-8") == OLD
-    assert {path.name for path in run.parent.iterdir()} == {"run.json", "report.html"}
+    assert set(run.parent.iterdir()) == before
+    return failed.value
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let no file grow beyond 20,000 bytes, as on a disk that is soon full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_disk_that_is_full_leaves_the_old_page_and_no_half_of_the_new(run: Path, out: Path) -> None:
+    assert _fail_to_write(run, out).errno == errno.EFBIG
+
+
+def test_a_disk_that_is_full_when_the_page_gets_its_name_leaves_the_old_page(
+    run: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, _: Path) -> None:
+        assert path.stat().st_size > 20_000, "the part is whole by then"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    assert _fail_to_write(run, out).errno == errno.ENOSPC
+
+
+def test_a_planted_link_in_the_place_of_the_part_is_neither_followed_nor_removed(
+    run: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "known")
+    victim, link = run.with_name("victim"), run.with_name(".known.part")
+    victim.write_text("precious", encoding="utf-8")
+    link.symlink_to(victim)
+    assert _fail_to_write(run, out).errno == errno.EEXIST
+    assert victim.read_text(encoding="utf-8") == "precious"
+    assert link.readlink() == victim
+
+
+def test_the_part_has_another_name_each_time(run: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[str] = set()
+
+    def fail(path: Path, _: Path) -> None:
+        names.add(path.name)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    _fail_to_write(run, out)
+    _fail_to_write(run, out)
+    assert len(names) == 2

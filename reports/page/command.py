@@ -3,6 +3,7 @@
 import argparse
 import datetime as dt
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,15 +75,21 @@ def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
     contents = {path: read_content(path) for path in inputs}  # each once: it may be a pipe
     runs = sorted((parse_run(path, contents[path]) for path in dict.fromkeys(paths)), key=_date)
     page = make_page(runs, contents[runs[-1].path], parse_run(base, contents[base]) if base else None)
-    place = Path(os.path.realpath(out))  # a symbolic link stays one
-    part = place.with_name(f".{os.getpid()}.part")
     try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(place)
+        _replace_file(Path(os.path.realpath(out)), page)  # a symbolic link stays one
     except OSError as problem:
         raise OSError(problem.errno, problem.strerror, str(out)) from problem  # the part means nothing to anybody
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _replace_file(place: Path, page: str) -> None:
+    part = place.with_name(f".{secrets.token_hex(8)}.part")  # nobody can put a link there before
+    with part.open("x", encoding="utf-8") as file:
+        try:
+            file.write(page)
+            file.close()  # what is still to be written may find the disk full
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _date(run: Run) -> dt.datetime:
