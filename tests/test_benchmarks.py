@@ -57,6 +57,8 @@ def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     assert facts["image_set"]["count"] == 10
     assert len(facts["image_set"]["sha256"]) == 64
     assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
+    assert facts["layouts"].keys() == BACKENDS.keys()
+    assert facts["layouts"]["hdf5"] == "HDF5: one file with two datasets."
     assert facts["cpu_count"] >= 1
     assert facts["store_directory"]["free_bytes"] > 0
     assert facts["store_directory"]["file_system"] != ""
