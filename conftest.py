@@ -208,7 +208,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End with one line or two: where the page and the run are, and what to type next."""
+    """End with one line or two: where the page and the run are, and how to make the page if there is none."""
     terminal = config.pluginmanager.getplugin("terminalreporter")
     if PAGE in config.stash:
         terminal.write_line(config.stash[PAGE])
@@ -216,7 +216,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if path is not None:
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if config.stash[SAVED] else "INCOMPLETE run"
-        terminal.write_line(f"{kind} saved as {path}; next: python -m reports table {path}")
+        step = "" if config.option.page else f"; next: python -m reports page {path} --out report.html"
+        terminal.write_line(f"{kind} saved as {path}{step}")
 
 
 def _find_saved(config: pytest.Config) -> Path | None:

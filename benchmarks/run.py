@@ -1,5 +1,6 @@
 """What the JSON of a run says beside the timings: the images, the machine, and whether all cells were measured."""
 
+import inspect
 import math
 import os
 import platform
@@ -66,6 +67,7 @@ def describe_run(
         "format": FORMAT,
         "image_set": dict(images),
         "libraries": list_libraries(backends),
+        "layouts": {name: describe_layout(BACKENDS[name]) for name in backends},
         "cpu_count": count_processors(),
         "memory_bytes": measure_memory(),
         "store_directory": {
@@ -103,6 +105,11 @@ def list_libraries(backends: Iterable[str]) -> dict[str, str]:
     for name in backends:
         found |= getattr(BACKENDS[name], "VERSIONS", {})
     return found
+
+
+def describe_layout(backend: object) -> str:
+    """Say in one line what a backend keeps on disk: the first of its docstring, or nothing where it has none."""
+    return (inspect.getdoc(backend) or "").partition("\n")[0]
 
 
 def count_processors(quota: Path = CONTROL_GROUP) -> int:

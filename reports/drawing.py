@@ -103,8 +103,6 @@ def _paint_picture(picture: Picture, looks: _Looks, footer: str) -> Figure:
 
 def _paint_panel(plot: Plot, panel: Panel, looks: _Looks) -> list[_Label]:
     """Paint lines, spread and axes; return a label for each line, still to be placed, with the end of its line."""
-    points = [point for line in panel.lines.values() for point in line]
-    values = [value for _, *spread in points for value in spread]
     ends: list[tuple[str, float, float, dict[str, Any]]] = []
     for backend, line in panel.lines.items():
         x, low, middle, high = np.transpose(line)
@@ -113,10 +111,8 @@ def _paint_panel(plot: Plot, panel: Panel, looks: _Looks) -> list[_Label]:
         if backend in panel.marked:
             plot.plot(x, middle, marker="o", markersize=13, markerfacecolor="none", color=_INK, linestyle="none")
         ends.append((shorten_text(backend, 18), x[-1], middle[-1], looks[backend]))
-    values += [panel.reference[1]] if panel.reference else []
-    log = panel.scale == "logarithmic" or (panel.scale == "fit" and 0 < 10 * min(values) < max(values))
-    _fit_axis(plot, "x", [x for x, *_ in points], log=panel.scale != "linear")
-    _fit_axis(plot, "y", values, log=log)
+    _fit_axis(plot, "x", [x for line in panel.lines.values() for x, *_ in line], log=panel.scale != "linear")
+    _fit_axis(plot, "y", panel.values, log=panel.is_logarithmic)
     if panel.reference:
         plot.axhline(panel.reference[1], color=_GREY, linestyle="--", linewidth=1)
         ends.append((panel.reference[0], plot.get_xlim()[1], panel.reference[1], {"color": _GREY}))

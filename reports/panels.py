@@ -27,6 +27,19 @@ class Panel:
     reference: tuple[str, float] | None = None
     marked: frozenset[str] = frozenset()
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All that the y axis has to show: medians, their spreads, the reference."""
+        spreads = (value for line in self.lines.values() for _, *spread in line for value in spread)
+        return (*spreads, self.reference[1]) if self.reference else tuple(spreads)
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether the y axis is logarithmic; where `fit` has a value of zero, it is not."""
+        if self.scale == "fit":
+            return 0 < 10 * min(self.values) < max(self.values)
+        return self.scale == "logarithmic"
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -29,21 +29,49 @@ def read_run(path: Path) -> Run:
     Raises
     ------
     BrokenRunError
-        The file is missing, no JSON, cut off, of another suite or an unknown format, without results or raw rounds,
+        The file cannot be read, or `parse_run` refuses what is in it. The message names the file.
+    """
+    return parse_run(path, read_content(path))
+
+
+def read_content(path: Path) -> bytes:
+    """Read the bytes of a run's file, for `parse_run`: a pipe gives them once only.
+
+    Raises
+    ------
+    BrokenRunError
+        The file is missing or cannot be read. The message names it.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        words = f"cannot be read ({problem.strerror}); name the JSON file of a run"
+        raise BrokenRunError(f"{_shorten_path(path)}: {words}") from problem
+
+
+def parse_run(path: Path, content: bytes) -> Run:
+    """Check the JSON of one run, which was read from a path.
+
+    Raises
+    ------
+    BrokenRunError
+        The content is empty, no JSON, cut off, of another suite or an unknown format, without results or raw rounds,
         or a field has a wrong type or a value that cannot be. The message names the file and the field.
     """
     try:
-        return _make_run(path, _parse(path))
+        return _make_run(path, _parse(content))
     except BrokenRunError as problem:
-        raise BrokenRunError(f"{shorten_text(str(path), 1000)}: {problem}") from problem
+        raise BrokenRunError(f"{_shorten_path(path)}: {problem}") from problem
 
 
-def _parse(path: Path) -> Any:  # noqa: ANN401 - JSON can be anything until it is checked
+def _shorten_path(path: Path) -> str:
+    return shorten_text(str(path), 1000)
+
+
+def _parse(content: bytes) -> Any:  # noqa: ANN401 - JSON can be anything until it is checked
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         return json.loads(text)
-    except OSError as problem:
-        raise BrokenRunError(f"cannot be read ({problem.strerror}); name the JSON file of a run") from problem
     except json.JSONDecodeError as problem:
         if not text.strip():
             raise BrokenRunError("the file is empty; repeat the run") from problem

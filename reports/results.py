@@ -144,7 +144,8 @@ class Result:
 class Run:
     """One session: its results, and what must be known to read them. Cells are named by their ids.
 
-    `memory_bytes` is the memory that the session could use, None in runs made before it was noted.
+    `memory_bytes` is the memory that the session could use. `layouts` says of each backend measured, in one line, what
+    it keeps on disk. Both are None in runs made before they were noted.
     """
 
     path: Path
@@ -162,6 +163,7 @@ class Run:
     commit: Commit
     datetime: dt.datetime
     memory_bytes: int | None = None
+    layouts: Mapping[str, str] | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -14,6 +14,11 @@ _COSTS = {
     "lmdb": (6.0, 3.0, 500.0, 4118, 4118),
     "hdf5": (1.0, 0.3, 1000.0, 3100, 3104),
 }
+_LAYOUTS = {
+    "png": "PNG: one ordinary file an image.",
+    "lmdb": "LMDB: one record an image in a memory-mapped B+ tree.",
+    "hdf5": "HDF5: one file with two datasets.",
+}
 _OTHER_COSTS = (20.0, 9.0, 400.0, 3000, 3500)
 
 
@@ -77,6 +82,7 @@ def make_run(
 
 def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
     """Make the JSON of a complete run on stand-in images out of its cells."""
+    backends = {cell["extra_info"]["backend"]: None for cell in cells}
     return {
         "machine_info": {
             "machine": "x86_64",
@@ -92,6 +98,7 @@ def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
             "format": 1,
             "image_set": {"name": "standin", "count": 100000, "sha256": "ab12cd34" * 8},
             "libraries": {"python": "3.11.7", "numpy": "2.4.6"},
+            "layouts": {name: _LAYOUTS.get(name, f"{name}: one file of its own.") for name in backends},
             "cpu_count": 2,
             "memory_bytes": 24 * 2**30,
             "store_directory": {"file_system": "ext4", "free_bytes": 80000000000, "free_inodes": 10_000_000},

@@ -57,6 +57,8 @@ def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     assert facts["image_set"]["count"] == 10
     assert len(facts["image_set"]["sha256"]) == 64
     assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
+    assert facts["layouts"].keys() == BACKENDS.keys()
+    assert facts["layouts"]["hdf5"] == "HDF5: one file with two datasets."
     assert facts["cpu_count"] >= 1
     assert facts["store_directory"]["free_bytes"] > 0
     assert facts["store_directory"]["file_system"] != ""
@@ -113,10 +115,10 @@ def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.C
     folder, ended = session
     last = ended.stdout.splitlines()[-1]
     command = last.partition("next: ")[2].split()
-    assert command[:4] == ["python", "-m", "reports", "table"]
+    assert command[:4] == ["python", "-m", "reports", "page"]
     assert folder / command[4] == find_runs(folder)[-1]
-    typed = subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, text=True, check=True)
-    assert "| lmdb" in typed.stdout
+    subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, check=True)
+    assert "lmdb_packed" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_session_says_which_cell_runs_and_how_many_are_left(
@@ -201,7 +203,7 @@ def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
     ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
-    assert ended.stdout.splitlines()[-1].endswith("python -m reports table mine.json")
+    assert ended.stdout.splitlines()[-1].endswith("python -m reports page mine.json --out report.html")
     assert not find_runs(folder)
     run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
     assert len(find_runs(folder)) == 1, "started in another folder, a run is saved in the repository all the same"

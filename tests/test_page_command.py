@@ -1,6 +1,5 @@
-"""`python -m reports page`: which run it shows, what it refuses, and that it writes all or nothing."""
+"""`python -m reports page`: which run it shows, and what it refuses."""
 
-import errno
 import json
 import os
 import statistics
@@ -16,6 +15,8 @@ from reports.wording import format_time
 from tests.pages import Element, check_soundness, read_page, read_table, unpack
 from tests.runs import find_cell, make_run, save, slow_down
 from tests.suite import ROOT
+
+OLD = "<!doctype html>old"
 
 
 def _save(folder: Path, name: str, date: str = "2026-11-21T06:39:47+00:00", factor: float = 1, **machine: str) -> Path:
@@ -142,9 +143,9 @@ def test_a_broken_run_or_base_is_exit_code_2_and_the_old_page_stays(
     if content is not None:
         paths[place].write_text(content, encoding="utf-8")
     out = tmp_path / "report.html"
-    out.write_text("old", encoding="utf-8")
+    out.write_text(OLD, encoding="utf-8")
     assert str(paths[place]) in _refuse(capsys, paths["run"], "--base", paths["base"], "--out", out)
-    assert out.read_text(encoding="utf-8") == "old"
+    assert out.read_text(encoding="utf-8") == OLD
 
 
 def test_too_many_backends_are_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,37 +183,30 @@ def test_no_run_is_replaced(place: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert paths[place].read_bytes() == before
 
 
-def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
-    (tmp_path / "public").mkdir()
-    link, target = tmp_path / "report.html", tmp_path / "public" / "index.html"
-    link.symlink_to(target)
-    _make_page(_save(tmp_path, "run.json"), link)
-    assert link.is_symlink()
-    assert target.is_file()
-
-
-def test_a_page_may_have_the_longest_name(tmp_path: Path) -> None:
-    _make_page(_save(tmp_path, "run.json"), tmp_path / f"{'ü' * 125}.html")
-
-
-@pytest.mark.parametrize("method", ["write_text", "replace"])
-def test_nothing_half_written_is_left_where_writing_fails(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("content", ['{"a": 1}', "text", "<!doctype", " <!doctype html>", "\ufeff<!doctype html>"])
+def test_a_file_that_is_no_page_is_not_replaced(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, out = _save(tmp_path, "run.json"), tmp_path / "report.html"
-    out.write_text("old", encoding="utf-8")
-    write = Path.write_text
+    run, out = _save(tmp_path, "run.json"), tmp_path / "notes"
+    out.write_text(content, encoding="utf-8")
+    assert _refuse(capsys, run, "--out", out) == f"error: {out} is no page of before: name another file\n"
+    assert out.read_text(encoding="utf-8") == content
 
-    def fail(path: Path, *arguments: object, **_: object) -> None:
-        if method == "write_text":
-            write(path, str(arguments[0])[:100])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(Path, method, fail)
-    complaint = _refuse(capsys, run, "--out", out)
-    assert complaint == f"error: {out} cannot be written (No space left on device); name another place\n"
-    assert out.read_text(encoding="utf-8") == "old"
-    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "report.html"}
+@pytest.mark.parametrize(
+    "content", ["", "<!doctype html>", "<!DOCTYPE HTML>\n<html>"], ids=["empty", "page", "capitals"]
+)
+def test_an_empty_file_or_a_page_is_replaced(content: str, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text(content, encoding="utf-8")
+    assert list(_make_page(_save(tmp_path, "run.json"), out).find("section", id="run"))
+
+
+def test_a_pattern_of_the_shell_does_not_cost_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (_save(tmp_path, name) for name in ("1.json", "2.json"))
+    before = first.read_bytes()
+    assert "1.json is no page of before" in _refuse(capsys, "--out", first, second)
+    assert first.read_bytes() == before
 
 
 def test_a_folder_that_takes_no_files_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

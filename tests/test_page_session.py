@@ -1,5 +1,6 @@
 """Sessions that write the page of their run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stdout
     page, saved = ended.stdout.splitlines()[-2:]
     assert page == "page written to first.html"
-    assert saved.startswith("run saved as reports/runs/")
+    assert re.fullmatch(r"run saved as reports/runs/\S+\.json", saved), "the page is there: no command that makes it"
     return suite
 
 
@@ -53,13 +54,15 @@ def test_the_page_of_a_session_that_is_compared_has_the_base(folder: Path) -> No
     ("place", "reason"),
     [
         ("base.json", "base.json is a run; name another file for the page"),
+        ("other.json", "other.json is no page of before: name another file"),
         ("own.json", "own.json is a run; name another file for the page"),
         ("W" * 300, "File name too long"),
     ],
-    ids=["base", "own run", "long"],
+    ids=["base", "other run", "own run", "long"],
 )
 def test_a_wrong_place_is_refused_before_anything_is_measured(folder: Path, place: str, reason: str) -> None:
     runs = find_runs(folder)
+    (folder / "other.json").write_bytes(runs[0].read_bytes())
     options = ("--compare-with=base.json", "--benchmark-json=own.json", f"--page={place}")
     ended = run_pytest(folder, "benchmarks", *SMALL, *options)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
@@ -67,6 +70,7 @@ def test_a_wrong_place_is_refused_before_anything_is_measured(folder: Path, plac
     assert reason in ended.stderr
     assert find_runs(folder) == runs
     assert not (folder / "own.json").exists()
+    assert (folder / "other.json").read_bytes() == runs[0].read_bytes()
 
 
 def test_a_session_that_saves_no_run_has_no_page_and_says_so(folder: Path) -> None:
@@ -87,3 +91,4 @@ def test_a_session_that_failed_keeps_its_exit_code_where_its_page_cannot_be_writ
     page, saved = ended.stdout.splitlines()[-2:]
     assert page.startswith("no page: pages is no folder")
     assert saved.startswith("INCOMPLETE run saved as ")
+    assert "next:" not in saved

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.reading import read_run
+from reports.reading import parse_run, read_content, read_run
 from reports.results import BrokenRunError, Disk
 from tests.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
@@ -37,6 +37,11 @@ def test_a_run_says_where_and_how_it_was_measured(tmp_path: Path) -> None:
     assert (run.store_directory.file_system, run.store_directory.free_bytes) == ("ext4", 80000000000)
     assert (run.memory_bytes, run.store_directory.free_inodes) == (24 * 2**30, 10_000_000)
     assert run.libraries == {"python": "3.11.7", "numpy": "2.4.6"}
+    assert run.layouts == {
+        "png": "PNG: one ordinary file an image.",
+        "lmdb": "LMDB: one record an image in a memory-mapped B+ tree.",
+        "hdf5": "HDF5: one file with two datasets.",
+    }
     assert run.command == "pytest benchmarks --benchmark-only"
     assert run.skipped == {"a": "no disk left"}
     assert run.failed == {"b": "AssertionError: pixels differ"}
@@ -50,6 +55,12 @@ def test_a_run_made_before_memory_and_inodes_were_noted_is_read(tmp_path: Path) 
     del document["run"]["memory_bytes"], document["run"]["store_directory"]["free_inodes"]
     run = read_run(save(document, tmp_path))
     assert (run.memory_bytes, run.store_directory.free_inodes) == (None, None)
+
+
+def test_a_run_made_before_layouts_were_noted_is_read(tmp_path: Path) -> None:
+    document = make_run()
+    del document["run"]["layouts"]
+    assert read_run(save(document, tmp_path)).layouts is None
 
 
 def test_a_file_system_may_have_no_fixed_number_of_inodes(tmp_path: Path) -> None:
@@ -121,6 +132,15 @@ def test_a_byte_order_mark_is_no_harm(tmp_path: Path) -> None:
     path = save(make_run(), tmp_path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert len(read_run(path).results) == 3 * 13
+
+
+def test_a_run_is_the_same_whoever_read_its_bytes(tmp_path: Path) -> None:
+    path = save(make_run(), tmp_path)
+    content = read_content(path)
+    path.unlink()
+    run = parse_run(path, content)
+    save(make_run(), tmp_path)
+    assert run == read_run(path)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +225,8 @@ _FAULTS = {
     "memory is negative": (_set("run", "memory_bytes", value=-1), "memory_bytes"),
     "inodes are true": (_set("run", "store_directory", "free_inodes", value=True), "store_directory.free_inodes"),
     "inodes are half": (_set("run", "store_directory", "free_inodes", value=0.5), "store_directory.free_inodes"),
+    "layouts are a list": (_set("run", "layouts", value=["png"]), "layouts is missing or not an object"),
+    "a layout is a number": (_set("run", "layouts", "png", value=1), "layouts.png is missing or not text"),
     "complete is a number": (_set("run", "complete", value=1), "complete is missing or not true or false"),
     "a library without version": (_set("run", "libraries", "lmdb", value=None), "libraries.lmdb"),
     "a reason that is a list": (_set("run", "failed", "cell", value=[]), "failed.cell"),

@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -11,6 +11,7 @@ from benchmarks.run import (
     Progress,
     count_inodes,
     count_processors,
+    describe_layout,
     describe_run,
     find_file_system,
     list_libraries,
@@ -53,6 +54,22 @@ def test_the_backends_that_were_measured_contribute_their_libraries() -> None:
     for name, backend in BACKENDS.items():
         assert getattr(backend, "VERSIONS", {}).items() <= list_libraries([name]).items()
     assert "HDF5" not in list_libraries(["lmdb"])
+
+
+def test_a_run_says_what_the_backends_that_were_measured_keep_on_disk() -> None:
+    cells = [{"fullname": str(place), "params": {"backend": name}} for place, name in enumerate(["png", "hdf5", "png"])]
+    layouts = describe_run(Progress(), cells, {}, Path(), "")["layouts"]
+    assert layouts == {"hdf5": "HDF5: one file with two datasets.", "png": "PNG: one ordinary file an image."}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("Tape: slow.\n\nOn disk: nothing.", "Tape: slow."), ("\nTape.\n", "Tape."), ("", ""), (None, "")],
+    ids=["first line", "line below the quotes", "empty", "none"],
+)
+def test_a_layout_is_the_first_line_of_a_docstring(text: str | None, line: str) -> None:
+    module = ModuleType("tape", text)
+    assert describe_layout(module) == line
 
 
 @pytest.mark.parametrize(

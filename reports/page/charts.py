@@ -119,13 +119,11 @@ class _Axis:
 
 def lay_out(panel: Panel, styles: Mapping[str, Style]) -> Chart:
     """Lay a panel out: axes, curves, labels that stay apart."""
-    points = [point for line in panel.lines.values() for point in line]
-    values = [value for _, *spread in points for value in spread] + ([panel.reference[1]] if panel.reference else [])
-    log = panel.scale == "logarithmic" or (panel.scale == "fit" and 0 < 10 * min(values) < max(values))
+    across = [x for line in panel.lines.values() for x, *_ in line]
     labels = len(panel.lines) + bool(panel.reference)
     height = max(_LEAST_HEIGHT, LINE * labels)
-    x_axis = _fit([x for x, *_ in points], LEFT, WIDTH - RIGHT, 1.4, log=panel.scale != "linear")
-    y_axis = _fit(values, TOP + height, TOP, 1.5, log=log)
+    x_axis = _fit(across, LEFT, WIDTH - RIGHT, 1.4, log=panel.scale != "linear")
+    y_axis = _fit(panel.values, TOP + height, TOP, 1.5, log=panel.is_logarithmic)
     marks = {name: tuple(_make_marks(name, line, panel, x_axis, y_axis)) for name, line in panel.lines.items()}
     ends = [each[-1].y for each in marks.values()]
     ends += [y_axis.place(panel.reference[1])] if panel.reference else []
@@ -135,7 +133,7 @@ def lay_out(panel: Panel, styles: Mapping[str, Style]) -> Chart:
         unit=panel.unit,
         across=panel.across,
         height=TOP + height + BOTTOM,
-        x_ticks=x_axis.find_ticks_below(x for x, *_ in points),
+        x_ticks=x_axis.find_ticks_below(across),
         y_ticks=y_axis.find_ticks(),
         curves=tuple(
             Curve(shorten_text(name, _MOST_LETTERS), where, styles[name], each)

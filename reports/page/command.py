@@ -3,13 +3,16 @@
 import argparse
 import datetime as dt
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from reports.errors import WrongInputError
 from reports.output import print_text
-from reports.reading import read_run
+from reports.reading import parse_run, read_content
 from reports.results import Run
+
+_START = b"<!doctype html>"  # of each page, in small letters
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +37,9 @@ def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
     Raises
     ------
     WrongInputError
-        It would replace a folder, a device or a run, or its folder is not there.
+        It would replace a folder, a device, a run or another file that is no page, or its folder is not there.
+    OSError
+        What is there cannot be read.
     """
     if out.is_dir():
         raise WrongInputError(f"{out} is a folder; name a file, such as {out / 'report.html'}")
@@ -44,6 +49,15 @@ def check_place(out: Path, inputs: Sequence[Path] = ()) -> None:
         raise WrongInputError(f"{out.parent} is no folder; make it, or name another place")
     if os.path.realpath(out) in [os.path.realpath(path) for path in inputs]:
         raise WrongInputError(f"{out} is a run; name another file for the page")
+    if out.exists() and not _may_replace(out):
+        raise WrongInputError(f"{out} is no page of before: name another file")
+
+
+def _may_replace(out: Path) -> bool:
+    """Tell whether a file is empty or a page: a slip of the hand must not cost a run, `page --out *.json`."""
+    with out.open("rb") as file:
+        start = file.read(len(_START))
+    return start.lower() in {b"", _START}
 
 
 def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
@@ -56,18 +70,26 @@ def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
     """
     from reports.page.document import make_page  # noqa: PLC0415 - other commands need no jinja2
 
-    check_place(out, [*paths, *([base] if base else [])])
-    runs = sorted((read_run(path) for path in dict.fromkeys(paths)), key=_date)
-    page = make_page(runs, runs[-1].path.read_bytes(), read_run(base) if base else None)
-    place = Path(os.path.realpath(out))  # a symbolic link stays one
-    part = place.with_name(f".{os.getpid()}.part")
+    inputs = dict.fromkeys([*paths, *([base] if base else [])])
+    check_place(out, list(inputs))
+    contents = {path: read_content(path) for path in inputs}  # each once: it may be a pipe
+    runs = sorted((parse_run(path, contents[path]) for path in dict.fromkeys(paths)), key=_date)
+    page = make_page(runs, contents[runs[-1].path], parse_run(base, contents[base]) if base else None)
     try:
-        part.write_text(page, encoding="utf-8")
-        part.replace(place)
+        _replace_file(Path(os.path.realpath(out)), page)  # a symbolic link stays one
     except OSError as problem:
         raise OSError(problem.errno, problem.strerror, str(out)) from problem  # the part means nothing to anybody
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def _replace_file(place: Path, page: str) -> None:
+    part = place.with_name(f".{secrets.token_hex(8)}.part")  # nobody can put a link there before
+    with part.open("x", encoding="utf-8") as file:
+        try:
+            file.write(page)
+            file.close()  # what is still to be written may find the disk full
+            part.replace(place)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _date(run: Run) -> dt.datetime:
