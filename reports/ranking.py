@@ -5,9 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from reports.intervals import TENTHS, UNKNOWN_SCATTER
+from reports.intervals import UNKNOWN_SCATTER
 from reports.results import Result
 
 SAME_SIZE = 0.01  # a share; file systems round what a store takes
@@ -55,9 +53,10 @@ def rank_times(results: Iterable[Result]) -> tuple[Place, ...]:
     tiers: dict[str, int] = {}
     rest = ordered
     while rest:
-        beaten = [result for result in rest if any(is_slower(other, result) for other in rest)]
-        tiers |= {result.backend: max(tiers.values(), default=-1) + 1 for result in rest if result not in beaten}
-        rest = beaten
+        beaten = {result.backend for result in rest if any(is_slower(other, result) for other in rest)}
+        tier = max(tiers.values(), default=-1) + 1
+        tiers |= {result.backend: tier for result in rest if result.backend not in beaten}
+        rest = [result for result in rest if result.backend in beaten]
     return tuple(
         Place(result.backend, result.median, result.median / ordered[0].median, tiers[result.backend])
         for result in ordered
@@ -72,9 +71,8 @@ def is_slower(best: Result, other: Result) -> bool:
     the same code on one machine, on which this was chosen, it ranked 76 % of 3,150 pairs of backends, none of them the
     other way around than in another run; in two runs of all numbers of images, warm and cold, none of 400.
     """
-    quick, slow = (np.quantile(each.rounds, end) for each, end in zip((other, best), TENTHS, strict=True))
     scatter = UNKNOWN_SCATTER * (2 if best.unstable or other.unstable else 1)
-    return bool(quick > slow * math.exp(scatter))
+    return other.tenths[0] > best.tenths[1] * math.exp(scatter)
 
 
 def rank_sizes(sizes: Mapping[str, float]) -> tuple[Place, ...]:

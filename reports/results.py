@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from reports.errors import WrongInputError
+from reports.intervals import TENTHS
 from reports.wording import shorten_text
 
 WIDEST_SPREAD = 0.10
@@ -113,6 +114,12 @@ class Result:
         """First quartile, median and third quartile of the rounds, in seconds, interpolated linearly."""
         low, middle, high = np.quantile(self.rounds, (0.25, 0.5, 0.75)).tolist()
         return low, middle, high
+
+    @cached_property
+    def tenths(self) -> tuple[float, float]:
+        """Seconds that a tenth of the rounds is below, and a tenth above, interpolated linearly."""
+        quick, slow = np.quantile(self.rounds, TENTHS).tolist()
+        return quick, slow
 
     @property
     def median(self) -> float:

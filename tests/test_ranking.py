@@ -42,7 +42,7 @@ def test_single_reads_are_compared_by_the_images_in_their_stores() -> None:
 def test_times_are_ranked_by_their_medians() -> None:
     results = [make_result("png", [3.0, 9.0, 6.0]), make_result("lmdb", 1.0), make_result("hdf5", 2.0)]
     places = [(place.backend, place.value, place.ratio, place.tier) for place in rank_times(results)]
-    assert places == [("lmdb", 1.0, 1.0, 0), ("hdf5", 2.0, 2.0, 1), ("png", 6.0, 6.0, 1)]
+    assert places == [("lmdb", 1.0, 1.0, 0), ("hdf5", 2.0, 2.0, 1), ("png", 6.0, 6.0, 2)]
 
 
 def test_nothing_is_ranked_without_results() -> None:

@@ -126,7 +126,8 @@ def test_cells_of_other_axes_share_no_table(tmp_path: Path) -> None:
         (1.234e-6, "1.23 µs"),
         (98.76e-3, "98.8 ms"),
         (0.9996, "1,000 ms"),
-        (12345.6, "12,346 s"),
+        (3599.0, "3,599 s"),
+        (12345.6, "3.43 h"),
     ],
 )
 def test_times_have_a_unit_that_suits_them(seconds: float, words: str, tmp_path: Path) -> None:

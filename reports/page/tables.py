@@ -5,10 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from reports.compare import Comparison, Verdict
-from reports.intervals import TENTHS
 from reports.page.answers import NAME, Answer
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.panels import Panel
@@ -58,7 +55,7 @@ def tabulate_answer(answer: Answer) -> Table:
 
 def _show_noise(result: Result) -> Entry:
     """Show what `reports.ranking.is_slower` looks at."""
-    quick, slow = np.quantile(result.rounds, TENTHS).tolist()
+    quick, slow = result.tenths
     unstable = ", unstable" if result.unstable else ""
     rounds = count_noun(len(result.rounds), "round")
     return Entry(f"{format_time(quick)} to {format_time(slow)}, {rounds}{unstable}", quick)
