@@ -120,14 +120,14 @@ def tabulate_sweep(sweep: Sweep) -> Table:
     rows = [
         (
             Entry(shorten_text(line.backend, NAME)),
+            *(
+                _show_estimate(each, count, line.limit, form)
+                for count, each in zip(COUNTS, line.estimates, strict=True)
+            ),
+            _show_limit(line.limit),
             Entry(form(line.fixed) if line.fixed else "0", line.fixed),
             Entry(form(line.each) if line.each else "0", line.each),
             Entry(f"{100 * line.misfit:.0f} %", line.misfit),
-            *(
-                _show_estimate(estimate, count, line.limit, form)
-                for count, estimate in zip(COUNTS, line.estimates, strict=True)
-            ),
-            _show_limit(line.limit),
         )
         for line in sweep.projections
     ]
@@ -135,7 +135,7 @@ def tabulate_sweep(sweep: Sweep) -> Table:
     verb = {"store_many": "Time to store", "read_many": "Time to read"}[sweep.operation]
     title = add_axes(verb if sweep.quantity == "seconds" else "Bytes on disk, allocated", sweep.axes)
     counts = (f"{count:,} images" for count in COUNTS)
-    columns = ("backend", "fixed", "each image", "worst misfit", *counts, "believe up to")
+    columns = ("backend", *counts, "believe up to", "fixed", "each image", "worst misfit")
     return Table(f"{title}, projected from up to {largest:,} images", columns, tuple(rows))
 
 
