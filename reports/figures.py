@@ -10,7 +10,7 @@ import numpy as np
 from reports.panels import Lines, Panel, Picture, Point, Scale
 from reports.ranking import find_pareto, select_largest
 from reports.results import Axes, Result, Run
-from reports.table import ORDINARY, add_axes, group_results
+from reports.table import ORDINARY, add_axes, find_stored, group_results
 
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
 _PARETO = "A ring marks what no other backend beats: none is smaller and not slower, or faster and not larger."
@@ -55,8 +55,8 @@ def _plan_each(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Pane
     for axes, cells in _find_groups(groups, "store_many"):
         yield "disk", axes, "Disk use of a store, in bytes an image", *_plan_disk(axes, cells)
     for axes, cells in _find_groups(groups, "read_many"):
-        panels = [_plan_sizes(axes, cells, stored) for _, stored in _find_groups(groups, "store_many")[:1]]
-        yield "size", axes, "Disk use against time to read", _PARETO, panels
+        panel = _plan_sizes(axes, cells, find_stored(groups))
+        yield "size", axes, "Disk use against time to read", _PARETO, [panel]
 
 
 def _plan_seconds(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:

@@ -1,4 +1,4 @@
-"""What a page says of a run in words: warnings, facts, method and limits."""
+"""What a page says of a run in words: warnings, facts, what is missing, how it compares with other runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

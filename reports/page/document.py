@@ -148,7 +148,7 @@ def _weigh(aspects: Mapping[str, Aspect]) -> dict[str, Any]:
     rows = []
     for score in scores:
         rank = rank_score(score, scores)
-        ratios = [(score.ratios.get(name)) for name in measured]
+        ratios = [score.ratios.get(name) for name in measured]
         rows.append(
             {
                 "name": shorten_text(score.backend, NAME),

@@ -52,8 +52,10 @@ def measure_aspects(run: Run) -> dict[str, Aspect]:
     }
     sizes = {
         backend: result.disk.allocated_bytes / result.images
-        for backend, result in select_largest(each for each in find_stored(groups) if each.disk).items()
-        if result.disk and result.disk.allocated_bytes
+        for backend, result in select_largest(
+            each for each in find_stored(groups) if each.disk and each.disk.allocated_bytes
+        ).items()
+        if result.disk
     }
     aspects = {
         "write": _average_aspect({"store_many": largest["store_many", "buffered"]}),

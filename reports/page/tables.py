@@ -81,6 +81,7 @@ def tabulate_panel(title: str, panel: Panel) -> Table:
 
 def tabulate_rounds(run: Run) -> tuple[Table, ...]:
     """Show each cell with its rounds: how many, their quartiles, and a strip of them; a table for each way."""
+    results = [result for own in group_results(run.results).values() for result in own]
     rows = [
         (
             Entry(name_cell(result.cell)),
@@ -91,11 +92,10 @@ def tabulate_rounds(run: Run) -> tuple[Table, ...]:
             Entry("unstable" if result.unstable else "stable"),
             Entry("", min(result.rounds) / result.median, draw_strip(result)),
         )
-        for results in group_results(run.results).values()
         for result in results
     ]
     columns = ("cell", "rounds", "median", "IQR", "images/s", "stable?", "each round, half to twice the median")
-    ways = [_find_way(result) for results in group_results(run.results).values() for result in results]
+    ways = map(_find_way, results)
     return _split_ways("Raw rounds of each cell", columns, zip(ways, rows, strict=True), "M100,0V16")
 
 
