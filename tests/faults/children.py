@@ -1,0 +1,148 @@
+"""Child processes: a fault happens to a child, so that a signal which kills it is seen from outside."""
+
+import ctypes
+import faulthandler
+import json
+import os
+import resource
+import select
+import signal
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TypeVar
+
+Case = TypeVar("Case")
+
+PATIENCE = 120.0  # seconds that a case may take
+LONG = 6 * 3600.0  # seconds that all cases may take
+SET_TRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)  # <linux/prctl.h>: PR_SET_PTRACER, PR_SET_PTRACER_ANY
+
+_libc = ctypes.CDLL(None)
+
+
+class Ending(NamedTuple):
+    """How a child ended.
+
+    Attributes
+    ----------
+    signal : int
+        What killed it, or 0.
+    told : str
+        What its work returned, or the exception that ended it.
+    """
+
+    signal: int
+    told: str
+
+    def describe(self) -> str:
+        """Return what was told, or which signal it was."""
+        return f"killed by {signal.Signals(self.signal).name}" if self.signal else self.told
+
+
+class Child:
+    """A forked process that waits to be released, does its work, and tells what came of it.
+
+    Parameters
+    ----------
+    work : callable
+        Takes nothing, returns what is told.
+    """
+
+    def __init__(self, work: Callable[[], str]) -> None:
+        gate, self._gate = os.pipe()
+        self._told, tell = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads: the child needs none
+            self.process = os.fork()
+        if not self.process:
+            os.close(self._gate)
+            _live(work, gate, tell)
+        os.close(gate)
+        os.close(tell)
+
+    def release(self) -> None:
+        """Let the child do its work."""
+        os.write(self._gate, b"!")  # closing would not do: a child that was forked later holds the same pipe
+
+    def kill(self) -> None:
+        """Kill the child, whatever it does."""
+        os.kill(self.process, signal.SIGKILL)
+
+    def wait(self, patience: float = PATIENCE) -> Ending:
+        """Wait until the child has ended; one that takes longer than `patience` seconds is killed."""
+        ready, _, _ = select.select([self._told], [], [], patience)
+        if not ready:
+            self.kill()
+        with open(self._told, "rb") as pipe:
+            told = pipe.read().decode()
+        os.close(self._gate)
+        status = os.waitpid(self.process, 0)[1]
+        if not ready:
+            return Ending(0, f"hung for {patience:.0f} seconds")
+        return Ending(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, told)
+
+
+def run_child(work: Callable[[], str], patience: float = PATIENCE) -> Ending:
+    """Do `work` in a child."""
+    child = Child(work)
+    child.release()
+    return child.wait(patience)
+
+
+def spread(cases: Sequence[Case], run: Callable[[Case, Path], str], folder: Path) -> list[str]:
+    """Run cases on all processors.
+
+    Parameters
+    ----------
+    cases : sequence
+    run : callable
+        Takes a case and a folder that no other process uses, returns an outcome.
+    folder : Path
+        Where those folders are made.
+
+    Returns
+    -------
+    list of str
+        The outcomes, in the order of the cases.
+    """
+    shares = len(os.sched_getaffinity(0))
+    owned = [folder / f"process-{number}" for number in range(shares)]
+    children = []
+    for number, own in enumerate(owned):
+        own.mkdir()
+        children.append(Child(partial(_run_share, cases[number::shares], run, own)))
+    for child in children:
+        child.release()
+    outcomes = [""] * len(cases)
+    for number, child in enumerate(children):
+        ending = child.wait(LONG)
+        if ending.signal or not ending.told.startswith("["):
+            raise RuntimeError(f"the harness itself failed: {ending.describe()}")
+        outcomes[number::shares] = json.loads(ending.told)
+    return outcomes
+
+
+def _run_share(cases: Sequence[Case], run: Callable[[Case, Path], str], own: Path) -> str:
+    return json.dumps([run(case, own) for case in cases])
+
+
+def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
+    """Be the child; nothing of the parent's is run when it ends."""
+    told = "ended without a word"
+    try:
+        faulthandler.disable()  # the parent says which signal it was
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _libc.prctl(SET_TRACER, ANY)  # where only parents may trace, strace may, too
+        waiting = select.poll()  # a system call that no work makes: it does not matter whether it is counted
+        waiting.register(gate, select.POLLIN)
+        waiting.poll()
+        told = work()
+    except BaseException as error:  # noqa: BLE001 - whatever ends the work is told
+        told = f"{type(error).__name__}: {error}"
+    finally:
+        with open(tell, "wb") as pipe:
+            pipe.write(told.encode(errors="replace"))
+        os._exit(0)

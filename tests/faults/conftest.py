@@ -1,0 +1,34 @@
+"""Fixtures of the faults: how far a harness goes, where its stores are, and where its counts go."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.extent import Extent
+from tests.faults.strace import find_obstacle
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - in memory a sync takes no time; what is killed there is killed as anywhere
+
+
+@pytest.fixture(params=["sample", pytest.param("all", marks=pytest.mark.slow)])
+def extent(request: pytest.FixtureRequest) -> Extent:
+    """Have a test run for a sample, and for everything if asked for."""
+    return Extent(sample=request.param == "sample", full=request.config.getoption("--faults") == "full")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Make an empty folder, in memory where there is such a file system."""
+    made = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else tmp_path))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def traced() -> None:
+    """Skip where no system call can be traced."""
+    if reason := find_obstacle():
+        pytest.skip(reason)

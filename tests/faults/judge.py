@@ -1,0 +1,106 @@
+"""The judge: what is at a path is the old set, the new one or nothing, and the next save works with no cleaning."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+import storage
+from storage import Images, Labels
+from tests.faults.children import run_child
+from tests.faults.findings import GUILTY
+from tests.image_sets import make_set
+
+ImageSet: TypeAlias = tuple[Images, Labels]
+
+STORE = "store"  # the name of the path that is saved to
+STATES = ("old", "new", "absent")
+NEXT = 3  # images of the save after the fault
+
+
+class Sets(NamedTuple):
+    """The set that is there before a save, the one that is saved, and the one that is saved after the fault."""
+
+    old: ImageSet
+    new: ImageSet
+    next: ImageSet
+
+
+def make_sets(count: int, size: int = 16) -> Sets:
+    """Make sets of `count` images of `size` x `size` pixels, which have no image in common."""
+    images, labels = make_set(2 * count + NEXT, size, size)
+    ends = [count, 2 * count]
+    return Sets(*zip(np.split(images, ends), np.split(labels, ends), strict=True))
+
+
+def is_same(found: tuple[Images, Any], expected: ImageSet) -> bool:
+    """Compare pixels and labels."""
+    return np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+
+
+def save(path: Path, image_set: ImageSet, backend: str, *, overwrite: bool) -> str:
+    """Save a set; return nothing, as the work of a child that is traced."""
+    storage.save(path, *image_set, backend, overwrite=overwrite)
+    return ""
+
+
+def prepare(own: Path, template: Path | None) -> Path:
+    """Empty a folder; copy a store into it, if there is one; return its path."""
+    shutil.rmtree(own)
+    own.mkdir()
+    path = own / STORE
+    if template is not None:
+        shutil.copytree(template, path)
+    return path
+
+
+def inspect(path: Path, sets: Sets, backend: str) -> str:
+    """Find out, in a child, what a fault has left.
+
+    Parameters
+    ----------
+    path : Path
+    sets : Sets
+        Those that may be there.
+    backend : str
+
+    Returns
+    -------
+    str
+        ``old``, ``new`` or ``absent``; anything else is guilty.
+    """
+    ending = run_child(partial(_inspect, path, sets, backend))
+    return ending.told if ending.told in STATES else f"{GUILTY}{ending.describe()}"
+
+
+def find_state(path: Path, sets: Sets) -> str:
+    """Find out what is at `path`, by loading and by opening it."""
+    try:
+        loaded = storage.load(path)
+    except storage.StoreNotFoundError as error:
+        return f"it is there, but: {error}" if path.exists() else "absent"
+    except storage.StorageError as error:
+        return f"it cannot be loaded: {error}"
+    order = np.random.default_rng(0).permutation(len(loaded[1]))
+    with storage.open(path) as reader:
+        read = reader.read(order)
+    for name, expected in (("old", sets.old), ("new", sets.new)):
+        if is_same(loaded, expected):
+            return name if is_same(read, (expected[0][order], expected[1][order])) else f"a reader has not the {name} set"
+    return "neither the old set nor the new one"
+
+
+def _inspect(path: Path, sets: Sets, backend: str) -> str:
+    state = find_state(path, sets)
+    if state not in STATES:
+        return state
+    try:
+        storage.save(path, *sets.next, backend, overwrite=state != "absent")
+    except storage.StorageError as error:
+        return f"{state}, but the next save fails: {type(error).__name__}: {error}"
+    if not is_same(storage.load(path), sets.next):
+        return f"{state}, but the next save saves something else"
+    left = sorted({each.name for each in path.parent.iterdir()} - {path.name, f".{path.name}.lock"})
+    return f"{state}, but the next save leaves {left}" if left else state

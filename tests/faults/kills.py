@@ -1,0 +1,92 @@
+"""SIGKILL: at every system call of a save that touches the store, and at random."""
+
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import storage
+from tests.faults.children import Child, spread
+from tests.faults.extent import Extent
+from tests.faults.findings import GUILTY, Findings
+from tests.faults.judge import Sets, inspect, make_sets, prepare, save
+from tests.faults.strace import Call, inject, trace_calls
+
+SEED = 6
+
+
+def save_template(folder: Path, sets: Sets, backend: str) -> Path:
+    """Save the old set where it is copied from; whatever a first save and load import is imported then."""
+    path = folder / "template"
+    storage.save(path, *sets.old, backend)
+    storage.load(path)
+    return path
+
+
+def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, replacing: bool) -> Findings:
+    """Save once for each call that touches the store, and be killed right before it.
+
+    Parameters
+    ----------
+    backend : str
+    folder : Path
+        Empty.
+    extent : Extent
+        All calls, or some.
+    count : int
+        Images of the set.
+    replacing : bool
+        Whether a set is there already.
+    """
+    sets = make_sets(count)
+    saved = save_template(folder, sets, backend)
+    template = saved if replacing else None
+
+    def run(call: Call, own: Path) -> str:
+        path = prepare(own, template)
+        ending, _ = inject(partial(save, path, sets.new, backend, overwrite=replacing), call, "signal=KILL")
+        if ending.signal != signal.SIGKILL:
+            return f"{GUILTY}not killed, but {ending.describe() or 'done'}"
+        return inspect(path, sets, backend)
+
+    (folder / "traced").mkdir()
+    path = prepare(folder / "traced", template)
+    calls = extent.choose(trace_calls(partial(save, path, sets.new, backend, overwrite=replacing), path), 5)
+    return list(zip([call.describe() for call in calls], spread(calls, run, folder), strict=True))
+
+
+def kill_at_random(backend: str, folder: Path, extent: Extent, *, count: int, cases: int) -> Findings:
+    """Save again and again, and be killed at some moment; every second save replaces a set.
+
+    Parameters
+    ----------
+    backend : str
+    folder : Path
+        Empty.
+    extent : Extent
+    count : int
+        Images of the set.
+    cases : int
+    """
+    sets = make_sets(count)
+    started = time.monotonic()
+    template = save_template(folder, sets, backend)
+    longest = time.monotonic() - started
+    moments = np.random.default_rng(SEED).uniform(0, longest, cases)
+
+    def run(case: int, own: Path) -> str:
+        replacing = bool(case % 2)
+        path = prepare(own, template if replacing else None)
+        child = Child(partial(save, path, sets.new, backend, overwrite=replacing))
+        child.release()
+        time.sleep(moments[case])
+        child.kill()
+        ending = child.wait()
+        if not ending.signal and ending.told:
+            return f"{GUILTY}{ending.told}"
+        return inspect(path, sets, backend)
+
+    names = [f"case {case} of seed {SEED}, killed after {moment:.4f} s" for case, moment in enumerate(moments)]
+    return list(zip(names, spread(range(cases), run, folder), strict=True))

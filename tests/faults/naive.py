@@ -1,0 +1,65 @@
+"""Saving without any care, as programs do that were never killed: what each harness must find guilty."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import storage
+from storage import BACKENDS, Images, Labels, Reader
+
+NAME, PART = "manifest.json", "part-00000"
+
+
+def save(
+    path: Path, images: Images, labels: Labels, backend: str, *, overwrite: bool = False, durable: bool = True
+) -> None:
+    """Write in place."""
+    assert durable in {True, False}
+    if overwrite:
+        shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    (path / NAME).write_text(backend, encoding="utf-8")
+    BACKENDS[backend].store_many(path / PART, images, labels)
+
+
+def load(path: Path, *, verify: bool = True) -> tuple[Images, Labels]:
+    """Believe what is there."""
+    assert verify in {True, False}
+    return BACKENDS[_read(path)].read_many(path / PART)
+
+
+def open_reader(path: Path, *, verify: bool = True) -> Reader:
+    """Believe what is there; each failure leaves a file open."""
+    assert verify in {True, False}
+    file = (path / NAME).open(encoding="utf-8") if path.exists() else Path(__file__).open(encoding="utf-8")
+    try:
+        return BACKENDS[_read(path)].open_reader(path / PART)
+    except storage.StorageError:
+        LEFT.append(file)
+        raise
+
+
+def check(path: Path) -> SimpleNamespace:
+    """Find nothing."""
+    return SimpleNamespace(path=path, is_sound=True)
+
+
+LEFT: list[object] = []
+
+
+def _read(path: Path) -> str:
+    try:
+        return (path / NAME).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise storage.StoreNotFoundError(f"{path}: nothing there") from error
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the naive functions in the place of ours."""
+    functions: dict[str, Callable[..., object]] = {"save": save, "load": load, "open": open_reader, "check": check}
+    for name, function in functions.items():
+        monkeypatch.setattr(storage, name, function, raising=False)
