@@ -46,6 +46,14 @@ def save(path: Path, image_set: ImageSet, backend: str, *, overwrite: bool) -> s
     return ""
 
 
+def save_template(folder: Path, sets: Sets, backend: str) -> Path:
+    """Save the old set where it is copied from; whatever a first save and load import is imported then."""
+    path = folder / "template"
+    storage.save(path, *sets.old, backend)
+    storage.load(path)
+    return path
+
+
 def prepare(own: Path, template: Path | None) -> Path:
     """Empty a folder; copy a store into it, if there is one; return its path."""
     shutil.rmtree(own)

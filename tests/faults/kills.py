@@ -7,22 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-import storage
 from tests.faults.children import Child, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import Sets, inspect, make_sets, prepare, save
+from tests.faults.judge import inspect, make_sets, prepare, save, save_template
 from tests.faults.strace import Call, inject, trace_calls
 
 SEED = 6
-
-
-def save_template(folder: Path, sets: Sets, backend: str) -> Path:
-    """Save the old set where it is copied from; whatever a first save and load import is imported then."""
-    path = folder / "template"
-    storage.save(path, *sets.old, backend)
-    storage.load(path)
-    return path
 
 
 def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, replacing: bool) -> Findings:
