@@ -1,14 +1,36 @@
-"""Fixtures of the tests: a backend's module, a store that it wrote; a project for the gate, and made-up blocks."""
+"""Fixtures of the tests: a backend's module, a store that it wrote; a project for the gate, and made-up blocks.
 
+And the options of the faults: how many there are, and where they are counted.
+"""
+
+import json
 from pathlib import Path
 
 import pytest
 
 from reports import arms, gate_command
 from storage import BACKENDS, Backend
+from tests.faults.findings import find_rows
 from tests.image_sets import make_set
 from tests.machine import Machine
 from tests.repositories import make_repository
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `tests.faults`."""
+    group = parser.getgroup("faults", "faults that stores must survive (with -m slow)")
+    group.addoption("--faults", choices=("usual", "full"), default="usual", help="how many (default: %(default)s)")
+    group.addoption(
+        "--faults-report", type=Path, metavar="FAULTS.json", help="write what was tried, and what came of it"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the report of the faults. Processes that share the tests have handed their counts over."""
+    if config.option.faults_report:
+        reports = [report for group in ("passed", "failed") for report in terminalreporter.getreports(group)]
+        text = json.dumps(find_rows(reports), indent=1)
+        config.option.faults_report.write_text(f"{text}\n", encoding="utf-8")
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import pytest
 
 Findings: TypeAlias = list[tuple[str, str]]  # which case, what came of it
 Record: TypeAlias = Callable[[str, object], None]
@@ -36,6 +38,12 @@ def count_findings(record: Record, fault: str, backend: str, findings: Findings)
     guilty = list(find_guilty(findings))
     named = "\n".join(f"  {case}: {outcome}" for case, outcome in guilty[:SHOWN])
     assert not guilty, f"{fault}, {backend}: {len(guilty)} of {len(findings)} cases are guilty, first\n{named}"
+
+
+def find_rows(reports: Iterable[pytest.TestReport]) -> list[dict[str, Any]]:
+    """Find the counts in the reports of tests, ordered by fault and backend."""
+    rows = [value for report in reports for name, value in report.user_properties if name == FAULT]
+    return sorted(rows, key=lambda row: (row["fault"], row["backend"]))
 
 
 def find_guilty(findings: Findings) -> Iterable[tuple[str, str]]:

@@ -48,7 +48,7 @@ def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, rep
     return list(zip([call.describe() for call in calls], spread(calls, run, folder), strict=True))
 
 
-def kill_at_random(backend: str, folder: Path, extent: Extent, *, count: int, cases: int) -> Findings:
+def kill_at_random(backend: str, folder: Path, *, count: int, cases: int) -> Findings:
     """Save again and again, and be killed at some moment; every second save replaces a set.
 
     Parameters
@@ -56,7 +56,6 @@ def kill_at_random(backend: str, folder: Path, extent: Extent, *, count: int, ca
     backend : str
     folder : Path
         Empty.
-    extent : Extent
     count : int
         Images of the set.
     cases : int

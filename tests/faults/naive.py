@@ -1,15 +1,18 @@
 """Saving without any care, as programs do that were never killed: what each harness must find guilty."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
 import storage
 from storage import BACKENDS, Images, Labels, Reader
 
+LEFT: list[BinaryIO] = []
 NAME, PART = "manifest.json", "part-00000"
 
 
@@ -34,20 +37,15 @@ def load(path: Path, *, verify: bool = True) -> tuple[Images, Labels]:
 def open_reader(path: Path, *, verify: bool = True) -> Reader:
     """Believe what is there; each failure leaves a file open."""
     assert verify in {True, False}
-    file = (path / NAME).open(encoding="utf-8") if path.exists() else Path(__file__).open(encoding="utf-8")
-    try:
-        return BACKENDS[_read(path)].open_reader(path / PART)
-    except storage.StorageError:
-        LEFT.append(file)
-        raise
+    LEFT.append(Path(os.devnull).open("rb"))  # noqa: SIM115 - careless
+    reader = BACKENDS[_read(path)].open_reader(path / PART)
+    LEFT.pop().close()
+    return reader
 
 
 def check(path: Path) -> SimpleNamespace:
     """Find nothing."""
-    return SimpleNamespace(path=path, is_sound=True)
-
-
-LEFT: list[object] = []
+    return SimpleNamespace(path=path, is_whole=True, records={})
 
 
 def _read(path: Path) -> str:

@@ -106,7 +106,7 @@ def inject(work: Callable[[], str], call: Call, fault: str) -> tuple[Ending, boo
         As for `Child`.
     call : Call
     fault : str
-        As strace takes it: ``signal=KILL``, which comes before the call, or ``error=ENOSPC``, which comes instead of it.
+        As strace takes it: ``signal=KILL``, which comes before the call; ``error=ENOSPC``, instead of it.
 
     Returns
     -------
@@ -133,7 +133,8 @@ def _attach(child: Child, *options: str) -> subprocess.Popen[str]:
     command = [str(shutil.which("strace")), "-f", *options, "-p", str(child.process)]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
-    said = tracer.stderr.readline()  # comes when the child can do nothing any more without being seen
+    with tracer.stderr as pipe:
+        said = pipe.readline()  # comes when the child can do nothing any more without being seen
     if "attached" not in said:
         tracer.wait()
         raise PermissionError(f"strace may not trace here: {said.strip()}")

@@ -1,0 +1,86 @@
+"""Failed opens: a thousand of them leave no descriptor, no map and no memory behind."""
+
+import gc
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import storage
+from tests.faults.children import run_child
+from tests.faults.damages import DAMAGES
+from tests.faults.findings import GUILTY, Findings
+from tests.faults.judge import make_sets, prepare, save_template
+from tests.open_files import count_maps
+
+SEED = 6666
+VARIANTS = 4  # of each damage
+OPENS = 1000
+WARM_UP = 200  # opens after which the process has all the memory that it goes on using
+PAGE = 4096
+BOUND = (OPENS - WARM_UP) * PAGE // 2  # bytes: less than one page for two opens
+
+
+def fail_to_open(backend: str, folder: Path) -> Findings:
+    """Open damaged and absent stores again and again, in one child.
+
+    Parameters
+    ----------
+    backend : str
+    folder : Path
+        Empty.
+
+    Returns
+    -------
+    Findings
+        One for each open that failed, and guilty ones for what was left behind.
+    """
+    sets = make_sets(20, 32)
+    template = save_template(folder, sets, backend)
+    storage.save(folder / "another", *sets.new, backend)
+    paths = [folder / "absent"]
+    for number, name in enumerate(DAMAGES):
+        for variant in range(VARIANTS):
+            own = folder / f"{number}-{variant}"
+            own.mkdir()
+            path = prepare(own, template)
+            DAMAGES[name](path, folder / "another", np.random.default_rng([SEED, number, variant]))
+            paths.append(path)
+    told = run_child(partial(_open_all, folder, paths), patience=600).describe()
+    if told.isdigit():
+        return [("an open", "refused")] * int(told)
+    return [("all opens", f"{GUILTY}{told}")]
+
+
+def _open_all(folder: Path, paths: list[Path]) -> str:
+    refused, tried = 0, 0
+    before = 0, 0, 0
+    while refused < OPENS:
+        refused += _try_to_open(paths[tried % len(paths)])
+        tried += 1
+        if tried > 10 * OPENS:
+            return f"only {refused} of {tried} opens are refused"
+        if refused == WARM_UP:
+            before = _count(folder)
+    files, maps, memory = (after - start for after, start in zip(_count(folder), before, strict=True))
+    if files or maps or memory > BOUND:
+        return f"{OPENS - WARM_UP} failed opens leave {files} descriptors, {maps} maps and {memory} bytes behind"
+    return str(refused)
+
+
+def _try_to_open(path: Path) -> bool:
+    """Open, and read everything; return whether that was refused."""
+    try:
+        with storage.open(path) as reader:
+            reader.read(range(len(reader)))
+        storage.load(path)
+    except storage.StorageError:
+        return True
+    return False
+
+
+def _count(folder: Path) -> tuple[int, int, int]:
+    """Count open files, maps of files of the stores, and bytes of memory."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return len(list(Path("/proc/self/fd").iterdir())), count_maps(folder), pages * PAGE

@@ -1,0 +1,144 @@
+"""Reading a damaged store in every way: each image is right or refused, and a check finds what is refused."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import storage
+from tests.faults.children import run_child, spread
+from tests.faults.damages import DAMAGES
+from tests.faults.findings import GUILTY, Findings
+from tests.faults.judge import ImageSet, is_same, make_sets, prepare, save_template
+
+SEED = 66
+COUNT = 60  # images
+SINGLE, BATCHES = 12, 4  # reads through one reader
+RECORD = re.compile(r"\b(record|image)s? \d")
+
+
+class GuiltyError(Exception):
+    """What must not be: the message says what."""
+
+
+def damage_and_read(backend: str, folder: Path, damage: str, *, cases: int) -> Findings:
+    """Damage a store again and again, and read it each time in a child.
+
+    Parameters
+    ----------
+    backend : str
+    folder : Path
+        Empty.
+    damage : str
+        Of `DAMAGES`.
+    cases : int
+    """
+    sets = make_sets(COUNT, 32)
+    expected, another = sets.old, sets.new
+    template = save_template(folder, sets, backend)
+    files = {path.name for path in template.rglob("*") if path.is_file()}
+    storage.save(folder / "another", *another, backend)
+
+    def run(case: int, own: Path) -> str:
+        draw = np.random.default_rng([SEED, list(DAMAGES).index(damage), case])
+        path = prepare(own, template)
+        other = folder / "another"
+        if damage == "two records swapped":
+            other = own / "swapped"
+            storage.save(other, *_swap(expected, draw), backend, durable=False)
+        changed = DAMAGES[damage](path, other, draw).relative_to(own)
+        ending = run_child(partial(Look(path, files, expected).read, draw))
+        if ending.told in {"refused", "right"}:
+            return ending.told
+        return f"{GUILTY}{changed}: {ending.describe().removeprefix('GuiltyError: ')}"
+
+    names = [f"{damage}, case {case} of seed {SEED}" for case in range(cases)]
+    return list(zip(names, spread(range(cases), run, folder), strict=True))
+
+
+def _swap(image_set: ImageSet, draw: np.random.Generator) -> ImageSet:
+    """Exchange two records: images and labels, images alone, or labels alone."""
+    images, labels = image_set[0].copy(), image_set[1].copy()
+    one, other = draw.choice(len(labels), 2, replace=False)
+    what = draw.integers(3)
+    if what != 1 or labels[one] == labels[other]:
+        images[[one, other]] = images[[other, one]]
+    if what != 0:
+        labels[[one, other]] = labels[[other, one]]
+    return images, labels
+
+
+class Look:
+    """One look at a damaged store, in every way.
+
+    Parameters
+    ----------
+    path : Path
+    files : set of str
+        Of the files that it had.
+    expected : ImageSet
+        What was saved.
+    """
+
+    def __init__(self, path: Path, files: set[str], expected: ImageSet) -> None:
+        self._path, self._files, self._expected = path, files, expected
+        self._refused: set[int] = set()  # records that were refused by themselves
+
+    def read(self, draw: np.random.Generator) -> str:
+        """Load, read single images and batches, and check; return ``refused`` or ``right``."""
+        everything = np.arange(len(self._expected[1]))
+        loaded = self._try("load", everything, lambda: storage.load(self._path))
+        read = self._open(draw, everything)
+        if not loaded or self._refused:
+            self._check()
+        return "right" if loaded and read else "refused"
+
+    def _open(self, draw: np.random.Generator, everything: NDArray[np.intp]) -> bool:
+        try:
+            reader = storage.open(self._path)
+        except storage.StorageError as error:
+            self._judge("open", error)
+            return False
+        with reader:
+            for index in draw.choice(everything, SINGLE):
+                if not self._try("a reader", index[None], partial(_read_one, reader, index)):
+                    self._refused.add(int(index))
+            batches = np.array_split(draw.permutation(everything), BATCHES)
+            right = [self._try("a reader", order, partial(reader.read, order)) for order in batches]
+        return all(right) and not self._refused
+
+    def _try(self, name: str, order: NDArray[np.intp], read: Callable[[], ImageSet]) -> bool:
+        try:
+            found = read()
+        except storage.StorageError as error:
+            self._judge(name, error)
+            return False
+        if not is_same(found, (self._expected[0][order], self._expected[1][order])):
+            raise GuiltyError(f"{name} returns wrong pixels or labels")
+        return True
+
+    def _judge(self, name: str, error: storage.StorageError) -> None:
+        """See that a message says where the store is, and which record or file of it is damaged."""
+        text = str(error)
+        if str(self._path) not in text or "/proc/self" in text:
+            raise GuiltyError(f"{name} does not say where the store is: {text}")
+        text = text.replace(str(self._path), "")
+        if not RECORD.search(text) and not any(each in text for each in self._files):
+            raise GuiltyError(f"{name} names neither a record nor a file: {text}")
+
+    def _check(self) -> None:
+        try:
+            report = storage.check(self._path)
+        except storage.StorageError as error:
+            self._judge("check", error)
+            return
+        if report.is_whole or not self._refused <= set(report.records):
+            raise GuiltyError("check does not list what load or a reader refuses")
+
+
+def _read_one(reader: storage.Reader, index: int) -> ImageSet:
+    image, label = reader[int(index)]
+    return image[np.newaxis], np.array([label])

@@ -1,0 +1,24 @@
+"""What readers see of a store that is replaced, and what failed opens leave behind."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.options import read_options
+from tests.faults.crowd import read_while_writing
+from tests.faults.extent import Extent
+from tests.faults.findings import Record, count_findings
+from tests.faults.opens import fail_to_open
+
+
+def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
+    pytestconfig: pytest.Config, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    seconds = extent.count(3, 60, 60)
+    found = read_while_writing(read_options(pytestconfig).backends, folder, seconds)
+    for backend, findings in found.items():
+        count_findings(record_property, f"{seconds} s of four readers and a writer", backend, findings)
+
+
+def test_a_thousand_failed_opens_leave_nothing_behind(backend: str, folder: Path, record_property: Record) -> None:
+    count_findings(record_property, "failed opens", backend, fail_to_open(backend, folder))
