@@ -75,7 +75,7 @@ class Child:
         ready, _, _ = select.select([self._told], [], [], patience)
         if not ready:
             self.kill()
-        with open(self._told, "rb") as pipe:
+        with os.fdopen(self._told, "rb") as pipe:
             told = pipe.read().decode()
         os.close(self._gate)
         status = os.waitpid(self.process, 0)[1]
@@ -143,6 +143,6 @@ def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - whatever ends the work is told
         told = f"{type(error).__name__}: {error}"
     finally:
-        with open(tell, "wb") as pipe:
+        with os.fdopen(tell, "wb") as pipe:
             pipe.write(told.encode(errors="replace"))
         os._exit(0)

@@ -42,7 +42,7 @@ def count_findings(record: Record, fault: str, backend: str, findings: Findings)
 
 def find_rows(reports: Iterable[pytest.TestReport]) -> list[dict[str, Any]]:
     """Find the counts in the reports of tests, ordered by fault and backend."""
-    rows = [value for report in reports for name, value in report.user_properties if name == FAULT]
+    rows: list[Any] = [value for report in reports for name, value in report.user_properties if name == FAULT]
     return sorted(rows, key=lambda row: (row["fault"], row["backend"]))
 
 

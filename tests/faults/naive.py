@@ -50,9 +50,12 @@ def check(path: Path) -> SimpleNamespace:
 
 def _read(path: Path) -> str:
     try:
-        return (path / NAME).read_text(encoding="utf-8")
+        name = (path / NAME).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError as error:
         raise storage.StoreNotFoundError(f"{path}: nothing there") from error
+    if name not in BACKENDS:
+        raise storage.CorruptStoreError(f"{path}: {NAME} is damaged")
+    return name
 
 
 @pytest.fixture
