@@ -1,5 +1,6 @@
 """System calls that fail: each that touches the store, in turn, with each error that it can return; and SIGINT."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -8,16 +9,18 @@ import storage
 from tests.faults.children import Ending, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import STORE, ImageSet, inspect, make_sets, prepare, save_template
-from tests.faults.strace import Call, inject, trace_calls
+from tests.faults.judge import STORE, ImageSet, inspect, make_sets, prepare, read_manifest, save_template
+from tests.faults.strace import Call, count_syncs, inject, trace_calls
 
 WRITE = {"write", "pwrite64", "writev", "pwritev", "fallocate", "ftruncate", "copy_file_range", "sendfile"}
 NAME = {"mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"}
 SYNC = {"fsync", "fdatasync", "msync", "sync_file_range", "syncfs"}
 OPEN = {"open", "openat", "openat2", "creat"}
-READ = {"read", "pread64", "readv", "preadv", "getdents", "getdents64", "stat", "fstat", "lstat", "newfstatat", "statx"}
+STAT = {"stat", "fstat", "lstat", "newfstatat", "statx"}
+READ = STAT | {"read", "pread64", "readv", "preadv", "getdents", "getdents64"}
 OTHER = {"close", "unlink", "unlinkat", "rmdir", "mmap", "flock", "statfs", "fstatfs"}
 SIGINT = "SIGINT"
+NATURAL = re.compile(r" = -1 E(NOENT|EXIST)\b")
 
 FAILURES: Mapping[str, set[str]] = {
     "ENOSPC": WRITE | NAME | SYNC | OPEN,
@@ -26,14 +29,17 @@ FAILURES: Mapping[str, set[str]] = {
     "EMFILE": OPEN | {"dup", "dup2", "dup3"},
 }
 
-# Calls that may fail while the save succeeds, if the new store is whole then.
-HARMLESS = {
-    "close": "all was written before; where it must be on the disk, fsync has said so, and close says nothing new",
+# Calls that may fail while the save succeeds: if the new store is whole then, its manifest is that of a save without a
+# fault, and the disk was waited for as often.
+HARMLESS: Mapping[str, str] = {
+    "close": "what was written is written; where it must be on the disk, fsync has said so before",
+    **dict.fromkeys(STAT, "a look whose answer changes nothing, such as Python's at a file that it has opened"),
+    **dict.fromkeys(
+        ["statfs", "fstatfs"], "LMDB asks whether the file system is a network's, and goes on without an answer"
+    ),
 }
-HARMLESS_WHEN_TIDYING = dict.fromkeys(
-    OPEN | READ | OTHER | {"fcntl"},
-    "what was replaced, or left by a dead writer, is not deleted now: the next save does it",
-)
+HARMLESS_AT_NOTHING = "it fails without a fault, too: nothing is there, or it is there already"
+HARMLESS_WHEN_TIDYING = "what was replaced is not deleted now: the next save does it"
 
 
 def fail_at_calls(backend: str, folder: Path, extent: Extent, error: str, *, count: int) -> Findings:
@@ -57,15 +63,19 @@ def fail_at_calls(backend: str, folder: Path, extent: Extent, error: str, *, cou
     def run(call: Call, own: Path) -> str:
         path = prepare(own, template)
         fault = "signal=INT" if error == SIGINT else f"error={error}"
-        ending, happened = inject(partial(_save, path, sets.new, backend), call, fault)
+        injected = inject(partial(_save, path, sets.new, backend), call, fault)
+        alike = injected.syncs == syncs and read_manifest(path) == manifest
         state = inspect(path, sets, backend)
-        if not happened:
+        if not injected.happened:
             return f"{GUILTY}it did not happen"
-        return _judge_interruption(ending, state) if error == SIGINT else _judge(call, ending, state)
+        if error == SIGINT:
+            return _judge_interruption(injected.ending, state)
+        return _judge(call, injected.ending, state, alike=alike)
 
     (folder / "traced").mkdir()
     path = prepare(folder / "traced", template)
     calls = trace_calls(partial(_save, path, sets.new, backend), path)
+    syncs, manifest = count_syncs(call.text for call in calls), read_manifest(path)
     calls = extent.choose([call for call in calls if _can_fail(call, error)], 4)
     return list(zip([call.describe() for call in calls], spread(calls, run, folder), strict=True))
 
@@ -88,13 +98,13 @@ def _save(path: Path, image_set: ImageSet, backend: str) -> str:
     return ""
 
 
-def _judge(call: Call, ending: Ending, state: str) -> str:
+def _judge(call: Call, ending: Ending, state: str, *, alike: bool) -> str:
     """Judge a failure: an error of ours and the old store, or no error and the new one where that does no harm."""
     if ending == Ending(0, "refused") and state == "old":
         return state
-    if ending == Ending(0, "") and state == "new" and is_harmless(call):
-        return f"new, though {call.name} failed"
-    return _blame(ending, state)
+    if ending == Ending(0, "") and state == "new" and alike and (reason := find_excuse(call)):
+        return f"new, though {call.name} failed: {reason}"
+    return _blame(ending, state if alike else f"{state}, with another manifest or not synced")
 
 
 def _judge_interruption(ending: Ending, state: str) -> str:
@@ -105,7 +115,10 @@ def _blame(ending: Ending, state: str) -> str:
     return f"{GUILTY}{ending.describe() or 'saved without an error'}, and then {state.removeprefix(GUILTY)}"
 
 
-def is_harmless(call: Call) -> bool:
-    """Tell whether a save may succeed though this call fails."""
-    tidying = f"/.{STORE}.tmp-" in call.text and call.committed
-    return call.name in HARMLESS or (tidying and call.name in HARMLESS_WHEN_TIDYING)
+def find_excuse(call: Call) -> str:
+    """Say why a save may succeed though this call fails; an empty text if it may not."""
+    if NATURAL.search(call.text):
+        return HARMLESS_AT_NOTHING
+    if call.committed and f"/.{STORE}.tmp-" in call.text:
+        return HARMLESS_WHEN_TIDYING
+    return HARMLESS.get(call.name, "")

@@ -64,6 +64,12 @@ def prepare(own: Path, template: Path | None) -> Path:
     return path
 
 
+def read_manifest(path: Path) -> bytes:
+    """Read the manifest of a store; nothing if there is none."""
+    manifest = path / "manifest.json"
+    return manifest.read_bytes() if manifest.exists() else b""
+
+
 def inspect(path: Path, sets: Sets, backend: str) -> str:
     """Find out, in a child, what a fault has left.
 

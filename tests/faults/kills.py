@@ -37,7 +37,7 @@ def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, rep
 
     def run(call: Call, own: Path) -> str:
         path = prepare(own, template)
-        ending, _ = inject(partial(save, path, sets.new, backend, overwrite=replacing), call, "signal=KILL")
+        ending = inject(partial(save, path, sets.new, backend, overwrite=replacing), call, "signal=KILL").ending
         if ending.signal != signal.SIGKILL:
             return f"{GUILTY}not killed, but {ending.describe() or 'done'}"
         return inspect(path, sets, backend)

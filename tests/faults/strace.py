@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from typing import NamedTuple
 from tests.faults.children import Child, Ending
 
 LINE = re.compile(r"(\d+) +(\w+)\(")
+SYNCS = ("fsync", "fdatasync", "syncfs")
+SYNCED = re.compile(rf"\b({'|'.join(SYNCS)})\(.*= 0$")
 HAPPENED = re.compile(r"\(INJECTED\)$|^\d+ +--- SIGINT |^\d+ \+\+\+ killed by SIGKILL")
 
 
@@ -44,6 +46,23 @@ class Call(NamedTuple):
     def describe(self) -> str:
         """Say which call it is."""
         return f"{self.name} {self.ordinal} ({self.text[:160]})"
+
+
+class Injected(NamedTuple):
+    """What came of a fault.
+
+    Attributes
+    ----------
+    ending : Ending
+    happened : bool
+        Whether the call was reached.
+    syncs : int
+        As `count_syncs` counts.
+    """
+
+    ending: Ending
+    happened: bool
+    syncs: int
 
 
 @cache
@@ -97,7 +116,7 @@ def trace_calls(work: Callable[[], str], store: Path) -> list[Call]:
     return list(calls.values())
 
 
-def inject(work: Callable[[], str], call: Call, fault: str) -> tuple[Ending, bool]:
+def inject(work: Callable[[], str], call: Call, fault: str) -> Injected:
     """Do `work` in a child, with a fault in one call.
 
     Parameters
@@ -107,16 +126,15 @@ def inject(work: Callable[[], str], call: Call, fault: str) -> tuple[Ending, boo
     call : Call
     fault : str
         As strace takes it: ``signal=KILL``, which comes before the call; ``error=ENOSPC``, instead of it.
-
-    Returns
-    -------
-    ending : Ending
-    happened : bool
-        Whether the call was reached.
     """
-    place = f"inject={call.name}:{fault}:when={call.ordinal}"
-    ending, lines = _run(work, "-e", f"trace={call.name}", "-e", place)
-    return ending, any(HAPPENED.search(line) for line in lines)
+    names = ",".join({call.name, *SYNCS})
+    ending, lines = _run(work, "-e", f"trace={names}", "-e", f"inject={call.name}:{fault}:when={call.ordinal}")
+    return Injected(ending, any(HAPPENED.search(line) for line in lines), count_syncs(lines))
+
+
+def count_syncs(lines: Iterable[str]) -> int:
+    """Count the calls that have waited for the disk, and were told that it holds what they asked for."""
+    return sum(bool(SYNCED.search(line)) for line in lines)
 
 
 def _run(work: Callable[[], str], *options: str) -> tuple[Ending, list[str]]:
