@@ -5,7 +5,6 @@ last: a folder without it is no dataset.
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -159,7 +158,7 @@ def read_manifest(folder: Path, name: str = FILE) -> Manifest:
 
 
 def _explain_absence(folder: Path, name: str) -> StorageError:
-    if not any(os.scandir(folder)):
+    if not any(folder.iterdir()):
         return StoreNotFoundError(f"{folder} is empty: save images there first")
     if any(folder.glob("part-*")):
         return CorruptStoreError(

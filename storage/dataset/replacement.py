@@ -102,7 +102,7 @@ def put_in_place(stage: Path, path: Path, *, durable: bool) -> None:
     StorageError
         The file system cannot exchange directories.
     """
-    move = exchange if path.is_dir() and any(os.scandir(path)) else os.rename
+    move = exchange if path.is_dir() and any(path.iterdir()) else os.rename
     identity = stage.stat().st_ino
     try:
         move(stage, path)

@@ -7,7 +7,8 @@ is saved, and checked before a backend opens it.
 A backend with a function ``find_pixels`` says which bytes are no structure. It takes a store that was just written and
 returns, by the file's path below the store, the ranges of bytes that hold nothing but pixels, labels and padding. All
 other files count as structure from beginning to end: that is always right, and costs a read of the file at each
-opening. A file that is mapped into memory is never all pixels: what has no structure is not looked at before it is read.
+opening. A file that is mapped into memory is never all pixels: what has no structure is not looked at before it is
+read.
 """
 
 import os

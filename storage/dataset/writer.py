@@ -69,7 +69,8 @@ class Writer:
         classes: tuple[str, ...] = (),
         source: str = "",
     ) -> None:
-        self._path = Path(os.path.realpath(path))
+        with translate_errors(path, ValueError):
+            self._path = Path(os.path.realpath(path))
         self._labels = check_labels(labels)
         self._module = find_backend(backend)
         self._durable, self._overwrite = durable, overwrite
@@ -97,7 +98,7 @@ class Writer:
             Another writer is writing to the path.
         """
         check_target(self._path, overwrite=self._overwrite)
-        with ExitStack() as stack, explain(self._path):
+        with ExitStack() as stack, translate_errors(self._path):
             stack.enter_context(lock_path(self._path))
             check_target(self._path, overwrite=self._overwrite)
             self._stage = self._take_over() or make_stage(self._path)
@@ -156,7 +157,7 @@ class Writer:
         images = self._check(images)
         start = self._manifest.count
         labels = self._labels[start : start + len(images)]
-        with explain(self._path, self._stage):
+        with explain(self._path):
             self._check_space(images)
             folder = self._stage / name_part(len(self._manifest.parts))
             self._module.store_many(folder, images, labels)
@@ -180,7 +181,9 @@ class Writer:
             raise InvalidInputError(
                 f"{self.done} images and {len(self._labels)} labels: give one label an image; nothing was saved"
             )
-        with explain(self._path, self._stage):
+        if not self._manifest.parts:
+            raise InvalidInputError("no batch says how large the images are: give an array of shape (0, H, W, 3)")
+        with explain(self._path):
             (self._stage / PROGRESS).unlink(missing_ok=True)
             self._manifest = replace(self._manifest, source="")
             self._write_manifest(FILE)
@@ -223,7 +226,7 @@ class Writer:
         system = os.statvfs(self._stage)
         free = system.f_bavail * system.f_frsize
         if free < needed:
-            raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed")
+            raise StoreFullError(f"no room: {free:,} bytes are free, {needed:,} are needed")
 
     def _append_checksums(self, images: Images, labels: Labels, start: int) -> None:
         records = hash_records(images, labels, np.arange(start, start + len(images)))
@@ -269,7 +272,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             return
         if not path.is_dir():
             raise StoreExistsError(f"{path} is a file: choose another path")
-        if not any(os.scandir(path)):
+        if not any(path.iterdir()):
             return
         if not (path / FILE).is_file():
             raise StoreExistsError(f"{path} is not empty, and no dataset of storage.save: choose another path")
@@ -278,17 +281,13 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def explain(path: Path, stage: Path | None = None) -> Iterator[None]:
-    """Say of an error what it means for a path that is being saved to, rather than for the stage."""
+def explain(path: Path) -> Iterator[None]:
+    """Say of an error in the stage what it means for the path."""
     try:
         with translate_errors(path):
             yield
-    except StoreFullError as error:
-        raise StoreFullError(
-            f"{path}: no room left ({error}); nothing was saved, and what was there is untouched: free some space, or "
-            "choose another disk, then save again"
-        ) from error
     except StorageError as error:
-        if stage is None or str(stage) not in str(error):
-            raise
-        raise type(error)(f"{path}: nothing was saved, and what was there is untouched ({error})") from error
+        kind, cure = type(error), ""
+        if kind is StoreFullError:
+            cure = ": free some space, or choose another disk, then save again"
+        raise kind(f"{path}: nothing was saved, and what was there is untouched ({error}){cure}") from error
