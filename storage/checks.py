@@ -40,15 +40,26 @@ def check_images(images: Images, labels: Labels) -> tuple[Images, Labels]:
     InvalidInputError
         Wrong type, dtype, rank or channels, or lengths that differ.
     """
+    images, labels = check_pixels(images), check_labels(labels)
+    if len(images) != len(labels):
+        raise InvalidInputError(f"{len(images)} images and {len(labels)} labels: give one label an image")
+    return images, labels
+
+
+def check_pixels(images: Images) -> Images:
+    """Do what `check_images` does for the images alone."""
     _check_array("images", images, np.dtype(np.uint8), ("N", "H", "W", "3"))
-    _check_array("labels", labels, np.dtype(np.int64), ("N",))
     if images.shape[3] != CHANNELS:
         raise InvalidInputError(f"images have {images.shape[3]} channels, not 3: convert them to RGB")
     if not images.shape[1] or not images.shape[2]:
         raise InvalidInputError(f"images of shape {images.shape} have no pixels: height and width must be at least 1")
-    if len(images) != len(labels):
-        raise InvalidInputError(f"{len(images)} images and {len(labels)} labels: give one label an image")
-    return np.ascontiguousarray(images), np.ascontiguousarray(labels)
+    return np.ascontiguousarray(images)
+
+
+def check_labels(labels: Labels) -> Labels:
+    """Do what `check_images` does for the labels alone."""
+    _check_array("labels", labels, np.dtype(np.int64), ("N",))
+    return np.ascontiguousarray(labels)
 
 
 def check_image(image: Image, label: int) -> tuple[Images, Labels]:

@@ -24,12 +24,23 @@ def make_durable(store: Path) -> None:
     with translate_errors(store):
         for folder, _, names in os.walk(store, topdown=False):
             for name in names:
-                _sync(Path(folder, name))
-            _sync(Path(folder))
-        _sync(Path(store).absolute().parent)
+                sync(Path(folder, name))
+            sync(Path(folder))
+        sync(Path(store).absolute().parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until the disk holds one file, or the names in one directory.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    OSError
+        It could not be synced.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

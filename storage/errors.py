@@ -34,6 +34,14 @@ class StoreFullError(StorageError, OSError):
     """The file system has no room for the store."""
 
 
+class StoreLockedError(StorageError):
+    """Another writer is saving to this path."""
+
+
+class ForkedWriterError(StorageError):
+    """A writer was used in another process than the one that made it."""
+
+
 class ReaderClosedError(StorageError, ValueError):
     """The reader was closed before it was asked to read."""
 

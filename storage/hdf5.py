@@ -98,6 +98,19 @@ def open_reader(store: Path) -> "Hdf5Reader":
     return Hdf5Reader(store)
 
 
+def find_pixels(store: Path) -> dict[str, list[range]]:
+    """Find the bytes of pixels and labels; see `storage.Backend`."""
+    with _open_sources(store) as sources:
+        sizes = (math.prod(source.shape) * source.dtype.itemsize for source in sources)
+        return {
+            FILE: [
+                range(source.offset, source.offset + size)
+                for source, size in zip(sources, sizes, strict=True)
+                if source.offset is not None
+            ]
+        }
+
+
 class Hdf5Reader(Reader):
     """Copies out of a memory map; a file that is not contiguous is read through HDF5's selections."""
 

@@ -34,6 +34,7 @@ from storage.lmdb_environment import (
     begin_reading,
     count_records,
     create_environment,
+    find_pixels,
     pack_key,
     read_layout,
     refuse_change,
@@ -41,7 +42,7 @@ from storage.lmdb_environment import (
 )
 from storage.reader import Reader
 
-__all__ = ["VERSIONS", "open_reader", "read_many", "read_single", "store_many", "store_single"]
+__all__ = ["VERSIONS", "find_pixels", "open_reader", "read_many", "read_single", "store_many", "store_single"]
 
 LAYOUT = struct.Struct("<3Q")  # number of images, height, width
 

@@ -30,6 +30,10 @@ PART = 16 << 20  # bytes read before the map is let go: what was touched of it c
 VERSIONS = {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))}
 TRANSACTION = 1_536 << 10  # bytes of pixels: they stay in the processor's cache until LMDB has written them
 
+PAGE_HEADER = struct.Struct("<10xHI")  # flags, and how many pages the value takes, if it has pages of its own
+OWN_PAGES = 0x04  # P_OVERFLOW, the flag that says so
+META_PAGES = 2
+
 pack_key = struct.Struct(">Q").pack
 
 # LMDB opens a file once a process, so the readers of one store share its environment.
@@ -67,6 +71,26 @@ def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Trans
                 yield transaction
         finally:
             _release(key)
+
+
+def find_pixels(store: Path) -> dict[str, list[range]]:
+    """Find the pages that hold nothing but a value each; see `storage.Backend`.
+
+    All others are pages of the tree. LMDB believes what they say: a wrong number of a page kills the process.
+    """
+    with begin_reading(store) as transaction:
+        size = transaction.stat()["psize"]
+    path, status = stat_file(store, FILE)
+    found = []
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:  # noqa: PTH123 - bytes
+        number, end = META_PAGES, status.st_size // size
+        while number < end:
+            flags, pages = PAGE_HEADER.unpack_from(content, number * size)
+            step = pages if flags & OWN_PAGES else 1
+            if flags & OWN_PAGES:
+                found.append(range(number * size, (number + step) * size))
+            number += step
+    return {FILE: found}
 
 
 @contextmanager

@@ -27,13 +27,14 @@ from storage.lmdb_environment import (
     append_pixels,
     begin_reading,
     create_environment,
+    find_pixels,
     refuse_change,
     view_labels,
 )
 from storage.lmdb_records import LAYOUT, Layout, Lease, Records, read_packed_layout, view_record
 from storage.reader import Reader
 
-__all__ = ["VERSIONS", "open_reader", "read_many", "read_single", "store_many", "store_single"]
+__all__ = ["VERSIONS", "find_pixels", "open_reader", "read_many", "read_single", "store_many", "store_single"]
 
 RECORD = 768 << 10  # bytes of pixels
 

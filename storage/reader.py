@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -146,7 +146,7 @@ class Reader(ABC):
         """Close the store."""
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
         """Pickle the path only: the copy opens the store anew."""
         return type(self), (self.store,)
 

@@ -7,6 +7,7 @@ import pytest
 
 import storage
 from storage import BACKENDS, FUNCTIONS, UNAVAILABLE, Backend
+from storage.backends import find_backends
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -30,7 +31,7 @@ def test_a_module_that_cannot_be_imported_is_left_out_with_the_reason(
 ) -> None:
     (tmp_path / "tape.py").write_text("import a_tape_library\n")
     monkeypatch.setattr(storage, "__path__", [*storage.__path__, str(tmp_path)])
-    backends, unavailable = storage.find_backends()
+    backends, unavailable = find_backends()
     assert backends.keys() == BACKENDS.keys()
     assert unavailable == {"tape": "ModuleNotFoundError: No module named 'a_tape_library'"}
 

@@ -1,0 +1,198 @@
+"""The contract of a backend, and the backends that this folder has: found, not listed.
+
+`Backend` is the contract. `BACKENDS` holds the modules that keep it; `UNAVAILABLE` says why a module could not be
+imported.
+"""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from storage.checks import Image, Images, Labels
+from storage.errors import InvalidInputError
+from storage.reader import Reader
+
+
+class Backend(Protocol):
+    """The contract of a backend: plain functions in a plain module.
+
+    A store is a directory that one backend fills with one image set; deleting the directory deletes the store. What was
+    stored comes back exactly: pixels, order, labels, height and width, sets of no image and of one image included.
+    Options beyond these arguments are keyword-only, have defaults, and change nothing that a read returns.
+
+    No error of a library leaves a backend: each is a `StorageError` that says what happened, where, and what to do.
+    Nothing is synced to disk: that is `storage.durability.make_durable`'s work, the same for every backend.
+    A backend keeps no images in module globals, and closes what it opened when the function returns.
+
+    A backend may name the libraries that it stores with in ``VERSIONS``, a dict of name to version: a run records it.
+    It may have a function ``find_pixels``, which says where in its files damage can do no worse than change pixels and
+    labels: see `storage.dataset.structure`. All else of a saved store is checked before the backend opens it.
+    """
+
+    __name__: str
+
+    def store_single(self, store: Path, image: Image, label: int) -> None:
+        """Store one image, alone in its store.
+
+        Parameters
+        ----------
+        store : Path
+            An empty directory, or a path where none is yet.
+        image : ndarray of uint8, shape (H, W, 3)
+            RGB.
+        label : int
+            Any 64-bit integer.
+
+        Raises
+        ------
+        InvalidInputError
+            `image` or `label` is something else; nothing was written.
+        StoreExistsError
+            `store` is not empty, or is a file; nothing was written.
+        StoreFullError
+            The file system has no room.
+        """
+
+    def read_single(self, store: Path, index: int) -> tuple[Image, int]:
+        """Read one image out of a store of any size.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+        index : int
+            From ``-N`` to ``N - 1``; negative ones count from the end.
+
+        Returns
+        -------
+        image : ndarray of uint8, shape (H, W, 3)
+            Fresh memory.
+        label : int
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        RecordNotFoundError
+            The index is out of range.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def store_many(self, store: Path, images: Images, labels: Labels) -> None:
+        """Store an image set.
+
+        Parameters
+        ----------
+        store : Path
+            An empty directory, or a path where none is yet.
+        images : ndarray of uint8, shape (N, H, W, 3)
+            RGB; N may be 0, H and W are at least 1.
+        labels : ndarray of int64, shape (N,)
+
+        Raises
+        ------
+        InvalidInputError
+            `images` or `labels` are something else, or differ in length; nothing was written.
+        StoreExistsError
+            `store` is not empty, or is a file; nothing was written.
+        StoreFullError
+            The file system has no room.
+        """
+
+    def read_many(self, store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+        """Read everything, in the order in which it was stored.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+        out : ndarray of uint8, shape (N, H, W, 3), optional
+            An array to fill, C-contiguous and writeable. After an error its content is undefined.
+
+        Returns
+        -------
+        images : ndarray of uint8, shape (N, H, W, 3)
+            `out`, or fresh and C-contiguous.
+        labels : ndarray of int64, shape (N,)
+            Fresh and C-contiguous.
+
+        Raises
+        ------
+        InvalidInputError
+            `out` is of another type, dtype or shape; it was not touched.
+        StoreNotFoundError
+            There is no store at this path.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def open_reader(self, store: Path) -> Reader:
+        """Open a store for reading in any order, as training does.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+
+        Returns
+        -------
+        Reader
+            To be closed, or used in a ``with`` statement.
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+
+FUNCTIONS = ("store_single", "read_single", "store_many", "read_many", "open_reader")
+
+
+def find_backends() -> tuple[dict[str, Backend], dict[str, str]]:
+    """Find the backends: the modules of this folder that have at least one function of the contract.
+
+    Returns
+    -------
+    backends : dict of str to Backend
+        By name, in alphabetical order. One function is enough, so that a module that lacks the others is noticed.
+    unavailable : dict of str to str
+        Modules that cannot be imported here, and why.
+    """
+    backends: dict[str, Backend] = {}
+    unavailable: dict[str, str] = {}
+    package = import_module("storage")
+    modules = (found for found in pkgutil.iter_modules(package.__path__) if not found.ispkg)
+    for name in (found.name for found in modules if not found.name.startswith("_")):
+        try:
+            module = import_module(f"storage.{name}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other backends go on
+            unavailable[name] = f"{type(error).__name__}: {error}"
+        else:
+            if any(hasattr(module, function) for function in FUNCTIONS):
+                backends[name] = cast("Backend", module)
+    return backends, unavailable
+
+
+BACKENDS: Mapping[str, Backend]
+UNAVAILABLE: Mapping[str, str]
+BACKENDS, UNAVAILABLE = find_backends()
+
+
+def find_backend(name: str) -> Backend:
+    """Find a backend by its name.
+
+    Raises
+    ------
+    InvalidInputError
+        There is none of this name here; the message names those that are.
+    """
+    if name in BACKENDS:
+        return BACKENDS[name]
+    reason = f"cannot be imported ({UNAVAILABLE[name]})" if name in UNAVAILABLE else "is no backend"
+    raise InvalidInputError(f"{name!r} {reason}: choose one of {', '.join(BACKENDS)}")

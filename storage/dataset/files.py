@@ -1,0 +1,100 @@
+"""The files of a dataset: how large they are, and what the one with the checksums says."""
+
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from xxhash import xxh3_64_hexdigest
+
+from storage.dataset.checksums import DTYPE, Checksums, count_per_block
+from storage.dataset.manifest import Manifest
+from storage.errors import CorruptStoreError, translate_errors
+
+CHECKSUMS = "checksums"
+
+
+class PartChecksums(NamedTuple):
+    """The checksums of a part: one a record, and one a block of records."""
+
+    records: Checksums
+    blocks: Checksums
+
+
+def measure_files(folder: Path) -> dict[str, int]:
+    """Measure all files below a folder, bytes, by their path below it."""
+    paths = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+
+
+def check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Refuse a dataset whose files are not as large as they were, before anything maps them into memory.
+
+    Files that have no structure are not looked at, since there may be one an image: its record will prove each.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset.
+    manifest : Manifest
+
+    Raises
+    ------
+    CorruptStoreError
+        A file is missing, cut short, longer than it was, or no file; the message names it.
+    """
+    for name in manifest.structure:
+        check_size(folder, name, manifest.sizes[name])
+
+
+def check_size(folder: Path, name: str, size: int) -> None:
+    """Refuse one file that is not as large as it was; see `check_sizes`."""
+    try:
+        status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorruptStoreError(f"{folder}: {name} is missing: restore it from a copy") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptStoreError(f"{folder}: {name} is no regular file: restore it from a copy")
+    if status.st_size != size:
+        raise CorruptStoreError(
+            f"{folder}: {name} has {status.st_size:,} bytes instead of {size:,}: it was cut short, or is a file of "
+            "another store: restore it from a copy"
+        )
+
+
+def count_checksums(manifest: Manifest) -> list[tuple[int, int]]:
+    """Count the checksums of each part: of its records, and of its blocks."""
+    per_block = count_per_block(manifest.height, manifest.width)
+    return [(count, -(-count // per_block)) for count in manifest.parts]
+
+
+def read_checksums(folder: Path, manifest: Manifest) -> list[PartChecksums]:
+    """Read the checksums of each part.
+
+    Parameters
+    ----------
+    folder : Path
+        The dataset.
+    manifest : Manifest
+
+    Returns
+    -------
+    list of PartChecksums
+
+    Raises
+    ------
+    CorruptStoreError
+        Their file is damaged or missing.
+    """
+    counts = count_checksums(manifest)
+    check_size(folder, CHECKSUMS, sum(map(sum, counts)) * DTYPE.itemsize)
+    with translate_errors(folder):
+        content = (folder / CHECKSUMS).read_bytes()
+    if xxh3_64_hexdigest(content) != manifest.checksum:
+        raise CorruptStoreError(
+            f"{folder}: the file {CHECKSUMS} is damaged, so nothing proves the images: restore it from a copy, or read "
+            "them unproved with verify=False"
+        )
+    numbers = iter(np.split(np.frombuffer(content, DTYPE), np.cumsum([number for pair in counts for number in pair])))
+    return [PartChecksums(next(numbers), next(numbers)) for _ in counts]

@@ -1,0 +1,105 @@
+"""Proof that records are those that were saved, and which are not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.checks import Images, Labels
+from storage.dataset.checksums import count_per_block, hash_blocks, hash_records
+from storage.dataset.opening import Dataset
+from storage.errors import CorruptStoreError, StorageError
+from storage.reader import Reader
+
+BATCH = 256  # images read at once where damage is looked for
+CHANGED = "its pixels or its label are not those that were saved"
+
+
+def make_error(path: Path, index: int, reason: str) -> CorruptStoreError:
+    """Make the error that names a record.
+
+    Parameters
+    ----------
+    path : Path
+        The dataset.
+    index : int
+        Of the record.
+    reason : str
+        What is wrong with it.
+    """
+    return CorruptStoreError(
+        f"{path}: record {index} is damaged ({reason}): a disk, a copy or another program changed it; "
+        "python -m storage check PATH lists all such records: restore the dataset from a copy"
+    )
+
+
+def prove_part(dataset: Dataset, number: int, images: Images, labels: Labels) -> None:
+    """Refuse a part that is not what was saved.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    number : int
+        Of the part.
+    images : ndarray of uint8, shape (N, H, W, 3)
+        All that it holds.
+    labels : ndarray of int64, shape (N,)
+
+    Raises
+    ------
+    CorruptStoreError
+        The message names the first record that is wrong.
+    """
+    manifest, checksums = dataset.manifest, dataset.checksums[number]
+    start = manifest.starts[number]
+    wrong = hash_blocks(images, labels, start) != checksums.blocks
+    if wrong.any():
+        per_block = count_per_block(manifest.height, manifest.width)
+        first = int(wrong.argmax()) * per_block
+        block = slice(first, first + per_block)
+        indices = np.arange(start, start + len(images))[block]
+        found = hash_records(images[block], labels[block], indices) != checksums.records[block]
+        raise make_error(dataset.path, int(indices[found.argmax()]), CHANGED)
+
+
+def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, str]]:
+    """Find the records of a part that cannot be read, or are not those that were saved.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Without checksums, what can be read counts as whole.
+    number : int
+        Of the part.
+
+    Yields
+    ------
+    index : int
+        Of a record in the whole dataset.
+    reason : str
+
+    Raises
+    ------
+    StorageError
+        The part cannot be opened.
+    """
+    start, count = dataset.manifest.starts[number], dataset.manifest.parts[number]
+    with dataset.name_errors(), dataset.module.open_reader(dataset.parts[number]) as reader:
+        for first in range(0, count, BATCH):
+            positions = np.arange(first, min(first + BATCH, count))
+            yield from ((start + position, reason) for position, reason in _inspect(dataset, number, reader, positions))
+
+
+def _inspect(dataset: Dataset, number: int, reader: Reader, positions: NDArray[np.intp]) -> list[tuple[int, str]]:
+    try:
+        images, labels = reader.read(positions)
+    except StorageError as error:
+        if len(positions) > 1:
+            return [found for position in positions for found in _inspect(dataset, number, reader, position[None])]
+        return [(int(positions[0]), str(dataset.name_path(error)))]
+    if not dataset.checksums:
+        return []
+    indices = dataset.manifest.starts[number] + positions
+    wrong = hash_records(images, labels, indices) != dataset.checksums[number].records[positions]
+    return [(position, CHANGED) for position in positions[wrong].tolist()]

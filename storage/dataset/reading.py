@@ -1,0 +1,190 @@
+"""Reading a dataset: all at once, or in any order. Each record is proved when it is first read."""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.arrays import make_array, make_result
+from storage.checks import CHANNELS, Image, Images, Labels
+from storage.dataset.checksums import hash_record, hash_records
+from storage.dataset.opening import Dataset, open_dataset
+from storage.dataset.proof import CHANGED, find_damage, make_error, prove_part
+from storage.errors import CorruptStoreError, StorageError
+from storage.reader import Reader
+
+
+def load(path: Path, *, verify: bool = True) -> tuple[Images, Labels]:
+    """Read all images of a dataset, in the order in which they were saved.
+
+    Parameters
+    ----------
+    path : Path
+        What `storage.save` wrote.
+    verify : bool
+        Prove that each image and label is what was saved.
+
+    Returns
+    -------
+    images : ndarray of uint8, shape (N, H, W, 3)
+        Fresh and C-contiguous.
+    labels : ndarray of int64, shape (N,)
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no dataset at `path`.
+    CorruptStoreError
+        A file or a record is not what was saved; the message names it.
+    StorageError
+        The operating system refused, or there is not so much memory.
+    """
+    with open_dataset(path, verify=verify) as dataset:
+        manifest = dataset.manifest
+        if len(manifest.parts) == 1:
+            return _read_part(dataset, 0, None)
+        images = make_array(dataset.path, (manifest.count, manifest.height, manifest.width, CHANNELS))
+        labels = make_array(dataset.path, (manifest.count,), np.int64)
+        for number, (start, end) in enumerate(pairwise(manifest.starts)):
+            labels[start:end] = _read_part(dataset, number, images[start:end])[1]
+        return images, labels
+
+
+def open(path: Path, *, verify: bool = True) -> "DatasetReader":  # noqa: A001 - used as storage.open
+    """Open a dataset for reading in any order, as training does.
+
+    Parameters
+    ----------
+    path : Path
+        What `storage.save` wrote.
+    verify : bool
+        Prove each image and label when it is first read.
+
+    Returns
+    -------
+    DatasetReader
+        To be closed, or used in a ``with`` statement. It goes on reading what it opened when the dataset is replaced.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no dataset at `path`.
+    CorruptStoreError
+        A file is missing, of another size, or damaged where it says where the images are.
+    StorageError
+        The operating system refused.
+    """
+    return DatasetReader(path, verify=verify)
+
+
+class DatasetReader(Reader):
+    """Reads the parts of a dataset as one, and proves each record when it is first read.
+
+    Parameters
+    ----------
+    path : Path
+        What `storage.save` wrote.
+    verify : bool
+        Whether to prove anything.
+    """
+
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
+        self._verify = verify
+        super().__init__(path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the labels 0, 1, ... stand for; empty where nobody said."""
+        return self._dataset.manifest.classes
+
+    def _open(self) -> tuple[int, int, int]:
+        with ExitStack() as stack:
+            dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
+            with dataset.name_errors():
+                self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
+            self._dataset, self._starts = dataset, np.array(dataset.manifest.starts)
+            if self._verify:
+                self._checksums = np.concatenate([checksums.records for checksums in dataset.checksums])
+                self._is_proved = np.zeros(len(self._checksums), np.bool_)
+            self._resources = stack.pop_all()
+        return dataset.manifest.count, dataset.manifest.height, dataset.manifest.width
+
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        if len(self._readers) == 1:
+            images, labels = self._read_part(0, positions, out)
+        else:
+            images = make_result(self.store, (len(positions), *self._shape), out)
+            labels = make_array(self.store, (len(positions),), np.int64)
+            numbers = np.searchsorted(self._starts, positions, side="right") - 1
+            for number in np.unique(numbers).tolist():
+                places = np.flatnonzero(numbers == number)
+                images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number], None)
+        if self._verify:
+            self._prove(positions, images, labels)
+        return images, labels
+
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        number = 0 if len(self._readers) == 1 else int(np.searchsorted(self._starts, position, side="right")) - 1
+        try:
+            image, label = self._readers[number][position - int(self._starts[number])]
+        except StorageError as error:
+            raise self._name_record(position, error) from error
+        if self._verify and not self._is_proved[position]:
+            if hash_record(image, label, position) != self._checksums[position]:
+                raise make_error(self.store, position, CHANGED)
+            self._is_proved[position] = True
+        return image, label
+
+    def _read_part(self, number: int, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        try:
+            return self._readers[number].read(positions, out)
+        except StorageError as error:
+            if isinstance(error, CorruptStoreError):
+                for position in positions.tolist():
+                    self._read_one(position + int(self._starts[number]))  # names the record that is at fault
+            raise self._dataset.name_path(error) from error
+
+    def _prove(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+        new = ~self._is_proved[positions]
+        if not new.any():
+            return
+        if not new.all():
+            positions, images, labels = positions[new], images[new], labels[new]
+        wrong = hash_records(images, labels, positions) != self._checksums[positions]
+        if wrong.any():
+            raise make_error(self.store, int(positions[wrong.argmax()]), CHANGED)
+        self._is_proved[positions] = True
+
+    def _name_record(self, position: int, error: StorageError) -> StorageError:
+        error = self._dataset.name_path(error)
+        return make_error(self.store, position, str(error)) if isinstance(error, CorruptStoreError) else error
+
+    def _close(self) -> None:
+        self._resources.close()
+
+    def _reopen(self) -> None:
+        """Stay with the directory that was opened, which may have been replaced: the parts' readers open it anew."""
+        self._process = os.getpid()
+
+    def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
+        """Pickle the path only: the copy opens the dataset anew."""
+        return partial(type(self), verify=self._verify), (self.store,)
+
+
+def _read_part(dataset: Dataset, number: int, out: Images | None) -> tuple[Images, Labels]:
+    try:
+        with dataset.name_errors():
+            images, labels = dataset.module.read_many(dataset.parts[number], out)
+    except CorruptStoreError as error:
+        for index, reason in find_damage(dataset, number):
+            raise make_error(dataset.path, index, reason) from error
+        raise
+    if dataset.checksums:
+        prove_part(dataset, number, images, labels)
+    return images, labels

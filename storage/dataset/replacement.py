@@ -1,0 +1,186 @@
+"""How a dataset comes to its path and goes from there: whole, in one step, and one writer at a time.
+
+A writer holds a lock, ``.<name>.lock``, and works in ``.<name>.tmp-<process>-<random>``, both beside the dataset. A new
+dataset is renamed; a replacement is exchanged with the old one, which Linux does in one step (renameat2). A reader
+holds a shared lock on the directory that it opened; what is replaced is deleted when nobody reads it any more.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import filelock
+
+from storage.durability import sync
+from storage.errors import StorageError, StoreLockedError, StoreNotFoundError, translate_errors
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def lock_path(path: Path) -> Iterator[None]:
+    """Be the only writer to a path.
+
+    Raises
+    ------
+    StoreLockedError
+        There is another one.
+    StoreNotFoundError
+        The folder that should hold the dataset does not exist.
+    """
+    if not path.parent.is_dir():
+        raise StoreNotFoundError(f"{path.parent} is not a folder: create it, then save again")
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    with translate_errors(path):
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise StoreLockedError(
+                f"{path}: another writer is saving there: wait until it has ended, or choose another path"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def make_stage(path: Path) -> Path:
+    """Make the folder in which a dataset is written before it comes to `path`."""
+    stage = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    stage.mkdir()
+    return stage
+
+
+def find_stages(path: Path) -> list[Path]:
+    """Find what writers to `path` left when they died, and what was replaced but is still being read.
+
+    Whoever asks holds the lock of `path`, so there is no living writer.
+    """
+    name = re.compile(re.escape(f".{path.name}.tmp-") + r"\d+-[0-9a-f]{8}")
+    with os.scandir(path.parent) as entries:
+        return [Path(entry) for entry in entries if name.fullmatch(entry.name)]
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder, unless somebody reads it; what cannot be deleted is left to the next writer."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def put_in_place(stage: Path, path: Path, *, durable: bool) -> None:
+    """Give a complete dataset its path, in one step; what was there is then where the dataset came from.
+
+    Parameters
+    ----------
+    stage : Path
+        The dataset.
+    path : Path
+        Where nothing is, an empty directory, or the dataset that is replaced.
+    durable : bool
+        Wait until the disk holds the new names. If it refuses, the step is undone.
+
+    Raises
+    ------
+    OSError
+        The operating system refused; everything is as before.
+    StorageError
+        The file system cannot exchange directories.
+    """
+    move = exchange if path.is_dir() and any(path.iterdir()) else os.rename
+    identity = stage.stat().st_ino
+    try:
+        move(stage, path)
+        if durable:
+            sync(path.parent)
+    except BaseException:
+        if path.exists() and path.stat().st_ino == identity:
+            move(path, stage)
+        raise
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two directories in one step."""
+    if _libc.renameat2(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE):
+        code = ctypes.get_errno()
+        if code in UNSUPPORTED:
+            raise StorageError(
+                f"{other}: this file system cannot exchange two directories in one step, so nothing was replaced: "
+                "delete or rename the old one, then save again"
+            )
+        raise OSError(code, os.strerror(code), str(other))
+
+
+@contextmanager
+def pin(path: Path) -> Iterator[Path]:
+    """Hold on to the directory that is at `path` now, whatever comes to its place.
+
+    Parameters
+    ----------
+    path : Path
+        Of a dataset.
+
+    Yields
+    ------
+    Path
+        Of the same directory, as long as it is pinned, in this process and those that it forks.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no directory at `path`.
+    """
+    with translate_errors(path, ValueError):
+        descriptor = _open_current(path)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _open_current(path: Path) -> int:
+    while True:
+        descriptor = _open_folder(path)
+        try:
+            if _is_held(descriptor) and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # it was taken away: the next attempt says so
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was replaced at this moment
+
+
+def _open_folder(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        kind = "is a file" if path.exists() else "does not exist"
+        raise StoreNotFoundError(f"{path} {kind}: save images there first, or correct the path") from None
+
+
+def _is_held(descriptor: int) -> bool:
+    """Take a shared lock; where there are no locks, go without."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        return error.errno in NO_LOCKS
+    return True

@@ -1,0 +1,108 @@
+"""What is wrong with a dataset, and what of it can be saved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.dataset.files import check_size, read_checksums
+from storage.dataset.manifest import Manifest, name_part, read_manifest
+from storage.dataset.opening import Dataset, Pinned, find_module
+from storage.dataset.proof import find_damage
+from storage.dataset.replacement import pin
+from storage.dataset.structure import check_structure
+from storage.errors import CorruptStoreError, StorageError
+
+UNPROVED = "it can be read, but nothing proves it: the checksums are damaged"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found.
+
+    Attributes
+    ----------
+    path : Path
+    backend : str
+    count : int
+        How many images were saved.
+    files : mapping of str to str
+        What is wrong with a file, by its path below the dataset.
+    records : mapping of int to str
+        What is wrong with a record, by its index: all others can be read, and are what was saved.
+    """
+
+    path: Path
+    backend: str
+    count: int
+    files: Mapping[str, str]
+    records: Mapping[int, str]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is what was saved."""
+        return not self.files and not self.records
+
+
+def check(path: Path) -> Report:
+    """Read all of a dataset, and list what is not what was saved.
+
+    Parameters
+    ----------
+    path : Path
+        What `storage.save` wrote.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no dataset at `path`.
+    CorruptStoreError
+        Its manifest is damaged: nothing can be said of the rest.
+    StorageError
+        Its backend is not here, or the operating system refused.
+    """
+    path = Path(path).absolute()
+    with pin(path) as folder:
+        pinned = Pinned(path, folder)
+        with pinned.name_errors():
+            manifest = read_manifest(folder)
+            module = find_module(manifest)
+            files = _check_files(pinned, manifest)
+            try:
+                checksums = read_checksums(folder, manifest)
+            except CorruptStoreError as error:
+                files["checksums"], checksums = str(pinned.name_path(error)), []
+        dataset = Dataset(path, folder, manifest, module, checksums)
+        records = {}
+        for number in range(len(manifest.parts)):
+            records.update(_check_part(dataset, number, files))
+    return Report(path, manifest.backend, manifest.count, files, records)
+
+
+def _check_files(pinned: Pinned, manifest: Manifest) -> dict[str, str]:
+    files = {}
+    for name, size in manifest.sizes.items():
+        try:
+            check_size(pinned.folder, name, size)
+            if name in manifest.structure:
+                check_structure(pinned.folder, name, manifest.structure[name])
+        except CorruptStoreError as error:
+            files[name] = str(pinned.name_path(error))
+    return files
+
+
+def _check_part(dataset: Dataset, number: int, files: Mapping[str, str]) -> dict[int, str]:
+    """List the damaged records of a part. Where it has a damaged structure, no library of a backend may open it."""
+    starts = dataset.manifest.starts
+    records = range(starts[number], starts[number + 1])
+    for name in files:
+        if name in dataset.manifest.structure and name.startswith(f"{name_part(number)}/"):
+            return dict.fromkeys(records, f"{name} is damaged")
+    try:
+        found = dict(find_damage(dataset, number))
+    except StorageError as error:
+        return dict.fromkeys(records, str(error))
+    return found if dataset.checksums else {**dict.fromkeys(records, UNPROVED), **found}

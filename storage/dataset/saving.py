@@ -1,0 +1,65 @@
+"""Saving an image set, so that it is whole or absent."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from storage.checks import Images, Labels, check_images
+from storage.dataset.writer import Writer
+
+DEFAULT_BACKEND = "lmdb_packed"
+
+
+def save(
+    path: Path,
+    images: Images | Iterable[Images],
+    labels: Labels,
+    backend: str = DEFAULT_BACKEND,
+    *,
+    durable: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Save an image set as a dataset: a reader sees all of it, what was there before, or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        Where the dataset will be; the folder above must exist.
+    images : ndarray of uint8, shape (N, H, W, 3), or iterable of such arrays
+        RGB. Batches, of any sizes that make N together, need no more memory than 128 MiB and one of them.
+    labels : ndarray of int64, shape (N,)
+        Of all images.
+    backend : str
+        A name in `storage.BACKENDS`.
+    durable : bool
+        Return when the disk holds everything.
+    overwrite : bool
+        Replace a dataset that is there, in one step.
+    progress : callable, optional
+        Called with the number of images that were taken and N, after each batch.
+
+    Raises
+    ------
+    InvalidInputError
+        `images` or `labels` are something else, or differ in number, or there is no such backend.
+    StoreExistsError
+        Something is at `path`, and may not be replaced.
+    StoreNotFoundError
+        There is no folder above `path`.
+    StoreLockedError
+        Another writer is saving to `path`.
+    StoreFullError
+        The file system has no room.
+    StorageError
+        The operating system refused otherwise. After any error, what was at `path` is there still.
+    """
+    whole = isinstance(images, np.ndarray)
+    batches = [check_images(images, labels)[0]] if isinstance(images, np.ndarray) else images
+    with Writer(path, labels, backend, durable=durable, overwrite=overwrite) as writer:
+        for batch in batches:
+            (writer.write_part if whole else writer.add)(batch)
+            if progress is not None:
+                progress(writer.done, len(labels))
+        writer.commit()
