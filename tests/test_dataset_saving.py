@@ -161,7 +161,9 @@ def test_an_error_of_the_caller_passes_through_and_leaves_nothing_behind(tmp_pat
 
 def test_a_full_disk_is_noticed_before_a_backend_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=10, f_frsize=4096))
-    with pytest.raises(StoreFullError, match=r"set: nothing was saved.* \(no room: 40,960 bytes are free, 61,760 are needed\): free"):
+    with pytest.raises(
+        StoreFullError, match=r"set: nothing was saved.* \(no room: 40,960 bytes are free, 61,760 are needed\): free"
+    ):
         storage.save(tmp_path / "set", *make_set(20))
     assert list_names(tmp_path) == []
 
@@ -175,7 +177,10 @@ def test_a_disk_that_fills_in_the_middle_leaves_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(StoreFullError, match="set: nothing was saved, and what was there is untouched .*No space left.*: free some space"):
+    with pytest.raises(
+        StoreFullError,
+        match="set: nothing was saved, and what was there is untouched .*No space left.*: free some space",
+    ):
         storage.save(tmp_path / "set", *make_set(3), backend, overwrite=True)
     monkeypatch.undo()
     assert_same(storage.load(tmp_path / "set"), make_set(2))
@@ -215,7 +220,9 @@ def test_a_step_that_the_disk_does_not_confirm_is_undone(
         assert_same(storage.load(tmp_path / "set"), make_set(2))
 
 
-@pytest.mark.parametrize(("code", "message"), [(errno.EINVAL, "cannot exchange two directories"), (errno.EIO, "refused")])
+@pytest.mark.parametrize(
+    ("code", "message"), [(errno.EINVAL, "cannot exchange two directories"), (errno.EIO, "refused")]
+)
 def test_a_file_system_that_cannot_exchange_directories_loses_nothing(
     code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

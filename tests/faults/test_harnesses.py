@@ -73,7 +73,7 @@ def test_small_disks_find_carelessness(folder: Path) -> None:
 
 
 def test_a_crowd_finds_carelessness(folder: Path) -> None:
-    assert_guilty(read_while_writing([BACKEND], folder, 0.5)[BACKEND], "StorageError|neither old")
+    assert_guilty(read_while_writing([BACKEND], folder, 1)[BACKEND], "Error|neither old|not all of one set")
 
 
 def test_failed_opens_find_carelessness(folder: Path) -> None:
