@@ -38,7 +38,7 @@ def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.
 
 def clean_environment(**more: str) -> dict[str, str]:
     """Return this environment without what would change a session, and with `more`."""
-    ours = ("BACKENDS", "CIFAR10", "COLD", "CUTOFFS", "DURABLE", "PYTEST_ADDOPTS")
+    ours = ("BACKENDS", "CIFAR10", "COLD", "CUTOFFS", "DURABLE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return kept | {"CIFAR10": "standin", "COLUMNS": "160"} | more
 
