@@ -87,7 +87,8 @@ def test_a_storage_that_lacks_what_the_benchmarks_import_is_told_in_one_line(tre
     with pytest.raises(NotMeasurableError) as caught:
         run_block(Arm("base", tree), QUICK, stores, seed=1)
     assert str(caught.value).startswith(
-        "the base arm cannot run today's benchmarks (exit code 4): ImportError: cannot import name 'Labels' from 'storage'"
+        "the base arm cannot run today's benchmarks (exit code 4): "
+        "ImportError: cannot import name 'Labels' from 'storage'"
     )
     assert "\n" not in str(caught.value)
 
