@@ -32,6 +32,7 @@ from storage.checks import Image, Images, Labels, check_image, check_images
 from storage.errors import CorruptStoreError, translate_errors
 from storage.png_folder import (
     create_folder,
+    find_lines,
     name_lack_of_memory,
     open_folder,
     read_file,
@@ -106,8 +107,9 @@ def open_reader(store: Path) -> Reader:
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find the files of images; see `storage.Backend`."""
-    return {path.name: [range(path.stat().st_size)] for path in store.glob("*.png")}
+    """Find the files of images, and the lines of labels; see `storage.Backend`."""
+    with open_folder(store) as folder:
+        return {path.name: [range(path.stat().st_size)] for path in store.glob("*.png")} | find_lines(store, folder)
 
 
 class PngReader(Reader):

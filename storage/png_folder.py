@@ -222,6 +222,15 @@ def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
         return table, lines.view(f"S{table.characters + 1}").reshape(-1).astype(np.int64)
 
 
+def find_lines(store: Path, folder: int) -> dict[str, list[range]]:
+    """Find the bytes of the labels in ``labels.csv``, behind its header."""
+    descriptor = _open_labels(store, folder)
+    try:
+        return {FILE: [range(_read_table(store, descriptor).start, os.fstat(descriptor).st_size)]}
+    finally:
+        os.close(descriptor)
+
+
 def _open_labels(store: Path, folder: int) -> int:
     try:
         return os.open(FILE, OPEN, dir_fd=folder)
