@@ -26,7 +26,7 @@ class Extent:
         """Choose all cases, or `sample` of them that lie evenly apart."""
         if not self.sample or len(cases) <= sample:
             return list(cases)
-        return [cases[number * (len(cases) - 1) // (sample - 1)] for number in range(sample)]
+        return [cases[(2 * number + 1) * len(cases) // (2 * sample)] for number in range(sample)]
 
     def count(self, sample: int, usual: int, full: int) -> int:
         """Return how many cases of endlessly many are tried."""

@@ -1,6 +1,8 @@
 """The judge: what is at a path is the old set, the new one or nothing, and the next save works with no cleaning."""
 
+import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -17,6 +19,7 @@ ImageSet: TypeAlias = tuple[Images, Labels]
 
 STORE = "store"  # the name of the path that is saved to
 STATES = ("old", "new", "absent")
+READ = 20  # images that are read through a reader, too
 NEXT = 3  # images of the save after the fault
 
 
@@ -54,20 +57,33 @@ def save_template(folder: Path, sets: Sets, backend: str) -> Path:
     return path
 
 
-def prepare(own: Path, template: Path | None) -> Path:
-    """Empty a folder; copy a store into it, if there is one; return its path."""
+def prepare(own: Path, template: Path | None, copy: Callable[[str, str], object] = shutil.copy2) -> Path:
+    """Empty a folder; copy a store into it, if there is one; return its path.
+
+    Parameters
+    ----------
+    own : Path
+    template : Path or None
+        A store.
+    copy : callable
+        How a file is copied: `os.link` where nobody changes one in place.
+    """
     shutil.rmtree(own)
     own.mkdir()
     path = own / STORE
     if template is not None:
-        shutil.copytree(template, path)
+        shutil.copytree(template, path, copy_function=copy)
     return path
 
 
-def read_manifest(path: Path) -> bytes:
-    """Read the manifest of a store; nothing if there is none."""
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what the manifest of a store says, but for the checksums of structure: HDF5 writes the time into it."""
     manifest = path / "manifest.json"
-    return manifest.read_bytes() if manifest.exists() else b""
+    if not manifest.exists():
+        return {}
+    content: dict[str, Any] = json.loads(manifest.read_bytes())
+    structure = {name: entry["ranges"] for name, entry in content.get("structure", {}).items()}
+    return content | {"manifest_checksum": "", "structure": structure}
 
 
 def inspect(path: Path, sets: Sets, backend: str) -> str:
@@ -97,7 +113,7 @@ def find_state(path: Path, sets: Sets) -> str:
         return f"it is there, but: {error}" if path.exists() else "absent"
     except storage.StorageError as error:
         return f"it cannot be loaded: {error}"
-    order = np.random.default_rng(0).permutation(len(loaded[1]))
+    order = np.random.default_rng(0).permutation(len(loaded[1]))[:READ]
     with storage.open(path) as reader:
         read = reader.read(order)
     for name, expected in (("old", sets.old), ("new", sets.new)):

@@ -1,6 +1,7 @@
 """Saving without any care, as programs do that were never killed: what each harness must find guilty."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ def save(
     if overwrite:
         shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
-    (path / NAME).write_text(backend, encoding="utf-8")
+    (path / NAME).write_text(f'{{"backend": "{backend}"}}', encoding="utf-8")
     BACKENDS[backend].store_many(path / PART, images, labels)
 
 
@@ -50,12 +51,12 @@ def check(path: Path) -> SimpleNamespace:
 
 def _read(path: Path) -> str:
     try:
-        name = (path / NAME).read_text(encoding="utf-8", errors="replace")
+        found = re.fullmatch(r'\{"backend": "(\w+)"\}', (path / NAME).read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError as error:
         raise storage.StoreNotFoundError(f"{path}: nothing there") from error
-    if name not in BACKENDS:
+    if found is None or found[1] not in BACKENDS:
         raise storage.CorruptStoreError(f"{path}: {NAME} is damaged")
-    return name
+    return found[1]
 
 
 @pytest.fixture

@@ -14,5 +14,5 @@ from tests.faults.reading import damage_and_read
 def test_a_damaged_store_is_read_right_or_refused(
     backend: str, damage: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    findings = damage_and_read(backend, folder, damage, cases=extent.count(4, 200, 1000))
+    findings = damage_and_read(backend, folder, damage, cases=extent.count(2, 200, 1000))
     count_findings(record_property, damage, backend, findings)
