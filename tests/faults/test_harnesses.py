@@ -77,4 +77,4 @@ def test_a_crowd_finds_carelessness(folder: Path) -> None:
 
 
 def test_failed_opens_find_carelessness(folder: Path) -> None:
-    assert_guilty(fail_to_open(BACKEND, folder), "leave 800 descriptors")
+    assert_guilty(fail_to_open(BACKEND, folder, cases=300), "leave 200 descriptors")

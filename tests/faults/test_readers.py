@@ -20,5 +20,6 @@ def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
         count_findings(record_property, f"{seconds} s of four readers and a writer", backend, findings)
 
 
-def test_a_thousand_failed_opens_leave_nothing_behind(backend: str, folder: Path, record_property: Record) -> None:
-    count_findings(record_property, "failed opens", backend, fail_to_open(backend, folder))
+def test_failed_opens_leave_nothing_behind(backend: str, folder: Path, extent: Extent, record_property: Record) -> None:
+    findings = fail_to_open(backend, folder, cases=extent.count(300, 1000, 1000))
+    count_findings(record_property, "failed opens", backend, findings)
