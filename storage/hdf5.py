@@ -136,6 +136,12 @@ class Hdf5Reader(Reader):
             return self._images[position].copy(), int(self._labels[position])
         return super()._read_one(position)
 
+    def _read_labels(self) -> Labels:
+        labels = make_array(self.store, (self._count,), np.int64)
+        with translate_errors(self.store, RuntimeError):
+            _take(self._labels, np.arange(self._count), labels)
+        return labels
+
     def view(self) -> Images:
         """View all images where they are in the file, without a copy.
 
