@@ -56,7 +56,7 @@ def convert(
             writer.commit()
         except StorageError as error:
             raise UnfinishedConversionError(
-                f"{error}; parts that were finished wait in .{destination.name}.tmp-* beside it: the same conversion goes on "
-                "behind them, unless its source was changed"
+                f"{error}; parts that were finished wait in .{destination.name}.tmp-* beside it: the same conversion "
+                "goes on behind them, unless its source was changed"
             ) from error
     return finished
