@@ -51,7 +51,7 @@ def convert(
         try:
             progress(finished, count)
             for batch in source.read(finished):
-                writer.add(batch)
+                (writer.add if count else writer.write_part)(batch)  # without images, the batch says their size
                 progress(writer.done, count)
             writer.commit()
         except StorageError as error:
