@@ -116,6 +116,17 @@ def test_cifar10_without_its_loader_is_exit_code_2_and_says_what_is_missing(tmp_
     )
 
 
+@pytest.mark.parametrize("name", ["fixtures.cifar10", "fixtures.class_names"])
+def test_a_part_of_the_loader_that_is_missing_is_named(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "data_batch_1").touch()
+    code, printed, complaints = run("convert", tmp_path, tmp_path.with_name("set"), "--backend", "png")
+    assert (code, printed) == (2, "")
+    assert f"not beside storage/ (import of {name} halted" in complaints
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "name", "message"),
     [

@@ -150,8 +150,6 @@ def _open_image(path: Path) -> Iterator[Pillow.Image]:
             if picture.mode.startswith(DEEP):
                 raise ValueError(f"it has more than 8 bits a channel, mode {picture.mode}")  # noqa: TRY301
             yield picture
-    except InvalidInputError:
-        raise
     except Exception as error:
         raise InvalidInputError(
             f"{path} cannot be read as an image ({error}): mend it, or move it elsewhere"
