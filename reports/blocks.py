@@ -24,7 +24,7 @@ STORES = 64  # that a block may leave until it ends, of the largest cutoff
 BYTES_AN_IMAGE = 4_096  # in a store of small images
 LONGEST_BLOCK = 600  # seconds
 SLOWDOWN = "GATE_SLOWDOWN"  # the variable that benchmarks/block.py reads
-NOT_OURS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONDONTWRITEBYTECODE", SLOWDOWN)
+NOT_OURS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE", SLOWDOWN)
 COLLECTED_NOTHING = 5  # pytest's exit code
 ABSENT = re.compile(r"^(?:FAILED|ERROR|SKIPPED) (\S+::\S+) - (.*)$", re.MULTILINE)  # of pytest's summary
 

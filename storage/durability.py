@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from storage.errors import translate_errors
+from storage.paths import walk_files
 
 
 def make_durable(store: Path) -> None:
@@ -22,10 +23,10 @@ def make_durable(store: Path) -> None:
         A file or directory could not be synced.
     """
     with translate_errors(store):
-        for folder, _, names in os.walk(store, topdown=False):
+        for folder, names in walk_files(store):
             for name in names:
-                sync(Path(folder, name))
-            sync(Path(folder))
+                sync(folder / name)
+            sync(folder)
         sync(Path(store).absolute().parent)
 
 

@@ -1,9 +1,11 @@
 """The errors that leave this package, and how a library's error becomes one of them."""
 
 import errno
+import re
 from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SAID_BY_HDF5 = re.compile(r"\berrno = (\d+)")  # h5py makes a RuntimeError of some errors of the operating system
 
 
 class StorageError(Exception):
@@ -92,7 +94,7 @@ def _translate(store: Path, error: BaseException) -> StorageError:
             f"{store}: no room left for the store ({reason}); free some space or choose another disk, "
             "then delete the directory and store again"
         )
-    if isinstance(error, OSError) and error.errno is not None:
+    if (isinstance(error, OSError) and error.errno is not None) or SAID_BY_HDF5.search(reason):
         return StorageError(f"{store}: the operating system refused: {reason}")
     return CorruptStoreError(
         f"{store}: no store that can be used ({reason}): it is damaged, or another backend wrote it"
@@ -104,5 +106,6 @@ def _find_codes(error: BaseException | None) -> set[int]:
     codes: set[int] = set()
     while error is not None:
         codes |= {code for name in ("errno", "code") if isinstance(code := getattr(error, name, None), int)}
+        codes |= {int(code) for code in SAID_BY_HDF5.findall(str(error))}
         error = error.__context__
     return codes

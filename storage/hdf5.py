@@ -75,10 +75,13 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
     path = os.fsencode(claim_store(store) / FILE)
-    with translate_errors(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL)) as file:
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_sieve_buf_size(0)  # what waits there is written when a dataset is closed, and an error then is lost
+    with translate_errors(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL, fapl=access)) as file:
         os.posix_fallocate(file.get_vfd_handle(), 0, images.nbytes + labels.nbytes + METADATA)
         _write(file, b"images", images)
         _write(file, b"labels", labels)
+        h5f.flush(file)
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
@@ -170,6 +173,7 @@ def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
     layout.set_layout(h5d.CONTIGUOUS)
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
     dataset = h5d.create(file, name, TYPES[name], h5s.create_simple(array.shape), layout)
     if array.size:
         dataset.write(h5s.ALL, h5s.ALL, array)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,6 +40,33 @@ def claim_store(store: Path) -> Path:
         if any(store.iterdir()):
             raise StoreExistsError(f"{store} is not empty: choose an empty directory, or delete this one first")
     return store
+
+
+def walk_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Walk through a folder and all below it, the deepest first; `os.walk` passes over what it cannot read.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Yields
+    ------
+    folder : Path
+        The folder, or one below it.
+    names : list of str
+        Of its files.
+
+    Raises
+    ------
+    OSError
+        A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, _, names in os.walk(folder, topdown=False, onerror=fail):
+        yield Path(place), names
 
 
 def find_file(store: Path, name: str) -> Path:

@@ -1,8 +1,11 @@
 """PNG files as other programs may write them, built by hand where Pillow writes no such file."""
 
+import os
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
@@ -70,3 +73,17 @@ def split_pixels(image: Image) -> bytes:
     pixels = zlib.compress(filter_rows(image), 0)
     chunks = make_chunk(b"IDAT", pixels[:1]) + make_chunk(b"IDAT", pixels[1:])
     return SIGNATURE + make_header(image) + chunks + END
+
+
+def flip_bits(path: Path) -> Iterator[None]:
+    """Flip each bit of a file in turn, and mend it afterwards.
+
+    In place: to write a file anew a thousand times takes longer than to read it so often.
+    """
+    content = path.read_bytes()
+    with path.open("r+b", buffering=0) as file:
+        for place in range(8 * len(content)):
+            byte = content[place // 8]
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << place % 8]), place // 8)
+            yield
+            os.pwrite(file.fileno(), bytes([byte]), place // 8)

@@ -37,10 +37,15 @@ def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Return this environment without what would change a session, and with `more`."""
-    ours = ("BACKENDS", "CIFAR10", "COLD", "CUTOFFS", "DURABLE", "PYTEST_ADDOPTS")
+    """Return this environment without what would change a session, and with `more`.
+
+    A session loads the plugin that the suite needs, not those that only test it: they take longer to import than a cell
+    of few images takes.
+    """
+    ours = ("BACKENDS", "CIFAR10", "COLD", "CUTOFFS", "DURABLE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
-    return kept | {"CIFAR10": "standin", "COLUMNS": "160"} | more
+    plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_benchmark.plugin"}
+    return kept | plugins | {"CIFAR10": "standin", "COLUMNS": "160"} | more
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -190,7 +190,13 @@ def read_environment(tmp_path: Path, stores: Path, **more: dict[str, object]) ->
 def test_a_block_does_not_see_what_would_change_it(
     tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unwanted = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONDONTWRITEBYTECODE", "GATE_SLOWDOWN")
+    unwanted = (
+        "PYTEST_ADDOPTS",
+        "PYTEST_PLUGINS",
+        "PYTEST_XDIST_WORKER",
+        "PYTHONDONTWRITEBYTECODE",
+        "GATE_SLOWDOWN",
+    )
     for name in unwanted:
         monkeypatch.setenv(name, "--maxfail=1")
     for name in ("COLD", "DURABLE"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage import BACKENDS, CorruptStoreError, Images, Labels, StorageError, StoreNotFoundError
+from storage import BACKENDS, CorruptStoreError, Images, Labels, Reader, StorageError, StoreNotFoundError
 from storage.dataset import writer
 from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundError
 from tests.image_sets import assert_same, make_set
@@ -24,6 +24,12 @@ def saved(request: pytest.FixtureRequest, backend: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(writer, "PART", COUNT // request.param * images[0].nbytes)
     storage.save(tmp_path / "set", [images], labels, backend)
     return tmp_path / "set"
+
+
+def copy_by_pickle(reader: Reader) -> Reader:
+    """Pickle a reader, and load what was pickled this moment."""
+    copy: Reader = pickle.loads(pickle.dumps(reader))  # noqa: S301 - our own
+    return copy
 
 
 def put_under(path: Path, images: Images, labels: Labels, backend: str) -> None:
@@ -63,7 +69,7 @@ def test_a_reader_says_what_its_caller_did_wrong_with_the_path_of_the_caller(sav
 
 
 def test_a_pickled_reader_opens_the_dataset_anew(saved: Path) -> None:
-    with storage.open(saved, verify=False) as reader, pickle.loads(pickle.dumps(reader)) as copy:
+    with storage.open(saved, verify=False) as reader, copy_by_pickle(reader) as copy:
         assert_same(copy.read([3, 25]), reader.read([3, 25]))
         assert vars(copy)["_verify"] is False
 
@@ -110,7 +116,7 @@ def test_a_swapped_pair_is_found_by_every_way_of_reading(backend: str, tmp_path:
         storage.load(path)
     with storage.open(path) as reader:
         assert_same(reader.read([3, 5]), (images[[3, 5]], labels[[3, 5]]))
-        with pytest.raises(CorruptStoreError, match="record 9 is damaged .*not those that were saved"):
+        with pytest.raises(CorruptStoreError, match=r"record 9 is damaged .*not those that were saved"):
             reader.read([3, 9, 5])
         with pytest.raises(CorruptStoreError, match="record 4 is damaged"):
             reader[4]
@@ -125,7 +131,7 @@ def test_a_wrong_label_is_found(backend: str, tmp_path: Path) -> None:
     images, labels = make_set(COUNT)
     storage.save(path, images, np.zeros_like(labels), backend)
     put_under(path, images, np.eye(COUNT, dtype=np.int64)[17], backend)
-    with pytest.raises(CorruptStoreError, match="record 17 is damaged|data.mdb is damaged where"):
+    with pytest.raises(CorruptStoreError, match=r"record 17 is damaged|data.mdb is damaged where"):
         storage.load(path)
     report = storage.check(path)
     assert 17 in report.records
@@ -142,7 +148,9 @@ def test_a_record_that_its_backend_refuses_is_named(tmp_path: Path) -> None:
         with pytest.raises(CorruptStoreError, match=rf"^{path}: record 21 is damaged \({path}/part-00000: .*not a PNG"):
             storage.load(path, verify=verify)
         with storage.open(path, verify=verify) as reader:
-            with pytest.raises(CorruptStoreError, match=rf"{path}: record 25 is damaged \({path}/part-00000: .* missing"):
+            with pytest.raises(
+                CorruptStoreError, match=rf"{path}: record 25 is damaged \({path}/part-00000: .* missing"
+            ):
                 reader.read([3, 25])
             with pytest.raises(CorruptStoreError, match="record 21 is damaged"):
                 reader[21]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage import hdf5
+from storage import StorageError, StoreFullError, hdf5
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 5, 7, 3), np.uint8)
 LABELS = np.arange(20)
@@ -213,3 +213,22 @@ def test_a_store_can_be_read_while_h5py_has_it_open(tmp_path: Path) -> None:
         np.testing.assert_array_equal(hdf5.read_many(tmp_path)[0], file["images"])
         reader.close()
         np.testing.assert_array_equal(file["labels"], LABELS)
+
+
+def test_no_time_is_recorded_so_the_same_images_make_the_same_file(tmp_path: Path) -> None:
+    hdf5.store_many(tmp_path, IMAGES, LABELS)
+    with h5py.File(tmp_path / "images.h5") as file:
+        assert [file[name].id.get_create_plist().get_obj_track_times() for name in ("images", "labels")] == [False] * 2
+
+
+@pytest.mark.parametrize(("code", "kind"), [(28, StoreFullError), (5, StorageError)])
+def test_an_error_of_the_system_that_hdf5_puts_into_words_is_understood(
+    code: int, kind: type[StorageError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError(f"Unable to flush (file write failed: errno = {code}, error message = 'some')")
+
+    monkeypatch.setattr("h5py.h5f.flush", fail)
+    with pytest.raises(StorageError, match=f"errno = {code}") as caught:
+        hdf5.store_many(tmp_path, IMAGES, LABELS)
+    assert type(caught.value) is kind

@@ -1,19 +1,38 @@
 """The suite's own options: their three sources, their values, and what they select."""
 
-import subprocess
-from dataclasses import replace
+import io
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import pytest
 
 from benchmarks.options import Options, choose_cutoffs, count_images
 from benchmarks.workers import choose_counts
 from storage import BACKENDS
-from tests.suite import ROOT, run_pytest
+from tests.suite import ROOT, clean_environment, run_pytest
 
 
-def collect(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Collect the cells that a session would measure."""
-    return run_pytest(ROOT, "benchmarks", "-p", "no:cacheprovider", "--collect-only", "-q", *arguments, **environment)
+@dataclass(frozen=True)
+class Collected:
+    """How a session ended that measured nothing, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def collect(*arguments: str, **environment: str) -> Collected:
+    """Collect the cells that a session would measure; in this process, which has imported everything."""
+    command = [f"--rootdir={ROOT}", str(ROOT / "benchmarks"), "-p", "no:cacheprovider", "--collect-only", "-q"]
+    with (
+        patch.dict(os.environ, clean_environment(**environment), clear=True),
+        redirect_stdout(io.StringIO()) as printed,
+        redirect_stderr(io.StringIO()) as complaint,
+    ):
+        code = pytest.main([*command, *arguments])
+    return Collected(code, printed.getvalue(), complaint.getvalue())
 
 
 def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file() -> None:
@@ -119,6 +138,6 @@ def test_the_help_says_that_a_missing_cell_fails_by_default() -> None:
 
 
 def test_tests_can_be_narrowed_to_a_backend_too() -> None:
-    cells = collect("tests/test_backends.py", "--backends=png").stdout
+    cells = collect(str(ROOT / "tests" / "test_backends.py"), "--backends=png").stdout
     assert "test_a_backend_says_what_is_on_disk[png]" in cells
     assert "[lmdb" not in cells

@@ -14,7 +14,7 @@ from PIL import ImageFile
 import storage
 from storage import png, png_stored
 from tests.image_sets import assert_same, make_set
-from tests.pictures import compress, filter_rows
+from tests.pictures import compress, filter_rows, flip_bits
 
 LIMIT = 65_535  # bytes of rows that one block holds
 
@@ -171,12 +171,7 @@ def check_form(folder: Path, height: int, width: int) -> None:
 def test_a_flipped_bit_in_any_block_is_refused(tmp_path: Path, index: int) -> None:
     images, labels = make_set(2, 5, 7)
     png_stored.store_many(tmp_path, images, labels)
-    path = tmp_path / f"{index:08}.png"
-    content = path.read_bytes()
-    for place in range(8 * len(content)):
-        damaged = bytearray(content)
-        damaged[place // 8] ^= 1 << place % 8
-        path.write_bytes(damaged)
+    for _ in flip_bits(tmp_path / f"{index:08}.png"):
         for read in (png_stored.read_many, lambda store: png_stored.read_single(store, index)):
             with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
                 read(tmp_path)

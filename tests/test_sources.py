@@ -134,7 +134,8 @@ def test_what_is_nothing_that_can_be_read_says_why_for_each_backend(store: Path,
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def walk(_: Path, onerror: object) -> list[object]:
+    def walk(_: Path, *, topdown: bool, onerror: object) -> list[object]:
+        assert not topdown
         assert callable(onerror)
         onerror(OSError(5, "Input/output error"))
         return []

@@ -11,6 +11,7 @@ from xxhash import xxh3_64_hexdigest
 from storage.dataset.checksums import DTYPE, Checksums, count_per_block
 from storage.dataset.manifest import Manifest
 from storage.errors import CorruptStoreError, translate_errors
+from storage.paths import walk_files
 
 CHECKSUMS = "checksums"
 
@@ -24,7 +25,7 @@ class PartChecksums(NamedTuple):
 
 def measure_files(folder: Path) -> dict[str, int]:
     """Measure all files below a folder, bytes, by their path below it."""
-    paths = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    paths = sorted(place / name for place, names in walk_files(folder) for name in names)
     return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
 
 

@@ -52,7 +52,8 @@ def lock_path(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        with suppress(OSError):  # it goes with the lock's descriptor at the latest
+            lock.release()
 
 
 def make_stage(path: Path) -> Path:
@@ -157,14 +158,12 @@ def _open_current(path: Path) -> int:
     while True:
         descriptor = _open_folder(path)
         try:
-            if _is_held(descriptor) and os.path.samestat(os.fstat(descriptor), path.stat()):
+            if _hold(descriptor, path):
                 return descriptor
-        except FileNotFoundError:
-            pass  # it was taken away: the next attempt says so
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was replaced at this moment
+        os.close(descriptor)
 
 
 def _open_folder(path: Path) -> int:
@@ -175,12 +174,18 @@ def _open_folder(path: Path) -> int:
         raise StoreNotFoundError(f"{path} {kind}: save images there first, or correct the path") from None
 
 
-def _is_held(descriptor: int) -> bool:
-    """Take a shared lock; where there are no locks, go without."""
+def _hold(descriptor: int, path: Path) -> bool:
+    """Take a shared lock of a directory, unless it was replaced or taken away; where there are no locks, go without."""
+    is_held = True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        is_held = False
     except OSError as error:
-        return error.errno in NO_LOCKS
+        if error.errno not in NO_LOCKS:
+            raise
+    if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
+        return False
+    if not is_held:
+        raise StoreLockedError(f"{path}: another program holds a lock on this folder: wait until it has ended")
     return True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from xxhash import xxh3_64
+from xxhash import xxh3_64_intdigest
 
 from storage.backends import BACKENDS
 from storage.checks import Images, Labels
@@ -16,6 +16,7 @@ from storage.dataset.folders import BATCH, read_folder
 from storage.dataset.manifest import FILE, name_part
 from storage.dataset.reading import open  # noqa: A004 - a dataset's
 from storage.errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, translate_errors
+from storage.paths import walk_files
 from storage.reader import Reader
 
 
@@ -156,17 +157,12 @@ def _open_store(path: Path) -> tuple[Reader | None, dict[str, str]]:
 
 
 def _identify_files(folder: Path) -> str:
-    """Hash the names, sizes and times of all files below a folder."""
-    digest = xxh3_64()
+    """Hash the names, sizes and times of all files below a folder, in whatever order they come."""
+    identity = 0
     with translate_errors(folder):
-        for place, folders, names in os.walk(folder, onerror=_raise):
-            folders.sort()
-            for name in sorted(names):
-                file = Path(place, name)
-                status = file.stat()
-                digest.update(os.fsencode(f"{file.relative_to(folder)}\0{status.st_size} {status.st_mtime_ns}\n"))
-    return digest.hexdigest()
-
-
-def _raise(error: OSError) -> None:
-    raise error
+        for place, names in walk_files(folder):
+            for name in names:
+                status = (place / name).stat()
+                file = f"{place.relative_to(folder)}/{name}\0{status.st_size} {status.st_mtime_ns}"
+                identity ^= xxh3_64_intdigest(os.fsencode(file))
+    return f"{identity:016x}"

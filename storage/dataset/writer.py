@@ -290,4 +290,6 @@ def explain(path: Path) -> Iterator[None]:
         kind, cure = type(error), ""
         if kind is StoreFullError:
             cure = ": free some space, or choose another disk, then save again"
-        raise kind(f"{path}: nothing was saved, and what was there is untouched ({error.__cause__ or error}){cure}") from error
+        raise kind(
+            f"{path}: nothing was saved, and what was there is untouched ({error.__cause__ or error}){cure}"
+        ) from error

@@ -1,0 +1,132 @@
+"""The manifest of a dataset: whole, or refused; and it names no file outside."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from xxhash import xxh3_64_hexdigest
+
+import storage
+from storage import CorruptStoreError, StorageError, StoreNotFoundError
+from storage.dataset.manifest import FILE, Manifest, Structure, read_manifest, write_manifest
+from tests.image_sets import make_set
+
+MANIFEST = Manifest(
+    "hdf5",
+    2,
+    3,
+    parts=(4, 5),
+    sizes={"part-00000/images.h5": 900, "part-00001/deep/er.h5": 0},
+    structure={"part-00000/images.h5": Structure(((0, 10), (20, 900)), "0" * 16)},
+    checksum="f" * 16,
+    classes=("cat", 'a "quoted" naïve dog'),
+    source="somewhere",
+)
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Change fields of a manifest, and make its checksum fit."""
+    content = {**json.loads((folder / FILE).read_text()), **changes}
+    del content["manifest_checksum"]
+    rest = json.dumps(content)[1:].encode()
+    (folder / FILE).write_bytes(f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode() + rest)
+
+
+def test_a_manifest_is_read_as_it_was_written_and_is_json(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    assert read_manifest(tmp_path) == MANIFEST
+    content = json.loads((tmp_path / FILE).read_text())
+    assert (content["format"], content["backend"], content["count"]) == (1, "hdf5", 9)
+    assert (content["shape"], content["dtype"]) == ([2, 3, 3], "uint8")
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    rewrite(tmp_path)
+    assert read_manifest(tmp_path) == MANIFEST
+
+
+@given(data=st.data())
+def test_no_changed_byte_of_a_manifest_is_believed(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    write_manifest(folder, MANIFEST)
+    content = bytearray((folder / FILE).read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / FILE).write_bytes(content)
+    with pytest.raises(CorruptStoreError, match=r"manifest.json is damaged.*restore it from a copy"):
+        read_manifest(folder)
+
+
+def test_no_cut_manifest_is_believed(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    content = (tmp_path / FILE).read_bytes()
+    for size in range(len(content)):
+        (tmp_path / FILE).write_bytes(content[:size])
+        with pytest.raises(CorruptStoreError):
+            read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"sizes": {"../secret": 3}},
+        {"sizes": {"/etc/passwd": 3}},
+        {"sizes": {"part-00000/../../secret": 3}},
+        {"sizes": {"part-00000/..": 3}},
+        {"sizes": {"part-00000": 3}},
+        {"sizes": {"part-00000/null\0": 3}},
+        {"sizes": {"part-00000/images.h5": -1}},
+        {"sizes": {"part-00000/images.h5": 1.5}},
+        {"structure": {"part-00007/absent": {"ranges": [], "checksum": "0" * 16}}},
+        {"structure": {"part-00000/images.h5": {"ranges": [[0, 901]], "checksum": "0" * 16}}},
+        {"structure": {"part-00000/images.h5": {"ranges": [[5, 3]], "checksum": "0" * 16}}},
+        {"structure": {"part-00000/images.h5": {"ranges": [[3]], "checksum": "0" * 16}}},
+        {"structure": {"part-00000/images.h5": {"ranges": [[0, 3.5]], "checksum": "0" * 16}}},
+        {"structure": {"part-00000/images.h5": {"ranges": [[0, 3]], "checksum": "none"}}},
+        {"checksum": "none"},
+        {"checksum": 5},
+        {"classes": [1]},
+        {"classes": None},
+        {"backend": None},
+        {"count": 8},
+        {"parts": [True, 8]},
+        {"shape": [2, 3]},
+        {"shape": 2},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_no_program_of_ours_writes_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    rewrite(tmp_path, **changes)
+    with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood"):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_a_manifest_says_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match="is empty"):
+        read_manifest(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreNotFoundError, match=r"storage.save did not write it"):
+        read_manifest(tmp_path)
+    (tmp_path / "part-00000").mkdir()
+    with pytest.raises(CorruptStoreError, match=r"manifest.json is missing.*the parts are plain stores"):
+        read_manifest(tmp_path)
+
+
+def test_an_unreadable_manifest_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / FILE).symlink_to(FILE)
+    with pytest.raises(StorageError, match="the operating system refused"):
+        read_manifest(tmp_path)
+
+
+def test_the_manifest_of_another_dataset_is_refused(backend: str, tmp_path: Path) -> None:
+    for name, count in [("one", 20), ("other", 21)]:
+        images, labels = make_set(21)
+        storage.save(tmp_path / name, images[count - 20 : count], labels[:20], backend)
+    (tmp_path / "one" / FILE).write_bytes((tmp_path / "other" / FILE).read_bytes())
+    with pytest.raises(CorruptStoreError, match=r"damaged|instead of"):
+        storage.load(tmp_path / "one")
+    assert not storage.check(tmp_path / "one").is_whole

@@ -1,0 +1,96 @@
+"""Reports: everything that is wrong, and what can be saved."""
+
+from pathlib import Path
+
+import pytest
+
+import storage
+from storage import BACKENDS, CorruptStoreError, StorageError
+from storage.dataset import writer
+from tests.image_sets import make_set
+
+COUNT = 30
+
+
+@pytest.fixture
+def saved(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Save thirty images in three parts."""
+    images, labels = make_set(COUNT)
+    monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
+    storage.save(tmp_path / "set", [images], labels, backend)
+    return tmp_path / "set"
+
+
+def test_a_whole_dataset_has_an_empty_report(backend: str, saved: Path) -> None:
+    report = storage.check(saved)
+    assert report.is_whole
+    assert (report.path, report.backend, report.count, report.files, report.records) == (saved, backend, COUNT, {}, {})
+
+
+def test_every_changed_record_is_listed(backend: str, saved: Path) -> None:
+    images, labels = make_set(COUNT)
+    for index in (3, 4, 17):
+        pixels = images[index].tobytes()
+        paths = [path for path in saved.glob("part-*/*") if pixels in path.read_bytes()]
+        if not paths:
+            pytest.skip(f"{backend} keeps no image as it is in memory")
+        content = paths[0].read_bytes()
+        place = content.index(pixels) + 700
+        paths[0].write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    report = storage.check(saved)
+    assert sorted(report.records) == [3, 4, 17]
+    assert not report.files
+    assert not report.is_whole
+    with storage.open(saved) as reader:
+        good = [index for index in range(COUNT) if index not in report.records]
+        assert (reader.read(good)[1] == labels[good]).all()
+
+
+def test_a_part_whose_structure_is_damaged_costs_no_other_part(backend: str, saved: Path) -> None:
+    report = storage.check(saved)
+    path = next(path for path in sorted((saved / "part-00001").iterdir()) if path.suffix != ".png")
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    report = storage.check(saved)
+    assert list(report.files) == [f"part-00001/{path.name}"]
+    assert sorted(report.records) == list(range(10, 20)), backend
+    assert set(report.records.values()) == {f"part-00001/{path.name} is damaged"}
+
+
+def test_a_part_that_its_backend_refuses_is_listed(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_reader = BACKENDS[backend].open_reader
+
+    def refuse(store: Path) -> object:
+        if store.name == "part-00002":
+            raise CorruptStoreError(f"{store}: a mood")
+        return open_reader(store)
+
+    monkeypatch.setattr(BACKENDS[backend], "open_reader", refuse)
+    report = storage.check(saved)
+    assert sorted(report.records) == list(range(20, 30))
+    assert set(report.records.values()) == {f"{saved}/part-00002: a mood"}
+
+
+def test_files_of_images_are_named_beside_their_records(saved: Path, backend: str) -> None:
+    if not backend.startswith("png"):
+        pytest.skip("only the PNG backends keep a file an image")
+    (saved / "part-00000" / "00000004.png").unlink()
+    (saved / "part-00002" / "00000004.png").write_bytes(b"short")
+    report = storage.check(saved)
+    assert sorted(report.files) == ["part-00000/00000004.png", "part-00002/00000004.png"]
+    assert sorted(report.records) == [4, 24]
+
+
+def test_without_checksums_nothing_is_proved_but_all_can_be_read(saved: Path) -> None:
+    (saved / "checksums").unlink()
+    report = storage.check(saved)
+    assert list(report.files) == ["checksums"]
+    assert len(report.records) == COUNT
+    assert set(report.records.values()) == {"it can be read, but nothing proves it: the checksums are damaged"}
+
+
+def test_a_damaged_manifest_is_an_error(saved: Path) -> None:
+    (saved / "manifest.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"manifest.json is damaged"):
+        storage.check(saved)
