@@ -1,26 +1,21 @@
 """Conversions: whole or absent, and behind the last finished part after whatever ended them."""
 
+import errno
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 import storage
 from storage import Images, StoreExistsError, StoreLockedError
-from storage.__main__ import main
-from storage.dataset import writer
+from storage.dataset import replacement, writer
 from storage.dataset.conversion import convert
 from storage.dataset.sources import ArraySource, Source, open_source
 from storage.errors import InvalidInputError, UnfinishedConversionError
 from tests.image_sets import assert_same, make_set
-from tests.suite import ROOT
 
 COUNT, PER_PART = 34, 10
 IMAGES, LABELS = make_set(COUNT, 5, 7)
@@ -203,73 +198,25 @@ def test_a_disk_that_fills_keeps_what_is_finished(tmp_path: Path, monkeypatch: p
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
-KILLED = """
-import os, signal, sys
-from storage.__main__ import main
-from storage.dataset import writer
+def test_a_last_step_that_fails_keeps_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(tmp_path / "set", *make_set(3))
 
-writer.PART, step, after = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-original, calls = getattr(writer.Writer, step), []
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
 
-def die(self, *arguments):
-    original(self, *arguments)
-    calls.append(step)
-    if len(calls) == after:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-setattr(writer.Writer, step, die)
-main(sys.argv[4:])
-"""
-
-
-@pytest.mark.parametrize(
-    ("step", "after", "finished"),
-    [("write_part", 1, 10), ("_append_checksums", 2, 10), ("_describe", 3, 20), ("write_part", 4, 34)],
-)
-def test_after_a_kill_the_same_command_goes_on(
-    step: str, after: int, finished: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    storage.save(tmp_path / "source", [IMAGES], LABELS, "png_stored", durable=False)
-    command = ["convert", str(tmp_path / "source"), str(tmp_path / "set"), "--backend", "lmdb"]
-    program = [sys.executable, "-c", KILLED, str(writer.PART), step, str(after)]
-    killed = subprocess.run([*program, *command], cwd=ROOT, check=False, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "set").exists()
-    assert main(command) == 0
-    assert capsys.readouterr().out == (
-        f"34 images saved in {tmp_path}/set as lmdb; an earlier conversion had saved the first {finished}\n"
-    )
+    monkeypatch.setattr(replacement, "exchange", refuse)
+    with pytest.raises(UnfinishedConversionError, match="Input/output error"):
+        save(MINE, tmp_path / "set", overwrite=True)
+    assert_same(storage.load(tmp_path / "set"), make_set(3))
+    monkeypatch.undo()
+    assert save(MINE, tmp_path / "set", overwrite=True) == COUNT
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
-    assert list_names(tmp_path) == ["set", "source"]
+    assert list_names(tmp_path) == ["set"]
 
 
-GROWTH = """
-import sys
-from pathlib import Path
-from storage.__main__ import main
-from storage.dataset import writer
-
-def read_memory(field):
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition(field + ":")[2].split()[0]) << 10
-
-writer.PART = 8 << 20
-before = read_memory("VmRSS")
-assert main(sys.argv[1:]) == 0
-print(read_memory("VmHWM") - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process's memory")
-def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
-    images = np.zeros((512, 256, 256, 3), np.uint8)
-    images[:] = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
-    storage.save(tmp_path / "source", images, np.arange(512), "png_stored", durable=False)
-    command = ["convert", str(tmp_path / "source"), str(tmp_path / "set"), "--backend", "hdf5"]
-    ended = subprocess.run(
-        [sys.executable, "-c", GROWTH, *command], cwd=ROOT, check=True, capture_output=True, text=True, timeout=120
-    )
-    growth = int(ended.stdout.splitlines()[-1])
-    assert images.nbytes == 96 << 20
-    assert growth < 56 << 20, f"{growth:,} bytes"
-    assert len(list((tmp_path / "set").glob("part-*"))) == 13
+def test_a_dataset_does_not_say_how_its_conversion_went_on(tmp_path: Path) -> None:
+    interrupt(tmp_path / "set", 27)
+    save(MINE, tmp_path / "set")
+    parts = [f"part-{number:05}" for number in range(4)]
+    assert list_names(tmp_path / "set") == ["checksums", "manifest.json", *parts]
+    assert "mine" not in (tmp_path / "set" / "manifest.json").read_text()
