@@ -66,12 +66,12 @@ class Dataset(Pinned):
 
 
 @contextmanager
-def open_dataset(path: Path, *, verify: bool) -> Iterator[Dataset]:
+def open_dataset(path: Path | str, *, verify: bool) -> Iterator[Dataset]:
     """Open a dataset.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
     verify : bool
         Check the files' structure, and read the checksums.
 

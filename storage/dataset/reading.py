@@ -20,12 +20,12 @@ from storage.errors import CorruptStoreError, StorageError
 from storage.reader import Reader
 
 
-def load(path: Path, *, verify: bool = True) -> tuple[Images, Labels]:
+def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
     """Read all images of a dataset, in the order in which they were saved.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         What `storage.save` wrote.
     verify : bool
         Prove that each image and label is what was saved.
@@ -56,12 +56,12 @@ def load(path: Path, *, verify: bool = True) -> tuple[Images, Labels]:
         return images, labels
 
 
-def open(path: Path, *, verify: bool = True) -> "DatasetReader":  # noqa: A001 - used as storage.open
+def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: A001 - used as storage.open
     """Open a dataset for reading in any order, as training does.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         What `storage.save` wrote.
     verify : bool
         Prove each image and label when it is first read.
@@ -88,15 +88,15 @@ class DatasetReader(Reader):
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         What `storage.save` wrote.
     verify : bool
         Whether to prove anything.
     """
 
-    def __init__(self, path: Path, *, verify: bool = True) -> None:
+    def __init__(self, path: Path | str, *, verify: bool = True) -> None:
         self._verify = verify
-        super().__init__(path)
+        super().__init__(Path(path))
 
     @property
     def classes(self) -> tuple[str, ...]:

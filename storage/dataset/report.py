@@ -43,12 +43,12 @@ class Report:
         return not self.files and not self.records
 
 
-def check(path: Path) -> Report:
+def check(path: Path | str) -> Report:
     """Read all of a dataset, and list what is not what was saved.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         What `storage.save` wrote.
 
     Returns

@@ -12,7 +12,7 @@ DEFAULT_BACKEND = "lmdb_packed"
 
 
 def save(
-    path: Path,
+    path: Path | str,
     images: Images | Iterable[Images],
     labels: Labels,
     backend: str = DEFAULT_BACKEND,
@@ -25,7 +25,7 @@ def save(
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         Where the dataset will be; the folder above must exist.
     images : ndarray of uint8, shape (N, H, W, 3), or iterable of such arrays
         RGB. Batches, of any sizes that make N together, need no more memory than 128 MiB and one of them.

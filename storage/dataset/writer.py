@@ -37,7 +37,7 @@ class Writer:
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         Where the dataset will be.
     labels : ndarray of int64, shape (N,)
         Of all images.
@@ -60,7 +60,7 @@ class Writer:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         labels: Labels,
         backend: str,
         *,
@@ -69,7 +69,7 @@ class Writer:
         classes: tuple[str, ...] = (),
         source: str = "",
     ) -> None:
-        with translate_errors(path, ValueError):
+        with translate_errors(Path(path), ValueError):
             self._path = Path(os.path.realpath(path))
         self._labels = check_labels(labels)
         self._module = find_backend(backend)
