@@ -40,6 +40,10 @@ class StoreLockedError(StorageError):
     """Another writer is saving to this path."""
 
 
+class UnfinishedConversionError(StorageError):
+    """A conversion failed in the middle; the same one goes on behind its last finished part."""
+
+
 class ForkedWriterError(StorageError):
     """A writer was used in another process than the one that made it."""
 

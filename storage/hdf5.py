@@ -139,6 +139,14 @@ class Hdf5Reader(Reader):
             return self._images[position].copy(), int(self._labels[position])
         return super()._read_one(position)
 
+    def _read_labels(self) -> Labels:
+        if isinstance(self._labels, np.ndarray):
+            return self._labels.astype(np.int64)
+        labels = make_array(self.store, (self._count,), np.int64)
+        with translate_errors(self.store, RuntimeError):
+            self._labels.read(h5s.ALL, h5s.ALL, labels)
+        return labels
+
     def view(self) -> Images:
         """View all images where they are in the file, without a copy.
 

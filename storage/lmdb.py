@@ -113,6 +113,9 @@ class LmdbReader(Reader):
     def _read_one(self, position: int) -> tuple[Image, int]:
         return _copy_record(self.store, self._transaction, position, self._shape), int(self._labels[position])
 
+    def _read_labels(self) -> Labels:
+        return self._labels.astype(np.int64)
+
     def _close(self) -> None:
         del self._labels, self._transaction
         self._resources.close()

@@ -112,6 +112,9 @@ class LmdbPackedReader(Reader):
         self._be_ready()
         return self._records
 
+    def _read_labels(self) -> Labels:
+        return self._labels.astype(np.int64)
+
     def _close(self) -> None:
         del self._labels, self._records
 

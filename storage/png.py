@@ -129,6 +129,9 @@ class PngReader(Reader):
                 read_image(self.store, self._folder, position, image)
         return images, self._labels[positions]
 
+    def _read_labels(self) -> Labels:
+        return self._labels.copy()
+
     def _close(self) -> None:
         del self._labels
         self._resources.close()

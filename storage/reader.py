@@ -25,7 +25,8 @@ class Reader(ABC):
     the child's copy notices the new process and opens the store anew. It is a context manager. Threads may share it, as
     long as none closes it while another reads.
 
-    A backend adds `_open`, `_read` and `_close`; and `_read_one` where it can read one image with less work.
+    A backend adds `_open`, `_read` and `_close`; and `_read_one` and `_read_labels` where it can read one image, or the
+    labels alone, with less work.
 
     Parameters
     ----------
@@ -59,6 +60,10 @@ class Reader(ABC):
         """Return what the store holds at `position`, which is in range."""
         images, labels = self._read(np.array([position]), None)
         return images[0], int(labels[0])
+
+    def _read_labels(self) -> Labels:
+        """Return all labels."""
+        return np.fromiter((self._read_one(position)[1] for position in range(self._count)), np.int64, self._count)
 
     @abstractmethod
     def _close(self) -> None:
@@ -129,6 +134,22 @@ class Reader(ABC):
         if out is not None:
             positions = positions.copy()  # they may lie in the memory that is filled
         return self._read(positions, out)
+
+    def read_labels(self) -> Labels:
+        """Read all labels, without the images where the store keeps them apart.
+
+        Returns
+        -------
+        ndarray of int64, shape (N,)
+            Fresh memory.
+
+        Raises
+        ------
+        ReaderClosedError
+            The reader is closed.
+        """
+        self._be_ready()
+        return self._read_labels()
 
     def close(self) -> None:
         """Close the store; closing twice does no harm."""

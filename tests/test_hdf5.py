@@ -201,6 +201,14 @@ def test_a_chunked_file_fills_the_array_of_the_caller(tmp_path: Path) -> None:
         np.testing.assert_array_equal(out[:4], IMAGES[INDICES])
 
 
+def test_labels_of_a_chunked_file_are_read_alone(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.create_dataset("images", data=IMAGES, chunks=(4, 5, 7, 3))
+        file.create_dataset("labels", data=LABELS, dtype="<i8", chunks=(4,))
+    with hdf5.open_reader(tmp_path) as reader:
+        np.testing.assert_array_equal(reader.read_labels(), LABELS)
+
+
 def test_a_file_that_a_writer_has_not_made_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images.h5")
     with pytest.raises(storage.CorruptStoreError, match="no regular file"):

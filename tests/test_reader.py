@@ -28,6 +28,16 @@ def test_a_reader_reads_any_sequence_of_indices(module: Backend, store: Path) ->
         assert reader.read([])[0].shape == (0, 32, 32, 3)
 
 
+def test_a_reader_reads_the_labels_alone(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as reader:
+        labels = reader.read_labels()
+        assert_same((make_set(10)[0], labels), make_set(10))
+        labels[:] = 7
+        np.testing.assert_array_equal(reader.read_labels(), make_set(10)[1])
+    with pytest.raises(storage.ReaderClosedError):
+        reader.read_labels()
+
+
 def test_a_reader_refuses_what_is_no_index(module: Backend, store: Path) -> None:
     with module.open_reader(store) as reader:
         for indices in ([0, 10], [-11], np.array([2**40]), [2**64], [1, 2**63], (10**5000,)):

@@ -103,6 +103,11 @@ class DatasetReader(Reader):
         """What the labels 0, 1, ... stand for; empty where nobody said."""
         return self._dataset.manifest.classes
 
+    @property
+    def checksum(self) -> str:
+        """Tell this dataset from all others: the checksum of the checksums of its records."""
+        return self._dataset.manifest.checksum
+
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
             dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
@@ -164,6 +169,12 @@ class DatasetReader(Reader):
     def _name_record(self, position: int, error: StorageError) -> StorageError:
         error = self._dataset.name_path(error)
         return make_error(self.store, position, str(error)) if isinstance(error, CorruptStoreError) else error
+
+    def _read_labels(self) -> Labels:
+        if self._verify:
+            return super()._read_labels()  # what proves a label proves its image, too
+        with self._dataset.name_errors():
+            return np.concatenate([reader.read_labels() for reader in self._readers])
 
     def _close(self) -> None:
         self._resources.close()

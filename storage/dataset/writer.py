@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -166,7 +166,7 @@ class Writer:
             if self._durable:
                 make_durable(folder)
             if self._manifest.source:
-                self._write_manifest(PROGRESS)
+                self._write_manifest(PROGRESS, self._manifest)
 
     def commit(self) -> None:
         """Bring the dataset to its path.
@@ -184,10 +184,12 @@ class Writer:
         if not self._manifest.parts:
             raise InvalidInputError("no batch says how large the images are: give an array of shape (0, H, W, 3)")
         with explain(self._path):
-            (self._stage / PROGRESS).unlink(missing_ok=True)
-            self._manifest = replace(self._manifest, source="")
-            self._write_manifest(FILE)
+            manifest = replace(self._manifest, source="")
+            self._write_manifest(FILE, manifest)
             put_in_place(self._stage, self._path, durable=self._durable)
+            self._manifest = manifest
+        with suppress(OSError):  # until here, another writer could have gone on
+            (self._path / PROGRESS).unlink(missing_ok=True)
 
     def _take_over(self) -> Path | None:
         """Find what an earlier writer of the same source left; delete what others left."""
@@ -252,8 +254,8 @@ class Writer:
             checksum=self._digest.hexdigest(),
         )
 
-    def _write_manifest(self, name: str) -> None:
-        write_manifest(self._stage, self._manifest, name)
+    def _write_manifest(self, name: str, manifest: Manifest) -> None:
+        write_manifest(self._stage, manifest, name)
         if self._durable:
             sync(self._stage / name)
             sync(self._stage)

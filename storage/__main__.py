@@ -1,0 +1,199 @@
+"""`python -m storage`: datasets on the command line, checked and converted."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from storage.backends import BACKENDS, find_backend
+from storage.dataset.conversion import convert
+from storage.dataset.report import check
+from storage.dataset.sources import ArraySource, Source, open_source
+from storage.dataset.wording import describe
+from storage.dataset.writer import check_target
+from storage.errors import (
+    CorruptStoreError,
+    InvalidInputError,
+    StorageError,
+    StoreExistsError,
+    UnfinishedConversionError,
+    translate_errors,
+)
+
+DAMAGED, UNFINISHED, WRONG, INTERRUPTED = 1, 1, 2, 130  # exit codes
+CIFAR10 = "cifar-10-batches-py"
+
+_EXAMPLES = """\
+examples:
+  python -m storage check photos.store
+  python -m storage convert photos photos.store --backend lmdb_packed
+  python -m storage convert cifar-10-python.tar.gz cifar10.store --backend hdf5
+  python -m storage convert photos.store photos.store --backend png --overwrite
+
+A dataset is what storage.save or `convert` wrote: a folder with a manifest.json.
+Exit codes: 0 fine, 1 damaged, or stopped in the middle, 2 wrong usage or input: nothing was done.
+"""
+
+_CHECK = """\
+Read all of a dataset, and list every file and record that is not what was saved; the last line says what can be saved.
+Exit codes: 0 whole, 1 damaged, 2 no dataset there, or one that cannot be read here.
+"""
+
+_CONVERT = """\
+Save images as a dataset, from one of these:
+  - a dataset; each record is proved
+  - a plain store of any backend, as its store_many wrote it
+  - CIFAR-10, as a folder or a .tar.gz: its training images
+  - a folder of folders of images, in any format that Pillow reads; all of one size, 8 bits, taken as RGB. The name of
+    a folder is that of a class. Folders, and files in each, are taken in natural order: 2 before 10. Names that begin
+    with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused.
+
+DESTINATION is there when all of it is. A conversion that was ended, by a full disk or by a signal, goes on behind its
+last finished part (128 MiB of pixels) when the same command is typed again; if SOURCE was changed, it starts anew.
+Exit codes: 0 saved, 1 stopped in the middle, 2 wrong usage or input: nothing was written.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code.
+
+    Parameters
+    ----------
+    arguments
+        The command line without the program's name; None takes the process's own.
+    """
+    options = _make_parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a replaced one may have no encoding to fail with
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code: int = options.show(options)
+    except UnfinishedConversionError as problem:
+        return _fail(str(problem), UNFINISHED)
+    except StoreExistsError as problem:
+        return _fail(str(problem).replace("overwrite=True", "--overwrite"), WRONG)
+    except StorageError as problem:
+        return _fail(str(problem), WRONG)
+    except KeyboardInterrupt:
+        return _fail("interrupted; a conversion goes on when the same command is typed again", INTERRUPTED)
+    except OSError as problem:
+        return _fail(f"output cannot be written ({problem.strerror})", WRONG)
+    return code
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m storage",
+        description="Check datasets, and convert images into them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+
+    checked = commands.add_parser(
+        "check", help="read all of a dataset, and list what is damaged", description=_CHECK, formatter_class=raw
+    )
+    checked.add_argument("path", type=Path, metavar="PATH", help="the dataset")
+    checked.set_defaults(show=_check)
+
+    converted = commands.add_parser(
+        "convert",
+        help="save a store, CIFAR-10 or a folder of images as a dataset",
+        description=_CONVERT,
+        formatter_class=raw,
+    )
+    converted.add_argument("source", type=Path, metavar="SOURCE", help="where the images are")
+    converted.add_argument("destination", type=Path, metavar="DESTINATION", help="where the dataset will be")
+    converted.add_argument("--backend", required=True, metavar="NAME", help=f"one of {', '.join(BACKENDS)}")
+    converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
+    converted.set_defaults(show=_convert)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    try:
+        report = check(options.path)
+    except CorruptStoreError as problem:
+        return _fail(str(problem), DAMAGED)
+    _print(describe(report))
+    return 0 if report.is_whole else DAMAGED
+
+
+def _convert(options: argparse.Namespace) -> int:
+    destination = options.destination
+    find_backend(options.backend)
+    _check_places(options.source, destination)
+    check_target(destination, overwrite=options.overwrite)
+    with _open_source(options.source) as source, tqdm(unit=" images", unit_scale=True, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.initial, bar.total = done, total
+            bar.update(done - bar.n)
+
+        finished = convert(source, destination, options.backend, overwrite=options.overwrite, progress=show)
+    resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
+    _print(f"{len(source.labels):,} images saved in {destination} as {options.backend}{resumed}\n")
+    return 0
+
+
+def _check_places(source: Path, destination: Path) -> None:
+    """Refuse a dataset inside its own source, and a source that would be replaced with what is around it."""
+    with translate_errors(destination, ValueError):
+        one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
+    if one in other.parents or other in one.parents:
+        raise InvalidInputError(f"one of {source} and {destination} is inside the other: choose another destination")
+
+
+@contextmanager
+def _open_source(path: Path) -> Iterator[Source]:
+    folders = path, path / CIFAR10
+    if path.is_file() or any(each.is_file() for folder in folders for each in folder.glob("data_batch_*")):
+        yield _read_cifar10(path)
+    else:
+        with open_source(path) as source:
+            yield source
+
+
+def _read_cifar10(path: Path) -> Source:
+    """Read CIFAR-10 into memory; it is never larger than 50,000 images."""
+    try:
+        from fixtures.cifar10 import describe as describe_batches  # noqa: PLC0415 - storage/ may be copied alone
+        from fixtures.class_names import read_class_names  # noqa: PLC0415 - likewise
+    except ImportError as error:
+        raise InvalidInputError(
+            f"{path} may be CIFAR-10, which the folder fixtures/ of the suite reads, and that is not beside storage/ "
+            f"({error}): copy it there, too"
+        ) from error
+    try:
+        batches = describe_batches(path)
+        images, labels = np.empty((batches.count, 32, 32, 3), np.uint8), np.empty(batches.count, np.int64)
+        batches.fill(images, labels)
+        return ArraySource(images, labels, read_class_names(batches.path), f"cifar10 {batches.sha256}")
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"{error}") from error
+
+
+def _print(text: str) -> None:
+    """Write all of a text; whoever reads it may leave early, which changes no exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # nothing must be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(problem: str, code: int) -> int:
+    sys.stderr.write(f"error: {problem}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Conversion of any source into a dataset; one that ended too early goes on behind its last finished part."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from storage.dataset.sources import Source
+from storage.dataset.writer import Writer
+from storage.errors import StorageError, UnfinishedConversionError
+
+
+def convert(
+    source: Source, destination: Path, backend: str, *, overwrite: bool, progress: Callable[[int, int], None]
+) -> int:
+    """Save all images of a source as a dataset.
+
+    Parameters
+    ----------
+    source : Source
+    destination : Path
+        Where the dataset will be; the folder above must exist.
+    backend : str
+        A name in `storage.BACKENDS`.
+    overwrite : bool
+        Replace a dataset that is there.
+    progress : callable
+        Called with the number of images that were taken and of all, at the beginning and after each batch.
+
+    Returns
+    -------
+    int
+        How many images an earlier conversion of the same source had finished.
+
+    Raises
+    ------
+    StorageError
+        As `storage.save` raises them, before any image was read.
+    UnfinishedConversionError
+        It failed after that.
+    """
+    count = len(source.labels)
+    with Writer(
+        destination,
+        source.labels,
+        backend,
+        durable=True,
+        overwrite=overwrite,
+        classes=source.classes,
+        source=source.identity,
+    ) as writer:
+        finished = writer.done
+        try:
+            progress(finished, count)
+            for batch in source.read(finished):
+                (writer.add if count else writer.write_part)(batch)  # without images, the batch says their size
+                progress(writer.done, count)
+            writer.commit()
+        except StorageError as error:
+            raise UnfinishedConversionError(
+                f"{error}; parts that were finished wait in .{destination.name}.tmp-* beside it: the same conversion "
+                "goes on behind them, unless its source was changed"
+            ) from error
+    return finished
