@@ -1,11 +1,12 @@
 """System calls that fail: each that touches the store, in turn, with each error that it can return; and SIGINT."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 import storage
+from storage import Images
 from tests.faults.children import Ending, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, Findings
@@ -26,7 +27,7 @@ FAILURES: Mapping[str, set[str]] = {
     "ENOSPC": WRITE | NAME | SYNC | OPEN,
     "EIO": WRITE | NAME | SYNC | OPEN | READ | OTHER,
     "EFBIG": WRITE,
-    "EMFILE": OPEN | {"dup", "dup2", "dup3"},
+    "EMFILE": OPEN | {"dup", "dup2", "dup3", "fcntl"},
 }
 
 # Calls that may fail while the save succeeds: if the new store is whole then, its manifest is that of a save without a
@@ -34,6 +35,8 @@ FAILURES: Mapping[str, set[str]] = {
 HARMLESS: Mapping[str, str] = {
     "close": "what was written is written; where it must be on the disk, fsync has said so before",
     **dict.fromkeys(STAT, "a look whose answer changes nothing, such as Python's at a file that it has opened"),
+    **dict.fromkeys(["open", "openat", "read"], "LMDB looks at the beginning of its file before it opens it"),
+    "flock": "the lock is let go a second time; this process has saved there again",
     **dict.fromkeys(
         ["statfs", "fstatfs"], "LMDB asks whether the file system is a network's, and goes on without an answer"
     ),
@@ -64,7 +67,7 @@ def fail_at_calls(backend: str, folder: Path, extent: Extent, error: str, *, cou
     def run(call: Call, own: Path) -> str:
         path = prepare(own, template)
         fault = "signal=INT" if error == SIGINT else f"error={error}"
-        injected = inject(partial(_save, path, sets.new, backend), call, fault)
+        injected = inject(partial(_save_twice, path, sets.new, backend), call, fault)
         alike = injected.syncs == syncs and read_manifest(path) == manifest
         state = inspect(path, sets, backend)
         if not injected.happened:
@@ -82,9 +85,17 @@ def fail_at_calls(backend: str, folder: Path, extent: Extent, error: str, *, cou
 
 
 def _can_fail(call: Call, error: str) -> bool:
+    if error == SIGINT:
+        return True
     if error == "ENOSPC" and call.name in OPEN:
         return "O_CREAT" in call.text
-    return error == SIGINT or call.name in FAILURES[error]
+    if call.name == "fcntl":
+        return error == "EMFILE" and "F_DUPFD" in call.text
+    return call.name in FAILURES[error]
+
+
+class GivenUpError(Exception):
+    """What the images of the second save raise."""
 
 
 def _save(path: Path, image_set: ImageSet, backend: str) -> str:
@@ -97,6 +108,23 @@ def _save(path: Path, image_set: ImageSet, backend: str) -> str:
     except KeyboardInterrupt:
         return "interrupted"
     return ""
+
+
+def _save_twice(path: Path, image_set: ImageSet, backend: str) -> str:
+    """Save, and begin to save again in the same process, which holds no lock any more; that changes nothing."""
+
+    def give_up() -> Iterator[Images]:
+        raise GivenUpError
+        yield image_set[0]
+
+    told = _save(path, image_set, backend)
+    try:
+        storage.save(path, give_up(), image_set[1], backend, overwrite=True)
+    except GivenUpError:
+        return told
+    except storage.StorageError as error:
+        return f"{told or 'saved'}, but this process cannot save again: {error}"
+    return "saved, although the images gave up"
 
 
 def _judge(call: Call, ending: Ending, state: str, *, alike: bool) -> str:
