@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from storage.backends import BACKENDS, find_backend
 from storage.dataset.conversion import convert
+from storage.dataset.replacement import check_target
 from storage.dataset.report import check
 from storage.dataset.sources import ArraySource, Source, open_source
 from storage.dataset.wording import describe
-from storage.dataset.writer import check_target
 from storage.errors import (
     CorruptStoreError,
     InvalidInputError,

@@ -100,3 +100,21 @@ def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -
         if not count:
             raise CorruptStoreError(f"{store} was cut short: {len(content)} bytes are missing: store the images again")
         content, offset = content[count:], offset + count
+
+
+def write_range(descriptor: int, offset: int, array: NDArray[Any]) -> None:
+    """Write an array to a range of bytes of a file.
+
+    Parameters
+    ----------
+    descriptor : int
+        Of an open file.
+    offset : int
+        Where in the file the range begins, bytes.
+    array : ndarray
+        C-contiguous.
+    """
+    content = array.reshape(-1).view(np.uint8).data
+    while content:
+        count = os.pwrite(descriptor, content, offset)
+        content, offset = content[count:], offset + count

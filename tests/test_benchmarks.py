@@ -15,7 +15,7 @@ from storage import BACKENDS
 from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
-CELLS = 7 + WORKERS  # of one backend at one cutoff, durable ones too
+CELLS = 10 + WORKERS  # of one backend at one cutoff, durable ones too
 SAMPLE = ROOT.parent / "shared" / "data" / "cifar-10-batches-py"
 
 
@@ -44,6 +44,9 @@ def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
             ("store_many", "-10", ("", "-durable")),
             ("read_many", "-10", ("",)),
             ("read_epoch", "-10", ("",)),
+            ("save", "-10", ("",)),
+            ("load", "-10", ("",)),
+            ("load_unverified", "-10", ("",)),
             *(("read_epoch_workers", *each) for each in shared),
         )
         for durability in durabilities
@@ -78,7 +81,7 @@ def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
         assert all(seconds == round(seconds, 9) > 0 for seconds in cell["stats"]["data"])
         assert len(facts["definition"]) == 16
         assert "threshold" not in facts, "no benchmark of the suite has the marker"
-        if facts["operation"].startswith("store"):
+        if facts["operation"].startswith(("store", "save")):
             assert facts["durability"] == ("durable" if cell["name"].endswith("-durable]") else "buffered")
             assert facts["allocated_bytes"] > 0
             assert facts["apparent_bytes"] > 0
@@ -238,7 +241,7 @@ def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
 def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, "--benchmark-disable", "--cutoffs=10")
     assert ended.returncode == 0, ended.stdout
-    assert f"{(5 + WORKERS) * len(BACKENDS)} passed" in ended.stdout
+    assert f"{(8 + WORKERS) * len(BACKENDS)} passed" in ended.stdout
     assert not find_runs(tmp_path)
 
 

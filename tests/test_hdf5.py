@@ -233,10 +233,10 @@ def test_no_time_is_recorded_so_the_same_images_make_the_same_file(tmp_path: Pat
 def test_an_error_of_the_system_that_hdf5_puts_into_words_is_understood(
     code: int, kind: type[StorageError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError(f"Unable to flush (file write failed: errno = {code}, error message = 'some')")
+    def fail(*_: object) -> None:
+        raise RuntimeError(f"Unable to close (file write failed: errno = {code}, error message = 'some')")
 
-    monkeypatch.setattr("h5py.h5f.flush", fail)
+    monkeypatch.setattr("h5py.h5d.create", fail)
     with pytest.raises(StorageError, match=f"errno = {code}") as caught:
         hdf5.store_many(tmp_path, IMAGES, LABELS)
     assert type(caught.value) is kind

@@ -81,7 +81,8 @@ def test_what_is_asked_for_is_measured() -> None:
 def test_everything_that_reads_is_measured_cold_and_nothing_that_stores() -> None:
     cells = collect("--cutoffs=10", "--backends=png", "--cold").stdout.split()
     cold = {line.partition("::")[2].partition("[")[0] for line in cells if "cold" in line}
-    assert cold == {"test_read_single", "test_read_many", "test_read_epoch", "test_read_epoch_workers"}
+    read = {"test_read_single", "test_read_many", "test_read_epoch", "test_read_epoch_workers"}
+    assert cold == {*read, "test_load", "test_load_unverified"}
     assert "benchmarks/test_epoch.py::test_read_epoch_workers[png-10-2-spawn-cold]" in cells
     assert "benchmarks/test_epoch.py::test_read_epoch_workers[png-10-2-spawn]" in cells
 

@@ -55,8 +55,9 @@ def convert(
                 progress(writer.done, count)
             writer.commit()
         except StorageError as error:
-            raise UnfinishedConversionError(
-                f"{error}; parts that were finished wait in .{destination.name}.tmp-* beside it: the same conversion "
-                "goes on behind them, unless its source was changed"
-            ) from error
+            waiting = (
+                f"; {writer.finished:,} images wait in .{destination.name}.tmp-* beside it: the same conversion goes "
+                "on behind them, unless its source was changed"
+            )
+            raise UnfinishedConversionError(f"{error}{waiting if writer.finished else ''}") from error
     return finished

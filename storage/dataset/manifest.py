@@ -108,7 +108,8 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE) -> None:
         "dtype": "uint8",
         **{key: value for key, value in asdict(manifest).items() if key not in {"backend", "height", "width"}},
     }
-    rest = json.dumps(content, indent=0)[2:].encode() + b"\n"
+    lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
+    rest = (",\n".join(lines) + "\n}\n").encode()
     first = f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode()
     new = folder / f"{name}.new"
     new.write_bytes(first + rest)

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import filelock
 
+from storage.dataset.manifest import FILE
 from storage.durability import sync
-from storage.errors import StorageError, StoreLockedError, StoreNotFoundError, translate_errors
+from storage.errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, translate_errors
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -54,6 +55,27 @@ def lock_path(path: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # it goes with the lock's descriptor at the latest
             lock.release()
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something else is.
+
+    Raises
+    ------
+    StoreExistsError
+        `path` is a file, a folder that is not empty and no dataset, or a dataset that may not be replaced.
+    """
+    with translate_errors(path, ValueError):
+        if not os.path.lexists(path):
+            return
+        if not path.is_dir():
+            raise StoreExistsError(f"{path} is a file: choose another path")
+        if not any(path.iterdir()):
+            return
+        if not (path / FILE).is_file():
+            raise StoreExistsError(f"{path} is not empty, and no dataset of storage.save: choose another path")
+        if not overwrite:
+            raise StoreExistsError(f"{path} holds a dataset: choose another path, or replace it with overwrite=True")
 
 
 def make_stage(path: Path) -> Path:

@@ -17,14 +17,13 @@ from storage.dataset.checksums import DTYPE, hash_blocks, hash_records
 from storage.dataset.files import CHECKSUMS, measure_files
 from storage.dataset.manifest import FILE, Manifest, name_part, write_manifest
 from storage.dataset.progress import PROGRESS, resume
-from storage.dataset.replacement import discard, find_stages, lock_path, make_stage, put_in_place
+from storage.dataset.replacement import check_target, discard, find_stages, lock_path, make_stage, put_in_place
 from storage.dataset.structure import find_structure
 from storage.durability import make_durable, sync
 from storage.errors import (
     ForkedWriterError,
     InvalidInputError,
     StorageError,
-    StoreExistsError,
     StoreFullError,
     translate_errors,
 )
@@ -83,9 +82,14 @@ class Writer:
         self._waiting = 0  # images in the buffer
 
     @property
+    def finished(self) -> int:
+        """How many images are in finished parts, those of an earlier writer included."""
+        return self._manifest.count
+
+    @property
     def done(self) -> int:
         """How many images were added, those of an earlier writer included."""
-        return self._manifest.count + self._waiting
+        return self.finished + self._waiting
 
     def __enter__(self) -> Self:
         """Lock the path, see what is there, and make the stage.
@@ -259,27 +263,6 @@ class Writer:
         if self._durable:
             sync(self._stage / name)
             sync(self._stage)
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse to write where something else is.
-
-    Raises
-    ------
-    StoreExistsError
-        `path` is a file, a folder that is not empty and no dataset, or a dataset that may not be replaced.
-    """
-    with translate_errors(path, ValueError):
-        if not os.path.lexists(path):
-            return
-        if not path.is_dir():
-            raise StoreExistsError(f"{path} is a file: choose another path")
-        if not any(path.iterdir()):
-            return
-        if not (path / FILE).is_file():
-            raise StoreExistsError(f"{path} is not empty, and no dataset of storage.save: choose another path")
-        if not overwrite:
-            raise StoreExistsError(f"{path} holds a dataset: choose another path, or replace it with overwrite=True")
 
 
 @contextmanager
