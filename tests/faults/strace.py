@@ -79,7 +79,7 @@ def find_obstacle() -> str:
         return str(error)
     child.release()
     child.wait()
-    tracer.wait()
+    tracer.communicate()
     return ""
 
 
@@ -143,7 +143,7 @@ def _run(work: Callable[[], str], *options: str) -> tuple[Ending, list[str]]:
         tracer = _attach(child, "-o", log.name, *options)
         child.release()
         ending = child.wait()
-        tracer.wait()
+        tracer.communicate()  # it may have more to say, of threads: it waits for a reader
         return ending, log.readlines()
 
 
@@ -151,9 +151,8 @@ def _attach(child: Child, *options: str) -> subprocess.Popen[str]:
     command = [str(shutil.which("strace")), "-f", *options, "-p", str(child.process)]
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
-    with tracer.stderr as pipe:
-        said = pipe.readline()  # comes when the child can do nothing any more without being seen
+    said = tracer.stderr.readline()  # comes when the child can do nothing any more without being seen
     if "attached" not in said:
-        tracer.wait()
+        tracer.communicate()
         raise PermissionError(f"strace may not trace here: {said.strip()}")
     return tracer
