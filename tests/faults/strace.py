@@ -143,7 +143,7 @@ def _run(work: Callable[[], str], *options: str) -> tuple[Ending, list[str]]:
         tracer = _attach(child, "-o", log.name, *options)
         child.release()
         ending = child.wait()
-        tracer.communicate()  # it may have more to say, of threads: it waits for a reader
+        tracer.communicate()  # what it says of threads must be read
         return ending, log.readlines()
 
 
