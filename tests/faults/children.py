@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -132,6 +133,7 @@ def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
     """Be the child; nothing of the parent's is run when it ends."""
     told = "ended without a word"
     try:
+        sys.settrace(None)  # who measures coverage makes system calls of its own, which would be counted
         faulthandler.disable()  # the parent says which signal it was
         signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
