@@ -1,6 +1,7 @@
 """Saving where something fails: what was there before stays, and nothing else is left."""
 
 import errno
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import storage
 from storage import Images
 from storage.dataset import replacement
 from storage.errors import (
+    ForkedWriterError,
     StorageError,
     StoreFullError,
 )
@@ -145,3 +147,20 @@ def test_a_lock_that_cannot_be_let_go_does_no_harm_once_everything_is_saved(
     monkeypatch.undo()
     storage.save(tmp_path / "set", *make_set(4), overwrite=True)
     assert_same(storage.load(tmp_path / "set"), make_set(4))
+
+
+def test_in_another_process_a_writer_refuses_and_leaves_the_stage_to_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_batches() -> Iterator[Images]:
+        yield make_set(3)[0][:1]
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        yield make_set(3)[0][1:]
+
+    with pytest.raises(ForkedWriterError, match=f"by process {os.getpid()}, not by this one"):
+        storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
+    assert len(list_names(tmp_path)) == 1
+    monkeypatch.undo()
+    gc.collect()  # the writer, and with it the lock
+    storage.save(tmp_path / "set", *make_set(3))
+    assert list_names(tmp_path) == ["set"]

@@ -217,3 +217,11 @@ def test_a_dataset_of_a_backend_that_is_not_here_says_so(tmp_path: Path, monkeyp
     monkeypatch.setattr("storage.backends.BACKENDS", {"png": BACKENDS["png"]})
     with pytest.raises(StorageError, match="the backend that wrote this dataset is not here: 'hdf5' is no backend"):
         storage.load(tmp_path / "set")
+
+
+def test_another_process_goes_on_with_the_same_directory(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    with storage.open(saved) as reader:
+        storage.save(saved, *make_set(4, 5, 7), "png", overwrite=True)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        assert_same(reader.read([0, 15, 29]), (images[[0, 15, 29]], labels[[0, 15, 29]]))
