@@ -1,7 +1,6 @@
 """Saving where something fails: what was there before stays, and nothing else is left."""
 
 import errno
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,8 +158,4 @@ def test_in_another_process_a_writer_refuses_and_leaves_the_stage_to_its_owner(
 
     with pytest.raises(ForkedWriterError, match=f"by process {os.getpid()}, not by this one"):
         storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
-    assert len(list_names(tmp_path)) == 1
-    monkeypatch.undo()
-    gc.collect()  # the writer, and with it the lock
-    storage.save(tmp_path / "set", *make_set(3))
-    assert list_names(tmp_path) == ["set"]
+    assert [name[:9] for name in list_names(tmp_path)] == [".set.tmp-"]
