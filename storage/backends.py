@@ -27,6 +27,7 @@ class Backend(Protocol):
     A backend keeps no images in module globals, and closes what it opened when the function returns.
 
     A backend may name the libraries that it stores with in ``VERSIONS``, a dict of name to version: a run records it.
+    If ``COMPRESSES`` is true, its stores may be far smaller than their pixels, and nobody looks for free space first.
     It may have a function ``find_pixels``, which says where in its files damage can do no worse than change pixels and
     labels: see `storage.dataset.structure`. All else of a saved store is checked before the backend opens it.
     """

@@ -43,6 +43,7 @@ from storage.png_folder import (
 )
 from storage.reader import Reader
 
+COMPRESSES = True
 VERSIONS = {"pillow": PIL.__version__, "zlib": features.version("zlib") or "unknown"}
 PNG_ERRORS = (SyntaxError, ValueError, IndexError, struct.error)  # beside OSError, of a file that is not a whole PNG
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

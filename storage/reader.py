@@ -181,7 +181,7 @@ class Reader(ABC):
                 if not self._closed and self._process != os.getpid():
                     self._reopen()
         if self._closed:
-            raise ReaderClosedError(f"the reader of {self.store} is closed: open another one with open_reader")
+            raise ReaderClosedError(f"the reader of {self.store} is closed: open another one")
 
     def _reopen(self) -> None:
         self._close()

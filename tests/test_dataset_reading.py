@@ -162,16 +162,18 @@ def test_an_error_of_the_system_while_reading_is_no_damage(
     path = tmp_path / "set"
     storage.save(path, *make_set(COUNT), backend)
 
-    def refuse(store: Path, out: object = None) -> None:
-        raise StorageError(f"{store}: the operating system refused: {out}")
+    def refuse(store: Path, *_: object) -> None:
+        raise StorageError(f"{store}: the operating system refused")
 
     monkeypatch.setattr(BACKENDS[backend], "read_many", refuse)
-    with pytest.raises(StorageError, match=f"^{path}/part-00000: the operating system refused: None") as caught:
+    with pytest.raises(StorageError, match=f"^{path}/part-00000: the operating system refused") as caught:
         storage.load(path)
     assert type(caught.value) is StorageError
     with storage.open(path) as reader:
-        monkeypatch.setattr(type(reader._readers[0]), "__getitem__", lambda *_: refuse(path, "one"))  # noqa: SLF001
-        with pytest.raises(StorageError, match=f"{path}: the operating system refused: one") as caught:
+        monkeypatch.setattr(type(reader._readers[0]), "__getitem__", lambda *_: refuse(path))  # noqa: SLF001
+        with pytest.raises(
+            StorageError, match=rf"{path}: record 3 cannot be read \({path}: the operating system refused"
+        ) as caught:
             reader[3]
         assert type(caught.value) is StorageError
 

@@ -10,6 +10,7 @@ it, https://prng.di.unimi.it/splitmix64.c.
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from threading import Thread
 from typing import Any
 
@@ -117,18 +118,20 @@ def _mix(number: Any) -> Any:  # noqa: ANN401 - an int, or an array of uint64
 
 
 def _hash_all(blocks: Sequence[NDArray[np.uint8]]) -> Checksums:
-    checksums = np.empty(len(blocks), np.uint64)
+    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS, len(blocks) // FEWEST_BLOCKS)
+    checksums: list[int | None] = [None] * len(blocks)  # no array takes a None that a failed thread left
+    numbers = iter(range(len(blocks)))
 
-    def hash_share(share: range) -> None:
-        for number in share:
+    def hash_rest() -> None:
+        for number in numbers:
             checksums[number] = xxh3_64_intdigest(blocks[number].data)
 
-    count = max(1, min(len(os.sched_getaffinity(0)), MOST_THREADS, len(blocks) // FEWEST_BLOCKS))
-    shares = [range(first, len(blocks), count) for first in range(count)]
-    others = [Thread(target=hash_share, args=(share,)) for share in shares[1:]]
+    others = [Thread(target=hash_rest) for _ in range(threads - 1)]
+    with suppress(RuntimeError):  # no more threads: those that there are do all
+        for thread in others:
+            thread.start()
+    hash_rest()
     for thread in others:
-        thread.start()
-    hash_share(shares[0])
-    for thread in others:
-        thread.join()
-    return checksums
+        if thread.ident is not None:
+            thread.join()
+    return np.array(checksums, np.uint64)

@@ -51,10 +51,11 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
 
 def check_size(folder: Path, name: str, size: int) -> None:
     """Refuse one file that is not as large as it was; see `check_sizes`."""
-    try:
-        status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer
-    except (FileNotFoundError, NotADirectoryError):
-        raise CorruptStoreError(f"{folder}: {name} is missing: restore it from a copy") from None
+    with translate_errors(folder / name):
+        try:
+            status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer
+        except (FileNotFoundError, NotADirectoryError):
+            raise CorruptStoreError(f"{folder}: {name} is missing: restore it from a copy") from None
     if not stat.S_ISREG(status.st_mode):
         raise CorruptStoreError(f"{folder}: {name} is no regular file: restore it from a copy")
     if status.st_size != size:

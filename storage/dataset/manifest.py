@@ -5,7 +5,9 @@ last: a folder without it is no dataset.
 """
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from itertools import accumulate
@@ -19,8 +21,11 @@ from storage.errors import CorruptStoreError, StorageError, StoreNotFoundError, 
 FILE = "manifest.json"
 FORMAT = 1
 FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
-NAME = re.compile(r"part-\d{5}(/(?!\.\.?(/|$))[^/\0]+)+")
+NAME = re.compile(r"part-\d{5,}(/(?!\.\.?(/|$))[^/\0]+)+")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
+OURS = re.compile(r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}")  # names in a dataset
+MOST_BYTES, LINE = 1 << 30, 64  # of a manifest, and more than its first line has
+LARGEST = 1 << 62  # number in a manifest, so that NumPy can count with it
 
 
 @dataclass(frozen=True)
@@ -141,31 +146,48 @@ def read_manifest(folder: Path, name: str = FILE) -> Manifest:
     """
     with translate_errors(folder):
         try:
-            content = (folder / name).read_bytes()
-        except (FileNotFoundError, IsADirectoryError):
+            content = _read_content(folder / name)
+        except FileNotFoundError:
             raise _explain_absence(folder, name) from None
     first = FIRST_LINE.match(content)
     if first is None or first[1].decode() != xxh3_64_hexdigest(content[first.end() :]):
-        raise CorruptStoreError(
-            f"{folder}: {name} is damaged, so nothing proves the images: restore it from a copy; the parts are plain "
-            "stores, which their backend's read_many may still read"
-        )
+        raise _make_error(folder, f"{name} is damaged")
     try:
         return _parse(json.loads(content))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(
             f"{folder}: {name} is whole, but not understood ({error}): a later version of this program wrote it"
         ) from None
+
+
+def is_manifest(folder: Path) -> bool:
+    """Tell whether a folder has a manifest of ours, whole or damaged behind its first line."""
+    try:
+        return FIRST_LINE.match(_read_content(folder / FILE, LINE)) is not None
+    except OSError:
+        return False
+
+
+def _read_content(path: Path, size: int = -1) -> bytes:
+    """Read a file, or so many bytes of it; what is none, such as a pipe, or far too large, reads as empty."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        return file.read(size) if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES else b""
+
+
+def _make_error(folder: Path, reason: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        f"{folder}: {reason}, so nothing proves the images: restore it from a copy; the parts are plain stores, which "
+        "their backend's read_many may still read"
+    )
 
 
 def _explain_absence(folder: Path, name: str) -> StorageError:
     if not any(folder.iterdir()):
         return StoreNotFoundError(f"{folder} is empty: save images there first")
     if any(folder.glob("part-*")):
-        return CorruptStoreError(
-            f"{folder}: {name} is missing, so nothing proves the images: restore it from a copy; the parts are plain "
-            "stores, which their backend's read_many may still read"
-        )
+        return _make_error(folder, f"{name} is missing")
     return StoreNotFoundError(
         f"{folder} has no {name}: storage.save did not write it; read a plain store with its backend, or convert it: "
         "python -m storage convert SOURCE DESTINATION"
@@ -191,8 +213,10 @@ def _parse(content: dict[str, Any]) -> Manifest:
 def _check(manifest: Manifest, count: object) -> None:
     """Refuse what no program of ours writes; above all a file's name that leads out of the dataset."""
     numbers = [manifest.height, manifest.width, *manifest.parts, *manifest.sizes.values()]
-    if any(type(number) is not int or number < 0 for number in numbers) or count != manifest.count:
+    if any(type(number) is not int or not 0 <= number < LARGEST for number in numbers) or count != manifest.count:
         raise ValueError("numbers that cannot be")
+    if not manifest.height or not manifest.width or not manifest.parts:
+        raise ValueError("no pixels")
     for name in manifest.sizes:
         if NAME.fullmatch(name) is None:
             raise ValueError(f"a file named {name!r}")

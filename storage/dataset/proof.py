@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import Images, Labels
+from storage.checks import CHANNELS, Images, Labels
 from storage.dataset.checksums import count_per_block, hash_blocks, hash_records
 from storage.dataset.opening import Dataset
 from storage.errors import CorruptStoreError, StorageError
 from storage.reader import Reader
 
-BATCH = 256  # images read at once where damage is looked for
+BATCH = 8 << 20  # bytes of pixels read at once where damage is looked for
 CHANGED = "its pixels or its label are not those that were saved"
 
 
@@ -32,6 +32,12 @@ def make_error(path: Path, index: int, reason: str) -> CorruptStoreError:
         f"{path}: record {index} is damaged ({reason}): a disk, a copy or another program changed it; "
         "python -m storage check PATH lists all such records: restore the dataset from a copy"
     )
+
+
+def check_count(part: Path, found: int, expected: int) -> None:
+    """Refuse a part that holds fewer images than were saved, or more."""
+    if found != expected:
+        raise CorruptStoreError(f"{part} holds {found:,} images instead of {expected:,}: restore it from a copy")
 
 
 def prove_part(dataset: Dataset, number: int, images: Images, labels: Labels) -> None:
@@ -86,8 +92,10 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, str]]:
     """
     start, count = dataset.manifest.starts[number], dataset.manifest.parts[number]
     with dataset.name_errors(), dataset.module.open_reader(dataset.parts[number]) as reader:
-        for first in range(0, count, BATCH):
-            positions = np.arange(first, min(first + BATCH, count))
+        check_count(dataset.parts[number], len(reader), count)
+        per_batch = max(1, BATCH // (dataset.manifest.height * dataset.manifest.width * CHANNELS))
+        for first in range(0, count, per_batch):
+            positions = np.arange(first, min(first + per_batch, count))
             yield from ((start + position, reason) for position, reason in _inspect(dataset, number, reader, positions))
 
 

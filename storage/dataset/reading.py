@@ -15,8 +15,8 @@ from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels
 from storage.dataset.checksums import hash_record, hash_records
 from storage.dataset.opening import Dataset, open_dataset
-from storage.dataset.proof import CHANGED, find_damage, make_error, prove_part
-from storage.errors import CorruptStoreError, StorageError
+from storage.dataset.proof import CHANGED, check_count, find_damage, make_error, prove_part
+from storage.errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
 from storage.reader import Reader
 
 
@@ -43,16 +43,14 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
     CorruptStoreError
         A file or a record is not what was saved; the message names it.
     StorageError
-        The operating system refused, or there is not so much memory.
+        The operating system refused, or there is not so much memory; or another program holds a lock on the folder.
     """
     with open_dataset(path, verify=verify) as dataset:
         manifest = dataset.manifest
-        if len(manifest.parts) == 1:
-            return _read_part(dataset, 0, None)
         images = make_array(dataset.path, (manifest.count, manifest.height, manifest.width, CHANNELS))
         labels = make_array(dataset.path, (manifest.count,), np.int64)
         for number, (start, end) in enumerate(pairwise(manifest.starts)):
-            labels[start:end] = _read_part(dataset, number, images[start:end])[1]
+            labels[start:end] = _read_part(dataset, number, images[start:end])
         return images, labels
 
 
@@ -92,10 +90,12 @@ class DatasetReader(Reader):
         What `storage.save` wrote.
     verify : bool
         Whether to prove anything.
+    checksum : str, optional
+        Of the one dataset that may be opened.
     """
 
-    def __init__(self, path: Path | str, *, verify: bool = True) -> None:
-        self._verify = verify
+    def __init__(self, path: Path | str, *, verify: bool = True, checksum: str | None = None) -> None:
+        self._verify, self._expected = verify, checksum
         super().__init__(Path(path))
 
     @property
@@ -111,8 +111,14 @@ class DatasetReader(Reader):
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
             dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
+            if self._expected not in {None, dataset.manifest.checksum}:
+                raise StoreNotFoundError(
+                    f"{self.store} was replaced since the reader was pickled that was to read it: open the new dataset"
+                )
             with dataset.name_errors():
                 self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
+                for part, reader, count in zip(dataset.parts, self._readers, dataset.manifest.parts, strict=True):
+                    check_count(part, len(reader), count)
             self._dataset, self._starts = dataset, np.array(dataset.manifest.starts)
             if self._verify:
                 self._checksums = np.concatenate([checksums.records for checksums in dataset.checksums])
@@ -150,7 +156,7 @@ class DatasetReader(Reader):
         try:
             return self._readers[number].read(positions, out)
         except StorageError as error:
-            if isinstance(error, CorruptStoreError):
+            if not isinstance(error, InvalidInputError):
                 for position in positions.tolist():
                     self._read_one(position + int(self._starts[number]))  # names the record that is at fault
             raise self._dataset.name_path(error) from error
@@ -168,7 +174,9 @@ class DatasetReader(Reader):
 
     def _name_record(self, position: int, error: StorageError) -> StorageError:
         error = self._dataset.name_path(error)
-        return make_error(self.store, position, str(error)) if isinstance(error, CorruptStoreError) else error
+        if isinstance(error, CorruptStoreError):
+            return make_error(self.store, position, str(error))
+        return type(error)(f"{self.store}: record {position} cannot be read ({error})")
 
     def _read_labels(self) -> Labels:
         if self._verify:
@@ -184,18 +192,21 @@ class DatasetReader(Reader):
         self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
-        """Pickle the path only: the copy opens the dataset anew."""
-        return partial(type(self), verify=self._verify), (self.store,)
+        """Pickle the path and the checksum: the copy opens the same dataset anew, and no other."""
+        return partial(type(self), verify=self._verify, checksum=self.checksum), (self.store,)
 
 
-def _read_part(dataset: Dataset, number: int, out: Images | None) -> tuple[Images, Labels]:
+def _read_part(dataset: Dataset, number: int, out: Images) -> Labels:
+    part = dataset.parts[number]
     try:
         with dataset.name_errors():
-            images, labels = dataset.module.read_many(dataset.parts[number], out)
+            images, labels = dataset.module.read_many(part, out)
+    except InvalidInputError as error:
+        raise dataset.name_path(CorruptStoreError(f"{part} does not hold what was saved: {error}")) from error
     except CorruptStoreError as error:
         for index, reason in find_damage(dataset, number):
             raise make_error(dataset.path, index, reason) from error
         raise
     if dataset.checksums:
         prove_part(dataset, number, images, labels)
-    return images, labels
+    return labels

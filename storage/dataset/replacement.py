@@ -18,9 +18,10 @@ from pathlib import Path
 
 import filelock
 
-from storage.dataset.manifest import FILE
+from storage.dataset.manifest import OURS, is_manifest
 from storage.durability import sync
 from storage.errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, translate_errors
+from storage.paths import join_path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -39,6 +40,8 @@ def lock_path(path: Path) -> Iterator[None]:
         There is another one.
     StoreNotFoundError
         The folder that should hold the dataset does not exist.
+    StorageError
+        The lock cannot be opened.
     """
     if not path.parent.is_dir():
         raise StoreNotFoundError(f"{path.parent} is not a folder: create it, then save again")
@@ -50,6 +53,11 @@ def lock_path(path: Path) -> Iterator[None]:
             raise StoreLockedError(
                 f"{path}: another writer is saving there: wait until it has ended, or choose another path"
             ) from None
+        except PermissionError as error:
+            raise StorageError(
+                f"{path} cannot be saved to: its lock cannot be opened ({error}): the folder, or the lock of another user, "
+                "must be writable for you"
+            ) from error
     try:
         yield
     finally:
@@ -57,25 +65,50 @@ def lock_path(path: Path) -> Iterator[None]:
             lock.release()
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:
     """Refuse to write where something else is.
+
+    Parameters
+    ----------
+    path : Path
+        Where a dataset is to come.
+    overwrite : bool
+        Whether it may replace one.
+
+    Returns
+    -------
+    os.stat_result or None
+        Of the dataset that is there.
 
     Raises
     ------
     StoreExistsError
-        `path` is a file, a folder that is not empty and no dataset, or a dataset that may not be replaced.
+        `path` is a file, a folder that holds anything but a dataset, or a dataset that may not be replaced.
     """
-    with translate_errors(path, ValueError):
+    with translate_errors(path):
         if not os.path.lexists(path):
-            return
+            return None
         if not path.is_dir():
             raise StoreExistsError(f"{path} is a file: choose another path")
-        if not any(path.iterdir()):
-            return
-        if not (path / FILE).is_file():
-            raise StoreExistsError(f"{path} is not empty, and no dataset of storage.save: choose another path")
+        names = sorted(entry.name for entry in path.iterdir())
+        if not names:
+            return None
+        foreign = next((name for name in names if OURS.fullmatch(name) is None), None)
+        if foreign is not None or not (is_manifest(path) or any(name.startswith("part-") for name in names)):
+            raise StoreExistsError(
+                f"{path} holds {foreign or names[0]}, which storage.save did not write: choose another path, or move it"
+            )
         if not overwrite:
             raise StoreExistsError(f"{path} holds a dataset: choose another path, or replace it with overwrite=True")
+        return path.stat()
+
+
+def keep_access(path: Path, stage: Path) -> None:
+    """Give a dataset the group and the permissions of the one that it will replace."""
+    if path.exists():
+        with suppress(PermissionError):
+            os.chown(stage, -1, path.stat().st_gid)
+        shutil.copymode(path, stage)
 
 
 def make_stage(path: Path) -> Path:
@@ -106,7 +139,7 @@ def discard(folder: Path) -> None:
             os.close(descriptor)
 
 
-def put_in_place(stage: Path, path: Path, *, durable: bool) -> None:
+def put_in_place(stage: Path, path: Path, *, overwrite: bool, durable: bool) -> None:
     """Give a complete dataset its path, in one step; what was there is then where the dataset came from.
 
     Parameters
@@ -115,6 +148,8 @@ def put_in_place(stage: Path, path: Path, *, durable: bool) -> None:
         The dataset.
     path : Path
         Where nothing is, an empty directory, or the dataset that is replaced.
+    overwrite : bool
+        Whether one may be replaced.
     durable : bool
         Wait until the disk holds the new names. If it refuses, the step is undone.
 
@@ -122,17 +157,23 @@ def put_in_place(stage: Path, path: Path, *, durable: bool) -> None:
     ------
     OSError
         The operating system refused; everything is as before.
+    StoreExistsError
+        Something has come to `path` that may not be replaced.
     StorageError
         The file system cannot exchange directories.
     """
-    move = exchange if path.is_dir() and any(path.iterdir()) else os.rename
-    identity = stage.stat().st_ino
+    old, new = check_target(path, overwrite=overwrite), stage.stat()
+    move = exchange if old else os.rename  # which replaces an empty directory, and nothing else
     try:
         move(stage, path)
+        if old and not os.path.samestat(old, stage.stat()):
+            raise StoreExistsError(
+                f"{path} was replaced by another program meanwhile: see what is there, and save again"
+            )
         if durable:
             sync(path.parent)
     except BaseException:
-        if path.exists() and path.stat().st_ino == identity:
+        if path.exists() and os.path.samestat(new, path.stat()):
             move(path, stage)
         raise
 
@@ -168,7 +209,8 @@ def pin(path: Path) -> Iterator[Path]:
     StoreNotFoundError
         There is no directory at `path`.
     """
-    with translate_errors(path, ValueError):
+    join_path(path, "")  # refuses what no file can be named
+    with translate_errors(path):
         descriptor = _open_current(path)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")

@@ -7,6 +7,7 @@ import numpy as np
 
 from storage.checks import Images, Labels, check_images
 from storage.dataset.writer import Writer
+from storage.errors import InvalidInputError
 
 DEFAULT_BACKEND = "lmdb_packed"
 
@@ -56,9 +57,12 @@ def save(
         The operating system refused otherwise. After any error, what was at `path` is there still.
     """
     whole = isinstance(images, np.ndarray)
-    batches = [check_images(images, labels)[0]] if isinstance(images, np.ndarray) else images
+    if isinstance(images, np.ndarray):
+        images = [check_images(images, labels)[0]]
+    elif not isinstance(images, Iterable):
+        raise InvalidInputError(f"images is a {type(images).__name__}: give an array, or batches of arrays")
     with Writer(path, labels, backend, durable=durable, overwrite=overwrite) as writer:
-        for batch in batches:
+        for batch in images:
             (writer.write_part if whole else writer.add)(batch)
             if progress is not None:
                 progress(writer.done, len(labels))

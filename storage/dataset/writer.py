@@ -17,7 +17,16 @@ from storage.dataset.checksums import DTYPE, hash_blocks, hash_records
 from storage.dataset.files import CHECKSUMS, measure_files
 from storage.dataset.manifest import FILE, Manifest, name_part, write_manifest
 from storage.dataset.progress import PROGRESS, resume
-from storage.dataset.replacement import check_target, discard, find_stages, lock_path, make_stage, put_in_place
+from storage.dataset.replacement import (
+    check_target,
+    discard,
+    find_stages,
+    keep_access,
+    lock_path,
+    make_stage,
+    pin,
+    put_in_place,
+)
 from storage.dataset.structure import find_structure
 from storage.durability import make_durable, sync
 from storage.errors import (
@@ -27,6 +36,7 @@ from storage.errors import (
     StoreFullError,
     translate_errors,
 )
+from storage.paths import join_path
 
 PART = 128 << 20  # bytes of pixels that are kept in memory, where images come in batches
 
@@ -68,8 +78,8 @@ class Writer:
         classes: tuple[str, ...] = (),
         source: str = "",
     ) -> None:
-        with translate_errors(Path(path), ValueError):
-            self._path = Path(os.path.realpath(path))
+        join_path(Path(path), "")  # refuses what no file can be named
+        self._path = Path(os.path.realpath(path))
         self._labels = check_labels(labels)
         self._module = find_backend(backend)
         self._durable, self._overwrite = durable, overwrite
@@ -106,6 +116,8 @@ class Writer:
             stack.enter_context(lock_path(self._path))
             check_target(self._path, overwrite=self._overwrite)
             self._stage = self._take_over() or make_stage(self._path)
+            self._hold = ExitStack()
+            self._hold.enter_context(pin(self._stage))  # even a writer whose lock was deleted keeps its stage
             self._resources = stack.pop_all()
         return self
 
@@ -115,6 +127,7 @@ class Writer:
         """Delete the stage, unless another writer may go on with it, and let the path go."""
         if self._process == os.getpid():
             with self._resources:
+                self._hold.close()
                 if not (self._manifest.source and self._manifest.parts):
                     discard(self._stage)
 
@@ -188,9 +201,10 @@ class Writer:
         if not self._manifest.parts:
             raise InvalidInputError("no batch says how large the images are: give an array of shape (0, H, W, 3)")
         with explain(self._path):
+            keep_access(self._path, self._stage)
             manifest = replace(self._manifest, source="")
             self._write_manifest(FILE, manifest)
-            put_in_place(self._stage, self._path, durable=self._durable)
+            put_in_place(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
             self._manifest = manifest
         with suppress(OSError):  # until here, another writer could have gone on
             (self._path / PROGRESS).unlink(missing_ok=True)
@@ -227,6 +241,8 @@ class Writer:
 
     def _check_space(self, images: Images) -> None:
         """Refuse before a library meets a full disk: not every one survives that."""
+        if getattr(self._module, "COMPRESSES", False):
+            return  # nobody knows how small the store will be
         remaining = len(self._labels) - self._manifest.count
         needed = remaining * (images.nbytes // max(len(images), 1) + 2 * DTYPE.itemsize)
         system = os.statvfs(self._stage)
