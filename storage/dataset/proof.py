@@ -13,10 +13,10 @@ from storage.errors import CorruptStoreError, StorageError
 from storage.reader import Reader
 
 BATCH = 8 << 20  # bytes of pixels read at once where damage is looked for
-CHANGED = "its pixels or its label are not those that were saved"
+CHANGED = CorruptStoreError("its pixels or its label are not those that were saved")
 
 
-def make_error(path: Path, index: int, reason: str) -> CorruptStoreError:
+def name_record(path: Path, index: int, error: StorageError) -> StorageError:
     """Make the error that names a record.
 
     Parameters
@@ -25,19 +25,32 @@ def make_error(path: Path, index: int, reason: str) -> CorruptStoreError:
         The dataset.
     index : int
         Of the record.
-    reason : str
+    error : StorageError
         What is wrong with it.
+
+    Returns
+    -------
+    StorageError
+        Of the same kind.
     """
+    if not isinstance(error, CorruptStoreError):
+        return type(error)(f"{path}: record {index} cannot be read ({error})")
     return CorruptStoreError(
-        f"{path}: record {index} is damaged ({reason}): a disk, a copy or another program changed it; "
+        f"{path}: record {index} is damaged ({error}): a disk, a copy or another program changed it; "
         "python -m storage check PATH lists all such records: restore the dataset from a copy"
     )
 
 
-def check_count(part: Path, found: int, expected: int) -> None:
-    """Refuse a part that holds fewer images than were saved, or more."""
+def check_part(dataset: Dataset, number: int, reader: Reader) -> None:
+    """Refuse a part that holds another number of images than the manifest says, or images of another size."""
+    manifest = dataset.manifest
+    found = len(reader), *reader.read([])[0].shape[1:3]
+    expected = manifest.parts[number], manifest.height, manifest.width
     if found != expected:
-        raise CorruptStoreError(f"{part} holds {found:,} images instead of {expected:,}: restore it from a copy")
+        raise CorruptStoreError(
+            f"{dataset.parts[number]} holds {found} images (number, height, width) instead of {expected}: restore it "
+            "from a copy"
+        )
 
 
 def prove_part(dataset: Dataset, number: int, images: Images, labels: Labels) -> None:
@@ -66,10 +79,10 @@ def prove_part(dataset: Dataset, number: int, images: Images, labels: Labels) ->
         block = slice(first, first + per_block)
         indices = np.arange(start, start + len(images))[block]
         found = hash_records(images[block], labels[block], indices) != checksums.records[block]
-        raise make_error(dataset.path, int(indices[found.argmax()]), CHANGED)
+        raise name_record(dataset.path, int(indices[found.argmax()]), CHANGED)
 
 
-def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, str]]:
+def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageError]]:
     """Find the records of a part that cannot be read, or are not those that were saved.
 
     Parameters
@@ -83,7 +96,8 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, str]]:
     ------
     index : int
         Of a record in the whole dataset.
-    reason : str
+    error : StorageError
+        What is wrong with it.
 
     Raises
     ------
@@ -92,20 +106,22 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, str]]:
     """
     start, count = dataset.manifest.starts[number], dataset.manifest.parts[number]
     with dataset.name_errors(), dataset.module.open_reader(dataset.parts[number]) as reader:
-        check_count(dataset.parts[number], len(reader), count)
+        check_part(dataset, number, reader)
         per_batch = max(1, BATCH // (dataset.manifest.height * dataset.manifest.width * CHANNELS))
         for first in range(0, count, per_batch):
             positions = np.arange(first, min(first + per_batch, count))
-            yield from ((start + position, reason) for position, reason in _inspect(dataset, number, reader, positions))
+            yield from ((start + position, error) for position, error in _inspect(dataset, number, reader, positions))
 
 
-def _inspect(dataset: Dataset, number: int, reader: Reader, positions: NDArray[np.intp]) -> list[tuple[int, str]]:
+def _inspect(
+    dataset: Dataset, number: int, reader: Reader, positions: NDArray[np.intp]
+) -> list[tuple[int, StorageError]]:
     try:
         images, labels = reader.read(positions)
     except StorageError as error:
         if len(positions) > 1:
             return [found for position in positions for found in _inspect(dataset, number, reader, position[None])]
-        return [(int(positions[0]), str(dataset.name_path(error)))]
+        return [(int(positions[0]), dataset.name_path(error))]
     if not dataset.checksums:
         return []
     indices = dataset.manifest.starts[number] + positions

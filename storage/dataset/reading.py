@@ -15,7 +15,7 @@ from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels
 from storage.dataset.checksums import hash_record, hash_records
 from storage.dataset.opening import Dataset, open_dataset
-from storage.dataset.proof import CHANGED, check_count, find_damage, make_error, prove_part
+from storage.dataset.proof import CHANGED, check_part, find_damage, name_record, prove_part
 from storage.errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
 from storage.reader import Reader
 
@@ -117,8 +117,8 @@ class DatasetReader(Reader):
                 )
             with dataset.name_errors():
                 self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
-                for part, reader, count in zip(dataset.parts, self._readers, dataset.manifest.parts, strict=True):
-                    check_count(part, len(reader), count)
+                for number, reader in enumerate(self._readers):
+                    check_part(dataset, number, reader)
             self._dataset, self._starts = dataset, np.array(dataset.manifest.starts)
             if self._verify:
                 self._checksums = np.concatenate([checksums.records for checksums in dataset.checksums])
@@ -145,10 +145,10 @@ class DatasetReader(Reader):
         try:
             image, label = self._readers[number][position - int(self._starts[number])]
         except StorageError as error:
-            raise self._name_record(position, error) from error
+            raise name_record(self.store, position, self._dataset.name_path(error)) from error
         if self._verify and not self._is_proved[position]:
             if hash_record(image, label, position) != self._checksums[position]:
-                raise make_error(self.store, position, CHANGED)
+                raise name_record(self.store, position, CHANGED)
             self._is_proved[position] = True
         return image, label
 
@@ -169,14 +169,8 @@ class DatasetReader(Reader):
             positions, images, labels = positions[new], images[new], labels[new]
         wrong = hash_records(images, labels, positions) != self._checksums[positions]
         if wrong.any():
-            raise make_error(self.store, int(positions[wrong.argmax()]), CHANGED)
+            raise name_record(self.store, int(positions[wrong.argmax()]), CHANGED)
         self._is_proved[positions] = True
-
-    def _name_record(self, position: int, error: StorageError) -> StorageError:
-        error = self._dataset.name_path(error)
-        if isinstance(error, CorruptStoreError):
-            return make_error(self.store, position, str(error))
-        return type(error)(f"{self.store}: record {position} cannot be read ({error})")
 
     def _read_labels(self) -> Labels:
         if self._verify:
@@ -203,9 +197,9 @@ def _read_part(dataset: Dataset, number: int, out: Images) -> Labels:
             images, labels = dataset.module.read_many(part, out)
     except InvalidInputError as error:
         raise dataset.name_path(CorruptStoreError(f"{part} does not hold what was saved: {error}")) from error
-    except CorruptStoreError as error:
-        for index, reason in find_damage(dataset, number):
-            raise make_error(dataset.path, index, reason) from error
+    except StorageError as error:
+        for index, damage in find_damage(dataset, number):
+            raise name_record(dataset.path, index, damage) from error
         raise
     if dataset.checksums:
         prove_part(dataset, number, images, labels)

@@ -55,8 +55,8 @@ def lock_path(path: Path) -> Iterator[None]:
             ) from None
         except PermissionError as error:
             raise StorageError(
-                f"{path} cannot be saved to: its lock cannot be opened ({error}): the folder, or the lock of another user, "
-                "must be writable for you"
+                f"{path} cannot be saved to: its lock cannot be opened ({error}): the folder, or the lock of another "
+                "user, must be writable for you"
             ) from error
     try:
         yield
@@ -166,16 +166,21 @@ def put_in_place(stage: Path, path: Path, *, overwrite: bool, durable: bool) -> 
     move = exchange if old else os.rename  # which replaces an empty directory, and nothing else
     try:
         move(stage, path)
-        if old and not os.path.samestat(old, stage.stat()):
-            raise StoreExistsError(
-                f"{path} was replaced by another program meanwhile: see what is there, and save again"
-            )
+        _check_replaced(path, stage, old)
         if durable:
             sync(path.parent)
     except BaseException:
         if path.exists() and os.path.samestat(new, path.stat()):
             move(path, stage)
         raise
+
+
+def _check_replaced(path: Path, stage: Path, old: os.stat_result | None) -> None:
+    """See that what was exchanged is what was looked at before."""
+    if old and not os.path.samestat(old, stage.stat()):
+        raise StoreExistsError(
+            f"another program put something else at {path} meanwhile: see what it is, then save again"
+        )
 
 
 def exchange(one: Path, other: Path) -> None:

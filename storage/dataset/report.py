@@ -9,6 +9,7 @@ from storage.dataset.manifest import Manifest, name_part, read_manifest
 from storage.dataset.opening import Dataset, Pinned, find_module
 from storage.dataset.proof import find_damage
 from storage.dataset.replacement import pin
+from storage.dataset.salvage import find_damage_apart
 from storage.dataset.structure import check_structure
 from storage.errors import CorruptStoreError, StorageError
 
@@ -89,20 +90,24 @@ def _check_files(pinned: Pinned, manifest: Manifest) -> dict[str, str]:
             check_size(pinned.folder, name, size)
             if name in manifest.structure:
                 check_structure(pinned.folder, name, manifest.structure[name])
-        except CorruptStoreError as error:
+        except StorageError as error:
             files[name] = str(pinned.name_path(error))
     return files
 
 
 def _check_part(dataset: Dataset, number: int, files: Mapping[str, str]) -> dict[int, str]:
-    """List the damaged records of a part. Where it has a damaged structure, no library of a backend may open it."""
+    """List the damaged records of a part. Where it has a damaged structure, a process of its own reads it."""
     starts = dataset.manifest.starts
     records = range(starts[number], starts[number + 1])
-    for name in files:
-        if name in dataset.manifest.structure and name.startswith(f"{name_part(number)}/"):
-            return dict.fromkeys(records, f"{name} is damaged")
+    damaged = [
+        name for name in files if name in dataset.manifest.structure and name.startswith(f"{name_part(number)}/")
+    ]
+    if damaged and not dataset.checksums:
+        return dict.fromkeys(records, f"{damaged[0]} is damaged")
+    if damaged:
+        return find_damage_apart(dataset, number)
     try:
-        found = dict(find_damage(dataset, number))
+        found = {index: str(error) for index, error in find_damage(dataset, number)}
     except StorageError as error:
         return dict.fromkeys(records, str(error))
     return found if dataset.checksums else {**dict.fromkeys(records, UNPROVED), **found}
