@@ -98,5 +98,8 @@ def read_checksums(folder: Path, manifest: Manifest) -> list[PartChecksums]:
             f"{folder}: the file {CHECKSUMS} is damaged, so nothing proves the images: restore it from a copy, or read "
             "them unproved with verify=False"
         )
-    numbers = iter(np.split(np.frombuffer(content, DTYPE), np.cumsum([number for pair in counts for number in pair])))
-    return [PartChecksums(next(numbers), next(numbers)) for _ in counts]
+    checksums, found = np.frombuffer(content, DTYPE), []
+    for records, blocks in counts:
+        found.append(PartChecksums(checksums[:records], checksums[records : records + blocks]))
+        checksums = checksums[records + blocks :]
+    return found
