@@ -49,6 +49,10 @@ class Watched:
         self.starts.append(start)
         return self._source.read(start)
 
+    def identify(self) -> str:
+        """Say the same as before."""
+        return self.identity
+
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,10 @@ class FolderSource:
     classes: tuple[str, ...]
     identity: str
 
+    def identify(self) -> str:
+        """Look at its files again; see `storage.dataset.sources.Source`."""
+        return _list_files(self.root)[2]
+
     def read(self, start: int) -> Iterator[Images]:
         """Read batches of 8 MiB; see `storage.dataset.sources.Source`."""
         height, width = self.size
@@ -84,24 +88,29 @@ def read_folder(root: Path) -> FolderSource | None:
     StorageError
         The operating system refused.
     """
-    names, counts, digest = [], [], xxh3_64()
+    counts, names, identity = _list_files(root)
+    if not counts:
+        return None
+    size = _find_size(root, names)
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), list(counts.values()))
+    return FolderSource(root, names, size, labels, tuple(counts), identity)
+
+
+def _list_files(root: Path) -> tuple[dict[str, int], list[str], str]:
+    """Count the files of each class, name them all in order, and hash their names, sizes and times."""
+    counts, names, digest = {}, [], xxh3_64()
     with translate_errors(root):
         entries = _list_entries(root, root) if root.is_dir() else []
-        if not any(entry.is_dir() for entry in entries):
-            return None
-        for folder in entries:
+        for folder in entries if any(entry.is_dir() for entry in entries) else []:
             if not folder.is_dir():
                 raise InvalidInputError(f"{folder.path} is beside the folders of the classes: move it elsewhere")
             files = _list_entries(Path(folder), root)
-            counts.append(len(files))
+            counts[folder.name] = len(files)
             for file in files:
                 _check_file(file)
                 names.append(f"{folder.name}/{file.name}")
                 digest.update(os.fsencode(f"{names[-1]}\0{file.stat().st_size} {file.stat().st_mtime_ns}\n"))
-    size = _find_size(root, names)
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    classes = tuple(folder.name for folder in entries)
-    return FolderSource(root, names, size, labels, classes, f"folder {digest.hexdigest()}")
+    return counts, names, f"folder {digest.hexdigest()}"
 
 
 def _list_entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
