@@ -1,6 +1,5 @@
 """`python -m storage check`: what it lists, what it advises, how it ends; and what all commands share."""
 
-import io
 import os
 import runpy
 import subprocess
@@ -168,12 +167,9 @@ def test_a_closed_pipe_changes_no_exit_code(saved: Path, monkeypatch: pytest.Mon
 def test_output_that_cannot_be_written_is_exit_code_2(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Full(io.StringIO):
-        def flush(self) -> None:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sys, "stdout", Full())
-    assert main(["check", str(saved)]) == 2
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - no file of ours
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["check", str(saved)]) == 2
     assert capsys.readouterr().err == "error: output cannot be written (No space left on device)\n"
 
 
