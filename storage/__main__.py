@@ -132,8 +132,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _convert(options: argparse.Namespace) -> int:
     find_backend(options.backend)
-    destination = options.destination
-    _check_places(options.source, destination)
+    destination = _find_destination(options.source, options.destination)
     check_target(destination, overwrite=options.overwrite)
     with _open_source(options.source) as source, tqdm(unit=" images", unit_scale=True, disable=None) as bar:
 
@@ -152,12 +151,15 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_places(source: Path, destination: Path) -> None:
-    """Refuse a dataset inside its own source, and a source that would be replaced with what is around it."""
+def _find_destination(source: Path, destination: Path) -> Path:
+    """Follow links; refuse a dataset inside its source, and a source that would be replaced with what is around it."""
     with translate_errors(destination, ValueError):
         one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
+    if other.is_symlink():
+        raise InvalidInputError(f"{destination} is a link that leads back to itself: choose another destination")
     if one in other.parents or other in one.parents:
         raise InvalidInputError(f"one of {source} and {destination} is inside the other: choose another destination")
+    return other
 
 
 @contextmanager
