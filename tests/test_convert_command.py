@@ -1,5 +1,6 @@
 """`python -m storage convert`: what it accepts, what it refuses, how it ends."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,7 @@ def test_cifar10_without_its_loader_is_exit_code_2_and_says_what_is_missing(tmp_
     ended = subprocess.run(
         [sys.executable, "-m", "storage", "convert", "data_batch_1", "set", "--backend", "hdf5"],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=False,
