@@ -53,7 +53,8 @@ Save images as a dataset, from one of these:
   - CIFAR-10, as a folder or a .tar.gz: its training images
   - a folder of folders of images, in any format that Pillow reads; all of one size, 8 bits, taken as RGB. The name of
     a folder is that of a class. Folders, and files in each, are taken in natural order: 2 before 10. Names that begin
-    with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused.
+    with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused. So are
+    images that may be transparent (an alpha channel, even if opaque), and files of more than one frame or page.
 
 DESTINATION is there when all of it is. A conversion that was ended, by a full disk or by a signal, goes on behind its
 last finished part (128 MiB of pixels) when the same command is typed again, after all that was finished is proved; if

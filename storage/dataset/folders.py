@@ -2,7 +2,8 @@
 
 Classes and files stand in natural order of their names: 2 before 10. Names that begin with a dot are passed over; all
 else that is no image is refused, so that nothing is left out without a word. So are links that lead out of the tree,
-and pixels of more than 8 bits, which would be cut. What an image says of being turned (EXIF) is not looked at.
+and what RGB of 8 bits cannot hold: more bits, transparency (also where all is opaque), more than one frame or page.
+What an image says of being turned (EXIF) is not looked at.
 """
 
 import os
@@ -156,10 +157,19 @@ def _find_size(root: Path, names: list[str]) -> tuple[int, int]:
 def _open_image(path: Path) -> Iterator[Pillow.Image]:
     try:
         with Pillow.open(path) as picture:
-            if picture.mode.startswith(DEEP):
-                raise ValueError(f"it has more than 8 bits a channel, mode {picture.mode}")  # noqa: TRY301
+            _check_picture(picture)
             yield picture
     except Exception as error:
         raise InvalidInputError(
             f"{path} cannot be read as an image ({error}): mend it, or move it elsewhere"
         ) from error
+
+
+def _check_picture(picture: Pillow.Image) -> None:
+    """Refuse an image of which a part would be lost."""
+    if picture.mode.startswith(DEEP):
+        raise ValueError(f"it has more than 8 bits a channel, mode {picture.mode}")
+    if picture.has_transparency_data:
+        raise ValueError(f"it may be transparent, mode {picture.mode}, which RGB cannot hold: save it without alpha")
+    if getattr(picture, "is_animated", False):  # what a format with one frame only does not have
+        raise ValueError("it has more than one frame or page: save each as a file")
