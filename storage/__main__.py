@@ -26,7 +26,7 @@ from storage.errors import (
     translate_errors,
 )
 
-DAMAGED, UNFINISHED, WRONG, INTERRUPTED = 1, 1, 2, 130  # exit codes
+DAMAGED, UNFINISHED, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 2, 130  # exit codes
 CIFAR10 = "cifar-10-batches-py"
 
 _EXAMPLES = """\
@@ -37,12 +37,13 @@ examples:
   python -m storage convert photos.store photos.store --backend png --overwrite
 
 A dataset is what storage.save or `convert` wrote: a folder with a manifest.json.
-Exit codes: 0 fine, 1 damaged, or stopped in the middle, 2 wrong usage or input: nothing was done.
+Exit codes: 0 fine, 1 damaged, or stopped in the middle, 2 wrong usage or input: nothing was done, 130 interrupted;
+`COMMAND --help` says more.
 """
 
 _CHECK = """\
 Read all of a dataset, and list every file and record that is not what was saved; the last line says what can be saved.
-Exit codes: 0 whole, 1 damaged, 2 no dataset there, or one that cannot be read here.
+Exit codes: 0 whole, 1 damaged, 2 no dataset there, one that cannot be read here, or this list cannot be written.
 """
 
 _CONVERT = """\
@@ -52,11 +53,14 @@ Save images as a dataset, from one of these:
   - CIFAR-10, as a folder or a .tar.gz: its training images
   - a folder of folders of images, in any format that Pillow reads; all of one size, 8 bits, taken as RGB. The name of
     a folder is that of a class. Folders, and files in each, are taken in natural order: 2 before 10. Names that begin
-    with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused.
+    with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused. So are
+    images that may be transparent (an alpha channel, even if opaque), and files of more than one frame or page.
 
 DESTINATION is there when all of it is. A conversion that was ended, by a full disk or by a signal, goes on behind its
-last finished part (128 MiB of pixels) when the same command is typed again; if SOURCE was changed, it starts anew.
-Exit codes: 0 saved, 1 stopped in the middle, 2 wrong usage or input: nothing was written.
+last finished part (128 MiB of pixels) when the same command is typed again, after all that was finished is proved; if
+it was damaged, or SOURCE was changed, it starts anew. If SOURCE is changed meanwhile, nothing is saved.
+Exit codes: 0 saved, 1 stopped in the middle, or saved, but nothing can be printed (the error says which), 2 wrong
+usage or input: nothing was written, 130 interrupted.
 """
 
 
@@ -68,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         The command line without the program's name; None takes the process's own.
     """
+    _open_closed_streams()
     options = _make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a replaced one may have no encoding to fail with
@@ -127,9 +132,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    destination = options.destination
     find_backend(options.backend)
-    _check_places(options.source, destination)
+    destination = _find_destination(options.source, options.destination)
     check_target(destination, overwrite=options.overwrite)
     with _open_source(options.source) as source, tqdm(unit=" images", unit_scale=True, disable=None) as bar:
 
@@ -140,16 +144,23 @@ def _convert(options: argparse.Namespace) -> int:
 
         finished = convert(source, destination, options.backend, overwrite=options.overwrite, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
-    _print(f"{len(source.labels):,} images saved in {destination} as {options.backend}{resumed}\n")
+    saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}\n"
+    try:
+        _print(saved)
+    except OSError as problem:
+        return _fail(f"output cannot be written ({problem.strerror}), but all was done: {saved.rstrip()}", UNWRITTEN)
     return 0
 
 
-def _check_places(source: Path, destination: Path) -> None:
-    """Refuse a dataset inside its own source, and a source that would be replaced with what is around it."""
+def _find_destination(source: Path, destination: Path) -> Path:
+    """Follow links; refuse a dataset inside its source, and a source that would be replaced with what is around it."""
     with translate_errors(destination, ValueError):
         one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
+    if other.is_symlink():
+        raise InvalidInputError(f"{destination} is a link that leads back to itself: choose another destination")
     if one in other.parents or other in one.parents:
         raise InvalidInputError(f"one of {source} and {destination} is inside the other: choose another destination")
+    return other
 
 
 @contextmanager
@@ -181,17 +192,27 @@ def _read_cifar10(path: Path) -> Source:
         raise InvalidInputError(f"{error}") from error
 
 
+def _open_closed_streams() -> None:
+    """Give closed streams the null device: else the next file takes their number, and what a library prints."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+", closefd=False))
+
+
 def _print(text: str) -> None:
     """Write all of a text; whoever reads it may leave early, which changes no exit code."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # nothing must be flushed to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing must be flushed to it at exit
+        if not isinstance(problem, BrokenPipeError):
+            raise
 
 
 def _fail(problem: str, code: int) -> int:
-    sys.stderr.write(f"error: {problem}\n")
+    with contextlib.suppress(OSError):  # the exit code is still true
+        sys.stderr.write(f"error: {problem}\n")
     return code
 
 

@@ -1,8 +1,8 @@
 """`python -m storage check`: what it lists, what it advises, how it ends; and what all commands share."""
 
-import io
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import BACKENDS
+from storage import BACKENDS, Images
 from storage.__main__ import main
 from storage.dataset import writer
 from tests.commands import Command
@@ -60,26 +60,42 @@ def test_damaged_records_are_listed_in_runs_and_the_last_line_saves_the_others(
     assert found[3].startswith("record 12: ")
     assert "00000002.png is missing" in found[3]
     assert len(found) == 4
-    assert last.startswith("24 of 30 images are whole; save them elsewhere: ")
-    code_of_line = last.partition("elsewhere: ")[2].replace("DESTINATION", repr(str(tmp_path / "rescued")))
+    assert last.startswith("24 of 30 images are whole; save them elsewhere, in Python: ")
     monkeypatch.chdir(tmp_path)
-    exec(code_of_line, {"storage": storage})  # noqa: S102 - what the user is told to type
+    exec(last.partition("in Python: ")[2], {})  # noqa: S102 - what the user is told to type
     whole = [index for index in range(30) if index not in {3, 4, 5, 8, 11, 12}]
-    assert_same(storage.load(tmp_path / "rescued"), (IMAGES[whole], LABELS[whole]))
+    assert_same(storage.load("DESTINATION"), (IMAGES[whole], LABELS[whole]))
+    assert storage.check("DESTINATION").backend == "png"
 
 
-def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(run: Command, saved: Path, tmp_path: Path) -> None:
+def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
+    run: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = saved.rename(tmp_path / "my set; $(photos)")
     os.truncate(saved / "part-00001" / "labels.csv", 3)
     code, printed, complaints = run("check", saved)
     file, records, last = printed.splitlines()
     assert (code, complaints) == (1, "")
     assert file.startswith(f"{saved}: part-00001/labels.csv has 3 bytes instead of ")
     assert records == "records 10 to 19: part-00001/labels.csv is damaged"
-    assert last.startswith("20 of 30 images are whole; the dataset cannot be opened")
-    told = last.partition("`python -m storage ")[2].partition("`")[0]
-    arguments = told.replace("part-N", "part-00002").replace("DESTINATION", str(tmp_path / "rescued")).split()
-    assert run(*arguments)[0] == 0
-    assert_same(storage.load(tmp_path / "rescued"), (IMAGES[20:], LABELS[20:]))
+    said, _, told = last.partition("python -m storage ")
+    assert said == (
+        "20 of 30 images are whole; the dataset cannot be opened, and whole are part-00000, part-00002, plain stores: "
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run(*shlex.split(told))[0] == 0
+    assert_same(storage.load("DESTINATION"), (IMAGES[:10], LABELS[:10]))
+
+
+def test_only_parts_without_damaged_records_are_named(run: Command, saved: Path) -> None:
+    os.truncate(saved / "part-00000" / "labels.csv", 3)
+    assert "whole are part-00001 to part-00002, plain stores" in run("check", saved)[1]
+    damage(saved / "part-00001" / "00000005.png")
+    assert "whole are part-00002, plain stores" in run("check", saved)[1]
+    damage(saved / "part-00002" / "00000005.png")
+    assert run("check", saved)[1].endswith(
+        "; the dataset cannot be opened, and none of its parts is whole: restore it from a copy\n"
+    )
 
 
 def test_nothing_is_promised_where_nothing_is_whole(run: Command, saved: Path) -> None:
@@ -97,8 +113,9 @@ def test_images_without_proof_can_be_read_unproved(run: Command, saved: Path) ->
     assert "records 0 to 29: it can be read, but nothing proves it" in printed
     last = printed.splitlines()[-1]
     assert last.startswith("0 of 30 images are whole; nothing proves them: ")
-    found = eval(last.partition("unproved: ")[2], {"storage": storage})  # noqa: S307 - what the user is told to type
-    assert_same(found, (IMAGES, LABELS))
+    found: dict[str, Images] = {}
+    exec(last.partition("in Python: ")[2], found)  # noqa: S102 - what the user is told to type
+    assert_same((found["images"], found["labels"]), (IMAGES, LABELS))
 
 
 @pytest.mark.parametrize("content", ["", "{}", None])
@@ -168,12 +185,9 @@ def test_a_closed_pipe_changes_no_exit_code(saved: Path, monkeypatch: pytest.Mon
 def test_output_that_cannot_be_written_is_exit_code_2(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Full(io.StringIO):
-        def flush(self) -> None:
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sys, "stdout", Full())
-    assert main(["check", str(saved)]) == 2
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - no file of ours
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["check", str(saved)]) == 2
     assert capsys.readouterr().err == "error: output cannot be written (No space left on device)\n"
 
 

@@ -49,6 +49,10 @@ class Watched:
         self.starts.append(start)
         return self._source.read(start)
 
+    def identify(self) -> str:
+        """Say the same as before."""
+        return self.identity
+
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,3 +224,21 @@ def test_a_dataset_does_not_say_how_its_conversion_went_on(tmp_path: Path) -> No
     parts = [f"part-{number:05}" for number in range(4)]
     assert list_names(tmp_path / "set") == ["checksums", "manifest.json", *parts]
     assert "mine" not in (tmp_path / "set" / "manifest.json").read_text()
+
+
+def test_a_damaged_stage_does_not_replace_the_only_copy(tmp_path: Path) -> None:
+    storage.save(tmp_path / "only", [IMAGES], LABELS, "hdf5")
+
+    def stop(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with open_source(tmp_path / "only") as source, pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "only", "png", overwrite=True, progress=stop)
+    (stage,) = tmp_path.glob(".only.tmp-*")
+    (stage / "part-00001" / "00000004.png").unlink()
+    with open_source(tmp_path / "only") as source:
+        assert save(source, tmp_path / "only", "png", overwrite=True) == 0
+    assert storage.check(tmp_path / "only").is_whole
+    assert_same(storage.load(tmp_path / "only"), (IMAGES, LABELS))
+    assert list_names(tmp_path) == ["only"]

@@ -1,5 +1,6 @@
 """`python -m storage convert`: what it accepts, what it refuses, how it ends."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,7 @@ def test_cifar10_without_its_loader_is_exit_code_2_and_says_what_is_missing(tmp_
     ended = subprocess.run(
         [sys.executable, "-m", "storage", "convert", "data_batch_1", "set", "--backend", "hdf5"],
         cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=False,
@@ -139,6 +141,7 @@ def test_a_part_of_the_loader_that_is_missing_is_named(
         ("set", "set/new", "png", "is inside the other"),
         ("set/part-00000", "set", "png", "is inside the other"),
         ("set", "null\0", "png", "null byte"),
+        ("set", "round", "png", "round is a link that leads back to itself: choose another destination"),
     ],
 )
 def test_wrong_input_is_exit_code_2_and_writes_nothing(
@@ -146,6 +149,8 @@ def test_wrong_input_is_exit_code_2_and_writes_nothing(
 ) -> None:
     folder = saved.parent
     (folder / "empty").mkdir()
+    (folder / "round").symlink_to("turn")
+    (folder / "turn").symlink_to("round")
     storage.save(folder / "other", IMAGES, LABELS, durable=False)
     before = sorted(folder.rglob("*"))
     code, printed, complaints = run("convert", folder / source, folder / destination, "--backend", name)
@@ -191,6 +196,24 @@ def test_a_damaged_source_is_exit_code_1_and_goes_on_when_it_was_mended(
 def test_overwrite_replaces_a_dataset(run: Command, saved: Path, tree: Path) -> None:
     assert run("convert", tree, saved, "--backend", "hdf5", "--overwrite")[0] == 0
     assert len(storage.load(saved)[0]) == 5
+
+
+def test_a_link_that_leads_where_nothing_is_yet_is_followed(run: Command, saved: Path) -> None:
+    (saved.parent / "disk").mkdir()
+    link = saved.with_name("link")
+    link.symlink_to("disk/new")
+    assert run("convert", saved, link, "--backend", "hdf5") == (0, f"30 images saved in {link} as hdf5\n", "")
+    assert link.is_symlink()
+    assert_same(storage.load(saved.parent / "disk" / "new"), (IMAGES, LABELS))
+
+
+def test_what_waits_after_an_error_is_named_where_a_link_leads(
+    run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "BATCH", 4 * IMAGES[0].nbytes)
+    saved.with_name("link").symlink_to("new")
+    damage(saved / "part-00002" / "00000001.png")
+    assert "wait in .new.tmp-* beside it" in run("convert", saved, saved.with_name("link"), "--backend", "hdf5")[2]
 
 
 def test_an_interrupted_conversion_is_exit_code_130(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,9 +84,35 @@ def test_a_stage_that_is_not_as_it_was_left_is_not_taken_up(
     assert resume(stage, wanted) is None
 
 
-@pytest.mark.parametrize("name", [PROGRESS, CHECKSUMS])
-def test_a_stage_whose_proof_was_damaged_is_not_taken_up(stage: Path, wanted: Manifest, name: str) -> None:
+@pytest.mark.parametrize("name", [PROGRESS, CHECKSUMS, "part-00000/images.h5", "part-00001/images.h5"])
+def test_a_stage_with_a_damaged_byte_is_not_taken_up(stage: Path, wanted: Manifest, name: str) -> None:
     flip(stage / name)
+    assert resume(stage, wanted) is None
+
+
+def test_a_stage_with_a_file_that_grew_is_not_taken_up(stage: Path, wanted: Manifest) -> None:
+    with (stage / "part-00000" / "images.h5").open("ab") as file:
+        file.write(b"\0")
+    assert resume(stage, wanted) is None
+
+
+def test_a_stage_is_not_taken_up_with_damage_that_changes_no_record(stage: Path, wanted: Manifest) -> None:
+    name = "part-00000/images.h5"
+    healthy = (stage / name).read_bytes()
+    for start, end in read_manifest(stage, PROGRESS).structure[name].ranges:
+        for place in range(start, end, 61):
+            (stage / name).write_bytes(healthy[:place] + bytes([healthy[place] ^ 1]) + healthy[place + 1 :])
+            assert resume(stage, wanted) is None, f"byte {place}"
+    (stage / name).write_bytes(healthy)
+    assert resume(stage, wanted) is not None
+
+
+@pytest.mark.parametrize("index", [0, 19])
+def test_a_stage_with_a_damaged_pixel_is_not_taken_up(stage: Path, wanted: Manifest, index: int) -> None:
+    file = stage / f"part-{index // 10:05}" / "images.h5"
+    content = bytearray(file.read_bytes())
+    content[content.index(make_set(COUNT, 5, 7)[0][index].tobytes())] ^= 1
+    file.write_bytes(content)
     assert resume(stage, wanted) is None
 
 

@@ -71,11 +71,11 @@ def test_classes_stand_in_natural_order_too_and_may_be_empty(tmp_path: Path) -> 
     assert source.labels.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
 def test_any_mode_of_eight_bits_becomes_rgb(tmp_path: Path, mode: str) -> None:
     (tmp_path / "cat").mkdir()
     picture = Pillow.fromarray(make_set(1, 5, 7)[0][0]).convert(mode)
-    picture.save(tmp_path / "cat" / "1.png")
+    picture.save(tmp_path / "cat" / "1.tif")
     (found,) = find(tmp_path).read(0)
     np.testing.assert_array_equal(found[0], np.asarray(picture.convert("RGB")))
 
@@ -93,6 +93,24 @@ def test_pixels_that_would_be_cut_are_refused(tmp_path: Path, dtype: type) -> No
     (tmp_path / "cat").mkdir()
     Pillow.fromarray(np.full((5, 7), 999, dtype)).save(tmp_path / "cat" / "1.tif")
     assert "1.tif cannot be read as an image (it has more than 8 bits a channel" in refuse(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_what_may_be_transparent_is_refused(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "cat").mkdir()
+    picture = Pillow.new(mode, (7, 5))
+    if mode == "P":
+        picture.info["transparency"] = 0
+    picture.save(tmp_path / "cat" / "1.png")
+    assert "it may be transparent, mode " in refuse(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "tif", "webp"])
+def test_more_than_one_frame_or_page_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "cat").mkdir()
+    first, *others = (Pillow.fromarray(image) for image in make_set(3, 5, 7)[0])
+    first.save(tmp_path / "cat" / f"1.{kind}", save_all=True, append_images=others)
+    assert f"1.{kind} cannot be read as an image (it has more than one frame or page: save" in refuse(tmp_path)
 
 
 def test_names_that_begin_with_a_dot_are_passed_over(root: Path) -> None:

@@ -35,7 +35,7 @@ def convert(
     StorageError
         As `storage.save` raises them, before any image was read.
     UnfinishedConversionError
-        It failed after that.
+        It failed after that; or the source was changed meanwhile, so that what was read may be a mixture.
     """
     count = len(source.labels)
     with Writer(
@@ -53,11 +53,18 @@ def convert(
             for batch in source.read(finished):
                 (writer.add if count else writer.write_part)(batch)  # without images, the batch says their size
                 progress(writer.done, count)
-            writer.commit()
+            is_changed = source.identify() != source.identity
+            if not is_changed:
+                writer.commit()
         except StorageError as error:
             waiting = (
                 f"; {writer.finished:,} images wait in .{destination.name}.tmp-* beside it: the same conversion goes "
                 "on behind them, unless its source was changed"
             )
             raise UnfinishedConversionError(f"{error}{waiting if writer.finished else ''}") from error
+        if is_changed:
+            raise UnfinishedConversionError(
+                f"{destination}: nothing was saved, as the source was changed while it was read: end what writes to "
+                "it, then convert it again, from the beginning"
+            )
     return finished

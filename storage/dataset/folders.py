@@ -2,7 +2,8 @@
 
 Classes and files stand in natural order of their names: 2 before 10. Names that begin with a dot are passed over; all
 else that is no image is refused, so that nothing is left out without a word. So are links that lead out of the tree,
-and pixels of more than 8 bits, which would be cut. What an image says of being turned (EXIF) is not looked at.
+and what RGB of 8 bits cannot hold: more bits, transparency (also where all is opaque), more than one frame or page.
+What an image says of being turned (EXIF) is not looked at.
 """
 
 import os
@@ -42,6 +43,10 @@ class FolderSource:
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
     identity: str
+
+    def identify(self) -> str:
+        """Look at its files again; see `storage.dataset.sources.Source`."""
+        return _list_files(self.root)[2]
 
     def read(self, start: int) -> Iterator[Images]:
         """Read batches of 8 MiB; see `storage.dataset.sources.Source`."""
@@ -84,24 +89,29 @@ def read_folder(root: Path) -> FolderSource | None:
     StorageError
         The operating system refused.
     """
-    names, counts, digest = [], [], xxh3_64()
+    counts, names, identity = _list_files(root)
+    if not counts:
+        return None
+    size = _find_size(root, names)
+    labels = np.repeat(np.arange(len(counts), dtype=np.int64), list(counts.values()))
+    return FolderSource(root, names, size, labels, tuple(counts), identity)
+
+
+def _list_files(root: Path) -> tuple[dict[str, int], list[str], str]:
+    """Count the files of each class, name them all in order, and hash their names, sizes and times."""
+    counts, names, digest = {}, [], xxh3_64()
     with translate_errors(root):
         entries = _list_entries(root, root) if root.is_dir() else []
-        if not any(entry.is_dir() for entry in entries):
-            return None
-        for folder in entries:
+        for folder in entries if any(entry.is_dir() for entry in entries) else []:
             if not folder.is_dir():
                 raise InvalidInputError(f"{folder.path} is beside the folders of the classes: move it elsewhere")
             files = _list_entries(Path(folder), root)
-            counts.append(len(files))
+            counts[folder.name] = len(files)
             for file in files:
                 _check_file(file)
                 names.append(f"{folder.name}/{file.name}")
                 digest.update(os.fsencode(f"{names[-1]}\0{file.stat().st_size} {file.stat().st_mtime_ns}\n"))
-    size = _find_size(root, names)
-    labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    classes = tuple(folder.name for folder in entries)
-    return FolderSource(root, names, size, labels, classes, f"folder {digest.hexdigest()}")
+    return counts, names, f"folder {digest.hexdigest()}"
 
 
 def _list_entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
@@ -147,10 +157,19 @@ def _find_size(root: Path, names: list[str]) -> tuple[int, int]:
 def _open_image(path: Path) -> Iterator[Pillow.Image]:
     try:
         with Pillow.open(path) as picture:
-            if picture.mode.startswith(DEEP):
-                raise ValueError(f"it has more than 8 bits a channel, mode {picture.mode}")  # noqa: TRY301
+            _check_picture(picture)
             yield picture
     except Exception as error:
         raise InvalidInputError(
             f"{path} cannot be read as an image ({error}): mend it, or move it elsewhere"
         ) from error
+
+
+def _check_picture(picture: Pillow.Image) -> None:
+    """Refuse an image of which a part would be lost."""
+    if picture.mode.startswith(DEEP):
+        raise ValueError(f"it has more than 8 bits a channel, mode {picture.mode}")
+    if picture.has_transparency_data:
+        raise ValueError(f"it may be transparent, mode {picture.mode}, which RGB cannot hold: save it without alpha")
+    if getattr(picture, "is_animated", False):  # what a format with one frame only does not have
+        raise ValueError("it has more than one frame or page: save each as a file")

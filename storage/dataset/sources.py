@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from storage.backends import BACKENDS
+from storage.backends import BACKENDS, Backend
 from storage.checks import Images, Labels
 from storage.dataset.folders import BATCH, read_folder
 from storage.dataset.manifest import FILE, name_part
@@ -33,7 +33,16 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str:
-        """Tell this set from all others; another one as soon as anything in it changes."""
+        """Tell whether images and labels are those of before: by checksums, or by names, sizes and times of files."""
+
+    def identify(self) -> str:
+        """Find the identity anew: another one if what was read since the beginning may be a mixture.
+
+        Raises
+        ------
+        StorageError
+            The source is gone, or is no source any more.
+        """
 
     def read(self, start: int) -> Iterator[Images]:
         """Read batches of images.
@@ -64,6 +73,10 @@ class ArraySource:
     classes: tuple[str, ...]
     identity: str
 
+    def identify(self) -> str:
+        """Say the same as before: nobody else changes them; see `Source`."""
+        return self.identity
+
     def read(self, start: int) -> Iterator[Images]:
         """Read all at once; see `Source`."""
         yield self.images[start:]
@@ -71,12 +84,16 @@ class ArraySource:
 
 @dataclass(frozen=True)
 class ReaderSource:
-    """Images of a store; reading them to the end closes its reader, so that it may be replaced."""
+    """Images of a dataset; reading them to the end closes its reader, so that it may be replaced."""
 
     reader: Reader
     labels: Labels
     classes: tuple[str, ...]
     identity: str
+
+    def identify(self) -> str:
+        """Say the same as before: each record was proved; see `Source`."""
+        return self.identity
 
     def read(self, start: int) -> Iterator[Images]:
         """Read batches of 8 MiB; see `Source`."""
@@ -95,6 +112,15 @@ class ReaderSource:
                         "read before: another program changes the store"
                     )
                 yield images
+
+
+@dataclass(frozen=True)
+class StoreSource(ReaderSource):
+    """Images of a plain store, which nothing proves."""
+
+    def identify(self) -> str:
+        """Look at its files again; see `Source`."""
+        return _identify_files(self.reader.store)
 
 
 @contextmanager
@@ -131,10 +157,11 @@ def open_source(path: Path) -> Iterator[Source]:
         with open(path) as proved:
             yield ReaderSource(proved, labels, proved.classes, f"dataset {proved.checksum}")
         return
-    reader, reasons = _open_store(path)
-    if reader is not None:
-        with reader:
-            yield ReaderSource(reader, reader.read_labels(), (), f"store {_identify_files(path)}")
+    module, reasons = _find_module(path)
+    if module is not None:
+        identity = _identify_files(path)  # before anything is read: what changes later is noticed
+        with module.open_reader(path) as reader:
+            yield StoreSource(reader, reader.read_labels(), (), identity)
         return
     source = read_folder(path)
     if source is None:
@@ -145,14 +172,16 @@ def open_source(path: Path) -> Iterator[Source]:
     yield source
 
 
-def _open_store(path: Path) -> tuple[Reader | None, dict[str, str]]:
-    """Open a plain store with the first backend that accepts it; tell why the others did not."""
+def _find_module(path: Path) -> tuple[Backend | None, dict[str, str]]:
+    """Find the first backend that accepts a plain store; tell why the others did not."""
     reasons: dict[str, str] = {}
     for name, module in BACKENDS.items():
         try:
-            return module.open_reader(path), reasons
+            module.open_reader(path).close()
         except StorageError as error:
             reasons[name] = str(error)
+        else:
+            return module, reasons
     return None, reasons
 
 
@@ -165,4 +194,4 @@ def _identify_files(folder: Path) -> str:
                 status = (place / name).stat()
                 file = f"{place.relative_to(folder)}/{name}\0{status.st_size} {status.st_mtime_ns}"
                 identity ^= xxh3_64_intdigest(os.fsencode(file))
-    return f"{identity:016x}"
+    return f"store {identity:016x}"

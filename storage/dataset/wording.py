@@ -1,10 +1,12 @@
 """What a report says in words."""
 
-from collections.abc import Iterator
-from itertools import groupby
+import shlex
+from collections.abc import Iterator, Mapping
+from itertools import groupby, pairwise
 
 import storage.dataset.reading as datasets
 from storage.dataset.files import CHECKSUMS
+from storage.dataset.manifest import name_part, read_manifest
 from storage.dataset.report import Report
 from storage.errors import StorageError
 
@@ -30,11 +32,17 @@ def describe(report: Report) -> str:
 
 def _describe_records(report: Report) -> Iterator[str]:
     """Describe runs of records that have one reason."""
-    found = sorted(report.records.items())
-    for (_, reason), run in groupby(enumerate(found), key=lambda each: (each[1][0] - each[0], each[1][1])):
-        indices = [index for _, (index, _) in run]
-        name = f"record {indices[0]}" if len(indices) == 1 else f"records {indices[0]} to {indices[-1]}"
+    for first, last, reason in _find_runs(report.records):
+        name = f"record {first}" if first == last else f"records {first} to {last}"
         yield f"{name}: {reason}"
+
+
+def _find_runs(reasons: Mapping[int, str]) -> Iterator[tuple[int, int, str]]:
+    """Find runs of numbers that have one reason: the first number, the last, and the reason."""
+    found = enumerate(sorted(reasons.items()))
+    for (_, reason), run in groupby(found, key=lambda each: (each[1][0] - each[0], each[1][1])):
+        numbers = [number for _, (number, _) in run]
+        yield numbers[0], numbers[-1], reason
 
 
 def _advise(report: Report) -> str:
@@ -42,20 +50,33 @@ def _advise(report: Report) -> str:
     path = str(report.path)
     if CHECKSUMS in report.files:
         return (
-            f"nothing proves them: restore the dataset from a copy, or read them unproved: storage.load({path!r}, "
-            "verify=False)"
+            "nothing proves them: restore the dataset from a copy, or read them unproved, in Python: import storage; "
+            f"images, labels = storage.load({path!r}, verify=False)"
         )
     if len(report.records) == report.count:
         return "restore the dataset from a copy"
     try:
         datasets.open(report.path).close()
     except StorageError:
-        return (
-            f"the dataset cannot be opened, but its parts are plain stores: `python -m storage convert {path}/part-N "
-            f"DESTINATION --backend {report.backend}` saves one that holds none of these records"
-        )
+        return f"the dataset cannot be opened, and {_advise_on_parts(report)}"
     return (
-        f"save them elsewhere: report = storage.check({path!r}); reader = storage.open({path!r}); "
-        "storage.save(DESTINATION, *reader.read([index for index in range(len(reader)) if index not in "
-        "report.records]))"
+        f"save them elsewhere, in Python: import numpy, storage; reader = storage.open({path!r}); "
+        f"whole = sorted({{*range(len(reader))}} - {{*storage.check({path!r}).records}}); "
+        "storage.save('DESTINATION', (reader[index][0][None] for index in whole), "
+        f"numpy.array([reader[index][1] for index in whole]), {report.backend!r})"
     )
+
+
+def _advise_on_parts(report: Report) -> str:
+    """Say how to save the parts that are whole."""
+    starts = read_manifest(report.path).starts
+    damaged = report.records.keys()
+    whole = [number for number, ends in enumerate(pairwise(starts)) if damaged.isdisjoint(range(*ends))]
+    if not whole:
+        return "none of its parts is whole: restore it from a copy"
+    names = ", ".join(
+        name_part(first) if first == last else f"{name_part(first)} to {name_part(last)}"
+        for first, last, _ in _find_runs(dict.fromkeys(whole, ""))
+    )
+    part = shlex.quote(f"{report.path}/{name_part(whole[0])}")
+    return f"whole are {names}, plain stores: python -m storage convert {part} DESTINATION --backend {report.backend}"
