@@ -77,7 +77,7 @@ def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
     file, records, last = printed.splitlines()
     assert (code, complaints) == (1, "")
     assert file.startswith(f"{saved}: part-00001/labels.csv has 3 bytes instead of ")
-    assert records == "records 10 to 19: part-00001/labels.csv is damaged"
+    assert records.startswith(f"records 10 to 19: {saved}/part-00001: labels.csv has no header of ours")
     said, _, told = last.partition("python -m storage ")
     assert said == (
         "20 of 30 images are whole; the dataset cannot be opened, and whole are part-00000, part-00002, plain stores: "
@@ -85,6 +85,25 @@ def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
     monkeypatch.chdir(tmp_path)
     assert run(*shlex.split(told))[0] == 0
     assert_same(storage.load("DESTINATION"), (IMAGES[:10], LABELS[:10]))
+
+
+def test_records_behind_a_damaged_structure_are_saved_without_another_look_at_it(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "set", IMAGES[:, :8, :8], LABELS, "lmdb")  # so small that they stand in LMDB's tree
+    path = tmp_path / "set" / "part-00000" / "data.mdb"
+    content = bytearray(path.read_bytes())
+    content[content.index(IMAGES[7, :8, :8].tobytes())] ^= 1
+    path.write_bytes(content)
+    code, printed, _ = run("check", tmp_path / "set")
+    last = printed.splitlines()[-1]
+    assert code == 1
+    assert last.startswith("29 of 30 images are whole; save them elsewhere, in Python: ")
+    assert "verify=False" in last
+    monkeypatch.chdir(tmp_path)
+    exec(last.partition("in Python: ")[2], {})  # noqa: S102 - our own advice
+    whole = [index for index in range(30) if index != 7]
+    assert_same(storage.load("DESTINATION"), (IMAGES[whole][:, :8, :8], LABELS[whole]))
 
 
 def test_only_parts_without_damaged_records_are_named(run: Command, saved: Path) -> None:

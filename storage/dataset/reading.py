@@ -105,7 +105,7 @@ class DatasetReader(Reader):
 
     @property
     def checksum(self) -> str:
-        """Tell this dataset from all others: the checksum of the checksums of its records."""
+        """The checksum of the checksums of all records: where it is the same, images and labels are."""
         return self._dataset.manifest.checksum
 
     def _open(self) -> tuple[int, int, int]:

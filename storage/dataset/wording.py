@@ -58,10 +58,18 @@ def _advise(report: Report) -> str:
     try:
         datasets.open(report.path).close()
     except StorageError:
-        return f"the dataset cannot be opened, and {_advise_on_parts(report)}"
+        starts = read_manifest(report.path).starts
+        if any(report.records.keys() >= set(range(*ends)) for ends in pairwise(starts)):
+            return f"the dataset cannot be opened, and {_advise_on_parts(report)}"
+        return _advise_on_records(report, f"{path!r}, verify=False")  # a process of its own has read them already
+    return _advise_on_records(report, repr(path))
+
+
+def _advise_on_records(report: Report, arguments: str) -> str:
+    """Say how to save the records that are whole."""
     return (
-        f"save them elsewhere, in Python: import numpy, storage; reader = storage.open({path!r}); "
-        f"whole = sorted({{*range(len(reader))}} - {{*storage.check({path!r}).records}}); "
+        f"save them elsewhere, in Python: import numpy, storage; reader = storage.open({arguments}); "
+        f"whole = sorted({{*range(len(reader))}} - {{*storage.check({str(report.path)!r}).records}}); "
         "storage.save('DESTINATION', (reader[index][0][None] for index in whole), "
         f"numpy.array([reader[index][1] for index in whole]), {report.backend!r})"
     )
