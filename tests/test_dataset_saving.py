@@ -223,7 +223,9 @@ def test_a_writer_in_another_thread_is_refused_too(tmp_path: Path) -> None:
     assert len(found) == 1
 
 
-def test_what_a_quicker_writer_saved_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_quicker_writer_saved_is_seen_before_any_image_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     acquire = filelock.FileLock.acquire
 
     def save_and_acquire(lock: filelock.FileLock) -> object:
@@ -231,9 +233,11 @@ def test_what_a_quicker_writer_saved_is_not_replaced(tmp_path: Path, monkeypatch
         storage.save(tmp_path / "set", *make_set(2))
         return acquire(lock)
 
+    batches = iter([make_set(3)[0]])
     monkeypatch.setattr(filelock.FileLock, "acquire", save_and_acquire)
     with pytest.raises(StoreExistsError, match="overwrite=True"):
-        storage.save(tmp_path / "set", *make_set(3))
+        storage.save(tmp_path / "set", batches, make_set(3)[1])
+    assert len(list(batches)) == 1
     assert_same(storage.load(tmp_path / "set"), make_set(2))
     assert list_names(tmp_path) == ["set"]
 
