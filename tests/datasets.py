@@ -8,7 +8,7 @@ from storage import BACKENDS
 
 
 def flip_bit(path: Path, place: int) -> None:
-    """Flip one bit of the byte at `place`, counted from the end where it is negative."""
+    """Flip one bit of the byte at `place`."""
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)

@@ -64,14 +64,14 @@ def test_threads_share_the_blocks_and_have_ended_when_the_checksums_are_there(mo
     expected = hash_blocks(images, labels, 0)
     before, threads, all_are_here = threading.active_count(), set(), threading.Barrier(4, timeout=30)
 
-    def hash_slowly(content: memoryview) -> int:
+    def hash_slowly(content: memoryview, *seed: int) -> int:
         thread = threading.current_thread()
         if content.format == "B" and thread not in threads:  # its first pixels
             threads.add(thread)
             all_are_here.wait()
         if thread is not threading.main_thread():
             time.sleep(0.01)  # whoever does not wait for this thread returns long before it
-        return xxh3_64_intdigest(content)
+        return xxh3_64_intdigest(content, *seed)
 
     monkeypatch.setattr(checksums, "xxh3_64_intdigest", hash_slowly)
     np.testing.assert_array_equal(hash_blocks(images, labels, 0), expected)

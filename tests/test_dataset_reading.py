@@ -136,7 +136,7 @@ def test_a_swapped_pair_is_found_by_every_way_of_reading(swapped: Path) -> None:
         reason = rf"record {index} is damaged \(.*not those that were saved|\S+ is damaged where"
         with pytest.raises(CorruptStoreError, match=f"^{swapped}: ({reason})"):
             look()
-    assert {4, 9} <= set(storage.check(swapped).records)
+    assert sorted(storage.check(swapped).records) == [4, 9]
 
 
 def test_a_swapped_pair_costs_no_other_record(backend: str, swapped: Path) -> None:
@@ -148,7 +148,6 @@ def test_a_swapped_pair_costs_no_other_record(backend: str, swapped: Path) -> No
                 reader.read(indices)
         assert_same(reader.read([3, 5]), (images[[3, 5]], labels[[3, 5]]))
         assert_same(reader[8], (images[8], labels[8]))
-    assert sorted(storage.check(swapped).records) == [4, 9]
 
 
 def test_each_record_is_proved_by_its_block_and_named_where_it_is_wrong(
@@ -175,9 +174,9 @@ def test_each_record_is_proved_by_its_block_and_named_where_it_is_wrong(
 def test_a_record_is_proved_when_it_is_first_read_and_not_again(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[object] = []
 
-    def hash_and_count(content: memoryview) -> int:
+    def hash_and_count(content: memoryview, *seed: int) -> int:
         hashed.append(content)
-        return xxh3_64_intdigest(content)
+        return xxh3_64_intdigest(content, *seed)
 
     monkeypatch.setattr(checksums, "xxh3_64_intdigest", hash_and_count)
     with storage.open(saved) as reader:
