@@ -1,9 +1,13 @@
 """Checksums of records and of blocks of them."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
 from storage.dataset import checksums
 from storage.dataset.checksums import count_per_block, hash_blocks, hash_record, hash_records
@@ -51,6 +55,27 @@ def test_blocks_are_hashed_alike_by_any_number_of_threads(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(processors))
     np.testing.assert_array_equal(hash_blocks(images, labels, 3), expected)
     assert len(expected) == -(-count // 10)
+
+
+def test_threads_share_the_blocks_and_have_ended_when_the_checksums_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums, "BLOCK", 10 * 2 * 2 * 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64))
+    images, labels = make_set(160, 2, 2)
+    expected = hash_blocks(images, labels, 0)
+    before, threads, all_are_here = threading.active_count(), set(), threading.Barrier(4, timeout=30)
+
+    def hash_slowly(content: memoryview, *seed: int) -> int:
+        thread = threading.current_thread()
+        if content.format == "B" and thread not in threads:  # its first pixels
+            threads.add(thread)
+            all_are_here.wait()
+        if thread is not threading.main_thread():
+            time.sleep(0.01)  # whoever does not wait for this thread returns long before it
+        return xxh3_64_intdigest(content, *seed)
+
+    monkeypatch.setattr(checksums, "xxh3_64_intdigest", hash_slowly)
+    np.testing.assert_array_equal(hash_blocks(images, labels, 0), expected)
+    assert threading.active_count() == before
 
 
 def test_a_block_changes_with_a_pixel_a_label_and_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

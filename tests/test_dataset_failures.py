@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import storage
-from storage import Images
-from storage.dataset import replacement
+from storage import BACKENDS, Images
+from storage.dataset import replacement, writer
 from storage.errors import (
     ForkedWriterError,
     StorageError,
@@ -34,13 +34,28 @@ def test_an_error_of_the_caller_passes_through_and_leaves_nothing_behind(tmp_pat
     assert_same(storage.load(tmp_path / "set"), make_set(2))
 
 
-def test_a_full_disk_is_noticed_before_a_backend_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_for_all_parts_is_noticed_before_a_backend_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = make_set(20)
+    monkeypatch.setattr(writer, "PART", images.nbytes // 2)
+    monkeypatch.setattr(BACKENDS["lmdb_packed"], "store_many", None)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=10, f_frsize=4096))
-    with pytest.raises(
-        StoreFullError, match=r"set: nothing was saved.* \(no room: 40,960 bytes are free, 61,760 are needed\): free"
-    ):
-        storage.save(tmp_path / "set", *make_set(20))
-    assert list_names(tmp_path) == []
+    reason = r"set: nothing was saved.* \(no room: 40,960 bytes are free, 61,760 are needed\): free"
+    for batches in (images, [images]):
+        with pytest.raises(StoreFullError, match=reason):
+            storage.save(tmp_path / "set", batches, labels)
+        assert list_names(tmp_path) == []
+
+
+def test_a_part_that_was_written_needs_no_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = make_set(20)
+    monkeypatch.setattr(writer, "PART", images.nbytes // 2)
+    free = iter([61_760, 30_880])
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=next(free), f_frsize=1))
+    storage.save(tmp_path / "set", [images], labels)
+    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    assert list(free) == []
 
 
 def test_a_disk_that_fills_in_the_middle_leaves_what_was_there(

@@ -69,39 +69,56 @@ def test_no_cut_manifest_is_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "reason"),
     [
-        {"format": 2},
-        {"sizes": {"../secret": 3}},
-        {"sizes": {"/etc/passwd": 3}},
-        {"sizes": {"part-00000/../../secret": 3}},
-        {"sizes": {"part-00000/..": 3}},
-        {"sizes": {"part-00000": 3}},
-        {"sizes": {"part-00000/null\0": 3}},
-        {"sizes": {"part-00000/images.h5": -1}},
-        {"sizes": {"part-00000/images.h5": 1.5}},
-        {"structure": {"part-00007/absent": {"ranges": [], "checksum": "0" * 16}}},
-        {"structure": {"part-00000/images.h5": {"ranges": [[0, 901]], "checksum": "0" * 16}}},
-        {"structure": {"part-00000/images.h5": {"ranges": [[5, 3]], "checksum": "0" * 16}}},
-        {"structure": {"part-00000/images.h5": {"ranges": [[3]], "checksum": "0" * 16}}},
-        {"structure": {"part-00000/images.h5": {"ranges": [[0, 3.5]], "checksum": "0" * 16}}},
-        {"structure": {"part-00000/images.h5": {"ranges": [[0, 3]], "checksum": "none"}}},
-        {"checksum": "none"},
-        {"checksum": 5},
-        {"classes": [1]},
-        {"classes": None},
-        {"backend": None},
-        {"count": 8},
-        {"parts": [True, 8]},
-        {"shape": [2, 3]},
-        {"shape": 2},
+        ({"format": 2}, "format 2"),
+        *[
+            ({"sizes": {name: 3}, "structure": {}}, "a file named")
+            for name in (
+                "../secret",
+                "/etc/passwd",
+                "part-00000/../../secret",
+                "part-00000/..",
+                "part-00000/./a",
+                "part-00000//a",
+                "part-00000",
+                "part-0/a",
+                "part-00000/null\0",
+            )
+        ],
+        *[({"sizes": {"part-00000/images.h5": size}, "structure": {}}, "numbers") for size in (-1, 1.5, True, "3")],
+        ({"structure": {"part-00007/absent": {"ranges": [], "checksum": "0" * 16}}}, "part-00007/absent"),
+        *[
+            ({"structure": {"part-00000/images.h5": {"ranges": ranges, "checksum": "0" * 16}}}, reason)
+            for ranges, reason in [
+                ([[0, 901]], "ranges that cannot be"),
+                ([[-1, 3]], "ranges that cannot be"),
+                ([[5, 3]], "ranges that cannot be"),
+                ([[0, 5], [4, 6]], "ranges that cannot be"),
+                ([[0, 3.5]], "ranges that cannot be"),
+                ([[3]], "not enough values"),
+            ]
+        ],
+        ({"structure": {"part-00000/images.h5": {"ranges": [[0, 3]], "checksum": "none"}}}, "a checksum that is none"),
+        *[
+            ({name: value}, "other text than ours")
+            for name, value in [("checksum", "none"), ("classes", [1]), ("backend", None), ("source", 3)]
+        ],
+        ({"checksum": 5}, "expected string"),
+        ({"classes": None}, "not iterable"),
+        ({"count": 8}, "numbers that cannot be"),
+        ({"parts": [True, 8]}, "numbers that cannot be"),
+        ({"shape": [2, 3]}, "not enough values"),
+        ({"shape": 2}, "non-iterable"),
     ],
     ids=str,
 )
-def test_a_manifest_that_no_program_of_ours_writes_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+def test_a_manifest_that_no_program_of_ours_writes_is_refused(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
     write_manifest(tmp_path, MANIFEST)
     rewrite(tmp_path, **changes)
-    with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood"):
+    with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood \(.*" + reason):
         read_manifest(tmp_path)
 
 

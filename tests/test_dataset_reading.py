@@ -3,15 +3,18 @@
 import multiprocessing
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from xxhash import xxh3_64_intdigest
 
 import storage
-from storage import BACKENDS, CorruptStoreError, Images, Labels, Reader, StorageError, StoreNotFoundError
-from storage.dataset import writer
+from storage import BACKENDS, CorruptStoreError, Image, Images, Labels, Reader, StorageError, StoreNotFoundError
+from storage.dataset import checksums, writer
 from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundError
+from tests.datasets import require_pixels
 from tests.image_sets import assert_same, make_set
 
 COUNT = 30
@@ -19,8 +22,9 @@ COUNT = 30
 
 @pytest.fixture(params=[1, 3], ids=["one part", "three parts"])
 def saved(request: pytest.FixtureRequest, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Save thirty images in one part or in three."""
+    """Save thirty images in one part or in three, whose blocks are of four records, the last of two."""
     images, labels = make_set(COUNT, 5, 7)
+    monkeypatch.setattr(checksums, "BLOCK", 4 * images[0].nbytes)
     monkeypatch.setattr(writer, "PART", COUNT // request.param * images[0].nbytes)
     storage.save(tmp_path / "set", [images], labels, backend)
     return tmp_path / "set"
@@ -37,6 +41,23 @@ def put_under(path: Path, images: Images, labels: Labels, backend: str) -> None:
     storage.save(path.with_name("other"), images, labels, backend)
     (path / "part-00000").rename(path.with_name("part"))
     (path.with_name("other") / "part-00000").rename(path / "part-00000")
+
+
+@pytest.fixture
+def swapped(backend: str, tmp_path: Path) -> Path:
+    """Save thirty images with one label, and swap two of them behind the back of the dataset."""
+    images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
+    storage.save(tmp_path / "set", images, labels, backend)
+    order = np.arange(COUNT)
+    order[[4, 9]] = [9, 4]
+    put_under(tmp_path / "set", images[order], labels, backend)
+    return tmp_path / "set"
+
+
+def read(path: Path, indices: int | list[int]) -> tuple[Images | Image, Labels | int]:
+    """Open a dataset to read one record, or a batch."""
+    with storage.open(path) as reader:
+        return reader[indices] if isinstance(indices, int) else reader.read(indices)
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -105,25 +126,70 @@ def test_a_replacement_is_not_noticed_by_an_open_reader_and_its_files_go_with_th
     assert not list(saved.parent.glob(".set.tmp-*"))
 
 
-def test_a_swapped_pair_is_found_by_every_way_of_reading(backend: str, tmp_path: Path) -> None:
-    path = tmp_path / "set"
+def test_a_swapped_pair_is_found_by_every_way_of_reading(swapped: Path) -> None:
+    looks: list[tuple[int, Callable[[], object]]] = [
+        (4, lambda: storage.load(swapped)),
+        (9, lambda: read(swapped, [3, 9, 5])),
+        (4, lambda: read(swapped, 4)),
+    ]
+    for index, look in looks:
+        reason = rf"record {index} is damaged \(.*not those that were saved|\S+ is damaged where"
+        with pytest.raises(CorruptStoreError, match=f"^{swapped}: ({reason})"):
+            look()
+    assert sorted(storage.check(swapped).records) == [4, 9]
+
+
+def test_a_swapped_pair_costs_no_other_record(backend: str, swapped: Path) -> None:
+    require_pixels(backend)
     images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
-    storage.save(path, images, labels, backend)
-    order = np.arange(COUNT)
-    order[[4, 9]] = [9, 4]
-    put_under(path, images[order], labels, backend)
-    with pytest.raises(CorruptStoreError, match=f"^{path}: "):
-        storage.load(path)
-    with storage.open(path) as reader:
+    with storage.open(swapped) as reader:
+        for indices in ([9], [3, 4]):
+            with pytest.raises(CorruptStoreError, match=f"record {indices[-1]} is damaged"):
+                reader.read(indices)
         assert_same(reader.read([3, 5]), (images[[3, 5]], labels[[3, 5]]))
-        with pytest.raises(CorruptStoreError, match=r"record 9 is damaged .*not those that were saved"):
-            reader.read([3, 9, 5])
-        with pytest.raises(CorruptStoreError, match="record 4 is damaged"):
-            reader[4]
-        with pytest.raises(CorruptStoreError, match="record 4 is damaged"):
-            reader.read([4])
-        assert_same(reader[3], (images[3], labels[3]))
-    assert sorted(storage.check(path).records) == [4, 9]
+        assert_same(reader[8], (images[8], labels[8]))
+
+
+def test_each_record_is_proved_by_its_block_and_named_where_it_is_wrong(
+    backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = len(list(saved.glob("part-*")))
+    read_many = BACKENDS[backend].read_many
+    for index in range(COUNT):
+        number, position = divmod(index, COUNT // parts)
+
+        def spoil(
+            store: Path, out: Images | None = None, name: str = f"part-{number:05}", position: int = position
+        ) -> tuple[Images, Labels]:
+            images, labels = read_many(store, out)
+            if store.name == name:
+                images[position, 4, 6, 2] ^= 1
+            return images, labels
+
+        monkeypatch.setattr(BACKENDS[backend], "read_many", spoil)
+        with pytest.raises(CorruptStoreError, match=rf"^{saved}: record {index} is damaged \(.*not those"):
+            storage.load(saved)
+
+
+def test_a_record_is_proved_when_it_is_first_read_and_not_again(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[object] = []
+
+    def hash_and_count(content: memoryview, *seed: int) -> int:
+        hashed.append(content)
+        return xxh3_64_intdigest(content, *seed)
+
+    monkeypatch.setattr(checksums, "xxh3_64_intdigest", hash_and_count)
+    with storage.open(saved) as reader:
+        for indices, new in [([3, 11, 29], 3), ([29, 3, 11], 0), ([3, 12, 13, 29], 2)]:
+            reader.read(indices)
+            assert len(hashed) == new, indices
+            hashed.clear()
+        for index, new in [(3, 0), (5, 1), (5, 0)]:
+            reader[index]
+            assert len(hashed) == new, index
+            hashed.clear()
+        reader.read([5, 3])
+        assert not hashed
 
 
 def test_a_wrong_label_is_found(backend: str, tmp_path: Path) -> None:
@@ -131,7 +197,7 @@ def test_a_wrong_label_is_found(backend: str, tmp_path: Path) -> None:
     images, labels = make_set(COUNT)
     storage.save(path, images, np.zeros_like(labels), backend)
     put_under(path, images, np.eye(COUNT, dtype=np.int64)[17], backend)
-    with pytest.raises(CorruptStoreError, match=r"record 17 is damaged|data.mdb is damaged where"):
+    with pytest.raises(CorruptStoreError, match=r"record 17 is damaged|set: \S+ is damaged where"):
         storage.load(path)
     report = storage.check(path)
     assert 17 in report.records

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -21,6 +22,25 @@ from storage.errors import (
 )
 from tests.image_sets import assert_same, make_set
 from tests.open_files import list_names
+
+
+def look(path: Path) -> object:
+    """Return what a file holds, or which names a directory has for which files."""
+    if path.is_dir():
+        return sorted((entry.name, entry.stat().st_ino) for entry in path.iterdir())
+    return path.read_bytes()
+
+
+def watch_syncs(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[Path, object]]:
+    """Note of each file and directory, by its number, where it was when it was synced last, and what was in it."""
+    synced: dict[int, tuple[Path, object]] = {}
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[path.stat().st_ino] = path, look(path)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    return synced
 
 
 @pytest.mark.parametrize("count", [0, 1, 30])
@@ -148,6 +168,27 @@ def test_buffered_saving_waits_for_no_disk(backend: str, tmp_path: Path, monkeyp
     assert len(synced) > 5
 
 
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
+def test_the_disk_holds_all_before_it_comes_to_its_path_and_the_path_after_that(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    path = tmp_path / "set"
+    if there:
+        storage.save(path, *make_set(2), backend)
+    images, labels = make_set(30, 5, 7)
+    monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
+    synced = watch_syncs(monkeypatch)
+    storage.save(path, [images], labels, backend, overwrite=True)
+    for each in (path, *path.rglob("*")):
+        place, content = synced[each.stat().st_ino]
+        stage = tmp_path / place.relative_to(tmp_path).parts[0]
+        assert stage.name.startswith(".set.tmp-")
+        assert (place.relative_to(stage), content) == (each.relative_to(path), look(each))
+    place, names = synced[tmp_path.stat().st_ino]
+    assert isinstance(names, list)
+    assert (place, ("set", path.stat().st_ino) in names) == (tmp_path, True)
+
+
 def test_a_second_writer_is_refused_at_once_and_harms_nobody(tmp_path: Path) -> None:
     images, labels = make_set(3)
 
@@ -180,6 +221,25 @@ def test_a_writer_in_another_thread_is_refused_too(tmp_path: Path) -> None:
 
     storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
     assert len(found) == 1
+
+
+def test_what_a_quicker_writer_saved_is_seen_before_any_image_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire = filelock.FileLock.acquire
+
+    def save_and_acquire(lock: filelock.FileLock) -> object:
+        monkeypatch.undo()
+        storage.save(tmp_path / "set", *make_set(2))
+        return acquire(lock)
+
+    batches = iter([make_set(3)[0]])
+    monkeypatch.setattr(filelock.FileLock, "acquire", save_and_acquire)
+    with pytest.raises(StoreExistsError, match="overwrite=True"):
+        storage.save(tmp_path / "set", batches, make_set(3)[1])
+    assert len(list(batches)) == 1
+    assert_same(storage.load(tmp_path / "set"), make_set(2))
+    assert list_names(tmp_path) == ["set"]
 
 
 def test_a_forked_child_cannot_go_on_with_the_writer(tmp_path: Path) -> None:
