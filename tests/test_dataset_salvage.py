@@ -1,5 +1,7 @@
 """Salvage: of a part whose structure is damaged, all that can be read and proved."""
 
+import json
+import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +14,7 @@ import storage
 from storage import BACKENDS, StorageError
 from storage.dataset import salvage
 from storage.dataset.manifest import read_manifest
+from storage.dataset.opening import open_dataset
 from tests.image_sets import make_set
 from tests.open_files import count_open
 
@@ -89,3 +92,25 @@ def test_without_checksums_nothing_is_read_of_a_damaged_structure(
     assert len(report.files) == 2
     assert len(report.records) == COUNT
     assert not opened
+
+
+@pytest.mark.parametrize("refusal", ["", "refused"])
+def test_the_process_of_its_own_answers_with_what_it_found(
+    refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "set", *make_set(3), "png")
+    (tmp_path / "set" / "part-00000" / "00000001.png").unlink()
+    if refusal:
+        put_in_place_of_opening("png", monkeypatch, lambda: None)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("faulthandler.disable", lambda: None)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    with open_dataset(tmp_path / "set", verify=True) as dataset:
+        salvage._send_damage(dataset, 0, sender)  # noqa: SLF001 - what the child does
+    answer = json.loads(receiver.recv_bytes())
+    if refusal:
+        assert answer == f"{tmp_path}/set/part-00000: after that"
+    else:
+        assert [index for index, _ in answer] == [1]
+    assert ended == [0]

@@ -88,6 +88,7 @@ class Writer:
         self._manifest = Manifest(backend, 0, 0, classes=classes, source=source)
         self._digest = xxh3_64()
         self._process = os.getpid()
+        self._hold = ExitStack()
         self._buffer = np.empty((0, 0, 0, CHANNELS), np.uint8)
         self._waiting = 0  # images in the buffer
 
@@ -116,8 +117,9 @@ class Writer:
             stack.enter_context(lock_path(self._path))
             check_target(self._path, overwrite=self._overwrite)
             self._stage = self._take_over() or make_stage(self._path)
-            self._hold = ExitStack()
-            self._hold.enter_context(pin(self._stage))  # even a writer whose lock was deleted keeps its stage
+            stack.callback(self._leave)
+            with explain(self._path):
+                self._hold.enter_context(pin(self._stage))  # even a writer whose lock was deleted keeps its stage
             self._resources = stack.pop_all()
         return self
 
@@ -126,10 +128,12 @@ class Writer:
     ) -> None:
         """Delete the stage, unless another writer may go on with it, and let the path go."""
         if self._process == os.getpid():
-            with self._resources:
-                self._hold.close()
-                if not (self._manifest.source and self._manifest.parts):
-                    discard(self._stage)
+            self._resources.close()
+
+    def _leave(self) -> None:
+        self._hold.close()
+        if not (self._manifest.source and self._manifest.parts):
+            discard(self._stage)
 
     def add(self, images: Images) -> None:
         """Add the next images; they are written when a part is full.
