@@ -113,3 +113,17 @@ def test_discarding_what_is_not_there_is_nothing(tmp_path: Path) -> None:
 def test_an_exchange_that_fails_says_what_the_system_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         exchange(tmp_path / "one", tmp_path / "other")
+
+
+def test_a_pinned_directory_that_cannot_be_closed_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.close
+
+    def close(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pin(tmp_path) as pinned:
+        assert pinned.samefile(tmp_path)
+        monkeypatch.setattr(os, "close", close)
+    monkeypatch.undo()
+    assert count_open(tmp_path) == 0

@@ -220,7 +220,8 @@ def pin(path: Path) -> Iterator[Path]:
     try:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # of a directory that was only read, nothing is lost
+            os.close(descriptor)
 
 
 def _open_current(path: Path) -> int:
