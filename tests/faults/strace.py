@@ -140,6 +140,7 @@ def count_syncs(lines: Iterable[str]) -> int:
 def _run(work: Callable[[], str], *options: str) -> tuple[Ending, list[str]]:
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         child = Child(work)
+        child.await_rest()
         tracer = _attach(child, "-o", log.name, *options)
         child.release()
         ending = child.wait()
