@@ -90,8 +90,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options, source = metafunc.config.stash[OPTIONS], metafunc.config.stash[SOURCE]
     marker = metafunc.definition.get_closest_marker("default_cutoffs")
     cutoffs = choose_cutoffs(options, DOUBLED * source.count, marker.args if marker else DEFAULT_CUTOFFS)
-    if "workers" in metafunc.fixturenames:
-        cutoffs = (max(cutoffs),)  # an epoch of few images says nothing about workers
+    if {"workers", "dataset"} & set(metafunc.fixturenames):
+        cutoffs = (max(cutoffs),)  # few images say nothing about workers, nor of what proof costs an image
     parameters: dict[str, tuple[str | int, ...]] = {
         "backend": options.backends,
         "cutoff": cutoffs,
