@@ -1,10 +1,13 @@
 """What the tests of datasets do to files, and what they ask of a backend."""
 
+import json
 from pathlib import Path
 
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 from storage import BACKENDS
+from storage.dataset.manifest import FILE
 
 
 def flip_bit(path: Path, place: int) -> None:
@@ -12,6 +15,14 @@ def flip_bit(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
+
+
+def rewrite_manifest(folder: Path, **changes: object) -> None:
+    """Change fields of a manifest, and make its checksum fit."""
+    content = {**json.loads((folder / FILE).read_text()), **changes}
+    del content["manifest_checksum"]
+    rest = json.dumps(content)[1:].encode()
+    (folder / FILE).write_bytes(f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode() + rest)
 
 
 def require_pixels(backend: str) -> None:

@@ -13,26 +13,13 @@ from PIL import Image as Pillow
 import storage
 from storage import BACKENDS, Images
 from storage.__main__ import main
-from storage.dataset import writer
 from tests.commands import Command
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
 
+pytest_plugins = ["tests.command_fixtures"]
+
 IMAGES, LABELS = make_set(30, 5, 7)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Make the command."""
-    return Command(capsys)
-
-
-@pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Save thirty images in three parts of PNG files."""
-    monkeypatch.setattr(writer, "PART", 10 * IMAGES[0].nbytes)
-    storage.save(tmp_path / "set", [IMAGES], LABELS, "png", durable=False)
-    return tmp_path / "set"
 
 
 def damage(path: Path) -> None:

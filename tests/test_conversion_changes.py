@@ -9,7 +9,7 @@ from PIL import Image as Pillow
 
 import storage
 from storage import BACKENDS
-from storage.dataset import folders, sources, writer
+from storage.dataset import batches, writer
 from storage.dataset.conversion import convert
 from storage.dataset.sources import open_source
 from storage.errors import UnfinishedConversionError
@@ -22,8 +22,7 @@ OTHERS = 255 - IMAGES
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PART", 10 * IMAGES[0].nbytes)
-    for module in (folders, sources):
-        monkeypatch.setattr(module, "BATCH", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
 
 
 def write_store(path: Path, *, new: bool) -> None:

@@ -12,28 +12,16 @@ from filelock import FileLock
 from PIL import Image as Pillow
 
 import storage
-from storage.dataset import sources, writer
+from storage.dataset import batches
 from tests.commands import Command
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
 from tests.test_cifar10 import ALL_LABELS, FILES, FOLDER, PIXELS, arrange, honest, pack, regular
 from tests.test_class_names import OFFICIAL
 
+pytest_plugins = ["tests.command_fixtures"]
+
 IMAGES, LABELS = make_set(30, 5, 7)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Make the command."""
-    return Command(capsys)
-
-
-@pytest.fixture
-def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Save thirty images in three parts of PNG files."""
-    monkeypatch.setattr(writer, "PART", 10 * IMAGES[0].nbytes)
-    storage.save(tmp_path / "set", [IMAGES], LABELS, "png", durable=False)
-    return tmp_path / "set"
 
 
 @pytest.fixture
@@ -177,7 +165,7 @@ def test_a_destination_that_is_being_written_is_exit_code_2(run: Command, saved:
 def test_a_damaged_source_is_exit_code_1_and_goes_on_when_it_was_mended(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "BATCH", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
     file = saved / "part-00002" / "00000001.png"
     healthy = file.read_bytes()
     damage(file)
@@ -210,7 +198,7 @@ def test_a_link_that_leads_where_nothing_is_yet_is_followed(run: Command, saved:
 def test_what_waits_after_an_error_is_named_where_a_link_leads(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "BATCH", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
     saved.with_name("link").symlink_to("new")
     damage(saved / "part-00002" / "00000001.png")
     assert "wait in .new.tmp-* beside it" in run("convert", saved, saved.with_name("link"), "--backend", "hdf5")[2]

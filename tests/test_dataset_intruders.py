@@ -1,6 +1,5 @@
 """What others do to a dataset and its path: nothing of theirs is lost, and nothing of theirs is taken for a dataset."""
 
-import json
 import os
 import pickle
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import storage
 from storage import BACKENDS, CorruptStoreError, StorageError, StoreExistsError, StoreFullError, StoreNotFoundError
 from storage.dataset import checksums
 from storage.errors import InvalidInputError
+from tests.datasets import rewrite_manifest
 from tests.image_sets import assert_same, make_set
 from tests.open_files import list_names
 
@@ -146,15 +146,6 @@ def test_a_pickled_reader_opens_no_other_dataset(tmp_path: Path) -> None:
         pickle.loads(pickled)  # noqa: S301 - our own
 
 
-def change_manifest(path: Path, **changes: object) -> None:
-    """Change fields of a manifest, and make its checksum fit."""
-    content = {**json.loads((path / "manifest.json").read_text()), **changes}
-    del content["manifest_checksum"]
-    rest = json.dumps(content)[1:].encode()
-    first = f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode()
-    (path / "manifest.json").write_bytes(first + rest)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -169,7 +160,7 @@ def change_manifest(path: Path, **changes: object) -> None:
 )
 def test_a_manifest_of_other_kinds_of_values_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
     storage.save(tmp_path / "set", *make_set(4), "hdf5")
-    change_manifest(tmp_path / "set", **changes)
+    rewrite_manifest(tmp_path / "set", **changes)
     for read in (storage.load, storage.open, storage.check):
         with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood"):
             read(tmp_path / "set")
@@ -191,7 +182,7 @@ def test_parts_that_hold_something_else_than_the_manifest_says_are_refused(
     changes: dict[str, object], backend: str, tmp_path: Path
 ) -> None:
     storage.save(tmp_path / "set", *make_set(4), backend)
-    change_manifest(tmp_path / "set", **changes)
+    rewrite_manifest(tmp_path / "set", **changes)
     for verify in (True, False):
         with pytest.raises(CorruptStoreError):
             storage.load(tmp_path / "set", verify=verify)

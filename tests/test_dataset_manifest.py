@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xxhash import xxh3_64_hexdigest
 
 import storage
 from storage import CorruptStoreError, StorageError, StoreNotFoundError
 from storage.dataset.manifest import FILE, Manifest, Structure, read_manifest, write_manifest
+from tests.datasets import rewrite_manifest
 from tests.image_sets import make_set
 
 MANIFEST = Manifest(
@@ -27,14 +27,6 @@ MANIFEST = Manifest(
 )
 
 
-def rewrite(folder: Path, **changes: object) -> None:
-    """Change fields of a manifest, and make its checksum fit."""
-    content = {**json.loads((folder / FILE).read_text()), **changes}
-    del content["manifest_checksum"]
-    rest = json.dumps(content)[1:].encode()
-    (folder / FILE).write_bytes(f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode() + rest)
-
-
 def test_a_manifest_is_read_as_it_was_written_and_is_json(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     assert read_manifest(tmp_path) == MANIFEST
@@ -42,7 +34,7 @@ def test_a_manifest_is_read_as_it_was_written_and_is_json(tmp_path: Path) -> Non
     assert (content["format"], content["backend"], content["count"]) == (1, "hdf5", 9)
     assert (content["shape"], content["dtype"]) == ([2, 3, 3], "uint8")
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
-    rewrite(tmp_path)
+    rewrite_manifest(tmp_path)
     assert read_manifest(tmp_path) == MANIFEST
 
 
@@ -117,7 +109,7 @@ def test_a_manifest_that_no_program_of_ours_writes_is_refused(
     changes: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     write_manifest(tmp_path, MANIFEST)
-    rewrite(tmp_path, **changes)
+    rewrite_manifest(tmp_path, **changes)
     with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood \(.*" + reason):
         read_manifest(tmp_path)
 

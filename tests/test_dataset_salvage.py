@@ -15,6 +15,7 @@ from storage import BACKENDS, StorageError
 from storage.dataset import salvage
 from storage.dataset.manifest import read_manifest
 from storage.dataset.opening import open_dataset
+from tests.datasets import flip_bit
 from tests.image_sets import make_set
 from tests.open_files import count_open
 
@@ -27,9 +28,7 @@ def damaged(backend: str, tmp_path: Path) -> Path:
     path = tmp_path / "set"
     storage.save(path, *make_set(COUNT), backend)
     name, structure = next(iter(read_manifest(path).structure.items()))
-    content = bytearray((path / name).read_bytes())
-    content[structure.ranges[0][0]] ^= 1
-    (path / name).write_bytes(content)
+    flip_bit(path / name, structure.ranges[0][0])
     return path
 
 

@@ -9,8 +9,8 @@ import pytest
 
 import storage
 from storage import BACKENDS, CorruptStoreError
-from storage.dataset.manifest import Structure, read_manifest
-from storage.dataset.structure import check_structure, find_structure
+from storage.dataset.manifest import Manifest, Structure, read_manifest
+from storage.dataset.structure import check_file, find_structure
 from tests.datasets import require_pixels
 from tests.image_sets import make_set
 
@@ -42,14 +42,16 @@ def test_what_is_not_pixels_is_structure(tmp_path: Path) -> None:
 def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3 << 20))
     module: Any = SimpleNamespace()
-    structure = find_structure(module, tmp_path, {"a": 3 << 20})["a"]
-    assert structure.ranges == ((0, 3 << 20),)
-    check_structure(tmp_path, "a", structure)
+    sizes = {"a": 3 << 20}
+    structure = find_structure(module, tmp_path, sizes)
+    assert structure["a"].ranges == ((0, 3 << 20),)
+    manifest = Manifest("raw", 1, 1, sizes=sizes, structure=structure)
+    check_file(tmp_path, manifest, "a")
     with (tmp_path / "a").open("r+b") as file:
         file.seek((3 << 20) - 1)
         file.write(b"x")
     with pytest.raises(CorruptStoreError, match="a is damaged where it says where its images are"):
-        check_structure(tmp_path, "a", structure)
+        check_file(tmp_path, manifest, "a")
 
 
 def test_most_of_a_store_is_pixels_and_each_pixel_is_proved_by_its_record(backend: str, saved: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 import storage
 from storage import CorruptStoreError, Images
-from storage.dataset import folders
+from storage.dataset import batches
 from storage.dataset.folders import FolderSource, read_folder
 from storage.errors import InvalidInputError
 from tests.image_sets import make_set
@@ -52,15 +52,15 @@ def refuse(root: Path) -> str:
 def test_images_come_in_natural_order_with_their_classes(
     root: Path, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "BATCH", 2 * 5 * 7 * 3)
+    monkeypatch.setattr(batches, "BATCH", 2 * 5 * 7 * 3)
     images = write_images(root)
     source = find(root)
     assert source.classes == ("cat", "dog")
     assert source.labels.tolist() == [0, 0, 0, 1, 1]
     assert source.labels.dtype == np.int64
-    batches = list(source.read(first))
-    assert all(len(batch) <= 2 for batch in batches)
-    np.testing.assert_array_equal(np.concatenate(batches), images[first:])
+    parts = list(source.read(first))
+    assert all(len(part) <= 2 for part in parts)
+    np.testing.assert_array_equal(np.concatenate(parts), images[first:])
 
 
 def test_classes_stand_in_natural_order_too_and_may_be_empty(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import storage
 from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError
-from storage.dataset import sources, writer
+from storage.dataset import batches, writer
 from storage.dataset.sources import ArraySource, Source, open_source
 from storage.errors import InvalidInputError
 from tests.image_sets import assert_same, make_set
@@ -21,7 +21,7 @@ def saved(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Save thirty images in three parts; they are read in batches of four."""
     images, labels = make_set(COUNT, 5, 7)
     monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
-    monkeypatch.setattr(sources, "BATCH", 4 * images[0].nbytes)
+    monkeypatch.setattr(batches, "BATCH", 4 * images[0].nbytes)
     storage.save(tmp_path / "set", [images], labels, backend, durable=False)
     return tmp_path / "set"
 

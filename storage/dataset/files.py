@@ -29,28 +29,23 @@ def measure_files(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
 
 
-def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """Refuse a dataset whose files are not as large as they were, before anything maps them into memory.
-
-    Files that have no structure are not looked at, since there may be one an image: its record will prove each.
+def check_size(folder: Path, name: str, size: int) -> None:
+    """Refuse a file that is not as large as it was.
 
     Parameters
     ----------
     folder : Path
         The dataset.
-    manifest : Manifest
+    name : str
+        The file's path below it.
+    size : int
+        Bytes.
 
     Raises
     ------
     CorruptStoreError
-        A file is missing, cut short, longer than it was, or no file; the message names it.
+        It is missing, cut short, longer than it was, or no file; the message names it.
     """
-    for name in manifest.structure:
-        check_size(folder, name, manifest.sizes[name])
-
-
-def check_size(folder: Path, name: str, size: int) -> None:
-    """Refuse one file that is not as large as it was; see `check_sizes`."""
     with translate_errors(folder / name):
         try:
             status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer

@@ -18,9 +18,9 @@ from PIL import Image as Pillow
 from xxhash import xxh3_64
 
 from storage.checks import CHANNELS, Image, Images, Labels
+from storage.dataset.batches import cut_indices
 from storage.errors import CorruptStoreError, InvalidInputError, translate_errors
 
-BATCH = 8 << 20  # bytes of pixels read at once
 DEEP = ("I", "F")  # how the names of Pillow's modes of more than 8 bits begin
 
 
@@ -51,12 +51,10 @@ class FolderSource:
     def read(self, start: int) -> Iterator[Images]:
         """Read batches of 8 MiB; see `storage.dataset.sources.Source`."""
         height, width = self.size
-        per_batch = max(1, BATCH // (height * width * CHANNELS))
-        for first in range(start, len(self.names), per_batch):
-            names = self.names[first : first + per_batch]
-            images = np.empty((len(names), height, width, CHANNELS), np.uint8)
-            for image, name in zip(images, names, strict=True):
-                image[...] = self._read_image(self.root / name)
+        for indices in cut_indices(start, len(self.names), height, width):
+            images = np.empty((len(indices), height, width, CHANNELS), np.uint8)
+            for image, index in zip(images, indices.tolist(), strict=True):
+                image[...] = self._read_image(self.root / self.names[index])
             yield images
 
     def _read_image(self, path: Path) -> Image:

@@ -7,11 +7,11 @@ from pathlib import Path
 from xxhash import xxh3_64
 
 from storage.dataset.checksums import DTYPE
-from storage.dataset.files import CHECKSUMS, check_size, count_checksums, read_checksums
+from storage.dataset.files import CHECKSUMS, count_checksums, read_checksums
 from storage.dataset.manifest import Manifest, name_part, read_manifest
 from storage.dataset.opening import Dataset, find_module
 from storage.dataset.proof import find_damage
-from storage.dataset.structure import check_structure
+from storage.dataset.structure import check_file
 from storage.errors import StorageError
 
 PROGRESS = "progress.json"
@@ -50,9 +50,7 @@ def resume(stage: Path, wanted: Manifest) -> tuple[Manifest, xxh3_64] | None:
 
 
 def _is_whole(stage: Path, manifest: Manifest) -> bool:
-    for name, size in manifest.sizes.items():
-        check_size(stage, name, size)
-    for name, structure in manifest.structure.items():
-        check_structure(stage, name, structure)
+    for name in manifest.sizes:
+        check_file(stage, manifest, name)
     dataset = Dataset(stage, stage, manifest, find_module(manifest), read_checksums(stage, manifest))
     return not any(list(find_damage(dataset, number)) for number in range(len(manifest.parts)))

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import CHANNELS, Images, Labels
+from storage.checks import Images, Labels
+from storage.dataset.batches import cut_indices
 from storage.dataset.checksums import count_per_block, hash_blocks, hash_records
 from storage.dataset.opening import Dataset
 from storage.errors import CorruptStoreError, StorageError
 from storage.reader import Reader
 
-BATCH = 8 << 20  # bytes of pixels read at once where damage is looked for
 CHANGED = CorruptStoreError("its pixels or its label are not those that were saved")
 
 
@@ -107,9 +107,7 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageErr
     start, count = dataset.manifest.starts[number], dataset.manifest.parts[number]
     with dataset.name_errors(), dataset.module.open_reader(dataset.parts[number]) as reader:
         check_part(dataset, number, reader)
-        per_batch = max(1, BATCH // (dataset.manifest.height * dataset.manifest.width * CHANNELS))
-        for first in range(0, count, per_batch):
-            positions = np.arange(first, min(first + per_batch, count))
+        for positions in cut_indices(0, count, dataset.manifest.height, dataset.manifest.width):
             yield from ((start + position, error) for position, error in _inspect(dataset, number, reader, positions))
 
 

@@ -1,16 +1,15 @@
 """What is wrong with a dataset, and what of it can be saved."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.dataset.files import check_size, read_checksums
-from storage.dataset.manifest import Manifest, name_part, read_manifest
-from storage.dataset.opening import Dataset, Pinned, find_module
+from storage.dataset.files import CHECKSUMS, read_checksums
+from storage.dataset.manifest import name_part
+from storage.dataset.opening import Dataset, pin_dataset
 from storage.dataset.proof import find_damage
-from storage.dataset.replacement import pin
 from storage.dataset.salvage import find_damage_apart
-from storage.dataset.structure import check_structure
+from storage.dataset.structure import check_file
 from storage.errors import CorruptStoreError, StorageError
 
 UNPROVED = "it can be read, but nothing proves it: the checksums are damaged"
@@ -65,33 +64,27 @@ def check(path: Path | str) -> Report:
     StorageError
         Its backend is not here, or the operating system refused.
     """
-    path = Path(path).absolute()
-    with pin(path) as folder:
-        pinned = Pinned(path, folder)
-        with pinned.name_errors():
-            manifest = read_manifest(folder)
-            module = find_module(manifest)
-            files = _check_files(pinned, manifest)
-            try:
-                checksums = read_checksums(folder, manifest)
-            except CorruptStoreError as error:
-                files["checksums"], checksums = str(pinned.name_path(error)), []
-        dataset = Dataset(path, folder, manifest, module, checksums)
-        records = {}
-        for number in range(len(manifest.parts)):
-            records.update(_check_part(dataset, number, files))
-    return Report(path, manifest.backend, manifest.count, files, records)
-
-
-def _check_files(pinned: Pinned, manifest: Manifest) -> dict[str, str]:
-    files = {}
-    for name, size in manifest.sizes.items():
+    with pin_dataset(path) as pinned:
+        files, dataset = _check_files(pinned), pinned
         try:
-            check_size(pinned.folder, name, size)
-            if name in manifest.structure:
-                check_structure(pinned.folder, name, manifest.structure[name])
+            with pinned.name_errors():
+                dataset = replace(pinned, checksums=read_checksums(pinned.folder, pinned.manifest))
+        except CorruptStoreError as error:
+            files[CHECKSUMS] = str(error)
+        records: dict[int, str] = {}
+        for number in range(len(dataset.manifest.parts)):
+            records.update(_check_part(dataset, number, files))
+    return Report(dataset.path, dataset.manifest.backend, dataset.manifest.count, files, records)
+
+
+def _check_files(dataset: Dataset) -> dict[str, str]:
+    files = {}
+    for name in dataset.manifest.sizes:
+        try:
+            with dataset.name_errors():
+                check_file(dataset.folder, dataset.manifest, name)
         except StorageError as error:
-            files[name] = str(pinned.name_path(error))
+            files[name] = str(error)
     return files
 
 

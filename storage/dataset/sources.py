@@ -12,7 +12,8 @@ from xxhash import xxh3_64_intdigest
 
 from storage.backends import BACKENDS, Backend
 from storage.checks import Images, Labels
-from storage.dataset.folders import BATCH, read_folder
+from storage.dataset.batches import cut_indices
+from storage.dataset.folders import read_folder
 from storage.dataset.manifest import FILE, name_part
 from storage.dataset.reading import open  # noqa: A004 - a dataset's
 from storage.errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, translate_errors
@@ -102,9 +103,7 @@ class ReaderSource:
             if not count:
                 yield reader.read([])[0]
                 return
-            per_batch = max(1, BATCH // reader[-1][0].nbytes)
-            for first in range(start, count, per_batch):
-                indices = np.arange(first, min(first + per_batch, count))
+            for indices in cut_indices(start, count, *reader.read([])[0].shape[1:3]):
                 images, labels = reader.read(indices)
                 if not np.array_equal(labels, self.labels[indices]):
                     raise CorruptStoreError(

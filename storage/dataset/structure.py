@@ -19,7 +19,8 @@ from typing import TypeAlias
 from xxhash import xxh3_64
 
 from storage.backends import Backend
-from storage.dataset.manifest import Structure
+from storage.dataset.files import check_size
+from storage.dataset.manifest import Manifest, Structure
 from storage.errors import CorruptStoreError
 
 Pixels: TypeAlias = Mapping[str, Sequence[range]]
@@ -53,23 +54,25 @@ def find_structure(module: Backend, part: Path, sizes: Mapping[str, int]) -> dic
     return found
 
 
-def check_structure(folder: Path, name: str, structure: Structure) -> None:
-    """Refuse a file whose structure is not what was saved.
+def check_file(folder: Path, manifest: Manifest, name: str) -> None:
+    """Refuse a file whose size or structure is not what was saved.
 
     Parameters
     ----------
     folder : Path
         The dataset.
+    manifest : Manifest
     name : str
-        The file's path below it.
-    structure : Structure
+        The file's path below the dataset.
 
     Raises
     ------
     CorruptStoreError
-        It is damaged.
+        It is damaged, missing, or no file.
     """
-    if _hash_ranges(folder / name, structure.ranges) != structure.checksum:
+    check_size(folder, name, manifest.sizes[name])
+    structure = manifest.structure.get(name)
+    if structure is not None and _hash_ranges(folder / name, structure.ranges) != structure.checksum:
         raise CorruptStoreError(
             f"{folder}: {name} is damaged where it says where its images are, or is a file of another store: "
             "restore it from a copy"
