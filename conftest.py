@@ -25,7 +25,6 @@ from reports.page.command import check_place, write_page
 from reports.reading import make_machine, read_run
 from reports.results import BrokenRunError, ImageSet, Run
 from reports.statistics import Rules
-from storage import UNAVAILABLE
 
 __all__ = ["cell", "image_set", "stores"]  # the fixtures
 
@@ -82,7 +81,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say which images this session uses, and which backends it lacks."""
     source = config.stash[SOURCE]
     images = f"images: {source.name}, {config.stash[COUNT]:,} of {DOUBLED * source.count:,}"
-    return [images, *(f"no backend {name}: {reason}" for name, reason in UNAVAILABLE.items())]
+    unavailable = config.stash[OPTIONS].unavailable
+    return [images, *(f"no backend {name}: {reason}" for name, reason in unavailable.items())]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ HELP = {
     "cifar10": "which images: auto (the downloaded CIFAR-10, else the stand-in), standin, or the folder or .tar.gz of "
     "the official Python batches (default: auto)",
     "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
-    "backends": "backends, separated by commas (default: all)",
+    "backends": "backends, separated by commas (default: all that are installed)",
     "durable": "measure storing a second time, synced to disk inside the clock",
     "cold": "measure reading a second time, each round with a page cache that is empty of the store",
 }
@@ -35,6 +35,8 @@ class Options:
         Numbers of images; None where nobody said.
     backends : tuple of str
         Names of backends.
+    unavailable : dict of str to str
+        Backends that would have been measured too, and why they cannot: none where nobody asked for all.
     durabilities : tuple of str
         ``buffered``, and ``durable`` where asked for.
     caches : tuple of str
@@ -44,6 +46,7 @@ class Options:
     cifar10: str
     cutoffs: tuple[int, ...] | None
     backends: tuple[str, ...]
+    unavailable: Mapping[str, str]
     durabilities: tuple[str, ...]
     caches: tuple[str, ...]
 
@@ -91,13 +94,16 @@ def read_options(config: pytest.Config) -> Options:
     """
     cutoffs = _split(_find(config, "cutoffs"))
     backends = _split(_find(config, "backends"))
-    absent = "".join(f"; {name} cannot be imported ({reason})" for name, reason in UNAVAILABLE.items())
-    _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}{absent}")
+    for name in backends:
+        if name in UNAVAILABLE:
+            raise pytest.UsageError(f"backends: {name} is not here: {UNAVAILABLE[name]}")
+    _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}")
     _check("cutoffs", cutoffs, _is_positive, "give numbers of images, 1 or more, such as 10,100")
     return Options(
         cifar10=_find(config, "cifar10") or "auto",
         cutoffs=tuple(map(int, cutoffs)) or None,
         backends=backends or tuple(BACKENDS),
+        unavailable={} if backends else dict(UNAVAILABLE),
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
         caches=CACHES if _is_on(config, "cold") else CACHES[:1],
     )

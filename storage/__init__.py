@@ -8,6 +8,7 @@ from storage.backends import BACKENDS, FUNCTIONS, UNAVAILABLE, Backend
 from storage.checks import Image, Images, Labels
 from storage.dataset import Report, check, load, open, save  # noqa: A004 - used as storage.open
 from storage.errors import (
+    BackendUnavailableError,
     CorruptStoreError,
     ForkedWriterError,
     InvalidInputError,
@@ -26,6 +27,7 @@ __all__ = [
     "FUNCTIONS",
     "UNAVAILABLE",
     "Backend",
+    "BackendUnavailableError",
     "CorruptStoreError",
     "ForkedWriterError",
     "Image",

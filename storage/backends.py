@@ -1,17 +1,19 @@
 """The contract of a backend, and the backends that this folder has: found, not listed.
 
-`Backend` is the contract. `BACKENDS` holds the modules that keep it; `UNAVAILABLE` says why a module could not be
-imported.
+`Backend` is the contract. `BACKENDS` holds the modules that keep it; `UNAVAILABLE` says why a module is not among them,
+and how to get what it needs.
 """
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from types import ModuleType
+from typing import Protocol, TypeVar, cast
 
 from storage.checks import Image, Images, Labels
-from storage.errors import InvalidInputError
+from storage.errors import BackendUnavailableError, InvalidInputError
 from storage.reader import Reader
 
 
@@ -26,7 +28,8 @@ class Backend(Protocol):
     Nothing is synced to disk: that is `storage.durability.make_durable`'s work, the same for every backend.
     A backend keeps no images in module globals, and closes what it opened when the function returns.
 
-    A backend may name the libraries that it stores with in ``VERSIONS``, a dict of name to version: a run records it.
+    A backend names the libraries that it stores with in ``VERSIONS``, a dict of name to version; who keeps the main one
+    in ``MAINTAINER``, and its licence in ``LICENCE``, an SPDX expression. A run records all three for its page.
     If ``COMPRESSES`` is true, its stores may be far smaller than their pixels, and nobody looks for free space first.
     It may have a function ``find_pixels``, which says where in its files damage can do no worse than change pixels and
     labels: see `storage.dataset.structure`. All else of a saved store is checked before the backend opens it.
@@ -155,34 +158,69 @@ class Backend(Protocol):
 FUNCTIONS = ("store_single", "read_single", "store_many", "read_many", "open_reader")
 
 
-def find_backends() -> tuple[dict[str, Backend], dict[str, str]]:
-    """Find the backends: the modules of this folder that have at least one function of the contract.
+def list_modules() -> list[str]:
+    """List the modules of this folder that may be backends, in alphabetical order: packages are none."""
+    modules = pkgutil.iter_modules(import_module("storage").__path__)
+    return sorted(found.name for found in modules if not found.ispkg and not found.name.startswith("_"))
+
+
+@cache
+def import_backend(name: str) -> ModuleType | str | None:
+    """Import the backend of a name.
 
     Returns
     -------
-    backends : dict of str to Backend
-        By name, in alphabetical order. One function is enough, so that a module that lacks the others is noticed.
-    unavailable : dict of str to str
-        Modules that cannot be imported here, and why.
+    module or str or None
+        The module, if it has at least one function of the contract: so one that lacks the others is noticed. Why it
+        cannot be imported here: where a library is missing, the command that installs it. Or None: it is no backend.
     """
-    backends: dict[str, Backend] = {}
-    unavailable: dict[str, str] = {}
-    package = import_module("storage")
-    modules = (found for found in pkgutil.iter_modules(package.__path__) if not found.ispkg)
-    for name in (found.name for found in modules if not found.name.startswith("_")):
-        try:
-            module = import_module(f"storage.{name}")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other backends go on
-            unavailable[name] = f"{type(error).__name__}: {error}"
-        else:
-            if any(hasattr(module, function) for function in FUNCTIONS):
-                backends[name] = cast("Backend", module)
-    return backends, unavailable
+    if name not in list_modules():
+        return None
+    try:
+        module = import_module(f"storage.{name}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other backends go on
+        return _explain(name, error)
+    return module if any(hasattr(module, function) for function in FUNCTIONS) else None
 
 
-BACKENDS: Mapping[str, Backend]
-UNAVAILABLE: Mapping[str, str]
-BACKENDS, UNAVAILABLE = find_backends()
+def _explain(name: str, error: Exception) -> str:
+    if isinstance(error, BackendUnavailableError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("storage"):
+        return f'{error.name} is not installed: python -m pip install -e ".[{name}]"'
+    return f"{type(error).__name__}: {error}"
+
+
+Found = TypeVar("Found")
+
+
+class Modules(Mapping[str, Found]):
+    """Modules by name, in alphabetical order: one is imported when it is asked for, all are when they are listed.
+
+    Together their libraries take half a second to import, and start threads of their own.
+    """
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def __getitem__(self, name: str) -> Found:
+        """Return what became of importing the module; a `KeyError` if that is of another kind."""
+        found = import_backend(name)
+        if not isinstance(found, self._kind):
+            raise KeyError(name)
+        return cast("Found", found)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return (name for name in list_modules() if name in self)
+
+    def __len__(self) -> int:
+        """Count the names."""
+        return sum(1 for _ in self)
+
+
+BACKENDS = Modules[Backend](ModuleType)
+UNAVAILABLE = Modules[str](str)
 
 
 def find_backend(name: str) -> Backend:
@@ -195,5 +233,5 @@ def find_backend(name: str) -> Backend:
     """
     if name in BACKENDS:
         return BACKENDS[name]
-    reason = f"cannot be imported ({UNAVAILABLE[name]})" if name in UNAVAILABLE else "is no backend"
+    reason = f"is not here ({UNAVAILABLE[name]})" if name in UNAVAILABLE else "is no backend"
     raise InvalidInputError(f"{name!r} {reason}: choose one of {', '.join(BACKENDS)}")

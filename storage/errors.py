@@ -1,11 +1,14 @@
 """The errors that leave this package, and how a library's error becomes one of them."""
 
 import errno
+import os
 import re
 from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+REFUSALS = {errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
 SAID_BY_HDF5 = re.compile(r"\berrno = (\d+)")  # h5py makes a RuntimeError of some errors of the operating system
+SAID_IN_WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # other libraries pass on its words
 
 
 class StorageError(Exception):
@@ -46,6 +49,10 @@ class UnfinishedConversionError(StorageError):
 
 class ForkedWriterError(StorageError):
     """A writer was used in another process than the one that made it."""
+
+
+class BackendUnavailableError(StorageError, ImportError):
+    """A backend cannot be used here; the message says how to get what it needs."""
 
 
 class ReaderClosedError(StorageError, ValueError):
@@ -94,7 +101,7 @@ def _translate(store: Path, error: BaseException) -> StorageError:
             f"{store}: no room left for the store ({reason}); free some space or choose another disk, "
             "then delete the directory and store again"
         )
-    if (isinstance(error, OSError) and error.errno is not None) or SAID_BY_HDF5.search(reason):
+    if (isinstance(error, OSError) and error.errno is not None) or _find_said(reason):
         return StorageError(f"{store}: the operating system refused: {reason}")
     return CorruptStoreError(
         f"{store}: no store that can be used ({reason}): it is damaged, or another backend wrote it"
@@ -106,6 +113,14 @@ def _find_codes(error: BaseException | None) -> set[int]:
     codes: set[int] = set()
     while error is not None:
         codes |= {code for name in ("errno", "code") if isinstance(code := getattr(error, name, None), int)}
-        codes |= {int(code) for code in SAID_BY_HDF5.findall(str(error))}
+        codes |= _find_said(str(error))
         error = error.__context__
     return codes
+
+
+def _find_said(message: str) -> set[int]:
+    """Find the operating system's codes in the message of a library that keeps no other record of them."""
+    said = message.lower()
+    return {int(code) for code in SAID_BY_HDF5.findall(message)} | {
+        code for words, code in SAID_IN_WORDS.items() if words in said
+    }

@@ -37,6 +37,8 @@ DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": 
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
 METADATA = 4096  # bytes at most: headers of the file and of two datasets
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
+MAINTAINER = "The HDF Group"
+LICENCE = "BSD-3-Clause"
 
 
 class Source(NamedTuple):

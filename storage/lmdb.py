@@ -27,6 +27,8 @@ from storage.arrays import make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
 from storage.errors import CorruptStoreError, translate_errors
 from storage.lmdb_environment import (
+    LICENCE,
+    MAINTAINER,
     PART,
     VERSIONS,
     append_description,
@@ -42,7 +44,17 @@ from storage.lmdb_environment import (
 )
 from storage.reader import Reader
 
-__all__ = ["VERSIONS", "find_pixels", "open_reader", "read_many", "read_single", "store_many", "store_single"]
+__all__ = [
+    "LICENCE",
+    "MAINTAINER",
+    "VERSIONS",
+    "find_pixels",
+    "open_reader",
+    "read_many",
+    "read_single",
+    "store_many",
+    "store_single",
+]
 
 LAYOUT = struct.Struct("<3Q")  # number of images, height, width
 

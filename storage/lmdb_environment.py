@@ -28,6 +28,8 @@ LABEL_SIZES = (1, 2, 4, 8)  # bytes
 LARGEST = 1 << 62  # number in a layout, so that NumPy can count with it
 PART = 16 << 20  # bytes read before the map is let go: what was touched of it counts as memory of this process
 VERSIONS = {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))}
+MAINTAINER = "Symas, for the OpenLDAP project"
+LICENCE = "OLDAP-2.8"
 TRANSACTION = 1_536 << 10  # bytes of pixels: they stay in the processor's cache until LMDB has written them
 
 PAGE_HEADER = struct.Struct("<10xHI")  # flags, and how many pages the value takes, if it has pages of its own

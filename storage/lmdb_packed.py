@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from storage.arrays import make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
 from storage.lmdb_environment import (
+    LICENCE,
+    MAINTAINER,
     PART,
     VERSIONS,
     append_description,
@@ -34,7 +36,17 @@ from storage.lmdb_environment import (
 from storage.lmdb_records import LAYOUT, Layout, Lease, Records, read_packed_layout, view_record
 from storage.reader import Reader
 
-__all__ = ["VERSIONS", "find_pixels", "open_reader", "read_many", "read_single", "store_many", "store_single"]
+__all__ = [
+    "LICENCE",
+    "MAINTAINER",
+    "VERSIONS",
+    "find_pixels",
+    "open_reader",
+    "read_many",
+    "read_single",
+    "store_many",
+    "store_single",
+]
 
 RECORD = 768 << 10  # bytes of pixels
 

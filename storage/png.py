@@ -45,6 +45,8 @@ from storage.reader import Reader
 
 COMPRESSES = True
 VERSIONS = {"pillow": PIL.__version__, "zlib": features.version("zlib") or "unknown"}
+MAINTAINER = "the Pillow contributors"
+LICENCE = "MIT-CMU"
 PNG_ERRORS = (SyntaxError, ValueError, IndexError, struct.error)  # beside OSError, of a file that is not a whole PNG
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RGB = b"\x08\x02\x00\x00\x00"  # 8 bits a channel, truecolour, the only compression and filter method, not interlaced

@@ -22,7 +22,18 @@ from numpy.typing import NDArray
 from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images
 from storage.errors import translate_errors
-from storage.png import CHUNK, PNG_ERRORS, RGB, SIGNATURE, VERSIONS, PngReader, find_pixels, read_image
+from storage.png import (
+    CHUNK,
+    LICENCE,
+    MAINTAINER,
+    PNG_ERRORS,
+    RGB,
+    SIGNATURE,
+    VERSIONS,
+    PngReader,
+    find_pixels,
+    read_image,
+)
 from storage.png_folder import (
     create_folder,
     measure_file,
@@ -37,7 +48,17 @@ from storage.png_folder import (
 )
 from storage.reader import Reader
 
-__all__ = ["VERSIONS", "find_pixels", "open_reader", "read_many", "read_single", "store_many", "store_single"]
+__all__ = [
+    "LICENCE",
+    "MAINTAINER",
+    "VERSIONS",
+    "find_pixels",
+    "open_reader",
+    "read_many",
+    "read_single",
+    "store_many",
+    "store_single",
+]
 
 BLOCK = 0xFFFF  # bytes that a stored block may hold
 HEADER = 5  # bytes of a stored block before those that it holds

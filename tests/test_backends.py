@@ -1,13 +1,16 @@
 """How backends are found, and what every module of them must have."""
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import storage
 from storage import BACKENDS, FUNCTIONS, UNAVAILABLE, Backend
-from storage.backends import find_backends
+from storage.backends import import_backend
+from tests.suite import ROOT
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -22,24 +25,51 @@ def test_a_backend_has_the_functions_of_the_contract(module: Backend, function: 
     assert not without, f"{module.__name__}.{function} has options without a default: {without}"
 
 
-def test_every_module_can_be_imported() -> None:
-    assert not UNAVAILABLE, f"modules of storage/ that cannot be imported: {dict(UNAVAILABLE)}"
+def test_a_module_that_is_not_here_says_how_to_get_what_it_needs() -> None:
+    silent = {name: reason for name, reason in UNAVAILABLE.items() if "python -m" not in reason}
+    assert not silent, f"modules of storage/ that cannot be imported: {silent}"
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("import a_tape_library", 'a_tape_library is not installed: python -m pip install -e ".[tape]"'),
+        ("import storage.reel", "ModuleNotFoundError: No module named 'storage.reel'"),
+        ("raise OSError('no drive')", "OSError: no drive"),
+        ("from storage.errors import *; raise BackendUnavailableError('build it')", "build it"),
+    ],
+)
 def test_a_module_that_cannot_be_imported_is_left_out_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tape.py").write_text("import a_tape_library\n")
-    monkeypatch.setattr(storage, "__path__", [*storage.__path__, str(tmp_path)])
-    backends, unavailable = find_backends()
-    assert backends.keys() == BACKENDS.keys()
-    assert unavailable == {"tape": "ModuleNotFoundError: No module named 'a_tape_library'"}
+    backends, unavailable = list(BACKENDS), dict(UNAVAILABLE)
+    (tmp_path / "tape.py").write_text(content)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "__path__", [*storage.__path__, str(tmp_path)])
+        import_backend.cache_clear()
+        assert list(BACKENDS) == backends
+        assert dict(UNAVAILABLE) == {**unavailable, "tape": reason}
+        assert len(UNAVAILABLE) == len(unavailable) + 1
+    import_backend.cache_clear()
+
+
+def test_a_backend_is_imported_when_it_is_asked_for() -> None:
+    program = "import sys, storage; storage.BACKENDS['png']; print(*(name for name in sys.modules if 'h5py' in name))"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "\n"
 
 
 def test_a_backend_names_its_libraries_as_text(module: Backend) -> None:
     versions = getattr(module, "VERSIONS", {})
     assert isinstance(versions, dict), f"{module.__name__}.VERSIONS is no dict of name to version"
     assert all(isinstance(text, str) for pair in versions.items() for text in pair), f"{module.__name__}: {versions}"
+
+
+@pytest.mark.parametrize("name", ["MAINTAINER", "LICENCE"])
+def test_a_backend_says_who_keeps_its_library_and_under_which_licence(module: Backend, name: str) -> None:
+    said = getattr(module, name, None)
+    assert said, f"{module.__name__} has no {name}"
+    assert isinstance(said, str), f"{module.__name__}.{name} is no text: {said!r}"
 
 
 def test_a_backend_says_what_is_on_disk(module: Backend) -> None:

@@ -191,16 +191,22 @@ def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Pa
     assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
 
 
-def test_a_module_that_cannot_be_imported_is_absent_and_fails_one_test(tmp_path: Path) -> None:
+def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     (folder / "storage" / "tape.py").write_text("import a_tape_library\n")
     cells = run_pytest(folder, "benchmarks", *HERE, "--collect-only")
-    assert "no backend tape: ModuleNotFoundError: No module named 'a_tape_library'" in cells.stdout
+    reason = 'a_tape_library is not installed: python -m pip install -e ".[tape]"'
+    assert f"no backend tape: {reason}" in cells.stdout
     assert "[lmdb-10]" in cells.stdout
     asked = run_pytest(folder, "benchmarks", *HERE, "--backends=tape")
-    assert "tape cannot be imported (ModuleNotFoundError" in asked.stderr
+    assert f"backends: tape is not here: {reason}" in asked.stderr
+
+
+def test_a_module_with_an_error_of_its_own_fails_a_test(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    (folder / "storage" / "tape.py").write_text("1 / 0\n")
     tested = run_pytest(folder, "tests/test_backends.py", *HERE)
-    assert "modules of storage/ that cannot be imported: {'tape'" in tested.stdout
+    assert "modules of storage/ that cannot be imported: {'tape': 'ZeroDivisionError" in tested.stdout
 
 
 def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path) -> None:

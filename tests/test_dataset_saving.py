@@ -155,7 +155,7 @@ def test_an_unknown_backend_is_named_with_those_that_are_here(tmp_path: Path, mo
     with pytest.raises(InvalidInputError, match="'tape' is no backend: choose one of hdf5, lmdb"):
         storage.save(tmp_path / "set", *make_set(2), "tape")
     monkeypatch.setattr("storage.backends.UNAVAILABLE", {"tape": "ImportError: no tape"})
-    with pytest.raises(InvalidInputError, match=r"'tape' cannot be imported \(ImportError: no tape\)"):
+    with pytest.raises(InvalidInputError, match=r"'tape' is not here \(ImportError: no tape\)"):
         storage.save(tmp_path / "set", *make_set(2), "tape")
 
 

@@ -87,7 +87,7 @@ def test_everything_that_reads_is_measured_cold_and_nothing_that_stores() -> Non
     assert "benchmarks/test_epoch.py::test_read_epoch_workers[png-10-2-spawn]" in cells
 
 
-NOTHING = Options(cifar10="auto", cutoffs=None, backends=(), durabilities=(), caches=())
+NOTHING = Options(cifar10="auto", cutoffs=None, backends=(), unavailable={}, durabilities=(), caches=())
 
 
 def test_a_benchmark_whose_cutoffs_are_all_too_large_takes_what_there_is() -> None:
