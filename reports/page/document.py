@@ -10,16 +10,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports.answers import NAME, answer_uses
 from reports.figures import plan_figures
 from reports.intervals import UNKNOWN_SCATTER
 from reports.page import charts, contents, tables
-from reports.page.answers import NAME, answer_uses
 from reports.page.downloads import make_csv, name_file, pack
 from reports.page.projection import project_run
 from reports.page.scores import SAME_SCORE, WEIGHTS, Aspect, measure_aspects, rank_score, score_backends
 from reports.panels import Picture
 from reports.ranking import SAME_SIZE
 from reports.results import UNSTABLE_RULE, Run
+from reports.stores import CROWD, FAR, describe_stores
 from reports.styles import COLOURS, DARK_COLOURS, choose_styles
 from reports.wording import count_noun, format_number, shorten_text
 
@@ -56,6 +57,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         "uses": [
             (use, [(answer, tables.tabulate_answer(answer)) for answer in use.answers]) for use in answer_uses(run)
         ],
+        "stores": tables.tabulate_stores(describe_stores(run)),
         "figures": _lay_out_figures(run),
         "projections": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
         "comparison": contents.describe_comparison(base, run) if base else None,
@@ -76,6 +78,8 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         command=shorten_text(run.command, 2000),
         scatters=[100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
         same_size=100 * SAME_SIZE,
+        crowd=CROWD,
+        far=FAR,
         unstable_rule=UNSTABLE_RULE,
         **_weigh(measure_aspects(run)),
         **_describe_drawing(),
@@ -108,6 +112,7 @@ def _list_sections(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List what is on the page, for its head: ids and names; sections without content are absent."""
     names = {
         "answer": "The answer",
+        "stores": "The stores",
         "run": "The run",
         "figures": "Figures",
         "projection": "Projection",

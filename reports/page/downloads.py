@@ -6,8 +6,8 @@ import gzip
 import io
 import re
 
+from reports.groups import group_results
 from reports.results import Run
-from reports.table import group_results
 
 _COLUMNS = (
     "cell",

@@ -3,14 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+from reports.answers import NAME, Answer
 from reports.compare import Comparison, Verdict
-from reports.page.answers import NAME, Answer
+from reports.groups import add_axes, group_results
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.panels import Panel
 from reports.results import Result, Run
-from reports.table import add_axes, group_results
+from reports.stores import COLUMNS, Store
 from reports.wording import count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
 
 STRIP = (200, 16)  # width and height of a strip
@@ -59,6 +60,12 @@ def _show_noise(result: Result) -> Entry:
     unstable = ", unstable" if result.unstable else ""
     rounds = count_noun(len(result.rounds), "round")
     return Entry(f"{format_time(quick)} to {format_time(slow)}, {rounds}{unstable}", quick)
+
+
+def tabulate_stores(stores: Iterable[Store]) -> Table:
+    """Show what each store is, and what it is good for."""
+    rows = [tuple(map(Entry, astuple(store))) for store in stores]
+    return Table("What each backend is, and how it does in this run", COLUMNS, tuple(rows))
 
 
 def tabulate_panel(title: str, panel: Panel) -> Table:
