@@ -17,8 +17,8 @@ class Answer:
 
     `circumstances` say of what, such as ``10,000 images (warm)``, `way` what sets them apart from those of the use's
     other answers: ``warm``. `headline` names those that are ahead, in no order; `sentence` says how far the next are
-    behind. The values of `places` are in `unit`; `results` are the cells behind times, by backend. `absent` are backends
-    of the run that were not measured so.
+    behind. The values of `places` are in `unit`; `results` are the cells behind times, by backend. `absent` are
+    backends of the run that were not measured so.
     """
 
     circumstances: str

@@ -14,7 +14,7 @@ from reports.answers import NAME, answer_uses
 from reports.figures import plan_figures
 from reports.intervals import UNKNOWN_SCATTER
 from reports.page import charts, contents, tables
-from reports.page.downloads import make_csv, name_file, pack
+from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.page.projection import project_run
 from reports.page.scores import SAME_SCORE, WEIGHTS, Aspect, measure_aspects, rank_score, score_backends
 from reports.panels import Picture
@@ -67,6 +67,8 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["short"] = "{:.6g}".format  # what a column is sorted by needs no more digits
+    environment.filters["pack"] = lambda html: pack(html.encode())
     return environment.get_template("page.html").render(
         sections,
         title=f"How to store images: run of {run.datetime:%Y-%m-%d %H:%M}",
@@ -189,8 +191,11 @@ def _describe_drawing() -> dict[str, Any]:
 def _pack_downloads(run: Run, content: bytes) -> list[dict[str, str]]:
     name = name_file(run)
     table = make_csv(run).encode()
-    files = {"json": ("Run as JSON", "application/json", content), "csv": ("Cells as CSV", "text/csv", table)}
+    files = {
+        "json": ("Run as JSON", "application/json", pack_run(content)),
+        "csv": ("Cells as CSV", "text/csv", pack(table)),
+    }
     return [
-        {"id": kind, "name": f"{name}.{kind}", "type": type_, "words": words, "content": pack(each)}
-        for kind, (words, type_, each) in files.items()
+        {"id": kind, "name": f"{name}.{kind}", "type": type_, "words": words, "content": packed}
+        for kind, (words, type_, packed) in files.items()
     ]
