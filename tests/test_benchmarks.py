@@ -11,7 +11,7 @@ import pytest
 from benchmarks.workers import choose_counts
 from reports.figures import plan_figures
 from reports.reading import read_run
-from storage import BACKENDS
+from storage import BACKENDS, UNAVAILABLE
 from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
@@ -64,6 +64,9 @@ def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
     assert facts["layouts"].keys() == BACKENDS.keys()
     assert facts["layouts"]["hdf5"] == "HDF5: one file with two datasets."
+    assert facts["maintainers"].keys() == facts["licences"].keys() == BACKENDS.keys()
+    assert all(facts["licences"].values())
+    assert facts["unavailable"] == dict(UNAVAILABLE)
     assert facts["cpu_count"] >= 1
     assert facts["store_directory"]["free_bytes"] > 0
     assert facts["store_directory"]["file_system"] != ""

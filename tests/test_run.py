@@ -30,7 +30,7 @@ MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
 def describe(progress: Progress, measured: list[str]) -> dict[str, object]:
     """Describe a run of nothing in particular."""
     cells = [{"fullname": name, "params": {"backend": "lmdb"}} for name in measured]
-    return describe_run(progress, cells, {"name": "standin"}, Path(), "pytest benchmarks")
+    return describe_run(progress, cells, {"name": "standin"}, Path(), "pytest benchmarks", {})
 
 
 def test_a_run_is_complete_when_every_cell_was_measured() -> None:
@@ -58,8 +58,21 @@ def test_the_backends_that_were_measured_contribute_their_libraries() -> None:
 
 def test_a_run_says_what_the_backends_that_were_measured_keep_on_disk() -> None:
     cells = [{"fullname": str(place), "params": {"backend": name}} for place, name in enumerate(["png", "hdf5", "png"])]
-    layouts = describe_run(Progress(), cells, {}, Path(), "")["layouts"]
+    layouts = describe_run(Progress(), cells, {}, Path(), "", {})["layouts"]
     assert layouts == {"hdf5": "HDF5: one file with two datasets.", "png": "PNG: one ordinary file an image."}
+
+
+def test_a_run_says_who_keeps_what_was_measured_under_which_licence_and_what_could_not_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = SimpleNamespace(__doc__="Tape: slow.")  # a backend of before: it says neither
+    new = SimpleNamespace(MAINTAINER="the reel project", LICENCE="MIT")
+    monkeypatch.setattr("benchmarks.run.BACKENDS", {"old": old, "new": new})
+    cells = [{"fullname": name, "params": {"backend": name}} for name in ("old", "new")]
+    described = describe_run(Progress(), cells, {}, Path(), "", {"lost": "reel is not installed"})
+    assert described["maintainers"] == {"new": "the reel project", "old": ""}
+    assert described["licences"] == {"new": "MIT", "old": ""}
+    assert described["unavailable"] == {"lost": "reel is not installed"}
 
 
 @pytest.mark.parametrize(

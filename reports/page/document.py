@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from reports.answers import NAME, answer_uses
@@ -64,12 +64,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
         "rounds": tables.tabulate_rounds(run),
     }
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["short"] = "{:.6g}".format  # what a column is sorted by needs no more digits
-    environment.filters["pack"] = lambda html: pack(html.encode())
-    return environment.get_template("page.html").render(
+    return _load_template().render(
         sections,
         title=f"How to store images: run of {run.datetime:%Y-%m-%d %H:%M}",
         subtitle=f"a run of {run.datetime:%Y-%m-%d %H:%M}, {what}, commit {run.commit.short}",
@@ -91,6 +86,15 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         style=Markup(style),  # noqa: S704 - likewise
         style_hash=_hash(style),
     )
+
+
+def _load_template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["short"] = "{:.6g}".format  # what a column is sorted by needs no more digits
+    environment.filters["pack"] = lambda html: pack(html.encode())
+    return environment.get_template("page.html")
 
 
 def _read_file(name: str) -> str:
