@@ -12,9 +12,13 @@ import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import Backend, Image, png, png_stored
+from storage import Backend, Image
 from tests import pictures
+from tests.backends import take_backend
 from tests.pictures import END, SIGNATURE, filter_rows, flip_bits, make_chunk, make_header
+
+png = take_backend("png")
+png_stored = take_backend("png_stored")
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), np.uint8)
 LABELS = np.array([3, -20, 100, 7], np.int64)

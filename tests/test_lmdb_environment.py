@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, Images, lmdb, lmdb_environment, lmdb_packed
+from storage import Backend, Images, lmdb_environment
 from storage.arrays import make_result
 from storage.lmdb_environment import begin_reading
+from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 from tests.open_files import count_maps, count_open
+
+lmdb = take_backend("lmdb")
+lmdb_packed = take_backend("lmdb_packed")
 
 FAMILY = pytest.mark.parametrize("family", [lmdb, lmdb_packed], ids=["lmdb", "lmdb_packed"])
 

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, png, png_stored
+from storage import Backend
+from tests.backends import take_backend
 from tests.image_sets import make_set
 from tests.test_foreign_png import cut, make_endless, make_folder, make_pipe
+
+png = take_backend("png")
+png_stored = take_backend("png_stored")
 
 
 @pytest.fixture(params=[png, png_stored], ids=["png", "png_stored"])
