@@ -12,6 +12,7 @@ from benchmarks.workers import choose_counts
 from reports.figures import plan_figures
 from reports.reading import read_run
 from storage import BACKENDS
+from tests.backends import need_backend
 from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
@@ -56,6 +57,7 @@ def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
     assert sorted(run["run"]["intended"]) == sorted(cell["fullname"] for cell in run["benchmarks"])
 
 
+@need_backend("hdf5")
 def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     facts = run["run"]
     assert facts["image_set"]["name"] == "standin"
@@ -163,6 +165,7 @@ MISTAKES = {
 }
 
 
+@need_backend("hdf5")
 def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():
@@ -209,6 +212,7 @@ def test_a_module_with_an_error_of_its_own_fails_a_test(tmp_path: Path) -> None:
     assert "modules of storage/ that cannot be imported: {'tape': 'ZeroDivisionError" in tested.stdout
 
 
+@need_backend("hdf5")
 def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]

@@ -15,7 +15,10 @@ from storage.dataset import replacement, writer
 from storage.dataset.conversion import convert
 from storage.dataset.sources import ArraySource, Source, open_source
 from storage.errors import InvalidInputError, UnfinishedConversionError
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
+
+pytestmark = need_backend("hdf5")
 
 COUNT, PER_PART = 34, 10
 IMAGES, LABELS = make_set(COUNT, 5, 7)

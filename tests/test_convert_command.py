@@ -13,11 +13,14 @@ from PIL import Image as Pillow
 
 import storage
 from storage.dataset import batches
+from tests.backends import need_backend
 from tests.commands import Command
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
 from tests.test_cifar10 import ALL_LABELS, FILES, FOLDER, PIXELS, arrange, honest, pack, regular
 from tests.test_class_names import OFFICIAL
+
+pytestmark = need_backend("hdf5")
 
 pytest_plugins = ["tests.command_fixtures"]
 

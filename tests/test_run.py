@@ -19,6 +19,7 @@ from benchmarks.run import (
     round_to_clock,
 )
 from storage import BACKENDS
+from tests.backends import need_backend
 
 MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -56,6 +57,7 @@ def test_the_backends_that_were_measured_contribute_their_libraries() -> None:
     assert "HDF5" not in list_libraries(["lmdb"])
 
 
+@need_backend("hdf5")
 def test_a_run_says_what_the_backends_that_were_measured_keep_on_disk() -> None:
     cells = [{"fullname": str(place), "params": {"backend": name}} for place, name in enumerate(["png", "hdf5", "png"])]
     layouts = describe_run(Progress(), cells, {}, Path(), "")["layouts"]

@@ -15,6 +15,7 @@ from benchmarks import block, slowdowns
 from benchmarks.slowdowns import KINDS, VARIABLE, SlowBackend, Slowdown, read_slowdown, slow_function
 from reports.blocks import SLOWDOWN
 from storage import BACKENDS, Backend
+from tests.backends import need_backend
 from tests.image_sets import make_set
 
 CELL = "benchmarks/test_many.py::test_read_many[hdf5-100]"
@@ -126,6 +127,7 @@ def test_a_call_that_fails_is_not_made_slower(waits: list[float]) -> None:
 # --- which calls
 
 
+@need_backend("hdf5")
 @pytest.mark.parametrize("operation", ["store_single", "read_single", "store_many", "read_many"])
 def test_the_operation_that_is_measured_is_slowed_and_no_other(
     operation: str, waits: list[float], tmp_path: Path
@@ -162,6 +164,7 @@ def test_an_epoch_slows_the_batches_of_its_reader_and_nothing_else(
     assert len(waits) == 2
 
 
+@need_backend("hdf5")
 def test_a_slow_backend_has_all_else_that_the_backend_has() -> None:
     slow = make_slow("read_many")
     assert vars(BACKENDS["hdf5"])["VERSIONS"] is slow.VERSIONS  # type: ignore[attr-defined]
@@ -181,6 +184,7 @@ def run_cell(nodeid: str) -> Iterator[object]:
     return around(item)
 
 
+@need_backend("hdf5")
 def test_a_block_slows_the_named_cell_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, json.dumps({"cells": [CELL], "factor": 1.2, "kind": "spin"}))
     before = dict(BACKENDS)
