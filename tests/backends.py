@@ -25,3 +25,8 @@ def take_backend(name: str) -> Any:  # noqa: ANN401 - a module, with more than t
     if name not in BACKENDS:
         pytest.skip(explain_absence(name), allow_module_level=True)
     return BACKENDS[name]
+
+
+def take_family(*names: str) -> dict[str, Any]:
+    """Take the backends of a family that are here, for a file of tests about all of them."""
+    return {name: BACKENDS[name] for name in names if name in BACKENDS} or {names[0]: take_backend(names[0])}

@@ -118,6 +118,7 @@ def test_the_table_sets_backends_against_each_other(session: tuple[Path, subproc
     assert all(f"{len(BACKENDS)} tests" in line for line in groups)
 
 
+@need_backend("lmdb_packed")
 def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, ended = session
     last = ended.stdout.splitlines()[-1]

@@ -53,6 +53,7 @@ def test_any_store_becomes_a_dataset_of_any_backend(run: Command, module: storag
         assert_same(storage.load(tmp_path / backend), (IMAGES, LABELS))
 
 
+@need_backend("lmdb_packed")
 def test_a_folder_tree_becomes_a_dataset_that_knows_its_classes(run: Command, tree: Path, tmp_path: Path) -> None:
     assert run("convert", tree, tmp_path / "set", "--backend", "lmdb_packed")[0] == 0
     assert run("convert", tmp_path / "set", tmp_path / "again", "--backend", "png")[0] == 0
@@ -120,6 +121,7 @@ def test_a_part_of_the_loader_that_is_missing_is_named(
     assert f"not beside storage/ (import of {name} halted" in complaints
 
 
+@need_backend("lmdb_packed")
 @pytest.mark.parametrize(
     ("source", "destination", "name", "message"),
     [

@@ -20,6 +20,8 @@ from tests.datasets import rewrite_manifest
 from tests.image_sets import assert_same, make_set
 from tests.open_files import list_names
 
+pytestmark = need_backend("lmdb_packed")
+
 
 def save_while(path: Path, intrude: Callable[[], object], *, overwrite: bool = False) -> None:
     """Save two batches, and have something happen between them."""

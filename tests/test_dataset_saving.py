@@ -24,6 +24,8 @@ from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
 from tests.open_files import list_names
 
+pytestmark = need_backend("lmdb_packed")
+
 
 def look(path: Path) -> object:
     """Return what a file holds, or which names a directory has for which files."""
