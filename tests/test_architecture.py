@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import grimp
 import pytest
@@ -55,9 +57,23 @@ def test_nothing_can_be_imported_outside_the_repository(tmp_path: Path) -> None:
 
 
 def test_dependencies_have_lower_bounds_and_no_upper_caps() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
-        assert re.fullmatch(r"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+", requirement), requirement
+    project = read_project()
+    extras = (extra for name, extra in project["optional-dependencies"].items() if name != "all")
+    for requirement in chain(project["dependencies"], *extras):
+        marker = r"(; python_version < '3\.\d+')?"
+        assert re.fullmatch(rf"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+{marker}", requirement), requirement
+
+
+def test_the_extra_all_has_the_extra_of_each_backend() -> None:
+    project = read_project()
+    extras = sorted(project["optional-dependencies"].keys() - {"all", "gate", "test"})
+    assert project["optional-dependencies"]["all"] == [f"{project['name']}[{','.join(extras)}]"]
+
+
+def read_project() -> dict[str, Any]:
+    """Read what the project says of itself."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project
 
 
 def test_the_skeleton_in_contributing_keeps_the_contract(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from benchmarks.run import (
     round_to_clock,
 )
 from storage import BACKENDS
+from tests.backends import need_backend
 
 MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -33,10 +34,12 @@ def describe(progress: Progress, measured: list[str]) -> dict[str, object]:
     return describe_run(progress, cells, {"name": "standin"}, Path(), "pytest benchmarks", {})
 
 
+@need_backend("lmdb")
 def test_a_run_is_complete_when_every_cell_was_measured() -> None:
     assert describe(Progress(["a", "b"]), ["b", "a"])["complete"] is True
 
 
+@need_backend("lmdb")
 @pytest.mark.parametrize(
     ("progress", "measured"),
     [
@@ -50,12 +53,14 @@ def test_a_run_is_incomplete_otherwise(progress: Progress, measured: list[str]) 
     assert describe(progress, measured)["complete"] is False
 
 
+@need_backend("lmdb")
 def test_the_backends_that_were_measured_contribute_their_libraries() -> None:
     for name, backend in BACKENDS.items():
         assert getattr(backend, "VERSIONS", {}).items() <= list_libraries([name]).items()
     assert "HDF5" not in list_libraries(["lmdb"])
 
 
+@need_backend("hdf5")
 def test_a_run_says_what_the_backends_that_were_measured_keep_on_disk() -> None:
     cells = [{"fullname": str(place), "params": {"backend": name}} for place, name in enumerate(["png", "hdf5", "png"])]
     layouts = describe_run(Progress(), cells, {}, Path(), "", {})["layouts"]
@@ -118,6 +123,7 @@ def test_inodes_are_counted_where_their_number_is_fixed(
     assert count_inodes(Path()) == counted
 
 
+@need_backend("lmdb")
 def test_a_run_says_what_the_machine_can_hold() -> None:
     described = describe(Progress(["a"]), ["a"])
     directory = described["store_directory"]
