@@ -59,6 +59,24 @@ def test_no_panel_column_or_answer_mixes_warm_with_cold_or_buffered_with_durable
     assert sum("durable" in text for text in texts) >= 4
 
 
+def test_the_label_beside_each_line_has_its_marker(page: Element) -> None:
+    for chart in page.find("svg", class_="chart"):
+        for curve in (each for each in chart.find("g") if each.attributes["class"].startswith("series-")):
+            (key,) = curve.find("use", class_="key")
+            (label,) = curve.find("text")
+            assert key.attributes["y"] == str(float(label.attributes["y"]) - 4)
+            assert {each.attributes["href"] for each in curve.find("use")} == {key.attributes["href"]}
+
+
+def test_the_stores_say_what_each_backend_is_and_what_is_not_installed(page: Element) -> None:
+    (table,) = _section(page, "stores").find("table")
+    head, *rows = read_table(table)
+    assert head == ["backend", "what it is", "kept by", "licence", "choose it for", "not for"]
+    assert [row[0] for row in rows] == ["hdf5", "lmdb", "png", "tape"]
+    assert rows[0][1:4] == ["HDF5: one file with two datasets.", "the keepers of hdf5", "MIT"]
+    assert rows[3][1] == 'not measured: reel is not installed: python -m pip install -e ".[tape]"'
+
+
 def _list_values(table: Element) -> set[tuple[str, str, str]]:
     """List backend, place across and median of each value in the table of a panel."""
     head, *rows = read_table(table)

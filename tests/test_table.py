@@ -93,6 +93,17 @@ def test_single_reads_are_compared_within_one_size_of_the_store(tmp_path: Path) 
     assert [row["in store"] for row in rows if row["x slower"] == "1.0x"] == ["10", "100", "1,000"]
 
 
+def test_the_stores_of_a_run_come_first(tmp_path: Path) -> None:
+    heading, stores, *_ = _show(make_run(), tmp_path).split("\n### ")
+    assert heading.startswith("## Run of")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in stores.splitlines() if line.startswith("|")]
+    assert lines[0] == ["backend", "what it is", "kept by", "licence", "choose it for", "not for"]
+    assert not any(rule.endswith(":") for rule in lines[1]), "words stand to the left"
+    assert [line[0] for line in lines[2:]] == ["hdf5", "lmdb", "png", "tape"]
+    assert lines[2][2:4] == ["the keepers of hdf5", "MIT"]
+    assert lines[5][1] == 'not measured: reel is not installed: python -m pip install -e ".[tape]"'
+
+
 def test_tables_stand_in_the_order_of_the_experiment_and_unknown_ones_last(tmp_path: Path) -> None:
     document = make_run(durable=True)
     document["benchmarks"].insert(0, make_cell("a_new_one", "tape", 7))
