@@ -129,6 +129,7 @@ def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.C
     assert "lmdb_packed" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@need_backend("lmdb")
 def test_a_session_says_which_cell_runs_and_how_many_are_left(
     session: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Pa
     assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
 
 
+@need_backend("lmdb")
 def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     (folder / "storage" / "tape.py").write_text("import a_tape_library\n")

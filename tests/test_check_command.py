@@ -76,6 +76,7 @@ def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
     assert_same(storage.load("DESTINATION"), (IMAGES[:10], LABELS[:10]))
 
 
+@need_backend("lmdb")
 def test_records_behind_a_damaged_structure_are_saved_without_another_look_at_it(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

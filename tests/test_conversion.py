@@ -153,6 +153,7 @@ def test_another_source_starts_anew(other: ArraySource, tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["set"]
 
 
+@need_backend("lmdb")
 def test_another_backend_starts_anew(tmp_path: Path) -> None:
     interrupt(tmp_path / "set", 27)
     assert save(MINE, tmp_path / "set", "lmdb") == 0

@@ -37,6 +37,7 @@ main(sys.argv[4:])
 """
 
 
+@need_backend("lmdb")
 @pytest.mark.parametrize(
     ("step", "after", "finished"),
     [

@@ -44,6 +44,7 @@ def damage(path: Path) -> None:
     Pillow.new("RGB", (7, 5)).save(path)
 
 
+@need_backend("lmdb")
 def test_any_store_becomes_a_dataset_of_any_backend(run: Command, module: storage.Backend, tmp_path: Path) -> None:
     module.store_many(tmp_path / "plain", IMAGES, LABELS)
     for source, backend in (("plain", "lmdb"), ("lmdb", "png_stored"), ("png_stored", "hdf5")):

@@ -36,6 +36,7 @@ def collect(*arguments: str, **environment: str) -> Collected:
     return Collected(code, printed.getvalue(), complaint.getvalue())
 
 
+@need_backend("lmdb")
 @need_backend("hdf5")
 def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file() -> None:
     ini = ("-o", "cutoffs=1000", "-o", "backends=png", "-o", "durable=true", "-o", "cold=true")

@@ -34,10 +34,12 @@ def describe(progress: Progress, measured: list[str]) -> dict[str, object]:
     return describe_run(progress, cells, {"name": "standin"}, Path(), "pytest benchmarks")
 
 
+@need_backend("lmdb")
 def test_a_run_is_complete_when_every_cell_was_measured() -> None:
     assert describe(Progress(["a", "b"]), ["b", "a"])["complete"] is True
 
 
+@need_backend("lmdb")
 @pytest.mark.parametrize(
     ("progress", "measured"),
     [
@@ -51,6 +53,7 @@ def test_a_run_is_incomplete_otherwise(progress: Progress, measured: list[str]) 
     assert describe(progress, measured)["complete"] is False
 
 
+@need_backend("lmdb")
 def test_the_backends_that_were_measured_contribute_their_libraries() -> None:
     for name, backend in BACKENDS.items():
         assert getattr(backend, "VERSIONS", {}).items() <= list_libraries([name]).items()
@@ -107,6 +110,7 @@ def test_inodes_are_counted_where_their_number_is_fixed(
     assert count_inodes(Path()) == counted
 
 
+@need_backend("lmdb")
 def test_a_run_says_what_the_machine_can_hold() -> None:
     described = describe(Progress(["a"]), ["a"])
     directory = described["store_directory"]
