@@ -1,4 +1,4 @@
-"""Blocks: what the Arrow formats cut a set into, record batches or row groups, and how single images are read from them.
+"""Blocks: what a file of Arrow or Parquet cuts a set into, record batches or row groups.
 
 A block is decoded as a whole; all have the same number of images, but the last, which may have fewer.
 
@@ -34,28 +34,29 @@ class Blocks(ABC):
     Parameters
     ----------
     store : Path
-    shape : tuple of object
-        What the file says: number of images, height and width.
-    rows : int
-        Images a block.
+    sizes : sequence of int
+        Images in each block; or in the first and in the last one, if the file is known to be cut evenly.
     number : int
-        Blocks that the file has.
+        Blocks.
+    picture : tuple of int
+        Height and width.
 
     Raises
     ------
     CorruptStoreError
-        These numbers contradict each other, or are none of an image set.
+        The blocks are of different sizes, or these numbers are none of an image set.
     """
 
     together = 1  # blocks that are decoded with one call: one call a block would take longer
 
-    def __init__(self, store: Path, shape: tuple[object, object, object], rows: int, number: int) -> None:
+    def __init__(self, store: Path, sizes: Sequence[int], number: int, picture: tuple[int, int]) -> None:
+        first, last = (sizes[0], sizes[-1]) if sizes else (0, 0)
         self.store = store
-        self.shape = check_shape(store, *shape)
-        self.rows = max(rows, 1)
+        self.shape = check_shape(store, first * max(number - 1, 0) + last, *picture)
+        self.rows = max(first, 1)
         self.number = -(-self.shape[0] // self.rows)
-        if self.number not in {number, 0}:
-            raise CorruptStoreError(f"{store}: {self.shape[0]} images are not {number} blocks of {rows}: it is damaged")
+        if any(size != first for size in sizes[:-1]) or self.number not in {number, 0}:
+            raise CorruptStoreError(f"{store}: its {number} blocks hold different numbers of images: it is not ours")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -1,16 +1,16 @@
 """Feather: one Arrow IPC file, its columns mapped into memory as they are.
 
-On disk: ``images.arrow``, the file format of Arrow IPC, which is also called Feather V2. Column ``image`` has Arrow's
-type for tensors of one shape, *fixed_shape_tensor* of uint8, (H, W, 3), dimensions named H, W and C; column ``label`` is
-int64. All images are in one record batch, uncompressed, so the pixels lie in the file as they lie in memory. The
-footer is written last: a file without it is refused.
+On disk: ``images.arrow``: the file format of Arrow IPC, also called Feather V2. Column ``image`` has Arrow's
+type for tensors of one shape, *fixed_shape_tensor*: uint8, (H, W, 3), dimensions named H, W and C. Column ``label`` is
+int64; the metadata of the schema have the number of images, ``images``. All are in one record batch, uncompressed, so
+the pixels lie in the file as they lie in memory. The footer is written last: a file without it is refused.
 
 Why it is fast: the file is written out of the caller's arrays, with one call for all pixels. Arrow says where they
 are in the file; from there a read of everything goes straight into the result, and a reader copies the images that it
 is asked for out of a memory map, with no call of Arrow for each. A tensor takes as long as plain bytes of a fixed size
 (*fixed_size_binary*), and other tools see numbers of a known shape: pyarrow gives an array of (N, H, W, 3) without a
-copy, Polars and DuckDB have arrays of uint8. Files of more record batches, or compressed, are read all the same: a batch
-at a time. Arrow's reader checks what the file says of itself, and each column is validated before it is touched.
+copy, Polars and DuckDB have arrays of uint8. A file of more record batches, or a compressed one, is read all the same,
+a batch at a time. Arrow checks what the file says of itself, and each column is validated before it is touched.
 
 Library: pyarrow (https://arrow.apache.org/docs/python/ipc.html,
 https://arrow.apache.org/docs/format/CanonicalExtensions.html#fixed-shape-tensor).
@@ -57,6 +57,7 @@ __all__ = [
 ]
 
 FILE = "images.arrow"
+COUNT = b"images"
 DIMENSIONS = ["H", "W", "C"]
 ERRORS = (pa.ArrowException, ValueError)
 
@@ -85,7 +86,8 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     images, labels = check_images(images, labels)
     size = count_bytes(images)
     rows = max(1, BLOCK // size) if compression else max(1, len(images))
-    table = pa.table({IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)})
+    columns = {IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)}
+    table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     path = bytes(claim_store(store) / FILE)
     with translate_errors(store, pa.ArrowException), pa.OSFile(path, "wb") as file:
@@ -138,8 +140,11 @@ class RecordBatches(Blocks):
             raise CorruptStoreError(f"{store}: {FILE} has images of {tensor} and labels of {label}: not ours")
         self._labels = _open_reader(source, [places[1]])
         number = self._reader.num_record_batches
-        first, last = (self._labels.get_batch(block).num_rows if number else 0 for block in (0, number - 1))
-        super().__init__(store, (first * max(number - 1, 0) + last, *tensor.shape[:2]), first, number)
+        said = (self._reader.schema.metadata or {}).get(COUNT)
+        blocks = range(number) if said is None else range(number)[:: max(number - 1, 1)]  # the first, the last
+        super().__init__(store, [self._labels.get_batch(block).num_rows for block in blocks], number, tensor.shape[:2])
+        if said is not None and int(said) != self.shape[0]:
+            raise CorruptStoreError(f"{store}: {FILE} has {self.shape[0]} of {int(said)} images: store them again")
         self.descriptor: int = source.fileno()
         self.is_mapped = self.number == 1 and len(self.find_ranges(0)) == len(places)
 

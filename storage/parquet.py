@@ -5,7 +5,7 @@ On disk: ``images.parquet``. Column ``image`` holds the raw pixels, H x W x 3 by
 ``height`` and ``width`` as decimal numbers. The footer is written last: a file without it is refused.
 
 Why so: a row group is always decoded as a whole. At 192 KiB of pixels, 64 images of CIFAR-10, a shuffled image costs a
-quarter of what it does at 768 KiB, and a read of everything no more, since 16 row groups are decoded with one call; still
+third of what it does at 768 KiB, and a read of everything no more, since 16 row groups are decoded with one call; still
 smaller ones make the file slower to write and to open. A page of each column is a row group. CRC-32 of each page is
 verified when it is read: 3.5 GB/s, half of the time of a read. Values are never numbers of a list: Parquet would
 make 32 bits of each byte. Pixels hardly compress, are never the same twice, and have no use for their smallest and
@@ -108,17 +108,15 @@ class RowGroups(Blocks):
     def __init__(self, store: Path, source: Any) -> None:  # noqa: ANN401 - pyarrow.MemoryMappedFile
         self._source = source
         self._file = ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
-        said = self._file.metadata.metadata or {}
-        numbers = [int(said.get(name.encode(), -1)) for name in NUMBERS]
-        number = self._file.num_row_groups
-        super().__init__(
-            store,
-            (*numbers,),
-            self._file.metadata.row_group(0).num_rows if number else 0,
-            number,  # type: ignore[arg-type] # three
-        )
+        metadata = self._file.metadata
+        said = metadata.metadata or {}
+        count, height, width = (int(said.get(name.encode(), -1)) for name in NUMBERS)
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        super().__init__(store, sizes, len(sizes), (height, width))
+        if self.shape[0] != count:
+            raise CorruptStoreError(f"{store}: {FILE} has {self.shape[0]} of {count} images: store them again")
         fields = {field.name: field.type for field in self._file.schema_arrow}
-        wanted = {IMAGE: pa.binary(numbers[1] * numbers[2] * CHANNELS), LABEL: pa.int64()}
+        wanted = {IMAGE: pa.binary(height * width * CHANNELS), LABEL: pa.int64()}
         if fields != wanted:
             raise CorruptStoreError(f"{store}: {FILE} has columns {fields}, not {wanted}: another program wrote it")
 
