@@ -7,12 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import CHANNELS, Labels
+from storage.checks import CHANNELS
 
-DIGITS, LETTERS = 12, 20  # of a name, and of a label at most
+DIGITS = 12  # of a name
+TEXT = np.dtype("S20")  # a label of 64 bits at most
 SIZE, CHECKSUM = 133, 148  # where a header of tar has the last two digits of the size, and the six of the checksum
 PICTURE = 2 * BLOCKSIZE  # where the header of the picture begins in a record
-FOUR_DIGITS = (np.arange(10_000)[:, np.newaxis] // [1000, 100, 10, 1] % 10 + ord("0")).astype(np.uint8)
+DECIMAL = np.array([b"%04d" % number for number in range(10_000)])
+OCTAL = np.array([b"%06o" % number for number in range(10_000)])  # no checksum of ours is as large
+SUMS = DECIMAL.view(np.uint8).reshape(-1, 4).sum(axis=1, dtype=np.int64) - 4 * ord("0")
 
 
 class Layout(NamedTuple):
@@ -63,21 +66,16 @@ class Layout(NamedTuple):
         return _round_up(len(self.find_images(shard)) * self.record + 2 * BLOCKSIZE, RECORDSIZE)
 
 
-def write_texts(labels: Labels) -> NDArray[np.uint8]:
-    """Write labels in decimal, one a row; behind each are zeros."""
-    return labels.astype(f"S{LETTERS}").view(np.uint8).reshape(-1, LETTERS)
-
-
 @lru_cache(maxsize=8)
 def make_head(layout: Layout) -> bytes:
     """Make what stands before the pixels of image 0, with an empty label."""
-    label, picture = TarInfo(f"{0:0{DIGITS}}.cls"), TarInfo(f"{0:0{DIGITS}}.ppm")
+    label, picture = TarInfo("0" * DIGITS + ".cls"), TarInfo("0" * DIGITS + ".ppm")
     picture.size = layout.end - layout.start + len(layout.text)
     headers = [member.tobuf(GNU_FORMAT) for member in (label, picture)]  # a form that has room for 8 GiB and more
     return headers[0] + bytes(BLOCKSIZE) + headers[1] + layout.text
 
 
-def fill_heads(layout: Layout, records: NDArray[np.uint8], index: int, texts: NDArray[np.uint8]) -> None:
+def fill_heads(layout: Layout, records: NDArray[np.uint8], index: int, labels: NDArray[np.bytes_]) -> None:
     """Fill in what differs between records: names, labels, the sizes of those, checksums.
 
     Parameters
@@ -87,20 +85,25 @@ def fill_heads(layout: Layout, records: NDArray[np.uint8], index: int, texts: ND
         Each begins with what `make_head` makes, whatever was filled in before.
     index : int
         Of the first image.
-    texts : ndarray of uint8, shape (n, LETTERS)
-        From `write_texts`.
+    labels : ndarray of bytes, shape (n,)
+        In decimal, of dtype `TEXT`.
     """
-    groups = np.arange(index, index + len(records))[:, np.newaxis] // [10**8, 10**4, 1] % 10**4
-    names = FOUR_DIGITS[groups].reshape(-1, DIGITS)
-    sums = names.sum(axis=1, dtype=np.int64) - DIGITS * ord("0")
-    high, low = np.divmod(np.count_nonzero(texts, axis=1), 8)
-    records[:, BLOCKSIZE : BLOCKSIZE + LETTERS] = texts
-    records[:, SIZE], records[:, SIZE + 1] = high + ord("0"), low + ord("0")
-    for start, added in ((0, sums + high + low), (PICTURE, sums)):
-        records[:, start : start + DIGITS] = names
+    rest, low = np.divmod(np.arange(index, index + len(records)), 10_000)
+    high, middle = np.divmod(rest, 10_000)
+    names = np.stack([DECIMAL[group] for group in (high, middle, low)], axis=1).view(f"S{DIGITS}")[:, 0]
+    added = SUMS[high] + SUMS[middle] + SUMS[low]  # to the checksum of a name of zeros
+    eights, ones = np.divmod(np.strings.str_len(labels), 8)
+    _put(records, BLOCKSIZE, labels)
+    records[:, SIZE], records[:, SIZE + 1] = eights + ord("0"), ones + ord("0")
+    for start, sums in ((0, added + eights + ones), (PICTURE, added)):
         place = start + CHECKSUM
-        checksums = added[:, np.newaxis] + int(make_head(layout)[place : place + 6], 8)
-        records[:, place : place + 6] = (checksums >> [15, 12, 9, 6, 3, 0] & 7) + ord("0")
+        _put(records, start, names)
+        _put(records, place, OCTAL[sums + int(make_head(layout)[place : place + OCTAL.itemsize], 8)])
+
+
+def _put(records: NDArray[np.uint8], place: int, texts: NDArray[np.bytes_]) -> None:
+    """Put a text into each record."""
+    records[:, place : place + texts.itemsize].view(texts.dtype)[:, 0] = texts
 
 
 def _round_up(size: int, unit: int) -> int:
