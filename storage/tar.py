@@ -18,10 +18,11 @@ https://github.com/webdataset/webdataset and https://netpbm.sourceforge.net/doc/
 
 import math
 import mmap
+import os
 import platform
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tarfile import BLOCKSIZE
 
@@ -42,7 +43,7 @@ LABEL = np.dtype("<i8")
 SHARD = 256 << 20  # bytes
 WINDOW = 10 << 20  # bytes that are mapped at once where all is read
 ALIGNED = mmap.ALLOCATIONGRANULARITY // BLOCKSIZE  # a map may begin at each so many records
-BATCH = 2 << 20  # bytes that are built, or gathered, at once: they stay in the processor's cache
+BATCH = 1 << 21  # bytes that are built, or gathered, at once: they stay in the processor's cache
 VERSIONS = {"python": platform.python_version()}
 MAINTAINER = "the Python core team"
 LICENCE = "PSF-2.0"
@@ -125,6 +126,9 @@ class TarReader(Reader):
         return layout.images, layout.height, layout.width
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        if out is None and len(self._shards) == 1:
+            with suppress(MemoryError):  # make_result says it better
+                return self._shards[0][positions], self._labels[positions]
         images = make_result(self.store, (len(positions), *self._shape), out)
         step = max(1, BATCH // math.prod(self._shape))
         for start in range(0, len(positions), step):  # what NumPy gathers before it is in `images` stays small
@@ -181,16 +185,15 @@ def _write_shards(folder: Path, layout: Layout, images: Images, labels: Labels) 
     records = np.zeros((batch, layout.record), np.uint8)
     records[:, : layout.start] = np.frombuffer(make_head(layout), np.uint8)
     for number in layout.shards:
-        found, size = layout.find_images(number), layout.measure_shard(number)
+        found = layout.find_images(number)
         with (folder / _name_shard(number)).open("xb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, layout.measure_shard(number))  # with the zeros that end an archive
             for start in found[::batch]:
                 part = slice(start, min(start + batch, found.stop))
                 filled = records[: part.stop - start]
                 fill_heads(layout, filled, start, texts[kinds[part]])
                 filled[:, layout.start : layout.end] = images[part].reshape(len(filled), -1)
                 write_range(file.fileno(), (start - found.start) * layout.record, filled)
-            used = len(found) * layout.record
-            write_range(file.fileno(), used, np.zeros(size - used, np.uint8))
 
 
 @contextmanager
