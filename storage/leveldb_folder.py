@@ -63,11 +63,12 @@ class ReaderFolder:
         place = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
         remove_leftovers(place, os.getpid())
         with translate_errors(store):
+            paths = list(Path(store).absolute().iterdir())
             self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
             # exitpriority: processes of multiprocessing, such as a DataLoader's, end without atexit
-            self.close = Finalize(self, shutil.rmtree, (self.path,), {"ignore_errors": True}, exitpriority=0)
+            self.close = Finalize(self, _remove_folder, (self.path,), exitpriority=0)
             try:
-                for path in Path(store).absolute().iterdir():
+                for path in paths:
                     _take_file(Path(store), path, self.path / path.name)
             except BaseException:
                 self.close()
@@ -93,7 +94,7 @@ def remove_leftovers(place: Path, process: int) -> None:
                 continue
             with (folder / "LOCK").open("ab") as lock:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
+            _remove_folder(folder)
 
 
 def remove_logs(folder: Path) -> None:
@@ -101,6 +102,13 @@ def remove_logs(folder: Path) -> None:
     for path in folder.iterdir():
         if path.suffix == ".log" or path.name in {"LOCK", "LOG", "LOG.old"}:
             path.unlink()
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(OSError):  # `shutil.rmtree` would need more open files, and those may be what is lacking
+        for path in list(folder.iterdir()):
+            path.unlink()
+        folder.rmdir()
 
 
 def is_settled(tables: bytes) -> bool:
