@@ -61,9 +61,9 @@ class ReaderFolder:
     def __init__(self, store: Path) -> None:
         find_file(store, CURRENT)
         place = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-        remove_leftovers(place, os.getpid())
         with translate_errors(store):
             paths = list(Path(store).absolute().iterdir())
+            remove_leftovers(place, os.getpid())
             self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
             # exitpriority: processes of multiprocessing, such as a DataLoader's, end without atexit
             self.close = Finalize(self, _remove_folder, (self.path,), exitpriority=0)

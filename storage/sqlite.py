@@ -1,14 +1,14 @@
 """SQLite: one file with a row an image.
 
-On disk: ``images.sqlite``, with pages of 64 KiB. Table ``images``: ``id INTEGER PRIMARY KEY``, from 0; ``label INTEGER``;
-``pixels BLOB``, H x W x 3 bytes. Table ``layout``: one row, the number of images, height and width. The application id of
-the file is set last: without it a store is not complete.
+On disk: ``images.sqlite``, in pages of 64 KiB. Table ``images``: ``id INTEGER PRIMARY KEY``, from 0; ``label INTEGER``;
+``pixels BLOB``, H x W x 3 bytes. Table ``layout``: one row, the number of images, height and width. The application id
+of the file is set last: without it a store is not complete.
 
-Why it is fast: rows are appended in one transaction without a journal, which a store that is written once does not need.
-Pages of 64 KiB hold 21 images of CIFAR-10 (16 KiB: 5 % more disk and a fifth more time to store; 4 KiB: 32 % more, twice
-the time). A batch is one statement that joins the wanted numbers, a JSON array, with the table: 3 us an image, from
-pages that are mapped into memory; a statement an image takes twice that, a BLOB handle, too. A scan copies its pages:
-mapped ones would count as memory of this process. SQLite has no checksums; it does check the cells of each page.
+Why it is fast: rows are appended in one transaction without a journal, which a store that is written once has no use
+for. A page of 64 KiB holds 21 images of CIFAR-10 (pages of 16 KiB: 5 % more disk, a fifth more time to store; 4 KiB:
+32 % and twice the time). A batch is one statement that joins the wanted numbers, a JSON array, with the table: 3 us an
+image out of pages that are mapped into memory; a statement an image, or a BLOB handle, takes twice that. A scan copies
+its pages: mapped ones would count as memory of this process. Damaged pixels go unnoticed: SQLite has no checksums.
 
 Library: sqlite3 (https://docs.python.org/3/library/sqlite3.html); SQLite itself: https://sqlite.org/docs.html, above
 all https://sqlite.org/intern-v-extern-blob.html and, for ``immutable``, https://sqlite.org/uri.html.
