@@ -59,6 +59,7 @@ MAPPED = 1 << 40  # bytes: as much as SQLite is able to, which is 2 GiB
 WRITING = ("page_size=65536", "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
 READING = ("cell_size_check=ON", "trusted_schema=OFF")
 
+SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 ALL = "SELECT id, label, pixels FROM images ORDER BY id"
 ONE = "SELECT id, label, pixels FROM images WHERE id = ?"
 BATCH = (
@@ -154,7 +155,8 @@ class SqliteReader(Reader):
 @contextmanager
 def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of a store as one that nobody changes: nothing is locked."""
-    path = os.path.abspath(stat_file(store, FILE)[0])  # noqa: PTH100 - bytes
+    path, status = stat_file(store, FILE)
+    path = os.path.abspath(path)  # noqa: PTH100 - bytes
     for journal in JOURNALS:
         if os.path.lexists(path + journal.encode()):
             raise CorruptStoreError(
@@ -167,6 +169,12 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
             f"file://{quote(path)}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
         )
     try:
+        with _translate_errors(store):
+            size = connection.execute(SIZE).fetchone()[0]
+        if size != status.st_size:  # SQLite itself misses whole pages only
+            raise CorruptStoreError(
+                f"{store}: {FILE} has {status.st_size} of {size} bytes: the store was cut short: store it again"
+            )
         yield connection
     finally:
         if process == os.getpid():
