@@ -181,7 +181,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
         "scan": batch,
     }
     for name, types in arguments.items():
-        function = library[f"bridge_{name}"]
+        function = getattr(library, f"bridge_{name}")  # an item would be another object each time
         function.argtypes, function.restype = types, c_void_p
     library.bridge_free.argtypes, library.bridge_free.restype = [c_void_p], None
     return library
