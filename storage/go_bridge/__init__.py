@@ -145,10 +145,7 @@ def _load() -> ctypes.CDLL:
     with _loading:
         if len(_loaded) == _foreign:
             library = find_library()
-            try:
-                _loaded.append(_declare(_load_copy(library) if _loaded else ctypes.CDLL(os.fspath(library))))
-            except OSError as error:
-                raise StorageError(f"{library} cannot be loaded: {error}") from error
+            _loaded.append(_load_copy(library) if _loaded else _load_file(os.fspath(library)))
         return _loaded[-1]
 
 
@@ -166,21 +163,21 @@ def _load_copy(library: Path) -> ctypes.CDLL:
     try:
         with open(descriptor, "wb", closefd=False) as copy:
             copy.write(library.read_bytes())
-        return ctypes.CDLL(f"/proc/{os.getpid()}/fd/{descriptor}")  # each process has its own name for it
+        return _load_file(f"/proc/{os.getpid()}/fd/{descriptor}")  # a name that no other process has loaded
     finally:
         os.close(descriptor)
 
 
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+def _load_file(path: str) -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise StorageError(
+            f"the Go bridge cannot be loaded ({error}): python -m storage.go_bridge builds it"
+        ) from error
     batch: list[Any] = [c_int64, *[c_void_p, c_int64] * 3]
-    arguments: dict[str, list[Any]] = {
-        "open": [c_char_p, c_char_p, c_int64, c_void_p],
-        "close": [c_int64],
-        "put": batch,
-        "get": batch,
-        "scan": batch,
-    }
-    for name, types in arguments.items():
+    opening: list[Any] = [c_char_p, c_char_p, c_int64, c_void_p]
+    for name, types in {"open": opening, "close": [c_int64], "put": batch, "get": batch, "scan": batch}.items():
         function = getattr(library, f"bridge_{name}")  # an item would be another object each time
         function.argtypes, function.restype = types, c_void_p
     library.bridge_free.argtypes, library.bridge_free.restype = [c_void_p], None
