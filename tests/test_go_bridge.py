@@ -194,7 +194,10 @@ def test_a_record_of_another_size_is_refused(records: Path, name: str) -> None:
 
 
 def test_sizes_that_do_not_fit_are_refused(records: Path) -> None:
-    with open_records(records) as opened, pytest.raises(BridgeError, match=r"24 bytes of keys, 13 of heads.*: no batch"):
+    with (
+        open_records(records) as opened,
+        pytest.raises(BridgeError, match=r"24 bytes of keys, 13 of heads.*: no batch"),
+    ):
         opened.get(KEYS, np.empty(13, np.uint8), np.empty_like(TAILS))
 
 

@@ -15,7 +15,7 @@ var bucketName = []byte("images")
 type boltStore struct{ db *bolt.DB }
 
 func openBolt(path string, size int) (store, error) {
-	options := &bolt.Options{PageSize: 64 << 10, InitialMmapSize: size, Timeout: time.Nanosecond, // nobody is waited for
+	options := &bolt.Options{PageSize: 32 << 10, InitialMmapSize: size, Timeout: time.Nanosecond, // nobody is waited for
 		NoSync: true, NoGrowSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType}
 	if size < 0 {
 		options.ReadOnly = true
@@ -52,15 +52,18 @@ func (s *boltStore) check() error {
 	if err != nil {
 		return err
 	}
-	return s.view(func(bucket *bolt.Bucket) error {
-		size, root := bucket.Tx().Size(), uint64(bucket.Root())
-		if status.Size() < size {
-			return fmt.Errorf("%d of %d bytes are left: the file was cut short", status.Size(), size)
+	return s.db.View(func(tx *bolt.Tx) error {
+		if status.Size() < tx.Size() {
+			return fmt.Errorf("%d of %d bytes are left: the file was cut short", status.Size(), tx.Size())
 		}
-		if root == 0 { // few records lie in the page of their parent
+		bucket := tx.Bucket(bucketName)
+		if bucket == nil {
+			return fmt.Errorf("there is no bucket %s", bucketName)
+		}
+		if bucket.Root() == 0 { // few records lie in the page of their parent
 			return nil
 		}
-		return checkTree(file, root, s.db.Info().PageSize, uint64(size))
+		return checkTree(file, uint64(bucket.Root()), s.db.Info().PageSize, uint64(tx.Size()))
 	})
 }
 
@@ -115,13 +118,7 @@ func (s *boltStore) put(records *batch) error {
 }
 
 func (s *boltStore) view(work func(bucket *bolt.Bucket) error) error {
-	return s.db.View(func(tx *bolt.Tx) error {
-		bucket := tx.Bucket(bucketName)
-		if bucket == nil {
-			return fmt.Errorf("there is no bucket %s", bucketName)
-		}
-		return work(bucket)
-	})
+	return s.db.View(func(tx *bolt.Tx) error { return work(tx.Bucket(bucketName)) })
 }
 
 func (s *boltStore) get(records *batch) error {
