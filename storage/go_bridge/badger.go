@@ -16,9 +16,13 @@ type badgerStore struct {
 }
 
 func openBadger(path string, size int) (store, error) {
+	table := int64(8 << 20) // bytes of keys: as many are set aside in memory
+	if size < 0 {
+		table = 1 << 20
+	}
 	options := badger.DefaultOptions(path).WithLogger(silence{}).WithReadOnly(size < 0).
 		WithValueThreshold(0).WithVerifyValueChecksum(true). // values lie in the value log, each with its checksum
-		WithMaxTableSize(8 << 20).WithBloomFalsePositive(1). // every key that is asked for is there: one bit for each
+		WithMaxTableSize(table).WithBloomFalsePositive(1).   // every key that is asked for is there: one bit for each
 		WithNumCompactors(0).WithCompactL0OnClose(false).    // tables are written in order, so none needs it
 		WithSyncWrites(false).WithDetectConflicts(false)
 	db, err := badger.Open(options)
