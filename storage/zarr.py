@@ -172,10 +172,8 @@ class ShardedArray:
         """Refuse the chunk `number` if what was found is not its checksum."""
         if found != checksum.view(CHECKSUM)[0]:
             first = number * self.rows_per_chunk
-            raise CorruptStoreError(
-                f"{self.store}: {self.name} {first} to {min(first + self.rows_per_chunk, self.shape[0]) - 1} are "
-                "damaged, one of them at least: restore a copy"
-            )
+            last = min(first + self.rows_per_chunk, self.shape[0]) - 1
+            raise CorruptStoreError(f"{self.store}: {self.name} of records {first} to {last} are damaged, one at least")
 
     def read(self, out: NDArray[Any]) -> NDArray[Any]:
         """Read all into `out`."""
