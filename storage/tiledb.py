@@ -18,7 +18,8 @@ Library: TileDB-Py (https://tiledb-inc-tiledb.readthedocs-hosted.com/projects/ti
 import ctypes
 import operator
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -69,10 +70,10 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
-    uri = str(claim_store(store).absolute())
+    folder = claim_store(store)
     count, height, width, _ = images.shape
     rows = images.reshape(count, height * width * CHANNELS)
-    with translate_errors(store, tiledb.TileDBError):
+    with translate_errors(store, *ERRORS), _reach(folder) as uri:
         context = _make_context()
         tiledb.Group.create(uri, ctx=context)
         _write_array(f"{uri}/images", context, rows.view("S1"), {"name": "pixels", "dtype": "blob", "var": False})
@@ -99,12 +100,13 @@ class TileDbReader(Reader):
 
     def _open(self) -> tuple[int, int, int]:
         find_file(self.store, MARKER)
-        uri = str(self.store)
         with ExitStack() as stack, translate_errors(self.store, *ERRORS):
-            self._context = _make_context()
+            uri, self._context = stack.enter_context(_reach(self.store)), _make_context()
             with tiledb.Group(uri, ctx=self._context) as group:
                 said = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
                 count, height, width = shape = check_shape(self.store, *said)
+                if not ("images" in group and "labels" in group):
+                    raise CorruptStoreError(f"{self.store}: the group has lost its arrays: restore a copy")
             self._images, self._labels = (
                 stack.enter_context(tiledb.open(f"{uri}/{name}", ctx=self._context)) for name in ("images", "labels")
             )
@@ -194,6 +196,16 @@ def _write_array(uri: str, context: Any, rows: NDArray[Any], attribute: dict[str
     if len(rows):
         with tiledb.open(uri, "w", ctx=context) as array:
             array[:] = rows
+
+
+@contextmanager
+def _reach(folder: Path) -> Iterator[str]:
+    """Open a folder, and give it a name in UTF-8: TileDB takes no other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _make_context() -> Any:  # noqa: ANN401 - tiledb has no types

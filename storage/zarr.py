@@ -43,6 +43,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"images": np.dtype(np.uint8), "labels": np.d
 CHUNK = 192 << 10  # bytes at most, unless one image is larger
 SHARD = 64 << 20
 CHECKSUM = np.dtype("<u4")
+ERRORS = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # of metadata that mean nothing
 VERSIONS = {name: version(name) for name in ("zarr", "google-crc32c")}
 MAINTAINER = "the Zarr developers"
 LICENCE = "MIT"
@@ -204,7 +205,7 @@ class ShardedArray:
 @contextmanager
 def _open_arrays(store: Path) -> Iterator[tuple[ShardedArray, ShardedArray]]:
     find_file(store, DOCUMENT)
-    with ExitStack() as stack, translate_errors(store, KeyError, RecursionError, TypeError, ValueError):
+    with ExitStack() as stack, translate_errors(store, *ERRORS):
         images, labels = (_open_array(store, name, stack) for name in DTYPES)
         if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
             shapes = f"images of shape {images.shape}, labels of shape {labels.shape}"
