@@ -12,6 +12,7 @@ Record: TypeAlias = Callable[[str, object], None]
 GUILTY = "guilty: "  # how the outcome begins that must not be
 NOT_REACHED = "not reached"  # of several threads, one has made fewer calls than the time before
 SHOWN = 10  # guilty cases in a message
+PLAIN = "plain store, "  # how the names of faults begin that come to stores without `storage.save`
 FAULT = "fault"  # the property of a test that has its counts
 
 

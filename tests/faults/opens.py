@@ -14,14 +14,13 @@ from tests.faults.judge import make_sets, prepare, save_template
 from tests.open_files import count_maps
 
 SEED = 6666
-VARIANTS = 4  # of each damage
 WARM_UP = 1 / 3  # of the opens: then the process has nearly all the memory that it goes on using
 SLACK = 1 << 20  # bytes that an allocator may still take for good
 LEAK = 2048  # bytes an open: half a page; what leaks takes more
 PAGE = 4096
 
 
-def fail_to_open(backend: str, folder: Path, *, cases: int) -> Findings:
+def fail_to_open(backend: str, folder: Path, *, cases: int, variants: int = 4) -> Findings:
     """Open damaged and absent stores again and again, in one child.
 
     Parameters
@@ -31,18 +30,20 @@ def fail_to_open(backend: str, folder: Path, *, cases: int) -> Findings:
         Empty.
     cases : int
         How many opens must fail.
+    variants : int
+        How many stores each damage is done to.
 
     Returns
     -------
     Findings
         One for each open that failed, and guilty ones for what was left behind.
     """
-    sets = make_sets(20, 32)
+    sets = make_sets(10, 32)
     template = save_template(folder, sets, backend)
     storage.save(folder / "another", *sets.new, backend)
     paths = [folder / "absent"]
     for number, name in enumerate(DAMAGES):
-        for variant in range(VARIANTS):
+        for variant in range(variants):
             own = folder / f"{number}-{variant}"
             own.mkdir()
             path = prepare(own, template)

@@ -15,7 +15,7 @@ from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import ImageSet, is_same, make_sets, prepare, save_template
 
 SEED = 66
-COUNT = 60  # images
+COUNT = 30  # images
 SINGLE, BATCHES = 12, 4  # reads through one reader
 RECORD = re.compile(r"\b(record|image)s? \d")
 

@@ -1,8 +1,8 @@
 """Faults in system calls, through strace: which calls touch a store, and one of them that fails or kills.
 
-strace attaches to a child that waits to be released, and counts the calls of each name of each of its threads from there
-on. A thread does the same each time, so the third ``write`` of one run is the third of all. Of several threads this is
-only likely: what was hit is read from strace's words, and a run may end before the call comes.
+strace attaches to a child that waits to be released, and counts the calls of each name of each of its threads from
+there on. A thread does the same each time, so the third ``write`` of one run is the third of all. Of several threads
+this is only likely: what was hit is read from strace's words, and a run may end before the call comes.
 
 strace cannot be told which thread to count: a fault hits the call of this number in each. So that it comes to another
 thread than the first one, the first has made as many calls of nothing before. A signal ends the first at one of those:
@@ -30,7 +30,7 @@ SYNCS = ("fsync", "fdatasync", "syncfs")
 RENAMES = ("rename", "renameat", "renameat2")
 SYNCED = re.compile(rf"\b({'|'.join(SYNCS)})\(.*= 0$")
 FAILED = "(INJECTED)\n"
-SIGNALLED = re.compile(r"^\d+ +--- SIGINT |^\d+ \+\+\+ killed by SIGKILL")
+SIGNALLED = re.compile(r"^\d+ +(\[[^]]*\] )?(--- SIGINT |\+\+\+ killed by SIGKILL)")
 
 _libc = ctypes.CDLL(None)
 

@@ -10,7 +10,7 @@ from tests.faults.findings import Record, count_findings
 from tests.faults.mounts import find_obstacle
 from tests.faults.shortages import fill_disk, forbid_save, limit_files
 
-COUNT = 20  # images
+COUNT = 8  # images
 
 
 @pytest.mark.usefixtures("traced")

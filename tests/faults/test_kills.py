@@ -14,7 +14,7 @@ from tests.faults.kills import kill_at_calls, kill_at_random
 def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
     backend: str, kind: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    findings = kill_at_calls(backend, folder, extent, count=40, replacing=kind == "replacing")
+    findings = kill_at_calls(backend, folder, extent, count=30, replacing=kind == "replacing")
     count_findings(record_property, backend, {f"SIGKILL at system calls, {kind}": findings})
 
 
