@@ -3,7 +3,6 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.findings import PLAIN
@@ -31,10 +30,8 @@ def make_tables(report: Path) -> str:
         found.setdefault(row["fault"], {})[row["backend"]] = count_kinds(row["outcomes"])
     saved = {fault: rows for fault, rows in found.items() if not fault.startswith(PLAIN)}
     plain = {fault.removeprefix(PLAIN): rows for fault, rows in found.items() if fault.startswith(PLAIN)}
-    names = list(saved)
-    parts = [
-        ("saved", {name: saved[name] for name in names[at : at + COLUMNS]}) for at in range(0, len(names), COLUMNS)
-    ]
+    columns = list(saved.items())
+    parts = [("saved", dict(columns[at : at + COLUMNS])) for at in range(0, len(columns), COLUMNS)]
     return "\n".join(_make_table(*part) for part in [*parts, ("plain", plain)] if part[1])
 
 
@@ -52,9 +49,9 @@ def describe(row: Row) -> str:
 
 
 def _make_table(kind: str, faults: dict[str, dict[str, Row]]) -> str:
-    lines: list[Sequence[str]] = [[kind, *faults], ["---"] * (1 + len(faults))]
-    for backend in sorted({backend for rows in faults.values() for backend in rows}):
-        lines.append([backend, *(describe(rows.get(backend, {})) for rows in faults.values())])
+    backends = sorted({backend for rows in faults.values() for backend in rows})
+    lines = [[kind, *faults], ["---"] * (1 + len(faults))]
+    lines += [[backend, *(describe(rows.get(backend, {})) for rows in faults.values())] for backend in backends]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""A plain store that is damaged is refused or read, rightly or wrongly: no other error comes out, and few are killed."""
+"""A damaged plain store is refused or read, rightly or wrongly: no other error comes out, and few are killed."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ from tests.faults import integrity
 from tests.faults.extent import Extent
 from tests.faults.findings import PLAIN, Record, count_findings
 from tests.faults.integrity import DAMAGES, MORTAL, damage_plain
+from tests.faults.judge import ImageSet
 
 
 def test_damage_of_a_plain_store_lets_no_error_out_that_is_not_ours(
@@ -30,21 +31,21 @@ def store_array(store: Path, images: Images, _: Labels) -> None:
     np.save(store / "images.npy", images)
 
 
-def read_wrongly(store: Path) -> tuple[Images, Labels]:
+def read_wrongly(store: Path) -> ImageSet:
     images = np.frombuffer((store / "images.npy").read_bytes()[-3072 * 100 :], np.uint8).reshape(100, 32, 32, 3)
     return images, np.zeros(100, np.int64)
 
 
-def refuse(store: Path) -> tuple[Images, Labels]:
+def refuse(store: Path) -> ImageSet:
     raise CorruptStoreError(store)
 
 
-def end(_: Path) -> tuple[Images, Labels]:
+def end(_: Path) -> ImageSet:
     os.kill(os.getpid(), signal.SIGBUS)
     raise AssertionError
 
 
-def hang(_: Path) -> tuple[Images, Labels]:
+def hang(_: Path) -> ImageSet:
     time.sleep(60)
     raise AssertionError
 
@@ -62,7 +63,7 @@ def test_what_damage_does_is_told(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
-    read: Callable[[Path], tuple[Images, Labels]],
+    read: Callable[[Path], ImageSet],
     outcome: str,
 ) -> None:
     monkeypatch.setattr(integrity, "BACKENDS", {name: SimpleNamespace(store_many=store_array, read_many=read)})
