@@ -75,6 +75,7 @@ def forbid_save(backend: str, folder: Path) -> Findings:
 
 
 def _save_limited(path: Path, sets: Sets, backend: str, limit: int) -> str:
+    storage.load(path)  # a library may unpack itself when it is used first
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     return _try_to_save(path, sets.new[0], sets, backend)
 

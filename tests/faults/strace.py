@@ -28,7 +28,7 @@ LINE = re.compile(r"(?P<thread>\d+) +\[ *(?P<number>\d+)\] (?P<name>\w+)\(")
 CUT, RESUMED = " <unfinished ...>\n", re.compile(r"(\d+) +\[ *\d+\] <\.\.\. \w+ resumed>")
 SYNCS = ("fsync", "fdatasync", "syncfs")
 RENAMES = ("rename", "renameat", "renameat2")
-SYNCED = re.compile(rf"\b({'|'.join(SYNCS)})\(.*= 0$")
+SYNCED = re.compile(rf"\b(?:{'|'.join(SYNCS)})\(\d+<(.*)>\) += 0$")
 FAILED = "(INJECTED)\n"
 SIGNALLED = re.compile(r"^\d+ +(\[[^]]*\] )?(--- SIGINT |\+\+\+ killed by SIGKILL)")
 
@@ -78,15 +78,15 @@ class Injected(NamedTuple):
         The calls that failed: of several threads, several may; one that does not touch the store is among them.
     elsewhere : int
         How many of these do not touch the store.
-    syncs : int
-        As `count_syncs` counts.
+    syncs : list of str
+        As `find_syncs` finds.
     """
 
     ending: Ending
     signalled: bool
     failed: list[Call]
     elsewhere: int
-    syncs: int
+    syncs: list[str]
 
 
 @cache
@@ -155,14 +155,15 @@ def inject(work: Callable[[], str], call: Call, fault: str, store: Path) -> Inje
     names = ",".join({call.name, *SYNCS, *RENAMES})
     ending, lines = _run(work, "-e", f"trace={names}", "-e", f"inject={call.name}:{fault}:when={call.ordinal}")
     signalled = any(SIGNALLED.search(line) for line in lines)
-    failed = [hit for hit, line in _find_calls(lines, store) if line.endswith(FAILED) and (call.first or not hit.first)]
+    calls = list(_find_calls(lines, store))
+    failed = [hit for hit, line in calls if line.endswith(FAILED) and (call.first or not hit.first)]
     elsewhere = sum(not _touches(hit.text, store) for hit in failed)
-    return Injected(ending, signalled, failed, elsewhere, count_syncs(lines))
+    return Injected(ending, signalled, failed, elsewhere, find_syncs(call.text for call, _ in calls))
 
 
-def count_syncs(lines: Iterable[str]) -> int:
-    """Count the calls that have waited for the disk, and were told that it holds what they asked for."""
-    return sum(bool(SYNCED.search(line)) for line in lines)
+def find_syncs(calls: Iterable[str]) -> list[str]:
+    """Find what calls have waited for, and were told that the disk holds it: the paths of files and folders."""
+    return [found[1] for call in calls if (found := SYNCED.search(call))]
 
 
 def _count_first(work: Callable[[], str], call: Call) -> str:
