@@ -11,7 +11,7 @@ from tests.faults.children import Ending, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, NOT_REACHED, Findings
 from tests.faults.judge import STORE, ImageSet, Sets, inspect, make_sets, prepare, read_manifest, save_template
-from tests.faults.strace import Call, Injected, find_syncs, drop_overtaken, inject, trace_calls
+from tests.faults.strace import Call, Injected, drop_overtaken, find_syncs, inject, trace_calls
 
 WRITE = {"write", "pwrite64", "writev", "pwritev", "fallocate", "ftruncate", "copy_file_range", "sendfile"}
 NAME = {"mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"}
