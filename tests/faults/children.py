@@ -18,6 +18,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 Case = TypeVar("Case")
 
 PATIENCE = 120.0  # seconds that a case may take
+FEW = 12  # cases
 LONG = 6 * 3600.0  # seconds that all cases may take
 SET_TRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)  # <linux/prctl.h>: PR_SET_PTRACER, PR_SET_PTRACER_ANY
 
@@ -99,7 +100,7 @@ def run_child(work: Callable[[], str], patience: float = PATIENCE) -> Ending:
 
 
 def spread(cases: Sequence[Case], run: Callable[[Case, Path], str], folder: Path) -> list[str]:
-    """Run cases on all processors.
+    """Run cases on all processors; a few are not worth processes of their own.
 
     Parameters
     ----------
@@ -114,11 +115,14 @@ def spread(cases: Sequence[Case], run: Callable[[Case, Path], str], folder: Path
     list of str
         The outcomes, in the order of the cases.
     """
-    shares = len(os.sched_getaffinity(0))
+    shares = len(os.sched_getaffinity(0)) if len(cases) > FEW else 1
     owned = [folder / f"process-{number}" for number in range(shares)]
+    for own in owned:
+        own.mkdir()
+    if shares == 1:
+        return [run(case, owned[0]) for case in cases]
     children = []
     for number, own in enumerate(owned):
-        own.mkdir()
         children.append(Child(partial(_run_share, cases[number::shares], run, own)))
     for child in children:
         child.release()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.options import read_options
 from tests.faults.extent import Extent
 from tests.faults.strace import find_obstacle
 
@@ -16,7 +17,11 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - in memory a sync takes no time; what i
 @pytest.fixture(params=["sample", pytest.param("all", marks=pytest.mark.slow)])
 def extent(request: pytest.FixtureRequest) -> Extent:
     """Have a test run for a sample, and for everything if asked for."""
-    return Extent(sample=request.param == "sample", full=request.config.getoption("--faults") == "full")
+    return Extent(
+        sample=request.param == "sample",
+        full=request.config.getoption("--faults") == "full",
+        backends=len(read_options(request.config).backends),
+    )
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ Draw = np.random.Generator
 Damage = Callable[[Path, Path, Draw], Path]  # takes the store, another store, and the dice; returns what it changed
 
 
-def choose_file(store: Path, draw: Draw) -> Path:
-    """Choose a file: half of the time by its size, else by its kind, so that the small ones are hit, too."""
-    files = sorted(path for path in store.rglob("*") if path.is_file())
+def choose_file(store: Path, draw: Draw, least: int = 0) -> Path:
+    """Choose a file that is not too small: half of the time by its size, else by its kind, to hit small ones, too."""
+    files = sorted(path for path in store.rglob("*") if path.is_file() and path.stat().st_size >= least)
     if draw.random() < 1 / 2:
         sizes = np.array([path.stat().st_size for path in files])
         return files[draw.choice(len(files), p=sizes / sizes.sum())]
@@ -25,7 +25,7 @@ def choose_file(store: Path, draw: Draw) -> Path:
 
 def flip_bit(store: Path, _: Path, draw: Draw) -> Path:
     """Flip one bit of a file."""
-    path = choose_file(store, draw)
+    path = choose_file(store, draw, least=1)
     content = bytearray(path.read_bytes())
     content[draw.integers(len(content))] ^= 1 << int(draw.integers(8))
     path.write_bytes(content)
@@ -34,7 +34,7 @@ def flip_bit(store: Path, _: Path, draw: Draw) -> Path:
 
 def truncate(store: Path, _: Path, draw: Draw) -> Path:
     """Cut a file short."""
-    path = choose_file(store, draw)
+    path = choose_file(store, draw, least=1)
     with path.open("r+b") as file:
         file.truncate(int(draw.integers(path.stat().st_size)))
     return path
@@ -42,7 +42,7 @@ def truncate(store: Path, _: Path, draw: Draw) -> Path:
 
 def zero_page(store: Path, _: Path, draw: Draw) -> Path:
     """Overwrite 4 KiB of a file with zeros, or as much as it has: a block of the disk that was never written."""
-    path = choose_file(store, draw)
+    path = choose_file(store, draw, least=1)
     content = bytearray(path.read_bytes())
     start = int(draw.integers(0, len(content), endpoint=False)) // PAGE * PAGE
     content[start : start + PAGE] = bytes(len(content[start : start + PAGE]))

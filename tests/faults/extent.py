@@ -1,35 +1,65 @@
-"""How far a harness goes: a sample in the usual tests, all of it with ``-m slow``, more with ``--faults=full``."""
+"""How far a harness goes: a sample in the usual tests, more with ``-m slow``, everything with ``--faults=full``."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 Case = TypeVar("Case")
 
+BUDGET = 720  # cases of a fault: the backends that are here share them, so that all take as long as one
+ENDLESS = 1000  # cases of a fault that has endlessly many, where all are tried
+
 
 @dataclass(frozen=True)
 class Extent:
-    """How many cases are tried.
+    """How many cases of a fault are tried.
 
     Attributes
     ----------
     sample : bool
-        Few.
+        Few: each harness says how many.
     full : bool
-        More than usual.
+        All.
+    backends : int
+        How many backends share the cases of a fault otherwise.
     """
 
     sample: bool
     full: bool = False
+    backends: int = 1
 
-    def choose(self, cases: Sequence[Case], sample: int) -> list[Case]:
-        """Choose all cases, or `sample` of them that lie evenly apart."""
-        if not self.sample or len(cases) <= sample:
+    def choose(self, cases: Sequence[Case], sample: int, find_kind: Callable[[Case], object] = type) -> list[Case]:
+        """Choose cases that lie evenly apart.
+
+        Parameters
+        ----------
+        cases : sequence
+        sample : int
+            How many are a sample.
+        find_kind : callable
+            Tells the kind of a case. Unless it is a sample, each kind is chosen at least once.
+
+        Returns
+        -------
+        list
+            In order. Unless it is a sample of one, the first and the last are among them.
+        """
+        count = self.count(sample)
+        if len(cases) <= count or self.full:
             return list(cases)
-        return [cases[(2 * number + 1) * len(cases) // (2 * sample)] for number in range(sample)]
+        if count == 1:
+            return [cases[len(cases) // 2]]
+        chosen = {number * (len(cases) - 1) // (count - 1) for number in range(count)}
+        if not self.sample:
+            places = defaultdict(list)
+            for place, case in enumerate(cases):
+                places[find_kind(case)].append(place)
+            chosen |= {same[len(same) // 2] for same in places.values() if chosen.isdisjoint(same)}
+        return [cases[place] for place in sorted(chosen)]
 
-    def count(self, sample: int, usual: int, full: int) -> int:
+    def count(self, sample: int) -> int:
         """Return how many cases of endlessly many are tried."""
         if self.sample:
             return sample
-        return full if self.full else usual
+        return ENDLESS if self.full else max(BUDGET // self.backends, 2)

@@ -1,7 +1,7 @@
 """System calls that fail: each that touches the store, in turn, with each error that it can return; and SIGINT."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +9,9 @@ import storage
 from storage import Images
 from tests.faults.children import Ending, spread
 from tests.faults.extent import Extent
-from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import STORE, ImageSet, inspect, make_sets, prepare, read_manifest, save_template
-from tests.faults.strace import Call, count_syncs, inject, trace_calls
+from tests.faults.findings import GUILTY, NOT_REACHED, Findings
+from tests.faults.judge import STORE, ImageSet, Sets, inspect, make_sets, prepare, read_manifest, save_template
+from tests.faults.strace import Call, Injected, drop_overtaken, find_syncs, inject, trace_calls
 
 WRITE = {"write", "pwrite64", "writev", "pwritev", "fallocate", "ftruncate", "copy_file_range", "sendfile"}
 NAME = {"mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"}
@@ -46,7 +46,9 @@ LOST = "shutil.rmtree of Python 3.11 closes a folder twice if interrupted there;
 HARMLESS_WHEN_TIDYING = "what was replaced is not deleted now: the next save does it"
 
 
-def fail_at_calls(backend: str, folder: Path, extent: Extent, error: str, *, count: int) -> Findings:
+def fail_at_calls(
+    backend: str, folder: Path, extent: Extent, errors: Sequence[str], *, count: int
+) -> dict[str, Findings]:
     """Replace a set once for each call that touches the store, with that call failing.
 
     Parameters
@@ -56,32 +58,41 @@ def fail_at_calls(backend: str, folder: Path, extent: Extent, error: str, *, cou
         Empty.
     extent : Extent
         All calls, or some.
-    error : str
+    errors : sequence of str
         Of `FAILURES`, or ``SIGINT``.
     count : int
         Images of the set.
+
+    Returns
+    -------
+    dict of str to Findings
+        By error.
     """
     sets = make_sets(count, 32)
     template = save_template(folder, sets, backend)
-
-    def run(call: Call, own: Path) -> str:
-        path = prepare(own, template)
-        fault = "signal=INT" if error == SIGINT else f"error={error}"
-        injected = inject(partial(_save_twice, path, sets.new, backend), call, fault)
-        alike = injected.syncs == syncs and read_manifest(path) == manifest
-        state = inspect(path, sets, backend)
-        if not injected.happened:
-            return f"{GUILTY}it did not happen"
-        if error == SIGINT:
-            return _judge_interruption(call, injected.ending, state)
-        return _judge(call, injected.ending, state, alike=alike)
-
     (folder / "traced").mkdir()
     path = prepare(folder / "traced", template)
     calls = trace_calls(partial(_save, path, sets.new, backend), path)
-    syncs, manifest = count_syncs(call.text for call in calls), read_manifest(path)
-    calls = extent.choose([call for call in calls if _can_fail(call, error)], 2)
-    return list(zip([call.describe() for call in calls], spread(calls, run, folder), strict=True))
+    usual = Usual(sets, backend, path, calls)
+    cases = [(error, call) for error in errors for call in _choose(calls, error, extent)]
+
+    def run(case: tuple[str, Call], own: Path) -> str:
+        error, call = case
+        path = prepare(own, template)
+        fault = "signal=INT" if error == SIGINT else f"error={error}"
+        injected = inject(partial(_save_twice, path, sets.new, backend), call, fault, path)
+        return usual.judge(error, call, injected, path)
+
+    outcomes = zip(cases, spread(cases, run, folder), strict=True)
+    found: dict[str, Findings] = {error: [] for error in errors}
+    for (error, call), outcome in outcomes:
+        found[error].append((call.describe(), outcome))
+    return found
+
+
+def _choose(calls: Sequence[Call], error: str, extent: Extent) -> list[Call]:
+    able = [call for call in calls if _can_fail(call, error)]
+    return extent.choose(drop_overtaken(able) if error == SIGINT else able, 1, lambda call: call.name)
 
 
 def _can_fail(call: Call, error: str) -> bool:
@@ -127,12 +138,53 @@ def _save_twice(path: Path, image_set: ImageSet, backend: str) -> str:
     return "saved, although the images gave up"
 
 
-def _judge(call: Call, ending: Ending, state: str, *, alike: bool) -> str:
+class Usual:
+    """What a save is without a fault, and so whether one with a fault has done all the same.
+
+    Parameters
+    ----------
+    sets : Sets
+    backend : str
+    path : Path
+        Where the new set was saved.
+    calls : sequence of Call
+        That save's.
+    """
+
+    def __init__(self, sets: Sets, backend: str, path: Path, calls: Sequence[Call]) -> None:
+        self._sets, self._backend = sets, backend
+        self._syncs = find_syncs(call.text for call in calls)
+        self._manifest = read_manifest(path)
+        self._threads = not all(call.first for call in calls)
+
+    def judge(self, error: str, call: Call, injected: Injected, path: Path) -> str:
+        """Judge what came of a fault: the outcome, guilty or not."""
+        alike = self._is_synced(injected.syncs) and read_manifest(path) == self._manifest
+        state = inspect(path, self._sets, self._backend)
+        if not injected.failed and not injected.signalled:
+            ended_well = injected.ending == Ending(0, "") and state == "new"
+            return NOT_REACHED if self._threads and ended_well else f"{GUILTY}it did not happen"
+        if error == SIGINT:
+            return _judge_interruption(call, injected.ending, state)
+        return _judge(call, injected, state, alike=alike)
+
+    def _is_synced(self, syncs: Sequence[str]) -> bool:
+        """Whether the disk was waited for as often; a library's thread may do so more often, or less."""
+        if self._threads:
+            return len(set(syncs)) == len(set(self._syncs))
+        return len(syncs) == len(self._syncs)
+
+
+def _judge(call: Call, injected: Injected, state: str, *, alike: bool) -> str:
     """Judge a failure: an error of ours and the old store, or no error and the new one where that does no harm."""
+    ending = injected.ending
     if ending == Ending(0, "refused") and state == "old":
         return state
-    if ending == Ending(0, "") and state == "new" and alike and (reason := find_excuse(call)):
-        return f"new, though {call.name} failed: {reason}"
+    if injected.elsewhere and state in {"old", "new"}:
+        return f"{state}, though a call elsewhere failed"
+    reasons = {HARMLESS_AT_NOTHING if NATURAL.search(call.text) else find_excuse(hit) for hit in injected.failed}
+    if ending == Ending(0, "") and state == "new" and alike and all(reasons):
+        return f"new, though {call.name} failed: {'; '.join(sorted(reasons))}"
     return _blame(ending, state if alike else f"{state}, with another manifest or not synced")
 
 
@@ -151,8 +203,6 @@ def _blame(ending: Ending, state: str) -> str:
 
 def find_excuse(call: Call) -> str:
     """Say why a save may succeed though this call fails; an empty text if it may not."""
-    if NATURAL.search(call.text):
-        return HARMLESS_AT_NOTHING
     if _is_tidying(call):
         return HARMLESS_WHEN_TIDYING
     return HARMLESS.get(call.name, "")

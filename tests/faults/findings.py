@@ -1,7 +1,7 @@
 """Findings: cases and their outcomes, counted; one that is guilty fails the test."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import pytest
@@ -10,34 +10,40 @@ Findings: TypeAlias = list[tuple[str, str]]  # which case, what came of it
 Record: TypeAlias = Callable[[str, object], None]
 
 GUILTY = "guilty: "  # how the outcome begins that must not be
+NOT_REACHED = "not reached"  # of several threads, one has made fewer calls than the time before
 SHOWN = 10  # guilty cases in a message
+PLAIN = "plain store, "  # how the names of faults begin that come to stores without `storage.save`
 FAULT = "fault"  # the property of a test that has its counts
 
 
-def count_findings(record: Record, fault: str, backend: str, findings: Findings) -> None:
+def count_findings(record: Record, backend: str, found: Mapping[str, Findings]) -> None:
     """Count findings for the report, and fail if one is guilty.
 
     Parameters
     ----------
     record : callable
         pytest's ``record_property``.
-    fault : str
-        What was done.
     backend : str
-    findings : Findings
+    found : dict of str to Findings
+        By what was done.
 
     Raises
     ------
     AssertionError
         There is no finding, or a guilty one; the message names the first ones.
     """
-    counts = Counter(outcome if not outcome.startswith(GUILTY) else "guilty" for _, outcome in findings)
-    row = {"fault": fault, "backend": backend, "cases": len(findings), "outcomes": dict(sorted(counts.items()))}
-    record(FAULT, row)
-    assert findings, "no case was tried"
-    guilty = list(find_guilty(findings))
-    named = "\n".join(f"  {case}: {outcome}" for case, outcome in guilty[:SHOWN])
-    assert not guilty, f"{fault}, {backend}: {len(guilty)} of {len(findings)} cases are guilty, first\n{named}"
+    wrong = []
+    for fault, findings in found.items():
+        counts = Counter(outcome if not outcome.startswith(GUILTY) else "guilty" for _, outcome in findings)
+        row = {"fault": fault, "backend": backend, "cases": len(findings), "outcomes": dict(sorted(counts.items()))}
+        record(FAULT, row)
+        guilty = list(find_guilty(findings))
+        if guilty:
+            wrong.append(f"{fault}, {backend}: {len(guilty)} of {len(findings)} cases are guilty, first")
+            wrong += [f"  {case}: {outcome}" for case, outcome in guilty[:SHOWN]]
+        if not findings:
+            wrong.append(f"{fault}, {backend}: no case was tried")
+    assert not wrong, "\n".join(wrong)
 
 
 def find_rows(reports: Iterable[pytest.TestReport]) -> list[dict[str, Any]]:

@@ -77,13 +77,17 @@ def prepare(own: Path, template: Path | None, copy: Callable[[str, str], object]
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read what the manifest of a store says, but for the checksums of structure: HDF5 writes the time into it."""
+    """Read what the manifest of a store says that is the same for the same images.
+
+    Names of files are not, which some libraries draw, nor are the checksums of structure, which may hold the time.
+    """
     manifest = path / "manifest.json"
     if not manifest.exists():
         return {}
     content: dict[str, Any] = json.loads(manifest.read_bytes())
-    structure = {name: entry["ranges"] for name, entry in content.get("structure", {}).items()}
-    return content | {"manifest_checksum": "", "structure": structure}
+    structure = sorted(entry["ranges"] for entry in content.get("structure", {}).values())
+    sizes = sorted(content.get("sizes", {}).values())
+    return content | {"manifest_checksum": "", "structure": structure, "sizes": sizes}
 
 
 def inspect(path: Path, sets: Sets, backend: str) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults.children import Child, spread
+from tests.faults.children import Child, Ending, spread
 from tests.faults.extent import Extent
-from tests.faults.findings import GUILTY, Findings
+from tests.faults.findings import GUILTY, NOT_REACHED, Findings
 from tests.faults.judge import inspect, make_sets, prepare, save, save_template
-from tests.faults.strace import Call, inject, trace_calls
+from tests.faults.strace import Call, drop_overtaken, inject, trace_calls
 
 SEED = 6
 BEYOND = 1.5  # times as long as a save takes alone: some of those that run side by side are to end
@@ -36,17 +36,23 @@ def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, rep
     sets = make_sets(count)
     saved = save_template(folder, sets, backend)
     template = saved if replacing else None
+    (folder / "traced").mkdir()
+    path = prepare(folder / "traced", template)
+    calls = drop_overtaken(trace_calls(partial(save, path, sets.new, backend, overwrite=replacing), path))
+    threads = not all(call.first for call in calls)
 
     def run(call: Call, own: Path) -> str:
         path = prepare(own, template, os.link)
-        ending = inject(partial(save, path, sets.new, backend, overwrite=replacing), call, "signal=KILL").ending
-        if ending.signal != signal.SIGKILL:
-            return f"{GUILTY}not killed, but {ending.describe() or 'done'}"
-        return inspect(path, sets, backend)
+        work = partial(save, path, sets.new, backend, overwrite=replacing)
+        ending = inject(work, call, "signal=KILL", path).ending
+        state = inspect(path, sets, backend)
+        if ending.signal == signal.SIGKILL:
+            return state
+        if threads and ending == Ending(0, "") and state == "new":
+            return NOT_REACHED
+        return f"{GUILTY}not killed, but {ending.describe() or 'done'}"
 
-    (folder / "traced").mkdir()
-    path = prepare(folder / "traced", template)
-    calls = extent.choose(trace_calls(partial(save, path, sets.new, backend, overwrite=replacing), path), 3)
+    calls = extent.choose(calls, 2, lambda call: call.name)
     return list(zip([call.describe() for call in calls], spread(calls, run, folder), strict=True))
 
 

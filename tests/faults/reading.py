@@ -1,7 +1,7 @@
 """Reading a damaged store in every way: each image is right or refused, and a check finds what is refused."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import ImageSet, is_same, make_sets, prepare, save_template
 
 SEED = 66
-COUNT = 60  # images
+COUNT = 30  # images
 SINGLE, BATCHES = 12, 4  # reads through one reader
 RECORD = re.compile(r"\b(record|image)s? \d")
 
@@ -24,7 +24,7 @@ class GuiltyError(Exception):
     """What must not be: the message says what."""
 
 
-def damage_and_read(backend: str, folder: Path, damage: str, *, cases: int) -> Findings:
+def damage_and_read(backend: str, folder: Path, damages: Iterable[str], *, cases: int) -> dict[str, Findings]:
     """Damage a store again and again, and read it each time in a child.
 
     Parameters
@@ -32,9 +32,15 @@ def damage_and_read(backend: str, folder: Path, damage: str, *, cases: int) -> F
     backend : str
     folder : Path
         Empty.
-    damage : str
+    damages : iterable of str
         Of `DAMAGES`.
     cases : int
+        Of each.
+
+    Returns
+    -------
+    dict of str to Findings
+        By damage.
     """
     sets = make_sets(COUNT, 32)
     expected, another = sets.old, sets.new
@@ -42,8 +48,9 @@ def damage_and_read(backend: str, folder: Path, damage: str, *, cases: int) -> F
     files = {path.name for path in template.rglob("*") if path.is_file()}
     storage.save(folder / "another", *another, backend)
 
-    def run(case: int, own: Path) -> str:
-        draw = np.random.default_rng([SEED, list(DAMAGES).index(damage), case])
+    def run(case: tuple[str, int], own: Path) -> str:
+        damage, number = case
+        draw = np.random.default_rng([SEED, list(DAMAGES).index(damage), number])
         path = prepare(own, template)
         other = folder / "another"
         if damage == "two records swapped":
@@ -55,8 +62,11 @@ def damage_and_read(backend: str, folder: Path, damage: str, *, cases: int) -> F
             return ending.told
         return f"{GUILTY}{changed}: {ending.describe().removeprefix('GuiltyError: ')}"
 
-    names = [f"{damage}, case {case} of seed {SEED}" for case in range(cases)]
-    return list(zip(names, spread(range(cases), run, folder), strict=True))
+    all_cases = [(damage, number) for damage in damages for number in range(cases)]
+    found: dict[str, Findings] = {}
+    for (damage, number), outcome in zip(all_cases, spread(all_cases, run, folder), strict=True):
+        found.setdefault(damage, []).append((f"{damage}, case {number} of seed {SEED}", outcome))
+    return found
 
 
 def _swap(image_set: ImageSet, draw: np.random.Generator) -> ImageSet:

@@ -1,27 +1,38 @@
 """Faults in system calls, through strace: which calls touch a store, and one of them that fails or kills.
 
-strace attaches to a child that waits to be released, and counts its calls of each name from there on. A child does the
-same each time, so the third ``write`` of one run is the third of all.
+strace attaches to a child that waits to be released, and counts the calls of each name of each of its threads from
+there on. A thread does the same each time, so the third ``write`` of one run is the third of all. Of several threads
+this is only likely: what was hit is read from strace's words, and a run may end before the call comes.
+
+strace cannot be told which thread to count: a fault hits the call of this number in each. So that it comes to another
+thread than the first one, the first has made as many calls of nothing before. A signal ends the first at one of those:
+it comes to the thread that is the first to get there.
 
 Sources: strace(1), "-e inject"; ptrace(2).
 """
 
+import ctypes
 import re
 import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.children import Child, Ending
 
-LINE = re.compile(r"(\d+) +(\w+)\(")
+LINE = re.compile(r"(?P<thread>\d+) +\[ *(?P<number>\d+)\] (?P<name>\w+)\(")
+CUT, RESUMED = " <unfinished ...>\n", re.compile(r"(\d+) +\[ *\d+\] <\.\.\. \w+ resumed>")
 SYNCS = ("fsync", "fdatasync", "syncfs")
-SYNCED = re.compile(rf"\b({'|'.join(SYNCS)})\(.*= 0$")
-HAPPENED = re.compile(r"\(INJECTED\)$|^\d+ +--- SIGINT |^\d+ \+\+\+ killed by SIGKILL")
+RENAMES = ("rename", "renameat", "renameat2")
+SYNCED = re.compile(rf"\b(?:{'|'.join(SYNCS)})\(\d+<(.*)>\) += 0$")
+FAILED = "(INJECTED)\n"
+SIGNALLED = re.compile(r"^\d+ +(\[[^]]*\] )?(--- SIGINT |\+\+\+ killed by SIGKILL)")
+
+_libc = ctypes.CDLL(None)
 
 
 class Call(NamedTuple):
@@ -32,20 +43,27 @@ class Call(NamedTuple):
     name : str
     ordinal : int
         Which of all calls of this name in its thread, from 1.
+    first : bool
+        Whether the first thread makes it.
     committed : bool
         Whether it comes after the first rename to the store's own path.
     text : str
         As strace writes it.
+    number : int
+        What the kernel calls it.
     """
 
     name: str
     ordinal: int
+    first: bool
     committed: bool
     text: str
+    number: int
 
     def describe(self) -> str:
         """Say which call it is."""
-        return f"{self.name} {self.ordinal} ({self.text[:160]})"
+        thread = "" if self.first else " of a thread"
+        return f"{self.name} {self.ordinal}{thread} ({self.text[:160]})"
 
 
 class Injected(NamedTuple):
@@ -54,15 +72,21 @@ class Injected(NamedTuple):
     Attributes
     ----------
     ending : Ending
-    happened : bool
-        Whether the call was reached.
-    syncs : int
-        As `count_syncs` counts.
+    signalled : bool
+        Whether a signal came.
+    failed : list of Call
+        The calls that failed: of several threads, several may; one that does not touch the store is among them.
+    elsewhere : int
+        How many of these do not touch the store.
+    syncs : list of str
+        As `find_syncs` finds.
     """
 
     ending: Ending
-    happened: bool
-    syncs: int
+    signalled: bool
+    failed: list[Call]
+    elsewhere: int
+    syncs: list[str]
 
 
 @cache
@@ -96,27 +120,24 @@ def trace_calls(work: Callable[[], str], store: Path) -> list[Call]:
     Returns
     -------
     list of Call
-        In order, one for each name and ordinal.
+        In order, one for each name and ordinal of the first thread, and one for each of all others.
     """
-    ending, lines = _run(work, "-y")
+    ending, lines = _run(work)
     if ending != Ending(0, ""):
         raise RuntimeError(f"without a fault, the work ends like this: {ending.describe()}")
-    counts: Counter[tuple[str, str]] = Counter()
-    calls: dict[tuple[str, int], Call] = {}
-    committed = False
-    own = re.compile(rf'rename.*"([^"]*/)?{re.escape(store.name)}"')
-    for line in lines:
-        if found := LINE.match(line):
-            thread, name = found.groups()
-            counts[thread, name] += 1
-            key = name, counts[thread, name]
-            if str(store.parent) in line or "/proc/self/fd/" in line:
-                calls.setdefault(key, Call(*key, committed, line[len(thread) :].strip()))
-            committed = committed or bool(own.search(line))
+    calls: dict[tuple[str, int, bool], Call] = {}
+    for call, _ in _find_calls(lines, store):
+        if _touches(call.text, store):
+            calls.setdefault((call.name, call.ordinal, call.first), call)
     return list(calls.values())
 
 
-def inject(work: Callable[[], str], call: Call, fault: str) -> Injected:
+def drop_overtaken(calls: Iterable[Call]) -> list[Call]:
+    """Drop calls to which no signal can come: another thread comes first to the one of the same name and ordinal."""
+    return list({(call.name, call.ordinal): call for call in reversed(list(calls))}.values())[::-1]
+
+
+def inject(work: Callable[[], str], call: Call, fault: str, store: Path) -> Injected:
     """Do `work` in a child, with a fault in one call.
 
     Parameters
@@ -126,22 +147,68 @@ def inject(work: Callable[[], str], call: Call, fault: str) -> Injected:
     call : Call
     fault : str
         As strace takes it: ``signal=KILL``, which comes before the call; ``error=ENOSPC``, instead of it.
+    store : Path
+        As for `trace_calls`.
     """
-    names = ",".join({call.name, *SYNCS})
+    if not call.first and fault.startswith("error="):
+        work = partial(_count_first, work, call)
+    names = ",".join({call.name, *SYNCS, *RENAMES})
     ending, lines = _run(work, "-e", f"trace={names}", "-e", f"inject={call.name}:{fault}:when={call.ordinal}")
-    return Injected(ending, any(HAPPENED.search(line) for line in lines), count_syncs(lines))
+    signalled = any(SIGNALLED.search(line) for line in lines)
+    calls = list(_find_calls(lines, store))
+    failed = [hit for hit, line in calls if line.endswith(FAILED) and (call.first or not hit.first)]
+    elsewhere = sum(not _touches(hit.text, store) for hit in failed)
+    return Injected(ending, signalled, failed, elsewhere, find_syncs(call.text for call, _ in calls))
 
 
-def count_syncs(lines: Iterable[str]) -> int:
-    """Count the calls that have waited for the disk, and were told that it holds what they asked for."""
-    return sum(bool(SYNCED.search(line)) for line in lines)
+def find_syncs(calls: Iterable[str]) -> list[str]:
+    """Find what calls have waited for, and were told that the disk holds it: the paths of files and folders."""
+    return [found[1] for call in calls if (found := SYNCED.search(call))]
+
+
+def _count_first(work: Callable[[], str], call: Call) -> str:
+    """Have the first thread's count of a call be beyond the one that is to fail, by calls that can do nothing."""
+    for _ in range(call.ordinal):
+        _libc.syscall(ctypes.c_long(call.number), ctypes.c_long(-1), None, None, None, None, None)
+    return work()
+
+
+def _find_calls(lines: Iterable[str], store: Path) -> Iterator[tuple[Call, str]]:
+    """Find the calls among what strace has written, in the order in which they ended."""
+    counts: Counter[tuple[str, str]] = Counter()
+    committed, first = False, ""
+    own = re.compile(rf'rename.*"([^"]*/)?{re.escape(store.name)}"')
+    for line in _join(lines):
+        if found := LINE.match(line):
+            thread, number, name = found.groups()
+            first = first or thread  # which waits to be released
+            counts[thread, name] += 1
+            text = line[found.end("number") + 2 :].strip()
+            yield Call(name, counts[thread, name], thread == first, committed, text, int(number)), line
+            committed = committed or bool(own.search(line))
+
+
+def _join(lines: Iterable[str]) -> Iterator[str]:
+    """Join the halves of calls that another thread's came between."""
+    halves: dict[str, str] = {}
+    for line in lines:
+        if line.endswith(CUT):
+            halves[line.split()[0]] = line.removesuffix(CUT)
+        elif (found := RESUMED.match(line)) and found[1] in halves:
+            yield halves.pop(found[1]) + line[found.end() :]
+        else:
+            yield line
+
+
+def _touches(text: str, store: Path) -> bool:
+    return str(store.parent) in text or "/proc/self/fd/" in text
 
 
 def _run(work: Callable[[], str], *options: str) -> tuple[Ending, list[str]]:
     with tempfile.NamedTemporaryFile("r", errors="replace") as log:
         child = Child(work)
         child.await_rest()
-        tracer = _attach(child, "-o", log.name, *options)
+        tracer = _attach(child, "-y", "-n", "-o", log.name, *options)
         child.release()
         ending = child.wait()
         tracer.communicate()  # what it says of threads must be read

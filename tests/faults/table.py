@@ -1,15 +1,19 @@
-"""The table of `docs/safety.md`: a report of faults as Markdown. ``python -m tests.faults.table faults.json``."""
+"""The tables of `docs/safety.md`: a report of faults as Markdown. ``python -m tests.faults.table faults.json``."""
 
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 
+from tests.faults.findings import PLAIN
+
+COLUMNS = 6  # faults beside each other
+
 Row = dict[str, int]
 
 
-def make_table(report: Path) -> str:
-    """Make a table with a row a fault, and in it, for each backend, how many cases had which outcome.
+def make_tables(report: Path) -> str:
+    """Make tables with a row a backend, and in it, for each fault, how many cases had which outcome.
 
     Parameters
     ----------
@@ -19,16 +23,16 @@ def make_table(report: Path) -> str:
     Returns
     -------
     str
-        Markdown.
+        Markdown: the faults under `storage.save`, a few in each table, then those of plain stores.
     """
     found: dict[str, dict[str, Row]] = {}
     for row in json.loads(report.read_text(encoding="utf-8")):
         found.setdefault(row["fault"], {})[row["backend"]] = count_kinds(row["outcomes"])
-    backends = sorted({backend for rows in found.values() for backend in rows})
-    lines = [["fault", *backends], ["---"] * (1 + len(backends))]
-    for fault, rows in found.items():
-        lines.append([fault, *(describe(rows.get(backend, {})) for backend in backends)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    saved = {fault: rows for fault, rows in found.items() if not fault.startswith(PLAIN)}
+    plain = {fault.removeprefix(PLAIN): rows for fault, rows in found.items() if fault.startswith(PLAIN)}
+    columns = list(saved.items())
+    parts = [("saved", dict(columns[at : at + COLUMNS])) for at in range(0, len(columns), COLUMNS)]
+    return "\n".join(_make_table(*part) for part in [*parts, ("plain", plain)] if part[1])
 
 
 def count_kinds(outcomes: Row) -> Row:
@@ -44,5 +48,12 @@ def describe(row: Row) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in sorted(row.items())) or "not tried"
 
 
+def _make_table(kind: str, faults: dict[str, dict[str, Row]]) -> str:
+    backends = sorted({backend for rows in faults.values() for backend in rows})
+    lines = [[kind, *faults], ["---"] * (1 + len(faults))]
+    lines += [[backend, *(describe(rows.get(backend, {})) for rows in faults.values())] for backend in backends]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 if __name__ == "__main__":
-    sys.stdout.write(make_table(Path(sys.argv[1])))
+    sys.stdout.write(make_tables(Path(sys.argv[1])))

@@ -27,7 +27,7 @@ REASONS = {
     "a file deleted": "names neither",
     "a file of another store": "wrong pixels",
 }
-SAMPLE = Extent(sample=True)
+SOME = Extent(sample=False, backends=180)  # four cases of each fault
 
 pytestmark = pytest.mark.usefixtures("careless")
 
@@ -36,14 +36,14 @@ def assert_guilty(findings: Findings, reason: str) -> None:
     """See that a harness has found something for this reason, and that it fails a test."""
     assert any(re.search(reason, outcome) for _, outcome in find_guilty(findings)), findings
     with pytest.raises(AssertionError, match="are guilty"):
-        count_findings(lambda _name, _value: None, "a fault", BACKEND, findings)
+        count_findings(lambda _name, _value: None, BACKEND, {"a fault": findings})
 
 
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("replacing", [False, True], ids=["new", "replacing"])
 def test_kills_at_calls_find_carelessness(folder: Path, replacing: bool) -> None:  # noqa: FBT001 - a parameter
     assert_guilty(
-        kill_at_calls(BACKEND, folder, SAMPLE, count=20, replacing=replacing), "it is there, but|cannot be loaded"
+        kill_at_calls(BACKEND, folder, SOME, count=20, replacing=replacing), "it is there, but|cannot be loaded"
     )
 
 
@@ -54,22 +54,22 @@ def test_kills_at_random_find_carelessness(folder: Path) -> None:
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("error", [*FAILURES, SIGINT])
 def test_calls_that_fail_find_carelessness(folder: Path, error: str) -> None:
-    assert_guilty(fail_at_calls(BACKEND, folder, SAMPLE, error, count=20), "and then it")
+    assert_guilty(fail_at_calls(BACKEND, folder, SOME, [error], count=20)[error], "and then it")
 
 
 @pytest.mark.parametrize("damage", [pytest.param(name, id=name.replace(" ", "_")) for name in REASONS])
 def test_damages_find_carelessness(folder: Path, damage: str) -> None:
-    assert_guilty(damage_and_read(BACKEND, folder, damage, cases=10), REASONS[damage])
+    assert_guilty(damage_and_read(BACKEND, folder, [damage], cases=10)[damage], REASONS[damage])
 
 
 def test_limits_on_files_find_carelessness(folder: Path) -> None:
-    assert_guilty(limit_files(BACKEND, folder, SAMPLE), "cannot be loaded")
+    assert_guilty(limit_files(BACKEND, folder, SOME), "cannot be loaded")
 
 
 def test_small_disks_find_carelessness(folder: Path) -> None:
     if reason := find_obstacle():
         pytest.skip(reason)
-    assert_guilty(fill_disk(BACKEND, folder, SAMPLE, midway=True), "it is there, but|cannot be loaded")
+    assert_guilty(fill_disk(BACKEND, folder, SOME, midway=True), "it is there, but|cannot be loaded")
 
 
 def test_a_crowd_finds_carelessness(folder: Path) -> None:
