@@ -42,9 +42,10 @@ def test_a_whole_dataset_has_an_empty_report(backend: str, saved: Path) -> None:
     assert (report.path, report.backend, report.count, report.files, report.records) == (saved, backend, COUNT, {}, {})
 
 
-def test_every_changed_record_is_listed(changed: Path) -> None:
+def test_every_changed_record_is_listed(backend: str, changed: Path) -> None:
     report = storage.check(changed)
-    assert sorted(report.records) == [3, 4, 17]
+    assert {3, 4, 17} <= report.records.keys(), "and what is packed with them, where the format proves that as one"
+    assert len(report.records) == 3 or not hasattr(BACKENDS[backend], "find_pixels")
     assert not report.is_whole
 
 
