@@ -223,7 +223,7 @@ def _prepare_forks() -> None:
     os.register_at_fork(after_in_child=_leave_parent)
 
 
-def _leave_parent() -> None:
+def _leave_parent() -> None:  # pragma: no cover - runs in children only
     """Let a forked child end: its parent's threads are not there, and TileDB would wait for them.
 
     So the child never deletes a context of its parent, and ends without the destructors of TileDB's library, which wait
