@@ -141,8 +141,8 @@ def _make_command(arm: Arm, selection: Selection, stores: Path, report: Path) ->
 
 def _choose_backends(selection: Selection) -> Iterator[str]:
     """Name the backends of the cells, so that no block imports the libraries of the others: half a second."""
-    names = {re.split(r"[-\]]", cell.partition("[")[2])[0]: None for cell in selection.cells}
-    if names:
+    names = dict.fromkeys(re.split(r"[-\]]", cell.partition("[")[2])[0] for cell in selection.cells)
+    if all(names) and names:
         yield f"--backends={','.join(names)}"
 
 

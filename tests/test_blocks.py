@@ -247,8 +247,9 @@ def test_a_block_names_the_backends_of_its_cells_so_that_it_imports_no_others(tm
     cells = ("a.py::test_store_single[lmdb_packed]", "a.py::test_read_many[png-10]", "a.py::test_read_many[png-100]")
     run_block(arm, Selection((10, 100), cells=cells), stores, seed=1)
     assert "--backends=lmdb_packed,png" in (tmp_path / "noted").read_text().splitlines()
-    run_block(arm, Selection((10,), "read"), stores, seed=1)
-    assert "--backends" not in (tmp_path / "noted").read_text()
+    for unknown in (Selection((10,), "read"), Selection((10,), cells=(*cells, "a.py::test_all"))):
+        run_block(arm, unknown, stores, seed=1)
+        assert "--backends" not in (tmp_path / "noted").read_text()
 
 
 def test_an_expression_that_is_none_is_wrong_input(tmp_path: Path, stores: Path) -> None:

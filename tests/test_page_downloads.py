@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports.page.downloads import make_csv, name_file, pack, pack_run
@@ -108,6 +108,7 @@ def _write(rounds: list[Any]) -> bytes:
     return json.dumps({"benchmarks": [{"stats": {"data": rounds, "rounds": len(rounds)}}]}, indent=4).encode()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**50).map(lambda number: number / 1e9) | st.floats(allow_nan=False) | st.integers()))
 def test_a_run_that_is_packed_can_be_unpacked_byte_for_byte(rounds: list[Any]) -> None:
     content = _write(rounds)

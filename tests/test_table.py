@@ -242,7 +242,7 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, tmp_path: Path) -
 
 
 @given(name=st.text(min_size=1))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_any_name_comes_back_from_its_cell(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("name")
     rows = _parse(_show(run_of([make_cell("read_many", name, 10)]), folder))["read_many"]
@@ -250,7 +250,7 @@ def test_any_name_comes_back_from_its_cell(name: str, tmp_path_factory: pytest.T
 
 
 @given(chosen=st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_a_run_without_any_of_its_cells_has_a_table(
     chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
