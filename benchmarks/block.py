@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import storage
-from benchmarks import cells, workers
 from benchmarks.slowdowns import VARIABLE, SlowBackend, read_slowdown
 
 IMPORTED = Path(storage.__file__).resolve().parent
@@ -46,8 +45,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             if item.nodeid in slowdown.cells:
                 name, operation = str(item.callspec.params["backend"]), item.originalname.removeprefix("test_")
                 slow = {name: SlowBackend(storage.BACKENDS[name], operation, slowdown)}
-                for room in (cells, workers):
-                    patch.setattr(room, "BACKENDS", slow)
+                for room in ("cells", "workers"):
+                    patch.setattr(f"benchmarks.{room}.BACKENDS", slow)
         return (yield)
 
 
