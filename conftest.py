@@ -163,6 +163,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         images={"name": source.name, "count": config.stash[COUNT], "sha256": source.sha256},
         stores=config.stash[STORES],
         command=shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),
+        unavailable=config.stash[OPTIONS].unavailable,
     )
     config.stash[SAVED] = output_json["run"]["complete"]
 

@@ -8,11 +8,12 @@ import os
 import platform
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 import storage
+from benchmarks import cells, workers
 from benchmarks.slowdowns import VARIABLE, SlowBackend, read_slowdown
 
 IMPORTED = Path(storage.__file__).resolve().parent
@@ -44,8 +45,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
             slowdown = read_slowdown(os.environ[VARIABLE])
             if item.nodeid in slowdown.cells:
                 name, operation = str(item.callspec.params["backend"]), item.originalname.removeprefix("test_")
-                backends = cast("dict[str, object]", storage.BACKENDS)
-                patch.setitem(backends, name, SlowBackend(storage.BACKENDS[name], operation, slowdown))
+                slow = {name: SlowBackend(storage.BACKENDS[name], operation, slowdown)}
+                for room in (cells, workers):
+                    patch.setattr(room, "BACKENDS", slow)
         return (yield)
 
 

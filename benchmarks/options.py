@@ -97,8 +97,8 @@ def read_options(config: pytest.Config) -> Options:
     for name in backends:
         if name in UNAVAILABLE:
             raise pytest.UsageError(f"backends: {name} is not here: {UNAVAILABLE[name]}")
-    _check("backends", backends, BACKENDS.__contains__, f"the backends here are {', '.join(BACKENDS)}")
-    _check("cutoffs", cutoffs, _is_positive, "give numbers of images, 1 or more, such as 10,100")
+    _check("backends", backends, BACKENDS.__contains__, lambda: f"the backends here are {', '.join(BACKENDS)}")
+    _check("cutoffs", cutoffs, _is_positive, lambda: "give numbers of images, 1 or more, such as 10,100")
     return Options(
         cifar10=_find(config, "cifar10") or "auto",
         cutoffs=tuple(map(int, cutoffs)) or None,
@@ -165,10 +165,11 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _check(name: str, values: Iterable[str], is_known: Callable[[str], bool], known: str) -> None:
+def _check(name: str, values: Iterable[str], is_known: Callable[[str], bool], say: Callable[[], str]) -> None:
+    """Check values; what is known is said only where one is not, since listing all backends imports them."""
     for value in values:
         if not is_known(value):
-            raise pytest.UsageError(f"{name}: {value!r} is unknown: {known}")
+            raise pytest.UsageError(f"{name}: {value!r} is unknown: {say()}")
 
 
 def _is_positive(text: str) -> bool:

@@ -39,7 +39,12 @@ class Progress:
 
 
 def describe_run(
-    progress: Progress, cells: Sequence[Mapping[str, Any]], images: Mapping[str, str | int], stores: Path, command: str
+    progress: Progress,
+    cells: Sequence[Mapping[str, Any]],
+    images: Mapping[str, str | int],
+    stores: Path,
+    command: str,
+    unavailable: Mapping[str, str],
 ) -> dict[str, Any]:
     """Describe a run for its JSON.
 
@@ -55,6 +60,8 @@ def describe_run(
         A directory on the file system that held the stores.
     command : str
         What repeats the run, for a shell.
+    unavailable : dict of str to str
+        Name of a backend that would have been measured, but cannot be, to the reason.
 
     Returns
     -------
@@ -68,6 +75,9 @@ def describe_run(
         "image_set": dict(images),
         "libraries": list_libraries(backends),
         "layouts": {name: describe_layout(BACKENDS[name]) for name in backends},
+        "maintainers": {name: getattr(BACKENDS[name], "MAINTAINER", "") for name in backends},
+        "licences": {name: getattr(BACKENDS[name], "LICENCE", "") for name in backends},
+        "unavailable": dict(unavailable),
         "cpu_count": count_processors(),
         "memory_bytes": measure_memory(),
         "store_directory": {

@@ -7,10 +7,10 @@ from operator import attrgetter
 
 import numpy as np
 
+from reports.groups import ORDINARY, add_axes, find_stored, group_results
 from reports.panels import Lines, Panel, Picture, Point, Scale
 from reports.ranking import find_pareto, select_largest
 from reports.results import Axes, Result, Run
-from reports.table import ORDINARY, add_axes, find_stored, group_results
 
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
 _PARETO = "A ring marks what no other backend beats: none is smaller and not slower, or faster and not larger."

@@ -9,15 +9,15 @@ from reports.wording import shorten_text
 _MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")
 
 
-def write_table(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as a Markdown table: the first and the last column to the left, numbers to the right."""
+def write_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
+    """Write rows as a Markdown table: words to the left, numbers between the first and the last column to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    last = len(widths) - 1
-    rules = [("-" * width) if place in (0, last) else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+    right = range(1, len(widths) - 1) if numbers else ()
+    rules = ["-" * (width - 1) + ":" if place in right else "-" * width for place, width in enumerate(widths)]
 
     def line(cells: Sequence[str]) -> str:
         padded = [
-            cell.ljust(width) if place in (0, last) else cell.rjust(width)
+            cell.rjust(width) if place in right else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ]
         return f"| {' | '.join(padded)} |"

@@ -151,8 +151,9 @@ class Result:
 class Run:
     """One session: its results, and what must be known to read them. Cells are named by their ids.
 
-    `memory_bytes` is the memory that the session could use. `layouts` says of each backend measured, in one line, what
-    it keeps on disk. Both are None in runs made before they were noted.
+    `memory_bytes` is the memory that the session could use. Of each backend measured, `layouts` says in one line what
+    it keeps on disk, `maintainers` who keeps its library, `licences` under which licence. `unavailable` says why a
+    backend was not measured that would have been. All of these are None in runs made before they were noted.
     """
 
     path: Path
@@ -171,6 +172,9 @@ class Run:
     datetime: dt.datetime
     memory_bytes: int | None = None
     layouts: Mapping[str, str] | None = None
+    maintainers: Mapping[str, str] | None = None
+    licences: Mapping[str, str] | None = None
+    unavailable: Mapping[str, str] | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:

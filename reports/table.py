@@ -1,50 +1,13 @@
-"""What may be compared with what, and the same as Markdown that reads well in a terminal too."""
+"""A run as Markdown that reads well in a terminal too."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import astuple
 
+from reports.groups import add_axes, group_results
 from reports.markdown import escape_text, write_table
-from reports.results import UNSTABLE_RULE, Axes, Result, Run
+from reports.results import UNSTABLE_RULE, Result, Run
+from reports.stores import COLUMNS, describe_stores
 from reports.wording import count_noun, format_number, format_time, shorten_text
-
-_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
-ORDINARY = {("cache", "warm"), ("durability", "buffered")}  # what is measured unless more is asked for
-
-
-def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
-    """Sort results into groups that may share a table or a figure: equal in operation and in all axes.
-
-    Returns
-    -------
-    dict
-        (operation, axes) -> results by number of images, then by time. Warm comes before cold, buffered before
-        durable; unknown operations come last.
-    """
-    groups: dict[tuple[str, Axes], list[Result]] = {}
-    for result in sorted(results, key=lambda result: (result.images, result.store_images, result.median, result.cell)):
-        groups.setdefault((result.operation, result.axes), []).append(result)
-
-    def place(group: tuple[str, Axes]) -> tuple[object, ...]:
-        operation, axes = group
-        rank = (*_OPERATIONS, operation).index(operation)
-        return (
-            rank,
-            operation,
-            [(name, (name, value) not in ORDINARY, isinstance(value, str), value) for name, value in axes],
-        )
-
-    return {group: groups[group] for group in sorted(groups, key=place)}
-
-
-def find_stored(groups: Mapping[tuple[str, Axes], Sequence[Result]]) -> Sequence[Result]:
-    """Find the results whose disk use counts in what `group_results` made: of many images, buffered if there are."""
-    return next((cells for (name, _), cells in groups.items() if name == "store_many"), ())
-
-
-def add_axes(title: str, axes: Axes) -> str:
-    """Add to a title what the axes of its results say, such as `(durable, workers 2)`."""
-    bare = {"cache", "durability"}
-    words = shorten_text(", ".join(str(value) if name in bare else f"{name} {value}" for name, value in axes), 40)
-    return f"{title} ({words})" if title and words else title or words
 
 
 def describe_provenance(run: Run) -> str:
@@ -59,11 +22,11 @@ def describe_provenance(run: Run) -> str:
 
 
 def make_table(run: Run) -> str:
-    """Show a run as Markdown: what was measured where, then one table for each operation and its axes.
+    """Show a run as Markdown: what was measured where, its stores, then one table for each operation and its axes.
 
     Within a table, backends are compared at the same number of images. Text from the run is escaped.
     """
-    parts = [_make_heading(run)]
+    parts = [_make_heading(run), "### The stores", write_table(_list_stores(run), numbers=False)]
     for (operation, axes), results in group_results(run.results).items():
         parts += [f"### {escape_text(add_axes(shorten_text(operation, 60), axes))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
@@ -91,6 +54,11 @@ def _make_heading(run: Run) -> str:
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
     title = f"## Run of {run.datetime:%Y-%m-%d %H:%M}, commit {escape_text(run.commit.short)}{warned}"
     return "\n".join([title, "", *lines])
+
+
+def _list_stores(run: Run) -> list[list[str]]:
+    rows = [[escape_text(text, 1000) for text in astuple(store)] for store in describe_stores(run)]
+    return [list(COLUMNS), *rows]
 
 
 def _make_rows(results: Sequence[Result]) -> list[list[str]]:

@@ -7,8 +7,8 @@ Why it is fast: HDF5 says where a contiguous dataset begins. There the pixels ar
 read of everything goes straight into the result, which gets huge pages from `numpy.empty`, and a reader maps the file
 into memory and copies the images that it is asked for, with no HDF5 call for each. All blocks of the file are allocated
 before it is written; so a full disk is noticed before HDF5 has anything to flush, too: it does not recover from that.
-The low-level interface of h5py opens a dataset in a third of the time of ``file["images"]``. A file of another layout
-is read through HDF5's own selections.
+The low-level interface of h5py opens a dataset in a third of the time of ``file["images"]``. Files in chunks are read,
+too (`storage.hdf5_chunks`), and written for the variants.
 
 Library: h5py (https://docs.h5py.org, low-level interface: https://api.h5py.org).
 """
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from storage.arrays import make_array, make_result, read_range, write_range
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index
 from storage.errors import CorruptStoreError, StorageError, translate_errors
+from storage.hdf5_chunks import UNCACHED, Rows, find_chunks, measure_chunks, read_rows, write_chunks
 from storage.paths import claim_store, stat_file
 from storage.reader import Reader
 
@@ -62,9 +63,9 @@ class Source(NamedTuple):
     descriptor: int
 
 
-def store_single(store: Path, image: Image, label: int) -> None:
-    """Store one image alone; see `storage.Backend`."""
-    store_many(store, *check_image(image, label))
+def store_single(store: Path, image: Image, label: int, *, chunk: int = 0, compress_level: int = 0) -> None:
+    """Store one image alone; see `storage.Backend` and `store_many`."""
+    store_many(store, *check_image(image, label), chunk=chunk, compress_level=compress_level)
 
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
@@ -74,14 +75,28 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
         return _read_at(store, images, position), int(_read_at(store, labels, position))
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
-    """Store an image set; see `storage.Backend`."""
+def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, compress_level: int = 0) -> None:
+    """Store an image set; see `storage.Backend`.
+
+    Parameters
+    ----------
+    chunk : int
+        Bytes of pixels in a chunk, which holds one image at least; 0: contiguous, no chunks.
+    compress_level : int
+        Of gzip, 1 to 9, for chunks; 0: they are not compressed.
+    """
     images, labels = check_images(images, labels)
     path = os.fsencode(claim_store(store) / FILE)
+    rows = min(len(images), max(1, chunk // math.prod(images.shape[1:]))) if chunk else 0
     with translate_errors(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL)) as file:
-        os.posix_fallocate(file.get_vfd_handle(), 0, images.nbytes + labels.nbytes + METADATA)
-        _write(file, b"images", images)
-        _write(file, b"labels", labels)
+        size = measure_chunks(images, rows) if rows else images.nbytes
+        os.posix_fallocate(file.get_vfd_handle(), 0, size + labels.nbytes + METADATA)
+        if rows:
+            _write(file, b"labels", labels)
+            write_chunks(file, b"images", images, rows, compress_level)
+        else:
+            _write(file, b"images", images)
+            _write(file, b"labels", labels)
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
@@ -104,24 +119,17 @@ def open_reader(store: Path) -> "Hdf5Reader":
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
     with _open_sources(store) as sources:
-        sizes = (math.prod(source.shape) * source.dtype.itemsize for source in sources)
-        return {
-            FILE: [
-                range(source.offset, source.offset + size)
-                for source, size in zip(sources, sizes, strict=True)
-                if source.offset is not None
-            ]
-        }
+        return {FILE: [pixels for source in sources for pixels in _find_ranges(source)]}
 
 
 class Hdf5Reader(Reader):
-    """Copies out of a memory map; a file that is not contiguous is read through HDF5's selections."""
+    """Copies out of a memory map; what is not there as it is in memory, HDF5 unpacks."""
 
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
             images, labels = stack.enter_context(_open_sources(self.store))
             content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
-            self._images, self._labels = _view(images, content), _view(labels, content)
+            self._images, self._labels = _view(self.store, images, content), _view(self.store, labels, content)
             count, height, width, _ = images.shape
             self._resources = stack.pop_all()
         return count, height, width
@@ -135,17 +143,15 @@ class Hdf5Reader(Reader):
         return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        if isinstance(self._images, np.ndarray):
+        if isinstance(self._images, np.ndarray) and isinstance(self._labels, np.ndarray):
             return self._images[position].copy(), int(self._labels[position])
         return super()._read_one(position)
 
     def _read_labels(self) -> Labels:
         if isinstance(self._labels, np.ndarray):
             return self._labels.astype(np.int64)
-        labels = make_array(self.store, (self._count,), np.int64)
         with translate_errors(self.store, RuntimeError):
-            self._labels.read(h5s.ALL, h5s.ALL, labels)
-        return labels
+            return self._labels.read(0, self._count)
 
     def view(self) -> Images:
         """View all images where they are in the file, without a copy.
@@ -198,7 +204,7 @@ def _open_sources(store: Path) -> Iterator[tuple[Source, Source]]:
 
 
 def _open_source(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> Source:
-    dataset = h5d.open(file, name)
+    dataset = h5d.open(file, name, UNCACHED)
     if dataset.get_type() != TYPES[name]:
         raise CorruptStoreError(f"{store}: {FILE} has {name.decode()} of type {dataset.dtype}: not {DTYPES[name]}")
     offset = dataset.get_offset()
@@ -212,29 +218,32 @@ def _is_outside(dataset: h5d.DatasetID) -> bool:
     return bool(layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL)
 
 
+def _find_ranges(source: Source) -> list[range]:
+    if source.offset is None:
+        return find_chunks(source.dataset)
+    return [range(source.offset, source.offset + math.prod(source.shape) * source.dtype.itemsize)]
+
+
 def _read_at(store: Path, source: Source, position: int) -> NDArray[Any]:
     array = make_array(store, source.shape[1:], source.dtype)
     if source.offset is not None:
         read_range(store, source.descriptor, source.offset + position * array.nbytes, array)
     else:
-        selection = source.dataset.get_space()
-        selection.select_hyperslab((position, *(0 for _ in array.shape)), (1, *array.shape))
-        source.dataset.read(h5s.create_simple((1, *array.shape)), selection, array)
+        read_rows(source.dataset, position, array[np.newaxis])
     return array
 
 
-def _view(source: Source, content: mmap.mmap) -> NDArray[Any] | h5d.DatasetID:
+def _view(store: Path, source: Source, content: mmap.mmap) -> NDArray[Any] | Rows:
     count = math.prod(source.shape)
     if not count:
         return np.frombuffer(b"", source.dtype).reshape(source.shape)
     if source.offset is None:
-        return source.dataset
+        return Rows(store, source.dataset, source.dtype, content)
     return np.frombuffer(content, source.dtype, count, source.offset).reshape(source.shape)
 
 
-def _take(source: NDArray[Any] | h5d.DatasetID, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
+def _take(source: NDArray[Any] | Rows, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
     if isinstance(source, np.ndarray):
         np.take(source, positions, axis=0, out=result, mode="clip")  # "raise" would copy through a buffer
-    elif positions.size:
-        distinct, inverse = np.unique(positions, return_inverse=True)
-        result[...] = h5py.Dataset(source)[distinct][inverse]
+    else:
+        source.take(positions, result)

@@ -64,11 +64,11 @@ _TEXTS = """() => {
 _DRAWINGS = """() => {
   %s
   const found = new Map();
-  document.querySelectorAll(".line, .lead, .spread, .reference, .ring, .marker, .strip path").forEach((element) => {
+  document.querySelectorAll(".line, .lead, .spread, .reference, .ring, .point, .strip path").forEach((element) => {
     if (!element.checkVisibility()) return;
     const style = getComputedStyle(element);
     const ground = findGround(element);
-    const colours = element.matches(".marker") ? [style.fill, style.stroke] : [style.stroke];
+    const colours = element.matches(".point") ? [style.fill, style.stroke] : [style.stroke];
     const contrast = Math.max(...colours.map((colour) => compare(colour, ground)));
     const name = element.getAttribute("class") ?? "tick";
     found.set(name + colours + ground, [contrast, `${name}: ${colours.join(" or ")} on ${ground}`]);
@@ -133,8 +133,9 @@ def visit(browser: Browser, address: str, **options: Any) -> Visit:  # noqa: ANN
 
 
 def open_details(page: Page) -> None:
-    """Open all that a reader can open."""
+    """Open all that a reader can open, and wait for what is unpacked then."""
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    page.wait_for_function("() => !document.querySelector('details[data-source]:not(:has(table))')")
 
 
 def find_weak_contrasts(page: Page) -> list[str]:

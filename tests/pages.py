@@ -90,9 +90,25 @@ def read_table(table: Element) -> list[list[str]]:
 
 
 def unpack(page: Element, kind: str) -> bytes:
-    """Unpack what a page offers to download: `json` or `csv`."""
+    """Unpack what a page offers to download, `json` or `csv`, or a packed table."""
     (script,) = page.find("script", id=kind)
-    return gzip.decompress(base64.b64decode(script.text, validate=True))
+    content = gzip.decompress(base64.b64decode(script.text, validate=True))
+    return _restore_rounds(content) if kind == "json" else content
+
+
+def _restore_rounds(content: bytes) -> bytes:
+    """Put the rounds of a run back into its text; see `reports.page.downloads.pack_run`."""
+    text, _, rounds = content.partition(b"\1")
+    text = re.sub(rb"(\n *\0,)\x02(\d+)\x02", lambda found: found[1] * int(found[2]), text)
+    count = text.count(b"\0")
+    seconds = (int.from_bytes(rounds[place::count], "little") / 1e9 for place in range(count))
+    return re.sub(rb"\0", lambda _: repr(next(seconds)).encode(), text)
+
+
+def unpack_tables(page: Element) -> list[Element]:
+    """Unpack the tables that a page unpacks when they are opened."""
+    sources = [each.attributes["data-source"] for each in page.find("details") if "data-source" in each.attributes]
+    return [read_page(unpack(page, source).decode()) for source in sources]
 
 
 def check_soundness(page: Element) -> None:
@@ -102,14 +118,15 @@ def check_soundness(page: Element) -> None:
     sections = [each.attributes["id"] for each in page.find("section") if "id" in each.attributes]
     contents = [link.attributes["href"] for each in page.find("nav") for link in each.find("a")]
     assert contents == [f"#{section}" for section in sections]
-    for each in page.find():
+    parts = [page, *unpack_tables(page)]
+    for each in (each for part in parts for each in part.find()):
         _check_attributes(each, set(ids))
         assert each.text or each.tag not in _FILLED, f"<{each.tag}> is empty"
-    for table in page.find("table"):
+    for table in (table for part in parts for table in part.find("table")):
         rows = read_table(table)
         assert len(rows) > 1, f"no rows: {table.text[:80]}"
         assert len({len(row) for row in rows}) == 1, f"rows of different length: {table.text[:80]}"
-    for path in page.find("path"):
+    for path in (path for part in parts for path in part.find("path")):
         assert re.fullmatch(r"(M-?[\d.]+,-?[\d.]+([a-zA-Z][-\d.,\s]*)*)+", path.attributes["d"]), path.attributes["d"]
 
 

@@ -11,7 +11,8 @@ import pytest
 from benchmarks.workers import choose_counts
 from reports.figures import plan_figures
 from reports.reading import read_run
-from storage import BACKENDS
+from storage import BACKENDS, UNAVAILABLE
+from tests.backends import need_backend
 from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
@@ -56,6 +57,7 @@ def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
     assert sorted(run["run"]["intended"]) == sorted(cell["fullname"] for cell in run["benchmarks"])
 
 
+@need_backend("hdf5")
 def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     facts = run["run"]
     assert facts["image_set"]["name"] == "standin"
@@ -64,6 +66,9 @@ def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
     assert facts["layouts"].keys() == BACKENDS.keys()
     assert facts["layouts"]["hdf5"] == "HDF5: one file with two datasets."
+    assert facts["maintainers"].keys() == facts["licences"].keys() == BACKENDS.keys()
+    assert all(facts["licences"].values())
+    assert facts["unavailable"] == dict(UNAVAILABLE)
     assert facts["cpu_count"] >= 1
     assert facts["store_directory"]["free_bytes"] > 0
     assert facts["store_directory"]["file_system"] != ""
@@ -116,6 +121,7 @@ def test_the_table_sets_backends_against_each_other(session: tuple[Path, subproc
     assert all(f"{len(BACKENDS)} tests" in line for line in groups)
 
 
+@need_backend("lmdb_packed")
 def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, ended = session
     last = ended.stdout.splitlines()[-1]
@@ -126,6 +132,7 @@ def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.C
     assert "lmdb_packed" in (folder / "report.html").read_text(encoding="utf-8")
 
 
+@need_backend("lmdb")
 def test_a_session_says_which_cell_runs_and_how_many_are_left(
     session: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -163,6 +170,7 @@ MISTAKES = {
 }
 
 
+@need_backend("hdf5")
 def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():
@@ -191,6 +199,7 @@ def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Pa
     assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
 
 
+@need_backend("lmdb")
 def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     (folder / "storage" / "tape.py").write_text("import a_tape_library\n")
@@ -209,6 +218,7 @@ def test_a_module_with_an_error_of_its_own_fails_a_test(tmp_path: Path) -> None:
     assert "modules of storage/ that cannot be imported: {'tape': 'ZeroDivisionError" in tested.stdout
 
 
+@need_backend("hdf5")
 def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]

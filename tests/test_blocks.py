@@ -12,6 +12,7 @@ from reports import blocks
 from reports.blocks import Arm, Block, Selection, run_block
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.trees import WORKING_TREE, Version, make_tree
+from tests.backends import need_backend
 from tests.machine import write_interpreter
 from tests.runs import make_cell, run_of, save
 from tests.suite import ROOT
@@ -48,6 +49,7 @@ def spoil_reading(tree: Path, statement: str) -> None:
 # --- what is measured
 
 
+@need_backend("hdf5")
 def test_a_block_measures_the_chosen_cells_and_leaves_no_store(tree: Path, stores: Path) -> None:
     block = run_block(Arm("new", tree), QUICK, stores, seed=1)
     assert list(block.seconds) == [CELL]
@@ -67,6 +69,7 @@ def test_a_block_of_another_storage_is_refused(tree: Path, stores: Path, tmp_pat
     assert str(caught.value).startswith("the base arm cannot run today's benchmarks (exit code 4)")
 
 
+@need_backend("hdf5")
 def test_a_cell_that_kills_its_process_is_named_with_the_signal(tree: Path, stores: Path) -> None:
     spoil_reading(tree, "os.kill(os.getpid(), 11)")
     with pytest.raises(NotMeasurableError) as caught:
@@ -75,6 +78,7 @@ def test_a_cell_that_kills_its_process_is_named_with_the_signal(tree: Path, stor
     assert list(stores.iterdir()) == []
 
 
+@need_backend("hdf5")
 def test_a_block_whose_cells_all_fail_says_why(tree: Path, stores: Path) -> None:
     spoil_reading(tree, 'raise OSError("no " + "luck " * 30 + "today")')
     block = run_block(Arm("new", tree), QUICK, stores, seed=1)
@@ -236,6 +240,16 @@ def test_a_block_is_asked_for_cells_or_for_an_expression(tmp_path: Path, stores:
     assert "-k" not in asked
     run_block(arm, Selection((10, 100), "read and not png"), stores, seed=1)
     assert (tmp_path / "noted").read_text().splitlines()[2:5] == ["benchmarks", "-k", "read and not png"]
+
+
+def test_a_block_names_the_backends_of_its_cells_so_that_it_imports_no_others(tmp_path: Path, stores: Path) -> None:
+    arm = Arm("new", tmp_path, write_interpreter(tmp_path, 'printf "%s\n" "$@" > noted', "exit 5"))
+    cells = ("a.py::test_store_single[lmdb_packed]", "a.py::test_read_many[png-10]", "a.py::test_read_many[png-100]")
+    run_block(arm, Selection((10, 100), cells=cells), stores, seed=1)
+    assert "--backends=lmdb_packed,png" in (tmp_path / "noted").read_text().splitlines()
+    for unknown in (Selection((10,), "read"), Selection((10,), cells=(*cells, "a.py::test_all"))):
+        run_block(arm, unknown, stores, seed=1)
+        assert "--backends" not in (tmp_path / "noted").read_text()
 
 
 def test_an_expression_that_is_none_is_wrong_input(tmp_path: Path, stores: Path) -> None:

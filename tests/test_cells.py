@@ -20,6 +20,9 @@ from benchmarks.comparison import compare
 from benchmarks.page_cache import measure_residency
 from benchmarks.stores import Shelf, estimate_bytes, measure_disk, spread_directories
 from storage import BACKENDS
+from tests.backends import need_backend
+
+pytestmark = need_backend("hdf5")
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1500, 2, 2, 3), np.uint8)
 LABELS = np.arange(1500)

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 import storage
 from storage import BACKENDS, Images
 from storage.__main__ import main
+from tests.backends import need_backend
 from tests.commands import Command
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
@@ -27,6 +28,7 @@ def damage(path: Path) -> None:
     Pillow.new("RGB", (7, 5)).save(path)
 
 
+@need_backend("hdf5")
 def test_a_whole_dataset_is_one_line_and_exit_code_0(run: Command, saved: Path) -> None:
     assert run("check", saved) == (0, f"{saved}: whole, 30 images in png\n", "")
     storage.save(saved, *make_set(1, 5, 7), "hdf5", overwrite=True)
@@ -74,6 +76,7 @@ def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
     assert_same(storage.load("DESTINATION"), (IMAGES[:10], LABELS[:10]))
 
 
+@need_backend("lmdb")
 def test_records_behind_a_damaged_structure_are_saved_without_another_look_at_it(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +136,7 @@ def test_a_damaged_manifest_is_exit_code_1(run: Command, saved: Path, content: s
     assert complaints.startswith(f"error: {saved}: manifest.json is ")
 
 
+@need_backend("hdf5")
 def test_what_cannot_be_checked_is_exit_code_2(
     run: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

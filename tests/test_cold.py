@@ -11,6 +11,7 @@ import pytest
 from reports.figures import plan_figures
 from reports.reading import read_run
 from storage import BACKENDS
+from tests.backends import need_backend
 from tests.suite import QUICK, copy_suite, find_runs, read_last_run, run_pytest
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is what is wanted
@@ -73,6 +74,7 @@ def test_warm_and_cold_cells_share_no_figure(
     assert all(len(points) == 1 for panel in panels for points in panel.lines.values())
 
 
+@need_backend("hdf5")
 def test_cells_on_a_file_system_in_memory_fail_as_not_cold(tmp_path: Path) -> None:
     if not SHARED_MEMORY.is_dir():
         pytest.skip(f"no {SHARED_MEMORY} here: a file system in memory")

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from reports.__main__ import main
+from tests.backends import need_backend
 from tests.suite import QUICK, copy_suite, find_runs, run_pytest
+
+pytestmark = need_backend("hdf5")
 
 SMALL = (*QUICK, "--cutoffs=10", "--backends=hdf5", "-k", "test_read_many or test_store_many")
 

@@ -15,7 +15,10 @@ from storage.dataset import replacement, writer
 from storage.dataset.conversion import convert
 from storage.dataset.sources import ArraySource, Source, open_source
 from storage.errors import InvalidInputError, UnfinishedConversionError
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
+
+pytestmark = need_backend("hdf5")
 
 COUNT, PER_PART = 34, 10
 IMAGES, LABELS = make_set(COUNT, 5, 7)
@@ -150,6 +153,7 @@ def test_another_source_starts_anew(other: ArraySource, tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["set"]
 
 
+@need_backend("lmdb")
 def test_another_backend_starts_anew(tmp_path: Path) -> None:
     interrupt(tmp_path / "set", 27)
     assert save(MINE, tmp_path / "set", "lmdb") == 0
@@ -157,6 +161,7 @@ def test_another_backend_starts_anew(tmp_path: Path) -> None:
     assert list_names(tmp_path) == ["set"]
 
 
+@need_backend("lmdb_packed")
 def test_a_dataset_is_replaced_only_where_that_was_asked_for_and_only_at_the_end(tmp_path: Path) -> None:
     old = make_set(3)
     storage.save(tmp_path / "set", *old)
@@ -180,6 +185,7 @@ def test_a_dataset_may_be_converted_where_it_is(backend: str, tmp_path: Path) ->
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
+@need_backend("lmdb_packed")
 def test_another_writer_is_not_disturbed(tmp_path: Path) -> None:
     def make_batches() -> Iterator[Images]:
         with pytest.raises(StoreLockedError):
@@ -202,6 +208,7 @@ def test_a_disk_that_fills_keeps_what_is_finished(tmp_path: Path, monkeypatch: p
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
+@need_backend("lmdb_packed")
 def test_a_last_step_that_fails_keeps_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(3))
 

@@ -13,7 +13,10 @@ from storage.dataset import batches, writer
 from storage.dataset.conversion import convert
 from storage.dataset.sources import open_source
 from storage.errors import UnfinishedConversionError
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
+
+pytestmark = need_backend("hdf5")
 
 IMAGES, LABELS = make_set(30, 5, 7)
 OTHERS = 255 - IMAGES

@@ -11,6 +11,7 @@ import pytest
 import storage
 from storage.__main__ import main
 from storage.dataset import writer
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
 
@@ -36,6 +37,7 @@ main(sys.argv[4:])
 """
 
 
+@need_backend("lmdb")
 @pytest.mark.parametrize(
     ("step", "after", "finished"),
     [
@@ -86,6 +88,7 @@ print(read_memory("VmHWM") - before)
 """
 
 
+@need_backend("hdf5")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process's memory")
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     images = np.zeros((512, 256, 256, 3), np.uint8)

@@ -13,11 +13,14 @@ from PIL import Image as Pillow
 
 import storage
 from storage.dataset import batches
+from tests.backends import need_backend
 from tests.commands import Command
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
 from tests.test_cifar10 import ALL_LABELS, FILES, FOLDER, PIXELS, arrange, honest, pack, regular
 from tests.test_class_names import OFFICIAL
+
+pytestmark = need_backend("hdf5")
 
 pytest_plugins = ["tests.command_fixtures"]
 
@@ -41,6 +44,7 @@ def damage(path: Path) -> None:
     Pillow.new("RGB", (7, 5)).save(path)
 
 
+@need_backend("lmdb")
 def test_any_store_becomes_a_dataset_of_any_backend(run: Command, module: storage.Backend, tmp_path: Path) -> None:
     module.store_many(tmp_path / "plain", IMAGES, LABELS)
     for source, backend in (("plain", "lmdb"), ("lmdb", "png_stored"), ("png_stored", "hdf5")):
@@ -50,6 +54,7 @@ def test_any_store_becomes_a_dataset_of_any_backend(run: Command, module: storag
         assert_same(storage.load(tmp_path / backend), (IMAGES, LABELS))
 
 
+@need_backend("lmdb_packed")
 def test_a_folder_tree_becomes_a_dataset_that_knows_its_classes(run: Command, tree: Path, tmp_path: Path) -> None:
     assert run("convert", tree, tmp_path / "set", "--backend", "lmdb_packed")[0] == 0
     assert run("convert", tmp_path / "set", tmp_path / "again", "--backend", "png")[0] == 0
@@ -117,6 +122,7 @@ def test_a_part_of_the_loader_that_is_missing_is_named(
     assert f"not beside storage/ (import of {name} halted" in complaints
 
 
+@need_backend("lmdb_packed")
 @pytest.mark.parametrize(
     ("source", "destination", "name", "message"),
     [

@@ -8,8 +8,11 @@ import pytest
 
 import storage
 from storage.__main__ import main
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
+
+pytestmark = need_backend("hdf5")
 
 IMAGES, LABELS = make_set(5, 5, 7)
 

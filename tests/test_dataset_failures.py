@@ -17,8 +17,11 @@ from storage.errors import (
     StorageError,
     StoreFullError,
 )
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
 from tests.open_files import list_names
+
+pytestmark = need_backend("lmdb_packed")
 
 
 def test_an_error_of_the_caller_passes_through_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -15,9 +15,12 @@ import storage
 from storage import BACKENDS, CorruptStoreError, StorageError, StoreExistsError, StoreFullError, StoreNotFoundError
 from storage.dataset import checksums
 from storage.errors import InvalidInputError
+from tests.backends import need_backend
 from tests.datasets import rewrite_manifest
 from tests.image_sets import assert_same, make_set
 from tests.open_files import list_names
+
+pytestmark = need_backend("lmdb_packed")
 
 
 def save_while(path: Path, intrude: Callable[[], object], *, overwrite: bool = False) -> None:
@@ -146,6 +149,7 @@ def test_a_pickled_reader_opens_no_other_dataset(tmp_path: Path) -> None:
         pickle.loads(pickled)  # noqa: S301 - our own
 
 
+@need_backend("hdf5")
 @pytest.mark.parametrize(
     "changes",
     [

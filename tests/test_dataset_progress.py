@@ -14,7 +14,10 @@ from storage.dataset.manifest import Manifest, read_manifest
 from storage.dataset.progress import PROGRESS, resume
 from storage.dataset.replacement import find_stages
 from storage.dataset.writer import Writer
+from tests.backends import need_backend
 from tests.image_sets import make_set
+
+pytestmark = need_backend("hdf5")
 
 COUNT = 30
 

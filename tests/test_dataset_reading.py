@@ -14,6 +14,7 @@ import storage
 from storage import BACKENDS, CorruptStoreError, Image, Images, Labels, Reader, StorageError, StoreNotFoundError
 from storage.dataset import checksums, writer
 from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundError
+from tests.backends import need_backend
 from tests.datasets import require_pixels
 from tests.image_sets import assert_same, make_set
 
@@ -39,6 +40,8 @@ def copy_by_pickle(reader: Reader) -> Reader:
 def put_under(path: Path, images: Images, labels: Labels, backend: str) -> None:
     """Put other images under the manifest and the checksums of a dataset of one part, as a faulty disk might."""
     storage.save(path.with_name("other"), images, labels, backend)
+    if len({frozenset(file.name for file in folder.rglob("*")) for folder in (path, path.with_name("other"))}) > 1:
+        pytest.skip(f"{backend} names the files of each store anew: those of another are missing, not wrong")
     (path / "part-00000").rename(path.with_name("part"))
     (path.with_name("other") / "part-00000").rename(path / "part-00000")
 
@@ -262,6 +265,7 @@ def test_damage_that_is_gone_when_it_is_looked_for_is_reported_all_the_same(
             reader.read([3, 4])
 
 
+@need_backend("hdf5")
 def test_what_is_no_dataset_is_named_with_the_next_step(tmp_path: Path) -> None:
     BACKENDS["hdf5"].store_many(tmp_path / "plain", *make_set(3))
     (tmp_path / "empty").mkdir()
@@ -280,6 +284,7 @@ def test_what_is_no_dataset_is_named_with_the_next_step(tmp_path: Path) -> None:
             assert isinstance(caught.value, StoreNotFoundError | CorruptStoreError)
 
 
+@need_backend("hdf5")
 def test_a_dataset_of_a_backend_that_is_not_here_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(3), "hdf5")
     monkeypatch.setattr("storage.backends.BACKENDS", {"png": BACKENDS["png"]})

@@ -42,9 +42,12 @@ def test_a_whole_dataset_has_an_empty_report(backend: str, saved: Path) -> None:
     assert (report.path, report.backend, report.count, report.files, report.records) == (saved, backend, COUNT, {}, {})
 
 
-def test_every_changed_record_is_listed(changed: Path) -> None:
+def test_every_changed_record_is_listed(backend: str, changed: Path) -> None:
     report = storage.check(changed)
-    assert sorted(report.records) == [3, 4, 17]
+    assert report.records.keys() >= {3, 4, 17}
+    others = {reason for index, reason in report.records.items() if index not in {3, 4, 17}}
+    alone = hasattr(BACKENDS[backend], "find_pixels")  # else the format itself may refuse what is packed with them
+    assert not alone or all("one at least" in reason for reason in others), "only those that share a checksum"
     assert not report.is_whole
 
 

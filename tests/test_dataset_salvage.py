@@ -15,6 +15,7 @@ from storage import BACKENDS, StorageError
 from storage.dataset import salvage
 from storage.dataset.manifest import read_manifest
 from storage.dataset.opening import open_dataset
+from tests.backends import EXAMPLE, need_backend
 from tests.datasets import flip_bit
 from tests.image_sets import make_set
 from tests.open_files import count_open
@@ -23,10 +24,10 @@ COUNT = 300
 
 
 @pytest.fixture
-def damaged(backend: str, tmp_path: Path) -> Path:
+def damaged(tmp_path: Path) -> Path:
     """Save three hundred images, and flip a bit of the structure, where it stands first."""
     path = tmp_path / "set"
-    storage.save(path, *make_set(COUNT), backend)
+    storage.save(path, *make_set(COUNT), EXAMPLE)
     name, structure = next(iter(read_manifest(path).structure.items()))
     flip_bit(path / name, structure.ranges[0][0])
     return path
@@ -42,6 +43,7 @@ def put_in_place_of_opening(backend: str, monkeypatch: pytest.MonkeyPatch, do: C
     monkeypatch.setattr(BACKENDS[backend], "open_reader", open_reader)
 
 
+@need_backend("lmdb")
 def test_one_bit_of_lmdbs_tree_costs_no_more_than_the_records_that_it_leads_to(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 8, 8)
     storage.save(tmp_path / "set", images, labels, "lmdb")
@@ -57,35 +59,33 @@ def test_one_bit_of_lmdbs_tree_costs_no_more_than_the_records_that_it_leads_to(t
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT])
 def test_a_library_that_is_killed_by_what_it_reads_kills_nobody_else(
-    number: signal.Signals, backend: str, damaged: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_in_place_of_opening(backend, monkeypatch, lambda: os.kill(os.getpid(), number))
+    put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: os.kill(os.getpid(), number))
     report = storage.check(damaged)
     assert sorted(report.records) == list(range(COUNT))
     assert set(report.records.values()) == {"it cannot be read: the process that tried was ended by it"}
     assert count_open(damaged) == 0
 
 
-def test_a_library_that_never_ends_is_ended(backend: str, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_never_ends_is_ended(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(salvage, "PATIENCE", 0.1)
-    put_in_place_of_opening(backend, monkeypatch, lambda: time.sleep(600))
+    put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: time.sleep(600))
     assert len(storage.check(damaged).records) == COUNT
 
 
-def test_what_its_backend_refuses_is_reported_with_the_reason(
-    backend: str, damaged: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put_in_place_of_opening(backend, monkeypatch, lambda: None)
+def test_what_its_backend_refuses_is_reported_with_the_reason(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: None)
     report = storage.check(damaged)
     assert sorted(report.records) == list(range(COUNT))
     assert set(report.records.values()) == {f"{damaged}/part-00000: after that"}
 
 
 def test_without_checksums_nothing_is_read_of_a_damaged_structure(
-    backend: str, damaged: Path, monkeypatch: pytest.MonkeyPatch
+    damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[None] = []
-    put_in_place_of_opening(backend, monkeypatch, lambda: opened.append(None))
+    put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: opened.append(None))
     (damaged / "checksums").unlink()
     report = storage.check(damaged)
     assert len(report.files) == 2
@@ -93,6 +93,7 @@ def test_without_checksums_nothing_is_read_of_a_damaged_structure(
     assert not opened
 
 
+@need_backend("png")
 @pytest.mark.parametrize("refusal", ["", "refused"])
 def test_the_process_of_its_own_answers_with_what_it_found(
     refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

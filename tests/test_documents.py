@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
+
+pytestmark = need_backend("lmdb_packed")
 
 
 def test_the_first_example_of_storing_in_the_readme_runs_as_it_stands(

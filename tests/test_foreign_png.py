@@ -12,15 +12,18 @@ import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import Backend, Image, png, png_stored
+from storage import Backend, Image
 from tests import pictures
+from tests.backends import take_family
 from tests.pictures import END, SIGNATURE, filter_rows, flip_bits, make_chunk, make_header
+
+MEMBERS = take_family("png", "png_stored")
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), np.uint8)
 LABELS = np.array([3, -20, 100, 7], np.int64)
 
 
-@pytest.fixture(params=[png, png_stored], ids=["png", "png_stored"])
+@pytest.fixture(params=list(MEMBERS.values()), ids=list(MEMBERS))
 def folder(request: pytest.FixtureRequest) -> Backend:
     """Name the modules whose stores are folders of PNG files."""
     module: Backend = request.param

@@ -13,6 +13,7 @@ import pytest
 
 from reports import gate, gate_command
 from reports.__main__ import main
+from tests.backends import need_backend
 from tests.machine import READ
 from tests.repositories import commit_all
 from tests.suite import clean_environment, copy_suite
@@ -43,6 +44,7 @@ def list_cells(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     return [each["cell"] for each in verdicts]
 
 
+@need_backend("hdf5")
 def test_a_cell_that_raises_in_one_arm_is_named_with_its_reason(suite: Path) -> None:
     path = suite / "storage" / "hdf5.py"
     path.write_text(path.read_text() + '\n\ndef read_many(*_: object) -> None:\n    raise OSError("disk")\n')
@@ -52,6 +54,7 @@ def test_a_cell_that_raises_in_one_arm_is_named_with_its_reason(suite: Path) -> 
     assert list_cells(outcome["verdicts"]) == [READ.replace("hdf5", "png_stored")]
 
 
+@need_backend("hdf5")
 def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> None:
     (suite / "storage" / "hdf5.py").unlink()
     code, outcome = run_gate(suite, "--cells", "read_many and (hdf5 or png_stored)")

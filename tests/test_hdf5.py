@@ -3,13 +3,17 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 import storage
-from storage import StorageError, StoreFullError, hdf5
+from storage import StorageError, StoreFullError
+from tests.backends import take_backend
+
+hdf5 = take_backend("hdf5")
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 5, 7, 3), np.uint8)
 LABELS = np.arange(20)
@@ -156,7 +160,7 @@ def test_values_that_lie_behind_the_end_of_the_file_are_refused(
         read(tmp_path)
 
 
-def shift(open_source: Callable[..., hdf5.Source], offset: int) -> Callable[..., hdf5.Source]:
+def shift(open_source: Callable[..., Any], offset: int) -> Callable[..., Any]:
     """Let HDF5 say that values begin elsewhere."""
     return lambda *arguments: open_source(*arguments)._replace(offset=offset)
 
@@ -240,3 +244,13 @@ def test_an_error_of_the_system_that_hdf5_puts_into_words_is_understood(
     with pytest.raises(StorageError, match=f"errno = {code}") as caught:
         hdf5.store_many(tmp_path, IMAGES, LABELS)
     assert type(caught.value) is kind
+
+
+def test_a_chunked_file_cannot_be_viewed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.create_dataset("images", data=IMAGES, chunks=(4, 5, 7, 3))
+        file.create_dataset("labels", data=LABELS, dtype="<i8")
+    with hdf5.open_reader(tmp_path) as reader:
+        with pytest.raises(storage.StorageError, match="not contiguous"):
+            reader.view()
+        np.testing.assert_array_equal(reader.read(range(20))[0], IMAGES)

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import storage
-from storage import lmdb, lmdb_environment
+from storage import lmdb_environment
+from tests.backends import take_backend
 from tests.records import write
+
+lmdb = take_backend("lmdb")
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
 LABELS = np.arange(50)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, Images, lmdb, lmdb_environment, lmdb_packed
+from storage import Backend, Images, lmdb_environment
 from storage.arrays import make_result
 from storage.lmdb_environment import begin_reading
+from tests.backends import take_family
 from tests.image_sets import assert_same, make_set
 from tests.open_files import count_maps, count_open
 
-FAMILY = pytest.mark.parametrize("family", [lmdb, lmdb_packed], ids=["lmdb", "lmdb_packed"])
+MEMBERS = take_family("lmdb", "lmdb_packed")
+FAMILY = pytest.mark.parametrize("family", MEMBERS.values(), ids=MEMBERS)
 
 SIZES: list[tuple[list[int], str]] = [
     ([0], "<i1"),
@@ -55,7 +57,7 @@ def test_records_come_back_whatever_the_number_of_transactions(
     family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_at_once: int
 ) -> None:
     monkeypatch.setattr(lmdb_environment, "TRANSACTION", bytes_at_once)
-    monkeypatch.setattr(lmdb_packed, "RECORD", 2 * 3072)
+    monkeypatch.setattr(family, "RECORD", 2 * 3072, raising=False)  # lmdb_packed's
     family.store_many(tmp_path, *make_set(11))
     assert_same(family.read_many(tmp_path), make_set(11))
 
@@ -93,12 +95,14 @@ def test_a_store_whose_description_was_not_written_is_refused(
 
 @FAMILY
 def test_a_store_of_the_other_kind_is_refused(family: Backend, tmp_path: Path) -> None:
-    other = lmdb if family is lmdb_packed else lmdb_packed
-    for count in (0, 1, 10):
-        other.store_many(tmp_path / str(count), *make_set(count))
-        for read in (family.read_many, family.open_reader):
-            with pytest.raises(storage.CorruptStoreError, match="another program or backend"):
-                read(tmp_path / str(count))
+    for name, other in MEMBERS.items():
+        if other is not family:
+            for count in (0, 1, 10):
+                (tmp_path / name).mkdir(exist_ok=True)
+                other.store_many(tmp_path / name / str(count), *make_set(count))
+                for read in (family.read_many, family.open_reader):
+                    with pytest.raises(storage.CorruptStoreError, match="another program or backend"):
+                        read(tmp_path / name / str(count))
 
 
 @FAMILY
@@ -126,14 +130,17 @@ def test_a_file_of_another_program_is_refused_and_closed(tmp_path: Path) -> None
     assert (count_open(tmp_path), count_maps(tmp_path)) == (0, 0)
 
 
-def test_what_the_operating_system_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@FAMILY
+def test_what_the_operating_system_refuses_is_an_error_of_ours(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: object, **options: object) -> os.stat_result:
         if "data.mdb" in str(path):
             raise PermissionError(13, "Permission denied")
         return stat(path, **options)  # type: ignore[arg-type] # as it was called
 
     stat = os.stat
-    lmdb.store_many(tmp_path, *make_set(1))
+    family.store_many(tmp_path, *make_set(1))
     monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(storage.StorageError, match="the operating system refused"), begin_reading(tmp_path):
         pass

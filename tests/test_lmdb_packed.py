@@ -13,9 +13,12 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import storage
-from storage import Images, lmdb_packed, lmdb_records
+from storage import Images, lmdb_records
+from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 from tests.records import write
+
+lmdb_packed = take_backend("lmdb_packed")
 
 IMAGES, LABELS = make_set(50)[0], np.arange(50)
 
@@ -230,7 +233,8 @@ def test_a_damaged_record_is_refused_when_it_is_read_alone_and_the_others_are_no
     with pytest.raises(storage.CorruptStoreError, match=str(store)):
         lmdb_packed.read_single(store, 30)
     with lmdb_packed.open_reader(store) as reader:
-        for read in (lambda: reader[30], lambda: reader.read([30]), lambda: reader.view()[30]):
+        calls: list[Callable[[], object]] = [lambda: reader[30], lambda: reader.read([30]), lambda: reader.view()[30]]
+        for read in calls:
             with pytest.raises(storage.CorruptStoreError, match="record 3"):
                 read()
         assert_same(reader.read([0, 49]), (IMAGES[[0, 49]], LABELS[[0, 49]]))
@@ -255,7 +259,8 @@ def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None
 def test_what_lmdb_refuses_is_an_error_of_ours(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lmdb_packed.open_reader(store) as reader:
         monkeypatch.setattr(lmdb_records, "pack_key", lambda _: b"")  # a key that LMDB refuses
-        for read in (lambda: reader[0], lambda: reader.read([0]), lambda: reader.view()[0]):
+        calls: list[Callable[[], object]] = [lambda: reader[0], lambda: reader.read([0]), lambda: reader.view()[0]]
+        for read in calls:
             with pytest.raises(storage.CorruptStoreError, match="record 0"):
                 read()
 

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.options import Options, choose_cutoffs, count_images
 from benchmarks.workers import choose_counts
 from storage import BACKENDS
+from tests.backends import need_backend
 from tests.suite import ROOT, clean_environment, run_pytest
 
 
@@ -35,6 +36,8 @@ def collect(*arguments: str, **environment: str) -> Collected:
     return Collected(code, printed.getvalue(), complaint.getvalue())
 
 
+@need_backend("lmdb")
+@need_backend("hdf5")
 def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file() -> None:
     ini = ("-o", "cutoffs=1000", "-o", "backends=png", "-o", "durable=true", "-o", "cold=true")
     by_ini = collect(*ini).stdout

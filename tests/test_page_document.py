@@ -9,7 +9,7 @@ import pytest
 from tests.pages import Element, check_soundness, make_html, read_page, read_table, unpack
 from tests.runs import make_cell, make_run, run_of, save
 
-SECTIONS = ["answer", "run", "figures", "projection", "rounds", "method", "repeat"]
+SECTIONS = ["answer", "stores", "run", "figures", "projection", "rounds", "method", "repeat"]
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +42,9 @@ def test_each_figure_has_its_charts_and_a_table_for_each(page: Element) -> None:
     for figure in figures:
         captions = [each.text for each in figure.find("figcaption")]
         assert len(set(captions)) == len(captions), "no panel is there twice"
-        assert [next(table.find("caption")).text for table in figure.find("table")] == [
-            f"{next(figure.find('h3')).text}: {caption}" for caption in captions
-        ]
+        tables = [next(table.find("caption")).text for table in figure.find("table")]
+        for caption, table in zip(captions, tables, strict=True):
+            assert table.startswith(f"{next(figure.find('h3')).text}: {caption}")
 
 
 def test_no_panel_column_or_answer_mixes_warm_with_cold_or_buffered_with_durable(page: Element) -> None:
@@ -52,22 +52,47 @@ def test_no_panel_column_or_answer_mixes_warm_with_cold_or_buffered_with_durable
     texts += [table.text for table in page.find("table") for each in table.find("caption") if "Raw" not in each.text]
     texts += [answer.text for answer in page.find("p", class_="answer")]
     for text in texts:
-        if "Ratios to the best" not in text:  # where cold and warm are columns
+        if not text.startswith(("Ratios to the best", "What each backend is")):  # where each is named
             assert not {"warm", "cold"} <= set(re.findall(r"\w+", text)), text
-        assert not {"buffered", "durable"} <= set(re.findall(r"\w+", text)), text
+            assert not {"buffered", "durable"} <= set(re.findall(r"\w+", text)), text
     assert sum("cold" in text for text in texts) >= 10
     assert sum("durable" in text for text in texts) >= 4
 
 
+def test_the_label_beside_each_line_has_its_marker(page: Element) -> None:
+    for chart in page.find("svg", class_="chart"):
+        for curve in (each for each in chart.find("g") if each.attributes["class"].startswith("series-")):
+            (key,) = curve.find("use", class_="key")
+            (label,) = curve.find("text")
+            assert key.attributes["y"] == str(float(label.attributes["y"]) - 4)
+            assert {each.attributes["href"] for each in curve.find("use")} == {key.attributes["href"]}
+
+
+def test_the_stores_say_what_each_backend_is_and_what_is_not_installed(page: Element) -> None:
+    (table,) = _section(page, "stores").find("table")
+    head, *rows = read_table(table)
+    assert head == ["backend", "what it is", "kept by", "licence", "choose it for", "not for"]
+    assert [row[0] for row in rows] == ["hdf5", "lmdb", "png", "tape"]
+    assert rows[0][1:4] == ["HDF5: one file with two datasets.", "the keepers of hdf5", "MIT"]
+    assert rows[3][1] == 'not measured: reel is not installed: python -m pip install -e ".[tape]"'
+
+
+def _list_values(table: Element) -> set[tuple[str, str, str]]:
+    """List backend, place across and median of each value in the table of a panel."""
+    head, *rows = read_table(table)
+    if head[1].startswith(("number of", "bytes")):  # one value a backend
+        return {(name, across, value.split()[0]) for name, across, value in rows}
+    places = {(row[0], across): value.split()[0] for row in rows for across, value in zip(head, row, strict=True)}
+    return {(*place, value) for place, value in places.items() if place[1] != "backend" and value != "-"}
+
+
 def test_a_panel_shows_in_its_table_what_its_marks_say(page: Element) -> None:
     for figure in _section(page, "figures").find("section"):
-        for chart, table in zip(figure.find("svg"), figure.find("table"), strict=True):
-            _, *rows = read_table(table)
-            said = [mark.attributes["aria-label"] for mark in chart.find("g", class_="point")]
-            assert len(said) == len(rows)
-            for (name, across, middle, *_), words in zip(rows, said, strict=True):
-                assert words.startswith(f"{name}: {middle} ")
-                assert words.endswith(f": {across}")
+        for chart, table in zip(figure.find("svg", class_="chart"), figure.find("table"), strict=True):
+            said = [point.attributes["aria-label"] for point in chart.find("use", class_="point")]
+            parts = [re.fullmatch(r"(\w+): (\S+) .*: (\S+)", words) for words in said]
+            assert {(found[1], found[3], found[2]) for found in parts if found} == _list_values(table)
+            assert len(said) == len(_list_values(table)) > 2
 
 
 def test_the_scores_are_a_table_that_names_who_is_ahead(page: Element) -> None:

@@ -4,16 +4,20 @@ import base64
 import csv
 import gzip
 import io
+import json
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.page.downloads import make_csv, name_file, pack
+from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.results import Result
+from tests.pages import read_page, unpack
 from tests.results import make_result, make_store, wrap_results
 
 
@@ -91,3 +95,38 @@ def test_no_name_of_a_run_is_dangerous(name: str) -> None:
     assert re.fullmatch(
         r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_])?", name_file(replace(wrap_results(), path=Path(name)))
     )
+
+
+def _restore(content: bytes) -> tuple[bytes, int]:
+    """Pack the JSON of a run, and unpack it as a page of it would; return how long it was when packed, too."""
+    packed = pack_run(content)
+    page = read_page(f'<script id="json">{packed}</script>')
+    return unpack(page, "json"), len(packed)
+
+
+def _write(rounds: list[Any]) -> bytes:
+    return json.dumps({"benchmarks": [{"stats": {"data": rounds, "rounds": len(rounds)}}]}, indent=4).encode()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**50).map(lambda number: number / 1e9) | st.floats(allow_nan=False) | st.integers()))
+def test_a_run_that_is_packed_can_be_unpacked_byte_for_byte(rounds: list[Any]) -> None:
+    content = _write(rounds)
+    assert _restore(content)[0] == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbf{}", b"[\r\n 1.5,\r\n 0.25\r\n]\r\n", b"[1.5,0.25]", b"[\n 1.50,\n 1e-5,\n 0.1e-05\n]", b"[\n 1.5]"],
+    ids=["mark", "other lines", "one line", "other numbers", "no line after it"],
+)
+def test_a_run_that_others_wrote_is_unpacked_byte_for_byte(content: bytes) -> None:
+    assert _restore(content)[0] == content
+
+
+def test_rounds_take_less_than_three_bytes_each() -> None:
+    chance = random.Random(0)  # noqa: S311 - repeatable rounds, no secret
+    content = _write([round(50e-6 * chance.lognormvariate(0, 0.05), 9) for _ in range(10_000)])
+    restored, size = _restore(content)
+    assert restored == content
+    assert size < 3 * 10_000 < len(pack(content))

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends import need_backend
 from tests.pages import Element, check_soundness, read_page, unpack
 from tests.suite import QUICK, copy_suite, find_runs, run_pytest
+
+pytestmark = need_backend("hdf5")
 
 SMALL = (*QUICK, "--cutoffs=10", "--backends=hdf5", "-k", "test_read_many")
 WRONG = """

@@ -54,7 +54,7 @@ def _make_evil(document: dict[str, Any], text: str) -> dict[str, Any]:
     for part, key in list(_list_values(document)):
         if isinstance(part[key], str):
             part[key] = text
-    for part in (document["run"]["libraries"], document["run"]["failed"], document["run"]["skipped"]):
+    for part in (document["run"][name] for name in ("libraries", "failed", "skipped", "unavailable")):
         part[text] = text
     document["run"]["intended"].append(f"{text}::{text}")
     for place, cell in enumerate(document["benchmarks"]):
@@ -103,7 +103,7 @@ def test_a_text_is_shown_as_text_wherever_it_stands(text: str, tmp_path: Path) -
     page = read_page(html)
     check_soundness(page)
     assert not list(page.find("img"))
-    assert len(list(page.find("script"))) == 3, "two downloads and our own"
+    assert sum("type" not in script.attributes for script in page.find("script")) == 1, "our own"
     if text.isprintable() and len(text) < 40:
         assert page.text.count(text) > 20
 
@@ -162,14 +162,14 @@ def test_numbers_that_are_none_are_refused(
 
 
 def _make_full_run() -> dict[str, Any]:
-    """Make a run as large as the default one: five backends, five cutoffs, half a second of rounds in nanoseconds."""
-    names = ["hdf5", "lmdb", "lmdb_packed", "png", "png_stored"]
+    """Make a run as large as that of 18 backends: five cutoffs, half a second of rounds, as noisy as real ones."""
+    names = [f"backend_{number:02}" for number in range(18)]
     document = make_run(names, [10, 100, 1_000, 10_000, 100_000], workers=(1, 2))
     chance = random.Random(0)  # noqa: S311 - repeatable rounds, no secret
     for cell in document["benchmarks"]:
         (median, *_) = cell["stats"]["data"]
         rounds = min(1000, max(5, int(0.5 / median)))
-        cell["stats"]["data"] = [round(median * chance.lognormvariate(0, 0.2), 9) for _ in range(rounds)]
+        cell["stats"]["data"] = [round(median * chance.lognormvariate(0, 0.07), 9) for _ in range(rounds)]
     return document
 
 
@@ -182,7 +182,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_page_of_a_full_run_is_below_a_megabyte(full: tuple[Path, str]) -> None:
     path, html = full
-    assert sum(len(result.rounds) for result in read_run(path).results) > 40_000
+    assert sum(len(result.rounds) for result in read_run(path).results) > 170_000
     assert len(html.encode()) < 1_000_000
 
 

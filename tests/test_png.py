@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from storage import png
+from tests.backends import take_backend
+
+png = take_backend("png")
+
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), np.uint8)
 LABELS = np.array([3, -20, 100, 7], np.int64)

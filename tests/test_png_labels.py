@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, png, png_stored
+from storage import Backend
+from tests.backends import take_family
 from tests.image_sets import make_set
 from tests.test_foreign_png import cut, make_endless, make_folder, make_pipe
 
+MEMBERS = take_family("png", "png_stored")
 
-@pytest.fixture(params=[png, png_stored], ids=["png", "png_stored"])
+
+@pytest.fixture(params=list(MEMBERS.values()), ids=list(MEMBERS))
 def folder(request: pytest.FixtureRequest) -> Backend:
     """Name the modules whose stores are folders of PNG files."""
     module: Backend = request.param

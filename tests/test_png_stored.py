@@ -12,9 +12,12 @@ from PIL import Image as Pillow
 from PIL import ImageFile
 
 import storage
-from storage import png, png_stored
+from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 from tests.pictures import compress, filter_rows, flip_bits
+
+png = take_backend("png")
+png_stored = take_backend("png_stored")
 
 LIMIT = 65_535  # bytes of rows that one block holds
 

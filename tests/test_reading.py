@@ -42,6 +42,10 @@ def test_a_run_says_where_and_how_it_was_measured(tmp_path: Path) -> None:
         "lmdb": "LMDB: one record an image in a memory-mapped B+ tree.",
         "hdf5": "HDF5: one file with two datasets.",
     }
+    assert run.maintainers is not None
+    assert run.maintainers["png"] == "the keepers of png"
+    assert run.licences == {"png": "MIT", "lmdb": "MIT", "hdf5": "MIT"}
+    assert run.unavailable == {"tape": 'reel is not installed: python -m pip install -e ".[tape]"'}
     assert run.command == "pytest benchmarks --benchmark-only"
     assert run.skipped == {"a": "no disk left"}
     assert run.failed == {"b": "AssertionError: pixels differ"}
@@ -57,10 +61,11 @@ def test_a_run_made_before_memory_and_inodes_were_noted_is_read(tmp_path: Path) 
     assert (run.memory_bytes, run.store_directory.free_inodes) == (None, None)
 
 
-def test_a_run_made_before_layouts_were_noted_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["layouts", "maintainers", "licences", "unavailable"])
+def test_a_run_made_before_its_backends_were_described_is_read(name: str, tmp_path: Path) -> None:
     document = make_run()
-    del document["run"]["layouts"]
-    assert read_run(save(document, tmp_path)).layouts is None
+    del document["run"][name]
+    assert getattr(read_run(save(document, tmp_path)), name) is None
 
 
 def test_a_file_system_may_have_no_fixed_number_of_inodes(tmp_path: Path) -> None:
@@ -227,6 +232,9 @@ _FAULTS = {
     "inodes are half": (_set("run", "store_directory", "free_inodes", value=0.5), "store_directory.free_inodes"),
     "layouts are a list": (_set("run", "layouts", value=["png"]), "layouts is missing or not an object"),
     "a layout is a number": (_set("run", "layouts", "png", value=1), "layouts.png is missing or not text"),
+    "maintainers are text": (_set("run", "maintainers", value="me"), "maintainers is missing or not an object"),
+    "a licence is null": (_set("run", "licences", "png", value=None), "licences.png is missing or not text"),
+    "a reason is true": (_set("run", "unavailable", "a", value=True), "unavailable.a is missing or not text"),
     "complete is a number": (_set("run", "complete", value=1), "complete is missing or not true or false"),
     "a library without version": (_set("run", "libraries", "lmdb", value=None), "libraries.lmdb"),
     "a reason that is a list": (_set("run", "failed", "cell", value=[]), "failed.cell"),

@@ -19,6 +19,7 @@ from benchmarks.run import (
     round_to_clock,
 )
 from storage import BACKENDS
+from tests.backends import need_backend
 
 MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
 27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
@@ -30,13 +31,15 @@ MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
 def describe(progress: Progress, measured: list[str]) -> dict[str, object]:
     """Describe a run of nothing in particular."""
     cells = [{"fullname": name, "params": {"backend": "lmdb"}} for name in measured]
-    return describe_run(progress, cells, {"name": "standin"}, Path(), "pytest benchmarks")
+    return describe_run(progress, cells, {"name": "standin"}, Path(), "pytest benchmarks", {})
 
 
+@need_backend("lmdb")
 def test_a_run_is_complete_when_every_cell_was_measured() -> None:
     assert describe(Progress(["a", "b"]), ["b", "a"])["complete"] is True
 
 
+@need_backend("lmdb")
 @pytest.mark.parametrize(
     ("progress", "measured"),
     [
@@ -50,16 +53,31 @@ def test_a_run_is_incomplete_otherwise(progress: Progress, measured: list[str]) 
     assert describe(progress, measured)["complete"] is False
 
 
+@need_backend("lmdb")
 def test_the_backends_that_were_measured_contribute_their_libraries() -> None:
     for name, backend in BACKENDS.items():
         assert getattr(backend, "VERSIONS", {}).items() <= list_libraries([name]).items()
     assert "HDF5" not in list_libraries(["lmdb"])
 
 
+@need_backend("hdf5")
 def test_a_run_says_what_the_backends_that_were_measured_keep_on_disk() -> None:
     cells = [{"fullname": str(place), "params": {"backend": name}} for place, name in enumerate(["png", "hdf5", "png"])]
-    layouts = describe_run(Progress(), cells, {}, Path(), "")["layouts"]
+    layouts = describe_run(Progress(), cells, {}, Path(), "", {})["layouts"]
     assert layouts == {"hdf5": "HDF5: one file with two datasets.", "png": "PNG: one ordinary file an image."}
+
+
+def test_a_run_says_who_keeps_what_was_measured_under_which_licence_and_what_could_not_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = SimpleNamespace(__doc__="Tape: slow.")  # a backend of before: it says neither
+    new = SimpleNamespace(MAINTAINER="the reel project", LICENCE="MIT")
+    monkeypatch.setattr("benchmarks.run.BACKENDS", {"old": old, "new": new})
+    cells = [{"fullname": name, "params": {"backend": name}} for name in ("old", "new")]
+    described = describe_run(Progress(), cells, {}, Path(), "", {"lost": "reel is not installed"})
+    assert described["maintainers"] == {"new": "the reel project", "old": ""}
+    assert described["licences"] == {"new": "MIT", "old": ""}
+    assert described["unavailable"] == {"lost": "reel is not installed"}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +123,7 @@ def test_inodes_are_counted_where_their_number_is_fixed(
     assert count_inodes(Path()) == counted
 
 
+@need_backend("lmdb")
 def test_a_run_says_what_the_machine_can_hold() -> None:
     described = describe(Progress(["a"]), ["a"])
     directory = described["store_directory"]

@@ -11,6 +11,7 @@ from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundErr
 from storage.dataset import batches, writer
 from storage.dataset.sources import ArraySource, Source, open_source
 from storage.errors import InvalidInputError
+from tests.backends import need_backend
 from tests.image_sets import assert_same, make_set
 
 COUNT = 30
@@ -74,6 +75,7 @@ def test_a_source_that_was_read_to_its_end_is_closed(saved: Path) -> None:
         assert not [link for link in Path("/proc/self/fd").iterdir() if str(saved) in os.path.realpath(link)]
 
 
+@need_backend("hdf5")
 def test_a_dataset_is_the_same_wherever_it_is_and_in_any_backend(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "one", images, labels, "png")
@@ -95,6 +97,7 @@ def test_a_plain_store_is_another_one_when_a_file_was_changed(store: Path) -> No
     assert identify(store) not in {before, changed}
 
 
+@need_backend("hdf5")
 def test_records_of_a_dataset_are_proved(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "set", images, labels, "hdf5")
@@ -156,6 +159,7 @@ def test_a_reader_of_a_dataset_reads_the_labels_alone(saved: Path, *, verify: bo
         np.testing.assert_array_equal(reader.read_labels(), make_set(COUNT, 5, 7)[1])
 
 
+@need_backend("hdf5")
 def test_labels_that_were_damaged_are_not_read_where_they_are_proved(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "set", images, labels, "hdf5")

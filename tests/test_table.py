@@ -27,7 +27,9 @@ def _show(document: object, folder: Path) -> str:
 def _parse(markdown: str) -> _Tables:
     """Read Markdown back: heading of each table -> its rows, column by column, unescaped."""
     tables: _Tables = {}
-    for block in markdown.split("\n### ")[1:]:
+    _, stores, *blocks = markdown.split("\n### ")
+    assert stores.startswith("The stores\n")
+    for block in blocks:
         heading, _, rest = block.partition("\n")
         rows = [re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1] for line in rest.splitlines() if line.startswith("|")]
         names = [cell.strip() for cell in rows[0]]
@@ -89,6 +91,17 @@ def test_single_reads_are_compared_within_one_size_of_the_store(tmp_path: Path) 
     rows = _parse(_show(make_run(), tmp_path))["read_single"]
     assert {row["images"] for row in rows} == {"1"}
     assert [row["in store"] for row in rows if row["x slower"] == "1.0x"] == ["10", "100", "1,000"]
+
+
+def test_the_stores_of_a_run_come_first(tmp_path: Path) -> None:
+    heading, stores, *_ = _show(make_run(), tmp_path).split("\n### ")
+    assert heading.startswith("## Run of")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in stores.splitlines() if line.startswith("|")]
+    assert lines[0] == ["backend", "what it is", "kept by", "licence", "choose it for", "not for"]
+    assert not any(rule.endswith(":") for rule in lines[1]), "words stand to the left"
+    assert [line[0] for line in lines[2:]] == ["hdf5", "lmdb", "png", "tape"]
+    assert lines[2][2:4] == ["the keepers of hdf5", "MIT"]
+    assert lines[5][1] == 'not measured: reel is not installed: python -m pip install -e ".[tape]"'
 
 
 def test_tables_stand_in_the_order_of_the_experiment_and_unknown_ones_last(tmp_path: Path) -> None:
@@ -224,12 +237,12 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, tmp_path: Path) -
     assert len(tables) == 2
     assert "<" not in markdown
     assert not re.search(r"(?<!\\)`|\x1b|(?<!\\)\]\(", markdown)
-    assert len(re.findall(r"^#", markdown, re.MULTILINE)) == 3, "one title and one heading a table"
+    assert len(re.findall(r"^#", markdown, re.MULTILINE)) == 4, "one title and one heading a table"
     assert len(re.findall(r"^- ", markdown, re.MULTILINE)) == 5, "no bullet comes out of a name"
 
 
 @given(name=st.text(min_size=1))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_any_name_comes_back_from_its_cell(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("name")
     rows = _parse(_show(run_of([make_cell("read_many", name, 10)]), folder))["read_many"]
@@ -237,7 +250,7 @@ def test_any_name_comes_back_from_its_cell(name: str, tmp_path_factory: pytest.T
 
 
 @given(chosen=st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_a_run_without_any_of_its_cells_has_a_table(
     chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

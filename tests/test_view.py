@@ -6,33 +6,37 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 import storage
-from storage import hdf5, lmdb_packed
+from storage import Backend
 from tests.image_sets import assert_same, make_set
 from tests.open_files import count_maps, count_open
 from tests.suite import ROOT
 
 IMAGES, LABELS = make_set(50)
 
-VIEWED = [hdf5, lmdb_packed]
 
-
-@pytest.fixture(params=VIEWED, ids=["hdf5", "lmdb_packed"])
-def viewed(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - a module whose reader has more than the contract
-    """Name the modules whose readers can be viewed."""
-    return request.param
+@pytest.fixture
+def viewed(module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - its reader has more than the contract
+    """Take a backend whose readers can be viewed."""
+    if hasattr(module, "RECORD"):
+        monkeypatch.setattr(module, "RECORD", 8 * IMAGES[0].nbytes)  # more than one
+    module.store_many(tmp_path / "store", IMAGES, LABELS)
+    with module.open_reader(tmp_path / "store") as reader:
+        try:
+            reader.view()  # type: ignore[attr-defined] # or not, as it may be
+        except (AttributeError, storage.StorageError):
+            pytest.skip("readers of this backend have no view, or none of this layout")
+    return module
 
 
 @pytest.fixture
-def store(viewed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ANN401
-    """Make a store of fifty images, in LMDB eight a record."""
-    monkeypatch.setattr(lmdb_packed, "RECORD", 8 * IMAGES[0].nbytes)
-    viewed.store_many(tmp_path, IMAGES, LABELS)
-    return tmp_path
+def store(viewed: Any, tmp_path: Path) -> Path:  # noqa: ANN401
+    """Find the store of fifty images."""
+    assert viewed
+    return tmp_path / "store"
 
 
 def test_a_view_is_the_set_and_copies_nothing(viewed: Any, store: Path) -> None:  # noqa: ANN401
@@ -106,49 +110,6 @@ def test_the_map_is_there_as_long_as_anything_of_it_is_held_and_no_longer(
     np.testing.assert_array_equal(list(kept), expected)
     del kept
     assert (count_maps(store), count_open(store)) == (0, 0)
-
-
-def test_an_array_of_a_view_of_records_is_a_copy(tmp_path: Path) -> None:
-    lmdb_packed.store_many(tmp_path, IMAGES, LABELS)
-    with lmdb_packed.open_reader(tmp_path) as reader:
-        for copy in (None, True):
-            array = np.array(reader.view(), copy=copy)
-            assert array.flags.writeable
-            np.testing.assert_array_equal(array, IMAGES)
-        assert np.asarray(reader.view(), np.float32).dtype == np.float32
-        np.testing.assert_array_equal(np.asarray(reader.view(), np.float32), IMAGES)
-        with pytest.raises(ValueError, match="do not lie side by side"):
-            np.asarray(reader.view(), copy=False)
-
-
-def test_a_view_of_records_has_no_slices(tmp_path: Path) -> None:
-    lmdb_packed.store_many(tmp_path, IMAGES, LABELS)
-    with lmdb_packed.open_reader(tmp_path) as reader, pytest.raises(TypeError, match="integer"):
-        reader.view()[1:3]  # type: ignore[index] # on purpose
-
-
-def test_a_chunked_file_cannot_be_viewed(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "images.h5", "w") as file:
-        file.create_dataset("images", data=IMAGES, chunks=(4, 32, 32, 3))
-        file.create_dataset("labels", data=LABELS, dtype="<i8")
-    with hdf5.open_reader(tmp_path) as reader:
-        with pytest.raises(storage.StorageError, match="not contiguous"):
-            reader.view()
-        assert_same(reader.read(range(50)), (IMAGES, LABELS))
-
-
-def test_two_readers_and_their_views_share_an_environment(tmp_path: Path) -> None:
-    lmdb_packed.store_many(tmp_path, IMAGES, LABELS)
-    one, two = (lmdb_packed.open_reader(tmp_path) for _ in range(2))
-    views = [one.view(), two.view()]
-    assert (count_open(tmp_path), count_maps(tmp_path)) == (1, 1)
-    one.close()
-    two.close()
-    assert np.shares_memory(views[0][0], views[1][0])
-    views.pop()
-    np.testing.assert_array_equal(views[0][49], IMAGES[49])
-    views.pop()
-    assert (count_open(tmp_path), count_maps(tmp_path)) == (0, 0)
 
 
 START = """

@@ -10,9 +10,17 @@ import pytest
 from benchmarks import workers
 from benchmarks.workers import STARTS, Workers, choose_counts, read_batches, share_processors
 from storage import BACKENDS, Reader
+from tests.backends import EXAMPLE
 from tests.image_sets import make_set
 
 BATCHES = [np.arange(start, 10, 4) for start in range(4)]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """Make a store of ten images: workers are the same whatever they read."""
+    BACKENDS[EXAMPLE].store_many(tmp_path / "store", *make_set(10))
+    return tmp_path / "store"
 
 
 def gather(backend: str, store: Path, count: int = 2, start: str = "fork", cache: str = "warm") -> Workers:
@@ -26,8 +34,7 @@ def test_one_and_two_workers_are_measured_anywhere_and_no_number_twice() -> None
     assert len(set(counts)) == len(counts)
 
 
-@pytest.mark.parametrize("method", STARTS)
-@pytest.mark.parametrize("condition", ["warm", "cold"])
+@pytest.mark.parametrize(("method", "condition"), [("fork", "warm"), ("fork", "cold"), ("spawn", "warm")])
 def test_workers_read_again_and_again_what_was_stored(backend: str, store: Path, method: str, condition: str) -> None:
     with gather(backend, store, start=method, cache=condition) as crew:
         assert crew.startup_seconds > 0
@@ -38,8 +45,8 @@ def test_workers_read_again_and_again_what_was_stored(backend: str, store: Path,
     assert not multiprocessing.active_children()
 
 
-def test_more_workers_than_batches_read_all_the_same(store: Path, backend: str) -> None:
-    with gather(backend, store, count=6) as crew:
+def test_more_workers_than_batches_read_all_the_same(example: Path) -> None:
+    with gather(EXAMPLE, example, count=6) as crew:
         crew.read_epoch()
         crew.check(*make_set(10))
 
@@ -51,27 +58,27 @@ def test_no_two_workers_share_a_processor_while_there_are_enough(monkeypatch: py
     assert share_processors(4) == [[2], [3], [5], [2]]
 
 
-def test_workers_stay_on_their_processors(store: Path, backend: str) -> None:
-    with gather(backend, store):
+def test_workers_stay_on_their_processors(example: Path) -> None:
+    with gather(EXAMPLE, example):
         found = sorted(sorted(os.sched_getaffinity(worker.pid or 0)) for worker in multiprocessing.active_children())
     assert found == sorted(share_processors(2))
 
 
-def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(store: Path, backend: str) -> None:
+def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(example: Path) -> None:
     images, labels = make_set(10)
     labels[BATCHES[3][0]] += 1
     with (
-        gather(backend, store) as crew,
+        gather(EXAMPLE, example) as crew,
         pytest.raises(pytest.fail.Exception, match=r"worker 2 of 2: batch 2 of its 2 was not read as it was stored"),
     ):
         crew.check(images, labels)
 
 
 def test_readers_of_a_cold_store_are_open_only_while_they_read(
-    store: Path, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    open_reader = BACKENDS[backend].open_reader
+    open_reader = BACKENDS[EXAMPLE].open_reader
 
     class Logging:
         """The backend, and a line in a file for whatever its readers do."""
@@ -92,29 +99,29 @@ def test_readers_of_a_cold_store_are_open_only_while_they_read(
         with log.open("a") as file:
             file.write(f"{word} ")
 
-    monkeypatch.setattr(workers, "BACKENDS", {backend: Logging()})
+    monkeypatch.setattr(workers, "BACKENDS", {EXAMPLE: Logging()})
     for cache, words in {"cold": "opened closed " * 2, "warm": "opened "}.items():
         log.write_text("")
-        with gather(backend, store, count=1, cache=cache) as crew:
+        with gather(EXAMPLE, example, count=1, cache=cache) as crew:
             crew.read_epoch()
             assert log.read_text() == words
 
 
 @pytest.mark.parametrize("method", STARTS)
-def test_a_worker_that_fails_to_start_says_why(tmp_path: Path, backend: str, method: str) -> None:
-    with pytest.raises(pytest.fail.Exception) as caught, gather(backend, tmp_path / "nowhere", start=method):
+def test_a_worker_that_fails_to_start_says_why(tmp_path: Path, method: str) -> None:
+    with pytest.raises(pytest.fail.Exception) as caught, gather(EXAMPLE, tmp_path / "nowhere", start=method):
         pass
     assert caught.match(r"^worker [12] of 2: storage.errors.StoreNotFoundError: .*nowhere")
     assert "Traceback (most recent call last)" in str(caught.value)
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_raises_gives_its_traceback(store: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_raises_gives_its_traceback(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_badly(reader: Reader, batches: workers.Batches) -> None:
         read_batches(reader, [*batches, np.array([10])])
 
     monkeypatch.setattr(workers, "COMMANDS", {"read": read_badly})
-    with gather(backend, store) as crew, pytest.raises(pytest.fail.Exception) as caught:
+    with gather(EXAMPLE, example) as crew, pytest.raises(pytest.fail.Exception) as caught:
         crew.read_epoch()
     assert caught.match(r"^worker [12] of 2: storage.errors.RecordNotFoundError: .*\nTraceback")
     assert "in read_badly" in str(caught.value)
@@ -122,7 +129,7 @@ def test_a_worker_that_raises_gives_its_traceback(store: Path, backend: str, mon
 
 @pytest.mark.parametrize("command", ["read", "check"])
 def test_a_worker_that_dies_fails_the_cell_and_ends_the_others(
-    store: Path, backend: str, monkeypatch: pytest.MonkeyPatch, command: str
+    example: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     def die(*_: object) -> None:
         os._exit(7)
@@ -135,44 +142,42 @@ def test_a_worker_that_dies_fails_the_cell_and_ends_the_others(
 
     monkeypatch.setattr(workers, "COMMANDS", {command: choose})
     with (
-        gather(backend, store) as crew,
+        gather(EXAMPLE, example) as crew,
         pytest.raises(pytest.fail.Exception, match=r"worker 1 of 2: ended without an answer, exit code 7"),
     ):
         crew.read_epoch() if command == "read" else crew.check(*make_set(10))
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_hangs_fails_the_cell(store: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(_: Reader, batches: workers.Batches) -> None:
         if batches[0] is BATCHES[0]:
             multiprocessing.Event().wait()
 
     monkeypatch.setattr(workers, "COMMANDS", {"read": hang})
-    with gather(backend, store) as crew:
+    with gather(EXAMPLE, example) as crew:
         monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
         with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer for 0.05 seconds: it hangs$"):
             crew.read_epoch()
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_hangs_while_it_starts_fails_the_cell(
-    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_hangs_while_it_starts_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging:
         """A backend whose readers never open."""
 
         def open_reader(self, _: Path) -> None:
             multiprocessing.Event().wait()
 
-    monkeypatch.setattr(workers, "BACKENDS", {backend: Hanging()})
+    monkeypatch.setattr(workers, "BACKENDS", {EXAMPLE: Hanging()})
     monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
-    with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer"), gather(backend, tmp_path):
+    with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer"), gather(EXAMPLE, tmp_path):
         pass
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_died_before_it_was_asked_fails_the_cell(store: Path, backend: str) -> None:
-    with gather(backend, store) as crew:
+def test_a_worker_that_died_before_it_was_asked_fails_the_cell(example: Path) -> None:
+    with gather(EXAMPLE, example) as crew:
         process = multiprocessing.active_children()[0]
         process.kill()
         process.join()
@@ -180,12 +185,12 @@ def test_a_worker_that_died_before_it_was_asked_fails_the_cell(store: Path, back
             crew.read_epoch()
 
 
-def test_workers_end_when_their_parent_is_killed(store: Path, backend: str) -> None:
+def test_workers_end_when_their_parent_is_killed(example: Path) -> None:
     reading, writing = os.pipe()
     parent = os.fork()
     if not parent:
         os.close(reading)
-        crew = gather(backend, store, count=3)
+        crew = gather(EXAMPLE, example, count=3)
         crew.__enter__()
         os._exit(0)  # as if killed: its workers inherit the pipe, which ends with the last of them
     os.close(writing)

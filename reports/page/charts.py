@@ -9,7 +9,7 @@ from reports.panels import Panel, space_out
 from reports.styles import Style
 from reports.wording import format_number, shorten_text
 
-WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 114  # of the drawing, in its own units; a letter is 14 high
+WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 122  # of the drawing, in its own units; a letter is 14 high
 LINE = 17  # from one label to the next
 _LETTER = 8  # the room that a letter of a number below an axis needs
 _LEAST_HEIGHT = 240
@@ -61,6 +61,11 @@ class Curve:
     height: float
     style: Style
     marks: tuple[Mark, ...]
+
+    @property
+    def spread(self) -> str:
+        """The path of a bar for each value that has a spread."""
+        return "".join(f"M{mark.x},{mark.low}V{mark.high}" for mark in self.marks if mark.low != mark.high)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,6 @@ def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
         "Commit": run.commit.short,
         "Cells": f"{count_noun(len(run.results), 'cell')} measured, {unstable:,} of them unstable",
         "Complete": "yes" if run.complete else "no",
-        **{f"Layout of {shorten_text(name, 40)}": text for name, text in (run.layouts or {}).items()},
     }
     return tuple((name, shorten_text(text, 600)) for name, text in facts.items())
 

@@ -7,19 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from reports.answers import NAME, answer_uses
 from reports.figures import plan_figures
 from reports.intervals import UNKNOWN_SCATTER
 from reports.page import charts, contents, tables
-from reports.page.answers import NAME, answer_uses
-from reports.page.downloads import make_csv, name_file, pack
+from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.page.projection import project_run
 from reports.page.scores import SAME_SCORE, WEIGHTS, Aspect, measure_aspects, rank_score, score_backends
 from reports.panels import Picture
 from reports.ranking import SAME_SIZE
 from reports.results import UNSTABLE_RULE, Run
+from reports.stores import CROWD, FAR, describe_stores
 from reports.styles import COLOURS, DARK_COLOURS, choose_styles
 from reports.wording import count_noun, format_number, shorten_text
 
@@ -56,16 +57,14 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         "uses": [
             (use, [(answer, tables.tabulate_answer(answer)) for answer in use.answers]) for use in answer_uses(run)
         ],
+        "stores": tables.tabulate_stores(describe_stores(run)),
         "figures": _lay_out_figures(run),
         "projections": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
         "comparison": contents.describe_comparison(base, run) if base else None,
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
         "rounds": tables.tabulate_rounds(run),
     }
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("page.html").render(
+    return _load_template().render(
         sections,
         title=f"How to store images: run of {run.datetime:%Y-%m-%d %H:%M}",
         subtitle=f"a run of {run.datetime:%Y-%m-%d %H:%M}, {what}, commit {run.commit.short}",
@@ -76,6 +75,8 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         command=shorten_text(run.command, 2000),
         scatters=[100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
         same_size=100 * SAME_SIZE,
+        crowd=CROWD,
+        far=FAR,
         unstable_rule=UNSTABLE_RULE,
         **_weigh(measure_aspects(run)),
         **_describe_drawing(),
@@ -85,6 +86,15 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         style=Markup(style),  # noqa: S704 - likewise
         style_hash=_hash(style),
     )
+
+
+def _load_template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["short"] = "{:.6g}".format  # what a column is sorted by needs no more digits
+    environment.filters["pack"] = lambda html: pack(html.encode())
+    return environment.get_template("page.html")
 
 
 def _read_file(name: str) -> str:
@@ -108,6 +118,7 @@ def _list_sections(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List what is on the page, for its head: ids and names; sections without content are absent."""
     names = {
         "answer": "The answer",
+        "stores": "The stores",
         "run": "The run",
         "figures": "Figures",
         "projection": "Projection",
@@ -184,8 +195,11 @@ def _describe_drawing() -> dict[str, Any]:
 def _pack_downloads(run: Run, content: bytes) -> list[dict[str, str]]:
     name = name_file(run)
     table = make_csv(run).encode()
-    files = {"json": ("Run as JSON", "application/json", content), "csv": ("Cells as CSV", "text/csv", table)}
+    files = {
+        "json": ("Run as JSON", "application/json", pack_run(content)),
+        "csv": ("Cells as CSV", "text/csv", pack(table)),
+    }
     return [
-        {"id": kind, "name": f"{name}.{kind}", "type": type_, "words": words, "content": pack(each)}
-        for kind, (words, type_, each) in files.items()
+        {"id": kind, "name": f"{name}.{kind}", "type": type_, "words": words, "content": packed}
+        for kind, (words, type_, packed) in files.items()
     ]

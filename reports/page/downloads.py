@@ -6,8 +6,10 @@ import gzip
 import io
 import re
 
+import numpy as np
+
+from reports.groups import group_results
 from reports.results import Run
-from reports.table import group_results
 
 _COLUMNS = (
     "cell",
@@ -26,11 +28,36 @@ _COLUMNS = (
     "files",
     "unstable",
 )
+# A number that ends its line, as those of a list do. No JSON has bytes below 32, but for white space.
+_NUMBER = re.compile(rb"(?<= )\d{1,5}\.?\d{0,9}(?:e-\d\d)?(?=,?\n)")
+_LONGEST = 2**48  # nanoseconds, three days: what six bytes hold
+_ALIKE = re.compile(rb"(\n *\0,)\1+")
 
 
 def pack(content: bytes) -> str:
     """Pack bytes for a page: gzip, the same for the same bytes, then base64."""
     return base64.b64encode(gzip.compress(content, mtime=0)).decode("ascii")
+
+
+def pack_run(content: bytes) -> str:
+    """Pack the JSON of a run, so that `page.js` can unpack each of its bytes.
+
+    Rounds are whole nanoseconds, and most of a run: as text they take twice as much, however they are compressed. In
+    the text a byte 0 stands for each. Behind the text are a byte 1 and all rounds: the lowest bytes of all, then the
+    next, six of them. What Python would write in another way stays text.
+    """
+    rounds: list[int] = []
+
+    def take(found: re.Match[bytes]) -> bytes:
+        nanoseconds = round(1e9 * float(found[0]))
+        if nanoseconds >= _LONGEST or repr(nanoseconds / 1e9).encode() != found[0]:
+            return found[0]
+        rounds.append(nanoseconds)
+        return b"\0"
+
+    text = _NUMBER.sub(take, content)
+    text = _ALIKE.sub(lambda lines: b"%b\2%d\2" % (lines[1], len(lines[0]) // len(lines[1])), text)
+    return pack(text + b"\1" + np.array(rounds, "<i8").view(np.uint8).reshape(-1, 8)[:, :6].T.tobytes())
 
 
 def make_csv(run: Run) -> str:

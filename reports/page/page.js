@@ -25,11 +25,10 @@
     head.setAttribute("aria-sort", direction);
   }
 
-  all("th[aria-sort] button").forEach((button) => {
-    const head = button.closest("th");
-    button.addEventListener("click", () => {
-      sortTable(head, head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending");
-    });
+  document.addEventListener("click", (event) => {
+    const head = event.target.closest("th[aria-sort]");
+    if (!head || !event.target.closest("button")) return;
+    sortTable(head, head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending");
   });
 
   // Weights: the geometric mean of the ratios, as scores.py computes it.
@@ -106,8 +105,8 @@
 
   all("svg.chart").forEach((chart) => {
     const points = all(".point", chart);
-    points[0].setAttribute("tabindex", "0");
     points.forEach((point, place) => {
+      point.setAttribute("tabindex", place === 0 ? "0" : "-1");
       point.addEventListener("pointerenter", () => showTip(point));
       point.addEventListener("pointerleave", hideTip);
       point.addEventListener("focus", () => showTip(point));
@@ -133,17 +132,46 @@
   // Without JavaScript what it needs stays hidden.
   all(".weights, .downloads").forEach((each) => each.removeAttribute("hidden"));
 
-  // Downloads: what is packed in the page, as a file.
-  async function unpack(id, type) {
-    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Blob([await new Response(stream).arrayBuffer()], { type });
+  // What is packed in the page: tables, which are unpacked when they are opened, and files to download.
+  async function unpack(id) {
+    const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  all("details[data-source]").forEach((details) => {
+    const open = async () => {
+      const html = new TextDecoder().decode(await unpack(details.dataset.source));
+      details.insertAdjacentHTML("beforeend", html);
+    };
+    details.addEventListener("toggle", open, { once: true });
+  });
+
+  // The rounds of a run are packed apart: see downloads.py.
+  function restoreRounds(bytes) {
+    const start = bytes.indexOf(1) + 1;
+    const count = (bytes.length - start) / 6;
+    const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, start - 1));
+    let place = start;
+    return text.replace(/(\n *\0,)\x02(\d+)\x02/g, (_, line, times) => line.repeat(Number(times))).replace(/\0/g, () => {
+      let nanoseconds = 0;
+      for (let byte = 5; byte >= 0; byte -= 1) nanoseconds = 256 * nanoseconds + bytes[place + byte * count];
+      place += 1;
+      return writeSeconds(nanoseconds / 1e9);
+    });
+  }
+
+  function writeSeconds(seconds) {
+    if (seconds > 0 && seconds < 1e-4) return seconds.toExponential().replace("e-", "e-0");
+    return Number.isInteger(seconds) ? `${seconds}.0` : String(seconds);
   }
 
   all("button[data-source]").forEach((button) => {
     button.addEventListener("click", async () => {
+      const bytes = await unpack(button.dataset.source);
+      const content = button.dataset.source === "json" ? restoreRounds(bytes) : bytes;
       const link = document.createElement("a");
-      link.href = URL.createObjectURL(await unpack(button.dataset.source, button.dataset.type));
+      link.href = URL.createObjectURL(new Blob([content], { type: button.dataset.type }));
       link.download = button.dataset.name;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);

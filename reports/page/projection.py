@@ -24,9 +24,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.groups import find_stored, group_results
 from reports.intervals import UNKNOWN_SCATTER
 from reports.results import Axes, Disk, Result, Run
-from reports.table import find_stored, group_results
 from reports.wording import format_number
 
 COUNTS = (1_000_000, 100_000_000)

@@ -3,17 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
+from reports.answers import NAME, Answer
 from reports.compare import Comparison, Verdict
-from reports.page.answers import NAME, Answer
+from reports.groups import add_axes, group_results
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.panels import Panel
 from reports.results import Result, Run
-from reports.table import add_axes, group_results
+from reports.stores import COLUMNS, Store
 from reports.wording import count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
 
-STRIP = (200, 16)  # width and height of a strip
+STRIP = (100, 8)  # width and height of a strip, in its own units
 _IMPORTANCE: tuple[Verdict, ...] = ("slower", "faster", "unstable", "ok")
 
 
@@ -61,22 +62,39 @@ def _show_noise(result: Result) -> Entry:
     return Entry(f"{format_time(quick)} to {format_time(slow)}, {rounds}{unstable}", quick)
 
 
+def tabulate_stores(stores: Iterable[Store]) -> Table:
+    """Show what each store is, and what it is good for."""
+    rows = [tuple(map(Entry, astuple(store))) for store in stores]
+    return Table("What each backend is, and how it does in this run", COLUMNS, tuple(rows))
+
+
 def tabulate_panel(title: str, panel: Panel) -> Table:
-    """Show the exact figures behind one panel of a figure with that title."""
-    spreads = any(low != high for line in panel.lines.values() for _, low, _, high in line)
-    rows = [
-        (
-            Entry(shorten_text(backend, NAME)),
-            Entry(f"{x:,.0f}", x),
-            Entry(format_number(middle), middle),
-            *([Entry(format_number(low), low), Entry(format_number(high), high)] if spreads else []),
-        )
-        for backend, line in panel.lines.items()
-        for x, low, middle, high in line
-    ]
-    spread = ("first quartile", "third quartile") if spreads else ()
+    """Show the exact figures behind one panel of a figure with that title: a column for each place across.
+
+    Where each backend has but one value, the place across is a column too.
+    """
     caption = f"{title}: {panel.title}" if panel.title else title
-    return Table(caption, ("backend", panel.across, panel.unit, *spread), tuple(rows))
+    if all(len(line) == 1 for line in panel.lines.values()):
+        rows = [
+            (Entry(shorten_text(backend, NAME)), Entry(f"{x:,.0f}", x), _show_spread(spread))
+            for backend, ((x, *spread),) in panel.lines.items()
+        ]
+        return Table(caption, ("backend", panel.across, panel.unit), tuple(rows))
+    places = sorted({x for line in panel.lines.values() for x, *_ in line})
+    values = {backend: {x: _show_spread(spread) for x, *spread in line} for backend, line in panel.lines.items()}
+    wide = [
+        (Entry(shorten_text(backend, NAME)), *(own.get(x, Entry("-")) for x in places))
+        for backend, own in values.items()
+    ]
+    columns = (f"{x:,.0f}" for x in places)
+    return Table(f"{caption}, {panel.unit} by {panel.across}", ("backend", *columns), tuple(wide))
+
+
+def _show_spread(spread: Sequence[float]) -> Entry:
+    """Show a median, and the quartiles around it where they differ from it."""
+    low, middle, high = spread
+    around = f" ({format_number(low)} to {format_number(high)})" if low != high else ""
+    return Entry(f"{format_number(middle)}{around}", middle)
 
 
 def tabulate_rounds(run: Run) -> tuple[Table, ...]:
@@ -96,7 +114,7 @@ def tabulate_rounds(run: Run) -> tuple[Table, ...]:
     ]
     columns = ("cell", "rounds", "median", "IQR", "images/s", "stable?", "each round, half to twice the median")
     ways = map(_find_way, results)
-    return _split_ways("Raw rounds of each cell", columns, zip(ways, rows, strict=True), "M100,0V16")
+    return _split_ways("Raw rounds of each cell", columns, zip(ways, rows, strict=True), "M50,0V8")
 
 
 def draw_strip(result: Result) -> str:
@@ -108,10 +126,12 @@ def draw_strip(result: Result) -> str:
         edge = round(min(max(place, 1), width - 1))
         counts[edge] = counts.get(edge, 0) + 1
     most = max(counts.values())
-    return "".join(
-        f"M{place},{height}v-{4 + round((height - 4) * math.sqrt(count / most))}"
-        for place, count in sorted(counts.items())
-    )
+    path, before, down = "", 0, height  # from the top of one tick to the foot of the next
+    for place, count in sorted(counts.items()):
+        tick = 2 + round((height - 2) * math.sqrt(count / most))
+        path += f"{'m' if path else 'M'}{place - before},{down}v-{tick}"
+        before, down = place, tick
+    return path
 
 
 def tabulate_sweep(sweep: Sweep) -> Table:
@@ -190,7 +210,7 @@ def tabulate_history(runs: Sequence[Run]) -> tuple[Table, ...]:
     dates = tuple(f"{run.datetime:%Y-%m-%d %H:%M}" for run in runs)
     columns = ("cell", "course, half to twice the last run", *dates)
     ways = map(_find_way, runs[-1].results)
-    return _split_ways("Median of each cell in each run", columns, zip(ways, rows, strict=True), "M0,8H200")
+    return _split_ways("Median of each cell in each run", columns, zip(ways, rows, strict=True), "M0,4H100")
 
 
 def _find_way(result: Result) -> str:
@@ -221,7 +241,7 @@ def _draw_course(results: Sequence[Result | None], last: float) -> Iterator[str]
         if result is None:
             letter = "M"
             continue
-        x = round(4 + (width - 8) * place / (len(results) - 1))
-        y = round(min(max(height / 2 * (1 - math.log2(result.median / last)), 1), height - 1))
+        x = round(2 + (width - 4) * place / (len(results) - 1))
+        y = round(min(max(height / 2 * (1 - math.log2(result.median / last)), 0.5), height - 0.5), 1)
         yield f"{letter}{x},{y}"
         letter = "L"

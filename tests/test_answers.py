@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reports.page.answers import Answer, Use, answer_uses
+from reports.answers import Answer, Use, answer_uses
 from reports.page.tables import tabulate_answer
 from reports.reading import read_run
 from reports.results import Result

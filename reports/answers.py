@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.groups import add_axes, find_stored, group_results
 from reports.ranking import Place, rank_sizes, rank_times, select_largest
 from reports.results import Axes, Disk, Result, Run
-from reports.table import add_axes, find_stored, group_results
 from reports.wording import count_noun, format_number, join_words, shorten_text
 
 NAME = 40  # letters of a backend's name that are shown
@@ -15,12 +15,14 @@ NAME = 40  # letters of a backend's name that are shown
 class Answer:
     """One ranking in words.
 
-    `circumstances` say of what, such as ``10,000 images (warm)``. `headline` names those that are ahead, in no order;
-    `sentence` says how far the next are behind. The values of `places` are in `unit`; `results` are the cells behind
-    times, by backend. `absent` are backends of the run that were not measured so.
+    `circumstances` say of what, such as ``10,000 images (warm)``, `way` what sets them apart from those of the use's
+    other answers: ``warm``. `headline` names those that are ahead, in no order; `sentence` says how far the next are
+    behind. The values of `places` are in `unit`; `results` are the cells behind times, by backend. `absent` are
+    backends of the run that were not measured so.
     """
 
     circumstances: str
+    way: str
     headline: str
     sentence: str
     unit: str
@@ -73,8 +75,7 @@ def _answer_time(axes: Axes, results: Iterable[Result], backends: Sequence[str])
     count = max(result.store_images for result in largest.values())
     places = rank_times(largest.values())
     sentence = _word_sentence(places, _TAKE, "as long as", "No difference beyond the noise.")
-    circumstances = add_axes(count_noun(count, "image"), axes)
-    return _make_answer(circumstances, places, sentence, "median of a call", backends, largest)
+    return _make_answer(count, axes, places, sentence, "median of a call", backends, largest)
 
 
 def _answer_sizes(groups: Mapping[tuple[str, Axes], Sequence[Result]], backends: Sequence[str]) -> tuple[Use, Use]:
@@ -90,7 +91,7 @@ def _answer_sizes(groups: Mapping[tuple[str, Axes], Sequence[Result]], backends:
         count = max((result.store_images for result in largest.values()), default=0)
         places = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
         sentence = _word_sentence(places, verbs, how_much, "No difference.") if places else ""
-        return (_make_answer(count_noun(count, "image"), places, sentence, unit, backends),) if places else ()
+        return (_make_answer(count, (), places, sentence, unit, backends),) if places else ()
 
     least = answer(lambda disk, images: disk.allocated_bytes / images, "bytes an image, allocated", _TAKE, "as much as")
     fewest = answer(lambda disk, _: disk.files, "files in a store", ("has", "have"), "as many as")
@@ -101,7 +102,8 @@ def _answer_sizes(groups: Mapping[tuple[str, Axes], Sequence[Result]], backends:
 
 
 def _make_answer(
-    circumstances: str,
+    count: int,
+    axes: Axes,
     places: tuple[Place, ...],
     sentence: str,
     unit: str,
@@ -112,7 +114,8 @@ def _make_answer(
     absent = tuple(shorten_text(backend, NAME) for backend in backends if backend not in measured)
     leaders = _name_tier(places, 0)
     headline = f"{join_words(leaders)} tie" if len(leaders) > 1 else leaders[0]
-    return Answer(circumstances, headline, sentence, unit, places, results or {}, absent)
+    circumstances, way = add_axes(count_noun(count, "image"), axes), add_axes("", axes)
+    return Answer(circumstances, way, headline, sentence, unit, places, results or {}, absent)
 
 
 def _word_sentence(places: Sequence[Place], verbs: tuple[str, str], how_much: str, no_difference: str) -> str:

@@ -1,0 +1,90 @@
+"""Badger: one record an image in a log-structured tree that keeps its values in a log.
+
+On disk: a database of Badger 2. The key of an image is its index, 8 bytes big-endian; its value is the raw pixels,
+H x W x 3 bytes, and then the label, a little-endian integer of 8 bytes. One more record stands behind the images:
+``metadata``, the number of images, height and width as little-endian integers of 8 bytes. All values are in
+``*.vlog``, all keys in ``*.sst``. ``files.json``, written last, lists Badger's files: their sizes, and XXH3 of those
+that are no value log. Badger ends the process, or deletes files, where it cannot believe them: they are checked first.
+
+Library: Badger (https://pkg.go.dev/github.com/dgraph-io/badger/v2), through `storage.go_bridge`.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from xxhash import xxh3_64_hexdigest
+
+from storage.checks import Image, Images, Labels, check_image, check_images
+from storage.errors import CorruptStoreError, translate_errors
+from storage.go_bridge import BridgeError, Records, read_versions
+from storage.go_bridge.image_set import RecordsReader, read_image, read_image_set, write_image_set
+from storage.paths import claim_store, find_file
+from storage.reader import Reader
+
+FILES = "files.json"
+VERSIONS = read_versions("badger")
+MAINTAINER = "Dgraph Labs"
+LICENCE = "Apache-2.0"
+
+
+def store_single(store: Path, image: Image, label: int) -> None:
+    """Store one image alone; see `storage.Backend`."""
+    store_many(store, *check_image(image, label))
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with translate_errors(store, BridgeError), _open(store) as records:
+        return read_image(store, records, index)
+
+
+def store_many(store: Path, images: Images, labels: Labels) -> None:
+    """Store an image set; see `storage.Backend`."""
+    images, labels = check_images(images, labels)
+    folder = claim_store(store)
+    with translate_errors(store, BridgeError):
+        write_image_set("badger", os.fsencode(folder), images, labels)
+        text = json.dumps(_list_files(folder), indent=1, sort_keys=True)
+        (folder / FILES).write_text(text, encoding="utf-8")
+
+
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+    """Read everything, in order; see `storage.Backend`."""
+    with translate_errors(store, BridgeError), _open(store) as records:
+        return read_image_set(store, records, out)
+
+
+def open_reader(store: Path) -> Reader:
+    """Open a store for reading in any order; see `storage.Backend`."""
+    return BadgerReader(store)
+
+
+class BadgerReader(RecordsReader):
+    """Copies out of Badger, with one call a batch."""
+
+    def _open_records(self) -> Records:
+        with translate_errors(self.store, BridgeError):
+            return _open(self.store)
+
+
+def _open(store: Path) -> Records:
+    path = find_file(store, FILES)
+    with translate_errors(store, ValueError):
+        listed = json.loads(path.read_bytes())
+    found = _list_files(path.parent)
+    if found != listed:
+        raise CorruptStoreError(f"{store}: the files are not those that {FILES} lists: the store is damaged")
+    return Records("badger", os.fsencode(path.parent))
+
+
+def _list_files(folder: Path) -> dict[str, list[int | str]]:
+    """List size and checksum of each file; of a value log, the size: each of its values has a checksum of its own."""
+    files: dict[str, list[int | str]] = {}
+    for path in folder.iterdir():
+        if path.suffix == ".vlog":
+            files[path.name] = [path.stat().st_size]
+        elif path.name != FILES:
+            content = path.read_bytes()
+            files[path.name] = [len(content), xxh3_64_hexdigest(content)]
+    return files

@@ -1,0 +1,66 @@
+"""Bolt: one record an image in the memory-mapped B+ tree of a Go library.
+
+On disk: ``images.bolt``, one file with one bucket, ``images``. The key of an image is its index, 8 bytes big-endian;
+its value is the raw pixels, H x W x 3 bytes, and then the label, a little-endian integer of 8 bytes. One more record
+stands behind the images: ``metadata``, the number of images, height and width as little-endian integers of 8 bytes. It
+is written in the last transaction: a store without it is not complete.
+
+Library: bbolt (https://pkg.go.dev/go.etcd.io/bbolt), through `storage.go_bridge`.
+"""
+
+import os
+from pathlib import Path
+
+from storage.checks import Image, Images, Labels, check_image, check_images
+from storage.errors import translate_errors
+from storage.go_bridge import BridgeError, Records, read_versions
+from storage.go_bridge.image_set import RecordsReader, read_image, read_image_set, write_image_set
+from storage.paths import claim_store, stat_file
+from storage.reader import Reader
+
+FILE = "images.bolt"
+VERSIONS = read_versions("bbolt")
+MAINTAINER = "the etcd project"
+LICENCE = "MIT"
+
+
+def store_single(store: Path, image: Image, label: int) -> None:
+    """Store one image alone; see `storage.Backend`."""
+    store_many(store, *check_image(image, label))
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with translate_errors(store, BridgeError), _open(store) as records:
+        return read_image(store, records, index)
+
+
+def store_many(store: Path, images: Images, labels: Labels) -> None:
+    """Store an image set; see `storage.Backend`."""
+    images, labels = check_images(images, labels)
+    path = os.fsencode(claim_store(store) / FILE)
+    with translate_errors(store, BridgeError):
+        write_image_set("bolt", path, images, labels)
+
+
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+    """Read everything, in order; see `storage.Backend`."""
+    with translate_errors(store, BridgeError), _open(store) as records:
+        return read_image_set(store, records, out)
+
+
+def open_reader(store: Path) -> Reader:
+    """Open a store for reading in any order; see `storage.Backend`."""
+    return BoltReader(store)
+
+
+class BoltReader(RecordsReader):
+    """Copies out of the memory map of Bolt, with one call a batch."""
+
+    def _open_records(self) -> Records:
+        with translate_errors(self.store, BridgeError):
+            return _open(self.store)
+
+
+def _open(store: Path) -> Records:
+    return Records("bolt", stat_file(store, FILE)[0])

@@ -1,0 +1,187 @@
+// Bridge gives C the records of two key-value stores written in Go: Badger and Bolt.
+//
+// Records cross the boundary in batches. A key has 8 bytes; a value is a head and a tail, for an image its pixels and
+// its label, which lie in arrays of their own on the other side. Stores are numbers there, errors are text.
+package main
+
+// #include <stdint.h>
+// #include <stdlib.h>
+import "C"
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"unsafe"
+)
+
+const keySize = 8
+
+// A store is what both engines are made into. Keys are put in ascending order; scan is get for neighbours.
+type store interface {
+	put(records *batch) error
+	get(records *batch) error
+	scan(records *batch) error
+	close() error
+}
+
+var (
+	stores  = map[C.int64_t]store{}
+	newest  C.int64_t
+	guard   sync.Mutex
+	engines = map[string]func(path string, size int) (store, error){"badger": openBadger, "bolt": openBolt}
+)
+
+// A batch is memory of the caller: keys, and what belongs to each. Without heads, only tails are read.
+type batch struct {
+	keys, heads, tails []byte
+	head, tail         int // bytes of each
+	joined             []byte
+}
+
+func newBatch(keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
+	tails *C.uint8_t, tailsSize C.int64_t) (*batch, error) {
+	count := keysSize / keySize
+	if count < 1 || keysSize%keySize != 0 || headsSize < 0 || headsSize%count != 0 || tailsSize < 0 || tailsSize%count != 0 {
+		return nil, fmt.Errorf("%d bytes of keys, %d of heads, %d of tails: no batch", keysSize, headsSize, tailsSize)
+	}
+	return &batch{
+		keys: view(keys, keysSize), heads: view(heads, headsSize), tails: view(tails, tailsSize),
+		head: int(headsSize / count), tail: int(tailsSize / count),
+	}, nil
+}
+
+func view(memory *C.uint8_t, size C.int64_t) []byte {
+	if memory == nil {
+		return nil
+	}
+	return unsafe.Slice((*byte)(memory), int(size))
+}
+
+func (b *batch) count() int { return len(b.keys) / keySize }
+
+func (b *batch) key(i int) []byte { return b.keys[i*keySize : (i+1)*keySize] }
+
+// value joins a head and a tail, in memory that stays as it is while the batch is in use.
+func (b *batch) value(i int) []byte {
+	size := b.head + b.tail
+	if b.joined == nil {
+		b.joined = make([]byte, b.count()*size)
+	}
+	value := b.joined[i*size : (i+1)*size : (i+1)*size]
+	copy(value, b.heads[i*b.head:(i+1)*b.head])
+	copy(value[b.head:], b.tails[i*b.tail:(i+1)*b.tail])
+	return value
+}
+
+func (b *batch) take(i int, value []byte) error {
+	if len(value) != b.head+b.tail {
+		return fmt.Errorf("record %x has %d bytes, not %d", b.key(i), len(value), b.head+b.tail)
+	}
+	if b.heads != nil {
+		copy(b.heads[i*b.head:], value[:b.head])
+	}
+	copy(b.tails[i*b.tail:], value[b.head:])
+	return nil
+}
+
+func (b *batch) missing(i int) error { return fmt.Errorf("record %x is missing", b.key(i)) }
+
+// bridge_open makes a store to write, for which size bytes of addresses are enough; below 0, it opens one to read.
+//
+//export bridge_open
+func bridge_open(engine, path *C.char, size C.int64_t, handle *C.int64_t) *C.char {
+	return tell(func() error {
+		open, found := engines[C.GoString(engine)]
+		if !found {
+			return fmt.Errorf("there is no engine %q", C.GoString(engine))
+		}
+		opened, err := open(C.GoString(path), int(size))
+		if err != nil {
+			return err
+		}
+		guard.Lock()
+		defer guard.Unlock()
+		newest++
+		stores[newest] = opened
+		*handle = newest
+		return nil
+	})
+}
+
+//export bridge_close
+func bridge_close(handle C.int64_t) *C.char {
+	return tell(func() error {
+		opened, err := find(handle)
+		if err != nil {
+			return err
+		}
+		guard.Lock()
+		delete(stores, handle)
+		guard.Unlock()
+		return opened.close()
+	})
+}
+
+//export bridge_put
+func bridge_put(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
+	tails *C.uint8_t, tailsSize C.int64_t) *C.char {
+	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, store.put)
+}
+
+//export bridge_get
+func bridge_get(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
+	tails *C.uint8_t, tailsSize C.int64_t) *C.char {
+	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, store.get)
+}
+
+//export bridge_scan
+func bridge_scan(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
+	tails *C.uint8_t, tailsSize C.int64_t) *C.char {
+	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, store.scan)
+}
+
+//export bridge_free
+func bridge_free(text *C.char) { C.free(unsafe.Pointer(text)) }
+
+func use(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
+	tails *C.uint8_t, tailsSize C.int64_t, work func(store, *batch) error) *C.char {
+	return tell(func() error {
+		opened, err := find(handle)
+		if err != nil {
+			return err
+		}
+		records, err := newBatch(keys, keysSize, heads, headsSize, tails, tailsSize)
+		if err != nil {
+			return err
+		}
+		return work(opened, records)
+	})
+}
+
+func find(handle C.int64_t) (store, error) {
+	guard.Lock()
+	defer guard.Unlock()
+	opened, found := stores[handle]
+	if !found {
+		return nil, fmt.Errorf("no open store has the number %d", handle)
+	}
+	return opened, nil
+}
+
+// tell makes text of an error, and of a panic: both engines panic at what they cannot believe, and a page that is
+// missing behind the end of a mapped file is a fault, which would end the process.
+func tell(work func() error) (text *C.char) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if problem := recover(); problem != nil {
+			text = C.CString(fmt.Sprint("panic: ", problem))
+		}
+	}()
+	if err := work(); err != nil {
+		return C.CString(err.Error())
+	}
+	return nil
+}
+
+func main() {}
