@@ -11,14 +11,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
 Case = TypeVar("Case")
 
-PATIENCE = 120.0  # seconds that a case may take
+PATIENCE = 60.0  # seconds that a case may take
 FEW = 12  # cases
+TRIES = 5  # to tell what came of a child's work
 LONG = 6 * 3600.0  # seconds that all cases may take
 SET_TRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)  # <linux/prctl.h>: PR_SET_PTRACER, PR_SET_PTRACER_ANY
 
@@ -155,6 +157,13 @@ def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - whatever ends the work is told
         told = f"{type(error).__name__}: {error}"
     finally:
-        with os.fdopen(tell, "wb") as pipe:
-            pipe.write(told.encode(errors="replace"))
+        _tell(tell, told.encode(errors="replace"))
         os._exit(0)
+
+
+def _tell(tell: int, told: bytes) -> None:
+    for _ in range(TRIES):
+        with suppress(OSError):  # the fault may come as late as here
+            while told:
+                told = told[os.write(tell, told) :]
+            return

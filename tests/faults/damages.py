@@ -66,9 +66,10 @@ def delete_file(store: Path, _: Path, draw: Draw) -> Path:
 
 
 def exchange_file(store: Path, other: Path, draw: Draw) -> Path:
-    """Put the file of the same name of `other`, a set of the same shape, in the place of a file."""
+    """Put the same file of `other`, a set of the same shape, in the place of a file; its name may be drawn anew."""
     path = choose_file(store, draw)
-    shutil.copyfile(other / path.relative_to(store), path)
+    files, others = (sorted(each for each in folder.rglob("*") if each.is_file()) for folder in (store, other))
+    shutil.copyfile(others[files.index(path)], path)
     return path
 
 

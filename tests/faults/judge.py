@@ -81,10 +81,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Names of files are not, which some libraries draw, nor are the checksums of structure, which may hold the time.
     """
-    manifest = path / "manifest.json"
-    if not manifest.exists():
+    try:
+        content: dict[str, Any] = json.loads((path / "manifest.json").read_bytes())
+    except (FileNotFoundError, ValueError):  # whoever saves without care leaves half of one
         return {}
-    content: dict[str, Any] = json.loads(manifest.read_bytes())
     structure = sorted(entry["ranges"] for entry in content.get("structure", {}).values())
     sizes = sorted(content.get("sizes", {}).values())
     return content | {"manifest_checksum": "", "structure": structure, "sizes": sizes}
