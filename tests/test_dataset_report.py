@@ -44,13 +44,14 @@ def test_a_whole_dataset_has_an_empty_report(backend: str, saved: Path) -> None:
 
 def test_every_changed_record_is_listed(changed: Path) -> None:
     report = storage.check(changed)
-    assert sorted(report.records) == [3, 4, 17]
+    assert report.records.keys() >= {3, 4, 17}, "more where the backend refuses them together, by a checksum of its own"
     assert not report.is_whole
 
 
 def test_changed_records_cost_no_others(backend: str, changed: Path) -> None:
     require_pixels(backend)
     report = storage.check(changed)
+    assert sorted(report.records) == [3, 4, 17]
     assert not report.files
     images, labels = make_set(COUNT)
     with storage.open(changed) as reader:
