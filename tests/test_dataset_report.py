@@ -54,6 +54,7 @@ def test_every_changed_record_is_listed(backend: str, changed: Path) -> None:
 def test_changed_records_cost_no_others(backend: str, changed: Path) -> None:
     require_pixels(backend)
     report = storage.check(changed)
+    assert sorted(report.records) == [3, 4, 17]
     assert not report.files
     images, labels = make_set(COUNT)
     with storage.open(changed) as reader:
