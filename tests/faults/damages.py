@@ -14,7 +14,7 @@ Damage = Callable[[Path, Path, Draw], Path]  # takes the store, another store, a
 
 def choose_file(store: Path, draw: Draw) -> Path:
     """Choose a file: half of the time by its size, else by its kind, so that the small ones are hit, too."""
-    files = sorted(path for path in store.rglob("*") if path.is_file())
+    files = sorted(path for path in store.rglob("*") if path.is_file() and path.stat().st_size)
     if draw.random() < 1 / 2:
         sizes = np.array([path.stat().st_size for path in files])
         return files[draw.choice(len(files), p=sizes / sizes.sum())]
@@ -68,7 +68,8 @@ def delete_file(store: Path, _: Path, draw: Draw) -> Path:
 def exchange_file(store: Path, other: Path, draw: Draw) -> Path:
     """Put the file of the same name of `other`, a set of the same shape, in the place of a file."""
     path = choose_file(store, draw)
-    shutil.copyfile(other / path.relative_to(store), path)
+    same = sorted(file for file in store.rglob("*") if file.is_file()).index(path)  # a library may name its files anew
+    shutil.copyfile(sorted(file for file in other.rglob("*") if file.is_file())[same], path)
     return path
 
 
