@@ -45,8 +45,8 @@ def damage_and_read(backend: str, folder: Path, damages: Iterable[str], *, cases
     sets = make_sets(COUNT, 32)
     expected, another = sets.old, sets.new
     template = save_template(folder, sets, backend)
-    files = {path.name for path in template.rglob("*") if path.is_file()}
     storage.save(folder / "another", *another, backend)
+    files = {path.name for saved in (template, folder / "another") for path in saved.rglob("*") if path.is_file()}
 
     def run(case: tuple[str, int], own: Path) -> str:
         damage, number = case
