@@ -6,6 +6,13 @@ H x W x 3 bytes, and then the label, a little-endian integer of 8 bytes. One mor
 ``*.vlog``, all keys in ``*.sst``. ``files.json``, written last, lists Badger's files: their sizes, and XXH3 of those
 that are no value log. Badger ends the process, or deletes files, where it cannot believe them: they are checked first.
 
+Why so: the stream writer puts sorted records straight into tables, with no compaction before or after. Values of any
+size go into the log (``ValueThreshold`` 0), each with its CRC-32C, which every read verifies (``VerifyValueChecksum``).
+The log is mapped: with file access a shuffled image takes four times as long, about 20 microseconds in place of 4.
+Bloom filters have one bit a key, since no key is asked for that is not there. Nothing is compressed, and no conflict is
+looked for. Badger syncs its tables, its manifest and the directory by itself, and no option of it prevents that:
+opening a store takes milliseconds for that reason.
+
 Library: Badger (https://pkg.go.dev/github.com/dgraph-io/badger/v2), through `storage.go_bridge`.
 """
 

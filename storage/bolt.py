@@ -5,6 +5,13 @@ its value is the raw pixels, H x W x 3 bytes, and then the label, a little-endia
 stands behind the images: ``metadata``, the number of images, height and width as little-endian integers of 8 bytes. It
 is written in the last transaction: a store without it is not complete.
 
+Why so: records are appended in transactions of 1.5 MiB, with pages filled whole (``FillPercent`` 1). Pages have
+32 KiB: with 4 KiB a CIFAR-10 image takes 4,110 bytes, with 32 KiB 3,290, and storing takes half of the time; with
+64 KiB still less, but a store of one image would take 400 KiB. Nothing is synced, no list of free pages is kept
+(``NoSync``, ``NoGrowSync``, ``NoFreelistSync``): a store is written once. A shuffled batch of 256 images takes about
+1.3 microseconds an image. Bolt has no checksums, and believes its pages: so the bridge checks the pages that lead to
+the leaves when a store is opened, and the header of a leaf when it is first read.
+
 Library: bbolt (https://pkg.go.dev/go.etcd.io/bbolt), through `storage.go_bridge`.
 """
 

@@ -42,12 +42,20 @@ def change(store: Path, offset: int, content: bytes) -> None:
         file.write(content)
 
 
+def find_branches(store: Path) -> list[int]:
+    """Find where the pages begin that have children."""
+    whole = (store / "images.bolt").read_bytes()
+    return [
+        page
+        for page in range(2 * PAGE, len(whole), PAGE)
+        if struct.unpack_from("<QH", whole, page) == (page // PAGE, 1)
+    ]
+
+
 def change_branches(store: Path, offset: int, content: bytes) -> None:
     """Write over some bytes of each page that has children."""
-    whole = (store / "images.bolt").read_bytes()
-    for page in range(2 * PAGE, len(whole), PAGE):
-        if struct.unpack_from("<QH", whole, page) == (page // PAGE, 1):
-            change(store, page + offset, content)
+    for page in find_branches(store):
+        change(store, page + offset, content)
 
 
 def test_a_record_is_the_pixels_and_then_the_label(store: Path) -> None:
@@ -99,23 +107,47 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_an_error(store: Path) -> N
             reader.read(range(COUNT))
 
 
-def test_a_page_that_two_lead_to_is_refused(store: Path) -> None:
+def test_a_page_that_two_lead_to_is_found(store: Path) -> None:
     change_branches(store, 16 + 8, (5).to_bytes(8, "little"))
     change_branches(store, 16 + 16 + 8, (5).to_bytes(8, "little"))
-    with pytest.raises(CorruptStoreError, match="leads to page 5"):
+    with pytest.raises(CorruptStoreError, match="is missing"):
+        bolt.read_many(store)
+
+
+def test_a_page_that_leads_back_to_itself_is_refused(store: Path) -> None:
+    for page in find_branches(store):
+        change(store, page + 16 + 8, (page // PAGE).to_bytes(8, "little"))
+    with pytest.raises(CorruptStoreError, match=r"round in circles|is damaged|do not fit"):
         bolt.open_reader(store)
 
 
 def test_a_page_that_leads_out_of_the_file_is_refused(store: Path) -> None:
     change_branches(store, 16 + 8, (1 << 40).to_bytes(8, "little"))
-    with pytest.raises(CorruptStoreError, match=f"leads to page {1 << 40}"):
+    with pytest.raises(CorruptStoreError, match=f"page {1 << 40} is damaged"):
+        bolt.read_many(store)
+
+
+def test_keys_that_are_out_of_order_are_refused(store: Path) -> None:
+    whole = (store / "images.bolt").read_bytes()
+    for page in find_branches(store):
+        second = page + 2 * 16
+        change(store, second + struct.unpack_from("<I", whole, second)[0], b"\xff")
+    with pytest.raises(CorruptStoreError, match="has keys that do not fit"):
         bolt.open_reader(store)
+
+
+def test_a_page_of_zeros_is_refused_when_it_is_read(store: Path) -> None:
+    change(store, 6 * PAGE, bytes(PAGE))
+    with bolt.open_reader(store) as reader:
+        assert reader[0][1] == LABELS[0]
+        with pytest.raises(CorruptStoreError, match="page 6 is damaged"):
+            reader.read(range(COUNT))
 
 
 def test_a_page_that_is_no_page_of_the_tree_is_refused(store: Path) -> None:
     change_branches(store, 0, bytes(PAGE))
-    with pytest.raises(CorruptStoreError, match="has no children"):
-        bolt.open_reader(store)
+    with pytest.raises(CorruptStoreError, match="is damaged"):
+        bolt.read_many(store)
 
 
 def test_a_file_without_the_bucket_is_refused(store: Path) -> None:

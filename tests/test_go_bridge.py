@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -60,6 +61,13 @@ def test_without_a_go_toolchain_one_line_says_how_to_get_one(nowhere: Path, caps
     assert __main__.main() == 1
     assert capsys.readouterr().err == f"there is no Go toolchain here: {go_bridge.INSTALL}\n"
     assert not nowhere.exists()
+
+
+def test_the_command_ends_with_the_exit_code(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not nowhere.exists()
+    monkeypatch.delitem(sys.modules, "storage.go_bridge.__main__")
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_module("storage.go_bridge", run_name="__main__")
 
 
 def test_what_cannot_be_compiled_is_said_and_leaves_nothing(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,6 +128,8 @@ class Records:
         self.close()
 
     def _call(self, name: str, keys: NDArray[Any], heads: int | None, size: int, tails: NDArray[Any]) -> None:
+        if not len(keys):
+            return
         if self._process != os.getpid():
             raise BridgeError("this store was opened before a fork: open it anew")
         function = getattr(self._library, f"bridge_{name}")

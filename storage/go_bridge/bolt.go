@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"sort"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -12,7 +15,24 @@ import (
 
 var bucketName = []byte("images")
 
-type boltStore struct{ db *bolt.DB }
+// A boltStore that is read knows which pages of the tree are its leaves: Bolt believes every page, and would follow one
+// that was overwritten round in circles. Pages: https://github.com/etcd-io/bbolt/blob/v1.3.6/page.go
+type boltStore struct {
+	db     *bolt.DB
+	file   []byte // mapped
+	leaves []leaf
+}
+
+type leaf struct {
+	first, page uint64 // its first key
+	checked     uint32
+}
+
+const (
+	headerSize           = 16 // bytes: number of the page, flags, how many elements, how many pages more; of an element, too
+	branchFlag, leafFlag = 1, 2
+	maxDepth             = 32
+)
 
 func openBolt(path string, size int) (store, error) {
 	options := &bolt.Options{PageSize: 32 << 10, InitialMmapSize: size, Timeout: time.Nanosecond, // nobody is waited for
@@ -27,11 +47,11 @@ func openBolt(path string, size int) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened := &boltStore{db}
+	opened := &boltStore{db: db}
 	good := size >= 0
 	defer func() { // after a panic, too
 		if !good {
-			db.Close()
+			opened.close()
 		}
 	}()
 	if !good {
@@ -41,7 +61,7 @@ func openBolt(path string, size int) (store, error) {
 	return opened, err
 }
 
-// check refuses what Bolt would believe: a file that was cut short, and a tree that leads out of it, or round in circles.
+// check refuses a file that was cut short, and what leads to the leaves if it does not fit together.
 func (s *boltStore) check() error {
 	file, err := os.Open(s.db.Path())
 	if err != nil {
@@ -56,6 +76,12 @@ func (s *boltStore) check() error {
 		if status.Size() < tx.Size() {
 			return fmt.Errorf("%d of %d bytes are left: the file was cut short", status.Size(), tx.Size())
 		}
+		if s.file, err = syscall.Mmap(int(file.Fd()), 0, int(tx.Size()), syscall.PROT_READ, syscall.MAP_SHARED); err != nil {
+			return err
+		}
+		if _, err = s.readPage(uint64(tx.Cursor().Bucket().Root()), leafFlag); err != nil {
+			return err
+		}
 		bucket := tx.Bucket(bucketName)
 		if bucket == nil {
 			return fmt.Errorf("there is no bucket %s", bucketName)
@@ -63,40 +89,79 @@ func (s *boltStore) check() error {
 		if bucket.Root() == 0 { // few records lie in the page of their parent
 			return nil
 		}
-		return checkTree(file, uint64(bucket.Root()), s.db.Info().PageSize, uint64(tx.Size()))
+		return s.findLeaves(uint64(bucket.Root()))
 	})
 }
 
-// checkTree reads all pages that have children, level by level: 16 bytes of header (number, flags, how many children),
-// then 16 for each child. The layout: https://github.com/etcd-io/bbolt/blob/v1.3.6/page.go
-func checkTree(file *os.File, root uint64, pageSize int, size uint64) error {
-	const branch, leaf = 1, 2
-	seen := make([]bool, size/uint64(pageSize))
-	header := make([]byte, 16)
-	for pending := []uint64{root}; len(pending) > 0; pending = pending[1:] {
-		start := int64(pending[0]) * int64(pageSize)
-		if _, err := file.ReadAt(header, start); err != nil {
-			return err
-		}
-		flags, count := binary.LittleEndian.Uint16(header[8:]), binary.LittleEndian.Uint16(header[10:])
-		if flags == leaf { // so are all others of its level
+// findLeaves goes down the tree, level by level; a page that is no branch is taken for a leaf, until it is read.
+func (s *boltStore) findLeaves(root uint64) error {
+	s.leaves = []leaf{{page: root}}
+	for depth := 0; depth < maxDepth && len(s.leaves) <= len(s.file)/s.db.Info().PageSize; depth++ {
+		if _, err := s.readPage(s.leaves[0].page, branchFlag); err != nil {
 			return nil
 		}
-		children := make([]byte, 16*int(count))
-		if _, err := file.ReadAt(children, start+16); err != nil {
+		var below []leaf
+		for _, branch := range s.leaves {
+			children, err := s.findChildren(branch)
+			if err != nil {
+				return err
+			}
+			below = append(below, children...)
+		}
+		s.leaves = below
+	}
+	return fmt.Errorf("the pages below page %d lead round in circles", root)
+}
+
+func (s *boltStore) findChildren(branch leaf) ([]leaf, error) {
+	page, err := s.readPage(branch.page, branchFlag)
+	if err != nil {
+		return nil, err
+	}
+	children := make([]leaf, binary.LittleEndian.Uint16(page[10:]))
+	first := branch.first
+	for i := range children {
+		element := page[headerSize*(i+1):] // where the key is from here, how long it is, which page
+		child := leaf{page: binary.LittleEndian.Uint64(element[8:])}
+		child.first = binary.BigEndian.Uint64(element[binary.LittleEndian.Uint32(element):])
+		if binary.LittleEndian.Uint32(element[4:]) != keySize || child.first < first || i == 0 && first > 0 && child.first > first {
+			return nil, fmt.Errorf("page %d has keys that do not fit", branch.page)
+		}
+		children[i], first = child, child.first+1
+	}
+	return children, nil
+}
+
+// readPage returns a page of the tree, if its header can be believed.
+func (s *boltStore) readPage(number uint64, flags uint16) ([]byte, error) {
+	size := uint64(s.db.Info().PageSize)
+	if number < uint64(len(s.file))/size {
+		page := s.file[number*size:]
+		length := size * (1 + uint64(binary.LittleEndian.Uint32(page[12:])))
+		if binary.LittleEndian.Uint64(page) == number && binary.LittleEndian.Uint16(page[8:]) == flags &&
+			binary.LittleEndian.Uint16(page[10:]) > 0 && length <= uint64(len(page)) {
+			return page[:length], nil
+		}
+	}
+	return nil, fmt.Errorf("page %d is damaged", number)
+}
+
+// verify checks the leaf of a key when it is read for the first time.
+func (s *boltStore) verify(key []byte) error {
+	if len(s.leaves) == 0 {
+		return nil
+	}
+	number := binary.BigEndian.Uint64(key)
+	behind := sort.Search(len(s.leaves), func(i int) bool { return s.leaves[i].first > number })
+	if behind == 0 {
+		behind = 1
+	}
+	found := &s.leaves[behind-1]
+	if atomic.LoadUint32(&found.checked) == 0 {
+		if _, err := s.readPage(found.page, leafFlag); err != nil {
 			return err
 		}
-		if flags != branch || count == 0 {
-			return fmt.Errorf("page %d has no children", pending[0])
-		}
-		for ; len(children) > 0; children = children[16:] {
-			child := binary.LittleEndian.Uint64(children[8:])
-			if child >= uint64(len(seen)) || seen[child] {
-				return fmt.Errorf("page %d leads to page %d", pending[0], child)
-			}
-			seen[child] = true
-			pending = append(pending, child)
-		}
+		atomic.StoreUint32(&found.checked, 1)
 	}
 	return nil
 }
@@ -124,6 +189,9 @@ func (s *boltStore) view(work func(bucket *bolt.Bucket) error) error {
 func (s *boltStore) get(records *batch) error {
 	return s.view(func(bucket *bolt.Bucket) error {
 		for i := 0; i < records.count(); i++ {
+			if err := s.verify(records.key(i)); err != nil {
+				return err
+			}
 			value := bucket.Get(records.key(i))
 			if value == nil {
 				return records.missing(i)
@@ -139,18 +207,29 @@ func (s *boltStore) get(records *batch) error {
 func (s *boltStore) scan(records *batch) error {
 	return s.view(func(bucket *bolt.Bucket) error {
 		cursor := bucket.Cursor()
-		key, value := cursor.Seek(records.key(0))
 		for i := 0; i < records.count(); i++ {
+			if err := s.verify(records.key(i)); err != nil {
+				return err
+			}
+			move := cursor.Next
+			if i == 0 {
+				move = func() ([]byte, []byte) { return cursor.Seek(records.key(0)) }
+			}
+			key, value := move()
 			if !bytes.Equal(key, records.key(i)) {
 				return records.missing(i)
 			}
 			if err := records.take(i, value); err != nil {
 				return err
 			}
-			key, value = cursor.Next()
 		}
 		return nil
 	})
 }
 
-func (s *boltStore) close() error { return s.db.Close() }
+func (s *boltStore) close() error {
+	if s.file != nil {
+		_ = syscall.Munmap(s.file)
+	}
+	return s.db.Close()
+}

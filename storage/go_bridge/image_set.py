@@ -87,17 +87,15 @@ class RecordsReader(Reader):
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         labels = make_array(self.store, (len(positions),), "<i8")
-        if len(positions):
-            with translate_errors(self.store, BridgeError):
-                self._records.get(positions.astype(">u8"), images, labels)
+        with translate_errors(self.store, BridgeError):
+            self._records.get(positions.astype(">u8"), images, labels)
         return images, labels.astype(np.int64, copy=False)
 
     def _read_labels(self) -> Labels:
         labels = make_array(self.store, (self._count,), "<i8")
         height, width, channels = self._shape
-        if self._count:
-            with translate_errors(self.store, BridgeError):
-                self._records.scan_tails(_make_keys(0, self._count), height * width * channels, labels)
+        with translate_errors(self.store, BridgeError):
+            self._records.scan_tails(_make_keys(0, self._count), height * width * channels, labels)
         return labels.astype(np.int64, copy=False)
 
     def _close(self) -> None:
