@@ -152,7 +152,7 @@ def test_sizes_may_not_differ_between_parts_either(tmp_path: Path, monkeypatch: 
 
 
 def test_an_unknown_backend_is_named_with_those_that_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidInputError, match="'tape' is no backend: choose one of .*hdf5"):
+    with pytest.raises(InvalidInputError, match=r"'tape' is no backend: choose one of .*hdf5"):
         storage.save(tmp_path / "set", *make_set(2), "tape")
     monkeypatch.setattr("storage.backends.UNAVAILABLE", {"tape": "ImportError: no tape"})
     with pytest.raises(InvalidInputError, match=r"'tape' is not here \(ImportError: no tape\)"):
