@@ -176,11 +176,11 @@ def view_column(array: Any, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray
         The column has another length, missing values, or a buffer too small.
     """
     array.validate()  # believes no length in the file before it has seen that the buffers are as long
-    *validity, values = array.buffers()
-    if len(array) != shape[0] or any(validity):
-        raise ValueError(f"a column has {len(array)} values, {array.null_count} of them missing: not {shape[0]}")
-    count = math.prod(shape)
-    return np.frombuffer(values, dtype, count, array.offset * count // shape[0]).reshape(shape)
+    _, *within, values = array.buffers()
+    if len(array) != shape[0] or array.null_count or any(within):  # a tensor's own numbers may be missing, too
+        raise ValueError(f"a column has {len(array)} values, or lacks some: not {shape[0]}")
+    start = array.offset * math.prod(shape[1:]) * np.dtype(dtype).itemsize
+    return np.frombuffer(values or b"", dtype, math.prod(shape), start).reshape(shape)
 
 
 def read_one(blocks: Blocks, index: int) -> tuple[Image, int]:

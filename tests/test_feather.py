@@ -123,6 +123,10 @@ MISSING = pa.array([None, *LABELS.tolist()[1:]], pa.int64())
 MISSING_IMAGES = pa.ExtensionArray.from_storage(
     TENSORS.type, pa.array([None, *TENSORS.storage.to_pylist()[1:]], TENSORS.type.storage_type)
 )
+MISSING_PIXEL = pa.ExtensionArray.from_storage(
+    TENSORS.type,
+    pa.FixedSizeListArray.from_arrays(pa.array([None, *IMAGES.reshape(-1)[1:].tolist()], pa.uint8()), IMAGES[0].size),
+)
 FOREIGN: dict[str, dict[str, object]] = {
     "no images": {"label": LABELS},
     "no labels": {"image": TENSORS},
@@ -135,6 +139,7 @@ FOREIGN: dict[str, dict[str, object]] = {
     "labels of 32 bits": {"image": TENSORS, "label": LABELS.astype(np.int32)},
     "labels missing": {"image": TENSORS, "label": MISSING},
     "images missing": {"image": MISSING_IMAGES, "label": LABELS},
+    "a pixel missing": {"image": MISSING_PIXEL, "label": LABELS},
 }
 
 
@@ -211,3 +216,9 @@ def test_a_write_that_fails_leaves_no_footer(tmp_path: Path, monkeypatch: pytest
         feather.store_many(tmp_path, IMAGES, LABELS)
     with pytest.raises(storage.CorruptStoreError):
         feather.read_many(tmp_path)
+
+
+def test_no_images_have_no_labels(tmp_path: Path) -> None:
+    feather.store_many(tmp_path, IMAGES[:0], LABELS[:0])
+    with feather.open_reader(tmp_path) as reader:
+        assert reader.read_labels().shape == (0,)

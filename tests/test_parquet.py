@@ -138,3 +138,9 @@ def test_a_file_that_holds_fewer_images_than_were_stored_is_refused(store: Path)
     library.write_table(table.slice(0, 128), store / "images.parquet", row_group_size=64)
     with pytest.raises(storage.CorruptStoreError, match="128 of 150 images"):
         parquet.read_many(store)
+
+
+def test_no_images_have_no_labels(tmp_path: Path) -> None:
+    parquet.store_many(tmp_path, IMAGES[:0], LABELS[:0])
+    with parquet.open_reader(tmp_path) as reader:
+        assert reader.read_labels().shape == (0,)
