@@ -8,6 +8,7 @@ Library: pyarrow (https://arrow.apache.org/docs/python/).
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,13 @@ class BlockReader(Reader):
         labels = make_array(self.store, (len(positions),), np.int64)
         rows, together = self._blocks.rows, self._blocks.together
         order = np.argsort(positions, kind="stable")
-        blocks, starts = np.unique(positions[order] // rows, return_index=True)
-        for first in range(0, len(blocks), together):
-            group = blocks[first : first + together]
-            chosen = order[starts[first] : (*starts, len(order))[min(first + together, len(blocks))]]
-            places = np.searchsorted(group, positions[chosen] // rows) * rows + positions[chosen] % rows
-            pixels, values = self._blocks.load(group.tolist())
-            images[chosen], labels[chosen] = pixels[places], values[places]
+        blocks, starts, ranks = np.unique(positions[order] // rows, return_index=True, return_inverse=True)
+        places = positions[order] % rows + ranks % together * rows
+        cuts = [*starts[::together].tolist(), len(order)]
+        for number, (start, end) in enumerate(pairwise(cuts)):
+            pixels, values = self._blocks.load(blocks[number * together : (number + 1) * together].tolist())
+            chosen, taken = order[start:end], places[start:end]
+            images[chosen], labels[chosen] = pixels[taken], values[taken]
         return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:

@@ -17,7 +17,7 @@ https://arrow.apache.org/docs/format/CanonicalExtensions.html#fixed-shape-tensor
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
         if not batches.is_mapped:
             return read_all(batches, out)
         images = make_result(store, (batches.shape[0], *batches.image_shape), out)
-        read_range(store, batches.descriptor, batches.find_ranges(0)[0].start, images)
+        read_range(store, batches.descriptor, batches.find_ranges()[0].start, images)
         return images, batches.load_labels()
 
 
@@ -114,11 +114,11 @@ def open_reader(store: Path) -> "FeatherReader":
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
     with _open_batches(store) as batches:
-        return {FILE: [found for block in range(batches.number) for found in batches.find_ranges(block)]}
+        return {FILE: batches.find_ranges() if batches.is_mapped else []}
 
 
 class RecordBatches(Blocks):
-    """An Arrow file in a memory map.
+    """An Arrow file, in a memory map or not.
 
     Attributes
     ----------
@@ -128,9 +128,9 @@ class RecordBatches(Blocks):
         Whether all images lie one behind the other in the map, uncompressed, in one record batch.
     """
 
-    def __init__(self, store: Path, source: Any) -> None:  # noqa: ANN401 - pyarrow.MemoryMappedFile
+    def __init__(self, store: Path, source: Any) -> None:  # noqa: ANN401 - pyarrow.NativeFile
         self._source = source
-        self._content = source.read_buffer()
+        self._content = source.read_buffer() if isinstance(source, pa.MemoryMappedFile) else pa.py_buffer(b"")
         self._reader = _open_reader(source)
         places = [self._reader.schema.get_field_index(name) for name in (IMAGE, LABEL)]
         if min(places) < 0:
@@ -146,7 +146,7 @@ class RecordBatches(Blocks):
         if said is not None and int(said) != self.shape[0]:
             raise CorruptStoreError(f"{store}: {FILE} has {self.shape[0]} of {int(said)} images: store them again")
         self.descriptor: int = source.fileno()
-        self.is_mapped = self.number == 1 and len(self.find_ranges(0)) == len(places)
+        self.is_mapped = self.number == 1 and len(self.find_ranges()) == len(places)
 
     def load(self, blocks: Sequence[int]) -> tuple[Images, Labels]:
         """Decompress one record batch, or view it in the map; see `Blocks.load`."""
@@ -166,9 +166,9 @@ class RecordBatches(Blocks):
                 part[...] = view_column(self._labels.get_batch(block).column(0), np.int64, part.shape)
         return labels
 
-    def find_ranges(self, block: int) -> list[range]:
-        """Find the bytes of a record batch's images and labels in the file; none are there if it is compressed."""
-        starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in self.load([block])]
+    def find_ranges(self) -> list[range]:
+        """Find the bytes of the first record batch's images and labels in the map, if they are there."""
+        starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in self.load([0])]
         return [range(start, start + size) for start, size in starts if 0 <= start <= self._content.size - size]
 
     def close(self) -> None:
@@ -228,8 +228,16 @@ def _open_reader(source: Any, columns: list[int] | None = None) -> Any:  # noqa:
 
 def _open_file(store: Path) -> RecordBatches:
     path, _ = stat_file(store, FILE)
+    batches = _open_source(store, pa.memory_map, path)
+    if batches.is_mapped:
+        return batches
+    batches.close()
+    return _open_source(store, pa.OSFile, path)  # of a map, what was touched counts as memory of this process
+
+
+def _open_source(store: Path, open_source: Callable[[bytes], Any], path: bytes) -> RecordBatches:
     with translate_errors(store, *ERRORS):
-        source = pa.memory_map(path)
+        source = open_source(path)
         try:
             return RecordBatches(store, source)
         except BaseException:

@@ -103,9 +103,9 @@ def open_reader(store: Path) -> Reader:
 
 
 class RowGroups(Blocks):
-    """A Parquet file in a memory map."""
+    """A Parquet file; it is read, not mapped: what was touched of a map would count as memory of this process."""
 
-    def __init__(self, store: Path, source: Any) -> None:  # noqa: ANN401 - pyarrow.MemoryMappedFile
+    def __init__(self, store: Path, source: Any) -> None:  # noqa: ANN401 - pyarrow.OSFile
         self._source = source
         self._file = ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         metadata = self._file.metadata
@@ -150,7 +150,7 @@ class ParquetReader(BlockReader):
 def _open_file(store: Path) -> RowGroups:
     path, _ = stat_file(store, FILE)
     with translate_errors(store, *ERRORS):
-        source = pa.memory_map(path)
+        source = pa.OSFile(path)
         try:
             return RowGroups(store, source)
         except BaseException:
