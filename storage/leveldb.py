@@ -251,9 +251,11 @@ def _read_shape(store: Path, database: plyvel.DB) -> tuple[int, int, int]:
 def _read_record(store: Path, database: plyvel.DB, position: int, shape: tuple[int, ...]) -> tuple[Image, int]:
     with translate_errors(store, plyvel.Error):
         value = database.get(pack_key(position), verify_checksums=True)
-    images, labels = make_array(store, (1, *shape)), np.empty(1, np.int64)
-    _copy_values(store, [value], images, labels)
-    return images[0], int(labels[0])
+    try:
+        image = np.frombuffer(value[: -LABEL.itemsize], np.uint8).reshape(shape).copy()
+        return image, int.from_bytes(value[-LABEL.itemsize :], "little", signed=True)
+    except (TypeError, ValueError) as error:
+        raise CorruptStoreError(f"{store}: record {position} is missing or damaged: store the images again") from error
 
 
 def _read_part(store: Path, database: plyvel.DB, start: int, images: Images, labels: Labels) -> None:

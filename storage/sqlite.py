@@ -17,6 +17,7 @@ all https://sqlite.org/intern-v-extern-blob.html and, for ``immutable``, https:/
 import ctypes
 import errno
 import json
+import operator
 import os
 import sqlite3
 from array import array
@@ -29,7 +30,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.arrays import make_array, make_result
+from storage.arrays import make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index, check_shape
 from storage.errors import CorruptStoreError, InvalidInputError, translate_errors
 from storage.paths import claim_store, stat_file
@@ -61,7 +62,7 @@ READING = ("cell_size_check=ON", "trusted_schema=OFF")
 
 SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 ALL = "SELECT id, label, pixels FROM images ORDER BY id"
-ONE = "SELECT id, label, pixels FROM images WHERE id = ?"
+ONE = "SELECT label, pixels FROM images WHERE id = ?"
 BATCH = (
     "SELECT images.id, label, pixels FROM json_each(?) AS wanted "
     "CROSS JOIN images ON images.id = wanted.value"  # CROSS: in the order of the array
@@ -77,11 +78,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with _open_file(store) as connection:
         count, height, width = _read_shape(store, connection)
-        position = check_index(store, index, count)
-        images = make_array(store, (1, height, width, CHANNELS))
-        with _translate_errors(store):
-            labels = _copy_rows(store, connection.execute(ONE, (position,)), [position], images)
-    return images[0], int(labels[0])
+        return _read_row(store, connection, check_index(store, index, count), (height, width, CHANNELS))
 
 
 def store_many(store: Path, images: Images, labels: Labels) -> None:
@@ -142,10 +139,8 @@ class SqliteReader(Reader):
             )
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        images = make_array(self.store, (1, *self._shape))
-        with self._lock, _translate_errors(self.store):
-            labels = _copy_rows(self.store, self._connection.execute(ONE, (position,)), [position], images)
-        return images[0], int(labels[0])
+        with self._lock:
+            return _read_row(self.store, self._connection, position, self._shape)
 
     def _close(self) -> None:
         del self._connection, self._lock
@@ -201,6 +196,16 @@ def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, 
         if ends != ((0, count - 1) if count else (None, None)):
             raise CorruptStoreError(f"{store}: {count} images do not fit the rows: store the images again")
     return count, height, width
+
+
+def _read_row(store: Path, connection: sqlite3.Connection, position: int, shape: tuple[int, ...]) -> tuple[Image, int]:
+    with _translate_errors(store):
+        row = connection.execute(ONE, (position,)).fetchone()
+    try:
+        label, pixels = row
+        return np.frombuffer(pixels, np.uint8).reshape(shape).copy(), operator.index(label)
+    except (TypeError, ValueError) as error:
+        raise CorruptStoreError(f"{store}: row {position} is missing or damaged: store the images again") from error
 
 
 def _copy_rows(store: Path, rows: sqlite3.Cursor, wanted: Sequence[int], images: Images) -> Labels:

@@ -115,7 +115,7 @@ def test_records_of_another_layout_are_refused(store: Path, records: dict[bytes,
 def test_a_damaged_record_is_refused_when_it_is_read_alone(store: Path) -> None:
     change(store, {FIRST: b"short", LAST: bytes(3080)})
     with leveldb.open_reader(store) as reader:
-        with pytest.raises(storage.CorruptStoreError, match="record is missing or has another size"):
+        with pytest.raises(storage.CorruptStoreError, match="record 0 is missing or damaged"):
             reader[0]
         assert reader[49][1] == 0
 
