@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from storage.backends import BACKENDS, find_backend
+from storage.backends import find_backend
 from storage.dataset.conversion import convert
 from storage.dataset.replacement import check_target
 from storage.dataset.report import check
@@ -116,7 +116,9 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     converted.add_argument("source", type=Path, metavar="SOURCE", help="where the images are")
     converted.add_argument("destination", type=Path, metavar="DESTINATION", help="where the dataset will be")
-    converted.add_argument("--backend", required=True, metavar="NAME", help=f"one of {', '.join(BACKENDS)}")
+    converted.add_argument(
+        "--backend", required=True, metavar="NAME", help="how to store; any other word lists those that are here"
+    )
     converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
     converted.set_defaults(show=_convert)
     return parser

@@ -129,8 +129,8 @@ class BlockReader(Reader):
         return last[1:]
 
     def _close(self) -> None:
-        self._last = None
         self._blocks.close()
+        del self._blocks, self._last
 
 
 def count_bytes(images: Images) -> int:

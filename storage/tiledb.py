@@ -82,6 +82,8 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
             for name in ("images", "labels"):
                 group.add(name, name=name, relative=True)
             group.meta.update({"count": count, "height": height, "width": width})
+    with open_reader(store) as reader:  # TileDB does not say if it could not learn how large what it wrote is
+        reader.read(range(count)[-1:])
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:

@@ -6,8 +6,9 @@ import pytest
 
 from storage import BACKENDS, UNAVAILABLE
 
-EXAMPLE = next(name for name in ("hdf5", "png", "lmdb") if name in BACKENDS)
-"""A backend for what is alike in all of them."""
+EXAMPLES = tuple(name for name in ("hdf5", "lmdb", "png", "npy", "tar") if name in BACKENDS)[:3]
+EXAMPLE = EXAMPLES[0]
+"""Backends for what is alike in all of them."""
 
 
 def need_backend(name: str) -> pytest.MarkDecorator:

@@ -10,8 +10,7 @@ import pytest
 
 from reports.figures import plan_figures
 from reports.reading import read_run
-from storage import BACKENDS
-from tests.backends import need_backend
+from tests.backends import EXAMPLES, need_backend
 from tests.suite import QUICK, copy_suite, find_runs, read_last_run, run_pytest
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is what is wanted
@@ -19,11 +18,10 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is what
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """Measure every cell that reads at one cutoff, warm and cold."""
+    """Measure every cell that reads of three backends at one cutoff, warm and cold."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
-    return folder, run_pytest(
-        folder, "benchmarks", *QUICK, "--cutoffs=10", "--cold", "-k", "read and not spawn and not 1-fork"
-    )
+    chosen = ("--cutoffs=10", "--cold", f"--backends={','.join(EXAMPLES)}", "-k", "read and not spawn and not 1-fork")
+    return folder, run_pytest(folder, "benchmarks", *QUICK, *chosen)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +56,11 @@ def test_warm_and_cold_cells_share_no_table(
     report = [sys.executable, "-m", "reports", "table", str(find_runs(folder)[-1])]
     shown = subprocess.run(report, cwd=folder, capture_output=True, text=True, check=True).stdout
     tables = dict(table.split("\n", maxsplit=1) for table in shown.split("\n### ")[1:])
+    tables.pop("The stores")
     assert {"read_many (warm)", "read_many (cold)", "read_epoch_workers (cold, start fork, workers 2)"} <= set(tables)
-    assert len(tables) == len(cells) / len(BACKENDS)
+    assert len(tables) == len(cells) / len(EXAMPLES)
     for rows in tables.values():
-        assert all(rows.count(f"| {backend} ") == 1 for backend in BACKENDS)
+        assert all(rows.count(f"| {backend} ") == 1 for backend in EXAMPLES)
 
 
 def test_warm_and_cold_cells_share_no_figure(

@@ -102,7 +102,10 @@ def _list_files(root: Path) -> tuple[dict[str, int], list[str], str]:
         entries = _list_entries(root, root) if root.is_dir() else []
         for folder in entries if any(entry.is_dir() for entry in entries) else []:
             if not folder.is_dir():
-                raise InvalidInputError(f"{folder.path} is beside the folders of the classes: move it elsewhere")
+                raise InvalidInputError(
+                    f"{folder.path} is beside the folders of the classes: move it elsewhere; if this is the folder of "
+                    "a store, it is damaged"
+                )
             files = _list_entries(Path(folder), root)
             counts[folder.name] = len(files)
             for file in files:
