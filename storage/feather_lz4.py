@@ -1,4 +1,4 @@
-"""Feather, each record batch compressed with LZ4: the default of pyarrow's own ``write_feather``.
+"""Feather, each record batch compressed with LZ4: the default of pyarrow's own write_feather.
 
 On disk: the file of `storage.feather`, cut into record batches of 192 KiB of pixels, 64 images of CIFAR-10. Each
 column of a batch is one LZ4 frame.

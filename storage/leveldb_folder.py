@@ -98,9 +98,10 @@ def remove_leftovers(place: Path, process: int) -> None:
 
 
 def remove_logs(folder: Path) -> None:
-    """Remove what LevelDB keeps beside the tables of a new store, and makes anew where it is missing."""
+    """Remove what LevelDB keeps beside the tables of a new store: it makes it anew, or did not get to tidying it up."""
+    kept = {"CURRENT", (folder / "CURRENT").read_text(encoding="ascii").strip()}
     for path in folder.iterdir():
-        if path.suffix == ".log" or path.name in {"LOCK", "LOG", "LOG.old"}:
+        if path.suffix != ".ldb" and path.name not in kept:
             path.unlink()
 
 

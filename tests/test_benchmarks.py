@@ -12,7 +12,7 @@ from benchmarks.workers import choose_counts
 from reports.figures import plan_figures
 from reports.reading import read_run
 from storage import BACKENDS, UNAVAILABLE
-from tests.backends import EXAMPLES, need_backend
+from tests.backends import EXAMPLE, EXAMPLES, need_backend
 from tests.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
@@ -122,7 +122,6 @@ def test_the_table_sets_backends_against_each_other(session: tuple[Path, subproc
     assert all(f"{len(EXAMPLES)} tests" in line for line in groups)
 
 
-@need_backend("lmdb_packed")
 def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, ended = session
     last = ended.stdout.splitlines()[-1]
@@ -130,7 +129,7 @@ def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.C
     assert command[:4] == ["python", "-m", "reports", "page"]
     assert folder / command[4] == find_runs(folder)[-1]
     subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, check=True)
-    assert "lmdb_packed" in (folder / "report.html").read_text(encoding="utf-8")
+    assert EXAMPLE in (folder / "report.html").read_text(encoding="utf-8")
 
 
 @need_backend("lmdb")
