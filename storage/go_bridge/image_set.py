@@ -21,6 +21,7 @@ METADATA = np.frombuffer(b"metadata", np.uint8)  # behind the key of any image
 NOTHING = np.empty(0, np.uint8)
 BATCH = 1_536 << 10  # bytes of pixels that are put, or scanned, at once
 RECORD = 64  # bytes at most that an engine adds to a value
+SPARE = 4 << 20  # bytes of addresses for pages of a tree: Bolt dies if it needs more, and gets none
 
 
 def write_image_set(engine: str, path: bytes, images: Images, labels: Labels) -> None:
@@ -28,7 +29,7 @@ def write_image_set(engine: str, path: bytes, images: Images, labels: Labels) ->
     size = images.nbytes // max(len(images), 1)
     step = max(1, BATCH // max(size, 1))
     labels = labels.astype("<i8", copy=False)
-    with Records(engine, path, 2 * len(images) * (size + RECORD)) as records:
+    with Records(engine, path, 2 * len(images) * (size + RECORD) + SPARE) as records:
         for start in range(0, len(images), step):
             part = slice(start, start + step)
             records.put(_make_keys(start, min(start + step, len(images))), images[part], labels[part])
