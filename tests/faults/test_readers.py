@@ -21,5 +21,5 @@ def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
 
 
 def test_failed_opens_leave_nothing_behind(backend: str, folder: Path, extent: Extent, record_property: Record) -> None:
-    findings = fail_to_open(backend, folder, cases=60 if extent.sample else 1000, variants=1 if extent.sample else 4)
+    findings = fail_to_open(backend, folder, cases=24 if extent.sample else 1000, variants=1 if extent.sample else 4)
     count_findings(record_property, backend, {"failed opens": findings})
