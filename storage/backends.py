@@ -5,9 +5,11 @@ and how to get what it needs.
 """
 
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, TypeVar, cast
@@ -179,8 +181,15 @@ def import_backend(name: str) -> ModuleType | str | None:
     try:
         module = import_module(f"storage.{name}")
     except Exception as error:  # noqa: BLE001 - whatever it is, the other backends go on
-        return _explain(name, error)
+        return _explain(name, error) if _is_written_as_backend(name) else None
     return module if any(hasattr(module, function) for function in FUNCTIONS) else None
+
+
+def _is_written_as_backend(name: str) -> bool:
+    """Whether a module that cannot be imported would be a backend, and not a room that a family shares."""
+    spec = find_spec(f"storage.{name}")
+    source = Path(spec.origin or "").read_text(encoding="utf-8") if spec else ""
+    return re.search(r"^(def )?store_many\b", source, re.MULTILINE) is not None
 
 
 def _explain(name: str, error: Exception) -> str:

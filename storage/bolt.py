@@ -21,7 +21,7 @@ from pathlib import Path
 from storage.checks import Image, Images, Labels, check_image, check_images
 from storage.errors import translate_errors
 from storage.go_bridge import BridgeError, Records, read_versions
-from storage.go_bridge.image_set import RecordsReader, read_image, read_image_set, write_image_set
+from storage.go_bridge.image_set import RecordsReader, count_bytes, read_image, read_image_set, write_image_set
 from storage.paths import claim_store, stat_file
 from storage.reader import Reader
 
@@ -45,6 +45,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
+    count_bytes(images)
     path = os.fsencode(claim_store(store) / FILE)
     with translate_errors(store, BridgeError):
         write_image_set("bolt", path, images, labels)

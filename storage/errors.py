@@ -40,7 +40,7 @@ class StoreFullError(StorageError, OSError):
 
 
 class StoreLockedError(StorageError):
-    """Another writer is saving to this path."""
+    """Another program holds a lock on this path: a writer that is saving to it, as a rule."""
 
 
 class UnfinishedConversionError(StorageError):

@@ -49,7 +49,8 @@ def write_chunks(file: h5f.FileID, name: bytes, images: Images, rows: int, compr
         layout.set_deflate(compress_level)
     layout.set_obj_track_times(False)
     space = h5s.create_simple(images.shape)
-    h5d.create(file, name, h5t.NATIVE_UINT8, space, layout, None, UNCACHED).write(h5s.ALL, h5s.ALL, images)
+    dataset = h5d.create(file, name, h5t.NATIVE_UINT8, space, layout, None, UNCACHED)
+    dataset.write(h5s.ALL, h5s.ALL, images)  # held by a name: Ctrl-C would be lost in closing what nothing holds
     h5f.flush(file)
     os.ftruncate(file.get_vfd_handle(), file.get_filesize())  # HDF5 does not where it believes that it has written more
 

@@ -60,8 +60,8 @@ class ReaderFolder:
 
     def __init__(self, store: Path) -> None:
         find_file(store, CURRENT)
-        place = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
         with translate_errors(store):
+            place = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
             paths = list(Path(store).absolute().iterdir())
             remove_leftovers(place, os.getpid())
             self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))

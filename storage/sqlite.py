@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from storage.arrays import make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index, check_shape
-from storage.errors import CorruptStoreError, InvalidInputError, translate_errors
+from storage.errors import CorruptStoreError, InvalidInputError, StorageError, translate_errors
 from storage.paths import claim_store, stat_file
 from storage.reader import Reader
 
@@ -41,6 +41,7 @@ MAINTAINER = "Hipp, Wyrick & Company (SQLite)"
 LICENCE = "blessing"
 
 FILE = "images.sqlite"
+ATTEMPTS = 100  # to connect to a file whose folder is renamed meanwhile
 JOURNALS = ("-journal", "-wal")  # what an immutable file cannot have beside it
 APPLICATION = int.from_bytes(b"imgs", "big")
 TABLES = (
@@ -89,7 +90,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
         raise InvalidInputError(f"an image of {size} bytes is too large for a row of SQLite: choose another backend")
     pixels = images.reshape(-1).data
     rows = ((index, label, pixels[index * size : (index + 1) * size]) for index, label in enumerate(labels.tolist()))
-    path = os.fsencode(claim_store(store) / FILE)
+    path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" would be taken for a URI
     with _translate_errors(store), closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in WRITING:
             connection.execute(f"PRAGMA {pragma}")
@@ -159,10 +160,7 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
                 "that program, or store the images again"
             )
     process = os.getpid()
-    with _translate_errors(store):
-        connection = sqlite3.connect(
-            f"file://{quote(path)}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
-        )
+    connection = _connect(store, path, status)
     try:
         with _translate_errors(store):
             size = connection.execute(SIZE).fetchone()[0]
@@ -176,6 +174,20 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
             connection.close()
         else:  # https://sqlite.org/howtocorrupt.html, 2.6: a child is not even to close it
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connection:
+    """Connect to the file that `path` is: SQLite resolves links, and what they lead to may be replaced meanwhile."""
+    for _ in range(ATTEMPTS):
+        with _translate_errors(store):
+            real = os.path.realpath(path)
+            uri = f"file://{quote(real)}?mode=ro&immutable=1"
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(real), status):  # noqa: PTH116 - bytes
+                    return connection
+        connection.close()
+    raise StorageError(f"{store}: {FILE} is replaced again and again: open it when its writer has finished")
 
 
 def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, int]:

@@ -43,7 +43,8 @@ def test_a_module_that_cannot_be_imported_is_left_out_with_the_reason(
     content: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backends, unavailable = list(BACKENDS), dict(UNAVAILABLE)
-    (tmp_path / "tape.py").write_text(content)
+    (tmp_path / "tape.py").write_text(f"{content}\nstore_many = print\n")
+    (tmp_path / "tape_reels.py").write_text("import a_tape_library  # a room that a family shares\n")
     with monkeypatch.context() as patch:
         patch.setattr(storage, "__path__", [*storage.__path__, str(tmp_path)])
         import_backend.cache_clear()

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import storage
 from storage.errors import CorruptStoreError
 from storage.go_bridge import Records
 from tests.backends import take_backend
+from tests.image_sets import make_set
 
 badger = take_backend("badger")
 
@@ -101,3 +103,12 @@ def test_a_store_that_is_being_written_is_refused_at_once(store: Path, tmp_path:
     (tmp_path / "files.json").rename(tmp_path / "listed")
     with Records("badger", os.fsencode(store), 1 << 20), pytest.raises(CorruptStoreError, match=r"has no files\.json"):
         badger.read_many(store)
+
+
+def test_an_image_larger_than_a_record_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.go_bridge.image_set.LARGEST", 3071)
+    with pytest.raises(storage.InvalidInputError, match="a record at most 3071"):
+        badger.store_many(tmp_path / "store", *make_set(2))
+    assert not (tmp_path / "store").exists()

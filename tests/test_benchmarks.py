@@ -202,7 +202,7 @@ def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Pa
 @need_backend("lmdb")
 def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
-    (folder / "storage" / "tape.py").write_text("import a_tape_library\n")
+    (folder / "storage" / "tape.py").write_text("import a_tape_library\nstore_many = None\n")
     cells = run_pytest(folder, "benchmarks", *HERE, "--collect-only")
     reason = 'a_tape_library is not installed: python -m pip install -e ".[tape]"'
     assert f"no backend tape: {reason}" in cells.stdout
@@ -213,7 +213,7 @@ def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_
 
 def test_a_module_with_an_error_of_its_own_fails_a_test(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
-    (folder / "storage" / "tape.py").write_text("1 / 0\n")
+    (folder / "storage" / "tape.py").write_text("1 / 0\nstore_many = None\n")
     tested = run_pytest(folder, "tests/test_backends.py", *HERE)
     assert "modules of storage/ that cannot be imported: {'tape': 'ZeroDivisionError" in tested.stdout
 

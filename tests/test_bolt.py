@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import storage
 from storage.errors import CorruptStoreError
 from storage.go_bridge import Records
 from tests.backends import take_backend
+from tests.image_sets import make_set
 
 bolt = take_backend("bolt")
 
@@ -176,3 +178,12 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path: Path, metadata: np
     write_records(tmp_path, range(COUNT), metadata)
     with pytest.raises(CorruptStoreError):
         bolt.read_many(tmp_path)
+
+
+def test_an_image_larger_than_a_record_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.go_bridge.image_set.LARGEST", 3071)
+    with pytest.raises(storage.InvalidInputError, match="a record at most 3071"):
+        bolt.store_many(tmp_path / "store", *make_set(2))
+    assert not (tmp_path / "store").exists()

@@ -203,3 +203,20 @@ def test_an_image_that_fills_many_pages_comes_back(tmp_path: Path) -> None:
     with sqlite.open_reader(tmp_path) as reader:
         assert_same(reader.read([2, 0, 2]), (images[[2, 0, 2]], labels[[2, 0, 2]]))
         np.testing.assert_array_equal(reader[1][0], images[1])
+
+
+def test_a_path_that_looks_like_a_uri_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    sqlite.store_many(Path("file:other"), *make_set(3))
+    assert_same(sqlite.read_many(Path("file:other")), make_set(3))
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_store_that_is_replaced_while_it_is_opened_is_not_mixed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite.store_many(tmp_path, *make_set(3))
+    monkeypatch.setattr("os.path.samestat", lambda *_: False)
+    with pytest.raises(storage.StorageError, match="replaced again and again"):
+        sqlite.open_reader(tmp_path)

@@ -49,7 +49,7 @@ def find_structure(module: Backend, part: Path, sizes: Mapping[str, int]) -> dic
     found = {}
     for name, size in sizes.items():
         ranges = tuple(_find_gaps(pixels.get(name, ()), size))
-        if ranges:
+        if ranges or not size:  # a file may say something by being there
             found[name] = Structure(ranges, _hash_ranges(part / name, ranges))
     return found
 

@@ -13,20 +13,29 @@ from numpy.typing import NDArray
 
 from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_shape
-from storage.errors import translate_errors
+from storage.errors import InvalidInputError, translate_errors
 from storage.go_bridge import BridgeError, Records
 from storage.reader import Reader
 
 METADATA = np.frombuffer(b"metadata", np.uint8)  # behind the key of any image
 NOTHING = np.empty(0, np.uint8)
 BATCH = 1_536 << 10  # bytes of pixels that are put, or scanned, at once
+LARGEST = 1 << 30  # bytes of an image
 RECORD = 64  # bytes at most that an engine adds to a value
 SPARE = 4 << 20  # bytes of addresses for pages of a tree: Bolt dies if it needs more, and gets none
 
 
+def count_bytes(images: Images) -> int:
+    """Count the bytes of one image; an `InvalidInputError` if Badger's log, or a page of Bolt, may not hold them."""
+    size = images.nbytes // max(len(images), 1)
+    if size > LARGEST:
+        raise InvalidInputError(f"an image has {size} bytes, a record at most {LARGEST}: choose another backend")
+    return size
+
+
 def write_image_set(engine: str, path: bytes, images: Images, labels: Labels) -> None:
     """Write the records of an image set; what says that they are complete is written last."""
-    size = images.nbytes // max(len(images), 1)
+    size = count_bytes(images)
     step = max(1, BATCH // max(size, 1))
     labels = labels.astype("<i8", copy=False)
     with Records(engine, path, 2 * len(images) * (size + RECORD) + SPARE) as records:

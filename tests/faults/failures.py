@@ -199,7 +199,8 @@ def _judge_interruption(call: Call, ending: Ending, state: str, *, threads: bool
         return state
     if threads and ending == Ending(0, "KeyboardInterrupt: ") and state in {"old", "new"}:
         return f"{state}, as it was interrupted before or after the save: with threads, calls are not always as many"
-    if ending == Ending(0, "") and state == "new" and _is_tidying(call) and call.name == "close":
+    last = _is_tidying(call) or (threads and f"/.{STORE}.lock" in call.text)
+    if ending == Ending(0, "") and state == "new" and last and call.name == "close":
         return f"new, and not interrupted: {LOST}"
     return _blame(ending, state)
 
