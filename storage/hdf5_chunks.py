@@ -7,6 +7,7 @@ https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
 import math
 import mmap
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,12 @@ def write_chunks(file: h5f.FileID, name: bytes, images: Images, rows: int, compr
     layout.set_obj_track_times(False)
     space = h5s.create_simple(images.shape)
     dataset = h5d.create(file, name, h5t.NATIVE_UINT8, space, layout, None, UNCACHED)
-    dataset.write(h5s.ALL, h5s.ALL, images)  # held by a name: Ctrl-C would be lost in closing what nothing holds
-    h5f.flush(file)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C would be lost where h5py tidies up
+    try:
+        dataset.write(h5s.ALL, h5s.ALL, images)
+        h5f.flush(file)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     os.ftruncate(file.get_vfd_handle(), file.get_filesize())  # HDF5 does not where it believes that it has written more
 
 
