@@ -34,17 +34,17 @@ def saved(request: pytest.FixtureRequest, backend: str, tmp_path: Path, monkeypa
 
 def copy_by_pickle(reader: Reader) -> Reader:
     """Pickle a reader, and load what was pickled this moment."""
-    copy: Reader = pickle.loads(pickle.dumps(reader))  # noqa: S301 - our own
-    return copy
+    return pickle.loads(pickle.dumps(reader))  # type: ignore[no-any-return] # noqa: S301 - our own
 
 
 def put_under(path: Path, images: Images, labels: Labels, backend: str) -> None:
-    """Put other images under the manifest and the checksums of a dataset of one part, as a faulty disk might."""
-    storage.save(path.with_name("other"), images, labels, backend)
-    if read_manifest(path).sizes != read_manifest(path.with_name("other")).sizes:
+    """Put other images under the manifest and the checksums of a dataset of one part."""
+    other = path.with_name("other")
+    storage.save(other, images, labels, backend)
+    if read_manifest(path).sizes != read_manifest(other).sizes:
         pytest.skip(f"{backend} draws names or sizes of files anew: those of another are missing, not wrong")
     (path / "part-00000").rename(path.with_name("part"))
-    (path.with_name("other") / "part-00000").rename(path / "part-00000")
+    (other / "part-00000").rename(path / "part-00000")
 
 
 @pytest.fixture
@@ -52,8 +52,7 @@ def swapped(backend: str, tmp_path: Path) -> Path:
     """Save thirty images with one label, and swap two of them behind the back of the dataset."""
     images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
     storage.save(tmp_path / "set", images, labels, backend)
-    order = np.arange(COUNT)
-    order[[4, 9]] = [9, 4]
+    order = [*range(4), 9, *range(5, 9), 4, *range(10, COUNT)]
     put_under(tmp_path / "set", images[order], labels, backend)
     return tmp_path / "set"
 
