@@ -99,9 +99,9 @@ def remove_leftovers(place: Path, process: int) -> None:
 
 def remove_logs(folder: Path) -> None:
     """Remove what LevelDB keeps beside the tables of a new store: it makes it anew, or did not get to tidying it up."""
-    kept = {"CURRENT", (folder / "CURRENT").read_text(encoding="ascii").strip()}
+    kept = {CURRENT, (folder / CURRENT).read_text(encoding="ascii").strip()}
     for path in folder.iterdir():
-        if path.suffix != ".ldb" and path.name not in kept:
+        if path.suffix not in TABLES and path.name not in kept:
             path.unlink()
 
 

@@ -179,15 +179,27 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
 def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connection:
     """Connect to the file that `path` is: SQLite resolves links, and what they lead to may be replaced meanwhile."""
     for _ in range(ATTEMPTS):
+        real = os.path.realpath(path)
+        uri = f"file://{quote(real)}?mode=ro&immutable=1"
         with _translate_errors(store):
-            real = os.path.realpath(path)
-            uri = f"file://{quote(real)}?mode=ro&immutable=1"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(real), status):  # noqa: PTH116 - bytes
-                    return connection
+            try:
+                connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+            except sqlite3.OperationalError:
+                if _is_at(real, status):
+                    raise
+                continue
+        if _is_at(real, status):
+            return connection
         connection.close()
     raise StorageError(f"{store}: {FILE} is replaced again and again: open it when its writer has finished")
+
+
+def _is_at(path: bytes, status: os.stat_result) -> bool:
+    """Whether a path leads to the file of this status."""
+    try:
+        return os.path.samestat(os.stat(path), status)  # noqa: PTH116 - bytes
+    except OSError:
+        return False
 
 
 def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, int]:

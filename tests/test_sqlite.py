@@ -220,3 +220,29 @@ def test_a_store_that_is_replaced_while_it_is_opened_is_not_mixed_up(
     monkeypatch.setattr("os.path.samestat", lambda *_: False)
     with pytest.raises(storage.StorageError, match="replaced again and again"):
         sqlite.open_reader(tmp_path)
+
+
+def test_a_store_that_moves_while_it_is_opened_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite.store_many(tmp_path / "one", *make_set(3))
+    link, connect = tmp_path / "link", library.connect
+    link.symlink_to("one")
+
+    def move_and_connect(*arguments: object, **options: object) -> library.Connection:
+        monkeypatch.setattr(library, "connect", connect)
+        (tmp_path / "one").rename(tmp_path / "two")
+        link.unlink()
+        link.symlink_to("two")
+        return connect(*arguments, **options)  # type: ignore[call-overload, no-any-return] # as it was called
+
+    monkeypatch.setattr(library, "connect", move_and_connect)
+    assert_same(sqlite.read_many(link), make_set(3))
+
+
+def test_a_file_that_sqlite_cannot_open_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise library.OperationalError("unable to open database file")
+
+    sqlite.store_many(tmp_path, *make_set(3))
+    monkeypatch.setattr(library, "connect", refuse)
+    with pytest.raises(storage.CorruptStoreError, match="unable to open database file"):
+        sqlite.read_many(tmp_path)
