@@ -1,5 +1,6 @@
 """System calls that fail: each that touches the store, in turn, with each error that it can return; and SIGINT."""
 
+import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,9 @@ STAT = {"stat", "fstat", "lstat", "newfstatat", "statx"}
 READ = STAT | {"read", "pread64", "readv", "preadv", "getdents", "getdents64"}
 OTHER = {"close", "unlink", "unlinkat", "rmdir", "mmap", "flock", "statfs", "fstatfs"}
 SIGINT = "SIGINT"
+SAVED = {"new": "saved", "old": "refused"}  # what the first save told, by what is there then
+REFUSED = ", but this process cannot save again: "
+ERRORS = {name: number for number, name in errno.errorcode.items()}
 NATURAL = re.compile(r" = -1 E(NOENT|EXIST)\b")
 
 FAILURES: Mapping[str, set[str]] = {
@@ -138,7 +142,7 @@ def _save_twice(path: Path, image_set: ImageSet, backend: str) -> str:
     except GivenUpError:
         return told
     except storage.StorageError as error:
-        return f"{told or 'saved'}, but this process cannot save again: {error}"
+        return f"{told or SAVED['new']}{REFUSED}{error}"
     return "saved, although the images gave up"
 
 
@@ -166,6 +170,8 @@ class Usual:
         asked = self._threads and call.name in STAT  # TileDB notes how large a file is, if it can learn that
         alike = asked or (self._is_synced(injected.syncs) and read_manifest(path) == self._manifest)
         state = inspect(path, self._sets, self._backend)
+        if self._threads and state in SAVED and is_late(error, SAVED[state], injected.ending):
+            return f"{state}, as the fault came to the next save: with threads, calls are not always as many"
         if not injected.failed and not injected.signalled:
             ended_well = injected.ending == Ending(0, "") and state == "new"
             return NOT_REACHED if self._threads and ended_well else f"{GUILTY}it did not happen"
@@ -191,6 +197,26 @@ def _judge(call: Call, injected: Injected, state: str, *, alike: bool) -> str:
     if ending == Ending(0, "") and state == "new" and alike and all(reasons):
         return f"new, though {call.name} failed: {'; '.join(sorted(reasons))}"
     return _blame(ending, state if alike else f"{state}, with another manifest or not synced")
+
+
+def is_late(error: str, saved: str, ending: Ending) -> bool:
+    """Find out whether a fault has come to the second save alone.
+
+    Parameters
+    ----------
+    error : str
+        What was injected.
+    saved : str
+        What the first save told, as what is there proves.
+    ending : Ending
+
+    Returns
+    -------
+    bool
+        Whether the second save was refused for that error, and not for a lock that is still held.
+    """
+    refused = ending.told.startswith(saved + REFUSED)
+    return error in FAILURES and refused and f"[Errno {ERRORS[error]}]" in ending.told
 
 
 def _judge_interruption(call: Call, ending: Ending, state: str, *, threads: bool) -> str:
