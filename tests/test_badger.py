@@ -8,11 +8,12 @@ import pytest
 
 import storage
 from storage.errors import CorruptStoreError
-from storage.go_bridge import Records
 from tests.backends import take_backend
 from tests.image_sets import make_set
 
 badger = take_backend("badger")
+
+from storage.go_bridge import Records  # noqa: E402 - not before it is known to be here
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
 LABELS = np.arange(50) - 5

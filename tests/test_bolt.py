@@ -9,11 +9,12 @@ import pytest
 
 import storage
 from storage.errors import CorruptStoreError
-from storage.go_bridge import Records
 from tests.backends import take_backend
 from tests.image_sets import make_set
 
 bolt = take_backend("bolt")
+
+from storage.go_bridge import Records  # noqa: E402 - not before it is known to be here
 
 COUNT, PAGE = 2000, 32 << 10
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 3), np.uint8)

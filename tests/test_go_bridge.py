@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import BACKENDS, UNAVAILABLE, go_bridge
+from storage import BACKENDS, UNAVAILABLE
 from storage.errors import BackendUnavailableError, StorageError
-from storage.go_bridge import BridgeError, Records, __main__, find_library, read_versions
 from tests.suite import ROOT
+
+go_bridge = pytest.importorskip("storage.go_bridge", reason="storage/go_bridge is not here")
+
+from storage.go_bridge import BridgeError, Records, __main__, find_library, read_versions  # noqa: E402 - not before it is known to be here
 
 ENGINES = ("badger", "bolt")
 KEYS = np.arange(3, dtype=np.uint64).astype(">u8")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import storage
-from storage import leveldb_folder
 from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 from tests.suite import ROOT
@@ -17,6 +16,8 @@ from tests.suite import ROOT
 leveldb = take_backend("leveldb")
 
 import plyvel  # noqa: E402 - not before it is known to be here
+
+from storage import leveldb_folder  # noqa: E402
 
 FIRST, LAST = (0).to_bytes(8, "big"), (49).to_bytes(8, "big")
 SMALLEST = 64 << 10  # bytes that LevelDB collects at least

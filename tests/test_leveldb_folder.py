@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 import storage
-from storage import leveldb_folder
 from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 
 leveldb = take_backend("leveldb")
 
 import plyvel  # noqa: E402 - not before it is known to be here
+
+from storage import leveldb_folder  # noqa: E402
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import storage
-from storage import lmdb_environment
 from tests.backends import take_backend
 from tests.records import write
 
 lmdb = take_backend("lmdb")
+
+from storage import lmdb_environment  # noqa: E402 - not before it is known to be here
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
 LABELS = np.arange(50)

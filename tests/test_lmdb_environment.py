@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, Images, lmdb_environment
+from storage import Backend, Images
 from storage.arrays import make_result
-from storage.lmdb_environment import begin_reading
 from tests.backends import take_family
 from tests.image_sets import assert_same, make_set
 from tests.open_files import count_maps, count_open
 
 MEMBERS = take_family("lmdb", "lmdb_packed")
+
+from storage import lmdb_environment  # noqa: E402 - not before it is known to be here
+from storage.lmdb_environment import begin_reading  # noqa: E402
+
 FAMILY = pytest.mark.parametrize("family", MEMBERS.values(), ids=MEMBERS)
 
 SIZES: list[tuple[list[int], str]] = [

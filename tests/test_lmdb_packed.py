@@ -13,12 +13,14 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 import storage
-from storage import Images, lmdb_records
+from storage import Images
 from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 from tests.records import write
 
 lmdb_packed = take_backend("lmdb_packed")
+
+from storage import lmdb_records  # noqa: E402 - not before it is known to be here
 
 IMAGES, LABELS = make_set(50)[0], np.arange(50)
 

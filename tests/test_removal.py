@@ -1,12 +1,32 @@
-"""A backend is one file: without it, its own cells and tests are gone, and nothing else."""
+"""Without the file of a backend, or a room of its family, its own cells and tests are gone, and nothing else."""
 
 import re
+import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.suite import HERE, ROOT, copy_suite, run_pytest
+from storage import BACKENDS
+from tests.suite import HERE, ROOT, clean_environment, copy_suite, run_pytest
+
+STORAGE = ROOT / "storage"
+IMPORT = re.compile(r"^\s*from storage(?:\.| import )(\w+)", re.MULTILINE)
+LIST = "import storage; print(*storage.BACKENDS)"
+
+
+def find_imports(*paths: Path) -> set[str]:
+    """Find what files import of `storage`."""
+    return {name for path in paths for name in IMPORT.findall(path.read_text(encoding="utf-8"))}
+
+
+def find_rooms() -> list[str]:
+    """Find what only backends import, and is none itself: the rooms of a family."""
+    own = find_imports(*(STORAGE / f"{name}.py" for name in BACKENDS))
+    shared = find_imports(*STORAGE.glob("__*__.py"), STORAGE / "backends.py", *STORAGE.glob("dataset/*.py"))
+    return sorted(own - shared - set(BACKENDS))
 
 
 @cache
@@ -17,11 +37,34 @@ def list_tests(folder: Path) -> set[str]:
     return {line for line in ended.stdout.splitlines() if "::" in line}
 
 
+def list_backends(folder: Path) -> set[str]:
+    """List the backends of a copy of the suite."""
+    command = [sys.executable, "-c", LIST]
+    return set(subprocess.check_output(command, cwd=folder, env=clean_environment(), text=True).split())
+
+
+def find_others(tests: set[str], names: list[str]) -> list[str]:
+    """Find the tests that are of no module of these names, or of a name that begins so and an underscore."""
+    own = re.compile("|".join(rf"{name}\b|{name}_" for name in names))
+    return [test for test in tests if not own.search(test)]
+
+
 @pytest.mark.slow
 def test_without_its_file_a_backend_is_gone_and_nothing_else(backend: str, tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     (folder / "storage" / f"{backend}.py").unlink()
     gone = list_tests(ROOT) - list_tests(folder)
     assert any(f"test_read_many[{backend}-10]" in name for name in gone)
-    own = re.compile(rf"{backend}\b|{backend}_")  # and its variants, which build on it
-    assert not [name for name in gone if not own.search(name)]
+    assert not find_others(gone, [backend])  # its variants build on it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("room", find_rooms())
+def test_without_a_room_its_family_is_gone_and_nothing_else(room: str, tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    path = folder / "storage" / room
+    shutil.rmtree(path) if path.is_dir() else path.with_suffix(".py").unlink()
+    family = set(BACKENDS) - list_backends(folder)
+    gone = list_tests(ROOT) - list_tests(folder)
+    assert all(any(f"test_read_many[{name}-10]" in test for test in gone) for name in family)
+    assert not find_others(gone, [*family, room])

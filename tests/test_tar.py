@@ -15,12 +15,14 @@ from PIL import Image
 import storage
 from storage import CorruptStoreError, StorageError
 from storage.dataset.manifest import read_manifest
-from storage.tar_records import Layout
 from tests.backends import take_backend
 from tests.image_sets import assert_same, make_set
 
 NAME = "tar"
 tar = take_backend(NAME)
+
+from storage.tar_records import Layout  # noqa: E402 - not before it is known to be here
+
 COUNT, HEIGHT, WIDTH = 10, 5, 7
 IMAGES, LABELS = make_set(COUNT, HEIGHT, WIDTH)
 RECORD = Layout(COUNT, HEIGHT, WIDTH, COUNT).record
