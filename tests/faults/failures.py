@@ -172,11 +172,11 @@ class Usual:
         state = inspect(path, self._sets, self._backend)
         if self._threads and state in SAVED and is_late(error, SAVED[state], injected.ending):
             return f"{state}, as the fault came to the next save: with threads, calls are not always as many"
-        if not injected.failed and not injected.signalled:
+        if injected.signalled:
+            return _judge_interruption(injected.signalled, injected.ending, state, threads=self._threads)
+        if not injected.failed:
             ended_well = injected.ending == Ending(0, "") and state == "new"
             return NOT_REACHED if self._threads and ended_well else f"{GUILTY}it did not happen"
-        if error == SIGINT:
-            return _judge_interruption(call, injected.ending, state, threads=self._threads)
         return _judge(call, injected, state, alike=alike)
 
     def _is_synced(self, syncs: Sequence[str]) -> bool:
@@ -225,8 +225,7 @@ def _judge_interruption(call: Call, ending: Ending, state: str, *, threads: bool
         return state
     if threads and ending == Ending(0, "KeyboardInterrupt: ") and state in {"old", "new"}:
         return f"{state}, as it was interrupted before or after the save: with threads, calls are not always as many"
-    last = _is_tidying(call) or (threads and f"/.{STORE}.lock" in call.text)
-    if ending == Ending(0, "") and state == "new" and last and call.name == "close":
+    if ending == Ending(0, "") and state == "new" and _is_tidying(call) and call.name == "close":
         return f"new, and not interrupted: {LOST}"
     return _blame(ending, state)
 

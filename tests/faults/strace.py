@@ -72,8 +72,8 @@ class Injected(NamedTuple):
     Attributes
     ----------
     ending : Ending
-    signalled : bool
-        Whether a signal came.
+    signalled : Call or None
+        The call that a signal came to, if one came.
     failed : list of Call
         The calls that failed: of several threads, several may; one that does not touch the store is among them.
     elsewhere : int
@@ -83,7 +83,7 @@ class Injected(NamedTuple):
     """
 
     ending: Ending
-    signalled: bool
+    signalled: Call | None
     failed: list[Call]
     elsewhere: int
     syncs: list[str]
@@ -154,8 +154,9 @@ def inject(work: Callable[[], str], call: Call, fault: str, store: Path) -> Inje
         work = partial(_count_first, work, call)
     names = ",".join({call.name, *SYNCS, *RENAMES})
     ending, lines = _run(work, "-e", f"trace={names}", "-e", f"inject={call.name}:{fault}:when={call.ordinal}")
-    signalled = any(SIGNALLED.search(line) for line in lines)
     calls = list(_find_calls(lines, store))
+    meant = (hit for hit, _ in calls if (hit.name, hit.ordinal) == (call.name, call.ordinal))
+    signalled = next(meant, call) if any(SIGNALLED.search(line) for line in lines) else None
     failed = [hit for hit, line in calls if line.endswith(FAILED) and (call.first or not hit.first)]
     elsewhere = sum(not _touches(hit.text, store) for hit in failed)
     return Injected(ending, signalled, failed, elsewhere, find_syncs(call.text for call, _ in calls))
