@@ -26,7 +26,7 @@ from storage.checks import Image, Images, Labels, check_image, check_images
 from storage.errors import CorruptStoreError, translate_errors
 from storage.go_bridge import BridgeError, Records, read_versions
 from storage.go_bridge.image_set import RecordsReader, count_bytes, read_image, read_image_set, write_image_set
-from storage.paths import claim_store, find_file
+from storage.paths import claim_store, find_file, refuse_special_files
 from storage.reader import Reader
 
 FILES = "files.json"
@@ -79,6 +79,7 @@ class BadgerReader(RecordsReader):
 def _open(store: Path) -> Records:
     path = find_file(store, FILES)
     with translate_errors(store, ValueError):
+        refuse_special_files(path.parent)
         listed = json.loads(path.read_bytes())
     found = _list_files(path.parent)
     if found != listed:

@@ -69,6 +69,24 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(place), names
 
 
+def refuse_special_files(store: Path) -> None:
+    """Refuse a store that holds a named pipe or a device, for a library that would open it, and wait for ever.
+
+    Parameters
+    ----------
+    store : Path
+
+    Raises
+    ------
+    CorruptStoreError
+        The message names it.
+    """
+    for folder, names in walk_files(store):
+        for path in map(folder.joinpath, names):
+            if not path.is_file():
+                raise CorruptStoreError(f"{path} is no regular file: another program made it")
+
+
 def find_file(store: Path, name: str) -> Path:
     """Find the file that every store of one backend has.
 

@@ -36,7 +36,7 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
 from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_shape
 from storage.errors import CorruptStoreError, translate_errors
-from storage.paths import claim_store, find_file
+from storage.paths import claim_store, find_file, refuse_special_files
 from storage.reader import Reader
 
 MARKER = "__tiledb_group.tdb"  # what makes a folder a group
@@ -103,6 +103,7 @@ class TileDbReader(Reader):
     def _open(self) -> tuple[int, int, int]:
         find_file(self.store, MARKER)
         with ExitStack() as stack, translate_errors(self.store, *ERRORS):
+            refuse_special_files(self.store)
             uri, self._context = stack.enter_context(_reach(self.store)), _make_context()
             with tiledb.Group(uri, ctx=self._context) as group:
                 said = (operator.index(group.meta[name]) for name in ("count", "height", "width"))

@@ -91,6 +91,21 @@ def test_without_a_place_in_memory_folders_are_made_where_temporary_files_are(
         assert len(list(tmp_path.glob("image-store-leveldb-*"))) == 1
 
 
+def test_a_reader_never_reads_the_store_that_came_to_its_path_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leveldb, "BUFFER", 64 << 10)  # LevelDB writes many tables, and opens one when it needs it
+    monkeypatch.setattr(leveldb, "BATCH", 16 << 10)
+    store, (images, labels) = tmp_path / "store", make_set(50, 64, 64)
+    leveldb.store_many(store, images, labels)
+    assert len(list(store.glob("*.ldb"))) > 2
+    with leveldb.open_reader(store) as reader:
+        shutil.rmtree(store)
+        leveldb.store_many(store, images[::-1].copy(), labels)
+        with pytest.raises(storage.StorageError, match=str(store)):
+            reader.read(range(50))
+
+
 HOLD = """
 import fcntl, sys
 with open(sys.argv[1], "ab") as lock:
