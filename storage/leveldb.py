@@ -104,7 +104,8 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
             _refuse_large(store, len(images) * (size + OVERHEAD))
             with closing(_create_database(folder, WHOLE_BUFFER)) as database:
                 _write_records(database, images, labels)
-            _create_database(folder, WHOLE_BUFFER).close()  # LevelDB makes a table of its log before it has opened
+            with closing(_create_database(folder, WHOLE_BUFFER)) as database:  # a table is made of the log by now
+                _read_shape(store, database)  # a log that LevelDB does not find in its folder is none to it
         remove_logs(folder)
 
 
@@ -180,7 +181,12 @@ def _create_database(folder: Path, buffer: int) -> plyvel.DB:
     with _opening:
         _note_thread()
         return plyvel.DB(
-            os.fsencode(folder), create_if_missing=True, write_buffer_size=buffer, block_size=BLOCK, compression=None
+            os.fsencode(folder),
+            create_if_missing=True,
+            paranoid_checks=True,  # otherwise it opens without what it could not read
+            write_buffer_size=buffer,
+            block_size=BLOCK,
+            compression=None,
         )
 
 

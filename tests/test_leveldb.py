@@ -3,7 +3,7 @@
 import runpy
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -186,6 +186,37 @@ def test_a_forked_child_refuses_more_than_leveldb_can_collect(tmp_path: Path, mo
     assert_same(leveldb.read_many(tmp_path / "whole"), make_set(50))
     with pytest.raises(storage.StorageError, match="does not survive a fork"):
         leveldb.store_many(tmp_path / "more", *make_set(51))
+
+
+def spoil_log(folder: Path) -> None:
+    """Change a byte of LevelDB's log."""
+    (log,) = folder.glob("*.log")
+    content = bytearray(log.read_bytes())
+    content[1000] ^= 1
+    log.write_bytes(content)
+
+
+def lose_log(folder: Path) -> None:
+    """Have LevelDB's log be nowhere."""
+    (log,) = folder.glob("*.log")
+    log.unlink()
+
+
+@pytest.mark.parametrize("harm", [spoil_log, lose_log])
+def test_a_forked_child_notices_what_leveldb_cannot_read_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
+) -> None:
+    open_database = plyvel.DB
+
+    def harm_and_open(folder: bytes, **options: object) -> plyvel.DB:
+        if (tmp_path / "CURRENT").exists():
+            harm(tmp_path)
+        return open_database(folder, **options)
+
+    monkeypatch.setattr(leveldb, "_threaded", {-1})
+    monkeypatch.setattr(plyvel, "DB", harm_and_open)
+    with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+        leveldb.store_many(tmp_path, *make_set(50))
 
 
 def test_an_image_larger_than_a_record_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
