@@ -1,9 +1,9 @@
 """Zarr: two sharded arrays of checksummed chunks in one group.
 
 On disk: a group of Zarr format 3. ``images`` is uint8 of shape (N, H, W, 3), ``labels`` little-endian int64 of shape
-(N,); their fill value is 0. A file ``c.0...`` is a shard of up to 64 MiB: its chunks of up to 384 KiB, each followed by
-the crc32c of its bytes, then the offset and length of each chunk, and a crc32c of these. Chunks hold whole images, are
-not compressed, and are written where they are black, too. The group's own ``zarr.json`` is written last.
+(N,); their fill value is 0. A file ``c.0...`` is a shard, of 64 MiB or a 200th of all: chunks of up to 384 KiB, each
+followed by the crc32c of its bytes, then offset and length of each, and a crc32c of these. Chunks hold whole images,
+are not compressed, and are written where they are black, too. The group's own ``zarr.json`` is written last.
 
 Why so: zarr takes 0.25 ms a chunk, so small ones are slow to write: 16 images a chunk take four times as long as 128;
 larger ones cost more of a cold disk for one image. To read, zarr takes 3 ms for one image and 400 microseconds each in
@@ -42,6 +42,7 @@ DOCUMENT = "zarr.json"
 DTYPES: dict[str, np.dtype[Any]] = {"images": np.dtype(np.uint8), "labels": np.dtype("<i8")}
 CHUNK = 384 << 10  # bytes at most, unless one image is larger
 SHARD = 64 << 20
+SHARDS = 200  # at most, larger ones if need be: a reader has all of them open
 CHECKSUM = np.dtype("<u4")
 ERRORS = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # of metadata that mean nothing
 VERSIONS = {name: version(name) for name in ("zarr", "google-crc32c")}
@@ -208,8 +209,7 @@ def _open_arrays(store: Path) -> Iterator[tuple[ShardedArray, ShardedArray]]:
     with ExitStack() as stack, translate_errors(store, *ERRORS):
         images, labels = (_open_array(store, name, stack) for name in DTYPES)
         if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
-            shapes = f"images of shape {images.shape}, labels of shape {labels.shape}"
-            raise CorruptStoreError(f"{store} has {shapes}: another program wrote it")
+            raise CorruptStoreError(f"{store}: images {images.shape}, labels {labels.shape}: another program wrote it")
         check_shape(store, *images.shape[:3])
         yield images, labels
 
@@ -232,15 +232,13 @@ def _open_array(store: Path, name: str, stack: ExitStack) -> ShardedArray:
 def _describe(name: str, shape: list[int], rows_per_chunk: int, chunks_per_shard: int) -> dict[str, Any]:
     """Describe an array as its metadata do, without what does not matter to a reader."""
     endian = {"configuration": {"endian": "little"}}
+    shard = [rows_per_chunk * chunks_per_shard, *shape[1:]]
     return {
         "zarr_format": 3,
         "node_type": "array",
         "data_type": DTYPES[name].name,
         "shape": shape,
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": [rows_per_chunk * chunks_per_shard, *shape[1:]]},
-        },
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "codecs": [
             {
@@ -270,8 +268,10 @@ def _name_shard(shape: Sequence[int], number: int) -> str:
 
 def _write_array(folder: Path, array: NDArray[Any]) -> None:
     count, *row = array.shape
-    rows = max(1, min(count, CHUNK // (prod(row) * array.itemsize)))
-    shard = rows * max(1, min(-(-count // rows), SHARD // (rows * prod(row) * array.itemsize)))
+    size = prod(row) * array.itemsize
+    rows = max(1, min(count, CHUNK // size))
+    chunks = max(1, -(-count // rows))
+    shard = rows * min(chunks, max(1, SHARD // (rows * size), -(-chunks // SHARDS)))
     encoded: dict[str, Any] = {}
     target = zarr.create_array(
         MemoryStore(encoded),

@@ -76,6 +76,15 @@ def test_images_that_do_not_fit_into_a_chunk_are_one_a_shard(tmp_path: Path, mon
     np.testing.assert_array_equal(zarr.read_many(tmp_path)[0], IMAGES[:3])
 
 
+def test_no_store_has_more_shards_than_a_reader_may_have_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zarr, "CHUNK", SIZE)
+    monkeypatch.setattr(zarr, "SHARD", SIZE)
+    monkeypatch.setattr(zarr, "SHARDS", 8)
+    zarr.store_many(tmp_path, IMAGES, LABELS)
+    assert len(list((tmp_path / "images").glob("c.*"))) == 8
+    np.testing.assert_array_equal(zarr.read_many(tmp_path)[0], IMAGES)
+
+
 def test_black_images_are_written(tmp_path: Path) -> None:
     zarr.store_many(tmp_path, np.zeros_like(IMAGES), LABELS)
     assert (tmp_path / "images" / "c.0.0.0.0").stat().st_size > IMAGES.nbytes
