@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import storage
-from storage.paths import join_path
+from storage.paths import join_path, walk_files
 
 
 @pytest.mark.parametrize("store", ["a/store", "with blank", "Bücher 書", "\udcff", "."])
@@ -20,3 +20,13 @@ def test_a_path_is_what_the_operating_system_takes(store: str) -> None:
 def test_a_null_character_is_refused(store: str) -> None:
     with pytest.raises(storage.StoreNotFoundError, match="null character"):
         join_path(Path(store), "file")
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scan(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    assert list(walk_files(tmp_path)) == [(tmp_path, [])]
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(OSError, match="Input/output error"):
+        list(walk_files(tmp_path))

@@ -146,13 +146,10 @@ def test_what_is_nothing_that_can_be_read_says_why_for_each_backend(store: Path,
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def walk(_: Path, *, topdown: bool, onerror: object) -> list[object]:
-        assert not topdown
-        assert callable(onerror)
-        onerror(OSError(5, "Input/output error"))
-        return []
+    def walk(_: Path) -> None:
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(os, "walk", walk)
+    monkeypatch.setattr("storage.dataset.sources.walk_files", walk)
     with pytest.raises(storage.StorageError, match="Input/output error"), open_source(store):
         pass
 
