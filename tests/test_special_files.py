@@ -1,11 +1,8 @@
 """A named pipe in place of a store's file is refused, or passed over: whoever opened it would wait for ever."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-import pytest
 
 import storage
 from storage import Backend, Images, Labels
@@ -35,25 +32,24 @@ def read_a_batch(module: Backend, store: Path) -> tuple[Images, Labels]:
         return reader.read(range(COUNT))
 
 
-def try_to_read(read: Callable[[Backend, Path], tuple[Images, Labels]], module: Backend, store: Path) -> str:
-    """Read; nothing is told of images that are right, or of an error of ours that names the store."""
-    try:
-        assert_same(read(module, store), make_set(COUNT))
-    except storage.StorageError as error:
-        return "" if str(store) in str(error) else f"the message does not name the store: {error}"
+def try_to_read(module: Backend, store: Path) -> str:
+    """Read in each way; nothing is told of images that are right, or of an error of ours that names the store."""
+    for read in (read_at_once, read_one_by_one, read_a_batch):
+        try:
+            assert_same(read(module, store), make_set(COUNT))
+        except storage.StorageError as error:
+            if str(store) not in str(error):
+                return f"the message does not name the store: {error}"
     return ""
 
 
-@pytest.mark.parametrize("read", [read_at_once, read_one_by_one, read_a_batch])
-def test_a_named_pipe_in_place_of_a_file_is_never_waited_for(
-    module: Backend, tmp_path: Path, read: Callable[[Backend, Path], tuple[Images, Labels]]
-) -> None:
+def test_a_named_pipe_in_place_of_a_file_is_never_waited_for(module: Backend, tmp_path: Path) -> None:
     store, kept = tmp_path / "store", tmp_path / "kept"
     module.store_many(store, *make_set(COUNT))
     for path in [path for path in store.rglob("*") if path.is_file()]:
         path.rename(kept)
         os.mkfifo(path)
-        ending = run_child(partial(try_to_read, read, module, store), PATIENCE)
+        ending = run_child(partial(try_to_read, module, store), PATIENCE)
         path.unlink()
         kept.rename(path)
         assert ending == Ending(0, ""), f"{path.name} as a named pipe: {ending.describe()}"

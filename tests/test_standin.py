@@ -129,7 +129,7 @@ def standin(five_thousand: tuple[Images, Labels]) -> Look:
     return look_at(five_thousand[0])
 
 
-@pytest.fixture(scope="module", params=["published", "sample"])
+@pytest.fixture(scope="module", params=["published", pytest.param("sample", marks=pytest.mark.slow)])
 def genuine(request: pytest.FixtureRequest) -> Look:
     if request.param == "published":
         return PUBLISHED
