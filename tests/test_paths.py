@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import storage
-from storage.paths import join_path, walk_files
+from storage.paths import join_path, refuse_special_files, walk_files
 
 
 @pytest.mark.parametrize("store", ["a/store", "with blank", "Bücher 書", "\udcff", "."])
@@ -30,3 +30,12 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monke
     monkeypatch.setattr(os, "scandir", scan)
     with pytest.raises(OSError, match="Input/output error"):
         list(walk_files(tmp_path))
+
+
+def test_a_named_pipe_is_found_wherever_it_is_in_a_store(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    refuse_special_files(tmp_path)
+    os.mkfifo(tmp_path / "folder" / "pipe")
+    with pytest.raises(storage.CorruptStoreError, match="folder/pipe is no regular file"):
+        refuse_special_files(tmp_path)
