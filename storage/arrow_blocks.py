@@ -25,7 +25,6 @@ VERSIONS = {"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}
 MAINTAINER = "the Apache Arrow project"
 LICENCE = "Apache-2.0"
 IMAGE, LABEL = "image", "label"  # the two columns
-BLOCK = 192 << 10  # bytes of pixels: 64 images of CIFAR-10
 LARGEST = 2**31 - 1  # bytes of an image: Arrow counts those of a fixed size in 32 bits
 
 

@@ -27,7 +27,6 @@ import pyarrow as pa
 
 from storage.arrays import make_array, make_result, read_range
 from storage.arrow_blocks import (
-    BLOCK,
     IMAGE,
     LABEL,
     LICENCE,
@@ -57,6 +56,7 @@ __all__ = [
 ]
 
 FILE = "images.arrow"
+BATCH = 384 << 10  # bytes of pixels in a record batch that is compressed: 128 images of CIFAR-10
 COUNT = b"images"
 DIMENSIONS = ["H", "W", "C"]
 ERRORS = (pa.ArrowException, ValueError)
@@ -85,7 +85,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     """
     images, labels = check_images(images, labels)
     size = count_bytes(images)
-    rows = max(1, BLOCK // size) if compression else max(1, len(images))
+    rows = max(1, BATCH // size) if compression else max(1, len(images))
     columns = {IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)}
     table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)

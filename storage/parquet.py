@@ -25,7 +25,6 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from storage.arrow_blocks import (
-    BLOCK,
     IMAGE,
     LABEL,
     LICENCE,
@@ -55,6 +54,7 @@ __all__ = [
 ]
 
 FILE = "images.parquet"
+GROUP = 192 << 10  # bytes of pixels: 64 images of CIFAR-10
 NUMBERS = ("images", "height", "width")
 OPTIONS = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
 TOGETHER = 3 << 20  # bytes of pixels that are decoded with one call
@@ -88,7 +88,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
         pa.OSFile(path, "wb") as file,
         ParquetWriter(file, schema, **OPTIONS) as writer,
     ):
-        writer.write_table(table, row_group_size=max(1, BLOCK // size))
+        writer.write_table(table, row_group_size=max(1, GROUP // size))
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:

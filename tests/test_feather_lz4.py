@@ -14,8 +14,8 @@ feather_lz4 = take_backend("feather_lz4")
 
 from pyarrow.feather import read_table, write_feather  # noqa: E402 - it is here if the backend is
 
-IMAGES = np.random.default_rng(0).integers(0, 4, (150, 32, 32, 3), np.uint8)
-LABELS = np.arange(150)
+IMAGES = np.random.default_rng(0).integers(0, 4, (300, 32, 32, 3), np.uint8)
+LABELS = np.arange(300)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Path:
 
 def test_arrows_own_reader_reads_it(store: Path) -> None:
     table = read_table(store / "images.arrow")
-    assert [len(chunk) for chunk in table["image"].chunks] == [64, 64, 22]
+    assert [len(chunk) for chunk in table["image"].chunks] == [128, 128, 44]
     assert_same(
         (np.concatenate([chunk.to_numpy_ndarray() for chunk in table["image"].chunks]), LABELS), (IMAGES, LABELS)
     )
@@ -39,8 +39,8 @@ def test_it_is_compressed(store: Path) -> None:
 
 def test_a_file_that_holds_fewer_images_than_were_stored_is_refused(store: Path) -> None:
     table = read_table(store / "images.arrow")
-    write_feather(table.slice(0, 128), str(store / "images.arrow"), chunksize=64)
-    with pytest.raises(storage.CorruptStoreError, match="128 of 150 images"):
+    write_feather(table.slice(0, 256), str(store / "images.arrow"), chunksize=128)
+    with pytest.raises(storage.CorruptStoreError, match="256 of 300 images"):
         feather_lz4.read_many(store)
 
 
