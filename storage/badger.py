@@ -30,6 +30,7 @@ from storage.paths import claim_store, find_file, refuse_special_files
 from storage.reader import Reader
 
 FILES = "files.json"
+NAMES = {"KEYREGISTRY", "MANIFEST"}  # of Badger's files, beside value logs and tables; it passes over all others
 VERSIONS = read_versions("badger")
 MAINTAINER = "Dgraph Labs"
 LICENCE = "Apache-2.0"
@@ -88,12 +89,12 @@ def _open(store: Path) -> Records:
 
 
 def _list_files(folder: Path) -> dict[str, list[int | str]]:
-    """List size and checksum of each file; of a value log, the size: each of its values has a checksum of its own."""
+    """List size and checksum of Badger's files; of a value log, the size: each of its values has its own checksum."""
     files: dict[str, list[int | str]] = {}
     for path in folder.iterdir():
         if path.suffix == ".vlog":
             files[path.name] = [path.stat().st_size]
-        elif path.name != FILES:
+        elif path.suffix == ".sst" or path.name in NAMES:
             content = path.read_bytes()
             files[path.name] = [len(content), xxh3_64_hexdigest(content)]
     return files

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from numpy.ma import MaskedArray
 from numpy.typing import NDArray
 
 from storage.errors import (
@@ -93,7 +94,7 @@ def check_image(image: Image, label: int) -> tuple[Images, Labels]:
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tuple[str, ...]) -> None:
     wanted = f"give a NumPy array of {dtype}, shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+    if not isinstance(array, np.ndarray) or isinstance(array, MaskedArray):
         raise InvalidInputError(f"{name} is a {type(array).__name__}: {wanted}")
     if array.dtype != dtype:
         raise InvalidInputError(f"{name} has dtype {array.dtype}: {wanted}")

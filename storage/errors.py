@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-REFUSALS = {errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
+REFUSALS = {errno.EACCES, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
 SAID_BY_HDF5 = re.compile(r"\berrno = (\d+)")  # h5py makes a RuntimeError of some errors of the operating system
+SAID_OF_THREADS = re.compile(r"start new thread|launch worker thread")
 SAID_IN_WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # other libraries pass on its words
 
 
@@ -100,6 +101,13 @@ def _translate(store: Path, error: BaseException) -> StorageError:
         return StoreFullError(
             f"{store}: no room left for the store ({reason}); free some space or choose another disk, "
             "then delete the directory and store again"
+        )
+    if isinstance(error, FileExistsError):
+        return StoreExistsError(f"{store}: another writer stores there at the same time: choose another path")
+    if isinstance(error, MemoryError) or SAID_OF_THREADS.search(reason):
+        return StorageError(
+            f"{store}: too little memory, or too many threads ({reason or type(error).__name__}): free some, and try "
+            "again; if there is enough, the store is damaged"
         )
     if (isinstance(error, OSError) and error.errno is not None) or _find_said(reason):
         return StorageError(f"{store}: the operating system refused: {reason}")

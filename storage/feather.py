@@ -41,7 +41,8 @@ from storage.arrow_blocks import (
 )
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images
 from storage.errors import CorruptStoreError, StorageError, translate_errors
-from storage.paths import claim_store, stat_file
+from storage.forks import unforked
+from storage.paths import create_file, stat_file
 
 __all__ = [
     "LICENCE",
@@ -89,8 +90,8 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     columns = {IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)}
     table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
-    path = bytes(claim_store(store) / FILE)
-    with translate_errors(store, pa.ArrowException), pa.OSFile(path, "wb") as file:
+    path = create_file(store, FILE)
+    with unforked, translate_errors(store, pa.ArrowException), pa.OSFile(path, "wb") as file:
         writer = pa.ipc.new_file(file, table.schema, options=options)
         writer.write_table(table, max_chunksize=rows)
         writer.close()  # not with `with`: after an error it would write a footer, too
@@ -152,7 +153,7 @@ class RecordBatches(Blocks):
         """Decompress one record batch, or view it in the map; see `Blocks.load`."""
         (block,) = blocks
         count = self.count_rows(blocks)
-        with translate_errors(self.store, *ERRORS):
+        with unforked, translate_errors(self.store, *ERRORS):
             batch = self._reader.get_batch(block)
             images = view_column(batch.column(IMAGE), np.uint8, (count, *self.image_shape))
             return images, view_column(batch.column(LABEL), np.int64, (count,))
@@ -160,7 +161,7 @@ class RecordBatches(Blocks):
     def load_labels(self) -> Labels:
         """Decompress the labels alone; see `Blocks.load_labels`."""
         labels = make_array(self.store, self.shape[:1], np.int64)
-        with translate_errors(self.store, *ERRORS):
+        with unforked, translate_errors(self.store, *ERRORS):
             for block in range(self.number):
                 part = labels[block * self.rows : (block + 1) * self.rows]
                 part[...] = view_column(self._labels.get_batch(block).column(0), np.int64, part.shape)
@@ -173,7 +174,8 @@ class RecordBatches(Blocks):
 
     def close(self) -> None:
         """Close the file."""
-        self._source.close()
+        with unforked:
+            self._source.close()
 
 
 class FeatherReader(BlockReader):
@@ -236,7 +238,7 @@ def _open_file(store: Path) -> RecordBatches:
 
 
 def _open_source(store: Path, open_source: Callable[[bytes], Any], path: bytes) -> RecordBatches:
-    with translate_errors(store, *ERRORS):
+    with unforked, translate_errors(store, *ERRORS):
         source = open_source(path)
         try:
             return RecordBatches(store, source)

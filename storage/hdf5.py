@@ -37,6 +37,8 @@ FILE = "images.h5"
 DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
 METADATA = 4096  # bytes at most: headers of the file and of two datasets
+UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a lock would live on in a child that is forked meanwhile
+UNLOCKED.set_file_locking(use_file_locking=False, ignore_when_disabled=False)
 TIMELESS = h5p.create(h5p.FILE_CREATE)
 TIMELESS.set_obj_track_times(False)  # of the root group: the same images make the same file at any time
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
@@ -90,7 +92,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, c
     images, labels = check_images(images, labels)
     path = os.fsencode(claim_store(store) / FILE)
     rows = min(len(images), max(1, chunk // math.prod(images.shape[1:]))) if chunk else 0
-    with translate_errors(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS)) as file:
+    with translate_errors(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
         size = measure_chunks(images, rows) if rows else images.nbytes
         os.posix_fallocate(file.get_vfd_handle(), 0, size + labels.nbytes + METADATA)
         if rows:

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from threading import RLock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from storage.errors import (
     StorageError,
     translate_errors,
 )
+from storage.forks import unforked
 from storage.leveldb_folder import ReaderFolder, is_settled, remove_logs
 from storage.paths import claim_store
 from storage.reader import Reader
@@ -70,8 +70,6 @@ BEHIND = b"\xff"  # no record comes after this key
 pack_key = struct.Struct(">Q").pack
 
 _threaded: set[int] = set()  # the process where LevelDB may have started its thread: those that it forks have none
-_opening = RLock()  # no fork finds LevelDB's own locks taken; closing may be the garbage collector's work
-os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 
 def store_single(store: Path, image: Image, label: int) -> None:
@@ -178,7 +176,7 @@ def _refuse_large(store: Path, size: int) -> None:
 
 
 def _create_database(folder: Path, buffer: int) -> plyvel.DB:
-    with _opening:
+    with unforked:
         _note_thread()
         return plyvel.DB(
             os.fsencode(folder),
@@ -214,7 +212,7 @@ def _write_tables(database: plyvel.DB) -> None:
 @contextmanager
 def _open_database(store: Path, folder: ReaderFolder) -> Iterator[plyvel.DB]:
     process = os.getpid()
-    with translate_errors(store, plyvel.Error), _opening:
+    with translate_errors(store, plyvel.Error), unforked:
         _note_thread()
         database = plyvel.DB(os.fsencode(folder.path), paranoid_checks=True)
     settled = is_settled(database.get_property(b"leveldb.sstables"))
@@ -227,7 +225,7 @@ def _open_database(store: Path, folder: ReaderFolder) -> Iterator[plyvel.DB]:
         yield database
     finally:
         if settled and process == os.getpid():
-            with _opening:
+            with unforked:
                 database.close()
         else:
             _abandon(database)

@@ -27,6 +27,7 @@ CURRENT = "CURRENT"  # names the MANIFEST, which names the tables
 TABLES = (".ldb", ".sst")
 PREFIX = "image-store-leveldb-"
 MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
+ROOM = 1 << 20  # bytes: far more than LevelDB writes into a reader's folder
 PATIENCE = 60  # seconds that a folder may take until LevelDB has locked it
 
 TABLE = re.compile(rb"^ \d+:(\d+)\[", re.MULTILINE)  # number and bytes of a table, in LevelDB's list of them
@@ -65,7 +66,7 @@ class ReaderFolder:
             held = os.open(store, os.O_RDONLY)
             stack.callback(os.close, held)
             refuse_special_files(store)
-            place = MEMORY if os.access(MEMORY, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+            place = MEMORY if _has_room(MEMORY) else Path(tempfile.gettempdir())
             remove_leftovers(place, os.getpid())
             self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
             stack.callback(_remove_folder, self.path)
@@ -77,6 +78,10 @@ class ReaderFolder:
             except BaseException:
                 self.close()
                 raise
+
+
+def _has_room(place: Path) -> bool:
+    return os.access(place, os.W_OK | os.X_OK) and shutil.disk_usage(place).free > ROOM
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from storage.checks import Images, Labels, check_shape
 from storage.errors import CorruptStoreError, translate_errors
-from storage.paths import claim_store, stat_file
+from storage.paths import create_file, stat_file
 
 FILE = "data.mdb"
 LABELS = b"labels"
@@ -107,7 +107,7 @@ def refuse_change(store: Path) -> Iterator[None]:
 @contextmanager
 def create_environment(store: Path, images: Images) -> Iterator[lmdb.Environment]:
     """Create the environment of a new store, large enough for `images`; nothing is synced, nothing is locked."""
-    path = os.fsencode(claim_store(store) / FILE)
+    path = create_file(store, FILE)
     size = compute_map_size(images)
     with (
         translate_errors(store, lmdb.Error),

@@ -39,7 +39,8 @@ from storage.arrow_blocks import (
 )
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images
 from storage.errors import CorruptStoreError, translate_errors
-from storage.paths import claim_store, stat_file
+from storage.forks import unforked
+from storage.paths import create_file, stat_file
 from storage.reader import Reader
 
 __all__ = [
@@ -82,8 +83,9 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
         [pa.field(IMAGE, pixels.type, nullable=False), pa.field(LABEL, pa.int64(), nullable=False)], numbers
     )
     table = pa.table([pixels, pa.array(labels)], schema)
-    path = bytes(claim_store(store) / FILE)
+    path = create_file(store, FILE)
     with (
+        unforked,
         translate_errors(store, pa.ArrowException),
         pa.OSFile(path, "wb") as file,
         ParquetWriter(file, schema, **OPTIONS) as writer,
@@ -124,20 +126,21 @@ class RowGroups(Blocks):
     def load(self, blocks: Sequence[int]) -> tuple[Images, Labels]:
         """Decode row groups, and verify the checksums of their pages; see `Blocks.load`."""
         count = self.count_rows(blocks)
-        with translate_errors(self.store, *ERRORS):
+        with unforked, translate_errors(self.store, *ERRORS):
             table = self._file.read_row_groups(blocks, use_threads=False)
             images, labels = (table.column(name).chunk(0) for name in (IMAGE, LABEL))  # there is no other
             return view_column(images, np.uint8, (count, *self.image_shape)), view_column(labels, np.int64, (count,))
 
     def load_labels(self) -> Labels:
         """Decode the column of labels; see `Blocks.load_labels`."""
-        with translate_errors(self.store, *ERRORS):
+        with unforked, translate_errors(self.store, *ERRORS):
             labels = self._file.read([LABEL], use_threads=False).column(LABEL)
             return view_column(labels.combine_chunks(), np.int64, self.shape[:1]).copy()
 
     def close(self) -> None:
         """Close the file."""
-        self._source.close()
+        with unforked:
+            self._source.close()
 
 
 class ParquetReader(BlockReader):
@@ -149,7 +152,7 @@ class ParquetReader(BlockReader):
 
 def _open_file(store: Path) -> RowGroups:
     path, _ = stat_file(store, FILE)
-    with translate_errors(store, *ERRORS):
+    with unforked, translate_errors(store, *ERRORS):
         source = pa.OSFile(path)
         try:
             return RowGroups(store, source)

@@ -42,6 +42,31 @@ def claim_store(store: Path) -> Path:
     return store
 
 
+def create_file(store: Path, name: str) -> bytes:
+    """Claim a store for its one file, and create that, empty: of two writers at once, one is refused.
+
+    Parameters
+    ----------
+    store : Path
+    name : str
+        The file's name.
+
+    Returns
+    -------
+    bytes
+        The file's path, for a library to open.
+
+    Raises
+    ------
+    StoreExistsError, StoreNotFoundError
+        As `claim_store`; or another writer has just created it.
+    """
+    path = os.fsencode(claim_store(store) / name)
+    with translate_errors(store):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return path
+
+
 def walk_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Walk through a folder and all below it, the deepest first; `os.walk` passes over what it cannot read.
 

@@ -4,7 +4,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -12,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
-from storage.errors import ReaderClosedError
-
-_reopening = Lock()
-os.register_at_fork(before=_reopening.acquire, after_in_parent=_reopening.release, after_in_child=_reopening.release)
+from storage.errors import ReaderClosedError, translate_errors
+from storage.forks import unforked
 
 
 class Reader(ABC):
@@ -45,7 +42,8 @@ class Reader(ABC):
     _process = 0
 
     def __init__(self, store: Path) -> None:
-        self.store = Path(store).absolute()
+        with translate_errors(store):  # where the current folder was deleted
+            self.store = Path(store).absolute()
         self._start()
 
     @abstractmethod
@@ -177,7 +175,7 @@ class Reader(ABC):
         After a fork, an environment or a file of the parent is not for the child to use.
         """
         if self._process != os.getpid():
-            with _reopening:  # threads of the new process may come at once
+            with unforked:  # threads of the new process may come at once
                 if not self._closed and self._process != os.getpid():
                     self._reopen()
         if self._closed:

@@ -24,7 +24,6 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from threading import Lock
 from urllib.parse import quote
 
 import numpy as np
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 from storage.arrays import make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index, check_shape
 from storage.errors import CorruptStoreError, InvalidInputError, StorageError, translate_errors
+from storage.forks import unforked
 from storage.paths import claim_store, stat_file
 from storage.reader import Reader
 
@@ -49,6 +49,7 @@ TABLES = (
     "CREATE TABLE layout (count INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL)",
 )
 LARGEST = 999_999_000  # bytes of an image: SQLite's limit for a row, but for what else is in it
+LONGEST = 504  # bytes of a path, where SQLITE_MAX_PATHLEN is 512
 REFUSALS = {  # what the operating system said, as far as SQLite tells; the lowest byte of a code is its kind
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR_WRITE: errno.EFBIG,  # or a quota, or a failing disk
@@ -77,7 +78,7 @@ def store_single(store: Path, image: Image, label: int) -> None:
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_file(store) as connection:
+    with unforked, _open_file(store) as connection:
         count, height, width = _read_shape(store, connection)
         return _read_row(store, connection, check_index(store, index, count), (height, width, CHANNELS))
 
@@ -88,10 +89,12 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     size = images.nbytes // max(len(images), 1)
     if size > LARGEST:
         raise InvalidInputError(f"an image of {size} bytes is too large for a row of SQLite: choose another backend")
+    if len(os.path.realpath(os.fsencode(Path(store) / FILE))) > LONGEST:
+        raise InvalidInputError(f"{store}: SQLite opens no file whose path is longer than {LONGEST} bytes: shorten it")
     pixels = images.reshape(-1).data
     rows = ((index, label, pixels[index * size : (index + 1) * size]) for index, label in enumerate(labels.tolist()))
     path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" would be taken for a URI
-    with _translate_errors(store), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with unforked, _translate_errors(store), closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in WRITING:
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN")
@@ -105,7 +108,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_file(store) as connection:
+    with unforked, _open_file(store) as connection:
         count, height, width = _read_shape(store, connection)
         images = make_result(store, (count, height, width, CHANNELS), out)
         with _translate_errors(store):
@@ -121,31 +124,31 @@ class SqliteReader(Reader):
     """Reads a batch with one statement; threads take turns."""
 
     def _open(self) -> tuple[int, int, int]:
-        with ExitStack() as stack:
+        with unforked, ExitStack() as stack:
             self._connection = stack.enter_context(_open_file(self.store))
             shape = _read_shape(self.store, self._connection)
             with _translate_errors(self.store):
                 self._connection.execute(f"PRAGMA mmap_size={MAPPED}").close()
                 self._connection.execute("BEGIN")  # else each statement would begin by looking at the file
-            self._lock = Lock()
             self._resources = stack.pop_all()
         return shape
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         wanted = positions.tolist()
         images = make_result(self.store, (len(wanted), *self._shape), out)
-        with self._lock, _translate_errors(self.store):
+        with unforked, _translate_errors(self.store):
             return images, _copy_rows(
                 self.store, self._connection.execute(BATCH, (json.dumps(wanted),)), wanted, images
             )
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        with self._lock:
+        with unforked:
             return _read_row(self.store, self._connection, position, self._shape)
 
     def _close(self) -> None:
-        del self._connection, self._lock
-        self._resources.close()
+        del self._connection
+        with unforked:
+            self._resources.close()
 
 
 @contextmanager

@@ -36,6 +36,7 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
 from storage.arrays import make_array, make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_shape
 from storage.errors import CorruptStoreError, translate_errors
+from storage.forks import unforked
 from storage.paths import claim_store, find_file, refuse_special_files
 from storage.reader import Reader
 
@@ -48,6 +49,8 @@ CONFIG = {
     "vfs.min_batch_gap": "0",
     "vfs.min_batch_size": "1",
 }
+END = 1 << 62  # milliseconds: the clock that a store was written by may be ahead of this one
+EVER = {"sm.group.timestamp_end": str(END)}
 ERRORS = (tiledb.TileDBError, KeyError, TypeError, ValueError)
 VERSIONS = {"tiledb": tiledb.__version__, "TileDB": ".".join(map(str, tiledb.libtiledb.version()))}
 MAINTAINER = "TileDB, Inc."
@@ -73,7 +76,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     folder = claim_store(store)
     count, height, width, _ = images.shape
     rows = images.reshape(count, height * width * CHANNELS)
-    with translate_errors(store, *ERRORS), _reach(folder) as uri:
+    with unforked, translate_errors(store, *ERRORS), _reach(folder) as uri:
         context = _make_context()
         tiledb.Group.create(uri, ctx=context)
         _write_array(f"{uri}/images", context, rows.view("S1"), {"name": "pixels", "dtype": "blob", "var": False})
@@ -102,16 +105,17 @@ class TileDbReader(Reader):
 
     def _open(self) -> tuple[int, int, int]:
         find_file(self.store, MARKER)
-        with ExitStack() as stack, translate_errors(self.store, *ERRORS):
+        with unforked, ExitStack() as stack, translate_errors(self.store, *ERRORS):
             refuse_special_files(self.store)
             uri, self._context = stack.enter_context(_reach(self.store)), _make_context()
-            with tiledb.Group(uri, ctx=self._context) as group:
+            with tiledb.Group(uri, config=tiledb.Config(EVER), ctx=self._context) as group:
                 said = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
                 count, height, width = shape = check_shape(self.store, *said)
                 if not ("images" in group and "labels" in group):
                     raise CorruptStoreError(f"{self.store}: the group has lost its arrays: restore a copy")
             self._images, self._labels = (
-                stack.enter_context(tiledb.open(f"{uri}/{name}", ctx=self._context)) for name in ("images", "labels")
+                stack.enter_context(tiledb.open(f"{uri}/{name}", timestamp=END, ctx=self._context))
+                for name in ("images", "labels")
             )
             _check_array(self.store, self._images, "pixels", np.dtype("S"), (count, height * width * CHANNELS))
             _check_array(self.store, self._labels, "label", np.dtype(np.int64), (count,))
@@ -153,7 +157,7 @@ class TileDbReader(Reader):
 
     def _query(self, array: Any, attribute: str, ranges: list[tuple[int, int]], out: NDArray[Any]) -> None:  # noqa: ANN401
         """Fill `out` itself: what reads with less code copies all once more."""
-        with translate_errors(self.store, *ERRORS):
+        with unforked, translate_errors(self.store, *ERRORS):
             subarray = tiledb.Subarray(array, self._context)
             subarray.add_ranges([ranges, *([(0, array.shape[1] - 1)] for _ in array.shape[1:])])
             query = tiledb.Query(array, self._context)
@@ -165,7 +169,8 @@ class TileDbReader(Reader):
                 raise CorruptStoreError(f"{self.store}: a query of {attribute} ended early: restore a copy")
 
     def _close(self) -> None:
-        self._resources.close()
+        with unforked:
+            self._resources.close()
         del self._images, self._labels, self._kept, self._context
 
 

@@ -67,7 +67,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     images, labels = check_images(images, labels)
     folder = claim_store(store)
     encoded: dict[str, Any] = {}
-    with translate_errors(store):
+    with translate_errors(store, MemoryError, RuntimeError):
         _write_array(folder / "images", images)
         _write_array(folder / "labels", labels.astype(DTYPES["labels"], copy=False))
         zarr.create_group(MemoryStore(encoded))

@@ -1,5 +1,6 @@
 """What only the Badger backend has: files that are checked before Badger believes them, checksums of values."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -113,3 +114,16 @@ def test_an_image_larger_than_a_record_is_refused_before_anything_is_written(
     with pytest.raises(storage.InvalidInputError, match="a record at most 3071"):
         badger.store_many(tmp_path / "store", *make_set(2))
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "lost+found"])
+def test_what_is_not_of_badger_is_passed_over(store: Path, name: str) -> None:
+    (store / name).mkdir() if "+" in name else (store / name).touch()
+    np.testing.assert_array_equal(badger.read_many(store)[0], IMAGES)
+
+
+def test_a_store_is_read_though_a_child_that_was_forked_meanwhile_holds_the_lock_of_its_writer(store: Path) -> None:
+    folder = os.open(store, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    np.testing.assert_array_equal(badger.read_many(store)[0], IMAGES)
+    os.close(folder)

@@ -215,8 +215,22 @@ def test_sizes_that_do_not_fit_are_refused(records: Path) -> None:
 def test_a_handle_of_a_closed_store_is_refused(records: Path) -> None:
     with open_records(records) as opened:
         pass
+    opened.close()
     with pytest.raises(BridgeError, match="no open store has the number"):
-        opened.close()
+        opened.get(KEYS, HEADS.copy(), TAILS.copy())
+
+
+def test_a_store_that_is_forgotten_is_closed(records: Path) -> None:
+    open_records(records).close()
+    before = sorted(Path("/proc/self/fd").iterdir())
+    opened = open_records(records)
+    assert sorted(Path("/proc/self/fd").iterdir()) != before
+    del opened
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_child_forgets_nothing_of_its_parent_s() -> None:
+    go_bridge._forget(None, 1, os.getpid() + 1)  # noqa: SLF001 - what a fork changes
 
 
 def test_a_store_that_is_read_cannot_be_written(records: Path) -> None:
@@ -239,7 +253,6 @@ def test_a_new_process_has_a_runtime_of_its_own(records: Path, monkeypatch: pyte
     with open_records(records) as opened:
         monkeypatch.setattr(go_bridge, "_loaded", go_bridge._loaded.copy())  # noqa: SLF001 - as a fork does
         monkeypatch.setattr(go_bridge, "_foreign", 0)
-        go_bridge._loading.acquire()  # noqa: SLF001 - likewise
         go_bridge._begin_child()  # noqa: SLF001 - likewise
         with open_records(records) as other:
             assert other._library is not opened._library  # noqa: SLF001 - what a fork changes

@@ -1,5 +1,6 @@
 """What only the HDF5 backend has: a layout that others can read, and other layouts that it reads or refuses."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -254,3 +255,16 @@ def test_a_chunked_file_cannot_be_viewed(tmp_path: Path) -> None:
         with pytest.raises(storage.StorageError, match="not contiguous"):
             reader.view()
         np.testing.assert_array_equal(reader.read(range(20))[0], IMAGES)
+
+
+def test_a_writer_holds_no_lock_that_a_child_could_keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = hdf5.write_range
+
+    def look_and_write(descriptor: int, *arguments: Any) -> None:  # noqa: ANN401 - as it is called
+        with (tmp_path / "images.h5").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write(descriptor, *arguments)
+
+    monkeypatch.setattr(hdf5, "write_range", look_and_write)
+    hdf5.store_many(tmp_path, IMAGES, LABELS)
+    np.testing.assert_array_equal(hdf5.read_many(tmp_path)[0], IMAGES)

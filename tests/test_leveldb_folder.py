@@ -91,6 +91,17 @@ def test_without_a_place_in_memory_folders_are_made_where_temporary_files_are(
         assert len(list(tmp_path.glob("image-store-leveldb-*"))) == 1
 
 
+def test_with_no_room_in_memory_folders_are_made_where_temporary_files_are(
+    store: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(place)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with leveldb.open_reader(store):
+        assert len(list(tmp_path.glob("image-store-leveldb-*"))) == 1
+        assert not list(place.iterdir())
+
+
 def test_a_reader_never_reads_the_store_that_came_to_its_path_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

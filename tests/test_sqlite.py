@@ -246,3 +246,16 @@ def test_a_file_that_sqlite_cannot_open_is_an_error_of_ours(tmp_path: Path, monk
     monkeypatch.setattr(library, "connect", refuse)
     with pytest.raises(storage.CorruptStoreError, match="unable to open database file"):
         sqlite.read_many(tmp_path)
+
+
+def test_a_path_that_is_too_long_for_sqlite_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    folder = tmp_path
+    while len(str(folder)) < 440:
+        folder /= "a" * 40
+    folder.mkdir(parents=True)
+    spare = 504 - len(str(folder)) - len("//images.sqlite")
+    sqlite.store_many(folder / ("b" * spare), *make_set(3))
+    assert_same(sqlite.read_many(folder / ("b" * spare)), make_set(3))
+    with pytest.raises(storage.InvalidInputError, match="longer than 504 bytes"):
+        sqlite.store_many(folder / ("c" * (spare + 1)), *make_set(3))
+    assert [path.name[0] for path in folder.iterdir()] == ["b"]

@@ -1,5 +1,6 @@
 """What only the TileDB backend has: a group that TileDB reads, fragments that must be there, and forks."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -204,3 +205,18 @@ def test_whatever_a_child_of_a_fork_does_it_ends_as_it_wants_to(store: Path) -> 
     command = [sys.executable, "-W", "error", "-c", FORKS, str(store)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stderr, ended.stdout.count("\n")) == (0, "", 5)
+
+
+def move_clock(path: Path) -> None:
+    """Rename what TileDB names by the time, a folder's content before it, to an hour later."""
+    for each in sorted(path.rglob("__[0-9]*"), key=lambda each: -len(each.parts)):
+        later = re.sub(r"(?<=_)\d{13}(?=_)", lambda found: str(int(found[0]) + 3_600_000), each.name)
+        each.rename(each.with_name(later))
+
+
+def test_a_store_of_a_clock_that_is_ahead_is_read(store: Path) -> None:
+    for folder in ("__meta", "images/__fragments", "images/__commits", "labels/__fragments", "labels/__commits"):
+        move_clock(store / folder)
+    np.testing.assert_array_equal(tiledb.read_many(store)[0], IMAGES)
+    with tiledb.open_reader(store) as reader:
+        np.testing.assert_array_equal(reader.read_labels(), LABELS)

@@ -13,15 +13,16 @@ import ctypes
 import hashlib
 import json
 import os
+import weakref
 from ctypes import c_char_p, c_int64, c_void_p
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from storage.errors import BackendUnavailableError, StorageError
+from storage.forks import unforked
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.name == "go.mod" or path.suffix == ".go")
 PACKAGES = {"badger": "golang-github-dgraph-io-badger-dev", "bbolt": "golang-github-coreos-bbolt-dev"}  # of Debian
@@ -30,7 +31,6 @@ READ = -1  # bytes of a store that is opened to be read
 
 _loaded: list[ctypes.CDLL] = []  # by this process, and by those that forked it
 _foreign = 0  # how many of them are not of this process
-_loading = Lock()
 
 
 class BridgeError(Exception):
@@ -95,6 +95,8 @@ class Records:
         handle = c_int64()
         self._tell(self._library.bridge_open(engine.encode(), path, size, ctypes.byref(handle)))
         self._handle = handle.value
+        self._forgotten = weakref.finalize(self, _forget, self._library, self._handle, self._process)
+        self._forgotten.atexit = False
 
     def put(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
         """Put one record for each key: a value is a part of `heads` and then a part of `tails`, all alike."""
@@ -114,7 +116,7 @@ class Records:
 
     def close(self) -> None:
         """Close the store; one that was opened before a fork is left to the process that opened it."""
-        if self._process == os.getpid():
+        if self._process == os.getpid() and self._forgotten.detach():
             self._tell(self._library.bridge_close(self._handle))
 
     def __enter__(self) -> Self:
@@ -142,9 +144,15 @@ class Records:
             raise BridgeError(message)
 
 
+def _forget(library: ctypes.CDLL, handle: int, process: int) -> None:
+    """Close a store that nothing refers to any more, if this process opened it."""
+    if process == os.getpid():
+        library.bridge_free(library.bridge_close(handle))
+
+
 def _load() -> ctypes.CDLL:
     """Load the library once a process; in a forked one a copy of it, which the linker takes for another library."""
-    with _loading:
+    with unforked:
         if len(_loaded) == _foreign:
             library = find_library()
             _loaded.append(_load_copy(library) if _loaded else _load_file(os.fspath(library)))
@@ -154,10 +162,9 @@ def _load() -> ctypes.CDLL:
 def _begin_child() -> None:
     global _foreign  # noqa: PLW0603 - a fork changes it, nothing else
     _foreign = len(_loaded)
-    _loading.release()
 
 
-os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_begin_child)
+os.register_at_fork(after_in_child=_begin_child)
 
 
 def _load_copy(library: Path) -> ctypes.CDLL:

@@ -21,6 +21,7 @@ func openBadger(path string, size int) (store, error) {
 		table = 1 << 20
 	}
 	options := badger.DefaultOptions(path).WithLogger(silence{}).WithReadOnly(size < 0).
+		WithBypassLockGuard(size < 0).                       // a writer's lock lives on in a child that was forked meanwhile
 		WithValueThreshold(0).WithVerifyValueChecksum(true). // values lie in the value log, each with its checksum
 		WithMaxTableSize(table).WithBloomFalsePositive(1).   // every key that is asked for is there: one bit for each
 		WithNumCompactors(0).WithCompactL0OnClose(false).    // tables are written in order, so none needs it
@@ -32,7 +33,9 @@ func openBadger(path string, size int) (store, error) {
 	opened := &badgerStore{db: db}
 	if size >= 0 {
 		opened.writer = db.NewStreamWriter()
-		err = opened.writer.Prepare()
+		if err = opened.writer.Prepare(); err != nil {
+			db.Close()
+		}
 	}
 	return opened, err
 }
