@@ -14,19 +14,23 @@ from tests.suite import HERE, ROOT, clean_environment, copy_suite, run_pytest
 
 STORAGE = ROOT / "storage"
 IMPORT = re.compile(r"^\s*from storage(?:\.| import )(\w+)", re.MULTILINE)
+MODULES = sorted(STORAGE.glob("*.py"))
 LIST = "import storage; print(*storage.BACKENDS)"
 
 
-def find_imports(*paths: Path) -> set[str]:
-    """Find what files import of `storage`."""
-    return {name for path in paths for name in IMPORT.findall(path.read_text(encoding="utf-8"))}
+def find_imports(paths: list[Path]) -> set[str]:
+    """Find the modules that files import of `storage`, and so on."""
+    names = {name for path in paths for name in IMPORT.findall(path.read_text(encoding="utf-8"))}
+    found = {path for path in MODULES if path.stem in names} - set(paths)
+    return names | find_imports([*paths, *found]) if found else names
 
 
 def find_rooms() -> list[str]:
-    """Find what only backends import, and is none itself: the rooms of a family."""
-    own = find_imports(*(STORAGE / f"{name}.py" for name in BACKENDS))
-    shared = find_imports(*STORAGE.glob("__*__.py"), STORAGE / "backends.py", *STORAGE.glob("dataset/*.py"))
-    return sorted(own - shared - set(BACKENDS))
+    """Find the modules that nobody needs but backends, and that are none: the rooms of a family."""
+    shared = find_imports([*STORAGE.glob("__*__.py"), STORAGE / "backends.py", *STORAGE.glob("dataset/*.py")])
+    packages = {path.parent.name for path in STORAGE.glob("*/__init__.py")}
+    modules = {path.stem for path in MODULES if not path.stem.startswith("_")}
+    return sorted((packages | modules) - shared - {"backends", "dataset"} - set(BACKENDS))
 
 
 @cache
