@@ -33,7 +33,7 @@ from storage.arrays import make_result
 from storage.checks import CHANNELS, Image, Images, Labels, check_image, check_images, check_index, check_shape
 from storage.errors import CorruptStoreError, InvalidInputError, StorageError, translate_errors
 from storage.forks import unforked
-from storage.paths import claim_store, stat_file
+from storage.paths import claim_store, join_path, stat_file
 from storage.reader import Reader
 
 VERSIONS = {"SQLite": sqlite3.sqlite_version}
@@ -89,7 +89,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     size = images.nbytes // max(len(images), 1)
     if size > LARGEST:
         raise InvalidInputError(f"an image of {size} bytes is too large for a row of SQLite: choose another backend")
-    if len(os.path.realpath(os.fsencode(Path(store) / FILE))) > LONGEST:
+    if len(os.path.realpath(join_path(store, FILE))) > LONGEST:
         raise InvalidInputError(f"{store}: SQLite opens no file whose path is longer than {LONGEST} bytes: shorten it")
     pixels = images.reshape(-1).data
     rows = ((index, label, pixels[index * size : (index + 1) * size]) for index, label in enumerate(labels.tolist()))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"log"
 	"sync/atomic"
 
@@ -41,6 +42,9 @@ func openBadger(path string, size int) (store, error) {
 }
 
 func (s *badgerStore) put(records *batch) error {
+	if s.writer == nil {
+		return errors.New("the store is open read-only")
+	}
 	list := &pb.KVList{Kv: make([]*pb.KV, records.count())}
 	for i := range list.Kv {
 		list.Kv[i] = &pb.KV{Key: records.key(i), Value: records.value(i), Version: 1}
