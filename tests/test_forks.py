@@ -14,7 +14,7 @@ from storage import Backend
 from tests.faults.children import Ending, run_child
 from tests.image_sets import assert_same, make_set
 
-FORKS = 12
+FORKS = 8
 PATIENCE = 20.0  # seconds
 
 
