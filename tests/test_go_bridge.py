@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -230,7 +231,12 @@ def test_a_store_that_is_forgotten_is_closed(records: Path) -> None:
 
 
 def test_a_child_forgets_nothing_of_its_parent_s() -> None:
-    go_bridge._forget(None, 1, os.getpid() + 1)  # noqa: SLF001 - what a fork changes
+    calls: list[object] = []
+    library = SimpleNamespace(bridge_close=calls.append, bridge_free=calls.append)
+    go_bridge._forget(library, 1, os.getpid() + 1)  # noqa: SLF001 - what a fork changes
+    assert not calls
+    go_bridge._forget(library, 1, os.getpid())  # noqa: SLF001 - likewise
+    assert calls == [1, None]
 
 
 def test_a_store_that_is_read_cannot_be_written(records: Path) -> None:
