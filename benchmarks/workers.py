@@ -4,6 +4,7 @@ A worker answers through its pipe: once when its reader has read, then once for 
 whether it went well, and the result, or the traceback as text.
 """
 
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -70,12 +71,13 @@ class Task(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One worker: its number from 1, its task, its process, and the parent's end of its pipe."""
+    """One worker: its number from 1, its task, its process, the parent's end of its pipe, the stack if it crashed."""
 
     number: int
     task: Task
     process: Any
     connection: "Connection[Any, Any]"
+    stack: Any
 
 
 class Workers:
@@ -148,8 +150,10 @@ class Workers:
 
     def _start(self, number: int, task: Task) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(theirs, ours, task), daemon=True)
-        self._members.append(Member(number, task, process, ours))
+        stack = open(os.memfd_create("stack"))  # noqa: SIM115, PTH123 - a descriptor, closed with the worker
+        place = Path(f"/proc/{os.getpid()}/fd/{stack.fileno()}")
+        process = self._context.Process(target=work, args=(theirs, ours, task, place), daemon=True)
+        self._members.append(Member(number, task, process, ours, stack))
         process.start()
         theirs.close()  # so that a worker's death ends the pipe
 
@@ -181,7 +185,7 @@ class Workers:
             return answer
         if not answer:
             member.process.join()
-            answer = f"ended without an answer, exit code {member.process.exitcode}"
+            answer = f"ended without an answer, exit code {member.process.exitcode}\n{member.stack.read()}".rstrip()
         pytest.fail(f"worker {member.number} of {len(self._members)}: {answer}")
 
     def _end(self) -> None:
@@ -190,6 +194,7 @@ class Workers:
                 member.process.kill()  # it only reads: nothing is lost
                 member.process.join()
             member.connection.close()
+            member.stack.close()
 
 
 def tell_time() -> float:
@@ -197,8 +202,9 @@ def tell_time() -> float:
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-def work(connection: "Connection[Any, Any]", other_end: "Connection[Any, Any]", task: Task) -> None:
-    """Do what a worker does, until the parent is gone."""
+def work(connection: "Connection[Any, Any]", other_end: "Connection[Any, Any]", task: Task, stack: Path) -> None:
+    """Do what a worker does, until the parent is gone; if it crashes, its stack of calls goes into the file `stack`."""
+    faulthandler.enable(stack.open("w"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     os.sched_setaffinity(0, task.processors)
     gc.disable()  # as in the process that measures

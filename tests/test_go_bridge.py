@@ -114,14 +114,25 @@ def test_a_store_is_left_to_the_process_that_opened_it(records: Path, monkeypatc
         opened.scan_tails(KEYS, HEADS.shape[1], tails)
 
 
-def test_a_new_process_has_a_runtime_of_its_own(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_records(records) as opened:
-        monkeypatch.setattr(go_bridge, "_loaded", go_bridge._loaded.copy())  # noqa: SLF001 - as a fork does
-        monkeypatch.setattr(go_bridge, "_foreign", 0)
-        go_bridge._begin_child()  # noqa: SLF001 - likewise
-        with open_records(records) as other:
-            assert other._library is not opened._library  # noqa: SLF001 - what a fork changes
-            other.scan_tails(KEYS, HEADS.shape[1], np.empty_like(TAILS))
+@needs_bridge
+def test_a_new_process_loads_a_copy_of_the_library_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def note(path: str) -> bytes:  # the copy itself is loaded in children below: tests go on with one runtime of Go
+        assert path.startswith(f"/proc/{os.getpid()}/fd/"), "another process may have loaded a file of this name"
+        loaded.append(Path(path).read_bytes())
+        return loaded[-1]
+
+    first = go_bridge._load()  # noqa: SLF001 - what a fork changes
+    monkeypatch.setattr(go_bridge, "_load_file", note)
+    monkeypatch.setattr(go_bridge, "_loaded", go_bridge._loaded.copy())  # noqa: SLF001 - as a fork does
+    monkeypatch.setattr(go_bridge, "_foreign", 0)
+    assert go_bridge._load() is first  # noqa: SLF001 - likewise
+    go_bridge._begin_child()  # noqa: SLF001 - likewise
+    copy = go_bridge._load()  # noqa: SLF001 - likewise
+    assert copy == go_bridge.find_library().read_bytes()
+    assert go_bridge._load() is copy  # noqa: SLF001 - likewise
+    assert len(loaded) == 1
 
 
 def test_forked_processes_read_with_threads(records: Path) -> None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,19 @@ def test_a_worker_that_dies_fails_the_cell_and_ends_the_others(
     ):
         crew.read_epoch() if command == "read" else crew.check(*make_set(10))
     assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_crashes_fails_the_cell_and_says_where_it_was(
+    example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        signal.raise_signal(signal.SIGSEGV)
+
+    monkeypatch.setattr(workers, "COMMANDS", {"read": crash})
+    with gather(EXAMPLE, example) as crew, pytest.raises(pytest.fail.Exception) as caught:
+        crew.read_epoch()
+    assert caught.match(r"^worker [12] of 2: ended without an answer, exit code -11\nFatal Python error: Segmentation")
+    assert "in crash\n" in str(caught.value)
 
 
 def test_a_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
