@@ -5,13 +5,11 @@ Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentatio
 
 import errno
 import mmap
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
 
 import lmdb
 import numpy as np
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from storage.checks import Images, Labels, check_shape
 from storage.errors import CorruptStoreError, translate_errors
+from storage.forks import unforked
 from storage.paths import create_file, stat_file
 
 FILE = "data.mdb"
@@ -41,8 +40,6 @@ pack_key = struct.Struct(">Q").pack
 # LMDB opens a file once a process, so the readers of one store share its environment.
 # After a fork the child shares it, too: nothing is locked, and nothing but the map is used.
 _shared: dict[tuple[int, int], "_SharedEnvironment"] = {}
-_sharing = RLock()  # closing may be the work of the garbage collector, at any time
-os.register_at_fork(before=_sharing.acquire, after_in_parent=_sharing.release, after_in_child=_sharing.release)
 
 
 @contextmanager
@@ -221,7 +218,7 @@ class _SharedEnvironment:
 
 def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int], lmdb.Environment]:
     path, status = stat_file(store, FILE)
-    with _sharing:
+    with unforked:
         key = status.st_dev, status.st_ino
         if key not in _shared:
             _shared[key] = _open_shared(path, readahead=readahead)
@@ -242,7 +239,7 @@ def _open_shared(path: bytes, *, readahead: bool) -> _SharedEnvironment:
 
 
 def _release(key: tuple[int, int]) -> None:
-    with _sharing:
+    with unforked:
         shared = _shared[key]
         shared.users -= 1
         if not shared.users:

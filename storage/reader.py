@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
 from storage.errors import ReaderClosedError, translate_errors
-from storage.forks import unforked
+
+_reopening: dict[int, Lock] = {}  # by process: a child that is forked meanwhile takes its own
 
 
 class Reader(ABC):
@@ -175,14 +177,16 @@ class Reader(ABC):
         After a fork, an environment or a file of the parent is not for the child to use.
         """
         if self._process != os.getpid():
-            with unforked:  # threads of the new process may come at once
+            with _reopening.setdefault(os.getpid(), Lock()):  # threads of the new process may come at once
                 if not self._closed and self._process != os.getpid():
                     self._reopen()
         if self._closed:
             raise ReaderClosedError(f"the reader of {self.store} is closed: open another one")
 
     def _reopen(self) -> None:
-        self._close()
+        opened, self._process = self._process, 0  # a child that is forked before it is open closes nothing
+        if opened:
+            self._close()
         try:
             self._start()
         except BaseException:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +45,37 @@ def test_a_child_stores_and_reads_though_a_thread_of_its_parent_did_at_the_fork(
     assert endings == {Ending(0, "")}
 
 
-def test_of_two_writers_at_once_one_is_refused_and_the_other_one_s_images_are_there(
+def test_a_child_that_is_forked_while_a_thread_opens_a_reader_anew_opens_it_itself(
+    module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = make_set(10)
+    module.store_many(tmp_path / "store", images, labels)
+    reader, begun = module.open_reader(tmp_path / "store"), threading.Event()
+    opening = reader._open  # noqa: SLF001 - what opens a store anew
+
+    def open_late() -> object:
+        begun.set()
+        time.sleep(0.05)  # the other thread begins to fork
+        return opening()
+
+    def read() -> str:
+        assert_same(reader.read([3, 1]), (images[[3, 1]], labels[[3, 1]]))
+        return ""
+
+    def fork_meanwhile() -> str:
+        thread = threading.Thread(target=read)
+        thread.start()
+        begun.wait()
+        ending = run_child(read, PATIENCE / 2)
+        thread.join()
+        return ending.describe() or read()
+
+    monkeypatch.setattr(reader, "_open", open_late)
+    with reader:
+        assert run_child(fork_meanwhile, PATIENCE) == Ending(0, "")
+
+
+def test_of_two_writers_at_once_one_at_most_is_not_refused_and_its_images_are_there(
     module: Backend, tmp_path: Path
 ) -> None:
     images, labels = make_set(40)

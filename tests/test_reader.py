@@ -266,3 +266,12 @@ def test_a_reader_opens_the_store_anew_in_another_process(
         monkeypatch.setattr(os, "getpid", lambda: -1)
         for reader in (one, two, one):
             assert_same(reader.read(range(10)), make_set(10))
+
+
+def test_a_reader_that_another_process_had_begun_to_open_anew_is_not_closed_twice(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as reader:
+        reader._close()  # noqa: SLF001 - so far the thread had come that was not forked
+        monkeypatch.setattr(reader, "_process", 0)
+        assert_same(reader.read(range(10)), make_set(10))
