@@ -33,6 +33,12 @@ def find_rooms() -> list[str]:
     return sorted((packages | modules) - shared - {"backends", "dataset"} - set(BACKENDS))
 
 
+def find_users(room: str) -> list[str]:
+    """Find the rooms that need this one."""
+    files = {name: [*STORAGE.glob(f"{name}.py"), *STORAGE.glob(f"{name}/*.py")] for name in find_rooms()}
+    return [name for name, paths in files.items() if room in find_imports(paths)]
+
+
 @cache
 def list_tests(folder: Path) -> set[str]:
     """List the ids of all cells and tests."""
@@ -71,4 +77,4 @@ def test_without_a_room_its_family_is_gone_and_nothing_else(room: str, tmp_path:
     family = set(BACKENDS) - list_backends(folder)
     gone = list_tests(ROOT) - list_tests(folder)
     assert all(any(f"test_read_many[{name}-10]" in test for test in gone) for name in family)
-    assert not find_others(gone, [*family, room])
+    assert not find_others(gone, [*family, room, *find_users(room)])
