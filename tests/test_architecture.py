@@ -78,6 +78,7 @@ def read_project() -> dict[str, Any]:
 
 
 @need_backend("npy")
+@pytest.mark.slow
 def test_a_copy_of_the_shortest_backend_keeps_the_contract(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     text = (ROOT / "storage" / "npy.py").read_text(encoding="utf-8")

@@ -171,6 +171,7 @@ MISTAKES = {
 
 
 @need_backend("hdf5")
+@pytest.mark.slow
 def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():

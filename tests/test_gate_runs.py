@@ -55,6 +55,7 @@ def test_a_cell_that_raises_in_one_arm_is_named_with_its_reason(suite: Path) -> 
 
 
 @need_backend("hdf5")
+@pytest.mark.slow
 def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> None:
     (suite / "storage" / "hdf5.py").unlink()
     code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)")

@@ -48,9 +48,9 @@ def test_the_pixels_are_in_the_chunks(tmp_path: Path) -> None:
 
 
 def test_the_same_images_make_the_same_file_at_any_time(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        hdf5_chunked.store_many(tmp_path / name, IMAGES, LABELS)
-        time.sleep(1.0)  # HDF5 would write down whole seconds
+    hdf5_chunked.store_many(tmp_path / "one", IMAGES, LABELS)
+    time.sleep(1.0)  # HDF5 would write down whole seconds
+    hdf5_chunked.store_many(tmp_path / "two", IMAGES, LABELS)
     one, two = ((tmp_path / name / "images.h5").read_bytes() for name in ("one", "two"))
     assert one == two
 

@@ -103,6 +103,7 @@ def test_a_trial_says_what_was_found_missed_and_named_for_nothing(plans: list[Pl
     assert len(plans) == 2
 
 
+@pytest.mark.slow
 def test_quiet_blocks_give_no_false_run_and_show_what_can_be_found() -> None:
     account = take_account(make_recording(), Rules(), replays=50)
     assert (account.false_runs, account.replays) == (0, 50)

@@ -29,7 +29,7 @@ REASONS = {
 }
 SOME = Extent(sample=False, backends=180)  # four cases of each fault
 
-pytestmark = pytest.mark.usefixtures("careless")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("careless")]
 
 
 def assert_guilty(findings: Findings, reason: str) -> None:
