@@ -1,5 +1,6 @@
 """Which files of a store are there, and which of them this process has open, and in its memory."""
 
+import time
 from pathlib import Path
 
 
@@ -12,6 +13,17 @@ def count_open(store: Path) -> int:
 def count_maps(store: Path) -> int:
     """Count the maps of files of a store in this process."""
     return Path("/proc/self/maps").read_text(encoding="utf-8").count(str(store))
+
+
+def wait_for_maps(store: Path, count: int) -> int:
+    """Count the maps of files of a store when there are `count`, or after ten seconds.
+
+    A thread of Arrow that has read where a file ends may hold its map for some milliseconds more.
+    """
+    end = time.monotonic() + 10
+    while (found := count_maps(store)) != count and time.monotonic() < end:
+        time.sleep(0.001)
+    return found
 
 
 def list_names(folder: Path) -> list[str]:

@@ -11,11 +11,12 @@ from tests.faults.children import run_child
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import make_sets, prepare, save_template
-from tests.open_files import count_maps
+from tests.open_files import wait_for_maps
 
 SEED = 6666
 WARM_UP = 1 / 3  # of the opens: then the process has nearly all the memory that it goes on using
-SLACK = 1 << 20  # bytes that an allocator may still take for good
+PARTS = 4  # of the opens behind them: what leaks grows in most, where an allocator takes a megabyte for good in one
+SLACK = 1 << 18  # bytes a part
 LEAK = 2048  # bytes an open: half a page; what leaks takes more
 PAGE = 4096
 
@@ -56,18 +57,22 @@ def fail_to_open(backend: str, folder: Path, *, cases: int, variants: int = 4) -
 
 
 def _open_all(folder: Path, paths: list[Path], cases: int) -> str:
+    marks = np.linspace(WARM_UP * cases, cases, PARTS + 1).astype(int).tolist()
     refused, tried = 0, 0
-    before, warm = (0, 0, 0), int(WARM_UP * cases)
-    while refused < cases:
+    counts: list[tuple[int, int, int]] = []
+    while len(counts) < len(marks):
         refused += _try_to_open(paths[tried % len(paths)])
         tried += 1
         if tried > 10 * cases:
             return f"only {refused} of {tried} opens are refused"
-        if refused >= warm and not any(before):
-            before = _count(folder)
-    files, maps, memory = (after - start for after, start in zip(_count(folder), before, strict=True))
-    if files or maps or memory > LEAK * (cases - warm) + SLACK:
-        return f"{cases - warm} failed opens leave {files} descriptors, {maps} maps and {memory} bytes behind"
+        if refused >= marks[len(counts)]:
+            counts.append(_count(folder))
+    (files, maps, _), *_, (more_files, more_maps, _) = counts
+    files, maps = more_files - files, more_maps - maps
+    memory = int(np.median(np.diff([memory for _, _, memory in counts])))
+    number = marks[-1] - marks[0]
+    if files or maps or memory > LEAK * number / PARTS + SLACK:
+        return f"{number} failed opens leave {files} descriptors, {maps} maps and {memory * PARTS} bytes behind"
     return str(refused)
 
 
@@ -85,5 +90,6 @@ def _try_to_open(path: Path) -> bool:
 def _count(folder: Path) -> tuple[int, int, int]:
     """Count open files, maps of files of the stores, and bytes of memory."""
     gc.collect()
+    maps = wait_for_maps(folder, 0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return len(list(Path("/proc/self/fd").iterdir())), count_maps(folder), pages * PAGE
+    return len(list(Path("/proc/self/fd").iterdir())), maps, pages * PAGE

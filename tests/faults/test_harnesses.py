@@ -1,10 +1,12 @@
 """Each harness finds a careless way of saving guilty: one that finds nothing proves nothing."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+import storage
 from tests.faults.crowd import read_while_writing
 from tests.faults.extent import Extent
 from tests.faults.failures import FAILURES, SIGINT, fail_at_calls
@@ -12,7 +14,7 @@ from tests.faults.findings import Findings, count_findings, find_guilty
 from tests.faults.kills import kill_at_calls, kill_at_random
 from tests.faults.mounts import find_obstacle
 from tests.faults.naive import careless
-from tests.faults.opens import fail_to_open
+from tests.faults.opens import PAGE, fail_to_open
 from tests.faults.reading import damage_and_read
 from tests.faults.shortages import fill_disk, limit_files
 
@@ -78,3 +80,14 @@ def test_a_crowd_finds_carelessness(folder: Path) -> None:
 
 def test_failed_opens_find_carelessness(folder: Path) -> None:
     assert_guilty(fail_to_open(BACKEND, folder, cases=300), "leave 200 descriptors")
+
+
+def test_failed_opens_find_memory_that_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    def keep(path: Path) -> None:
+        kept.append(os.urandom(2 * PAGE))
+        raise storage.CorruptStoreError(path)
+
+    monkeypatch.setattr(storage, "open", keep)
+    assert_guilty(fail_to_open(BACKEND, folder, cases=1000), r"leave 0 descriptors, 0 maps and 5\d{6} bytes")
