@@ -26,7 +26,8 @@ class Collected:
 
 def collect(*arguments: str, **environment: str) -> Collected:
     """Collect the cells that a session would measure; in this process, which has imported everything."""
-    command = [f"--rootdir={ROOT}", str(ROOT / "benchmarks"), "-p", "no:cacheprovider", "--collect-only", "-q"]
+    without = ("-p", "no:cacheprovider", "-p", "no:faulthandler")  # which would take away what Go does about a signal
+    command = [f"--rootdir={ROOT}", str(ROOT / "benchmarks"), *without, "--collect-only", "-q"]
     with (
         patch.dict(os.environ, clean_environment(**environment), clear=True),
         redirect_stdout(io.StringIO()) as printed,
