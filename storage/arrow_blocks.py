@@ -25,6 +25,7 @@ VERSIONS = {"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}
 MAINTAINER = "the Apache Arrow project"
 LICENCE = "Apache-2.0"
 IMAGE, LABEL = "image", "label"  # the two columns
+FILL = "ab"  # how a new file is opened: "wb" would truncate it, and ext4 writes out a truncated one when it is closed
 LARGEST = 2**31 - 1  # bytes of an image: Arrow counts those of a fixed size in 32 bits
 
 

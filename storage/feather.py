@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from storage.arrays import make_array, make_result, read_range
 from storage.arrow_blocks import (
+    FILL,
     IMAGE,
     LABEL,
     LICENCE,
@@ -91,7 +92,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     path = create_file(store, FILE)
-    with unforked, translate_errors(store, pa.ArrowException), pa.OSFile(path, "wb") as file:
+    with unforked, translate_errors(store, pa.ArrowException), pa.OSFile(path, FILL) as file:
         writer = pa.ipc.new_file(file, table.schema, options=options)
         writer.write_table(table, max_chunksize=rows)
         writer.close()  # not with `with`: after an error it would write a footer, too

@@ -25,6 +25,7 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from storage.arrow_blocks import (
+    FILL,
     IMAGE,
     LABEL,
     LICENCE,
@@ -87,7 +88,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     with (
         unforked,
         translate_errors(store, pa.ArrowException),
-        pa.OSFile(path, "wb") as file,
+        pa.OSFile(path, FILL) as file,
         ParquetWriter(file, schema, **OPTIONS) as writer,
     ):
         writer.write_table(table, row_group_size=max(1, GROUP // size))
