@@ -54,7 +54,7 @@ def create_file(store: Path, name: str) -> bytes:
     Returns
     -------
     bytes
-        The file's path, for a library to open, without truncating it: see decision 103.
+        The file's path, for a library to open without truncating it, which ext4 answers with writing to the disk.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from tests.faults.children import run_child
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import make_sets, prepare, save_template
-from tests.open_files import wait_for_maps
+from tests.open_files import count_maps_left
 
 SEED = 6666
 WARM_UP = 1 / 3  # of the opens: then the process has nearly all the memory that it goes on using
@@ -90,6 +90,6 @@ def _try_to_open(path: Path) -> bool:
 def _count(folder: Path) -> tuple[int, int, int]:
     """Count open files, maps of files of the stores, and bytes of memory."""
     gc.collect()
-    maps = wait_for_maps(folder, 0)
+    maps = count_maps_left(folder)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return len(list(Path("/proc/self/fd").iterdir())), maps, pages * PAGE
