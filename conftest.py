@@ -12,20 +12,27 @@ from typing import Any
 import pytest
 from pytest_benchmark.storage.file import FileStorage
 
-from benchmarks.cells import cell
+from benchmarks.cell import cell
 from benchmarks.definition import MARKER, hash_definition
+from benchmarks.directories import STORES, stores
 from benchmarks.options import DEFAULT_CUTOFFS, Options, add_options, choose_cutoffs, count_images, read_options
-from benchmarks.run import Progress, count_processors, describe_run, find_file_system, list_libraries, round_to_clock
-from benchmarks.stores import STORES, stores
+from benchmarks.run_info import (
+    Progress,
+    count_processors,
+    describe_run,
+    find_file_system,
+    list_libraries,
+    round_to_clock,
+)
 from benchmarks.workers import STARTS, choose_counts
 from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
-from reports.compare import compare_runs, find_differences
-from reports.compare_text import describe_differences, make_verdicts
+from reports.compare.comparison import compare_runs, find_differences
+from reports.compare.text import describe_differences, make_verdicts
 from reports.errors import WrongInputError
+from reports.gate.statistics import Rules
 from reports.page.command import check_place, write_page
 from reports.reading import make_machine, read_run
-from reports.results import BrokenRunError, ImageSet, Run
-from reports.statistics import Rules
+from reports.run import BrokenRunError, ImageSet, Run
 
 __all__ = ["cell", "image_set", "stores"]  # the fixtures
 

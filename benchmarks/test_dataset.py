@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import storage
-from benchmarks.cells import Cell
+from benchmarks.cell import Cell
 from benchmarks.comparison import compare
 from fixtures.image_set import ImageSet
 

@@ -5,7 +5,7 @@ from itertools import repeat
 import numpy as np
 import pytest
 
-from benchmarks.cells import Cell
+from benchmarks.cell import Cell
 from benchmarks.comparison import compare
 from benchmarks.workers import Batches, Workers, read_batches
 from fixtures.image_set import ImageSet

@@ -2,7 +2,7 @@
 
 from itertools import repeat
 
-from benchmarks.cells import Cell
+from benchmarks.cell import Cell
 from benchmarks.comparison import compare
 from fixtures.image_set import ImageSet
 

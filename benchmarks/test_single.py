@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cells import Cell
+from benchmarks.cell import Cell
 from benchmarks.comparison import compare
 from fixtures.image_set import ImageSet
 from storage import Image

@@ -23,7 +23,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.comparison import compute_digest
-from benchmarks.run import count_processors
+from benchmarks.run_info import count_processors
 from storage import BACKENDS, Images, Labels, Reader
 
 STARTS = ("fork", "spawn")

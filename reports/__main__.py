@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports import gate_command
 from reports.arguments import read_share
-from reports.compare import compare_runs
-from reports.compare_text import make_verdicts
+from reports.compare.comparison import compare_runs
+from reports.compare.text import make_verdicts
 from reports.errors import NotMeasurableError, WrongInputError
+from reports.gate import command as gate_command
+from reports.gate.statistics import Rules
 from reports.output import print_text
 from reports.page import command as page_command
 from reports.reading import read_run
-from reports.statistics import Rules
 from reports.table import make_table
 
 BROKEN, NOT_MEASURABLE, INTERRUPTED = 2, 3, 130  # exit codes
@@ -119,7 +119,7 @@ def _show_compare(options: argparse.Namespace) -> int:
 
 
 def _show_figures(options: argparse.Namespace) -> int:
-    from reports.drawing import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
+    from reports.figures.drawing import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
 
     paths = draw(read_run(options.run), options.out)
     print_text("".join(f"{path}\n" for path in paths))

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import math
 
-from reports.results import WIDEST_THRESHOLD
+from reports.run import WIDEST_THRESHOLD
 
 
 def read_share(text: str) -> float:

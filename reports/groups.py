@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from reports.results import Axes, Result
-from reports.wording import shorten_text
+from reports.run import Axes, Result
+from reports.text import shorten_text
 
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
 ORDINARY = {("cache", "warm"), ("durability", "buffered")}  # what is measured unless more is asked for

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from reports.wording import shorten_text
+from reports.text import shorten_text
 
 # What would be read as Markdown or HTML. Underscores within a word and lone brackets are harmless, and stay readable.
 _MARKUP = re.compile(r"[\\`*~|$]|(?<![^\W_])_|_(?![^\W_])|\](?=[\[(:])|:(?=//)")

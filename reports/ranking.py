@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.intervals import UNKNOWN_SCATTER
-from reports.results import Result
+from reports.noise import UNKNOWN_SCATTER
+from reports.run import Result
 
 SAME_SIZE = 0.01  # a share; file systems round what a store takes
 

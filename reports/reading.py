@@ -12,8 +12,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from reports.results import WIDEST_THRESHOLD, Axes, BrokenRunError, Disk, Machine, Result, Run
-from reports.wording import shorten_text
+from reports.run import WIDEST_THRESHOLD, Axes, BrokenRunError, Disk, Machine, Result, Run
+from reports.text import shorten_text
 
 FORMAT = 1  # the layout of the key `run` that this module reads
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import astuple
 
+from reports.backends_table import COLUMNS, describe_stores
 from reports.groups import add_axes, group_results
 from reports.markdown import escape_text, write_table
-from reports.results import UNSTABLE_RULE, Result, Run
-from reports.stores import COLUMNS, describe_stores
-from reports.wording import count_noun, format_number, format_time, shorten_text
+from reports.run import UNSTABLE_RULE, Result, Run
+from reports.text import count_noun, format_number, format_time, shorten_text
 
 
 def describe_provenance(run: Run) -> str:

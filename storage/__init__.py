@@ -4,10 +4,9 @@
 backends themselves are plain: `Backend` is their contract, `BACKENDS` holds those that are here.
 """
 
-from storage.backends import BACKENDS, FUNCTIONS, UNAVAILABLE, Backend
-from storage.checks import Image, Images, Labels
-from storage.dataset import Report, check, load, open, save  # noqa: A004 - used as storage.open
-from storage.errors import (
+from .contract import Backend, BackendInfo, Image, Images, Labels
+from .dataset import Report, check, load, open, save  # noqa: A004 - used as storage.open
+from .errors import (
     BackendUnavailableError,
     CorruptStoreError,
     ForkedWriterError,
@@ -20,13 +19,14 @@ from storage.errors import (
     StoreLockedError,
     StoreNotFoundError,
 )
-from storage.reader import Reader
+from .reader import Reader
+from .registry import BACKENDS, UNAVAILABLE
 
 __all__ = [
     "BACKENDS",
-    "FUNCTIONS",
     "UNAVAILABLE",
     "Backend",
+    "BackendInfo",
     "BackendUnavailableError",
     "CorruptStoreError",
     "ForkedWriterError",

@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from storage.backends import find_backend
-from storage.dataset.conversion import convert
-from storage.dataset.replacement import check_target
-from storage.dataset.report import check
-from storage.dataset.sources import ArraySource, Source, open_source
-from storage.dataset.wording import describe
-from storage.errors import (
+from .dataset.conversion import convert
+from .dataset.replacement import check_target
+from .dataset.report import check
+from .dataset.text import describe
+from .errors import (
     CorruptStoreError,
     InvalidInputError,
     StorageError,
     StoreExistsError,
     UnfinishedConversionError,
-    translate_errors,
+    reading,
 )
+from .registry import find_backend
+from .sources.source import ArraySource, Source, open_source
 
 DAMAGED, UNFINISHED, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 2, 130  # exit codes
 CIFAR10 = "cifar-10-batches-py"
@@ -156,7 +156,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _find_destination(source: Path, destination: Path) -> Path:
     """Follow links; refuse a dataset inside its source, and a source that would be replaced with what is around it."""
-    with translate_errors(destination, ValueError):
+    with reading(destination, ValueError):
         one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
     if other.is_symlink():
         raise InvalidInputError(f"{destination} is a link that leads back to itself: choose another destination")
@@ -179,7 +179,8 @@ def _read_cifar10(path: Path) -> Source:
     """Read CIFAR-10 into memory; it is never larger than 50,000 images."""
     try:
         from fixtures.cifar10 import describe as describe_batches  # noqa: PLC0415 - storage/ may be copied alone
-        from fixtures.class_names import read_class_names  # noqa: PLC0415 - likewise
+
+        from .sources.class_names import read_class_names  # noqa: PLC0415 - likewise
     except ImportError as error:
         raise InvalidInputError(
             f"{path} may be CIFAR-10, which the folder fixtures/ of the suite reads, and that is not beside storage/ "

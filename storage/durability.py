@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from storage.errors import translate_errors
-from storage.paths import walk_files
+from .errors import writing
+from .paths import walk_files
 
 
 def make_durable(store: Path) -> None:
@@ -22,7 +22,7 @@ def make_durable(store: Path) -> None:
     StorageError
         A file or directory could not be synced.
     """
-    with translate_errors(store):
+    with writing(store):
         for folder, names in walk_files(store):
             for name in names:
                 sync(folder / name)

@@ -1,4 +1,4 @@
-"""The errors that leave this package, and how a library's error becomes one of them."""
+"""The errors of this package, and how a library's error becomes one of them."""
 
 import errno
 import os
@@ -7,17 +7,52 @@ from pathlib import Path
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 REFUSALS = {errno.EACCES, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
-SAID_BY_HDF5 = re.compile(r"\berrno = (\d+)")  # h5py makes a RuntimeError of some errors of the operating system
-SAID_OF_THREADS = re.compile(r"start new thread|launch worker thread")
-SAID_IN_WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # other libraries pass on its words
+HDF5_ERRNO = re.compile(r"\berrno = (\d+)")  # h5py turns some errors of the operating system into a RuntimeError
+NO_THREADS = re.compile(r"start new thread|launch worker thread")
+WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # other libraries pass on its words
 
 
 class StorageError(Exception):
-    """Something went wrong with a store; each kind has a class below."""
+    """Something went wrong with a store. The subclasses say what.
+
+    Parameters
+    ----------
+    problem : str
+        What happened, without the path of the store.
+    store : Path, optional
+        Where it happened: a store, a dataset, or a file of one.
+    record : int, optional
+        The index of the image.
+    hint : str
+        What to do.
+
+    Examples
+    --------
+    >>> error = CorruptStoreError("it is cut short", store="photos", record=7, hint="restore it from a copy")
+    >>> print(error)
+    photos: record 7: it is cut short: restore it from a copy
+    >>> error.record
+    7
+    """
+
+    def __init__(
+        self, problem: str = "", *, store: Path | str | None = None, record: int | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.store = None if store is None else Path(store)
+        self.record = record
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Build the message from the fields."""
+        record = None if self.record is None else f"record {self.record}"
+        parts = (None if self.store is None else str(self.store), record, self.problem, self.hint)
+        return ": ".join(part for part in parts if part)
 
 
 class InvalidInputError(StorageError, ValueError):
-    """What should be stored is not an image set; nothing was written."""
+    """The input isn't an image set, or can't be stored; nothing was written."""
 
 
 class StoreNotFoundError(StorageError, FileNotFoundError):
@@ -25,11 +60,11 @@ class StoreNotFoundError(StorageError, FileNotFoundError):
 
 
 class StoreExistsError(StorageError, FileExistsError):
-    """The path is not an empty directory, so a new store cannot be written there."""
+    """The path isn't an empty directory, so no new store can be written there."""
 
 
 class RecordNotFoundError(StorageError, IndexError):
-    """The store holds fewer images than this index asks for."""
+    """The index is out of range."""
 
 
 class CorruptStoreError(StorageError):
@@ -41,43 +76,40 @@ class StoreFullError(StorageError, OSError):
 
 
 class StoreLockedError(StorageError):
-    """Another program holds a lock on this path: a writer that is saving to it, as a rule."""
+    """Another program holds a lock on this path; usually it is a writer that is saving to it."""
 
 
 class UnfinishedConversionError(StorageError):
-    """A conversion failed in the middle; the same one goes on behind its last finished part."""
+    """A conversion failed halfway; the same conversion resumes after its last finished part."""
 
 
 class ForkedWriterError(StorageError):
-    """A writer was used in another process than the one that made it."""
+    """A writer was used in another process than the one that created it."""
 
 
 class BackendUnavailableError(StorageError, ImportError):
-    """A backend cannot be used here; the message says how to get what it needs."""
+    """A backend can't be used here; the message says how to get what it needs."""
 
 
 class ReaderClosedError(StorageError, ValueError):
     """The reader was closed before it was asked to read."""
 
 
-class translate_errors:  # noqa: N801 - reads as the function that it stands for; a generator takes twice the time
-    """Turn what a library raises about `store` into an error of this package; for a ``with`` statement.
+class reading:  # noqa: N801 - reads as a function in a with statement; a generator takes twice the time
+    """Turn what a library raises while it reads `store` into an error of this package.
 
     Parameters
     ----------
     store : Path
-        The store that is being read or written, for the message.
     *library_errors : type[Exception]
-        What the library raises for a file that it cannot make sense of. `OSError` is always included.
+        What the library raises for a file that it can't make sense of. `OSError` is always included.
 
     Raises
     ------
-    StoreFullError
-        The operating system had no room: no space, quota, or file size limit.
     StorageError
-        The operating system refused otherwise (permission, input/output, too many open files).
+        The operating system refused: permission, input/output, too many open files, no memory.
     CorruptStoreError
-        The library could not make sense of the store.
+        The library can't make sense of the store.
     """
 
     __slots__ = ("_expected", "_store")
@@ -87,33 +119,72 @@ class translate_errors:  # noqa: N801 - reads as the function that it stands for
         self._expected: tuple[type[Exception], ...] = (OSError, *library_errors)
 
     def __enter__(self) -> None:
-        """Nothing happens before an error."""
+        """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Raise the error of ours in place of the library's."""
+        """Raise the error of this package in place of the library's."""
         if error is not None and isinstance(error, self._expected) and not isinstance(error, StorageError):
-            raise _translate(self._store, error) from error
+            raise self._translate(error) from error
+
+    def _translate(self, error: BaseException) -> StorageError:
+        return _find_refusal(self._store, error) or CorruptStoreError(
+            f"it can't be read ({_say(error)})", store=self._store, hint="it is damaged, or another backend wrote it"
+        )
 
 
-def _translate(store: Path, error: BaseException) -> StorageError:
+class writing(reading):  # noqa: N801 - likewise
+    """Turn what a library raises while it writes `store` into an error of this package; never into corruption.
+
+    Parameters
+    ----------
+    store : Path
+    *library_errors : type[Exception]
+        What the library raises when it can't write. `OSError` is always included.
+
+    Raises
+    ------
+    StoreFullError
+        The operating system had no room: disk space, quota, or file size limit.
+    StoreExistsError
+        Another writer is writing to the same path.
+    StorageError
+        The write failed otherwise.
+    """
+
+    __slots__ = ()
+
+    def _translate(self, error: BaseException) -> StorageError:
+        if _find_codes(error) & NO_SPACE:
+            return StoreFullError(
+                f"no room left for the store ({_say(error)})",
+                store=self._store,
+                hint="free some space or choose another disk, then delete the directory and store again",
+            )
+        if isinstance(error, FileExistsError):
+            return StoreExistsError(
+                "another writer is storing there at the same time", store=self._store, hint="choose another path"
+            )
+        return _find_refusal(self._store, error) or StorageError(
+            f"writing failed ({_say(error)})", store=self._store, hint="delete the directory and store again"
+        )
+
+
+def _find_refusal(store: Path, error: BaseException) -> StorageError | None:
+    """Make the error of a call that the operating system refused; None if it didn't."""
     reason = " ".join(str(error).split())
-    if _find_codes(error) & NO_SPACE:
-        return StoreFullError(
-            f"{store}: no room left for the store ({reason}); free some space or choose another disk, "
-            "then delete the directory and store again"
-        )
-    if isinstance(error, FileExistsError):
-        return StoreExistsError(f"{store}: another writer stores there at the same time: choose another path")
-    if isinstance(error, MemoryError) or SAID_OF_THREADS.search(reason):
+    if isinstance(error, MemoryError) or NO_THREADS.search(reason):
         return StorageError(
-            f"{store}: too little memory, or too many threads ({reason or type(error).__name__}): free some, and try "
-            "again; if there is enough, the store is damaged"
+            f"too little memory, or too many threads ({_say(error)})",
+            store=store,
+            hint="free some, and try again; if there is enough, the store is damaged",
         )
-    if (isinstance(error, OSError) and error.errno is not None) or _find_said(reason):
-        return StorageError(f"{store}: the operating system refused: {reason}")
-    return CorruptStoreError(
-        f"{store}: no store that can be used ({reason}): it is damaged, or another backend wrote it"
-    )
+    if (isinstance(error, OSError) and error.errno is not None) or _find_words(reason):
+        return StorageError(f"the operating system refused ({reason})", store=store)
+    return None
+
+
+def _say(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _find_codes(error: BaseException | None) -> set[int]:
@@ -121,14 +192,14 @@ def _find_codes(error: BaseException | None) -> set[int]:
     codes: set[int] = set()
     while error is not None:
         codes |= {code for name in ("errno", "code") if isinstance(code := getattr(error, name, None), int)}
-        codes |= _find_said(str(error))
+        codes |= _find_words(str(error))
         error = error.__context__
     return codes
 
 
-def _find_said(message: str) -> set[int]:
+def _find_words(message: str) -> set[int]:
     """Find the operating system's codes in the message of a library that keeps no other record of them."""
-    said = message.lower()
-    return {int(code) for code in SAID_BY_HDF5.findall(message)} | {
-        code for words, code in SAID_IN_WORDS.items() if words in said
+    lowered = message.lower()
+    return {int(code) for code in HDF5_ERRNO.findall(message)} | {
+        code for words, code in WORDS.items() if words in lowered
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from storage.errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, translate_errors
+from .errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, reading, writing
 
 
 def claim_store(store: Path) -> Path:
@@ -30,7 +30,7 @@ def claim_store(store: Path) -> Path:
         The folder that should hold the store does not exist.
     """
     store = Path(store)
-    with translate_errors(store, ValueError):
+    with writing(store, ValueError):
         try:
             store.mkdir(exist_ok=True)
         except FileExistsError:
@@ -62,7 +62,7 @@ def create_file(store: Path, name: str) -> bytes:
         As `claim_store`; or another writer has just created it.
     """
     path = os.fsencode(claim_store(store) / name)
-    with translate_errors(store):
+    with writing(store):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     return path
 
@@ -135,7 +135,7 @@ def find_file(store: Path, name: str) -> Path:
         `store` holds something, but not this file.
     """
     path = Path(store) / name
-    with translate_errors(store, ValueError):
+    with reading(store, ValueError):
         if path.is_file():
             return path
         if not path.parent.is_dir():
@@ -207,5 +207,5 @@ def stat_file(store: Path, name: str) -> tuple[bytes, os.stat_result]:
         status = os.stat(path)  # noqa: PTH116 - a Path takes longer
         if stat.S_ISREG(status.st_mode):
             return path, status
-    with translate_errors(store):
+    with reading(store):
         return path, find_file(store, name).stat()

@@ -4,15 +4,21 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_indices
-from storage.errors import ReaderClosedError, translate_errors
+from .arrays import CHANNELS, check_index, check_indices
+from .contract import Image, Images, Labels
+from .errors import ReaderClosedError, reading
+
+fork_lock = RLock()
+"""Held across calls of libraries that a child can't use if a thread of its parent was inside one at the fork."""
+
+os.register_at_fork(before=fork_lock.acquire, after_in_parent=fork_lock.release, after_in_child=fork_lock.release)
 
 _reopening: dict[int, Lock] = {}  # by process: a child that is forked meanwhile takes its own
 
@@ -44,7 +50,7 @@ class Reader(ABC):
     _process = 0
 
     def __init__(self, store: Path) -> None:
-        with translate_errors(store):  # where the current folder was deleted
+        with reading(store):  # where the current folder was deleted
             self.store = Path(store).absolute()
         self._start()
 

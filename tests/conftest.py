@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from reports import arms, gate_command
+from reports.gate import command as gate_command
+from reports.gate import pairs as arms
 from storage import BACKENDS, Backend
 from tests.faults.findings import find_rows
-from tests.image_sets import make_set
-from tests.machine import Machine
-from tests.repositories import make_repository
+from tests.support.image_sets import make_set
+from tests.support.machine import Machine
+from tests.support.repositories import make_repository
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,8 +14,8 @@ import grimp
 import pytest
 
 from storage import BACKENDS
-from tests.backends import need_backend
-from tests.suite import HERE, ROOT, copy_suite, run_pytest
+from tests.support.backends import need_backend
+from tests.support.suite import HERE, ROOT, copy_suite, run_pytest
 
 ROOMS = ("benchmarks", "fixtures", "reports", "storage")
 FILES = [ROOT / "conftest.py", *(path for room in (*ROOMS, "tests") for path in sorted((ROOT / room).rglob("*.py")))]

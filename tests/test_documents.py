@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.backends import need_backend
-from tests.image_sets import assert_same, make_set
-from tests.suite import ROOT
+from tests.support.backends import need_backend
+from tests.support.image_sets import assert_same, make_set
+from tests.support.suite import ROOT
 
 pytestmark = need_backend("lmdb_packed")
 

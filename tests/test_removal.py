@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage import BACKENDS
-from tests.suite import HERE, ROOT, clean_environment, copy_suite, run_pytest
+from tests.support.suite import HERE, ROOT, clean_environment, copy_suite, run_pytest
 
 STORAGE = ROOT / "storage"
 IMPORT = re.compile(r"^\s*from storage(?:\.| import )(\w+)", re.MULTILINE)

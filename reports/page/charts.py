@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from reports.panels import Panel, space_out
-from reports.styles import Style
-from reports.wording import format_number, shorten_text
+from reports.figures.styles import Style
+from reports.figures.subplot import Panel, space_out
+from reports.text import format_number, shorten_text
 
 WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 122  # of the drawing, in its own units; a letter is 14 high
 LINE = 17  # from one label to the next

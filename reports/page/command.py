@@ -10,7 +10,7 @@ from pathlib import Path
 from reports.errors import WrongInputError
 from reports.output import print_text
 from reports.reading import parse_run, read_content
-from reports.results import Run
+from reports.run import Run
 
 _START = b"<!doctype html>"  # of each page, in small letters
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.compare import compare_runs, find_differences
-from reports.compare_text import count_verdicts
+from reports.compare.comparison import compare_runs, find_differences
+from reports.compare.text import count_verdicts
+from reports.gate.statistics import Rules
 from reports.page.tables import Table, tabulate_comparison, tabulate_history
-from reports.results import UNSTABLE_RULE, Run
-from reports.statistics import Rules
-from reports.wording import count_noun, name_cell, shorten_text
+from reports.run import UNSTABLE_RULE, Run
+from reports.text import count_noun, name_cell, shorten_text
 
 MOST_PROBLEMS = 200  # that are listed
 NOISY = 0.1  # a share of unstable cells: below, no warning

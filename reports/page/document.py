@@ -10,19 +10,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from reports.answers import NAME, answer_uses
-from reports.figures import plan_figures
-from reports.intervals import UNKNOWN_SCATTER
+from reports.backends_table import CROWD, FAR, describe_stores
+from reports.figures.plan import plan_figures
+from reports.figures.styles import COLOURS, DARK_COLOURS, choose_styles
+from reports.figures.subplot import Picture
+from reports.noise import UNKNOWN_SCATTER
 from reports.page import charts, contents, tables
 from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.page.projection import project_run
 from reports.page.scores import SAME_SCORE, WEIGHTS, Aspect, measure_aspects, rank_score, score_backends
-from reports.panels import Picture
 from reports.ranking import SAME_SIZE
-from reports.results import UNSTABLE_RULE, Run
-from reports.stores import CROWD, FAR, describe_stores
-from reports.styles import COLOURS, DARK_COLOURS, choose_styles
-from reports.wording import count_noun, format_number, shorten_text
+from reports.recommendations import NAME, answer_uses
+from reports.run import UNSTABLE_RULE, Run
+from reports.text import count_noun, format_number, shorten_text
 
 _FOLDER = Path(__file__).parent
 _NOT_SHOWN = {"store_many", "read_many", "read_epoch"}  # seconds a call, as the article drew them: here an image

@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from reports.groups import group_results
-from reports.results import Run
+from reports.run import Run
 
 _COLUMNS = (
     "cell",

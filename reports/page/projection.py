@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.groups import find_stored, group_results
-from reports.intervals import UNKNOWN_SCATTER
-from reports.results import Axes, Disk, Result, Run
-from reports.wording import format_number
+from reports.noise import UNKNOWN_SCATTER
+from reports.run import Axes, Disk, Result, Run
+from reports.text import format_number
 
 COUNTS = (1_000_000, 100_000_000)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reports.groups import find_stored, group_results
 from reports.ranking import select_largest
-from reports.results import Axes, Result, Run
+from reports.run import Axes, Result, Run
 
 WEIGHTS = {"write": 10, "size": 10, "cold": 20, "warm": 60}
 SAME_SCORE = 1.1

@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
-from reports.answers import NAME, Answer
-from reports.compare import Comparison, Verdict
+from reports.backends_table import COLUMNS, Store
+from reports.compare.comparison import Comparison, Verdict
+from reports.figures.subplot import Panel
 from reports.groups import add_axes, group_results
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
-from reports.panels import Panel
-from reports.results import Result, Run
-from reports.stores import COLUMNS, Store
-from reports.wording import count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
+from reports.recommendations import NAME, Answer
+from reports.run import Result, Run
+from reports.text import count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
 
 STRIP = (100, 8)  # width and height of a strip, in its own units
 _IMPORTANCE: tuple[Verdict, ...] = ("slower", "faster", "unstable", "ok")

@@ -5,8 +5,8 @@ part one a record, then one a block of records (see `storage.dataset.checksums`)
 plain store of the backend. An array is one part; batches are gathered into parts of 128 MiB.
 """
 
-from storage.dataset.reading import load, open  # noqa: A004 - used as storage.open
-from storage.dataset.report import Report, check
-from storage.dataset.saving import save
+from .reading import load, open  # noqa: A004 - used as storage.open
+from .report import Report, check
+from .saving import save
 
 __all__ = ["Report", "check", "load", "open", "save"]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from storage.checks import Image, Images, Labels
+from ..contract import Image, Images, Labels
 
 Checksums = NDArray[np.uint64]
 

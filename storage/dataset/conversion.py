@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.dataset.sources import Source
-from storage.dataset.writer import Writer
-from storage.errors import StorageError, UnfinishedConversionError
+from ..errors import StorageError, UnfinishedConversionError
+from ..sources.source import Source
+from .writer import Writer
 
 
 def convert(

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from xxhash import xxh3_64_hexdigest
 
-from storage.dataset.checksums import DTYPE, Checksums, count_per_block
-from storage.dataset.manifest import Manifest
-from storage.errors import CorruptStoreError, translate_errors
-from storage.paths import walk_files
+from ..errors import CorruptStoreError, reading
+from ..paths import walk_files
+from .checksums import DTYPE, Checksums, count_per_block
+from .manifest import Manifest
 
 CHECKSUMS = "checksums"
 
@@ -46,7 +46,7 @@ def check_size(folder: Path, name: str, size: int) -> None:
     CorruptStoreError
         It is missing, cut short, longer than it was, or no file; the message names it.
     """
-    with translate_errors(folder / name):
+    with reading(folder / name):
         try:
             status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer
         except (FileNotFoundError, NotADirectoryError):
@@ -86,7 +86,7 @@ def read_checksums(folder: Path, manifest: Manifest) -> list[PartChecksums]:
     """
     counts = count_checksums(manifest)
     check_size(folder, CHECKSUMS, sum(map(sum, counts)) * DTYPE.itemsize)
-    with translate_errors(folder):
+    with reading(folder):
         content = (folder / CHECKSUMS).read_bytes()
     if xxh3_64_hexdigest(content) != manifest.checksum:
         raise CorruptStoreError(

@@ -16,7 +16,7 @@ from typing import Any
 
 from xxhash import xxh3_64_hexdigest
 
-from storage.errors import CorruptStoreError, StorageError, StoreNotFoundError, translate_errors
+from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
 
 FILE = "manifest.json"
 FORMAT = 1
@@ -144,7 +144,7 @@ def read_manifest(folder: Path, name: str = FILE) -> Manifest:
     StorageError
         It is of a later version.
     """
-    with translate_errors(folder):
+    with reading(folder):
         try:
             content = _read_content(folder / name)
         except FileNotFoundError:

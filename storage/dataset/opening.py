@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.backends import Backend, find_backend
-from storage.dataset.files import PartChecksums, check_size, read_checksums
-from storage.dataset.manifest import Manifest, name_part, read_manifest
-from storage.dataset.replacement import pin
-from storage.dataset.structure import check_file
-from storage.errors import InvalidInputError, StorageError, translate_errors
+from ..contract import Backend
+from ..errors import InvalidInputError, StorageError, reading
+from ..registry import find_backend
+from .files import PartChecksums, check_size, read_checksums
+from .manifest import Manifest, name_part, read_manifest
+from .replacement import pin
+from .structure import check_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Dataset:
 def name_errors(folder: Path, path: Path) -> Iterator[None]:
     """Do what `Dataset.name_errors` does, before there is one."""
     try:
-        with translate_errors(folder):
+        with reading(folder):
             yield
     except StorageError as error:
         raise name_path(error, folder, path) from error.__cause__

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from xxhash import xxh3_64
 
-from storage.dataset.checksums import DTYPE
-from storage.dataset.files import CHECKSUMS, count_checksums, read_checksums
-from storage.dataset.manifest import Manifest, name_part, read_manifest
-from storage.dataset.opening import Dataset, find_module
-from storage.dataset.proof import find_damage
-from storage.dataset.structure import check_file
-from storage.errors import StorageError
+from ..errors import StorageError
+from .checksums import DTYPE
+from .files import CHECKSUMS, count_checksums, read_checksums
+from .manifest import Manifest, name_part, read_manifest
+from .opening import Dataset, find_module
+from .proof import find_damage
+from .structure import check_file
 
 PROGRESS = "progress.json"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.checks import Images, Labels
-from storage.dataset.batches import cut_indices
-from storage.dataset.checksums import count_per_block, hash_blocks, hash_records
-from storage.dataset.opening import Dataset
-from storage.errors import CorruptStoreError, StorageError
-from storage.reader import Reader
+from ..contract import Images, Labels
+from ..errors import CorruptStoreError, StorageError
+from ..reader import Reader
+from ..sources.batches import cut_indices
+from .checksums import count_per_block, hash_blocks, hash_records
+from .opening import Dataset
 
 CHANGED = CorruptStoreError("its pixels or its label are not those that were saved")
 

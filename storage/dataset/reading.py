@@ -11,13 +11,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.arrays import make_array, make_result
-from storage.checks import CHANNELS, Image, Images, Labels
-from storage.dataset.checksums import hash_record, hash_records
-from storage.dataset.opening import Dataset, open_dataset
-from storage.dataset.proof import CHANGED, check_part, find_damage, name_record, prove_part
-from storage.errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
-from storage.reader import Reader
+from ..arrays import CHANNELS, make_array, make_result
+from ..contract import Image, Images, Labels
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
+from ..reader import Reader
+from .checksums import hash_record, hash_records
+from .opening import Dataset, open_dataset
+from .proof import CHANGED, check_part, find_damage, name_record, prove_part
 
 
 def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:

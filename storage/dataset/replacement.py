@@ -18,10 +18,10 @@ from pathlib import Path
 
 import filelock
 
-from storage.dataset.manifest import OURS, is_manifest
-from storage.durability import sync
-from storage.errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, translate_errors
-from storage.paths import join_path
+from ..durability import sync
+from ..errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, writing
+from ..paths import join_path
+from .manifest import OURS, is_manifest
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -46,7 +46,7 @@ def lock_path(path: Path) -> Iterator[None]:
     if not path.parent.is_dir():
         raise StoreNotFoundError(f"{path.parent} is not a folder: create it, then save again")
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-    with translate_errors(path):
+    with writing(path):
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -85,7 +85,7 @@ def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:
     StoreExistsError
         `path` is a file, a folder that holds anything but a dataset, or a dataset that may not be replaced.
     """
-    with translate_errors(path):
+    with writing(path):
         if not os.path.lexists(path):
             return None
         if not path.is_dir():
@@ -215,7 +215,7 @@ def pin(path: Path) -> Iterator[Path]:
         There is no directory at `path`.
     """
     join_path(path, "")  # refuses what no file can be named
-    with translate_errors(path):
+    with writing(path):
         descriptor = _open_current(path)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")

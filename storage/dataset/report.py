@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.dataset.files import CHECKSUMS, read_checksums
-from storage.dataset.manifest import name_part
-from storage.dataset.opening import Dataset, pin_dataset
-from storage.dataset.proof import find_damage
-from storage.dataset.salvage import find_damage_apart
-from storage.dataset.structure import check_file
-from storage.errors import CorruptStoreError, StorageError
+from ..errors import CorruptStoreError, StorageError
+from .files import CHECKSUMS, read_checksums
+from .manifest import name_part
+from .opening import Dataset, pin_dataset
+from .proof import find_damage
+from .salvage import find_damage_apart
+from .structure import check_file
 
 UNPROVED = "it can be read, but nothing proves it: the checksums are damaged"
 

@@ -10,9 +10,9 @@ import multiprocessing
 import os
 from multiprocessing.connection import Connection
 
-from storage.dataset.opening import Dataset
-from storage.dataset.proof import find_damage
-from storage.errors import StorageError
+from ..errors import StorageError
+from .opening import Dataset
+from .proof import find_damage
 
 PATIENCE, PER_RECORD = 60.0, 0.001  # seconds
 LOST = "it cannot be read: the process that tried was ended by it"

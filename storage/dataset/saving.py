@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.checks import Images, Labels, check_images
-from storage.dataset.writer import Writer
-from storage.errors import InvalidInputError
+from ..arrays import check_images
+from ..contract import Images, Labels
+from ..errors import InvalidInputError
+from .writer import Writer
 
 DEFAULT_BACKEND = "lmdb_packed"
 

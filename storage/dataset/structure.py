@@ -12,16 +12,16 @@ read.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from xxhash import xxh3_64
 
-from storage.backends import Backend
-from storage.dataset.files import check_size
-from storage.dataset.manifest import Manifest, Structure
-from storage.errors import CorruptStoreError
+from ..contract import Backend
+from ..errors import CorruptStoreError
+from .files import check_size
+from .manifest import Manifest, Structure
 
 Pixels: TypeAlias = Mapping[str, Sequence[range]]
 CHUNK = 1 << 20  # bytes read at once
@@ -44,8 +44,7 @@ def find_structure(module: Backend, part: Path, sizes: Mapping[str, int]) -> dic
     dict of str to Structure
         Of the files that have any.
     """
-    find_pixels: Callable[[Path], Pixels] | None = getattr(module, "find_pixels", None)
-    pixels = find_pixels(part) if find_pixels is not None else {}
+    pixels = module.find_pixels(part)
     found = {}
     for name, size in sizes.items():
         ranges = tuple(_find_gaps(pixels.get(name, ()), size))

@@ -11,13 +11,17 @@ from typing import Self
 import numpy as np
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
-from storage.backends import find_backend
-from storage.checks import CHANNELS, Images, Labels, check_labels, check_pixels
-from storage.dataset.checksums import DTYPE, hash_blocks, hash_records
-from storage.dataset.files import CHECKSUMS, measure_files
-from storage.dataset.manifest import FILE, Manifest, name_part, write_manifest
-from storage.dataset.progress import PROGRESS, resume
-from storage.dataset.replacement import (
+from ..arrays import CHANNELS, check_labels, check_pixels
+from ..contract import Images, Labels
+from ..durability import make_durable, sync
+from ..errors import ForkedWriterError, InvalidInputError, StorageError, StoreFullError, writing
+from ..paths import join_path
+from ..registry import find_backend
+from .checksums import DTYPE, hash_blocks, hash_records
+from .files import CHECKSUMS, measure_files
+from .manifest import FILE, Manifest, name_part, write_manifest
+from .progress import PROGRESS, resume
+from .replacement import (
     check_target,
     discard,
     find_stages,
@@ -27,16 +31,7 @@ from storage.dataset.replacement import (
     pin,
     put_in_place,
 )
-from storage.dataset.structure import find_structure
-from storage.durability import make_durable, sync
-from storage.errors import (
-    ForkedWriterError,
-    InvalidInputError,
-    StorageError,
-    StoreFullError,
-    translate_errors,
-)
-from storage.paths import join_path
+from .structure import find_structure
 
 PART = 128 << 20  # bytes of pixels that are kept in memory, where images come in batches
 
@@ -113,7 +108,7 @@ class Writer:
             Another writer is writing to the path.
         """
         check_target(self._path, overwrite=self._overwrite)
-        with ExitStack() as stack, translate_errors(self._path):
+        with ExitStack() as stack, writing(self._path):
             stack.enter_context(lock_path(self._path))
             check_target(self._path, overwrite=self._overwrite)
             self._stage = self._take_over() or make_stage(self._path)
@@ -245,7 +240,7 @@ class Writer:
 
     def _check_space(self, images: Images) -> None:
         """Refuse before a library meets a full disk: not every one survives that."""
-        if getattr(self._module, "COMPRESSES", False):
+        if self._module.INFO.compresses:
             return  # nobody knows how small the store will be
         remaining = len(self._labels) - self._manifest.count
         needed = remaining * (images.nbytes // max(len(images), 1) + 2 * DTYPE.itemsize)
@@ -289,7 +284,7 @@ class Writer:
 def explain(path: Path) -> Iterator[None]:
     """Say of an error in the stage what it means for the path."""
     try:
-        with translate_errors(path):
+        with writing(path):
             yield
     except StorageError as error:
         kind, cure = type(error), ""

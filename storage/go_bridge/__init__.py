@@ -21,8 +21,8 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from storage.errors import BackendUnavailableError, StorageError
-from storage.forks import unforked
+from ..errors import BackendUnavailableError, StorageError
+from ..reader import fork_lock
 
 SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.name == "go.mod" or path.suffix == ".go")
 PACKAGES = {"badger": "golang-github-dgraph-io-badger-dev", "bbolt": "golang-github-coreos-bbolt-dev"}  # of Debian
@@ -152,7 +152,7 @@ def _forget(library: ctypes.CDLL, handle: int, process: int) -> None:
 
 def _load() -> ctypes.CDLL:
     """Load the library once a process; in a forked one a copy of it, which the linker takes for another library."""
-    with unforked:
+    with fork_lock:
         if len(_loaded) == _foreign:
             library = find_library()
             _loaded.append(_load_copy(library) if _loaded else _load_file(os.fspath(library)))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from storage.go_bridge import INSTALL, PACKAGES, SOURCES, find_library
+from . import INSTALL, PACKAGES, SOURCES, find_library
 
 DEBIAN = Path("/usr/share/gocode")  # where Debian's packages have the sources of Go libraries
 LIBRARIES = ("src/github.com/dgraph-io/badger", "src/go.etcd.io/bbolt")

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.arrays import make_array, make_result
-from storage.checks import CHANNELS, Image, Images, Labels, check_index, check_shape
-from storage.errors import InvalidInputError, translate_errors
-from storage.go_bridge import BridgeError, Records
-from storage.reader import Reader
+from ..arrays import CHANNELS, check_index, check_shape, make_array, make_result
+from ..contract import Image, Images, Labels
+from ..errors import InvalidInputError, reading
+from ..reader import Reader
+from . import BridgeError, Records
 
 METADATA = np.frombuffer(b"metadata", np.uint8)  # behind the key of any image
 NOTHING = np.empty(0, np.uint8)
@@ -86,7 +86,7 @@ class RecordsReader(Reader):
     def _open(self) -> tuple[int, int, int]:
         records = self._open_records()
         try:
-            with translate_errors(self.store, BridgeError):
+            with reading(self.store, BridgeError):
                 shape = read_shape(self.store, records)
         except BaseException:
             records.close()
@@ -97,14 +97,14 @@ class RecordsReader(Reader):
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         labels = make_array(self.store, (len(positions),), "<i8")
-        with translate_errors(self.store, BridgeError):
+        with reading(self.store, BridgeError):
             self._records.get(positions.astype(">u8"), images, labels)
         return images, labels.astype(np.int64, copy=False)
 
     def _read_labels(self) -> Labels:
         labels = make_array(self.store, (self._count,), "<i8")
         height, width, channels = self._shape
-        with translate_errors(self.store, BridgeError):
+        with reading(self.store, BridgeError):
             self._records.scan_tails(_make_keys(0, self._count), height * width * channels, labels)
         return labels.astype(np.int64, copy=False)
 

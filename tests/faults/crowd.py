@@ -11,7 +11,7 @@ import storage
 from tests.faults.children import Child
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import STORE, ImageSet, is_same
-from tests.image_sets import make_set
+from tests.support.image_sets import make_set
 
 COUNTS = (20, 20, 31)  # images of the sets that take turns
 READERS = 4

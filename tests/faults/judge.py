@@ -13,7 +13,7 @@ import storage
 from storage import Images, Labels
 from tests.faults.children import run_child
 from tests.faults.findings import GUILTY
-from tests.image_sets import make_set
+from tests.support.image_sets import make_set
 
 ImageSet: TypeAlias = tuple[Images, Labels]
 

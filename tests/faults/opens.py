@@ -11,7 +11,7 @@ from tests.faults.children import run_child
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import make_sets, prepare, save_template
-from tests.open_files import count_maps_left
+from tests.support.open_files import count_maps_left
 
 SEED = 6666
 WARM_UP = 1 / 3  # of the opens: then the process has nearly all the memory that it goes on using

@@ -88,7 +88,7 @@ def test_failed_opens_find_memory_that_is_kept(folder: Path, monkeypatch: pytest
     def keep(path: Path) -> None:
         kept.append(mmap.mmap(-1, 2 * PAGE))  # new pages: an allocator may have old ones
         kept[-1].write(bytes(2 * PAGE))
-        raise storage.CorruptStoreError(path)
+        raise storage.CorruptStoreError("it is damaged", store=path)
 
     monkeypatch.setattr(storage, "open", keep)
     assert_guilty(fail_to_open(BACKEND, folder, cases=1000), r"leave 0 descriptors, 0 maps and 5\d{6} bytes")

@@ -37,7 +37,7 @@ def read_wrongly(store: Path) -> ImageSet:
 
 
 def refuse(store: Path) -> ImageSet:
-    raise CorruptStoreError(store)
+    raise CorruptStoreError("it is damaged", store=store)
 
 
 def end(_: Path) -> ImageSet:

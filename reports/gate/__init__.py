@@ -1,0 +1,1 @@
+"""The gate: measures two versions of `storage` side by side, in fresh processes."""

@@ -1,0 +1,1 @@
+"""Backends: one module each. A module with a leading underscore holds what a family shares."""

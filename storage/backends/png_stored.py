@@ -1,0 +1,271 @@
+"""PNG files whose pixels are not compressed: any viewer opens them, and NumPy reads and writes them a batch at a time.
+
+On disk: the files of `png`. Here each holds its pixels in one IDAT chunk, in the *stored* blocks of the deflate
+format (RFC 1951, 3.2.4), every row with filter 0. An image of CIFAR-10 takes one block of 4 KiB, as a compressed one.
+
+Why it is fast: nothing is compressed. All files of one shape have the same bytes but for pixels and checksums, so many
+are built at once as rows of one array, and many are read into one array and compared with what they should be. The CRC
+of the pixels is checked for every file. A file with any other byte in it goes to `png`, which reads any PNG.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import CHANNELS, check_images, make_array, make_result
+from ..contract import Image, Images, Labels
+from ..errors import reading
+from ._png import (
+    create_folder,
+    measure_file,
+    name_lack_of_memory,
+    open_folder,
+    open_image,
+    read_label,
+    read_labels,
+    read_start,
+    write_file,
+    write_labels,
+)
+from .png import (
+    CHUNK,
+    INFO,
+    PNG_ERRORS,
+    RGB,
+    SIGNATURE,
+    PngReader,
+    find_pixels,
+    read_image,
+)
+
+__all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
+
+BLOCK = 0xFFFF  # bytes that a stored block may hold
+HEADER = 5  # bytes of a stored block before those that it holds
+FRAME = 63  # bytes of a file beside its blocks
+BATCH = 1 << 20  # bytes of files that are built or read at once: they stay in the processor's cache
+
+
+class Form(NamedTuple):
+    """What all files of one shape have in common.
+
+    Attributes
+    ----------
+    content : ndarray of uint8, shape (bytes of a file,)
+        A file, with 0 for what differs.
+    fixed : ndarray of intp
+        Places where no file differs.
+    head, tail : bytes
+        What stands before the first row, and behind the CRC of the pixels' chunk.
+    rows : tuple of slice
+        Where the rows of the picture are, filter byte first: one part a stored block.
+    idat : slice
+        What the CRC of the pixels' chunk covers.
+    batch : int
+        Files that are built or read at once.
+    """
+
+    content: NDArray[np.uint8]
+    fixed: NDArray[np.intp]
+    head: bytes
+    tail: bytes
+    rows: tuple[slice, ...]
+    idat: slice
+    batch: int
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with open_folder(store, *PNG_ERRORS) as folder:
+        table, position, label = read_label(store, folder, index)
+        return _read_image(store, folder, position, table.shape[1:]), label
+
+
+def store_many(store: Path, images: Images, labels: Labels) -> None:
+    """Store an image set; see `storage.Backend`."""
+    images, labels = check_images(images, labels)
+    with create_folder(store) as folder:
+        if len(images):
+            _write_images(folder, images)
+        write_labels(folder, images, labels)
+
+
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+    """Read everything, in order; see `storage.Backend`."""
+    with open_folder(store, *PNG_ERRORS) as folder:
+        table, labels = read_labels(store, folder)
+        images = make_result(store, table.shape, out)
+        _read_images(store, folder, range(len(images)), images)
+        return images, labels
+
+
+class PngStoredReader(PngReader):
+    """Reads a batch of files into one array."""
+
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        images = make_result(self.store, (len(positions), *self._shape), out)
+        with reading(self.store, *PNG_ERRORS):
+            _read_images(self.store, self._folder, positions.tolist(), images)
+        return images, self._labels[positions]
+
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        with reading(self.store, *PNG_ERRORS):
+            return _read_image(self.store, self._folder, position, self._shape), int(self._labels[position])
+
+
+open_reader = PngStoredReader
+
+
+def count_bytes(height: int, width: int) -> int:
+    """Count the bytes of a file, whose layout takes as many: a damaged table must not make us lay out gigabytes."""
+    size = height * (1 + width * CHANNELS)
+    return FRAME + size + HEADER * -(-size // BLOCK)
+
+
+def find_form(height: int, width: int) -> Form:
+    """Find the layout of one shape; that of large files is not kept in memory, but made anew."""
+    make = make_form if count_bytes(height, width) <= BATCH else make_form.__wrapped__
+    return make(height, width)
+
+
+@lru_cache(maxsize=8)
+def make_form(height: int, width: int) -> Form:
+    """Lay out the files of one shape.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+    """
+    size = height * (1 + width * CHANNELS)
+    lengths = [min(BLOCK, size - start) for start in range(0, size, BLOCK)]
+    header = _make_chunk(b"IHDR", struct.pack(">2I", width, height) + RGB)
+    content = bytearray(SIGNATURE + header + CHUNK.pack(len(b"\x78\x01") + size + HEADER * len(lengths) + 4, b"IDAT"))
+    start = len(content) - 4
+    content += b"\x78\x01"  # zlib (RFC 1950): deflate, a window of 32 KiB, least effort
+    rows = []
+    for number, length in enumerate(lengths, 1):
+        content += struct.pack("<B2H", number == len(lengths), length, length ^ 0xFFFF) + bytes(length)
+        rows.append(slice(len(content) - length, len(content)))
+    end = len(content) + 4
+    content += bytes(8) + _make_chunk(b"IEND", b"")  # Adler-32 of the rows, CRC of the chunk
+    differs = np.zeros(len(content), np.bool_)
+    for part in (*rows, slice(end - 4, end + 4)):
+        differs[part] = True
+    head, tail = bytes(content[: rows[0].start]), bytes(content[end + 4 :])
+    return Form(
+        content=np.frombuffer(content, np.uint8),
+        fixed=np.flatnonzero(~differs),
+        head=head,
+        tail=tail,
+        rows=tuple(rows),
+        idat=slice(start, end),
+        batch=max(1, BATCH // len(content)),
+    )
+
+
+def _make_chunk(kind: bytes, content: bytes) -> bytes:
+    return CHUNK.pack(len(content), kind) + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _write_images(folder: int, images: Images) -> None:
+    form = find_form(*images.shape[1:3])
+    for start in range(0, len(images), form.batch):
+        for index, content in enumerate(_build_files(form, images[start : start + form.batch]), start):
+            write_file(folder, f"{index:08}.png", content.data)
+
+
+def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
+    """Build the files of some images, one a row."""
+    count, height, width, _ = images.shape
+    rows = np.zeros((count, height, 1 + width * CHANNELS), np.uint8)
+    rows[:, :, 1:] = images.reshape(count, height, -1)
+    rows = rows.reshape(count, -1)
+    files = np.tile(form.content, (count, 1))
+    for part, start in zip(form.rows, range(0, rows.shape[1], BLOCK), strict=True):
+        files[:, part] = rows[:, start : start + BLOCK]
+    end = form.idat.stop
+    for file, checksum in zip(files, [zlib.adler32(row.data) for row in rows], strict=True):
+        file[end - 4 : end].data[:] = checksum.to_bytes(4, "big")
+        file[end : end + 4].data[:] = zlib.crc32(file[form.idat].data).to_bytes(4, "big")
+    return files
+
+
+def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int]) -> Image:
+    """Read one file with less work than `_read_images` needs for any number."""
+    height, width, _ = shape
+    if height * (1 + width * CHANNELS) <= BLOCK:
+        form = make_form(height, width)
+        start, end = form.rows[0].start, form.rows[0].stop
+        content = read_start(store, folder, index, len(form.content) + 1)
+        if (
+            content.startswith(form.head)
+            and content[start : end : 1 + width * CHANNELS] == bytes(height)  # the filters
+            and content[end + 4 :] == zlib.crc32(content[form.idat]).to_bytes(4, "big") + form.tail
+        ):
+            rows = np.frombuffer(content, np.uint8, end - start, start).reshape(height, -1)
+            return rows[:, 1:].reshape(shape).copy()
+    image = make_array(store, shape)
+    read_image(store, folder, index, image)
+    return image
+
+
+def _read_images(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
+    """Fill `images` from the files of `indices`."""
+    _, height, width, _ = images.shape
+    if not indices or measure_file(store, folder, indices[0]) != count_bytes(height, width):
+        for index, image in zip(indices, images, strict=True):
+            read_image(store, folder, index, image)
+        return
+    try:
+        _read_batches(store, folder, indices, images)
+    except MemoryError:
+        raise name_lack_of_memory(store) from None
+
+
+def _read_batches(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
+    form = find_form(*images.shape[1:3])
+    files = np.empty((min(len(indices), form.batch), len(form.content) + 1), np.uint8)
+    for start in range(0, len(indices), form.batch):
+        part = slice(start, start + form.batch)
+        whole = _read_files(store, folder, indices[part], files)
+        known = _copy_rows(form, files[: len(whole), :-1], images[part]) & whole
+        for number in np.flatnonzero(~known).tolist():
+            read_image(store, folder, indices[start + number], images[start + number])
+
+
+def _read_files(store: Path, folder: int, indices: Sequence[int], files: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Read files into rows of an array; return which are as long as the rows, but for one byte."""
+    sizes = []
+    for index, file in zip(indices, files, strict=False):
+        descriptor = open_image(store, folder, index)
+        try:
+            sizes.append(os.readv(descriptor, [file]))
+        finally:
+            os.close(descriptor)
+    whole: NDArray[np.bool_] = np.equal(sizes, files.shape[1] - 1)
+    return whole
+
+
+def _copy_rows(form: Form, files: NDArray[np.uint8], images: Images) -> NDArray[np.bool_]:
+    """Copy the pixels of files into images; return for which files that was right."""
+    count, height, width, _ = images.shape
+    parts = [files[:, part] for part in form.rows]
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    rows = rows.reshape(count, height, 1 + width * CHANNELS)
+    images.reshape(count, height, width * CHANNELS)[...] = rows[:, :, 1:]
+    known: NDArray[np.bool_] = (files[:, form.fixed] == form.content[form.fixed]).all(axis=1) & ~rows[:, :, 0].any(
+        axis=1
+    )
+    end = form.idat.stop
+    found = np.ascontiguousarray(files[:, end : end + 4]).view(">u4").reshape(count)
+    computed = np.fromiter((zlib.crc32(content) for content in files[:, form.idat]), np.uint32, count)
+    known &= found == computed
+    return known

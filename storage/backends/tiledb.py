@@ -1,0 +1,235 @@
+"""TileDB: two dense arrays in one group, 96 KiB of pixels a tile.
+
+On disk: a TileDB group with two dense arrays, of one fragment each. ``images`` has the dimensions ``image`` and
+``byte`` and one attribute ``pixels`` of type blob: a cell is a byte, a row the H x W x 3 bytes of an image, a tile as
+many images as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. TileDB writes
+little-endian. The group's metadata ``count``, ``height``, ``width`` are written last. No image: no fragment.
+
+Why so: TileDB opens the file anew for each tile of a query. With 8 to 32 images a tile, shuffled batches take about 30
+microseconds an image; with fewer, all else takes longer. The ranges of a batch are sorted, and no gap between tiles is
+read (``vfs.min_batch_gap``), as TileDB would to spare a cloud requests: that alone took 300. Of numbers or text TileDB
+keeps the least and greatest of each tile, of a blob not: it is written in two thirds of the time. With four dimensions
+it is read 20 times as slow. Checksum filters hash whole tiles: batches take two to three times as long with SHA-256,
+longer with MD5. So there is none.
+
+Library: TileDB-Py (https://tiledb-inc-tiledb.readthedocs-hosted.com/projects/tiledb-py/en/stable/).
+"""
+
+import ctypes
+import operator
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+from numpy.typing import NDArray
+
+with np.printoptions():  # tiledb sets how arrays are printed, for the whole process
+    import tiledb
+    from tiledb.libtiledb import LayoutType
+
+from ..arrays import CHANNELS, check_images, check_shape, make_array, make_result
+from ..contract import BackendInfo, Image, Images, Labels
+from ..errors import CorruptStoreError, reading, writing
+from ..paths import claim_store, find_file, refuse_special_files
+from ..reader import Reader, fork_lock
+
+MARKER = "__tiledb_group.tdb"  # what makes a folder a group
+TILE = 96 << 10  # bytes at most, unless one image is larger
+PART = 16 << 20  # bytes read by one query
+CONFIG = {
+    "sm.enable_signal_handlers": "false",  # Ctrl-C is Python's
+    "sm.mem.malloc_trim": "false",
+    "vfs.min_batch_gap": "0",
+    "vfs.min_batch_size": "1",
+}
+END = 1 << 62  # milliseconds: the clock that a store was written by may be ahead of this one
+EVER = {"sm.group.timestamp_end": str(END)}
+ERRORS = (tiledb.TileDBError, KeyError, TypeError, ValueError)
+INFO = BackendInfo(
+    {"tiledb": tiledb.__version__, "TileDB": ".".join(map(str, tiledb.libtiledb.version()))}, "TileDB, Inc.", "MIT"
+)
+
+_contexts: "WeakSet[Any]" = WeakSet()
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with open_reader(store) as reader:
+        return reader[index]
+
+
+def store_many(store: Path, images: Images, labels: Labels) -> None:
+    """Store an image set; see `storage.Backend`."""
+    images, labels = check_images(images, labels)
+    folder = claim_store(store)
+    count, height, width, _ = images.shape
+    rows = images.reshape(count, height * width * CHANNELS)
+    with fork_lock, writing(store, *ERRORS), _reach(folder) as uri:
+        context = _make_context()
+        tiledb.Group.create(uri, ctx=context)
+        _write_array(f"{uri}/images", context, rows.view("S1"), {"name": "pixels", "dtype": "blob", "var": False})
+        _write_array(f"{uri}/labels", context, labels, {"name": "label", "dtype": np.int64})
+        with tiledb.Group(uri, "w", ctx=context) as group:
+            for name in ("images", "labels"):
+                group.add(name, name=name, relative=True)
+            group.meta.update({"count": count, "height": height, "width": width})
+    with open_reader(store) as reader:  # TileDB does not say if it could not learn how large what it wrote is
+        reader.read(range(count)[-1:])
+
+
+def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+    """Read everything, in order; see `storage.Backend`."""
+    with TileDbReader(store) as reader:
+        return reader.read(np.arange(len(reader)), out)
+
+
+class TileDbReader(Reader):
+    """Reads sorted ranges of images with one query a batch; labels are kept once a batch was read."""
+
+    def _open(self) -> tuple[int, int, int]:
+        find_file(self.store, MARKER)
+        with fork_lock, ExitStack() as stack, reading(self.store, *ERRORS):
+            refuse_special_files(self.store)
+            uri, self._context = stack.enter_context(_reach(self.store)), _make_context()
+            with tiledb.Group(uri, config=tiledb.Config(EVER), ctx=self._context) as group:
+                said = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
+                count, height, width = shape = check_shape(self.store, *said)
+                if not ("images" in group and "labels" in group):
+                    raise CorruptStoreError(f"{self.store}: the group has lost its arrays: restore a copy")
+            self._images, self._labels = (
+                stack.enter_context(tiledb.open(f"{uri}/{name}", timestamp=END, ctx=self._context))
+                for name in ("images", "labels")
+            )
+            _check_array(self.store, self._images, "pixels", np.dtype("S"), (count, height * width * CHANNELS))
+            _check_array(self.store, self._labels, "label", np.dtype(np.int64), (count,))
+            self._kept: Labels | None = None
+            self._resources = stack.pop_all()
+        return shape
+
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        images = make_result(self.store, (len(positions), *self._shape), out)
+        step = max(1, PART // prod(self._shape))
+        for start in range(0, len(positions), step):
+            self._collect(positions[start : start + step], images[start : start + step])
+        if self._kept is None:
+            self._kept = self._read_labels()
+        return images, self._kept[positions]
+
+    def _read_one(self, position: int) -> tuple[Image, int]:
+        image, label = make_array(self.store, self._shape), np.empty(1, np.int64)
+        self._query(self._images, "pixels", [(position, position)], image)
+        self._query(self._labels, "label", [(position, position)], label)
+        return image, int(label[0])
+
+    def _read_labels(self) -> Labels:
+        labels = make_array(self.store, (self._count,), np.int64)
+        if self._count:
+            self._query(self._labels, "label", [(0, self._count - 1)], labels)
+        return labels
+
+    def _collect(self, positions: NDArray[np.intp], images: Images) -> None:
+        """Read images in the order of the array, each once, then bring them into the order that was asked for."""
+        distinct, inverse = np.unique(positions, return_inverse=True)
+        in_order = len(distinct) == len(positions) and bool((distinct == positions).all())
+        rows = images if in_order else make_array(self.store, (len(distinct), *self._shape))
+        gaps = np.flatnonzero(np.diff(distinct) != 1)
+        firsts, lasts = distinct[np.r_[0, gaps + 1]].tolist(), distinct[np.r_[gaps, len(distinct) - 1]].tolist()
+        self._query(self._images, "pixels", list(zip(firsts, lasts, strict=True)), rows)
+        if not in_order:
+            np.take(rows, inverse, axis=0, out=images, mode="clip")
+
+    def _query(self, array: Any, attribute: str, ranges: list[tuple[int, int]], out: NDArray[Any]) -> None:  # noqa: ANN401
+        """Fill `out` itself: what reads with less code copies all once more."""
+        with fork_lock, reading(self.store, *ERRORS):
+            subarray = tiledb.Subarray(array, self._context)
+            subarray.add_ranges([ranges, *([(0, array.shape[1] - 1)] for _ in array.shape[1:])])
+            query = tiledb.Query(array, self._context)
+            query.layout = LayoutType.ROW_MAJOR
+            query.set_subarray(subarray)
+            query.set_data_buffer(attribute, out, out.size)
+            query._submit()  # noqa: SLF001 - `submit` allocates a buffer of its own
+            if not query.is_complete():
+                raise CorruptStoreError(f"{self.store}: a query of {attribute} ended early: restore a copy")
+
+    def _close(self) -> None:
+        with fork_lock:
+            self._resources.close()
+        del self._images, self._labels, self._kept, self._context
+
+
+open_reader = TileDbReader
+
+
+def _check_array(store: Path, array: Any, attribute: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:  # noqa: ANN401
+    """Refuse an array of another layout, or one that is not all there: TileDB fills in what is missing."""
+    schema, count = array.schema, shape[0]
+    domain = tuple((0, size - 1) for size in (max(count, 1), *shape[1:]))
+    if (
+        schema.sparse
+        or schema.nattr != 1
+        or (schema.attr(0).name, schema.attr(0).dtype, schema.attr(0).ncells) != (attribute, dtype, 1)
+        or schema.attr(0).isnullable
+        or tuple(schema.domain.dim(number).domain for number in range(schema.domain.ndim)) != domain
+    ):
+        raise CorruptStoreError(f"{store}: {attribute} are not {count} of {dtype}: another program wrote the store")
+    if array.nonempty_domain() != (domain if count else None):
+        raise CorruptStoreError(f"{store}: {attribute} are missing: restore a copy, or store the images again")
+
+
+def _write_array(uri: str, context: Any, rows: NDArray[Any], attribute: dict[str, Any]) -> None:  # noqa: ANN401
+    tile = max(1, min(len(rows), TILE // (rows.strides[0] if len(rows) else 1)))
+    domain = tiledb.Domain(
+        *(
+            tiledb.Dim(name, domain=(0, max(size, 1) - 1), tile=extent, dtype=np.uint64, ctx=context)
+            for name, size, extent in zip(("image", "byte"), rows.shape, (tile, *rows.shape[1:]), strict=False)
+        ),
+        ctx=context,
+    )
+    attributes = [tiledb.Attr(**attribute, ctx=context)]
+    tiledb.Array.create(uri, tiledb.ArraySchema(domain, attributes, ctx=context), ctx=context)
+    if len(rows):
+        with tiledb.open(uri, "w", ctx=context) as array:
+            array[:] = rows
+
+
+@contextmanager
+def _reach(folder: Path) -> Iterator[str]:
+    """Open a folder, and give it a name in UTF-8: TileDB takes no other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
+def _make_context() -> Any:  # noqa: ANN401 - tiledb has no types
+    """Make a context: threads of its own."""
+    _prepare_forks()
+    fork = os.fork
+    context = tiledb.Ctx(CONFIG)
+    os.fork = fork  # tiledb has it warn, as a child cannot use the parent's context: a reader makes its own there
+    _contexts.add(context)
+    return context
+
+
+@cache
+def _prepare_forks() -> None:
+    os.register_at_fork(after_in_child=_leave_parent)
+
+
+def _leave_parent() -> None:  # pragma: no cover - runs in children only
+    """Let a forked child end: its parent's threads are not there, and TileDB would wait for them.
+
+    So the child never deletes a context of its parent, and ends without the destructors of TileDB's library, which wait
+    for a thread that watches signals. Python has run all that it does at the end by then.
+    """
+    for context in _contexts:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(context))
+    process = ctypes.CDLL(None)
+    process.on_exit(process._exit, None)  # noqa: SLF001 - its name in C

@@ -1,0 +1,192 @@
+"""The contract of a backend, and the types of what it stores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .reader import Reader
+
+Image: TypeAlias = NDArray[np.uint8]
+Images: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int64]
+Kind = Literal["pixels", "encoded"]
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """Facts about a backend. A run records them, and the report shows them.
+
+    Attributes
+    ----------
+    versions : mapping of str to str
+        Libraries that it stores with, by name; the main one first.
+    maintainer : str
+        Who maintains the main library.
+    licence : str
+        Of the main library, an SPDX expression.
+    compresses : bool
+        Whether a store may be far smaller than its pixels. If so, `storage.save` doesn't check for free space first.
+    kinds : tuple of str
+        The kinds of image sets that it accepts.
+    """
+
+    versions: Mapping[str, str]
+    maintainer: str
+    licence: str
+    compresses: bool = False
+    kinds: tuple[Kind, ...] = ("pixels",)
+
+
+class Backend(Protocol):
+    """The contract of a backend: plain functions in a plain module.
+
+    A store is a directory that one backend fills with one image set; deleting the directory deletes the store. What was
+    stored comes back exactly: pixels, order, labels, height and width, sets of no image and of one image included.
+    Options beyond these arguments are keyword-only, have defaults, and change nothing that a read returns.
+
+    No error of a library leaves a backend: each is a `StorageError` that says what happened, where, and what to do.
+    Nothing is synced to disk: that is `storage.durability.make_durable`'s work, the same for every backend.
+    A backend keeps no images in module globals, and closes what it opened when the function returns.
+    """
+
+    __name__: str
+    INFO: BackendInfo
+
+    def store_single(self, store: Path, image: Image, label: int) -> None:
+        """Store one image, alone in its store.
+
+        Parameters
+        ----------
+        store : Path
+            An empty directory, or a path where none is yet.
+        image : ndarray of uint8, shape (H, W, 3)
+            RGB.
+        label : int
+            Any 64-bit integer.
+
+        Raises
+        ------
+        InvalidInputError
+            `image` or `label` is something else; nothing was written.
+        StoreExistsError
+            `store` is not empty, or is a file; nothing was written.
+        StoreFullError
+            The file system has no room.
+        """
+
+    def read_single(self, store: Path, index: int) -> tuple[Image, int]:
+        """Read one image out of a store of any size.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+        index : int
+            From ``-N`` to ``N - 1``; negative ones count from the end.
+
+        Returns
+        -------
+        image : ndarray of uint8, shape (H, W, 3)
+            Fresh memory.
+        label : int
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        RecordNotFoundError
+            The index is out of range.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def store_many(self, store: Path, images: Images, labels: Labels) -> None:
+        """Store an image set.
+
+        Parameters
+        ----------
+        store : Path
+            An empty directory, or a path where none is yet.
+        images : ndarray of uint8, shape (N, H, W, 3)
+            RGB; N may be 0, H and W are at least 1.
+        labels : ndarray of int64, shape (N,)
+
+        Raises
+        ------
+        InvalidInputError
+            `images` or `labels` are something else, or differ in length; nothing was written.
+        StoreExistsError
+            `store` is not empty, or is a file; nothing was written.
+        StoreFullError
+            The file system has no room.
+        """
+
+    def read_many(self, store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+        """Read everything, in the order in which it was stored.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+        out : ndarray of uint8, shape (N, H, W, 3), optional
+            An array to fill, C-contiguous and writeable. After an error its content is undefined.
+
+        Returns
+        -------
+        images : ndarray of uint8, shape (N, H, W, 3)
+            `out`, or fresh and C-contiguous.
+        labels : ndarray of int64, shape (N,)
+            Fresh and C-contiguous.
+
+        Raises
+        ------
+        InvalidInputError
+            `out` is of another type, dtype or shape; it was not touched.
+        StoreNotFoundError
+            There is no store at this path.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def open_reader(self, store: Path) -> "Reader":
+        """Open a store for reading in any order, as training does.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+
+        Returns
+        -------
+        Reader
+            To be closed, or used in a ``with`` statement.
+
+        Raises
+        ------
+        StoreNotFoundError
+            There is no store at this path.
+        CorruptStoreError
+            The store is cut short, damaged, or of another backend.
+        """
+
+    def find_pixels(self, store: Path) -> Mapping[str, Sequence[range]]:
+        """Find the bytes where corruption can only change pixels or labels. Optional.
+
+        `storage.save` records a checksum of all other bytes and verifies it before the backend opens the store. A
+        backend without this function has its files verified whole.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+
+        Returns
+        -------
+        mapping of str to sequence of range
+            Byte ranges by file name, relative to the store; empty if the backend can't tell.
+        """

@@ -1,0 +1,116 @@
+"""The backends that are here: every module of `backends/` without a leading underscore, and those of other packages.
+
+`BACKENDS` holds the modules that can be used, `UNAVAILABLE` says why another one can't and how to get what it needs.
+A package adds a backend through the entry-point group ``image_storage.backends``.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar, cast
+
+from .arrays import check_image
+from .contract import Backend, Image
+from .errors import BackendUnavailableError, InvalidInputError
+
+PACKAGE = __name__.rpartition(".")[0]  # `storage` in the repository, `image_storage` where it is installed
+GROUP = "image_storage.backends"
+REQUIRED = ("INFO", "store_many", "read_many", "open_reader")
+
+
+@cache
+def list_modules() -> Mapping[str, str | EntryPoint]:
+    """List the modules that may be backends by their names, in alphabetical order."""
+    folder = import_module(f"{PACKAGE}.backends").__path__
+    modules: dict[str, str | EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+    built_in = [found.name for found in pkgutil.iter_modules(folder) if not found.name.startswith("_")]
+    modules |= {name: f"{PACKAGE}.backends.{name}" for name in built_in}  # no package replaces these
+    return dict(sorted(modules.items()))
+
+
+@cache
+def import_backend(name: str) -> Backend | str:
+    """Import the backend of a name in `list_modules`; if that fails, say why, and how to install what it needs."""
+    found = list_modules()[name]
+    try:
+        module = import_module(found) if isinstance(found, str) else found.load()
+    except Exception as error:  # noqa: BLE001 - the other backends go on, whatever it is
+        return _explain(name, error)
+    missing = [function for function in REQUIRED if not hasattr(module, function)]
+    return f"{module.__name__} lacks {', '.join(missing)}" if missing else complete(module)
+
+
+def complete(module: ModuleType) -> Backend:
+    """Add what a module may leave out: `store_single`, `read_single` and `find_pixels`."""
+    backend = cast("Backend", module)
+
+    def store_single(store: Path, image: Image, label: int) -> None:
+        """Store one image alone in its store."""
+        backend.store_many(store, *check_image(image, label))
+
+    def read_single(store: Path, index: int) -> tuple[Image, int]:
+        """Read one image through a reader."""
+        with backend.open_reader(store) as reader:
+            return reader[index]
+
+    def find_pixels(store: Path) -> dict[str, list[range]]:  # noqa: ARG001 - as in the contract
+        """Find nothing: all bytes are verified before the store is opened."""
+        return {}
+
+    defaults: tuple[Callable[..., object], ...] = (store_single, read_single, find_pixels)
+    for default in defaults:
+        vars(module).setdefault(default.__name__, default)
+    return backend
+
+
+def _explain(name: str, error: Exception) -> str:
+    if isinstance(error, BackendUnavailableError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != PACKAGE:
+        source = '-e ".' if PACKAGE == "storage" else '"image-storage'
+        return f'{error.name} is not installed: python -m pip install {source}[{name}]"'
+    return f"{type(error).__name__}: {error}"
+
+
+Found = TypeVar("Found")
+
+
+class _Modules(Mapping[str, Found], Generic[Found]):
+    """Modules by name, in alphabetical order; each is imported when it is asked for, all when they are listed."""
+
+    def __init__(self, accept: Callable[[Backend | str], Found | None]) -> None:
+        self._accept = accept
+
+    def __getitem__(self, name: str) -> Found:
+        found = self._accept(import_backend(name)) if name in list_modules() else None
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in list_modules() if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+BACKENDS = _Modules[Backend](lambda found: None if isinstance(found, str) else found)
+UNAVAILABLE = _Modules[str](lambda found: found if isinstance(found, str) else None)
+
+
+def find_backend(name: str) -> Backend:
+    """Find a backend by its name.
+
+    Raises
+    ------
+    InvalidInputError
+        There is no backend of this name here; the message lists those that are.
+    """
+    if name in BACKENDS:
+        return BACKENDS[name]
+    reason = f"can't be used here ({UNAVAILABLE[name]})" if name in UNAVAILABLE else "isn't a backend"
+    raise InvalidInputError(f"{name!r} {reason}", hint=f"choose one of {', '.join(BACKENDS)}")

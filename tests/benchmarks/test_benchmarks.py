@@ -1,0 +1,279 @@
+"""The suite as its users start it: sessions in processes of their own."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.workers import choose_counts
+from reports.figures.plan import plan_figures
+from reports.reading import read_run
+from storage import BACKENDS, UNAVAILABLE
+from tests.support.backends import EXAMPLE, EXAMPLES, need_backend
+from tests.support.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
+
+WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
+CELLS = 10 + WORKERS  # of one backend at one cutoff, durable ones too
+CHOSEN = f"--backends={','.join(EXAMPLES)}"
+SAMPLE = ROOT.parent / "shared" / "data" / "cifar-10-batches-py"
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Measure every cell of three backends at one cutoff, durable ones too."""
+    folder = copy_suite(tmp_path_factory.mktemp("session"))
+    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--durable", CHOSEN)
+
+
+@pytest.fixture(scope="module")
+def run(session: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+    """Return the JSON of that session."""
+    return read_last_run(session[0])
+
+
+def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
+    names = {cell["name"] for cell in run["benchmarks"]}
+    shared = [(f"-10-{workers}-{start}", ("",)) for workers in choose_counts() for start in ("fork", "spawn")]
+    expected = {
+        f"test_{operation}[{backend}{cutoff}{durability}]"
+        for backend in EXAMPLES
+        for operation, cutoff, durabilities in (
+            ("store_single", "", ("", "-durable")),
+            ("read_single", "-10", ("",)),
+            ("store_many", "-10", ("", "-durable")),
+            ("read_many", "-10", ("",)),
+            ("read_epoch", "-10", ("",)),
+            ("save", "-10", ("",)),
+            ("load", "-10", ("",)),
+            ("load_unverified", "-10", ("",)),
+            *(("read_epoch_workers", *each) for each in shared),
+        )
+        for durability in durabilities
+    }
+    assert names == expected
+    assert run["run"]["complete"] is True
+    assert sorted(run["run"]["intended"]) == sorted(cell["fullname"] for cell in run["benchmarks"])
+
+
+@need_backend("hdf5")
+def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
+    facts = run["run"]
+    assert facts["image_set"]["name"] == "standin"
+    assert facts["image_set"]["count"] == 10
+    assert len(facts["image_set"]["sha256"]) == 64
+    assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
+    assert facts["layouts"].keys() == set(EXAMPLES)
+    assert facts["layouts"]["hdf5"] == "HDF5: one file with two datasets."
+    assert facts["maintainers"].keys() == facts["licences"].keys() == set(EXAMPLES)
+    assert all(facts["licences"].values())
+    assert facts["unavailable"] == dict(UNAVAILABLE)
+    assert facts["cpu_count"] >= 1
+    assert facts["store_directory"]["free_bytes"] > 0
+    assert facts["store_directory"]["file_system"] != ""
+    assert "--cutoffs=10" in facts["command"]
+
+
+def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
+    for cell in run["benchmarks"]:
+        facts = cell["extra_info"]
+        assert cell["name"].startswith(f"test_{facts['operation']}[{facts['backend']}")
+        assert facts["bytes"] == facts["images"] * (32 * 32 * 3 + 8)
+        assert facts["images_per_second"] == pytest.approx(facts["images"] / cell["stats"]["median"])
+        assert facts["store_images"] == (1 if facts["operation"] == "store_single" else 10)
+        assert len(cell["stats"]["data"]) == cell["stats"]["rounds"] >= 1
+        assert all(seconds == round(seconds, 9) > 0 for seconds in cell["stats"]["data"])
+        assert len(facts["definition"]) == 16
+        assert "threshold" not in facts, "no benchmark of the suite has the marker"
+        if facts["operation"].startswith(("store", "save")):
+            assert facts["durability"] == ("durable" if cell["name"].endswith("-durable]") else "buffered")
+            assert facts["allocated_bytes"] > 0
+            assert facts["apparent_bytes"] > 0
+            assert facts["files"] >= 1
+        else:
+            assert facts["cache"] == cell["params"]["cache"] == "warm"
+            assert "resident_share" not in facts
+
+
+def test_every_cell_of_one_process_says_how_much_memory_it_takes(run: dict[str, Any]) -> None:
+    peaks = {cell["name"]: cell["extra_info"].get("peak_bytes") for cell in run["benchmarks"]}
+    if not any(peak is not None for peak in peaks.values()):
+        pytest.skip("the kernel does not say how much memory a process takes at most")
+    assert all((peak is None) == ("workers" in name) for name, peak in peaks.items())
+    assert all(peak is None or 0 <= peak < 1 << 30 for peak in peaks.values())
+
+
+def test_cells_with_workers_say_what_starting_them_takes(run: dict[str, Any]) -> None:
+    cells = [cell for cell in run["benchmarks"] if cell["extra_info"]["operation"] == "read_epoch_workers"]
+    assert {(cell["params"]["workers"], cell["params"]["start"]) for cell in cells} == {
+        (workers, start) for workers in choose_counts() for start in ("fork", "spawn")
+    }
+    for cell in cells:
+        assert 0 < cell["extra_info"]["startup_seconds"] < 60
+        assert 0 < cell["extra_info"]["first_batch_seconds"] < 60
+
+
+def test_the_table_sets_backends_against_each_other(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    groups = [line for line in session[1].stdout.splitlines() if "benchmark '" in line]
+    assert len(groups) == CELLS
+    assert any("'read_epoch_workers      10 images workers 2 spawn'" in line for line in groups)
+    assert all(f"{len(EXAMPLES)} tests" in line for line in groups)
+
+
+def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, ended = session
+    last = ended.stdout.splitlines()[-1]
+    command = last.partition("next: ")[2].split()
+    assert command[:4] == ["python", "-m", "reports", "page"]
+    assert folder / command[4] == find_runs(folder)[-1]
+    subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, check=True)
+    assert EXAMPLE in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@need_backend("lmdb")
+def test_a_session_says_which_cell_runs_and_how_many_are_left(
+    session: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    count = CELLS * len(EXAMPLES)
+    assert f"[{count}/{count}]" in session[1].stdout
+    assert "test_read_many[lmdb-10] PASSED" in session[1].stdout
+
+
+def test_a_session_leaves_no_store(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    assert not find_stores(session[0])
+
+
+def find_stores(folder: Path) -> list[Path]:
+    """Find the stores that a session left."""
+    return [path for path in (folder / "temporary").glob("stores*") if path.is_dir()]
+
+
+WRONG = """
+'''Wrong on purpose. On disk: what HDF5 has.'''
+import numpy as np
+from storage.backends.hdf5 import open_reader, read_many, read_single
+from storage.backends.hdf5 import store_many as store_right
+
+def store_many(store, images, labels):
+    {mistake}
+    store_right(store, images, labels)
+
+def store_single(store, image, label):
+    store_many(store, image[np.newaxis], np.array([label]))
+"""
+MISTAKES = {
+    "wrong_pixel": "images = images.copy(); images[-1, -1, -1, -1] ^= 1",
+    "wrong_labels": "labels = np.roll(labels, 1) + (len(labels) == 1)",
+    "wrong_count": "images, labels = images[:-1], labels[:-1]",
+}
+
+
+@need_backend("hdf5")
+@pytest.mark.slow
+def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():
+        (folder / "storage" / f"{name}.py").write_text(WRONG.format(mistake=mistake))
+    names = ",".join([*MISTAKES, "newcomer"])
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--backends={names}")
+    run = read_last_run(folder)
+    assert {cell["extra_info"]["backend"] for cell in run["benchmarks"]} == {"newcomer"}, ended.stdout
+    assert len(run["benchmarks"]) == CELLS - 2
+    assert len(run["run"]["failed"]) == 3 * (CELLS - 2)
+    reasons = {reason for cell, reason in run["run"]["failed"].items() if "wrong_labels-10-2" in cell}
+    assert reasons == {"Failed: worker 1 of 2: batch 1 of its 1 was not read as it was stored"}
+    assert run["run"]["complete"] is False
+    assert ended.stdout.splitlines()[-1].startswith("INCOMPLETE run saved")
+    pictures = {picture.stem: picture for picture in plan_figures(read_run(find_runs(folder)[-1]))}
+    assert [[*panel.lines] for panel in pictures["overview"].panels] == [["newcomer"], ["newcomer"]]
+
+
+def test_a_module_that_breaks_the_contract_fails_tests_that_say_how(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    text = "'''Broken.'''\ndef store_many(store, pictures, labels): pass\ndef read_many(store, out): pass\n"
+    (folder / "storage" / "broken.py").write_text(text)
+    ended = run_pytest(folder, "tests/test_backends.py", *HERE, "--backends=broken")
+    assert "storage.broken lacks the function open_reader" in ended.stdout
+    assert "storage.broken.store_many takes ['store', 'pictures', 'labels']" in ended.stdout
+    assert "the docstring of storage.broken has no sentence 'On disk: ...'" in ended.stdout
+
+
+@need_backend("lmdb")
+def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    (folder / "storage" / "tape.py").write_text("import a_tape_library\nstore_many = None\n")
+    cells = run_pytest(folder, "benchmarks", *HERE, "--collect-only")
+    reason = 'a_tape_library is not installed: python -m pip install -e ".[tape]"'
+    assert f"no backend tape: {reason}" in cells.stdout
+    assert "[lmdb-10]" in cells.stdout
+    asked = run_pytest(folder, "benchmarks", *HERE, "--backends=tape")
+    assert f"backends: tape is not here: {reason}" in asked.stderr
+
+
+def test_a_module_with_an_error_of_its_own_fails_a_test(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    (folder / "storage" / "tape.py").write_text("1 / 0\nstore_many = None\n")
+    tested = run_pytest(folder, "tests/test_backends.py", *HERE)
+    assert "modules of storage/ that cannot be imported: {'tape': 'ZeroDivisionError" in tested.stdout
+
+
+@need_backend("hdf5")
+def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
+    ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
+    assert ended.stdout.splitlines()[-1].endswith("python -m reports page mine.json --out report.html")
+    assert not find_runs(folder)
+    run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
+    assert len(find_runs(folder)) == 1, "started in another folder, a run is saved in the repository all the same"
+
+
+def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *QUICK, "--cutoffs=10,100,1000"]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
+    ) as session:
+        assert session.stdout is not None
+        for line in session.stdout:
+            if "PASSED" in line:
+                session.send_signal(signal.SIGINT)
+                break
+        rest = session.stdout.read()
+        assert session.wait(timeout=60) == pytest.ExitCode.INTERRUPTED
+    assert rest.splitlines()[-1].startswith("INCOMPLETE run saved")
+    run = read_last_run(folder)
+    assert run["run"]["complete"] is False
+    assert 0 < len(run["benchmarks"]) < len(run["run"]["intended"])
+    assert not find_stores(folder)
+
+
+def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
+    chosen = ("--benchmark-disable", "--cutoffs=10", "-k", "not spawn")  # spawned workers of all: tests/test_workers.py
+    ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)
+    assert ended.returncode == 0, ended.stdout
+    assert f"{(8 + WORKERS // 2) * len(BACKENDS)} passed" in ended.stdout
+    assert not find_runs(tmp_path)
+
+
+def test_genuine_images_are_named_in_the_run(tmp_path: Path) -> None:
+    if not SAMPLE.is_dir():
+        pytest.skip(f"no sample of genuine images at {SAMPLE}")
+    folder = copy_suite(tmp_path)
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--cifar10={SAMPLE}", "--backends=hdf5")
+    assert "images: custom, 10 of 10,000" in ended.stdout
+    assert read_last_run(folder)["run"]["image_set"]["name"] == "custom"
+
+
+def test_a_session_without_benchmarks_saves_nothing(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "-k", "nothing")
+    assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert not find_runs(folder)

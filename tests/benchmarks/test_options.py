@@ -1,0 +1,148 @@
+"""The suite's own options: their three sources, their values, and what they select."""
+
+import io
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from unittest.mock import patch
+
+import pytest
+
+from benchmarks.options import Options, choose_cutoffs, count_images
+from benchmarks.workers import choose_counts
+from storage import BACKENDS
+from tests.support.backends import need_backend
+from tests.support.suite import ROOT, clean_environment, run_pytest
+
+
+@dataclass(frozen=True)
+class Collected:
+    """How a session ended that measured nothing, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def collect(*arguments: str, **environment: str) -> Collected:
+    """Collect the cells that a session would measure; in this process, which has imported everything."""
+    without = ("-p", "no:cacheprovider", "-p", "no:faulthandler")  # which would take away what Go does about a signal
+    command = [f"--rootdir={ROOT}", str(ROOT / "benchmarks"), *without, "--collect-only", "-q"]
+    with (
+        patch.dict(os.environ, clean_environment(**environment), clear=True),
+        redirect_stdout(io.StringIO()) as printed,
+        redirect_stderr(io.StringIO()) as complaint,
+    ):
+        code = pytest.main([*command, *arguments])
+    return Collected(code, printed.getvalue(), complaint.getvalue())
+
+
+@need_backend("lmdb")
+@need_backend("hdf5")
+def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file() -> None:
+    ini = ("-o", "cutoffs=1000", "-o", "backends=png", "-o", "durable=true", "-o", "cold=true")
+    by_ini = collect(*ini).stdout
+    assert "test_store_many[png-1000-durable]" in by_ini
+    assert "test_read_many[png-1000-cold]" in by_ini
+    assert "lmdb" not in by_ini
+    by_nothing = collect(*ini, CUTOFFS="", BACKENDS="", DURABLE="", COLD="").stdout
+    assert "test_store_many[png-1000-durable]" in by_nothing, "an empty variable says nothing"
+    assert "test_read_many[png-1000-cold]" in by_nothing
+    by_environment = collect(*ini, CUTOFFS="100", BACKENDS="lmdb", DURABLE="0", COLD="0").stdout
+    assert "test_store_many[lmdb-100]" in by_environment
+    assert "durable" not in by_environment
+    assert "cold" not in by_environment
+    assert "1000" not in by_environment
+    asked = ("--cutoffs=10", "--backends=hdf5", "--durable", "--cold")
+    by_command = collect(*ini, *asked, CUTOFFS="100", DURABLE="0", COLD="0").stdout
+    assert "test_store_many[hdf5-10-durable]" in by_command
+    assert "test_read_many[hdf5-10-cold]" in by_command
+    assert "100" not in by_command
+
+
+def test_the_defaults_are_the_cutoffs_of_the_article_and_every_backend() -> None:
+    cells = collect().stdout
+    for backend in BACKENDS:
+        for cutoff in (10, 100, 1000, 10000, 100000):
+            assert f"test_store_many[{backend}-{cutoff}]" in cells
+        assert f"test_read_epoch[{backend}-10000]" in cells
+        assert f"test_read_epoch[{backend}-100000]" not in cells, "measured only when asked for"
+
+
+@pytest.mark.parametrize(("options", "largest"), [((), 10_000), (("--cutoffs=10,1000,100",), 1_000)])
+def test_workers_are_measured_on_the_largest_cutoff_of_epochs_only(options: tuple[str, ...], largest: int) -> None:
+    cells = [line for line in collect("--backends=png", *options).stdout.splitlines() if "epoch_workers" in line]
+    expected = [f"[png-{largest}-{workers}-{start}]" for workers in choose_counts() for start in ("fork", "spawn")]
+    assert [line.partition("workers")[2] for line in cells] == expected
+
+
+def test_what_is_asked_for_is_measured() -> None:
+    cells = collect("--cutoffs=100000", "--backends=png").stdout
+    assert "test_read_epoch[png-100000]" in cells
+    assert "test_read_epoch_workers[png-100000-2-fork]" in cells
+
+
+def test_everything_that_reads_is_measured_cold_and_nothing_that_stores() -> None:
+    cells = collect("--cutoffs=10", "--backends=png", "--cold").stdout.split()
+    cold = {line.partition("::")[2].partition("[")[0] for line in cells if "cold" in line}
+    read = {"test_read_single", "test_read_many", "test_read_epoch", "test_read_epoch_workers"}
+    assert cold == {*read, "test_load", "test_load_unverified"}
+    assert "benchmarks/test_epoch.py::test_read_epoch_workers[png-10-2-spawn-cold]" in cells
+    assert "benchmarks/test_epoch.py::test_read_epoch_workers[png-10-2-spawn]" in cells
+
+
+NOTHING = Options(cifar10="auto", cutoffs=None, backends=(), unavailable={}, durabilities=(), caches=())
+
+
+def test_a_benchmark_whose_cutoffs_are_all_too_large_takes_what_there_is() -> None:
+    assert choose_cutoffs(NOTHING, 6_000) == (10, 100, 1_000)
+    assert choose_cutoffs(NOTHING, 6_000, (10_000,)) == (6_000,)
+    assert count_images(NOTHING, 6_000) == 6_000, "so many are loaded"
+
+
+def test_no_more_images_are_loaded_than_the_largest_cutoff_needs() -> None:
+    assert count_images(NOTHING, 500_000) == 100_000
+    assert count_images(replace(NOTHING, cutoffs=(10, 20)), 500_000) == 20
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--backends=png,tape", "backends: 'tape' is unknown: the backends here are " + ", ".join(BACKENDS)),
+        ("--cutoffs=ten", "cutoffs: 'ten' is unknown: give numbers of images"),
+        ("--cutoffs=0", "cutoffs: '0' is unknown"),
+        ("--cutoffs=", "cutoffs: --cutoffs= says nothing"),
+        ("--cutoffs=10,200000", "200,000 is more than the 100,000 images of this set"),
+        ("--cifar10=/nowhere", "/nowhere"),
+    ],
+)
+def test_a_value_that_is_unknown_is_a_usage_error(argument: str, message: str) -> None:
+    ended = collect(argument)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["durable", "cold"])
+def test_a_word_that_is_neither_true_nor_false_is_a_usage_error(name: str) -> None:
+    ended = collect(**{name.upper(): "perhaps"})
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"{name}: 'perhaps' is neither true nor false" in ended.stderr
+
+
+def test_the_help_has_the_options_in_a_group_of_their_own() -> None:
+    group = run_pytest(ROOT, "--help").stdout.partition("image storage")[2].partition("\n\n")[0]
+    for name in ("cifar10", "cutoffs", "backends", "durable", "cold"):
+        assert f"--{name}" in group
+
+
+def test_the_help_says_that_a_missing_cell_fails_by_default() -> None:
+    group = run_pytest(ROOT, "--help").stdout.partition("what becomes of the run")[2].partition("\n\n")[0]
+    assert "--compare-with=BASE.json" in group
+    assert "(default: fail)" in " ".join(group.split())
+
+
+def test_tests_can_be_narrowed_to_a_backend_too() -> None:
+    cells = collect(str(ROOT / "tests" / "test_backends.py"), "--backends=png").stdout
+    assert "test_a_backend_says_what_is_on_disk[png]" in cells
+    assert "[lmdb" not in cells

@@ -1,0 +1,280 @@
+"""Comparing two runs: which cannot be compared, and the verdict on each cell."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.compare.comparison import Comparison, compare_runs, find_differences
+from reports.gate.statistics import Rules
+from reports.reading import read_run
+from reports.run import Run
+from tests.support.runs import find_cell, make_cell, make_run, run_of, save, slow_down
+
+Change = Callable[[dict[str, Any]], None]
+CELL = "test_store_many[png-1000]"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[dict[str, Any]], Run]:
+    """Turn the JSON of a run into a run."""
+    return lambda document: read_run(save(document, tmp_path))
+
+
+@pytest.fixture
+def compare(read: Callable[[dict[str, Any]], Run]) -> Callable[..., Comparison]:
+    """Compare a made run with itself after a change."""
+
+    def compare_changed(change: Change, threshold: float = Rules.threshold, **made: Any) -> Comparison:  # noqa: ANN401
+        document = make_run(**made)
+        base = read(document)
+        change(document)
+        return compare_runs(base, read(document), threshold)
+
+    return compare_changed
+
+
+def _verdict(comparison: Comparison, name: str = CELL) -> str:
+    """Return the verdict on a cell."""
+    (row,) = [row for row in comparison.rows if row.cell.endswith(f"::{name}")]
+    return row.verdict
+
+
+def _do_nothing(_: dict[str, Any]) -> None:
+    pass
+
+
+def test_a_run_is_as_fast_as_itself(compare: Callable[..., Comparison]) -> None:
+    comparison = compare(_do_nothing)
+    assert {row.verdict for row in comparison.rows} == {"ok"}
+    assert len(comparison.rows) == 39
+    assert all(row.low < row.ratio == 1 < row.high and row.base == row.new for row in comparison.rows)
+    assert (comparison.differences, comparison.missing, comparison.added) == ((), (), ())
+    assert comparison.choose_exit_code("fail") == 0
+
+
+def test_a_cell_that_takes_three_times_as_long_is_slower(compare: Callable[..., Comparison]) -> None:
+    comparison = compare(lambda run: slow_down(run, CELL, 3))
+    (row,) = comparison.select_rows("slower")
+    assert row.cell.endswith(CELL)
+    assert row.ratio == pytest.approx(3)
+    assert row.new == pytest.approx(3 * row.base)
+    assert len(comparison.select_rows("ok")) == 38
+    assert comparison.choose_exit_code("fail") == comparison.choose_exit_code("warn") == 1
+
+
+def test_a_cell_that_takes_a_third_of_the_time_is_faster(compare: Callable[..., Comparison]) -> None:
+    comparison = compare(lambda run: slow_down(run, CELL, 1 / 3))
+    assert _verdict(comparison) == "faster"
+    assert comparison.choose_exit_code("fail") == 0
+
+
+def test_everything_slower_is_no_scatter_of_processes(compare: Callable[..., Comparison]) -> None:
+    def slow_all_down(run: dict[str, Any]) -> None:
+        for cell in run["benchmarks"]:
+            slow_down(run, cell["name"], 3)
+
+    assert len(compare(slow_all_down).select_rows("slower")) == 39
+
+
+@pytest.mark.parametrize("factor", [3, 1 / 3])
+def test_twenty_microseconds_are_no_change_whatever_the_ratio(
+    factor: float, read: Callable[[dict[str, Any]], Run]
+) -> None:
+    document = make_run()
+    find_cell(document, CELL)["stats"]["data"][:] = [9e-6] * 5
+    base = read(document)
+    slow_down(document, CELL, factor)
+    assert _verdict(compare_runs(base, read(document), Rules.threshold)) == "ok"
+
+
+def test_a_wider_threshold_lets_more_pass(compare: Callable[..., Comparison]) -> None:
+    assert _verdict(compare(lambda run: slow_down(run, CELL, 2), 0.5)) == "slower"
+    assert _verdict(compare(lambda run: slow_down(run, CELL, 2), 0.9)) == "ok"
+
+
+def test_the_threshold_of_a_cell_beats_that_of_the_command(compare: Callable[..., Comparison]) -> None:
+    def slow_both_down(run: dict[str, Any]) -> None:
+        for name in (CELL, "test_store_many[lmdb-1000]"):
+            slow_down(run, name, 2)
+        find_cell(run, CELL)["extra_info"]["threshold"] = 2.5
+
+    comparison = compare(slow_both_down)
+    assert _verdict(comparison) == "ok"
+    assert _verdict(comparison, "test_store_many[lmdb-1000]") == "slower"
+
+
+def test_a_cell_whose_rounds_are_noisy_is_unstable(compare: Callable[..., Comparison]) -> None:
+    def disturb(run: dict[str, Any]) -> None:
+        rounds = find_cell(run, CELL)["stats"]["data"]
+        rounds[:] = [seconds * (0.8 + 0.1 * place) for place, seconds in enumerate(rounds)]
+
+    comparison = compare(disturb)
+    assert [row.cell.partition("::")[2] for row in comparison.select_rows("unstable")] == [CELL]
+    assert comparison.choose_exit_code("fail") == 0
+
+
+def test_half_of_all_cells_that_are_slower_do_not_hide_each_other(compare: Callable[..., Comparison]) -> None:
+    def slow_down_stores(run: dict[str, Any]) -> None:
+        for entry in run["benchmarks"]:
+            if entry["params"]["backend"] in {"png", "hdf5"}:
+                entry["stats"]["data"] = [2 * each for each in entry["stats"]["data"]]
+
+    comparison = compare(slow_down_stores, backends=["png", "hdf5", "lmdb", "other"])
+    slower = {row.cell for row in comparison.select_rows("slower")}
+    changed = {row.cell for row in comparison.rows if "[png" in row.cell or "[hdf5" in row.cell}
+    assert len(changed) == len(comparison.rows) / 2
+    assert slower == changed
+
+
+def test_a_noisy_cell_that_is_slower_is_a_suspect(compare: Callable[..., Comparison]) -> None:
+    def disturb(run: dict[str, Any]) -> None:
+        find_cell(run, CELL)["stats"]["data"][:] = [0.14, 0.2, 0.26]  # 110 milliseconds before
+
+    comparison = compare(disturb)
+    assert _verdict(comparison) == "unstable"
+    assert [row.cell for row in comparison.rows if row.suspect] == [find_cell(make_run(), CELL)["fullname"]]
+
+
+def test_a_noisy_cell_that_is_slower_by_far_is_slower(compare: Callable[..., Comparison]) -> None:
+    def disturb(run: dict[str, Any]) -> None:
+        find_cell(run, CELL)["stats"]["data"][:] = [0.9, 1.0, 1.3]  # 110 milliseconds before
+
+    assert _verdict(compare(disturb)) == "slower"
+
+
+def test_few_cells_leave_an_interval_too_wide_to_be_ok(compare: Callable[..., Comparison]) -> None:
+    comparison = compare(_do_nothing, backends=["png"], cutoffs=[10])
+    assert {row.verdict for row in comparison.rows} == {"unstable"}
+
+
+def test_a_cell_that_only_one_run_has_is_missing_or_new(compare: Callable[..., Comparison]) -> None:
+    def exchange(run: dict[str, Any]) -> None:
+        run["benchmarks"].remove(find_cell(run, CELL))
+        run["benchmarks"].append(make_cell("read_many", "png", 77))
+
+    comparison = compare(exchange)
+    assert [result.cell.partition("::")[2] for result in comparison.missing] == [CELL]
+    assert [result.cell.partition("::")[2] for result in comparison.added] == ["test_read_many[png-77]"]
+    assert len(comparison.rows) == 38
+    assert (comparison.choose_exit_code("fail"), comparison.choose_exit_code("warn")) == (1, 0)
+
+
+def test_other_memory_fewer_inodes_and_backends_without_description_are_no_difference(
+    compare: Callable[..., Comparison],
+) -> None:
+    def change(run: dict[str, Any]) -> None:
+        run["run"]["memory_bytes"] = 2**30
+        for name in ("layouts", "maintainers", "licences", "unavailable"):
+            del run["run"][name]
+        run["run"]["store_directory"]["free_inodes"] = None
+
+    assert compare(change).differences == ()
+
+
+def test_a_run_of_fewer_backends_and_images_is_the_same_kind_of_run(compare: Callable[..., Comparison]) -> None:
+    def narrow(run: dict[str, Any]) -> None:
+        narrowed = make_run(["png"], [10])
+        run["benchmarks"] = narrowed["benchmarks"]
+        run["run"]["image_set"]["count"] = 10
+        run["run"]["store_directory"]["free_bytes"] = 5
+        run["run"]["command"] = "pytest benchmarks --benchmark-max-time=3"
+        del run["run"]["libraries"]["numpy"]
+
+    comparison = compare(narrow)
+    assert comparison.differences == ()
+    assert len(comparison.missing) == 39 - 5
+
+
+def _set(*keys: str, value: object) -> Change:
+    """Make a change: a value put at a place in the JSON."""
+
+    def set_value(run: dict[str, Any]) -> None:
+        part = run
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+
+    return set_value
+
+
+def _redefine(run: dict[str, Any]) -> None:
+    for cell in run["benchmarks"][:7]:
+        cell["extra_info"]["definition"] = "f" * 16
+
+
+def _forget_definitions(run: dict[str, Any]) -> None:
+    for cell in run["benchmarks"]:
+        del cell["extra_info"]["definition"]
+
+
+def _rename_cells(run: dict[str, Any]) -> None:
+    for cell in run["benchmarks"]:
+        cell["fullname"] = f"other/{cell['fullname']}"
+
+
+_DIFFERENCES = {
+    "image set": (_set("run", "image_set", "name", value="cifar10"), "images: standin ab12cd34"),
+    "digest": (_set("run", "image_set", "sha256", value="00"), "in the base, standin 00 in the new run"),
+    "processor": (
+        _set("machine_info", "cpu", "brand_raw", value="Z80"),
+        "processor: AMD EPYC 9654 96-Core Processor in the base, Z80 in the new run",
+    ),
+    "count": (_set("run", "cpu_count", value=64), "number of processors: 2 in the base, 64 in the new run"),
+    "system": (_set("machine_info", "system", value="Darwin"), "system: Linux in the base, Darwin in the new run"),
+    "kernel": (_set("machine_info", "release", value="6.19"), "kernel: 6.18.44 in the base, 6.19 in the new run"),
+    "disk": (_set("run", "store_directory", "file_system", value="xfs"), "file system: ext4 in the base, xfs in the"),
+    "python": (
+        _set("run", "libraries", "python", value="3.14.0"),
+        "version of python: 3.11.7 in the base, 3.14.0 in the new run",
+    ),
+    "added": (_set("run", "libraries", "simd", value="9"), "version of simd: none in the base, 9 in the new run"),
+    "gone": (
+        _set("run", "libraries", value={"python": "3.11.7"}),
+        "version of numpy: 2.4.6 in the base, none in the new run",
+    ),
+    "incomplete": (_set("run", "complete", value=False), "the new run is incomplete: repeat it"),
+    "definition": (_redefine, "measured in another way than in the base: test_store_single[png-1], "),
+    "old": (_forget_definitions, "the new run was made before cells had definitions: repeat it"),
+    "other cells": (_rename_cells, "the runs have no cell in common"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), _DIFFERENCES.values(), ids=_DIFFERENCES.keys())
+def test_runs_that_cannot_be_compared_say_why(change: Change, words: str, compare: Callable[..., Comparison]) -> None:
+    comparison = compare(change)
+    (difference,) = comparison.differences
+    assert words in difference
+    assert comparison.rows == ()
+    assert comparison.choose_exit_code("fail") == comparison.choose_exit_code("warn") == 3
+
+
+def test_a_message_names_the_first_cells_and_counts_the_others(compare: Callable[..., Comparison]) -> None:
+    (difference,) = compare(_redefine).differences
+    assert difference.count("test_") == 5
+    assert difference.endswith(" and 2 more")
+
+
+def test_what_is_wrong_with_the_base_is_said_of_the_base(read: Callable[[dict[str, Any]], Run]) -> None:
+    document = make_run()
+    new = read(copy.deepcopy(document))
+    _forget_definitions(document)
+    document["run"]["complete"] = False
+    assert find_differences(read(document), new) == [
+        "the base is incomplete: repeat it",
+        "the base was made before cells had definitions: repeat it",
+    ]
+
+
+def test_control_characters_of_a_run_stay_out_of_the_message(read: Callable[[dict[str, Any]], Run]) -> None:
+    hostile = "\x1b[31m\n\x07" * 50
+    document = run_of([make_cell("read_many", hostile, 10)])
+    base = read(document)
+    document["benchmarks"][0]["extra_info"]["definition"] = hostile
+    document["run"]["libraries"] = {hostile: hostile}
+    document["run"]["image_set"]["name"] = hostile
+    differences = find_differences(base, read(document))
+    assert len(differences) == 5, "images, three libraries, one cell"
+    assert all(line.isprintable() and len(line) < 500 for line in differences)

@@ -1,0 +1,129 @@
+"""`python -m reports compare`: exit codes, and what goes where."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.__main__ import main
+from tests.support.runs import find_cell, make_run, save, slow_down
+
+CELL = "test_store_many[png-1000]"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """Save the run before."""
+    (tmp_path / "base").mkdir()
+    return save(make_run(), tmp_path / "base")
+
+
+def _slow(run: dict[str, Any]) -> dict[str, Any]:
+    slow_down(run, CELL, 3)
+    return run
+
+
+def _thin(run: dict[str, Any]) -> dict[str, Any]:
+    run["benchmarks"].remove(find_cell(run, CELL))
+    return run
+
+
+def test_equal_runs_are_exit_code_0(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(base), str(base)]) == 0
+    printed, complaints = capsys.readouterr()
+    assert printed.startswith("## 39 ok\n")
+    assert complaints == ""
+
+
+def test_a_slower_cell_is_exit_code_1(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(base), str(save(_slow(make_run()), tmp_path))]) == 1
+    printed, complaints = capsys.readouterr()
+    assert printed.startswith("## 1 slower, 38 ok\n")
+    assert complaints == ""
+
+
+def test_a_threshold_of_the_command_line_lets_more_pass(base: Path, tmp_path: Path) -> None:
+    assert main(["compare", str(base), str(save(_slow(make_run()), tmp_path)), "--threshold=2.5"]) == 0
+
+
+def test_a_missing_cell_is_exit_code_1_unless_it_is_only_warned_of(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = str(save(_thin(make_run()), tmp_path))
+    assert main(["compare", str(base), new]) == 1
+    assert capsys.readouterr().out.startswith("## 1 missing, 38 ok\n")
+    assert main(["compare", str(base), new, "--missing=warn"]) == 0
+    assert capsys.readouterr().out.startswith("## 1 missing, 38 ok\n")
+
+
+def test_a_new_cell_is_listed_and_fine(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(save(_thin(make_run()), tmp_path)), str(base)]) == 0
+    assert capsys.readouterr().out.startswith("## 38 ok, 1 new\n")
+
+
+def test_runs_that_cannot_be_compared_are_one_line_and_exit_code_3(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = make_run()
+    new["machine_info"]["release"] = "7.0"
+    assert main(["compare", str(base), str(save(new, tmp_path))]) == 3
+    printed, complaints = capsys.readouterr()
+    assert printed == ""
+    expected = "error: the runs cannot be compared: kernel: 6.18.44 in the base, 7.0 in the new run\n"
+    assert complaints == expected
+
+
+@pytest.mark.parametrize("broken", ["base", "new"])
+def test_a_broken_run_is_one_line_and_exit_code_2(
+    broken: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = tmp_path / "nothing.json"
+    nothing.write_text("{", encoding="ascii")
+    paths = {"base": base, "new": base} | {broken: nothing}
+    assert main(["compare", str(paths["base"]), str(paths["new"])]) == 2
+    printed, complaints = capsys.readouterr()
+    assert printed == ""
+    assert complaints.startswith(f"error: {nothing}: ")
+    assert complaints.count("\n") == 1
+
+
+@pytest.mark.parametrize("threshold", ["0", "10", "-1", "nan", "inf", "much"])
+def test_a_threshold_that_is_no_share_is_wrong_usage(
+    threshold: str, base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", str(base), str(base), f"--threshold={threshold}"])
+    assert stopped.value.code == 2
+    assert f"'{threshold}' is no share between 0 and 10, such as 0.1" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_changes_no_exit_code(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = str(save(_slow(make_run()), tmp_path))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["compare", str(base), new]) == 1
+
+
+@given(chosen=st.data())
+@settings(max_examples=80, deadline=None)
+def test_any_two_runs_are_compared_or_refused(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    paths = []
+    for name in ("base", "new"):
+        document = make_run(["png", "lmdb"], [10, 1000])
+        cells = st.lists(st.sampled_from(document["benchmarks"]), min_size=1, unique_by=lambda cell: str(cell["name"]))
+        document["benchmarks"] = chosen.draw(cells)
+        for cell in document["benchmarks"]:
+            if chosen.draw(st.booleans()):
+                cell["stats"]["data"] = chosen.draw(st.lists(st.floats(1e-12, 1e9), min_size=1, max_size=4))
+        paths.append(tmp_path_factory.mktemp(name) / "run.json")
+        paths[-1].write_text(json.dumps(document), encoding="ascii")
+    assert main(["compare", *map(str, paths)]) in {0, 1, 3}

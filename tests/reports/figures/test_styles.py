@@ -1,0 +1,27 @@
+"""How backends look."""
+
+import pytest
+
+from reports.figures.styles import COLOURS, DARK_COLOURS, DASHES, MARKERS, MOST_LINES, choose_styles
+from reports.page import charts
+from reports.run import BrokenRunError
+from tests.support.results import make_result, wrap_results
+
+
+def test_as_many_backends_as_are_allowed_differ_in_their_looks() -> None:
+    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MOST_LINES)))
+    styles = choose_styles(run)
+    assert len(set(styles.values())) == len(styles) == MOST_LINES
+
+
+def test_each_style_can_be_drawn() -> None:
+    assert (len(charts.MARKERS), len(charts.DASHES)) == (MARKERS, DASHES)
+    assert len(set(charts.MARKERS)) == MARKERS
+    assert len(set(charts.DASHES)) == DASHES
+    assert len(set(COLOURS)) == len(set(DARK_COLOURS)) == len(COLOURS)
+
+
+def test_one_more_is_refused() -> None:
+    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MOST_LINES + 1)))
+    with pytest.raises(BrokenRunError, match="97 backends, figures tell 96 apart; leave some out"):
+        choose_styles(run)

@@ -1,0 +1,102 @@
+"""The gate finds real faults: each test puts one into the working tree of a small repository, and runs the command."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support.repositories import commit_all
+from tests.support.suite import clean_environment, copy_suite
+
+pytestmark = pytest.mark.slow
+
+
+class Fault(NamedTuple):
+    """A change of one file that makes a cell slower, and a cell that it leaves alone."""
+
+    name: str
+    before: str
+    after: str
+    slower: str
+    other: str
+
+
+FAULTS = {
+    "an LMDB commit an image": Fault(
+        "lmdb_environment.py",
+        "    step = max(1, TRANSACTION // max(size, 1))\n",
+        "    step = 1\n",
+        "test_store_many[lmdb-100]",
+        "test_store_many[hdf5-100]",
+    ),
+    "a PNG decoded twice": Fault(
+        "png.py",
+        "    if pixels is not None:\n",
+        '    if pixels is not None:\n        Pillow.frombytes("RGB", size, pixels, "zip", "RGB")\n',
+        "test_read_many[png-10]",
+        "test_read_many[png_stored-10]",
+    ),
+    "HDF5 read not straight into the result": Fault(
+        "hdf5.py",
+        "                read_range(store, source.descriptor, source.offset, array)\n            elif",
+        "                array[...] = h5py.Dataset(source.dataset)[...]\n            elif",
+        "test_read_many[hdf5-1000]",
+        "test_read_many[lmdb-1000]",
+    ),
+    "labels parsed by the csv module": Fault(
+        "png_folder.py",
+        "        line = os.pread(descriptor, length, table.start + position * length)\n",
+        "        import csv\n"
+        "        lines = os.pread(descriptor, length * table.images, table.start).decode().splitlines()\n"
+        '        line = list(csv.reader(lines))[position][0].encode() + b"\\n"\n',
+        "test_read_single[png_stored-1000]",
+        "test_read_single[hdf5-1000]",
+    ),
+}
+
+
+def run_gate(folder: Path, *cells: str) -> tuple[int, str, Mapping[str, Any]]:
+    """Run the gate on these cells; return its exit code, its summary and its JSON."""
+    cutoffs = ",".join(sorted({cell.rpartition("-")[2].rstrip("]") for cell in cells}))
+    options = ["--cells", " or ".join(cells), f"--cutoffs={cutoffs}", "--json=gate.json"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "reports", "gate", "HEAD", *options],
+        cwd=folder,
+        env=clean_environment(GITHUB_ACTIONS=""),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert ended.stderr == ""
+    return ended.returncode, ended.stdout, json.loads((folder / "gate.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_real_fault_is_found_and_named(fault: Fault, tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path / "suite")
+    commit_all(folder)
+    path = folder / "storage" / fault.name
+    text = path.read_text(encoding="utf-8")
+    assert text.count(fault.before) == 1, f"{fault.name} is not what this test changes any more"
+    path.write_text(text.replace(fault.before, fault.after), encoding="utf-8")
+    code, summary, document = run_gate(folder, fault.slower, fault.other)
+    assert code == 1, summary
+    verdicts = {each["cell"].partition("::")[2]: each["verdict"] for each in document["outcome"]["verdicts"]}
+    assert verdicts.keys() == {fault.slower, fault.other}
+    assert [name for name, verdict in verdicts.items() if verdict == "regression"] == [fault.slower], summary
+    assert summary.startswith("## Gate: 1 regression")
+    assert any(fault.slower in line and "| regression" in line for line in summary.splitlines())
+
+
+def test_without_a_fault_none_is_found(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path / "suite")
+    commit_all(folder)
+    code, summary, document = run_gate(folder, "test_read_many[hdf5-100]", "test_store_many[lmdb-100]")
+    assert code == 0, summary
+    assert len(document["outcome"]["verdicts"]) == 2
+    assert "storage/ is the same in both" in summary

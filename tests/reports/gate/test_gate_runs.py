@@ -1,0 +1,118 @@
+"""`python -m reports gate`, end to end on a small repository: real blocks, few cells."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.__main__ import main
+from reports.gate import command as gate_command
+from reports.gate import decision as gate
+from tests.support.backends import need_backend
+from tests.support.machine import READ
+from tests.support.repositories import commit_all
+from tests.support.suite import clean_environment, copy_suite
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository of the suite, and have the gate screen it with one pair of blocks."""
+    folder = copy_suite(tmp_path / "suite")
+    commit_all(folder)
+    monkeypatch.setattr(gate_command, "PROJECT", folder)
+    monkeypatch.setattr(gate, "SCREEN_PAIRS", 1)
+    monkeypatch.setenv("CIFAR10", "standin")
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    return folder
+
+
+def run_gate(suite: Path, *options: str) -> tuple[int, Mapping[str, Any]]:
+    """Run a gate without time to confirm; return its exit code and what it found."""
+    path = suite.parent / "gate.json"
+    code = main(["gate", "HEAD", "--budget=1e-9", "--cutoffs=10", f"--json={path}", *options])
+    outcome: Mapping[str, Any] = json.loads(path.read_text())["outcome"]
+    return code, outcome
+
+
+def list_cells(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the cells that have a verdict."""
+    return [each["cell"] for each in verdicts]
+
+
+@need_backend("hdf5")
+def test_a_cell_that_raises_in_one_arm_is_named_with_its_reason(suite: Path) -> None:
+    path = suite / "storage" / "hdf5.py"
+    path.write_text(path.read_text() + '\n\ndef read_many(*_: object) -> None:\n    raise OSError("disk")\n')
+    code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)")
+    assert code == 3
+    assert outcome["absent"] == {READ: "new arm: OSError: disk"}
+    assert list_cells(outcome["verdicts"]) == [READ.replace("hdf5", "png_stored")]
+
+
+@need_backend("hdf5")
+@pytest.mark.slow
+def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> None:
+    (suite / "storage" / "hdf5.py").unlink()
+    code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)")
+    assert code == 1
+    assert outcome["missing"] == [READ]
+    assert list_cells(outcome["verdicts"]) == [READ.replace("hdf5", "png_stored")]
+    code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)", "--missing=warn")
+    assert code == 0
+    assert outcome["missing"] == [READ]
+
+
+def test_the_cells_of_a_new_backend_are_new(suite: Path) -> None:
+    text = (suite / "storage" / "png_stored.py").read_text()
+    (suite / "storage" / "png_other.py").write_text(text)
+    code, outcome = run_gate(suite, "--cells", "read_many and (png_other or png_stored)")
+    assert code == 0
+    assert outcome["new"] == [READ.replace("hdf5", "png_other")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_block_leaves_no_process_and_no_folder(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    folder, trees, stores = (tmp_path / name for name in ("suite", "trees", "stores"))
+    commit_all(copy_suite(folder))
+    trees.mkdir()
+    stores.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "reports", "gate", f"--stores={stores}"],
+        cwd=folder,
+        env=clean_environment(TMPDIR=str(trees)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
+    ) as process:
+        while not list(stores.glob("gate-stores-*/block/*")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        assert find_processes(trees)
+        process.send_signal(number)
+        printed, complaint = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "")
+    assert complaint == "error: interrupted\n"
+    assert find_processes(trees) == []
+    assert [*trees.iterdir(), *stores.iterdir()] == []
+
+
+def find_processes(folder: Path) -> list[str]:
+    """Find the processes that work in `folder`, which may be deleted."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            place = process.readlink()
+        except OSError:  # it has ended, or is not ours
+            continue
+        if place.is_relative_to(folder):
+            found.append(process.parent.name)
+    return found

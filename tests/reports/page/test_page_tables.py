@@ -1,0 +1,179 @@
+"""The tables of a page: what stands in them, by what they are sorted, and their small drawings."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports.compare.comparison import compare_runs
+from reports.figures.subplot import Panel
+from reports.page.projection import project_run
+from reports.page.tables import (
+    STRIP,
+    Table,
+    draw_strip,
+    tabulate_comparison,
+    tabulate_history,
+    tabulate_panel,
+    tabulate_rounds,
+    tabulate_sweep,
+)
+from reports.run import Result
+from tests.support.results import make_result, make_store, wrap_results
+
+WIDTH, HEIGHT = STRIP
+
+
+def _texts(table: Table) -> list[list[str]]:
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    return [[entry.text for entry in row] for row in table.rows]
+
+
+def _numbers(table: Table, column: str) -> list[float | None]:
+    place = table.columns.index(column)
+    return [row[place].number for row in table.rows]
+
+
+def test_a_panel_has_its_exact_figures_in_a_table() -> None:
+    lines = {"png": [(10, 1.0, 2.5, 300.0), (1000, 4.0, 4.0, 4.0)], "lmdb": [(1000, 0.5, 0.5, 0.5)]}
+    table = tabulate_panel("Time to read", Panel("to read (warm)", "seconds", lines))
+    assert table.caption == "Time to read: to read (warm), seconds by number of images"
+    assert table.columns == ("backend", "10", "1,000")
+    assert _texts(table) == [["png", "2.50 (1.00 to 300)", "4.00"], ["lmdb", "-", "0.50"]]
+    assert _numbers(table, "10") == [2.5, None]
+    assert _numbers(table, "1,000") == [4.0, 0.5]
+
+
+def test_a_panel_of_single_values_says_where_each_stands() -> None:
+    lines = {"W" * 10_000: [(10, 1.0, 2.0, 3.0)], "png": [(2000, 2.0, 2.0, 2.0)]}
+    table = tabulate_panel("Disk use", Panel("", "bytes", lines))
+    assert (table.caption, table.columns) == ("Disk use", ("backend", "number of images", "bytes"))
+    assert [row[1:] for row in _texts(table)] == [["10", "2.00 (1.00 to 3.00)"], ["2,000", "2.00"]]
+    assert len(table.rows[0][0].text) == 40
+    assert _numbers(table, "number of images") == [10, 2000]
+
+
+def test_each_cell_stands_with_its_rounds() -> None:
+    stable = make_result("png", [2.0, 1.9, 2.1, 2.0])
+    unstable = make_result("lmdb", [0.001, 0.002], operation="store_many")
+    (table,) = tabulate_rounds(wrap_results(stable, unstable))
+    assert [row[:-1] for row in _texts(table)] == [
+        ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable"],
+        ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable"],
+    ]
+    assert _numbers(table, "median") == pytest.approx([0.0015, 2.0])
+    assert _numbers(table, table.columns[-1]) == pytest.approx([0.001 / 0.0015, 0.95]), "sorted by the quickest round"
+    assert all(row[-1].ticks for row in table.rows)
+
+
+def _read_strip(result: Result) -> dict[int, int]:
+    """Read the ticks of a strip: place -> height."""
+    path = draw_strip(result)
+    assert re.fullmatch(r"M\d+,\d+v-\d+(m\d+,\d+v-\d+)*", path)
+    ticks, place, height = {}, 0, 0
+    for right, down, up in re.findall(r"(\d+),(\d+)v-(\d+)", path):
+        place, height = place + int(right), height + int(down)
+        assert height == HEIGHT, "each tick stands on the ground"
+        ticks[place] = int(up)
+        height -= int(up)
+    return ticks
+
+
+def test_a_strip_reaches_from_half_to_twice_the_median() -> None:
+    strip = _read_strip(make_result("png", [0.01, 0.5, 1.0, 1.0, 1.0, 2**0.5, 90.0]))
+    assert strip == {1: 2 + round(6 * (2 / 3) ** 0.5), 50: 8, 75: 5, 99: 5}
+
+
+@given(st.lists(st.floats(1e-12, 1e9), min_size=1, max_size=50))
+def test_each_round_has_a_tick_inside_the_strip(rounds: list[float]) -> None:
+    strip = _read_strip(make_result("png", rounds))
+    assert all(1 <= place <= WIDTH - 1 for place in strip)
+    assert all(2 < height <= HEIGHT for height in strip.values())
+    assert max(strip.values()) == HEIGHT
+    assert len(strip) <= len(rounds)
+
+
+def _sweep(*counts: int, limit: bool = True) -> list[Table]:
+    """Project stores whose time and size follow a line."""
+    results = [make_store("png", 1.1e-3 + 2e-6 * count, 4000 * count, images=count) for count in counts]
+    run = wrap_results(*results)
+    if not limit:
+        run = wrap_results(*(make_result("png", 1.1e-3 + 2e-6 * count, count) for count in counts))
+        object.__setattr__(run, "memory_bytes", None)
+    return [tabulate_sweep(sweep) for sweep in project_run(run)]
+
+
+def test_a_projection_says_its_line_its_interval_and_where_it_ends() -> None:
+    seconds, size = _sweep(10, 100, 1000)
+    assert seconds.caption == "Time to store (buffered), projected from up to 1,000 images"
+    assert size.caption == "Bytes on disk, allocated, projected from up to 1,000 images"
+    million, hundred = "1,000,000 images", "100,000,000 images"
+    assert seconds.columns == ("backend", million, hundred, "believe up to", "fixed", "each image", "worst misfit")
+    limit = 24 * 2**30 // 4000
+    estimates = ["2.00 s (1.64 s to 2.44 s)", "200 s (164 s to 244 s), past the limit"]
+    assert _texts(seconds) == [
+        ["png", *estimates, "6,400,000 (memory: 25.8 GB)", "1.10 ms", "2.00 µs", "0 %"],
+    ]
+    assert _texts(size)[0][1] == "4.00 GB (4.00 GB to 4.00 GB)"
+    assert _texts(size)[0][4:] == ["0", "4.00 kB", "0 %"]
+    assert "memory" not in _texts(size)[0][3], "a disk does not end with memory"
+    assert _numbers(seconds, "believe up to") == [limit]
+    assert _numbers(seconds, million) == pytest.approx([2.0011])
+
+
+def test_a_run_that_says_of_no_limit_has_none() -> None:
+    (seconds,) = _sweep(10, 100, 1000, limit=False)
+    assert _texts(seconds)[0][3] == "not known"
+    assert "past the limit" not in _texts(seconds)[0][2]
+
+
+def test_a_comparison_begins_with_what_is_slower_and_ends_with_what_has_no_pair() -> None:
+    names = [f"backend{number}" for number in range(12)]
+    factors = dict.fromkeys(names, 1.0) | {"backend3": 0.1, "backend7": 10.0}
+    base = wrap_results(*(make_result(name, 1.0) for name in names), make_result("gone", 1.0))
+    noisy = make_result("backend9", [0.5, 1.0, 1.5])
+    news = [noisy if name == "backend9" else make_result(name, factor) for name, factor in factors.items()]
+    (table,) = tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
+    rows = _texts(table)
+    assert [row[0].partition("[")[2].partition("-")[0] for row in rows[:3]] == ["backend7", "backend3", "backend9"]
+    assert [row[-1] for row in rows] == ["slower", "faster", "unstable", *["ok"] * 9, "missing", "new"]
+    assert rows[0][1:4] == ["1.00 s", "10.0 s", "10.0"]
+    assert re.fullmatch(r"\d\.\d\d to 1\d\.\d", rows[0][4])
+    assert rows[-2][1:] == ["1.00 s", "", "", "", "missing"]
+    assert rows[-1][1:] == ["", "2.00 s", "", "", "new"]
+    assert _numbers(table, "new / base")[:2] == pytest.approx([10, 0.1])
+
+
+def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
+    runs = [
+        wrap_results(make_result("png", 1.0), make_result("gone", 1.0)),
+        wrap_results(make_result("lmdb", 1.0)),
+        wrap_results(make_result("png", 4.0), make_result("lmdb", 1.0)),
+        wrap_results(make_result("png", 2.0), make_result("lmdb", 0.1), make_result("come", 1.0)),
+    ]
+    (table,) = tabulate_history(runs)
+    assert table.columns[2:] == ("2026-11-21 06:39",) * 4
+    assert [row[2:] for row in _texts(table)] == [
+        ["1.00 s", "", "4.00 s", "2.00 s"],
+        ["", "1.00 s", "1.00 s", "100 ms"],
+        ["", "", "", "1.00 s"],
+    ]
+    courses = [row[1].ticks for row in table.rows]
+    assert courses == ["M2,7.5M66,0.5L98,4.0", "M34,0.5L66,0.5L98,4.0", "M98,4.0"], "half as long is below; gaps stay"
+    assert _numbers(table, table.columns[1]) == [2.0, 0.1, 1.0]
+
+
+def test_cells_that_are_measured_in_different_ways_share_no_table() -> None:
+    ways = ("warm", "cold", "buffered", "durable")
+    axes = [(("cache", way),) if way in ways[:2] else (("durability", way),) for way in ways]
+    results = [replace(make_result("png", 1.0), cell=f"test[{each}]", axes=each) for each in axes]
+    run = wrap_results(*results, replace(make_result("png", 1.0), cell="test[none]", axes=()))
+    for tables in (
+        tabulate_rounds(run),
+        tabulate_history([run, run]),
+        tabulate_comparison(compare_runs(run, run, 0.1)),
+    ):
+        assert sorted(table.caption.rpartition(": ")[2] for table in tables) == sorted(["other", *ways])
+        assert all(len(table.rows) == 1 for table in tables)

@@ -1,0 +1,276 @@
+"""What a sweep says of many more images, on lines made for it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t
+
+from reports.noise import UNKNOWN_SCATTER
+from reports.page import projection
+from reports.page.projection import COUNTS, Limit, Projection, Sweep, project_run
+from reports.reading import read_run
+from reports.run import Axes, Disk, Result, Run
+from tests.support.runs import IMAGE_BYTES, make_run, save
+
+BUFFERED, DURABLE = (("durability", "buffered"),), (("durability", "durable"),)
+COLD, WARM = (("cache", "cold"),), (("cache", "warm"),)
+SWEEP = (10, 100, 1_000, 10_000, 100_000)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Make a run without results, on a machine that says nothing of what it can hold but free disk without end."""
+    run = read_run(save(make_run(["png"], [10]), tmp_path_factory.mktemp("run")))
+    directory = replace(run.store_directory, free_bytes=2**62, free_inodes=None)
+    return replace(run, results=(), memory_bytes=None, store_directory=directory)
+
+
+def _make_cell(
+    images: int,
+    seconds: float,
+    backend: str = "lmdb",
+    operation: str = "read_many",
+    axes: Axes = WARM,
+    disk: Disk | None = None,
+) -> Result:
+    name = f"{operation}[{backend}-{images}-{axes}]"
+    return Result(name, operation, backend, images, images, images * IMAGE_BYTES, axes, (seconds,), disk)
+
+
+def _make_cells(counts: Sequence[int], measure: Callable[[int], float]) -> tuple[Result, ...]:
+    return tuple(_make_cell(count, measure(count)) for count in counts)
+
+
+def _store_cells(
+    fixed: int, each: int, *, axes: Axes = BUFFERED, backend: str = "png", files: int = 0
+) -> tuple[Result, ...]:
+    """Make cells that store; each image takes `each` bytes of disk and adds `files` files."""
+    disks = {count: Disk(1, fixed + each * count, 1 + files * count) for count in SWEEP}
+    return tuple(_make_cell(count, 1e-5 * count, backend, "store_many", axes, disk) for count, disk in disks.items())
+
+
+def _project_one(run: Run, results: tuple[Result, ...]) -> Projection:
+    """Project the cells of one backend and one operation that store nothing."""
+    ((only,),) = (sweep.projections for sweep in project_run(replace(run, results=results)))
+    return only
+
+
+def _find_sweep(run: Run, results: tuple[Result, ...], quantity: str, axes: Axes) -> Sweep:
+    (found,) = (
+        sweep
+        for sweep in project_run(replace(run, results=results))
+        if (sweep.quantity, sweep.axes) == (quantity, axes)
+    )
+    return found
+
+
+@given(
+    fixed=st.floats(1e-6, 1),
+    each=st.floats(1e-8, 1e-2),
+    counts=st.sets(st.integers(1, 100_000), min_size=3, max_size=12),
+)
+def test_an_exact_line_is_found(run: Run, fixed: float, each: float, counts: set[int]) -> None:
+    found = _project_one(run, _make_cells(sorted(counts), lambda count: fixed + each * count))
+    assert (found.points, found.largest) == (len(counts), max(counts))
+    assert found.misfit < 1e-6
+    for count in counts:
+        assert found.fixed + found.each * count == pytest.approx(fixed + each * count, rel=1e-6)
+
+
+def test_an_exact_line_is_followed(run: Run) -> None:
+    found = _project_one(run, _make_cells(SWEEP, lambda count: 3e-4 + 2e-6 * count))
+    assert (found.fixed, found.each) == pytest.approx((3e-4, 2e-6))
+    assert [estimate.value for estimate in found.estimates] == pytest.approx([3e-4 + 2e-6 * count for count in COUNTS])
+
+
+def test_times_without_residuals_keep_the_scatter_of_processes(run: Run) -> None:
+    found = _project_one(run, _make_cells(SWEEP, lambda count: 3e-4 + 2e-6 * count))
+    for estimate in found.estimates:
+        assert estimate.low == pytest.approx(estimate.value * math.exp(-2 * UNKNOWN_SCATTER))
+        assert estimate.high == pytest.approx(estimate.value * math.exp(2 * UNKNOWN_SCATTER))
+
+
+def test_bytes_without_residuals_are_known(run: Run) -> None:
+    (found,) = _find_sweep(run, _store_cells(8192, 4096), "bytes", ()).projections
+    for count, estimate in zip(COUNTS, found.estimates, strict=True):
+        assert (estimate.low, estimate.value, estimate.high) == pytest.approx([8192 + 4096 * count] * 3)
+
+
+def test_each_measurement_counts_by_its_share_not_by_its_size(run: Run) -> None:
+    times = {10: 1e-3, 100: 1.1e-3, 1_000: 2e-3, 10_000: 12e-3, 100_000: 101e-3}
+    found = _project_one(run, _make_cells(SWEEP, times.__getitem__))
+    assert found.fixed == pytest.approx(1e-3, rel=0.05), "the largest sweep alone would not say"
+    assert found.each == pytest.approx(1e-6, rel=0.05)
+
+
+def test_the_misfit_is_that_of_the_worst_point(run: Run) -> None:
+    times = dict.fromkeys(SWEEP, 1.0) | {1_000: 2.0}
+    found = _project_one(run, _make_cells(SWEEP, times.__getitem__))
+    assert found.misfit == pytest.approx(max(abs(1 - (found.fixed + found.each * n) / times[n]) for n in SWEEP))
+    assert 0.3 < found.misfit < 0.5
+
+
+@pytest.mark.parametrize(("noise", "least"), [(0.05, 0.95), (0.15, 0.90), (0.3, 0.85)])
+def test_intervals_hold_about_what_they_promise(run: Run, noise: float, least: float) -> None:
+    chance = np.random.default_rng(0)
+    inside = [0, 0]
+    for _ in range(400):
+        errors = dict(zip((*SWEEP, *COUNTS), np.exp(chance.normal(0, noise, 7)).tolist(), strict=True))
+        found = _project_one(run, _make_cells(SWEEP, lambda n, errors=errors: errors[n] * (4e-4 + 1e-6 * n)))  # type: ignore[misc]
+        for place, (count, estimate) in enumerate(zip(COUNTS, found.estimates, strict=True)):
+            inside[place] += estimate.low <= errors[count] * (4e-4 + 1e-6 * count) <= estimate.high
+    assert all(count / 400 > least for count in inside), inside
+    assert noise < 0.1 or all(count / 400 < 0.97 for count in inside), "wider than they need be"
+
+
+def test_quantiles_are_those_of_student() -> None:
+    table = projection._QUANTILES  # noqa: SLF001 - the numbers themselves
+    assert table == pytest.approx([t.ppf(0.975, freedom) for freedom in range(1, len(table) + 1)], abs=5e-4)
+
+
+def test_more_points_than_the_table_has_take_its_last_quantile(run: Run) -> None:
+    counts = range(10, 410, 10)
+    found = _project_one(run, _make_cells(counts, lambda count: count * (1.3 if count % 20 else 0.7)))
+    spread = [abs(1 - found.each * n / (n * (1.3 if n % 20 else 0.7))) for n in counts]
+    least = 1 + 2.228 * math.sqrt(sum(share**2 for share in spread) / 38)
+    estimate = found.estimates[0]
+    assert least < estimate.high / estimate.value < 1.2 * least
+
+
+@pytest.mark.parametrize(
+    ("measure", "fixed", "each"),
+    [
+        (lambda count: 1e-6 * count - 5e-6, 0, pytest.approx(1e-6, rel=0.5)),
+        (lambda count: 1 - 1e-6 * count, pytest.approx(1, rel=0.1), 0),
+    ],
+    ids=["fixed", "each"],
+)
+def test_no_parameter_is_negative(run: Run, measure: Callable[[int], float], fixed: float, each: float) -> None:
+    found = _project_one(run, _make_cells(SWEEP, measure))
+    assert (found.fixed, found.each) == (fixed, each)
+    residuals = [1 - (found.fixed + found.each * count) / measure(count) for count in SWEEP]
+    for factor in (0.99, 1.01):  # the least squares of what is left
+        others = [1 - factor * (found.fixed + found.each * count) / measure(count) for count in SWEEP]
+        assert sum(share**2 for share in residuals) < sum(share**2 for share in others)
+
+
+def test_what_does_not_grow_in_the_sweep_may_still_grow_past_it(run: Run) -> None:
+    found = _project_one(run, _make_cells((10, 20, 30), {10: 1.0, 20: 1.1, 30: 0.9}.__getitem__))
+    assert found.each == 0
+    near, far = found.estimates
+    assert near.value == far.value
+    assert 0 < far.low < near.low
+    assert far.high > COUNTS[-1] / 1_000
+
+
+def test_two_points_are_no_sweep_since_a_line_goes_through_any_two(run: Run) -> None:
+    assert project_run(replace(run, results=_make_cells((10, 1_000), lambda count: 1e-3 + 1e-5 * count))) == ()
+
+
+def test_one_point_is_no_sweep(run: Run) -> None:
+    alone = _make_cell(10, 1.0, "png")
+    assert project_run(replace(run, results=(alone,))) == ()
+    sweep = _find_sweep(run, (alone, *_make_cells(SWEEP, float)), "seconds", WARM)
+    assert [each.backend for each in sweep.projections] == ["lmdb"]
+
+
+def test_one_number_of_images_measured_twice_is_no_sweep(run: Run) -> None:
+    assert project_run(replace(run, results=_make_cells((10, 10), float))) == ()
+
+
+def test_numbers_of_images_that_hardly_differ_do_no_harm(run: Run) -> None:
+    found = _project_one(run, _make_cells((2**62, 2**62 + 1, 2**62 + 2), lambda _: 1.0))
+    assert found.misfit < 1e-6
+
+
+def test_other_operations_are_not_projected(run: Run) -> None:
+    cells = tuple(_make_cell(count, 1.0, operation="read_epoch") for count in SWEEP)
+    assert project_run(replace(run, results=cells)) == ()
+
+
+def test_backends_are_in_the_order_of_their_times_at_many_images(run: Run) -> None:
+    costs = {"hdf5": (1e-3, 1e-6), "png": (1e-5, 1e-4), "lmdb": (1e-4, 2e-6)}
+    cells = tuple(_make_cell(n, costs[name][0] + costs[name][1] * n, name) for n in SWEEP for name in costs)
+    assert [each.backend for each in _find_sweep(run, cells, "seconds", WARM).projections] == ["hdf5", "lmdb", "png"]
+
+
+def test_durable_and_buffered_warm_and_cold_are_sweeps_of_their_own(run: Run) -> None:
+    kinds = {("store_many", BUFFERED): 1.0, ("store_many", DURABLE): 4.0, ("read_many", COLD): 2.0}
+    kinds[("read_many", WARM)] = 0.5
+    cells = tuple(_make_cell(n, cost * n, "png", *kind) for n in SWEEP for kind, cost in kinds.items())
+    found = {(each.operation, each.axes): each.projections[0].each for each in project_run(replace(run, results=cells))}
+    assert found == pytest.approx(kinds)
+
+
+def test_disk_use_is_that_of_buffered_stores_where_there_are_some(run: Run) -> None:
+    durable = _store_cells(0, 5000, axes=DURABLE) + _store_cells(0, 3000, axes=DURABLE, backend="hdf5")
+    sweep = _find_sweep(run, durable + _store_cells(0, 4000), "bytes", ())
+    assert {each.backend: each.each for each in sweep.projections} == pytest.approx({"png": 4000})
+    assert sweep.operation == "store_many"
+
+
+def test_a_file_system_that_says_nothing_of_a_store_yet_gives_no_projection_of_bytes(run: Run) -> None:
+    sweeps = project_run(replace(run, results=_store_cells(-40_960, 4096)[:3]))
+    assert [sweep.quantity for sweep in sweeps] == ["seconds"]
+
+
+def _limit(run: Run, results: tuple[Result, ...], **held: int | None) -> Limit | None:
+    """Find the limit of one backend on a machine that holds so much."""
+    facts = {name: value for name, value in held.items() if name != "memory_bytes"}
+    directory = replace(run.store_directory, **facts)  # type: ignore[arg-type]
+    machine = replace(run, results=results, memory_bytes=held.get("memory_bytes"), store_directory=directory)
+    (limit,) = {
+        each.limit for sweep in project_run(machine) if sweep.quantity == "seconds" for each in sweep.projections
+    }
+    return limit
+
+
+def test_memory_limits_the_image_set(run: Run) -> None:
+    cells = _make_cells(SWEEP, float)
+    assert _limit(run, cells, memory_bytes=24 * 10**9) == Limit(24 * 10**9 // IMAGE_BYTES, "memory: 24.0 GB")
+
+
+def test_memory_limits_a_store_that_is_larger_than_the_image_set(run: Run) -> None:
+    assert _limit(run, _store_cells(8192, 4096), memory_bytes=2**29) == Limit(2**17, "memory: 0.54 GB")
+    smaller = _limit(run, _store_cells(8192, 1000), memory_bytes=2**29)
+    assert smaller == Limit(2**29 // IMAGE_BYTES, "memory: 0.54 GB")
+
+
+def test_inodes_limit_a_store_of_many_files(run: Run) -> None:
+    many, one = _store_cells(0, 4096, files=2), _store_cells(0, 4096)
+    assert _limit(run, many, free_inodes=5_000_001) == Limit(2_500_000, "inodes: 5,000,001 free")
+    assert _limit(run, one, free_inodes=5, free_bytes=4096 * 7) == Limit(7, "free disk: 0.00 GB")
+
+
+def test_free_disk_limits_a_store(run: Run) -> None:
+    assert _limit(run, _store_cells(0, 4000), free_bytes=78 * 10**9) == Limit(19_500_000, "free disk: 78.0 GB")
+
+
+def test_the_tightest_limit_counts_for_every_sweep_of_a_backend(run: Run) -> None:
+    cells = (*_store_cells(0, 4096, files=1), *(_make_cell(count, 1.0, "png") for count in SWEEP))
+    held = {"memory_bytes": 10**12, "free_bytes": 10**12, "free_inodes": 10**6}
+    assert _limit(run, cells, **held) == Limit(10**6, "inodes: 1,000,000 free")
+
+
+def test_what_a_run_does_not_say_is_no_limit(run: Run) -> None:
+    assert _limit(run, _make_cells(SWEEP, float), free_bytes=1) is None, "nothing is known of its store"
+
+
+def test_a_run_as_the_suite_saves_it_is_projected(tmp_path: Path) -> None:
+    run = read_run(save(make_run(), tmp_path))
+    sweeps = project_run(run)
+    assert [(sweep.operation, sweep.axes, sweep.quantity) for sweep in sweeps] == [
+        ("store_many", BUFFERED, "seconds"),
+        ("read_many", (), "seconds"),
+        ("store_many", (), "bytes"),
+    ]
+    for sweep in sweeps:
+        assert sorted(each.backend for each in sweep.projections) == ["hdf5", "lmdb", "png"]
+        reason = "memory: 25.8 GB" if sweep.quantity == "seconds" else "free disk: 80.0 GB"
+        assert {each.limit.reason for each in sweep.projections if each.limit} == {reason}

@@ -1,0 +1,262 @@
+"""The Markdown table: its figures, its words, and names that try to break it."""
+
+import html
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.reading import read_run
+from reports.table import make_table
+from reports.text import shorten_text
+from tests.support.runs import make_cell, make_run, run_of, save
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}
+_Tables = dict[str, list[dict[str, str]]]
+
+
+def _show(document: object, folder: Path) -> str:
+    """Make the table of a run's JSON."""
+    return make_table(read_run(save(document, folder)))
+
+
+def _parse(markdown: str) -> _Tables:
+    """Read Markdown back: heading of each table -> its rows, column by column, unescaped."""
+    tables: _Tables = {}
+    _, stores, *blocks = markdown.split("\n### ")
+    assert stores.startswith("The stores\n")
+    for block in blocks:
+        heading, _, rest = block.partition("\n")
+        rows = [re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1] for line in rest.splitlines() if line.startswith("|")]
+        names = [cell.strip() for cell in rows[0]]
+        tables[heading] = [dict(zip(names, map(_unescape, row), strict=True)) for row in rows[2:]]
+    return tables
+
+
+def _unescape(cell: str) -> str:
+    return html.unescape(re.sub(r"\\(.)", r"\1", cell.strip()))
+
+
+def _seconds(cell: str) -> float:
+    number, unit = cell.split()
+    return float(number.replace(",", "")) * _SECONDS[unit]
+
+
+def _number(cell: str) -> float:
+    return float(cell.replace(",", "").removesuffix("x"))
+
+
+def test_each_row_says_what_its_rounds_say(tmp_path: Path) -> None:
+    document = make_run()
+    rows = _parse(_show(document, tmp_path))["store_many (buffered)"]
+    cells = {
+        (cell["extra_info"]["backend"], cell["extra_info"]["images"]): cell
+        for cell in document["benchmarks"]
+        if cell["extra_info"]["operation"] == "store_many"
+    }
+    medians = {key: statistics.median(cell["stats"]["data"]) for key, cell in cells.items()}
+    assert {(row["backend"], _number(row["images"])) for row in rows} == cells.keys()
+    for row in rows:
+        key = row["backend"], int(_number(row["images"]))
+        low, _, high = statistics.quantiles(cells[key]["stats"]["data"], method="inclusive")
+        fastest = min(median for (_, images), median in medians.items() if images == key[1])
+        assert _seconds(row["median"]) == pytest.approx(medians[key], rel=0.006)
+        assert _seconds(row["IQR"]) == pytest.approx(high - low, rel=0.006)
+        assert _number(row["images/s"]) == pytest.approx(key[1] / medians[key], rel=0.006)
+        assert _number(row["x slower"]) == pytest.approx(medians[key] / fastest, abs=0.051)
+        on_disk = cells[key]["extra_info"]["allocated_bytes"] / key[1]
+        assert _number(row["bytes/image on disk"]) == pytest.approx(on_disk, abs=0.51)
+        assert row["flag"] == ""
+
+
+def test_the_fastest_of_each_number_of_images_comes_first(tmp_path: Path) -> None:
+    rows = _parse(_show(make_run(), tmp_path))["read_many"]
+    assert [row["images"] for row in rows] == ["10"] * 3 + ["100"] * 3 + ["1,000"] * 3
+    assert [row["x slower"] for row in rows[::3]] == ["1.0x"] * 3
+    ratios = [_number(row["x slower"]) for row in rows]
+    assert ratios[6:] == sorted(ratios[6:])
+
+
+def test_only_tables_of_stored_images_speak_of_the_disk(tmp_path: Path) -> None:
+    tables = _parse(_show(make_run(), tmp_path))
+    speaking = {heading for heading, rows in tables.items() if "bytes/image on disk" in rows[0]}
+    assert speaking == {"store_single (buffered)", "store_many (buffered)"}
+
+
+def test_single_reads_are_compared_within_one_size_of_the_store(tmp_path: Path) -> None:
+    rows = _parse(_show(make_run(), tmp_path))["read_single"]
+    assert {row["images"] for row in rows} == {"1"}
+    assert [row["in store"] for row in rows if row["x slower"] == "1.0x"] == ["10", "100", "1,000"]
+
+
+def test_the_stores_of_a_run_come_first(tmp_path: Path) -> None:
+    heading, stores, *_ = _show(make_run(), tmp_path).split("\n### ")
+    assert heading.startswith("## Run of")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in stores.splitlines() if line.startswith("|")]
+    assert lines[0] == ["backend", "what it is", "kept by", "licence", "choose it for", "not for"]
+    assert not any(rule.endswith(":") for rule in lines[1]), "words stand to the left"
+    assert [line[0] for line in lines[2:]] == ["hdf5", "lmdb", "png", "tape"]
+    assert lines[2][2:4] == ["the keepers of hdf5", "MIT"]
+    assert lines[5][1] == 'not measured: reel is not installed: python -m pip install -e ".[tape]"'
+
+
+def test_tables_stand_in_the_order_of_the_experiment_and_unknown_ones_last(tmp_path: Path) -> None:
+    document = make_run(durable=True)
+    document["benchmarks"].insert(0, make_cell("a_new_one", "tape", 7))
+    document["benchmarks"].insert(0, make_cell("read_epoch_workers", "png", 10, cache="warm", start="fork", workers=2))
+    assert list(_parse(_show(document, tmp_path))) == [
+        "store_single (buffered)",
+        "store_single (durable)",
+        "read_single",
+        "store_many (buffered)",
+        "store_many (durable)",
+        "read_many",
+        "read_epoch",
+        "read_epoch_workers (warm, start fork, workers 2)",
+        "a_new_one",
+    ]
+
+
+def test_cells_of_other_axes_share_no_table(tmp_path: Path) -> None:
+    axes: list[dict[str, Any]] = [
+        {"cache": cache, "workers": workers} for cache in ("warm", "cold") for workers in (10, 2)
+    ]
+    cells = [make_cell("read_epoch", backend, 10, **each) for each in axes for backend in ("png", "lmdb")]
+    tables = _parse(_show(run_of(cells), tmp_path))
+    assert list(tables) == [f"read_epoch ({cache}, workers {count})" for cache in ("warm", "cold") for count in (2, 10)]
+    assert all(len(rows) == 2 for rows in tables.values())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (2e-10, "0.20 ns"),
+        (5e-9, "5.00 ns"),
+        (1.234e-6, "1.23 µs"),
+        (98.76e-3, "98.8 ms"),
+        (0.9996, "1,000 ms"),
+        (3599.0, "3,599 s"),
+        (12345.6, "3.43 h"),
+    ],
+)
+def test_times_have_a_unit_that_suits_them(seconds: float, words: str, tmp_path: Path) -> None:
+    cell = make_cell("read_many", "png", 10)
+    cell["stats"]["data"] = [seconds] * 3
+    (row,) = _parse(_show(run_of([cell]), tmp_path))["read_many"]
+    assert row["median"] == words
+
+
+def test_unstable_cells_are_flagged_and_explained(tmp_path: Path) -> None:
+    document = make_run(["png", "lmdb"], [10])
+    document["benchmarks"][0]["stats"]["data"] = [1.0, 2.0]
+    markdown = _show(document, tmp_path)
+    flagged = [row["backend"] for rows in _parse(markdown).values() for row in rows if row["flag"] == "unstable"]
+    assert flagged == ["png"]
+    assert markdown.splitlines()[-1].startswith("unstable: IQR above 10 % of the median, or fewer than 3 rounds.")
+
+
+def test_a_stable_run_needs_no_explanation(tmp_path: Path) -> None:
+    assert "unstable" not in _show(make_run(), tmp_path)
+
+
+def test_the_heading_names_run_images_and_machine(tmp_path: Path) -> None:
+    document = make_run()
+    document["run"]["cpu_count"] = 1
+    heading = _show(document, tmp_path).partition("\n### ")[0].splitlines()
+    assert heading[:6] == [
+        "## Run of 2026-11-21 06:39, commit 01234567 (stand-in images)",
+        "",
+        "- Images: standin, 100,000 images, SHA-256 ab12cd34ab12",
+        "- Machine: AMD EPYC 9654 96-Core Processor, 1 core, Linux 6.18.44, ext4",
+        "- Libraries: python 3.11.7, numpy 2.4.6",
+        "- Complete run: 39 cells measured",
+    ]
+
+
+def test_the_heading_names_what_went_wrong(tmp_path: Path) -> None:
+    document = make_run()
+    document["run"] |= {
+        "complete": False,
+        "intended": [*document["run"]["intended"], "never"],
+        "failed": {"benchmarks/test_many.py::test_read_many[png-10]": "AssertionError:\n  pixels differ"},
+        "skipped": {"benchmarks/test_many.py::test_read_many[png-9]": "no room on the disk"},
+    }
+    heading = _show(document, tmp_path).partition("\n### ")[0]
+    assert "(stand-in images, incomplete run)" in heading.splitlines()[0]
+    assert "- **Incomplete run**: 39 cells measured, 1 never run\n" in heading
+    assert "- Failed: benchmarks/test_many.py::test_read_many[png-10]: AssertionError: pixels differ\n" in heading
+    assert "- Skipped: benchmarks/test_many.py::test_read_many[png-9]: no room on the disk\n" in heading
+
+
+def test_columns_stand_below_each_other_in_a_terminal(tmp_path: Path) -> None:
+    for block in _show(make_run(), tmp_path).split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({len(line) for line in lines}) <= 1, "all lines of one table are equally long"
+
+
+def test_numbers_are_aligned_to_the_right(tmp_path: Path) -> None:
+    lines = _show(make_run(), tmp_path).splitlines()
+    header, rules, row = lines[lines.index("### store_many (buffered)") + 2 :][:3]
+    aligned = dict(zip((cell.strip() for cell in header.split("|")), rules.split("|"), strict=True))
+    left = {name for name, rule in aligned.items() if name and not rule.strip().endswith("-:")}
+    assert left == {"backend", "flag"}
+    assert row.startswith("| lmdb    |     10 |")
+
+
+_HOSTILE = [
+    "a|b",
+    "a\\|b",
+    "a\\",
+    "`code`",
+    "<script>alert(1)</script>",
+    "line\nbreak\r\n\n# heading",
+    "[link](https://example.org)",
+    "![image](x)",
+    "**bold** _it_ ~~gone~~",
+    "&lt;&#124;",
+    "\x1b[31mred",
+    "$x_1$",
+]
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, tmp_path: Path) -> None:
+    document = run_of([make_cell("read_many", name, 10), make_cell(name, "png", 10, axis=name)])
+    document["run"] |= {"failed": {name: name}, "libraries": {name: name}}
+    document["machine_info"]["cpu"]["brand_raw"] = name
+    document["run"]["image_set"]["name"] = name
+    document["run"]["store_directory"]["file_system"] = name
+    document["commit_info"]["id"] = name
+    markdown = _show(document, tmp_path)
+    tables = _parse(markdown)
+    assert tables["read_many"][0]["backend"] == shorten_text(name, 40)
+    assert len(tables) == 2
+    assert "<" not in markdown
+    assert not re.search(r"(?<!\\)`|\x1b|(?<!\\)\]\(", markdown)
+    assert len(re.findall(r"^#", markdown, re.MULTILINE)) == 4, "one title and one heading a table"
+    assert len(re.findall(r"^- ", markdown, re.MULTILINE)) == 5, "no bullet comes out of a name"
+
+
+@given(name=st.text(min_size=1))
+@settings(max_examples=150, deadline=None)
+def test_any_name_comes_back_from_its_cell(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("name")
+    rows = _parse(_show(run_of([make_cell("read_many", name, 10)]), folder))["read_many"]
+    assert [row["backend"] for row in rows] == [shorten_text(name, 40).strip()]
+
+
+@given(chosen=st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_run_without_any_of_its_cells_has_a_table(
+    chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    document = make_run(["png", "lmdb"], [10, 1000], durable=True)
+    document["benchmarks"] = chosen.draw(
+        st.lists(st.sampled_from(document["benchmarks"]), min_size=1, unique_by=lambda cell: str(cell["fullname"]))
+    )
+    markdown = _show(document, tmp_path_factory.mktemp("fewer"))
+    assert sum(map(len, _parse(markdown).values())) == len(document["benchmarks"])

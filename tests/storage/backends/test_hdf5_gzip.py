@@ -1,0 +1,78 @@
+"""What only HDF5 with gzip has: chunks that are compressed, and what becomes of damage to them."""
+
+import zlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5d
+
+import storage
+from tests.support.backends import take_backend
+from tests.support.datasets import flip_bit
+from tests.support.image_sets import assert_same, make_set
+
+hdf5_gzip = take_backend("hdf5_gzip")
+IMAGES = np.random.default_rng(0).integers(0, 16, (130, 32, 32, 3), np.uint8)
+LABELS = np.arange(130)
+
+
+def test_h5py_reads_whole_images_in_compressed_chunks(tmp_path: Path) -> None:
+    hdf5_gzip.store_many(tmp_path, IMAGES, LABELS)
+    with h5py.File(tmp_path / "images.h5") as file:
+        assert file["images"].chunks == (4, 32, 32, 3)
+        assert (file["images"].compression, file["images"].compression_opts) == ("gzip", 4)
+        assert zlib.decompress(file["images"].id.read_direct_chunk((4, 0, 0, 0))[1]) == IMAGES[4:8].tobytes()
+        assert_same((file["images"][...], file["labels"][...]), (IMAGES, LABELS))
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 130])
+def test_what_was_reserved_for_chunks_that_became_smaller_is_given_back(tmp_path: Path, count: int) -> None:
+    hdf5_gzip.store_many(tmp_path, np.zeros((count, 64, 64, 3), np.uint8), LABELS[:count])
+    status = (tmp_path / "images.h5").stat()
+    assert status.st_size < 4096 * 4 + count * 128
+    assert status.st_blocks * 512 < status.st_size + 2 * 4096
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (130, 32), (3, 1000)])
+def test_room_is_reserved_even_for_chunks_that_become_larger(
+    tmp_path: Path, count: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved = list[int]()
+    monkeypatch.setattr("os.posix_fallocate", lambda _file, _start, length: reserved.append(length))
+    images, labels = make_set(count, size, size)
+    hdf5_gzip.store_many(tmp_path, images, labels)
+    assert images.nbytes < (tmp_path / "images.h5").stat().st_size <= reserved[0]
+    assert_same(hdf5_gzip.read_many(tmp_path), (images, labels))
+
+
+def test_each_chunk_that_a_batch_needs_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hdf5_gzip.store_many(tmp_path, IMAGES, LABELS)
+    read, calls = storage.hdf5_chunks.read_rows, list[int]()  # type: ignore[attr-defined] # imported by the backend
+
+    def count(dataset: h5d.DatasetID, start: int, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        calls.append(start)
+        read(dataset, start, rows)
+
+    monkeypatch.setattr("storage.backends._hdf5_chunks.read_rows", count)
+    indices = [129, 3, 64, 66, 3, 0, 65, 128]
+    with hdf5_gzip.open_reader(tmp_path) as reader:
+        assert_same(reader.read(indices), (IMAGES[indices], LABELS[indices]))
+    assert calls == [0, 64, 128]
+
+
+def test_a_damaged_chunk_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+    hdf5_gzip.store_many(tmp_path, IMAGES, LABELS)
+    with h5py.File(tmp_path / "images.h5") as file:
+        chunk = file["images"].id.get_chunk_info(2)
+    for place in (chunk.byte_offset, chunk.byte_offset + chunk.size // 2, chunk.byte_offset + chunk.size - 1):
+        flip_bit(tmp_path / "images.h5", place)
+        with hdf5_gzip.open_reader(tmp_path) as reader:
+            with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+                reader.read([1, 9])
+            assert_same(reader.read([7, 12]), (IMAGES[[7, 12]], LABELS[[7, 12]]))
+        for read in (hdf5_gzip.read_many, lambda path: hdf5_gzip.read_single(path, 8)):
+            with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+                read(tmp_path)
+        flip_bit(tmp_path / "images.h5", place)

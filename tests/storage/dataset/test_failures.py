@@ -1,0 +1,179 @@
+"""Saving where something fails: what was there before stays, and nothing else is left."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import storage
+from storage import BACKENDS, Images
+from storage.dataset import replacement, writer
+from storage.errors import (
+    ForkedWriterError,
+    StorageError,
+    StoreFullError,
+)
+from tests.support.backends import need_backend
+from tests.support.image_sets import assert_same, make_set
+from tests.support.open_files import list_names
+
+pytestmark = need_backend("lmdb_packed")
+
+
+def test_an_error_of_the_caller_passes_through_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    def make_batches() -> Iterator[Images]:
+        yield make_set(3)[0]
+        raise OSError(errno.EIO, "a camera of the caller")
+
+    storage.save(tmp_path / "set", *make_set(2))
+    with pytest.raises(OSError, match="a camera of the caller") as caught:
+        storage.save(tmp_path / "set", make_batches(), make_set(5)[1], overwrite=True)
+    assert not isinstance(caught.value, StorageError)
+    assert list_names(tmp_path) == ["set"]
+    assert_same(storage.load(tmp_path / "set"), make_set(2))
+
+
+def test_a_disk_without_room_for_all_parts_is_noticed_before_a_backend_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = make_set(20)
+    monkeypatch.setattr(writer, "PART", images.nbytes // 2)
+    monkeypatch.setattr(BACKENDS["lmdb_packed"], "store_many", None)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=10, f_frsize=4096))
+    reason = r"set: nothing was saved.* \(no room: 40,960 bytes are free, 61,760 are needed\): free"
+    for batches in (images, [images]):
+        with pytest.raises(StoreFullError, match=reason):
+            storage.save(tmp_path / "set", batches, labels)
+        assert list_names(tmp_path) == []
+
+
+def test_a_part_that_was_written_needs_no_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = make_set(20)
+    monkeypatch.setattr(writer, "PART", images.nbytes // 2)
+    free = iter([61_760, 30_880])
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=next(free), f_frsize=1))
+    storage.save(tmp_path / "set", [images], labels)
+    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    assert list(free) == []
+
+
+def test_a_disk_that_fills_in_the_middle_leaves_what_was_there(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "set", *make_set(2), backend)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(
+        StoreFullError,
+        match=r"set: nothing was saved, and what was there is untouched .*No space left.*: free some space",
+    ):
+        storage.save(tmp_path / "set", *make_set(3), backend, overwrite=True)
+    monkeypatch.undo()
+    assert_same(storage.load(tmp_path / "set"), make_set(2))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_another_error_of_the_system_names_the_path_and_not_only_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError, match=r"set: nothing was saved, and what was there is untouched .*Input/output"):
+        storage.save(tmp_path / "set", *make_set(3))
+    assert list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_step_that_the_disk_does_not_confirm_is_undone(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    if there:
+        storage.save(tmp_path / "set", *make_set(2))
+
+    def fail(path: Path) -> None:
+        assert path == tmp_path
+        assert_same(storage.load(tmp_path / "set"), make_set(3))
+        raise error
+
+    monkeypatch.setattr(replacement, "sync", fail)
+    with pytest.raises((StorageError, KeyboardInterrupt)):
+        storage.save(tmp_path / "set", *make_set(3), overwrite=True)
+    assert list_names(tmp_path) == (["set"] if there else [])
+    if there:
+        assert_same(storage.load(tmp_path / "set"), make_set(2))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [(errno.EINVAL, "cannot exchange two directories"), (errno.EIO, "Input/output error")]
+)
+def test_a_file_system_that_cannot_exchange_directories_loses_nothing(
+    code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "set", *make_set(2))
+    monkeypatch.setattr(replacement, "_libc", SimpleNamespace(renameat2=lambda *_: -1))
+    monkeypatch.setattr("ctypes.get_errno", lambda: code)
+    with pytest.raises(StorageError, match=message):
+        storage.save(tmp_path / "set", *make_set(3), overwrite=True)
+    assert_same(storage.load(tmp_path / "set"), make_set(2))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_what_a_dead_writer_left_is_removed_by_the_next_one_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".set.tmp-123-0123abcd").mkdir()
+    (tmp_path / ".set.tmp-123-0123abcd" / "file").write_text("half")
+    others = [".set.tmp-123-0123abcd.tmp-4-0123abcd", ".other.tmp-123-0123abcd", ".set.tmp-mine", "set.tmp-1-0123abcd"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    storage.save(tmp_path / "set", *make_set(2))
+    assert list_names(tmp_path) == sorted([*others, "set"])
+
+
+def test_a_folder_that_cannot_be_walked_through_is_an_error(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.walk
+
+    def walk(folder: Path, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:  # noqa: ANN401
+        yield from real(folder / "absent", **options)
+
+    monkeypatch.setattr(os, "walk", walk)
+    for durable in (True, False):
+        with pytest.raises(StorageError, match=r"nothing was saved.*No such file"):
+            storage.save(tmp_path / "set", *make_set(3), backend, durable=durable)
+    assert list_names(tmp_path) == []
+
+
+def test_a_lock_that_cannot_be_let_go_does_no_harm_once_everything_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("filelock.FileLock.release", refuse)
+    storage.save(tmp_path / "set", *make_set(3))
+    monkeypatch.undo()
+    storage.save(tmp_path / "set", *make_set(4), overwrite=True)
+    assert_same(storage.load(tmp_path / "set"), make_set(4))
+
+
+def test_in_another_process_a_writer_refuses_and_leaves_the_stage_to_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_batches() -> Iterator[Images]:
+        yield make_set(3)[0][:1]
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        yield make_set(3)[0][1:]
+
+    with pytest.raises(ForkedWriterError, match=f"by process {os.getpid()}, not by this one"):
+        storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
+    assert [name[:9] for name in list_names(tmp_path)] == [".set.tmp-"]

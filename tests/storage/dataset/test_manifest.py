@@ -1,0 +1,141 @@
+"""The manifest of a dataset: whole, or refused; and it names no file outside."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import storage
+from storage import CorruptStoreError, StorageError, StoreNotFoundError
+from storage.dataset.manifest import FILE, Manifest, Structure, read_manifest, write_manifest
+from tests.support.datasets import rewrite_manifest
+from tests.support.image_sets import make_set
+
+MANIFEST = Manifest(
+    "hdf5",
+    2,
+    3,
+    parts=(4, 5),
+    sizes={"part-00000/images.h5": 900, "part-00001/deep/er.h5": 0},
+    structure={"part-00000/images.h5": Structure(((0, 10), (20, 900)), "0" * 16)},
+    checksum="f" * 16,
+    classes=("cat", 'a "quoted" naïve dog'),
+    source="somewhere",
+)
+
+
+def test_a_manifest_is_read_as_it_was_written_and_is_json(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    assert read_manifest(tmp_path) == MANIFEST
+    content = json.loads((tmp_path / FILE).read_text())
+    assert (content["format"], content["backend"], content["count"]) == (1, "hdf5", 9)
+    assert (content["shape"], content["dtype"]) == ([2, 3, 3], "uint8")
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    rewrite_manifest(tmp_path)
+    assert read_manifest(tmp_path) == MANIFEST
+
+
+@given(data=st.data())
+def test_no_changed_byte_of_a_manifest_is_believed(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    write_manifest(folder, MANIFEST)
+    content = bytearray((folder / FILE).read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / FILE).write_bytes(content)
+    with pytest.raises(CorruptStoreError, match=r"manifest.json is damaged.*restore it from a copy"):
+        read_manifest(folder)
+
+
+def test_no_cut_manifest_is_believed(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    content = (tmp_path / FILE).read_bytes()
+    for size in range(len(content)):
+        (tmp_path / FILE).write_bytes(content[:size])
+        with pytest.raises(CorruptStoreError):
+            read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": 2}, "format 2"),
+        *[
+            ({"sizes": {name: 3}, "structure": {}}, "a file named")
+            for name in (
+                "../secret",
+                "/etc/passwd",
+                "part-00000/../../secret",
+                "part-00000/..",
+                "part-00000/./a",
+                "part-00000//a",
+                "part-00000",
+                "part-0/a",
+                "part-00000/null\0",
+            )
+        ],
+        *[({"sizes": {"part-00000/images.h5": size}, "structure": {}}, "numbers") for size in (-1, 1.5, True, "3")],
+        ({"structure": {"part-00007/absent": {"ranges": [], "checksum": "0" * 16}}}, "part-00007/absent"),
+        *[
+            ({"structure": {"part-00000/images.h5": {"ranges": ranges, "checksum": "0" * 16}}}, reason)
+            for ranges, reason in [
+                ([[0, 901]], "ranges that cannot be"),
+                ([[-1, 3]], "ranges that cannot be"),
+                ([[5, 3]], "ranges that cannot be"),
+                ([[0, 5], [4, 6]], "ranges that cannot be"),
+                ([[0, 3.5]], "ranges that cannot be"),
+                ([[3]], "not enough values"),
+            ]
+        ],
+        ({"structure": {"part-00000/images.h5": {"ranges": [[0, 3]], "checksum": "none"}}}, "a checksum that is none"),
+        *[
+            ({name: value}, "other text than ours")
+            for name, value in [("checksum", "none"), ("classes", [1]), ("backend", None), ("source", 3)]
+        ],
+        ({"checksum": 5}, "expected string"),
+        ({"classes": None}, "not iterable"),
+        ({"count": 8}, "numbers that cannot be"),
+        ({"parts": [True, 8]}, "numbers that cannot be"),
+        ({"shape": [2, 3]}, "not enough values"),
+        ({"shape": 2}, "non-iterable"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_no_program_of_ours_writes_is_refused(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    write_manifest(tmp_path, MANIFEST)
+    rewrite_manifest(tmp_path, **changes)
+    with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood \(.*" + reason):
+        read_manifest(tmp_path)
+
+
+def test_a_folder_without_a_manifest_says_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match="is empty"):
+        read_manifest(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreNotFoundError, match=r"storage.save did not write it"):
+        read_manifest(tmp_path)
+    (tmp_path / "part-00000").mkdir()
+    with pytest.raises(CorruptStoreError, match=r"manifest.json is missing.*the parts are plain stores"):
+        read_manifest(tmp_path)
+
+
+def test_an_unreadable_manifest_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / FILE).symlink_to(FILE)
+    with pytest.raises(StorageError, match="the operating system refused"):
+        read_manifest(tmp_path)
+
+
+def test_the_manifest_of_another_dataset_is_refused(backend: str, tmp_path: Path) -> None:
+    for name, count in [("one", 20), ("other", 21)]:
+        images, labels = make_set(21)
+        storage.save(tmp_path / name, images[count - 20 : count], labels[:20], backend)
+    (tmp_path / "one" / FILE).write_bytes((tmp_path / "other" / FILE).read_bytes())
+    with pytest.raises(CorruptStoreError, match=r"damaged|instead of|is missing"):
+        storage.load(tmp_path / "one")
+    assert not storage.check(tmp_path / "one").is_whole

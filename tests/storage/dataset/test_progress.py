@@ -1,0 +1,135 @@
+"""Progress: the stage of a dead writer is taken up if it is that of the same source, and as it was left."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from storage.dataset import writer
+from storage.dataset.files import CHECKSUMS, PartChecksums, read_checksums
+from storage.dataset.manifest import Manifest, read_manifest
+from storage.dataset.progress import PROGRESS, resume
+from storage.dataset.replacement import find_stages
+from storage.dataset.writer import Writer
+from tests.support.backends import need_backend
+from tests.support.image_sets import make_set
+
+pytestmark = need_backend("hdf5")
+
+COUNT = 30
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Leave a stage with two finished parts of three."""
+    images, labels = make_set(COUNT, 5, 7)
+    monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
+    with Writer(
+        tmp_path / "set", labels, "hdf5", durable=False, overwrite=False, classes=("cat",), source="mine"
+    ) as unfinished:
+        unfinished.add(images[:25])
+    (stage,) = find_stages(tmp_path / "set")
+    return stage
+
+
+@pytest.fixture
+def wanted(stage: Path) -> Manifest:
+    """Describe what the writer of the stage would write."""
+    return replace(read_manifest(stage, PROGRESS), parts=(), sizes={}, structure={}, checksum="")
+
+
+def test_finished_parts_are_taken_up_with_their_checksums(stage: Path, wanted: Manifest) -> None:
+    resumed = resume(stage, wanted)
+    assert resumed is not None
+    manifest, digest = resumed
+    assert (manifest.parts, manifest.classes, manifest.backend) == ((10, 10), ("cat",), "hdf5")
+    assert digest.hexdigest() == manifest.checksum
+    first, second = read_checksums(stage, manifest)
+    assert isinstance(first, PartChecksums)
+    assert len(np.unique(np.concatenate([*first, *second]))) == 22
+
+
+@pytest.mark.parametrize("change", [{"source": "mine "}, {"classes": ("dog",)}, {"backend": "lmdb"}])
+def test_the_stage_of_another_conversion_is_not_taken_up(
+    stage: Path, wanted: Manifest, change: dict[str, object]
+) -> None:
+    assert resume(stage, replace(wanted, **change)) is None  # type: ignore[arg-type] # one field each
+
+
+def test_what_was_written_behind_the_last_finished_part_is_removed(stage: Path, wanted: Manifest) -> None:
+    checksums = (stage / CHECKSUMS).read_bytes()
+    with (stage / CHECKSUMS).open("ab") as file:
+        file.write(bytes(80))
+    (stage / "part-00002").mkdir()
+    (stage / "part-00002" / "images.h5").write_text("half")
+    resumed = resume(stage, wanted)
+    assert resumed is not None
+    assert (stage / CHECKSUMS).read_bytes() == checksums
+    assert sorted(path.name for path in stage.glob("part-*")) == ["part-00000", "part-00001"]
+    assert resumed[1].hexdigest() == resumed[0].checksum
+
+
+def flip(path: Path) -> None:
+    """Flip a bit of a file's first byte."""
+    content = path.read_bytes()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+@pytest.mark.parametrize("name", [PROGRESS, CHECKSUMS, "part-00001/images.h5"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["missing", "cut short"])
+def test_a_stage_that_is_not_as_it_was_left_is_not_taken_up(
+    stage: Path, wanted: Manifest, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(stage / name)
+    assert resume(stage, wanted) is None
+
+
+@pytest.mark.parametrize("name", [PROGRESS, CHECKSUMS, "part-00000/images.h5", "part-00001/images.h5"])
+def test_a_stage_with_a_damaged_byte_is_not_taken_up(stage: Path, wanted: Manifest, name: str) -> None:
+    flip(stage / name)
+    assert resume(stage, wanted) is None
+
+
+def test_a_stage_with_a_file_that_grew_is_not_taken_up(stage: Path, wanted: Manifest) -> None:
+    with (stage / "part-00000" / "images.h5").open("ab") as file:
+        file.write(b"\0")
+    assert resume(stage, wanted) is None
+
+
+def test_a_stage_is_not_taken_up_with_damage_that_changes_no_record(stage: Path, wanted: Manifest) -> None:
+    name = "part-00000/images.h5"
+    healthy = (stage / name).read_bytes()
+    for start, end in read_manifest(stage, PROGRESS).structure[name].ranges:
+        for place in range(start, end, 61):
+            (stage / name).write_bytes(healthy[:place] + bytes([healthy[place] ^ 1]) + healthy[place + 1 :])
+            assert resume(stage, wanted) is None, f"byte {place}"
+    (stage / name).write_bytes(healthy)
+    assert resume(stage, wanted) is not None
+
+
+@pytest.mark.parametrize("index", [0, 19])
+def test_a_stage_with_a_damaged_pixel_is_not_taken_up(stage: Path, wanted: Manifest, index: int) -> None:
+    file = stage / f"part-{index // 10:05}" / "images.h5"
+    content = bytearray(file.read_bytes())
+    content[content.index(make_set(COUNT, 5, 7)[0][index].tobytes())] ^= 1
+    file.write_bytes(content)
+    assert resume(stage, wanted) is None
+
+
+def test_a_stage_that_cannot_be_mended_is_not_taken_up(
+    stage: Path, wanted: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, size: int) -> None:
+        raise OSError(30, "Read-only file system", str(path), size)
+
+    monkeypatch.setattr(os, "truncate", refuse)
+    assert resume(stage, wanted) is None
+
+
+def test_what_is_no_stage_is_not_taken_up(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("file", "nowhere"):
+        assert resume(tmp_path / name, Manifest("hdf5", 0, 0, source="mine")) is None

@@ -1,0 +1,300 @@
+"""Reading datasets: at once, in any order, proved, and untouched by a replacement."""
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xxhash import xxh3_64_intdigest
+
+import storage
+from storage import BACKENDS, CorruptStoreError, Image, Images, Labels, Reader, StorageError, StoreNotFoundError
+from storage.dataset import checksums, writer
+from storage.dataset.manifest import read_manifest
+from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundError
+from tests.support.backends import need_backend
+from tests.support.datasets import require_pixels
+from tests.support.image_sets import assert_same, make_set
+
+COUNT = 30
+
+
+@pytest.fixture(params=[1, 3], ids=["one part", "three parts"])
+def saved(request: pytest.FixtureRequest, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Save thirty images in one part or in three, whose blocks are of four records, the last of two."""
+    images, labels = make_set(COUNT, 5, 7)
+    monkeypatch.setattr(checksums, "BLOCK", 4 * images[0].nbytes)
+    monkeypatch.setattr(writer, "PART", COUNT // request.param * images[0].nbytes)
+    storage.save(tmp_path / "set", [images], labels, backend)
+    return tmp_path / "set"
+
+
+def copy_by_pickle(reader: Reader) -> Reader:
+    """Pickle a reader, and load what was pickled this moment."""
+    return pickle.loads(pickle.dumps(reader))  # type: ignore[no-any-return] # noqa: S301 - our own
+
+
+def put_under(path: Path, images: Images, labels: Labels, backend: str) -> None:
+    """Put other images under the manifest and the checksums of a dataset of one part."""
+    other = path.with_name("other")
+    storage.save(other, images, labels, backend)
+    if read_manifest(path).sizes != read_manifest(other).sizes:
+        pytest.skip(f"{backend} draws names or sizes of files anew: those of another are missing, not wrong")
+    (path / "part-00000").rename(path.with_name("part"))
+    (other / "part-00000").rename(path / "part-00000")
+
+
+@pytest.fixture
+def swapped(backend: str, tmp_path: Path) -> Path:
+    """Save thirty images with one label, and swap two of them behind the back of the dataset."""
+    images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
+    storage.save(tmp_path / "set", images, labels, backend)
+    order = [*range(4), 9, *range(5, 9), 4, *range(10, COUNT)]
+    put_under(tmp_path / "set", images[order], labels, backend)
+    return tmp_path / "set"
+
+
+def read(path: Path, indices: int | list[int]) -> tuple[Images | Image, Labels | int]:
+    """Open a dataset to read one record, or a batch."""
+    with storage.open(path) as reader:
+        return reader[indices] if isinstance(indices, int) else reader.read(indices)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_all_is_loaded_from_any_number_of_parts(saved: Path, *, verify: bool) -> None:
+    assert_same(storage.load(saved, verify=verify), make_set(COUNT, 5, 7))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_batches_come_in_any_order_with_repeats(saved: Path, *, verify: bool) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    with storage.open(saved, verify=verify) as reader:
+        assert len(reader) == COUNT
+        for indices in ([29, 0, 11, 0, -1], [3, 4], [], list(range(COUNT)), list(range(COUNT))):
+            assert_same(reader.read(indices), (images[indices], labels[indices]))
+        out = np.empty((2, 5, 7, 3), np.uint8)
+        assert reader.read([12, 28], out=out)[0] is out
+        assert_same((out, labels), (images[[12, 28]], labels))
+        for index in (0, 9, 10, 29, -1, 0):
+            assert_same(reader[index], (images[index], labels[index]))
+
+
+def test_a_reader_says_what_its_caller_did_wrong_with_the_path_of_the_caller(saved: Path) -> None:
+    with storage.open(saved) as reader:
+        with pytest.raises(RecordNotFoundError, match=f"^{saved} holds 30 images"):
+            reader.read([30])
+        with pytest.raises(InvalidInputError, match=str(saved)):
+            reader.read([3], out=np.empty((1, 5, 8, 3), np.uint8))
+    with pytest.raises(ReaderClosedError, match=str(saved)):
+        reader.read([3])
+
+
+def test_a_pickled_reader_opens_the_dataset_anew(saved: Path) -> None:
+    with storage.open(saved, verify=False) as reader, copy_by_pickle(reader) as copy:
+        assert_same(copy.read([3, 25]), reader.read([3, 25]))
+        assert vars(copy)["_verify"] is False
+
+
+def test_a_forked_child_reads_what_its_parent_opened(saved: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    with storage.open(saved) as reader:
+        reader.read([0, 29])
+        backend = storage.check(saved).backend
+        storage.save(saved, *make_set(4, 5, 7), backend, overwrite=True)
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        child = os.fork()
+        if not child:
+            try:
+                sender.send(reader.read([0, 15, 29]))
+            finally:
+                os._exit(0)
+        assert receiver.poll(30), "the child has read nothing"
+        assert_same(receiver.recv(), (images[[0, 15, 29]], labels[[0, 15, 29]]))
+        os.waitpid(child, 0)
+        assert_same(reader.read([7, 29]), (images[[7, 29]], labels[[7, 29]]))
+
+
+def test_a_replacement_is_not_noticed_by_an_open_reader_and_its_files_go_with_the_next_writer(saved: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    backend = storage.check(saved).backend
+    with storage.open(saved) as reader:
+        storage.save(saved, *make_set(4, 5, 7), backend, overwrite=True)
+        assert len(list(saved.parent.glob(".set.tmp-*"))) == 1
+        assert_same(reader.read(range(COUNT)), (images, labels))
+        assert_same(storage.load(saved), make_set(4, 5, 7))
+    storage.save(saved, *make_set(5, 5, 7), backend, overwrite=True)
+    assert not list(saved.parent.glob(".set.tmp-*"))
+
+
+def test_a_swapped_pair_is_found_by_every_way_of_reading(swapped: Path) -> None:
+    looks: list[tuple[int, Callable[[], object]]] = [
+        (4, lambda: storage.load(swapped)),
+        (9, lambda: read(swapped, [3, 9, 5])),
+        (4, lambda: read(swapped, 4)),
+    ]
+    for index, look in looks:
+        reason = rf"record {index} is damaged \(.*not those that were saved|\S+ is damaged where"
+        with pytest.raises(CorruptStoreError, match=f"^{swapped}: ({reason})"):
+            look()
+    assert sorted(storage.check(swapped).records) == [4, 9]
+
+
+def test_a_swapped_pair_costs_no_other_record(backend: str, swapped: Path) -> None:
+    require_pixels(backend)
+    images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
+    with storage.open(swapped) as reader:
+        for indices in ([9], [3, 4]):
+            with pytest.raises(CorruptStoreError, match=f"record {indices[-1]} is damaged"):
+                reader.read(indices)
+        assert_same(reader.read([3, 5]), (images[[3, 5]], labels[[3, 5]]))
+        assert_same(reader[8], (images[8], labels[8]))
+
+
+def test_each_record_is_proved_by_its_block_and_named_where_it_is_wrong(
+    backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = len(list(saved.glob("part-*")))
+    read_many = BACKENDS[backend].read_many
+    for index in range(COUNT):
+        number, position = divmod(index, COUNT // parts)
+
+        def spoil(
+            store: Path, out: Images | None = None, name: str = f"part-{number:05}", position: int = position
+        ) -> tuple[Images, Labels]:
+            images, labels = read_many(store, out)
+            if store.name == name:
+                images[position, 4, 6, 2] ^= 1
+            return images, labels
+
+        monkeypatch.setattr(BACKENDS[backend], "read_many", spoil)
+        with pytest.raises(CorruptStoreError, match=rf"^{saved}: record {index} is damaged \(.*not those"):
+            storage.load(saved)
+
+
+def test_a_record_is_proved_when_it_is_first_read_and_not_again(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[object] = []
+
+    def hash_and_count(content: memoryview, *seed: int) -> int:
+        hashed.append(content)
+        return xxh3_64_intdigest(content, *seed)
+
+    monkeypatch.setattr(checksums, "xxh3_64_intdigest", hash_and_count)
+    with storage.open(saved) as reader:
+        for indices, new in [([3, 11, 29], 3), ([29, 3, 11], 0), ([3, 12, 13, 29], 2)]:
+            reader.read(indices)
+            assert len(hashed) == new, indices
+            hashed.clear()
+        for index, new in [(3, 0), (5, 1), (5, 0)]:
+            reader[index]
+            assert len(hashed) == new, index
+            hashed.clear()
+        reader.read([5, 3])
+        assert not hashed
+
+
+def test_a_wrong_label_is_found(backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    images, labels = make_set(COUNT)
+    storage.save(path, images, np.zeros_like(labels), backend)
+    put_under(path, images, np.eye(COUNT, dtype=np.int64)[17], backend)
+    with pytest.raises(CorruptStoreError, match=r"record 17 is damaged|set: \S+ is damaged where"):
+        storage.load(path)
+    report = storage.check(path)
+    assert 17 in report.records
+    images, labels = storage.load(path, verify=False)
+    assert labels[17] == 1
+
+
+def test_a_record_that_its_backend_refuses_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    storage.save(path, *make_set(COUNT), "png")
+    (path / "part-00000" / "00000021.png").write_bytes(b"no picture")
+    (path / "part-00000" / "00000025.png").unlink()
+    for verify in (True, False):
+        with pytest.raises(CorruptStoreError, match=rf"^{path}: record 21 is damaged \({path}/part-00000: .*not a PNG"):
+            storage.load(path, verify=verify)
+        with storage.open(path, verify=verify) as reader:
+            with pytest.raises(
+                CorruptStoreError, match=rf"{path}: record 25 is damaged \({path}/part-00000: .* missing"
+            ):
+                reader.read([3, 25])
+            with pytest.raises(CorruptStoreError, match="record 21 is damaged"):
+                reader[21]
+
+
+def test_an_error_of_the_system_while_reading_is_no_damage(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "set"
+    storage.save(path, *make_set(COUNT), backend)
+
+    def refuse(store: Path, *_: object) -> None:
+        raise StorageError(f"{store}: the operating system refused")
+
+    monkeypatch.setattr(BACKENDS[backend], "read_many", refuse)
+    with pytest.raises(StorageError, match=f"^{path}/part-00000: the operating system refused") as caught:
+        storage.load(path)
+    assert type(caught.value) is StorageError
+    with storage.open(path) as reader:
+        monkeypatch.setattr(type(reader._readers[0]), "__getitem__", lambda *_: refuse(path))  # noqa: SLF001
+        with pytest.raises(
+            StorageError, match=rf"{path}: record 3 cannot be read \({path}: the operating system refused"
+        ) as caught:
+            reader[3]
+        assert type(caught.value) is StorageError
+
+
+def test_damage_that_is_gone_when_it_is_looked_for_is_reported_all_the_same(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "set"
+    storage.save(path, *make_set(COUNT), backend)
+
+    def refuse(store: Path, *_: object) -> None:
+        raise CorruptStoreError(f"{store}: wrong for once")
+
+    monkeypatch.setattr(BACKENDS[backend], "read_many", refuse)
+    with pytest.raises(CorruptStoreError, match=f"^{path}/part-00000: wrong for once"):
+        storage.load(path)
+    with storage.open(path) as reader:
+        monkeypatch.setattr(type(reader._readers[0]), "read", lambda *_: refuse(path))  # noqa: SLF001
+        with pytest.raises(CorruptStoreError, match=f"^{path}: wrong for once"):
+            reader.read([3, 4])
+
+
+@need_backend("hdf5")
+def test_what_is_no_dataset_is_named_with_the_next_step(tmp_path: Path) -> None:
+    BACKENDS["hdf5"].store_many(tmp_path / "plain", *make_set(3))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    for name, message in {
+        "plain": "storage.save did not write it.*python -m storage convert",
+        "empty": "is empty",
+        "file": "is a file",
+        "absent": "does not exist",
+        "null\0": "null",
+    }.items():
+        for read in (storage.load, storage.open, storage.check):
+            with pytest.raises(StorageError, match=message) as caught:
+                read(tmp_path / name)
+            assert "/proc/" not in str(caught.value)
+            assert isinstance(caught.value, StoreNotFoundError | CorruptStoreError)
+
+
+@need_backend("hdf5")
+def test_a_dataset_of_a_backend_that_is_not_here_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(tmp_path / "set", *make_set(3), "hdf5")
+    monkeypatch.setattr("storage.registry.BACKENDS", {"png": BACKENDS["png"]})
+    with pytest.raises(StorageError, match="the backend that wrote this dataset is not here: 'hdf5' is no backend"):
+        storage.load(tmp_path / "set")
+
+
+def test_another_process_goes_on_with_the_same_directory(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    with storage.open(saved) as reader:
+        storage.save(saved, *make_set(4, 5, 7), "png", overwrite=True)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        assert_same(reader.read([0, 15, 29]), (images[[0, 15, 29]], labels[[0, 15, 29]]))

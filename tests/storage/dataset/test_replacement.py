@@ -1,0 +1,129 @@
+"""Replacement: a directory is pinned as long as it is read, and deleted only when nobody reads it."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from storage.dataset.replacement import discard, exchange, pin
+from storage.errors import StorageError, StoreLockedError, StoreNotFoundError
+from tests.support.open_files import count_open
+
+
+def test_what_is_pinned_is_not_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    with pin(folder) as pinned:
+        discard(folder)
+        assert folder.exists()
+        folder.rename(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere" / "file").write_text("content")
+        assert (pinned / "file").read_text() == "content"
+    discard(tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_directory_that_is_being_deleted_is_not_pinned_but_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "set", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    (new / "file").write_text("new")
+    deleting = os.open(old, os.O_RDONLY)
+    fcntl.flock(deleting, fcntl.LOCK_EX)
+    real, tries = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        tries.append(descriptor)
+        if len(tries) == 1:
+            exchange(new, old)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pin(old) as pinned:
+        assert (pinned / "file").read_text() == "new"
+    os.close(deleting)
+    assert len(tries) == 2
+
+
+def test_a_directory_that_was_replaced_before_it_was_locked_is_not_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = tmp_path / "set", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    (new / "file").write_text("new")
+    real, tries = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        real(descriptor, operation)
+        tries.append(descriptor)
+        if len(tries) == 1:
+            exchange(new, old)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pin(old) as pinned:
+        assert (pinned / "file").read_text() == "new"
+
+
+def test_a_lock_of_another_program_is_not_waited_for(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(StoreLockedError, match="another program holds a lock"), pin(tmp_path):
+        pass
+    os.close(descriptor)
+
+
+def test_a_directory_that_is_taken_away_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    monkeypatch.setattr(fcntl, "flock", lambda *_: folder.rename(tmp_path / "gone"))
+    with pytest.raises(StoreNotFoundError, match="set does not exist"), pin(folder):
+        pass
+
+
+@pytest.mark.parametrize(("code", "is_read"), [(errno.ENOLCK, True), (errno.EIO, False)])
+def test_a_file_system_without_locks_is_read_all_the_same(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = count_open(tmp_path)
+    if is_read:
+        with pin(tmp_path) as pinned:
+            assert pinned.samefile(tmp_path)
+    else:
+        with pytest.raises(StorageError, match="the operating system refused"), pin(tmp_path):
+            pass
+    assert count_open(tmp_path) == before
+
+
+def test_discarding_what_is_not_there_is_nothing(tmp_path: Path) -> None:
+    discard(tmp_path / "absent")
+    (tmp_path / "file").touch()
+    discard(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_exchange_that_fails_says_what_the_system_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        exchange(tmp_path / "one", tmp_path / "other")
+
+
+def test_a_pinned_directory_that_cannot_be_closed_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.close
+
+    def close(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pin(tmp_path) as pinned:
+        assert pinned.samefile(tmp_path)
+        monkeypatch.setattr(os, "close", close)
+    monkeypatch.undo()
+    assert count_open(tmp_path) == 0

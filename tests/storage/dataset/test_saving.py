@@ -1,0 +1,271 @@
+"""Saving: a dataset is whole or absent, and what was there before stays until then."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+
+import storage
+from storage import BACKENDS, Images, Labels
+from storage.dataset import writer
+from storage.errors import (
+    ForkedWriterError,
+    InvalidInputError,
+    StorageError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreNotFoundError,
+)
+from tests.support.backends import need_backend
+from tests.support.image_sets import assert_same, make_set
+from tests.support.open_files import list_names
+
+pytestmark = need_backend("lmdb_packed")
+
+
+def look(path: Path) -> object:
+    """Return what a file holds, or which names a directory has for which files."""
+    if path.is_dir():
+        return sorted((entry.name, entry.stat().st_ino) for entry in path.iterdir())
+    return path.read_bytes()
+
+
+def watch_syncs(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[Path, object]]:
+    """Note of each file and directory, by its number, where it was when it was synced last, and what was in it."""
+    synced: dict[int, tuple[Path, object]] = {}
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[path.stat().st_ino] = path, look(path)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    return synced
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_what_was_saved_is_loaded(backend: str, count: int, tmp_path: Path) -> None:
+    images, labels = make_set(count, 5, 7)
+    storage.save(tmp_path / "set", images, labels, backend)
+    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_batches_of_any_sizes_become_parts(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PART", 10 * 5 * 7 * 3)
+    images, labels = make_set(34, 5, 7)
+    batches = (images[start:end] for start, end in [(0, 3), (3, 3), (3, 25), (25, 26), (26, 34)])
+    taken: list[tuple[int, int]] = []
+    storage.save(tmp_path / "set", batches, labels, backend, progress=lambda *counts: taken.append(counts))
+    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    assert taken == [(3, 34), (3, 34), (25, 34), (26, 34), (34, 34)]
+    assert sorted(path.name for path in (tmp_path / "set").glob("part-*")) == [f"part-0000{n}" for n in range(4)]
+
+
+def test_a_part_is_a_plain_store_of_its_backend(backend: str, tmp_path: Path) -> None:
+    images, labels = make_set(20)
+    storage.save(tmp_path / "set", images, labels, backend)
+    assert_same(BACKENDS[backend].read_many(tmp_path / "set" / "part-00000"), (images, labels))
+
+
+def test_the_default_backend_is_one_that_is_always_here(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", *make_set(3))
+    assert storage.check(tmp_path / "set").backend == "lmdb_packed"
+
+
+def test_a_dataset_is_replaced_only_where_that_was_asked_for(backend: str, tmp_path: Path) -> None:
+    old, new = make_set(5), make_set(6)
+    storage.save(tmp_path / "set", *old, backend)
+    with pytest.raises(StoreExistsError, match="overwrite=True"):
+        storage.save(tmp_path / "set", *new, backend)
+    assert_same(storage.load(tmp_path / "set"), old)
+    storage.save(tmp_path / "set", *new, backend, overwrite=True)
+    assert_same(storage.load(tmp_path / "set"), new)
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_an_empty_directory_is_a_place_for_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    storage.save(tmp_path / "set", *make_set(2))
+    assert_same(storage.load(tmp_path / "set"), make_set(2))
+
+
+def test_what_is_no_dataset_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("mine")
+    for name in ("file", "folder"):
+        with pytest.raises(StoreExistsError, match="choose another path"):
+            storage.save(tmp_path / name, *make_set(2), overwrite=True)
+    assert list_names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "folder" / "file").read_text() == "mine"
+
+
+def test_through_a_link_the_dataset_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
+    storage.save(tmp_path / "link", *make_set(2))
+    storage.save(tmp_path / "link", *make_set(3), overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert_same(storage.load(tmp_path / "disk" / "set"), make_set(3))
+    assert list_names(tmp_path / "disk") == ["set"]
+
+
+def test_a_missing_folder_above_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match="nowhere is not a folder"):
+        storage.save(tmp_path / "nowhere" / "set", *make_set(2))
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    for name in ("null\0", "long" * 100):
+        with pytest.raises(StorageError):
+            storage.save(tmp_path / name, *make_set(2))
+    assert list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (make_set(3)[0], make_set(2)[1], "3 images and 2 labels"),
+        (make_set(3)[0].astype(float), make_set(3)[1], "images has dtype float64"),
+        (make_set(3)[0], [1, 2, 3], "labels is a list"),
+        ([make_set(3)[0], make_set(3)[0]], make_set(5)[1], "6 images so far, and 5 labels"),
+        ([make_set(3)[0]], make_set(5)[1], "3 images and 5 labels"),
+        ([make_set(3)[0], make_set(2, 8)[0]], make_set(5)[1], "images of another size"),
+        (list(make_set(3)[0]), make_set(3)[1], "images has shape"),
+        ([], make_set(0)[1], "no batch says how large the images are"),
+    ],
+)
+def test_what_is_no_image_set_leaves_nothing_behind(
+    images: Images, labels: Labels, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        storage.save(tmp_path / "set", images, labels)
+    assert list_names(tmp_path) == []
+
+
+def test_sizes_may_not_differ_between_parts_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PART", 1)
+    with pytest.raises(InvalidInputError, match="images of another size"):
+        storage.save(tmp_path / "set", [make_set(3)[0], make_set(2, 8)[0]], make_set(5)[1])
+    assert list_names(tmp_path) == []
+
+
+@need_backend("hdf5")
+def test_an_unknown_backend_is_named_with_those_that_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInputError, match=r"'tape' is no backend: choose one of .*hdf5"):
+        storage.save(tmp_path / "set", *make_set(2), "tape")
+    monkeypatch.setattr("storage.registry.UNAVAILABLE", {"tape": "ImportError: no tape"})
+    with pytest.raises(InvalidInputError, match=r"'tape' is not here \(ImportError: no tape\)"):
+        storage.save(tmp_path / "set", *make_set(2), "tape")
+
+
+def test_buffered_saving_waits_for_no_disk(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    storage.save(tmp_path / "set", *make_set(3), backend, durable=False)
+    assert not synced
+    storage.save(tmp_path / "set", *make_set(3), backend, overwrite=True)
+    assert len(synced) > 5
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new", "replacing"])
+def test_the_disk_holds_all_before_it_comes_to_its_path_and_the_path_after_that(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    path = tmp_path / "set"
+    if there:
+        storage.save(path, *make_set(2), backend)
+    images, labels = make_set(30, 5, 7)
+    monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
+    synced = watch_syncs(monkeypatch)
+    storage.save(path, [images], labels, backend, overwrite=True)
+    for each in (path, *path.rglob("*")):
+        place, content = synced[each.stat().st_ino]
+        stage = tmp_path / place.relative_to(tmp_path).parts[0]
+        assert stage.name.startswith(".set.tmp-")
+        assert (place.relative_to(stage), content) == (each.relative_to(path), look(each))
+    place, names = synced[tmp_path.stat().st_ino]
+    assert isinstance(names, list)
+    assert (place, ("set", path.stat().st_ino) in names) == (tmp_path, True)
+
+
+def test_a_second_writer_is_refused_at_once_and_harms_nobody(tmp_path: Path) -> None:
+    images, labels = make_set(3)
+
+    def make_batches() -> Iterator[Images]:
+        for index in range(3):
+            for overwrite in (False, True):
+                with pytest.raises(StoreLockedError, match="another writer is saving there"):
+                    storage.save(tmp_path / "set", images, labels, overwrite=overwrite)
+            yield images[index : index + 1]
+
+    storage.save(tmp_path / "set", make_batches(), labels)
+    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_a_writer_in_another_thread_is_refused_too(tmp_path: Path) -> None:
+    found: list[str] = []
+
+    def save() -> None:
+        try:
+            storage.save(tmp_path / "set", *make_set(3))
+        except StoreLockedError as error:
+            found.append(str(error))
+
+    def make_batches() -> Iterator[Images]:
+        thread = threading.Thread(target=save)
+        thread.start()
+        thread.join()
+        yield make_set(3)[0]
+
+    storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
+    assert len(found) == 1
+
+
+def test_what_a_quicker_writer_saved_is_seen_before_any_image_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire = filelock.FileLock.acquire
+
+    def save_and_acquire(lock: filelock.FileLock) -> object:
+        monkeypatch.undo()
+        storage.save(tmp_path / "set", *make_set(2))
+        return acquire(lock)
+
+    batches = iter([make_set(3)[0]])
+    monkeypatch.setattr(filelock.FileLock, "acquire", save_and_acquire)
+    with pytest.raises(StoreExistsError, match="overwrite=True"):
+        storage.save(tmp_path / "set", batches, make_set(3)[1])
+    assert len(list(batches)) == 1
+    assert_same(storage.load(tmp_path / "set"), make_set(2))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_a_forked_child_cannot_go_on_with_the_writer(tmp_path: Path) -> None:
+    images, labels = make_set(3)
+    children: list[int] = []
+
+    def make_batches() -> Iterator[Images]:
+        yield images[:1]
+        children.append(os.fork())
+        yield images[1:]
+
+    try:
+        storage.save(tmp_path / "set", make_batches(), labels)
+    except ForkedWriterError as error:
+        os._exit(0 if f"by process {os.getppid()}, not by this one" in str(error) else 1)
+    _, status = os.waitpid(children[0], 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_images_and_labels_need_not_be_contiguous(backend: str, tmp_path: Path) -> None:
+    images, labels = make_set(10)
+    storage.save(tmp_path / "set", images[::-2, ::2], labels[::-2], backend)
+    assert_same(storage.load(tmp_path / "set"), (np.ascontiguousarray(images[::-2, ::2]), labels[::-2]))

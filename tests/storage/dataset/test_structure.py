@@ -1,0 +1,137 @@
+"""Structure: what a backend believes is checked before it is opened; sizes before anything is mapped."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import storage
+from storage import BACKENDS, CorruptStoreError
+from storage.dataset.manifest import Manifest, Structure, read_manifest
+from storage.dataset.structure import check_file, find_structure
+from tests.support.datasets import require_pixels
+from tests.support.image_sets import make_set
+
+COUNT = 200
+
+
+@pytest.fixture
+def saved(backend: str, tmp_path: Path) -> Path:
+    """Save two hundred images."""
+    storage.save(tmp_path / "set", *make_set(COUNT), backend)
+    return tmp_path / "set"
+
+
+def test_what_is_not_pixels_is_structure(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(range(100)))
+    (tmp_path / "b").write_bytes(b"text")
+    (tmp_path / "c").write_bytes(b"pixels")
+    (tmp_path / "d").touch()
+    overlapping = [range(50, 60), range(45, 70), range(46, 48)]
+    pixels = {"a": [*overlapping, range(10, 20), range(20, 30), range(90, 400)], "c": [range(6)]}
+    module: Any = SimpleNamespace(find_pixels=lambda store: pixels if store == tmp_path else {})
+    found = find_structure(module, tmp_path, {"a": 100, "b": 4, "c": 6, "d": 0})
+    assert {name: structure.ranges for name, structure in found.items()} == {
+        "a": ((0, 10), (30, 45), (70, 90)),
+        "b": ((0, 4),),
+        "d": (),
+    }, "an empty file says something by being there"
+
+
+def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(3 << 20))
+    module: Any = SimpleNamespace()
+    sizes = {"a": 3 << 20}
+    structure = find_structure(module, tmp_path, sizes)
+    assert structure["a"].ranges == ((0, 3 << 20),)
+    manifest = Manifest("raw", 1, 1, sizes=sizes, structure=structure)
+    check_file(tmp_path, manifest, "a")
+    with (tmp_path / "a").open("r+b") as file:
+        file.seek((3 << 20) - 1)
+        file.write(b"x")
+    with pytest.raises(CorruptStoreError, match="a is damaged where it says where its images are"):
+        check_file(tmp_path, manifest, "a")
+
+
+def test_most_of_a_store_is_pixels_and_each_pixel_is_proved_by_its_record(backend: str, saved: Path) -> None:
+    require_pixels(backend)
+    images, _ = make_set(COUNT)
+    manifest = read_manifest(saved)
+    structure = sum(end - start for part in manifest.structure.values() for start, end in part.ranges)
+    assert structure < images.nbytes / 10, f"{backend}: {structure} bytes are read at each opening"
+    for name, size in manifest.sizes.items():
+        content = (saved / name).read_bytes()
+        covered = np.zeros(size, np.bool_)
+        for start, end in manifest.structure.get(name, Structure((), "")).ranges:
+            covered[start:end] = True
+        assert images[0].tobytes() not in bytes(np.frombuffer(content, np.uint8)[covered])
+
+
+def test_a_changed_byte_of_structure_is_refused_before_the_backend_opens_anything(
+    backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    for function in ("read_many", "open_reader"):
+        monkeypatch.setattr(BACKENDS[backend], function, opened.append)
+    for name, structure in read_manifest(saved).structure.items():
+        content = (saved / name).read_bytes()
+        for start, end in structure.ranges:
+            for place in {start, (start + end) // 2, end - 1}:
+                changed = bytearray(content)
+                changed[place] ^= 0x10
+                (saved / name).write_bytes(changed)
+                for read in (storage.load, storage.open):
+                    with pytest.raises(CorruptStoreError, match=f"set: {name} is damaged where"):
+                        read(saved)
+        (saved / name).write_bytes(content)
+    assert not opened
+
+
+def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(
+    backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    for function in ("read_many", "open_reader"):
+        monkeypatch.setattr(BACKENDS[backend], function, opened.append)
+    for name in read_manifest(saved).structure:
+        path = saved / name
+        content = path.read_bytes()
+        shorter = [(content[:-1], "instead of")] if content else []
+        for other, message in [*shorter, (content + b"x", "instead of"), (None, "is missing")]:
+            path.unlink()
+            if other is not None:
+                path.write_bytes(other)
+            for verify in (True, False):
+                for read in (storage.load, storage.open):
+                    with pytest.raises(CorruptStoreError, match=rf"set: {name} .*{message}"):
+                        read(saved, verify=verify)
+            path.write_bytes(content)
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(CorruptStoreError, match=f"set: {name} is no regular file"):
+            storage.load(saved)
+        path.rmdir()
+        path.write_bytes(content)
+    assert not opened
+
+
+def test_checksums_that_are_damaged_prove_nothing(saved: Path) -> None:
+    images, labels = storage.load(saved)
+    path = saved / "checksums"
+    content = bytearray(path.read_bytes())
+    content[77] ^= 1
+    path.write_bytes(content)
+    for read in (storage.load, storage.open):
+        with pytest.raises(CorruptStoreError, match=r"the file checksums is damaged.*verify=False"):
+            read(saved)
+    found = storage.load(saved, verify=False)
+    np.testing.assert_array_equal(found[0], images)
+    np.testing.assert_array_equal(found[1], labels)
+    path.write_bytes(content[:-8])
+    with pytest.raises(CorruptStoreError, match="checksums has 1,600 bytes instead of 1,608"):
+        storage.load(saved)
+    path.unlink()
+    with pytest.raises(CorruptStoreError, match="checksums is missing"):
+        storage.load(saved)

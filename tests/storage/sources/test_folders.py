@@ -1,0 +1,228 @@
+"""Folder trees of images as sources: order, classes, formats, and what is refused."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+import storage
+from storage import CorruptStoreError, Images
+from storage.errors import InvalidInputError
+from storage.sources import batches
+from storage.sources.folder import FolderSource, read_folder
+from tests.support.image_sets import make_set
+
+NAMES = ("cat/1.png", "cat/2.png", "cat/10.bmp", "dog/a.png", "dog/b.png")
+
+
+def write_images(root: Path, names: Iterable[str] = NAMES) -> Images:
+    """Write an image a name; give their pixels in the order of the names."""
+    images, _ = make_set(len(list(names)), 5, 7)
+    for name, image in zip(names, images, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(image).save(root / name)
+    return images
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Make a tree of two classes."""
+    write_images(tmp_path / "tree")
+    return tmp_path / "tree"
+
+
+def find(root: Path) -> FolderSource:
+    """Find the images of what is a tree."""
+    source = read_folder(root)
+    assert source is not None
+    return source
+
+
+def refuse(root: Path) -> str:
+    """Look at what must be refused; give the reason."""
+    with pytest.raises(InvalidInputError) as caught:
+        read_folder(root)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("first", [0, 1, 4])
+def test_images_come_in_natural_order_with_their_classes(
+    root: Path, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH", 2 * 5 * 7 * 3)
+    images = write_images(root)
+    source = find(root)
+    assert source.classes == ("cat", "dog")
+    assert source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.labels.dtype == np.int64
+    parts = list(source.read(first))
+    assert all(len(part) <= 2 for part in parts)
+    np.testing.assert_array_equal(np.concatenate(parts), images[first:])
+
+
+def test_classes_stand_in_natural_order_too_and_may_be_empty(tmp_path: Path) -> None:
+    write_images(tmp_path, ("10/a.png", "9/a.png"))
+    (tmp_path / "09").mkdir()
+    source = find(tmp_path)
+    assert source.classes == ("09", "9", "10")
+    assert source.labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
+def test_any_mode_of_eight_bits_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "cat").mkdir()
+    picture = Pillow.fromarray(make_set(1, 5, 7)[0][0]).convert(mode)
+    picture.save(tmp_path / "cat" / "1.tif")
+    (found,) = find(tmp_path).read(0)
+    np.testing.assert_array_equal(found[0], np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["gif", "jpg", "tif", "webp"])
+def test_any_format_that_pillow_reads_is_read_as_pillow_does(tmp_path: Path, kind: str) -> None:
+    write_images(tmp_path, [f"cat/1.{kind}"])
+    (found,) = find(tmp_path).read(0)
+    with Pillow.open(tmp_path / "cat" / f"1.{kind}") as picture:
+        np.testing.assert_array_equal(found[0], np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_pixels_that_would_be_cut_are_refused(tmp_path: Path, dtype: type) -> None:
+    (tmp_path / "cat").mkdir()
+    Pillow.fromarray(np.full((5, 7), 999, dtype)).save(tmp_path / "cat" / "1.tif")
+    assert "1.tif cannot be read as an image (it has more than 8 bits a channel" in refuse(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_what_may_be_transparent_is_refused(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "cat").mkdir()
+    picture = Pillow.new(mode, (7, 5))
+    if mode == "P":
+        picture.info["transparency"] = 0
+    picture.save(tmp_path / "cat" / "1.png")
+    assert "it may be transparent, mode " in refuse(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "tif", "webp"])
+def test_more_than_one_frame_or_page_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "cat").mkdir()
+    first, *others = (Pillow.fromarray(image) for image in make_set(3, 5, 7)[0])
+    first.save(tmp_path / "cat" / f"1.{kind}", save_all=True, append_images=others)
+    assert f"1.{kind} cannot be read as an image (it has more than one frame or page: save" in refuse(tmp_path)
+
+
+def test_names_that_begin_with_a_dot_are_passed_over(root: Path) -> None:
+    before = find(root)
+    (root / ".hidden").mkdir()
+    (root / ".DS_Store").touch()
+    (root / "cat" / ".thumbnail").write_text("no image")
+    assert find(root).names == before.names == list(NAMES)
+
+
+def test_the_tree_is_another_one_when_a_name_a_size_or_a_time_changes(root: Path) -> None:
+    found = {find(root).identity, find(root).identity}
+    assert len(found) == 1
+    os.utime(root / "cat" / "2.png", ns=(0, 0))
+    found.add(find(root).identity)
+    (root / "dog" / "b.png").rename(root / "dog" / "c.png")
+    found.add(find(root).identity)
+    times = (root / "dog" / "c.png").stat()
+    with (root / "dog" / "c.png").open("ab") as file:
+        file.write(b"\0")
+    os.utime(root / "dog" / "c.png", ns=(times.st_atime_ns, times.st_mtime_ns))
+    found.add(find(root).identity)
+    assert len(found) == 4
+
+
+def test_an_image_of_another_size_is_named_before_any_pixel_is_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    assert refuse(root).startswith(
+        f"{root}/dog/b.png has 6 x 7 pixels (height x width), and {root}/cat/1.png 5 x 7: bring all to one size"
+    )
+
+
+def test_a_file_that_is_no_image_is_named(root: Path) -> None:
+    (root / "cat" / "notes.txt").write_text("no image")
+    assert f"{root}/cat/notes.txt cannot be read as an image" in refuse(root)
+
+
+def test_a_file_beside_the_classes_is_named(root: Path) -> None:
+    (root / "labels.csv").touch()
+    assert f"{root}/labels.csv is beside the folders of the classes" in refuse(root)
+
+
+def test_a_folder_in_the_folder_of_a_class_is_named(root: Path) -> None:
+    (root / "dog" / "more").mkdir()
+    assert f"{root}/dog/more is a folder in the folder of a class" in refuse(root)
+    assert f"{root}/cat is a folder in the folder of a class" in refuse(root.parent)
+
+
+def test_what_is_no_regular_file_is_not_opened(root: Path) -> None:
+    os.mkfifo(root / "dog" / "pipe")
+    assert f"{root}/dog/pipe is no regular file" in refuse(root)
+    (root / "dog" / "pipe").unlink()
+    (root / "dog" / "broken").symlink_to(root / "dog" / "nowhere")
+    assert f"{root}/dog/broken is no regular file" in refuse(root)
+
+
+@pytest.mark.parametrize("kind", ["file", "class"])
+def test_a_link_that_leads_out_of_the_tree_is_refused(root: Path, tmp_path: Path, kind: str) -> None:
+    write_images(tmp_path / "secret", ["private/1.png"])
+    if kind == "file":
+        (root / "cat" / "3.png").symlink_to(tmp_path / "secret" / "private" / "1.png")
+    else:
+        (root / "dog2").symlink_to(tmp_path / "secret" / "private")
+    assert "is a link that leads out of" in refuse(root)
+
+
+def test_a_link_within_the_tree_is_followed(root: Path) -> None:
+    (root / "dog" / "same.png").symlink_to("../cat/1.png")
+    images = np.concatenate(list(find(root).read(0)))
+    np.testing.assert_array_equal(images[5], images[0])
+
+
+def test_a_link_to_itself_is_an_error_of_ours(root: Path) -> None:
+    (root / "dog" / "round.png").symlink_to("round.png")
+    with pytest.raises(storage.StorageError):
+        read_folder(root)
+
+
+def test_without_folders_there_is_no_tree(tmp_path: Path) -> None:
+    assert read_folder(tmp_path) is None
+    (tmp_path / "1.png").touch()
+    assert read_folder(tmp_path) is None
+    assert read_folder(tmp_path / "1.png") is None
+
+
+def test_a_tree_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    assert "holds folders, but no images" in refuse(tmp_path)
+
+
+def test_an_image_that_was_cut_short_is_named_when_it_is_read(root: Path) -> None:
+    os.truncate(root / "dog" / "a.png", 80)
+    source = find(root)
+    with pytest.raises(CorruptStoreError, match=r"dog/a\.png cannot be read as an image"):
+        list(source.read(0))
+    assert len(np.concatenate(list(source.read(4)))) == 1
+
+
+def test_an_image_that_changes_its_size_between_two_looks_is_named(root: Path) -> None:
+    source = find(root)
+    Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
+    with pytest.raises(CorruptStoreError, match=r"dog/b\.png has another size than before"):
+        list(source.read(0))
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_of_ours(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_listing(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse_listing)
+    with pytest.raises(storage.StorageError, match="Permission denied"):
+        read_folder(root)

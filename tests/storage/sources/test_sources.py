@@ -1,0 +1,180 @@
+"""Sources of conversions: datasets, plain stores, arrays; what is none of them."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import storage
+from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError
+from storage.dataset import writer
+from storage.errors import InvalidInputError
+from storage.paths import walk_files
+from storage.sources import batches
+from storage.sources.source import ArraySource, Source, open_source
+from tests.support.backends import need_backend
+from tests.support.image_sets import assert_same, make_set
+
+COUNT = 30
+
+
+@pytest.fixture
+def saved(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Save thirty images in three parts; they are read in batches of four."""
+    images, labels = make_set(COUNT, 5, 7)
+    monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
+    monkeypatch.setattr(batches, "BATCH", 4 * images[0].nbytes)
+    storage.save(tmp_path / "set", [images], labels, backend, durable=False)
+    return tmp_path / "set"
+
+
+def read_all(source: Source, start: int = 0) -> tuple[Images, Labels]:
+    """Read a source from an image on."""
+    return np.concatenate(list(source.read(start))), source.labels[start:]
+
+
+def identify(path: Path) -> str:
+    """Open a source, and say which it is."""
+    with open_source(path) as source:
+        return source.identity
+
+
+@pytest.mark.parametrize("first", [0, 3, 17, 29])
+def test_a_dataset_is_read_from_any_image_on(saved: Path, first: int) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    with open_source(saved) as source:
+        assert_same(read_all(source, first), (images[first:], labels[first:]))
+    with open_source(saved) as source:
+        assert list(source.read(COUNT)) == []
+
+
+@pytest.mark.parametrize("first", [0, 3, 9])
+def test_a_plain_store_is_read_by_the_backend_that_accepts_it(store: Path, first: int) -> None:
+    images, labels = make_set(10)
+    with open_source(store) as source:
+        assert source.classes == ()
+        assert_same(read_all(source, first), (images[first:], labels[first:]))
+
+
+def test_no_batch_is_larger_than_it_should_be(saved: Path) -> None:
+    with open_source(saved) as source:
+        assert [len(images) for images in source.read(3)] == [4, 4, 4, 4, 4, 4, 3]
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["dataset", "plain store"])
+def test_a_set_without_images_yields_one_batch_that_says_their_size(
+    backend: str, tmp_path: Path, *, plain: bool
+) -> None:
+    storage.save(tmp_path / "set", *make_set(0, 5, 7), backend)
+    with open_source(tmp_path / "set" / "part-00000" if plain else tmp_path / "set") as source:
+        assert [images.shape for images in source.read(0)] == [(0, 5, 7, 3)]
+
+
+def test_a_source_that_was_read_to_its_end_is_closed(saved: Path) -> None:
+    with open_source(saved) as source:
+        read_all(source)
+        assert not [link for link in Path("/proc/self/fd").iterdir() if str(saved) in os.path.realpath(link)]
+
+
+@need_backend("hdf5")
+def test_a_dataset_is_the_same_wherever_it_is_and_in_any_backend(tmp_path: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    storage.save(tmp_path / "one", images, labels, "png")
+    storage.save(tmp_path / "two", images, labels, "hdf5")
+    assert identify(tmp_path / "one") == identify(tmp_path / "two")
+    labels[3] += 1
+    storage.save(tmp_path / "two", images, labels, "hdf5", overwrite=True)
+    assert identify(tmp_path / "one") != identify(tmp_path / "two")
+
+
+def test_a_plain_store_is_another_one_when_a_file_was_changed(store: Path) -> None:
+    before = identify(store)
+    assert identify(store) == before
+    file = max(path for path in store.rglob("*") if path.is_file())
+    os.utime(file, ns=(0, 0))
+    assert identify(store) != before
+
+
+def test_a_plain_store_is_another_one_when_a_file_came(backend: str, store: Path) -> None:
+    before = identify(store)
+    (store / "another").touch()
+    try:
+        assert identify(store) != before
+    except InvalidInputError as refusal:
+        assert f"{backend}: {store}: the files are not those" in str(refusal)  # noqa: PT017 - or it is one store less
+
+
+@need_backend("hdf5")
+def test_records_of_a_dataset_are_proved(tmp_path: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    storage.save(tmp_path / "set", images, labels, "hdf5")
+    file = tmp_path / "set" / "part-00000" / "images.h5"
+    content = bytearray(file.read_bytes())
+    content[content.index(images[11].tobytes())] ^= 1
+    file.write_bytes(content)
+    with open_source(tmp_path / "set") as source, pytest.raises(CorruptStoreError, match="record 11 is damaged"):
+        read_all(source)
+
+
+def test_labels_that_change_between_two_reads_are_noticed(module: Backend, tmp_path: Path) -> None:
+    images, labels = make_set(10)
+    module.store_many(tmp_path / "store", images, labels)
+    with open_source(tmp_path / "store") as source:
+        source.labels[3] += 1
+        with pytest.raises(CorruptStoreError, match="labels of the images 0 to 9 are not those that were read before"):
+            read_all(source)
+
+
+def test_a_dataset_without_its_manifest_is_no_plain_store(saved: Path) -> None:
+    (saved / "manifest.json").unlink()
+    with pytest.raises(CorruptStoreError, match=r"manifest\.json is missing"), open_source(saved):
+        pass
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match="nowhere does not exist"), open_source(tmp_path / "nowhere"):
+        pass
+
+
+def test_what_is_nothing_that_can_be_read_says_why_for_each_backend(store: Path, backend: str) -> None:
+    for folder, names in walk_files(store):
+        for name in names:
+            os.truncate(folder / name, 3)
+    reason = rf"no plain store:(.|\n)*\n  {backend}: {store}|if this is the folder of a store, it is damaged"
+    with pytest.raises(InvalidInputError, match=reason), open_source(store):
+        pass
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def walk(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("storage.sources.source.walk_files", walk)
+    with pytest.raises(storage.StorageError, match="Input/output error"), open_source(store):
+        pass
+
+
+def test_arrays_are_read_from_any_image_on() -> None:
+    images, labels = make_set(5)
+    assert_same(read_all(ArraySource(images, labels, ("cat",), "mine"), 2), (images[2:], labels[2:]))
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_reader_of_a_dataset_reads_the_labels_alone(saved: Path, *, verify: bool) -> None:
+    with storage.open(saved, verify=verify) as reader:
+        np.testing.assert_array_equal(reader.read_labels(), make_set(COUNT, 5, 7)[1])
+
+
+@need_backend("hdf5")
+def test_labels_that_were_damaged_are_not_read_where_they_are_proved(tmp_path: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    storage.save(tmp_path / "set", images, labels, "hdf5")
+    file = tmp_path / "set" / "part-00000" / "images.h5"
+    content = file.read_bytes()
+    start = content.index(labels.tobytes())
+    file.write_bytes(content[:start] + (7).to_bytes(8, "little") + content[start + 8 :])
+    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="record 0 is damaged"):
+        reader.read_labels()
+    with storage.open(tmp_path / "set", verify=False) as reader:
+        assert reader.read_labels()[0] == 7

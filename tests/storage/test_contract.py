@@ -1,0 +1,296 @@
+"""The contract of `storage.Backend`, held against every backend that is found."""
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import storage
+from storage import BACKENDS, Backend, Images, Labels
+from tests.support.image_sets import LABELS, assert_same, make_set
+
+
+def count_open_files() -> int:
+    """Count the file descriptors of this process."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width"), [(0, 32, 32), (0, 17, 31), (1, 1, 1), (7, 17, 31), (3, 224, 224), (2100, 2, 3)]
+)
+def test_what_was_stored_comes_back(module: Backend, tmp_path: Path, count: int, height: int, width: int) -> None:
+    images, labels = make_set(count, height, width)
+    module.store_many(tmp_path, images, labels)
+    assert_same(module.read_many(tmp_path), (images, labels))
+    with module.open_reader(tmp_path) as reader:
+        assert len(reader) == count
+        assert_same(reader.read(range(count)), (images, labels))
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    images=st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9), st.just(3)).flatmap(
+        lambda shape: arrays(np.uint8, shape)
+    ),
+    seed=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4),
+)
+def test_any_image_set_comes_back(
+    module: Backend, tmp_path_factory: pytest.TempPathFactory, images: Images, seed: list[int]
+) -> None:
+    labels = np.array(seed[: len(images)], np.int64)
+    folder = tmp_path_factory.mktemp("any")
+    module.store_many(folder, images, labels)
+    assert_same(module.read_many(folder), (images, labels))
+    for index in range(len(images)):
+        assert_same(module.read_single(folder, index), (images[index], labels[index]))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_single_image_comes_back(module: Backend, tmp_path: Path, label: int) -> None:
+    image = make_set(1, 17, 31)[0][0]
+    module.store_single(tmp_path, image, label)
+    assert_same(module.read_single(tmp_path, 0), (image, label))
+    assert isinstance(module.read_single(tmp_path, 0)[1], int)
+
+
+def test_one_image_is_read_out_of_many(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    for index in (0, 3, 9, -1, -10):
+        assert_same(module.read_single(store, index), (images[index], labels[index]))
+
+
+@pytest.mark.parametrize(
+    "index", [10, -11, 2**40, 2**64, -(10**5000)], ids=["10", "-11", "40 bits", "65 bits", "5000 digits"]
+)
+def test_an_index_out_of_range_is_no_record(module: Backend, store: Path, index: int) -> None:
+    with pytest.raises(storage.RecordNotFoundError, match="10 images"):
+        module.read_single(store, index)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0", "\ud800"], ids=["long", "nul", "not encodable"])
+def test_a_name_that_no_file_can_have_is_an_error_of_ours(module: Backend, tmp_path: Path, name: str) -> None:
+    with pytest.raises(storage.StorageError):
+        module.store_many(tmp_path / name, *make_set(1))
+    with pytest.raises(storage.StorageError):
+        module.read_many(tmp_path / name)
+
+
+def test_a_name_with_a_null_character_does_not_open_the_store_before_it(module: Backend, store: Path) -> None:
+    for name in ("store\0", "store\0/more", "store/\0"):
+        for read in READS.values():
+            with pytest.raises(storage.StorageError):
+                read(module, store.parent / name)
+        with pytest.raises(storage.StorageError):
+            module.store_many(store.parent / name, *make_set(1))
+    assert_same(module.read_many(store), make_set(10))
+
+
+@pytest.mark.parametrize("name", ["with blank", "Bücher 書", "\udcff"])
+def test_a_store_may_have_any_name(module: Backend, tmp_path: Path, name: str) -> None:
+    module.store_many(tmp_path / name, *make_set(3))
+    assert_same(module.read_many(tmp_path / name), make_set(3))
+    with module.open_reader(tmp_path / name) as reader:
+        assert_same(reader.read(range(3)), make_set(3))
+
+
+def test_an_array_that_is_not_contiguous_is_stored_right(module: Backend, tmp_path: Path) -> None:
+    images, labels = make_set(20)
+    module.store_many(tmp_path, images[::2, ::-1], labels[::2])
+    assert_same(module.read_many(tmp_path), (images[::2, ::-1], labels[::2]))
+
+
+def test_arrays_that_cannot_be_written_to_can_be_stored(module: Backend, tmp_path: Path) -> None:
+    images, labels = make_set(3)
+    images.flags.writeable = labels.flags.writeable = False
+    module.store_many(tmp_path, images, labels)
+    assert_same(module.read_many(tmp_path), (images, labels))
+
+
+def test_what_is_read_is_fresh_memory(module: Backend, store: Path) -> None:
+    for array in module.read_many(store):
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        array[...] = 7
+    assert_same(module.read_many(store), make_set(10))
+
+
+IMAGES, LABEL_ROW = make_set(2)
+BAD_SETS: dict[str, tuple[Any, Any]] = {
+    "images of floats": (IMAGES.astype(np.float32), LABEL_ROW),
+    "labels of 32 bits": (IMAGES, LABEL_ROW.astype(np.int32)),
+    "images of rank 3": (IMAGES[0], LABEL_ROW),
+    "labels of rank 2": (IMAGES, LABEL_ROW[:, np.newaxis]),
+    "4 channels": (np.zeros((2, 4, 4, 4), np.uint8), LABEL_ROW),
+    "channels first": (np.zeros((2, 3, 4, 4), np.uint8), LABEL_ROW),
+    "fewer labels": (IMAGES, LABEL_ROW[:1]),
+    "no pixels": (np.zeros((2, 0, 4, 3), np.uint8), LABEL_ROW),
+    "a list": (IMAGES.tolist(), LABEL_ROW),
+    "a masked array": (np.ma.array(IMAGES), LABEL_ROW),
+    "a list of labels": (IMAGES, LABEL_ROW.tolist()),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_SETS.values(), ids=BAD_SETS)
+def test_a_bad_image_set_is_refused_before_anything_is_written(
+    module: Backend, tmp_path: Path, bad: tuple[Any, Any]
+) -> None:
+    with pytest.raises(storage.InvalidInputError):
+        module.store_many(tmp_path / "store", *bad)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (IMAGES, 1),
+        (IMAGES[0] / 2, 1),
+        (IMAGES[0], 2**63),
+        (IMAGES[0], 10**5000),
+        (IMAGES[0], 1.5),
+        (IMAGES[0], "cat"),
+        (None, 1),
+    ],
+    ids=["rank 4", "floats", "65 bits", "5000 digits", "half a label", "text", "nothing"],
+)
+def test_a_bad_image_is_refused_before_anything_is_written(
+    module: Backend, tmp_path: Path, bad: tuple[Any, Any]
+) -> None:
+    with pytest.raises(storage.InvalidInputError):
+        module.store_single(tmp_path / "store", *bad)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_is_not_written_over(module: Backend, store: Path) -> None:
+    with pytest.raises(storage.StoreExistsError, match="not empty"):
+        module.store_many(store, *make_set(1))
+    assert_same(module.read_many(store), make_set(10))
+
+
+def test_a_file_is_not_taken_for_a_store(module: Backend, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(storage.StoreExistsError, match="is a file"):
+        module.store_single(path, IMAGES[0], 1)
+    with pytest.raises(storage.StoreNotFoundError, match="is a file"):
+        module.read_many(path)
+    assert path.read_text() == "mine"
+
+
+def test_a_store_needs_a_folder_to_be_in(module: Backend, tmp_path: Path) -> None:
+    with pytest.raises(storage.StoreNotFoundError, match="missing is not a folder"):
+        module.store_many(tmp_path / "missing" / "store", *make_set(1))
+
+
+READS: dict[str, Callable[[Backend, Path], object]] = {
+    "read_single": lambda module, store: module.read_single(store, 0),
+    "read_many": lambda module, store: module.read_many(store),
+    "open_reader": lambda module, store: module.open_reader(store),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_missing_store_is_not_found(module: Backend, tmp_path: Path, read: Callable[[Backend, Path], object]) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(storage.StoreNotFoundError, match=str(path)):
+            read(module, path)
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_store_of_another_family_is_refused(
+    backend: str, tmp_path: Path, read: Callable[[Backend, Path], object]
+) -> None:
+    for name, other in BACKENDS.items():
+        if name.partition("_")[0] != backend.partition("_")[0]:
+            store = tmp_path / name
+            other.store_many(store, *make_set(3))
+            with pytest.raises(storage.StorageError, match=str(store)):
+                read(BACKENDS[backend], store)
+
+
+def test_a_store_of_a_variant_is_refused_or_read_right(backend: str, module: Backend, tmp_path: Path) -> None:
+    for name, other in BACKENDS.items():
+        if name.partition("_")[0] == backend.partition("_")[0]:
+            store = tmp_path / name
+            other.store_many(store, *make_set(3))
+            try:
+                read = module.read_many(store)
+            except storage.CorruptStoreError as error:
+                assert str(store) in str(error)  # noqa: PT017 - either is right
+            else:
+                assert_same(read, make_set(3))
+
+
+def read_at_once(module: Backend, store: Path) -> tuple[Images, Labels]:
+    """Read everything in one call."""
+    return module.read_many(store)
+
+
+def read_in_batches(module: Backend, store: Path) -> tuple[Images, Labels]:
+    """Read ten images through a reader."""
+    with module.open_reader(store) as reader:
+        return reader.read(range(10))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.9, 0.99999])
+def test_a_store_cut_short_is_right_or_refused(module: Backend, store: Path, kept: float) -> None:
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.write_bytes(content[: int(kept * len(content))])
+        for read in (read_at_once, read_in_batches):
+            try:
+                assert_same(read(module, store), make_set(10))
+            except storage.StorageError as error:
+                assert str(store) in str(error), "the message does not say which store"  # noqa: PT017 - either is right
+        path.write_bytes(content)
+
+
+def test_a_store_without_one_of_its_files_is_refused(module: Backend, store: Path) -> None:
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(storage.StorageError, match=str(store)):
+            module.read_many(store)
+        path.write_bytes(content)
+
+
+def test_reading_changes_nothing_in_the_store(module: Backend, store: Path) -> None:
+    def look() -> list[tuple[str, int, int]]:
+        return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in store.rglob("*"))
+
+    before = look()
+    module.read_many(store)
+    module.read_single(store, 5)
+    with module.open_reader(store) as reader:
+        reader.read([1, 2])
+    assert look() == before
+
+
+def test_no_file_stays_open(module: Backend, store: Path, tmp_path: Path) -> None:
+    before = count_open_files()
+    for _ in range(3):
+        module.read_many(store)
+        module.read_single(store, 0)
+        module.open_reader(store).close()
+        for index in (10, 11):
+            with pytest.raises(storage.RecordNotFoundError):
+                module.read_single(store, index)
+    module.store_many(tmp_path / "other", *make_set(3))
+    assert count_open_files() == before
+
+
+@pytest.mark.parametrize("limit", [10, 20_000, 200_000])
+def test_a_full_disk_is_an_error_of_ours(module: Backend, tmp_path: Path, limit: int) -> None:
+    images, labels = make_set(4, 300, 300)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(storage.StoreFullError, match=f"{tmp_path}.*no room left"):
+            module.store_many(tmp_path / "store", images, labels)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,227 @@
+"""`python -m storage convert`: what it accepts, what it refuses, how it ends."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image as Pillow
+
+import storage
+from storage.sources import batches
+from tests.fixtures.test_cifar10 import ALL_LABELS, FILES, FOLDER, PIXELS, arrange, honest, pack, regular
+from tests.storage.sources.test_class_names import OFFICIAL
+from tests.support.backends import need_backend
+from tests.support.commands import Command
+from tests.support.image_sets import assert_same, make_set
+from tests.support.suite import ROOT
+
+pytestmark = need_backend("hdf5")
+
+pytest_plugins = ["tests.support.command_fixtures"]
+
+IMAGES, LABELS = make_set(30, 5, 7)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Make a folder tree of five images."""
+    images, labels = make_set(5, 5, 7)
+    for index, image in enumerate(images):
+        folder = tmp_path / "tree" / ("cat" if index < 2 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(image).save(folder / f"{index}.png")
+    assert len(labels) == 5
+    return tmp_path / "tree"
+
+
+def damage(path: Path) -> None:
+    """Replace the pixels of a PNG file."""
+    Pillow.new("RGB", (7, 5)).save(path)
+
+
+@need_backend("lmdb")
+def test_any_store_becomes_a_dataset_of_any_backend(run: Command, module: storage.Backend, tmp_path: Path) -> None:
+    module.store_many(tmp_path / "plain", IMAGES, LABELS)
+    for source, backend in (("plain", "lmdb"), ("lmdb", "png_stored"), ("png_stored", "hdf5")):
+        code, printed, complaints = run("convert", tmp_path / source, tmp_path / backend, "--backend", backend)
+        assert (code, complaints) == (0, "")
+        assert printed == f"30 images saved in {tmp_path / backend} as {backend}\n"
+        assert_same(storage.load(tmp_path / backend), (IMAGES, LABELS))
+
+
+@need_backend("lmdb_packed")
+def test_a_folder_tree_becomes_a_dataset_that_knows_its_classes(run: Command, tree: Path, tmp_path: Path) -> None:
+    assert run("convert", tree, tmp_path / "set", "--backend", "lmdb_packed")[0] == 0
+    assert run("convert", tmp_path / "set", tmp_path / "again", "--backend", "png")[0] == 0
+    for name in ("set", "again"):
+        assert_same(storage.load(tmp_path / name), (make_set(5, 5, 7)[0], np.array([0, 0, 1, 1, 1])))
+        with storage.open(tmp_path / name) as reader:
+            assert reader.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["folder", "folder above", "archive"])
+def test_cifar10_becomes_a_dataset_that_knows_its_classes(run: Command, kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in" / FOLDER
+    folder.mkdir(parents=True)
+    for name, raw in {**FILES, "batches.meta": OFFICIAL}.items():
+        (folder / name).write_bytes(raw)
+    archive = pack(tmp_path / "mine.tar.gz", [*honest(), regular(f"{FOLDER}/batches.meta", OFFICIAL)])
+    source = {"folder": folder, "folder above": tmp_path / "in", "archive": archive}[kind]
+    destination = tmp_path / "set"
+    code, printed, _ = run("convert", source, destination, "--backend", "hdf5")
+    assert (code, printed) == (0, f"12 images saved in {destination} as hdf5\n")
+    assert_same(storage.load(destination), (arrange(b"".join(PIXELS)), np.array(ALL_LABELS)))
+    with storage.open(destination) as reader:
+        assert reader.classes == ("airplane", "cat")
+
+
+@pytest.mark.parametrize("hostile", ["data_batch_3", "batches.meta"])
+def test_a_hostile_batch_is_exit_code_2_and_writes_nothing(run: Command, hostile: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, raw in FILES.items():
+        (folder / name).write_bytes(raw)
+    (folder / hostile).write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    code, printed, complaints = run("convert", folder, tmp_path / "set", "--backend", "hdf5")
+    assert (code, printed) == (2, "")
+    assert hostile in complaints
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_cifar10_without_its_loader_is_exit_code_2_and_says_what_is_missing(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "storage", tmp_path / "storage", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "data_batch_1").touch()
+    ended = subprocess.run(
+        [sys.executable, "-m", "storage", "convert", "data_batch_1", "set", "--backend", "hdf5"],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(
+        "error: data_batch_1 may be CIFAR-10, which the folder fixtures/ of the suite reads, and that is not beside "
+        "storage/ (No module named 'fixtures'): copy it there, too"
+    )
+
+
+@pytest.mark.parametrize("name", ["fixtures.cifar10", "storage.sources.class_names"])
+def test_a_part_of_the_loader_that_is_missing_is_named(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "data_batch_1").touch()
+    code, printed, complaints = run("convert", tmp_path, tmp_path.with_name("set"), "--backend", "png")
+    assert (code, printed) == (2, "")
+    assert f"not beside storage/ (import of {name} halted" in complaints
+
+
+@need_backend("lmdb_packed")
+@pytest.mark.parametrize(
+    ("source", "destination", "name", "message"),
+    [
+        ("nowhere", "new", "png", "nowhere does not exist"),
+        ("set/manifest.json", "new", "png", "is not an honest .tar.gz"),
+        ("empty", "new", "png", "is no dataset, no CIFAR-10, no folder"),
+        ("set", "new", "tape", "'tape' is no backend: choose one of "),
+        ("set", "other", "png", "replace it with --overwrite"),
+        ("set", "empty/no/new", "png", "is not a folder: create it"),
+        ("set", "set/new", "png", "is inside the other"),
+        ("set/part-00000", "set", "png", "is inside the other"),
+        ("set", "null\0", "png", "null byte"),
+        ("set", "round", "png", "round is a link that leads back to itself: choose another destination"),
+    ],
+)
+def test_wrong_input_is_exit_code_2_and_writes_nothing(
+    run: Command, saved: Path, source: str, destination: str, name: str, message: str
+) -> None:
+    folder = saved.parent
+    (folder / "empty").mkdir()
+    (folder / "round").symlink_to("turn")
+    (folder / "turn").symlink_to("round")
+    storage.save(folder / "other", IMAGES, LABELS, durable=False)
+    before = sorted(folder.rglob("*"))
+    code, printed, complaints = run("convert", folder / source, folder / destination, "--backend", name)
+    assert (code, printed) == (2, "")
+    assert message in complaints
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_an_image_of_another_size_is_exit_code_2_and_writes_nothing(run: Command, tree: Path) -> None:
+    Pillow.new("RGB", (9, 9)).save(tree / "dog" / "9.png")
+    code, printed, complaints = run("convert", tree, tree.parent / "set", "--backend", "png")
+    assert (code, printed) == (2, "")
+    assert complaints.startswith(f"error: {tree}/dog/9.png has 9 x 9 pixels")
+    assert [path.name for path in tree.parent.iterdir()] == ["tree"]
+
+
+def test_a_destination_that_is_being_written_is_exit_code_2(run: Command, saved: Path) -> None:
+    with FileLock(saved.with_name(".new.lock")):
+        code, _, complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")
+    assert code == 2
+    assert "another writer is saving there" in complaints
+
+
+def test_a_damaged_source_is_exit_code_1_and_goes_on_when_it_was_mended(
+    run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
+    file = saved / "part-00002" / "00000001.png"
+    healthy = file.read_bytes()
+    damage(file)
+    new = saved.with_name("new")
+    code, printed, complaints = run("convert", saved, new, "--backend", "hdf5")
+    assert (code, printed) == (1, "")
+    assert complaints.startswith(f"error: {saved}: record 21 is damaged")
+    assert not new.exists()
+    file.write_bytes(healthy)
+    code, printed, _ = run("convert", saved, new, "--backend", "hdf5")
+    assert code == 0
+    assert printed == f"30 images saved in {new} as hdf5; an earlier conversion had saved the first 20\n"
+    assert_same(storage.load(new), (IMAGES, LABELS))
+
+
+def test_overwrite_replaces_a_dataset(run: Command, saved: Path, tree: Path) -> None:
+    assert run("convert", tree, saved, "--backend", "hdf5", "--overwrite")[0] == 0
+    assert len(storage.load(saved)[0]) == 5
+
+
+def test_a_link_that_leads_where_nothing_is_yet_is_followed(run: Command, saved: Path) -> None:
+    (saved.parent / "disk").mkdir()
+    link = saved.with_name("link")
+    link.symlink_to("disk/new")
+    assert run("convert", saved, link, "--backend", "hdf5") == (0, f"30 images saved in {link} as hdf5\n", "")
+    assert link.is_symlink()
+    assert_same(storage.load(saved.parent / "disk" / "new"), (IMAGES, LABELS))
+
+
+def test_what_waits_after_an_error_is_named_where_a_link_leads(
+    run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
+    saved.with_name("link").symlink_to("new")
+    damage(saved / "part-00002" / "00000001.png")
+    assert "wait in .new.tmp-* beside it" in run("convert", saved, saved.with_name("link"), "--backend", "hdf5")[2]
+
+
+def test_an_interrupted_conversion_is_exit_code_130(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("storage.__main__.convert", interrupt)
+    code, printed, complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")
+    assert (code, printed) == (130, "")
+    assert complaints.startswith("error: interrupted; a conversion goes on")
+
+
+def test_a_terminal_shows_how_far_a_conversion_is(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")[2]
+    assert "100%" in complaints
+    assert "30.0/30.0" in complaints

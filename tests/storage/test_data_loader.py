@@ -1,0 +1,45 @@
+"""A reader is a dataset for PyTorch as it is: no adapter, in worker processes that are forked or spawned."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage import BACKENDS, Backend
+from tests.support.image_sets import make_set
+
+torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed; it is no dependency of the suite")
+
+IMAGES, LABELS = make_set(40, 8, 6)[0], np.arange(40)  # a label is the place of its image
+
+
+def check_epochs(module: Backend, store: Path, **options: Any) -> None:  # noqa: ANN401 - the loader's
+    """Load two shuffled epochs; check that each image comes once, with its label, and each epoch in another order."""
+    module.store_many(store, IMAGES, LABELS)
+    with module.open_reader(store) as reader:
+        reader.read([5])  # opened and used before there are workers
+        shuffling = torch.Generator().manual_seed(7)
+        loader = torch.utils.data.DataLoader(reader, batch_size=7, shuffle=True, generator=shuffling, **options)
+        orders = []
+        for _ in range(2):
+            batches = [(images.numpy(), labels.numpy()) for images, labels in loader]
+            orders.append(np.concatenate([labels for _, labels in batches]).tolist())
+            np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), IMAGES[orders[-1]])
+        np.testing.assert_array_equal(reader.read(range(40))[0], IMAGES)
+    assert [sorted(order) for order in orders] == [LABELS.tolist()] * 2
+    assert orders[0] != orders[1]
+    assert LABELS.tolist() not in orders
+
+
+def test_a_loader_without_workers_reads_every_image_once(module: Backend, tmp_path: Path) -> None:
+    check_epochs(module, tmp_path)
+
+
+def test_forked_workers_read_every_image_once(module: Backend, tmp_path: Path) -> None:
+    check_epochs(module, tmp_path, num_workers=2, multiprocessing_context="fork")
+
+
+@pytest.mark.parametrize("name", ["hdf5", "lmdb_packed"])  # a worker that is spawned imports PyTorch: seconds each
+def test_spawned_workers_read_every_image_once(name: str, tmp_path: Path) -> None:
+    check_epochs(BACKENDS[name], tmp_path, num_workers=2, multiprocessing_context="spawn", persistent_workers=True)

@@ -1,0 +1,112 @@
+"""Forks and simultaneous writers: no backend leaves a child, or another thread, in the middle of something."""
+
+import os
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import storage
+from storage import Backend
+from tests.faults.children import Ending, run_child
+from tests.support.image_sets import assert_same, make_set
+
+FORKS = 8
+PATIENCE = 20.0  # seconds
+
+
+def test_a_child_stores_and_reads_though_a_thread_of_its_parent_did_at_the_fork(
+    module: Backend, tmp_path: Path
+) -> None:
+    images, labels = make_set(10)
+
+    def work(store: Path) -> str:
+        module.store_many(store, images, labels)
+        with module.open_reader(store) as reader:
+            assert_same(reader.read([3, 1]), (images[[3, 1]], labels[[3, 1]]))
+        assert_same(module.read_single(store, 1), (images[1], labels[1]))
+        return ""
+
+    def work_on() -> None:
+        while not ended.is_set():
+            work(Path(tempfile.mkdtemp(dir=tmp_path)))
+
+    work(tmp_path / "before")  # what a library imports late is imported now
+    ended = threading.Event()
+    thread = threading.Thread(target=work_on)
+    thread.start()
+    endings = {run_child(partial(work, tmp_path / f"child-{number}"), PATIENCE) for number in range(FORKS)}
+    ended.set()
+    thread.join()
+    assert endings == {Ending(0, "")}
+
+
+def test_a_child_that_is_forked_while_a_thread_opens_a_reader_anew_opens_it_itself(
+    module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = make_set(10)
+    module.store_many(tmp_path / "store", images, labels)
+    reader, begun = module.open_reader(tmp_path / "store"), threading.Event()
+    opening = reader._open  # noqa: SLF001 - what opens a store anew
+
+    def open_late() -> object:
+        begun.set()
+        time.sleep(0.05)  # the other thread begins to fork
+        return opening()
+
+    def read() -> str:
+        assert_same(reader.read([3, 1]), (images[[3, 1]], labels[[3, 1]]))
+        return ""
+
+    def fork_meanwhile() -> str:
+        thread = threading.Thread(target=read)
+        thread.start()
+        begun.wait()
+        ending = run_child(read, PATIENCE / 2)
+        thread.join()
+        return ending.describe() or read()
+
+    monkeypatch.setattr(reader, "_open", open_late)
+    with reader:
+        assert run_child(fork_meanwhile, PATIENCE) == Ending(0, "")
+
+
+def test_of_two_writers_at_once_one_at_most_is_not_refused_and_its_images_are_there(
+    module: Backend, tmp_path: Path
+) -> None:
+    images, labels = make_set(40)
+    sets = [(images, labels), (images[::-1].copy(), labels)]
+    start, wrote = threading.Barrier(2), []
+
+    def write(number: int) -> None:
+        start.wait()
+        try:
+            module.store_many(tmp_path / "store", *sets[number])
+            wrote.append(number)
+        except storage.StorageError as error:
+            assert str(tmp_path / "store") in str(error)  # noqa: PT017 - either is right
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wrote) < 2
+    for number in wrote:
+        np.testing.assert_array_equal(module.read_many(tmp_path / "store")[0], sets[number][0])
+
+
+def test_a_reader_of_a_path_below_a_folder_that_was_deleted_is_refused(
+    module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for read in (module.open_reader, module.read_many, lambda path: module.read_single(path, 0)):
+        with pytest.raises(storage.StorageError, match="store"):
+            read(Path("store"))
+    os.chdir(tmp_path)

@@ -1,0 +1,135 @@
+"""The contract of `out`, held against every backend that is found: an array of the caller that a read fills."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import storage
+from storage import Backend, Reader
+from tests.faults.children import Ending, run_child
+from tests.support.image_sets import assert_same, make_set
+
+SHAPE = (10, 32, 32, 3)
+
+
+@pytest.mark.parametrize(("count", "height", "width"), [(10, 32, 32), (0, 32, 32), (7, 17, 31), (3, 224, 224)])
+def test_read_many_fills_the_array_of_the_caller(
+    module: Backend, tmp_path: Path, count: int, height: int, width: int
+) -> None:
+    images, labels = make_set(count, height, width)
+    module.store_many(tmp_path, images, labels)
+    out = np.zeros_like(images)
+    found = module.read_many(tmp_path, out)
+    assert found[0] is out
+    assert_same(found, (images, labels))
+
+
+def test_read_many_fills_a_part_and_leaves_its_neighbours_alone(module: Backend, store: Path) -> None:
+    whole = np.full((14, *SHAPE[1:]), 7, np.uint8)
+    part = whole[2:12]
+    assert module.read_many(store, part)[0] is part
+    np.testing.assert_array_equal(whole[2:12], make_set(10)[0])
+    assert (whole[[0, 1, 12, 13]] == 7).all()
+
+
+@pytest.mark.parametrize("indices", [[3, 1, 3, -1], range(10), [0], np.array([7, 2], np.uint8), []])
+def test_a_reader_fills_the_array_of_the_caller(module: Backend, store: Path, indices: list[int]) -> None:
+    images, labels = make_set(10)
+    whole = np.full(SHAPE, 7, np.uint8)
+    part = whole[: len(indices)]
+    with module.open_reader(store) as reader:
+        for _ in range(2):
+            found = reader.read(indices, out=part)
+            assert found[0] is part
+            assert_same(found, (images[list(indices)], labels[list(indices)]))
+    assert (whole[len(indices) :] == 7).all()
+
+
+def test_a_map_of_a_file_can_be_filled(module: Backend, store: Path, tmp_path: Path) -> None:
+    out = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=SHAPE)
+    assert module.read_many(store, out)[0] is out
+    assert (tmp_path / "pixels").read_bytes() == make_set(10)[0].tobytes()
+
+
+def protect(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Make an array that cannot be written to."""
+    array.flags.writeable = False
+    return array
+
+
+SEVENS = np.full(SHAPE, 7, np.uint8)
+BAD_OUTS: dict[str, Callable[[], Any]] = {
+    "a list": SEVENS.tolist,
+    "bytes": lambda: bytearray(SEVENS.tobytes()),
+    "a masked array": lambda: np.ma.array(SEVENS.copy()),
+    "signed": lambda: SEVENS.astype(np.int8),
+    "floats": lambda: SEVENS.astype(np.float32),
+    "one image fewer": SEVENS[:-1].copy,
+    "one image more": lambda: np.full((11, *SHAPE[1:]), 7, np.uint8),
+    "flat": SEVENS.flatten,
+    "channels first": lambda: np.full((10, 3, 32, 32), 7, np.uint8),
+    "rank 5": SEVENS[np.newaxis].copy,
+    "columns first": lambda: SEVENS.copy(order="F"),
+    "every second image": lambda: np.full((20, *SHAPE[1:]), 7, np.uint8)[::2],
+    "backwards": lambda: SEVENS.copy()[::-1],
+    "read-only": lambda: protect(SEVENS.copy()),
+}
+
+
+@pytest.mark.parametrize("make", BAD_OUTS.values(), ids=BAD_OUTS)
+def test_an_array_that_cannot_be_filled_is_refused_untouched(
+    module: Backend, store: Path, make: Callable[[], Any]
+) -> None:
+    out = make()
+    with pytest.raises(storage.InvalidInputError, match="out "):
+        module.read_many(store, out)
+    with module.open_reader(store) as reader:
+        with pytest.raises(storage.InvalidInputError, match="out "):
+            reader.read(range(10), out)
+        assert_same(reader.read(range(10)), make_set(10))
+    assert (np.asarray(out if not isinstance(out, bytearray) else list(out)) == 7).all()
+
+
+def test_an_index_out_of_range_leaves_the_array_untouched(module: Backend, store: Path) -> None:
+    out = np.full((2, *SHAPE[1:]), 7, np.uint8)
+    with module.open_reader(store) as reader, pytest.raises(storage.RecordNotFoundError):
+        reader.read([0, 10], out)
+    assert (out == 7).all()
+
+
+def test_a_closed_reader_fills_nothing(module: Backend, store: Path) -> None:
+    out = np.full((1, *SHAPE[1:]), 7, np.uint8)
+    reader = module.open_reader(store)
+    reader.close()
+    with pytest.raises(storage.ReaderClosedError):
+        reader.read([0], out)
+    assert (out == 7).all()
+
+
+def test_a_pickled_reader_fills_an_array_too(module: Backend, store: Path) -> None:
+    out = np.zeros(SHAPE, np.uint8)
+    with module.open_reader(store) as reader:
+        reader.read(range(10), out)
+        with pickle.loads(pickle.dumps(reader)) as copy:  # noqa: S301 - written on this line
+            out[...] = 0
+            assert copy.read(range(10), out)[0] is out
+    assert_same((out, make_set(10)[1]), make_set(10))
+
+
+def fill(reader: Reader) -> str:
+    """Fill an array with ten images; return what is wrong."""
+    out = np.zeros((10, 32, 32, 3), np.uint8)
+    found = reader.read(range(10), out)
+    assert_same(found, make_set(10))
+    return "" if found[0] is out else "another array was filled"
+
+
+def test_an_array_is_filled_after_a_fork_too(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as reader:
+        assert not fill(reader)
+        assert run_child(lambda: fill(reader)) == Ending(0, "")
+        assert not fill(reader)

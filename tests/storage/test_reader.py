@@ -1,0 +1,283 @@
+"""The contract of `storage.Reader`, held against the reader of every backend that is found."""
+
+import gc
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import storage
+from storage import Backend, Reader
+from tests.faults.children import Ending, run_child
+from tests.support.image_sets import assert_same, make_set
+from tests.support.suite import ROOT
+
+
+def test_a_reader_reads_any_sequence_of_indices(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    with module.open_reader(store) as reader:
+        for indices in ([3, 1, 3, -1], range(9, -1, -1), (0,), np.array([7, 2], np.uint8), np.arange(-10, 0)):
+            assert_same(reader.read(indices), (images[list(indices)], labels[list(indices)]))
+        assert reader.read([])[0].shape == (0, 32, 32, 3)
+
+
+def test_a_reader_reads_the_labels_alone(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as reader:
+        labels = reader.read_labels()
+        assert_same((make_set(10)[0], labels), make_set(10))
+        labels[:] = 7
+        np.testing.assert_array_equal(reader.read_labels(), make_set(10)[1])
+    with pytest.raises(storage.ReaderClosedError):
+        reader.read_labels()
+
+
+def test_a_reader_refuses_what_is_no_index(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as reader:
+        for indices in ([0, 10], [-11], np.array([2**40]), [2**64], [1, 2**63], (10**5000,)):
+            with pytest.raises(storage.RecordNotFoundError, match="10 images"):
+                reader.read(indices)
+        for wrong in ([[1], [1, 2]], [0.5], [[1, 2]], "1", [True], np.zeros((1, 0))):
+            with pytest.raises(TypeError, match="sequence of integers"):
+                reader.read(wrong)  # type: ignore[arg-type] # on purpose
+
+
+def test_a_reader_is_a_map_style_dataset(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    with module.open_reader(store) as reader:
+        assert_same(reader[4], (images[4], labels[4]))
+        assert_same(reader[-1], (images[9], labels[9]))
+        batch = reader.__getitems__([5, 0])
+        assert [label for _, label in batch] == [labels[5], labels[0]]
+        assert_same((np.stack([image for image, _ in reader]), [label for _, label in reader]), (images, labels))
+        with pytest.raises(IndexError):
+            reader[10]
+
+
+def test_a_closed_reader_says_so(module: Backend, store: Path) -> None:
+    reader = module.open_reader(store)
+    reader.close()
+    reader.close()
+    with pytest.raises(storage.ReaderClosedError, match="closed"):
+        reader.read([0])
+    with pytest.raises(storage.ReaderClosedError, match="closed"):
+        reader[0]
+
+
+def test_a_reader_that_cannot_open_again_is_closed(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as reader:
+        shutil.rmtree(store)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(storage.StoreNotFoundError):
+            reader.read([0])
+        with pytest.raises(storage.ReaderClosedError):
+            reader.read([0])
+
+
+def test_two_readers_and_a_read_do_not_disturb_each_other(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as one, module.open_reader(store) as two:
+        assert_same(module.read_many(store), make_set(10))
+        one.close()
+        assert_same(two.read(range(10)), make_set(10))
+
+
+def test_a_pickled_reader_opens_the_store_anew(
+    module: Backend, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with module.open_reader(Path(store.name)) as reader:
+        pickled = pickle.dumps(reader)
+    monkeypatch.chdir("/")
+    with pickle.loads(pickled) as copy:  # noqa: S301 - written two lines above
+        assert_same(copy.read(range(10)), make_set(10))
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from storage import BACKENDS
+
+reader, other = (BACKENDS[sys.argv[1]].open_reader(Path(sys.argv[2])) for _ in range(2))
+before = reader.read(range(10))[0].tobytes()
+child = os.fork()
+same = all(each.read(range(10))[0].tobytes() == before for each in (reader, other, reader))
+if child == 0:
+    reader.close()
+    os._exit(0 if same else 1)
+status = os.waitpid(child, 0)[1]
+sys.exit(status or not same or reader.read(range(10))[0].tobytes() != before)
+"""
+
+
+def test_a_reader_is_safe_after_a_fork(module: Backend, store: Path) -> None:
+    name = module.__name__.rpartition(".")[2]
+    subprocess.run([sys.executable, "-W", "error", "-c", FORK, name, store], check=True, cwd=ROOT, timeout=60)
+
+
+@contextmanager
+def leave_files(count: int) -> Iterator[None]:
+    """Let this process open no more than `count` files."""
+    gc.collect()  # later it might close files of other tests
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    last = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    opened = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 10, hard))
+    try:
+        with suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(opened.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_too_many_open_files_are_an_error_of_ours(module: Backend, store: Path, count: int) -> None:
+    for read in (
+        module.read_many,
+        lambda path: module.open_reader(path).close(),
+        lambda path: module.read_single(path, 0),
+    ):
+        refusal = pytest.raises(storage.StorageError, match=str(store)) if not count else suppress(storage.StorageError)
+        with leave_files(count), refusal:
+            read(store)
+    assert_same(module.read_many(store), make_set(10))
+
+
+LEFT_OPEN = """
+import sys
+from pathlib import Path
+from storage import BACKENDS
+
+reader = BACKENDS[sys.argv[1]].open_reader(Path(sys.argv[2]))
+image, label = reader[0]
+reader.read(range(10))
+sys.kept_longest = reader, image
+"""
+
+
+def test_a_reader_left_open_says_nothing_when_the_interpreter_ends(backend: str, store: Path) -> None:
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", LEFT_OPEN, backend, str(store)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_a_thread_reads_while_others_open_and_close(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    start, right = threading.Barrier(3), []
+
+    def open_and_close() -> None:
+        start.wait()
+        for _ in range(20):
+            with module.open_reader(store) as other:
+                right.append(np.array_equal(other.read([9, 0])[0], images[[9, 0]]))
+
+    threads = [threading.Thread(target=open_and_close) for _ in range(2)]
+    with module.open_reader(store) as reader:
+        for thread in threads:
+            thread.start()
+        start.wait()
+        for _ in range(20):
+            assert_same(reader.read(range(10)), (images, labels))
+        for thread in threads:
+            thread.join()
+    assert right == [True] * 40
+
+
+def test_threads_share_a_reader(module: Backend, store: Path) -> None:
+    images, _ = make_set(10)
+    start, right = threading.Barrier(4), []
+
+    def read() -> None:
+        start.wait()
+        for index in range(10):
+            right.append(np.array_equal(reader[index][0], images[index]))
+            right.append(np.array_equal(reader.read([index, 0])[0], images[[index, 0]]))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    with module.open_reader(store) as reader:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert right == [True] * 80
+
+
+def test_a_batch_that_fits_no_memory_is_an_error_of_ours(module: Backend, tmp_path: Path) -> None:
+    module.store_many(tmp_path, *make_set(1, 300, 300))
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    size = 1024 * int(status.partition("VmSize:")[2].split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with module.open_reader(tmp_path) as reader:
+        reader.read([0])
+        resource.setrlimit(resource.RLIMIT_AS, (size + (256 << 20), before[1]))
+        try:
+            with pytest.raises(storage.StorageError, match="does not fit in memory"):
+                reader.read([0] * 4000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+        assert len(reader.read([0])[0]) == 1
+
+
+def read_in_threads(reader: Reader) -> str:
+    """Read ten images in eight threads at once; return which images came back wrong."""
+    start, found = threading.Barrier(8), []
+
+    def read() -> None:
+        start.wait()
+        found.append(reader.read(range(10))[0].tobytes())
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return "" if found == [make_set(10)[0].tobytes()] * 8 else f"{len(found)} threads read, not all the same"
+
+
+def test_threads_may_come_at_once_after_a_fork(module: Backend, store: Path) -> None:
+    with module.open_reader(store) as reader:
+        assert_same(reader.read(range(10)), make_set(10))
+        assert run_child(lambda: read_in_threads(reader)) == Ending(0, "")
+
+
+def test_indices_may_lie_in_the_array_that_is_filled(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    out = np.zeros((3, 32, 32, 3), np.uint8)
+    indices = out.reshape(-1).view(np.intp)[:3]
+    indices[:] = (7, 0, 7)
+    with module.open_reader(store) as reader:
+        found = reader.read(indices, out=out)
+    assert_same(found, (images[[7, 0, 7]], labels[[7, 0, 7]]))
+
+
+def test_a_reader_opens_the_store_anew_in_another_process(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as one, module.open_reader(store) as two:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        for reader in (one, two, one):
+            assert_same(reader.read(range(10)), make_set(10))
+
+
+def test_a_reader_that_another_process_had_begun_to_open_anew_is_not_closed_twice(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as reader:
+        reader._close()  # noqa: SLF001 - so far the thread had come that was not forked
+        monkeypatch.setattr(reader, "_process", 0)
+        assert_same(reader.read(range(10)), make_set(10))
