@@ -28,15 +28,7 @@ _libc = ctypes.CDLL(None)
 
 
 class Ending(NamedTuple):
-    """How a child ended.
-
-    Attributes
-    ----------
-    signal : int
-        What killed it, or 0.
-    told : str
-        What its work returned, or the exception that ended it.
-    """
+    """How a child ended."""
 
     signal: int
     told: str
@@ -47,13 +39,7 @@ class Ending(NamedTuple):
 
 
 class Child:
-    """A forked process that waits to be released, does its work, and tells what came of it.
-
-    Parameters
-    ----------
-    work : callable
-        Takes nothing, returns what is told.
-    """
+    """A forked process that waits to be released, does its work, and tells what came of it."""
 
     def __init__(self, work: Callable[[], str]) -> None:
         gate, self._gate = os.pipe()
@@ -102,21 +88,7 @@ def run_child(work: Callable[[], str], patience: float = PATIENCE) -> Ending:
 
 
 def spread(cases: Sequence[Case], run: Callable[[Case, Path], str], folder: Path) -> list[str]:
-    """Run cases on all processors; a few are not worth processes of their own.
-
-    Parameters
-    ----------
-    cases : sequence
-    run : callable
-        Takes a case and a folder that no other process uses, returns an outcome.
-    folder : Path
-        Where those folders are made.
-
-    Returns
-    -------
-    list of str
-        The outcomes, in the order of the cases.
-    """
+    """Run cases on all processors; a few are not worth processes of their own."""
     shares = len(os.sched_getaffinity(0)) if len(cases) > FEW else 1
     owned = [folder / f"process-{number}" for number in range(shares)]
     for own in owned:

@@ -23,20 +23,7 @@ Loop = Callable[[], str]  # does its work once; returns nothing, or what is wron
 
 
 def read_while_writing(backends: Sequence[str], folder: Path, seconds: float) -> dict[str, Findings]:
-    """Replace the stores of all backends at once, each under four readers, for so many seconds.
-
-    Parameters
-    ----------
-    backends : sequence of str
-    folder : Path
-        Empty.
-    seconds : float
-
-    Returns
-    -------
-    dict of str to Findings
-        By backend: one for each save and for each read.
-    """
+    """Replace the stores of all backends at once, each under four readers, for so many seconds."""
     sets = _make_sets()
     children = {}
     for backend in backends:

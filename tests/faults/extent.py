@@ -13,38 +13,14 @@ ENDLESS = 1000  # cases of a fault that has endlessly many, where all are tried
 
 @dataclass(frozen=True)
 class Extent:
-    """How many cases of a fault are tried.
-
-    Attributes
-    ----------
-    sample : bool
-        Few: each harness says how many.
-    full : bool
-        All.
-    backends : int
-        How many backends share the cases of a fault otherwise.
-    """
+    """How many cases of a fault are tried."""
 
     sample: bool
     full: bool = False
     backends: int = 1
 
     def choose(self, cases: Sequence[Case], sample: int, find_kind: Callable[[Case], object] = type) -> list[Case]:
-        """Choose cases that lie evenly apart.
-
-        Parameters
-        ----------
-        cases : sequence
-        sample : int
-            How many are a sample.
-        find_kind : callable
-            Tells the kind of a case. Unless it is a sample, each kind is chosen at least once.
-
-        Returns
-        -------
-        list
-            In order. Unless it is a sample of one, the first and the last are among them.
-        """
+        """Choose cases that lie evenly apart."""
         count = self.count(sample)
         if len(cases) <= count or self.full:
             return list(cases)

@@ -57,25 +57,7 @@ HARMLESS_WHEN_TIDYING = "what was replaced is not deleted now: the next save doe
 def fail_at_calls(
     backend: str, folder: Path, extent: Extent, errors: Sequence[str], *, count: int
 ) -> dict[str, Findings]:
-    """Replace a set once for each call that touches the store, with that call failing.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    extent : Extent
-        All calls, or some.
-    errors : sequence of str
-        Of `FAILURES`, or ``SIGINT``.
-    count : int
-        Images of the set.
-
-    Returns
-    -------
-    dict of str to Findings
-        By error.
-    """
+    """Replace a set once for each call that touches the store, with that call failing."""
     sets = make_sets(count, 32)
     template = save_template(folder, sets, backend)
     (folder / "traced").mkdir()
@@ -147,17 +129,7 @@ def _save_twice(path: Path, image_set: ImageSet, backend: str) -> str:
 
 
 class Usual:
-    """What a save is without a fault, and so whether one with a fault has done all the same.
-
-    Parameters
-    ----------
-    sets : Sets
-    backend : str
-    path : Path
-        Where the new set was saved.
-    calls : sequence of Call
-        That save's.
-    """
+    """What a save is without a fault, and so whether one with a fault has done all the same."""
 
     def __init__(self, sets: Sets, backend: str, path: Path, calls: Sequence[Call]) -> None:
         self._sets, self._backend = sets, backend
@@ -200,21 +172,7 @@ def _judge(call: Call, injected: Injected, state: str, *, alike: bool) -> str:
 
 
 def is_late(error: str, saved: str, ending: Ending) -> bool:
-    """Find out whether a fault has come to the second save alone.
-
-    Parameters
-    ----------
-    error : str
-        What was injected.
-    saved : str
-        What the first save told, as what is there proves.
-    ending : Ending
-
-    Returns
-    -------
-    bool
-        Whether the second save was refused for that error, and not for a lock that is still held.
-    """
+    """Find out whether a fault has come to the second save alone."""
     refused = ending.told.startswith(saved + REFUSED)
     return error in FAILURES and refused and f"[Errno {ERRORS[error]}]" in ending.told
 

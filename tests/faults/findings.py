@@ -17,21 +17,7 @@ FAULT = "fault"  # the property of a test that has its counts
 
 
 def count_findings(record: Record, backend: str, found: Mapping[str, Findings]) -> None:
-    """Count findings for the report, and fail if one is guilty.
-
-    Parameters
-    ----------
-    record : callable
-        pytest's ``record_property``.
-    backend : str
-    found : dict of str to Findings
-        By what was done.
-
-    Raises
-    ------
-    AssertionError
-        There is no finding, or a guilty one; the message names the first ones.
-    """
+    """Count findings for the report, and fail if one is guilty."""
     wrong = []
     for fault, findings in found.items():
         counts = Counter(outcome if not outcome.startswith(GUILTY) else "guilty" for _, outcome in findings)

@@ -71,22 +71,7 @@ DAMAGES: Mapping[str, Callable[[Sequence[Path], Draw], None]] = {
 
 
 def damage_plain(backend: str, folder: Path, *, cases: int) -> dict[str, Findings]:
-    """Damage a plain store again and again, and read all of it each time.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    cases : int
-        Of each damage.
-
-    Returns
-    -------
-    dict of str to Findings
-        By damage: ``refused`` with an error of ours, ``harmless`` where it was read right, ``wrong`` where pixels or
-        labels are not what was stored, ``killed``. What else comes of it is guilty.
-    """
+    """Damage a plain store again and again, and read all of it each time."""
     images, labels = np.empty((COUNT, 32, 32, 3), np.uint8), np.empty(COUNT, np.int64)
     StandIn().fill(images, labels)
     BACKENDS[backend].store_many(folder / "plain", images, labels)

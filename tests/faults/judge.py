@@ -58,16 +58,7 @@ def save_template(folder: Path, sets: Sets, backend: str) -> Path:
 
 
 def prepare(own: Path, template: Path | None, copy: Callable[[str, str], object] = shutil.copy2) -> Path:
-    """Empty a folder; copy a store into it, if there is one; return its path.
-
-    Parameters
-    ----------
-    own : Path
-    template : Path or None
-        A store.
-    copy : callable
-        How a file is copied: `os.link` where nobody changes one in place.
-    """
+    """Empty a folder; copy a store into it, if there is one; return its path."""
     shutil.rmtree(own)
     own.mkdir()
     path = own / STORE
@@ -91,20 +82,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def inspect(path: Path, sets: Sets, backend: str) -> str:
-    """Find out, in a child, what a fault has left.
-
-    Parameters
-    ----------
-    path : Path
-    sets : Sets
-        Those that may be there.
-    backend : str
-
-    Returns
-    -------
-    str
-        ``old``, ``new`` or ``absent``; anything else is guilty.
-    """
+    """Find out, in a child, what a fault has left."""
     ending = run_child(partial(_inspect, path, sets, backend))
     return ending.told if ending.told in STATES else f"{GUILTY}{ending.describe()}"
 

@@ -19,20 +19,7 @@ BEYOND = 1.5  # times as long as a save takes alone: some of those that run side
 
 
 def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, replacing: bool) -> Findings:
-    """Save once for each call that touches the store, and be killed right before it.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    extent : Extent
-        All calls, or some.
-    count : int
-        Images of the set.
-    replacing : bool
-        Whether a set is there already.
-    """
+    """Save once for each call that touches the store, and be killed right before it."""
     sets = make_sets(count)
     saved = save_template(folder, sets, backend)
     template = saved if replacing else None
@@ -57,17 +44,7 @@ def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, rep
 
 
 def kill_at_random(backend: str, folder: Path, *, count: int, cases: int) -> Findings:
-    """Save again and again, and be killed at some moment; every second save replaces a set.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    count : int
-        Images of the set.
-    cases : int
-    """
+    """Save again and again, and be killed at some moment; every second save replaces a set."""
     sets = make_sets(count)
     started = time.monotonic()
     template = save_template(folder, sets, backend)

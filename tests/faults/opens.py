@@ -22,23 +22,7 @@ PAGE = 4096
 
 
 def fail_to_open(backend: str, folder: Path, *, cases: int, variants: int = 4) -> Findings:
-    """Open damaged and absent stores again and again, in one child.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    cases : int
-        How many opens must fail.
-    variants : int
-        How many stores each damage is done to.
-
-    Returns
-    -------
-    Findings
-        One for each open that failed, and guilty ones for what was left behind.
-    """
+    """Open damaged and absent stores again and again, in one child."""
     sets = make_sets(10, 32)
     template = save_template(folder, sets, backend)
     storage.save(folder / "another", *sets.new, backend)

@@ -25,23 +25,7 @@ class GuiltyError(Exception):
 
 
 def damage_and_read(backend: str, folder: Path, damages: Iterable[str], *, cases: int) -> dict[str, Findings]:
-    """Damage a store again and again, and read it each time in a child.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    damages : iterable of str
-        Of `DAMAGES`.
-    cases : int
-        Of each.
-
-    Returns
-    -------
-    dict of str to Findings
-        By damage.
-    """
+    """Damage a store again and again, and read it each time in a child."""
     sets = make_sets(COUNT, 32)
     expected, another = sets.old, sets.new
     template = save_template(folder, sets, backend)
@@ -82,16 +66,7 @@ def _swap(image_set: ImageSet, draw: np.random.Generator) -> ImageSet:
 
 
 class Look:
-    """One look at a damaged store, in every way.
-
-    Parameters
-    ----------
-    path : Path
-    files : set of str
-        Of the files that it had.
-    expected : ImageSet
-        What was saved.
-    """
+    """One look at a damaged store, in every way."""
 
     def __init__(self, path: Path, files: set[str], expected: ImageSet) -> None:
         self._path, self._files, self._expected = path, files, expected

@@ -39,17 +39,7 @@ def limit_files(backend: str, folder: Path, extent: Extent) -> Findings:
 
 
 def fill_disk(backend: str, folder: Path, extent: Extent, *, midway: bool) -> Findings:
-    """Replace a set on a disk that has so many pages free, from none to more than enough.
-
-    Parameters
-    ----------
-    backend : str
-    folder : Path
-        Empty.
-    extent : Extent
-    midway : bool
-        Whether the disk fills up while the images are asked for, and not before the save.
-    """
+    """Replace a set on a disk that has so many pages free, from none to more than enough."""
     sets = make_sets(COUNT, 32)
     template = save_template(folder, sets, backend)
     used = sum(-(-path.stat().st_size // PAGE) + 1 for path in template.rglob("*"))

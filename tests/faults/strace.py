@@ -36,22 +36,7 @@ _libc = ctypes.CDLL(None)
 
 
 class Call(NamedTuple):
-    """A system call that touches a store.
-
-    Attributes
-    ----------
-    name : str
-    ordinal : int
-        Which of all calls of this name in its thread, from 1.
-    first : bool
-        Whether the first thread makes it.
-    committed : bool
-        Whether it comes after the first rename to the store's own path.
-    text : str
-        As strace writes it.
-    number : int
-        What the kernel calls it.
-    """
+    """A system call that touches a store."""
 
     name: str
     ordinal: int
@@ -67,20 +52,7 @@ class Call(NamedTuple):
 
 
 class Injected(NamedTuple):
-    """What came of a fault.
-
-    Attributes
-    ----------
-    ending : Ending
-    signalled : Call or None
-        The call that a signal came to, if one came.
-    failed : list of Call
-        The calls that failed: of several threads, several may; one that does not touch the store is among them.
-    elsewhere : int
-        How many of these do not touch the store.
-    syncs : list of str
-        As `find_syncs` finds.
-    """
+    """What came of a fault."""
 
     ending: Ending
     signalled: Call | None
@@ -108,20 +80,7 @@ def find_obstacle() -> str:
 
 
 def trace_calls(work: Callable[[], str], store: Path) -> list[Call]:
-    """Do `work` in a child; return its calls that touch a store.
-
-    Parameters
-    ----------
-    work : callable
-        As for `Child`; it must return nothing.
-    store : Path
-        The path of the store; what lies beside it counts, too.
-
-    Returns
-    -------
-    list of Call
-        In order, one for each name and ordinal of the first thread, and one for each of all others.
-    """
+    """Do `work` in a child; return its calls that touch a store."""
     ending, lines = _run(work)
     if ending != Ending(0, ""):
         raise RuntimeError(f"without a fault, the work ends like this: {ending.describe()}")
@@ -138,18 +97,7 @@ def drop_overtaken(calls: Iterable[Call]) -> list[Call]:
 
 
 def inject(work: Callable[[], str], call: Call, fault: str, store: Path) -> Injected:
-    """Do `work` in a child, with a fault in one call.
-
-    Parameters
-    ----------
-    work : callable
-        As for `Child`.
-    call : Call
-    fault : str
-        As strace takes it: ``signal=KILL``, which comes before the call; ``error=ENOSPC``, instead of it.
-    store : Path
-        As for `trace_calls`.
-    """
+    """Do `work` in a child, with a fault in one call."""
     if not call.first and fault.startswith("error="):
         work = partial(_count_first, work, call)
     names = ",".join({call.name, *SYNCS, *RENAMES})

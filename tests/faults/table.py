@@ -13,18 +13,7 @@ Row = dict[str, int]
 
 
 def make_tables(report: Path) -> str:
-    """Make tables with a row a backend, and in it, for each fault, how many cases had which outcome.
-
-    Parameters
-    ----------
-    report : Path
-        What ``--faults-report`` wrote.
-
-    Returns
-    -------
-    str
-        Markdown: the faults under `storage.save`, a few in each table, then those of plain stores.
-    """
+    """Make tables with a row a backend, and in it, for each fault, how many cases had which outcome."""
     found: dict[str, dict[str, Row]] = {}
     for row in json.loads(report.read_text(encoding="utf-8")):
         found.setdefault(row["fault"], {})[row["backend"]] = count_kinds(row["outcomes"])
