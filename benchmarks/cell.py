@@ -25,6 +25,8 @@ from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
 
 Arguments = tuple[Any, ...]
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; the gate slows cells with it to test itself
 
 
 class Cell:
@@ -40,13 +42,23 @@ class Cell:
         What measures; it is used once.
     shelf : Shelf
         Where the stores of this cell go.
+    wrap : callable
+        Changes what is timed.
     """
 
-    def __init__(self, operation: str, backend: str, benchmark: BenchmarkFixture, shelf: Shelf) -> None:
+    def __init__(
+        self,
+        operation: str,
+        backend: str,
+        benchmark: BenchmarkFixture,
+        shelf: Shelf,
+        wrap: Wrap = lambda function: function,
+    ) -> None:
         self.backend: Backend = BACKENDS[backend]
         self._operation = operation
         self._benchmark = benchmark
         self._shelf = shelf
+        self._wrap = wrap
         self._cold: ColdStore | None = None
         self._facts = benchmark.extra_info
         self._least = int(benchmark._min_rounds)  # noqa: SLF001 - the fixture knows what options and markers say
@@ -160,7 +172,7 @@ class Cell:
         elsewhere: bool = False,
     ) -> Any:  # noqa: ANN401 - whatever the target returns
         """Warm up, choose the number of rounds, measure; return the last result."""
-        benchmark, facts = self._benchmark, self._facts
+        benchmark, facts, target = self._benchmark, self._facts, self._wrap(target)
         benchmark.group = self._name_group()
         benchmark.has_error = True  # until what was measured is verified: a wrong or cut cell is in no run
         gc.collect()
@@ -203,7 +215,7 @@ def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: s
     """Prepare a cell in a folder of its own."""
     operation = request.function.__name__.removeprefix("test_")
     shelf = Shelf(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
-    prepared = Cell(operation, backend, benchmark, shelf)
+    prepared = Cell(operation, backend, benchmark, shelf, request.node.stash.get(WRAP, lambda function: function))
     prepared.note(definition=hash_definition(request.node), **read_threshold(request.node))
     yield prepared
     shelf.discard(shelf.folder)
