@@ -29,7 +29,7 @@ from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source, image_set
 from reports.compare.comparison import compare_runs, find_differences
 from reports.compare.text import describe_differences, make_verdicts
 from reports.errors import WrongInputError
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 from reports.page.command import check_place, write_page
 from reports.reading import make_machine, read_run
 from reports.run import BrokenRunError, ImageSet, Run
@@ -193,7 +193,7 @@ def _compare(config: pytest.Config) -> tuple[int, str]:
     if path is None:
         return 3, "no run was saved that could be compared: measure with --benchmark-only\n"
     try:
-        comparison = compare_runs(config.stash[BASE], read_run(path), Rules.threshold)
+        comparison = compare_runs(config.stash[BASE], read_run(path), Thresholds.threshold)
     except BrokenRunError as error:
         return 3, f"{error}\n"
     return comparison.choose_exit_code(config.option.compare_missing), make_verdicts(comparison)

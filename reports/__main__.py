@@ -6,13 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.arguments import read_share
+from reports.cli import print_text, read_fraction
 from reports.compare.comparison import compare_runs
 from reports.compare.text import make_verdicts
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import command as gate_command
-from reports.gate.statistics import Rules
-from reports.output import print_text
+from reports.noise import Thresholds
 from reports.page import command as page_command
 from reports.reading import read_run
 from reports.table import make_table
@@ -94,8 +93,8 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("new", type=Path, metavar="NEW.json", help="the run after, on the same machine and images")
     compare.add_argument(
         "--threshold",
-        type=read_share,
-        default=Rules.threshold,
+        type=read_fraction,
+        default=Thresholds.threshold,
         metavar="SHARE",
         help="how much slower, as a share, before a cell counts as slower (default: %(default)s)",
     )

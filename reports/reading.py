@@ -12,7 +12,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from reports.run import WIDEST_THRESHOLD, Axes, BrokenRunError, Disk, Machine, Result, Run
+from reports.noise import MAX_THRESHOLD
+from reports.run import Axes, BrokenRunError, Disk, Machine, Result, Run
 from reports.text import shorten_text
 
 FORMAT = 1  # the layout of the key `run` that this module reads
@@ -147,8 +148,8 @@ def _make_result(entry: dict[str, Any], where: str) -> Result:
 def _check_threshold(value: Any, where: str) -> float | None:  # noqa: ANN401 - JSON can be anything until it is checked
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < WIDEST_THRESHOLD:
-        raise _report_damage(f"{where}threshold is not a share between 0 and {WIDEST_THRESHOLD}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < MAX_THRESHOLD:
+        raise _report_damage(f"{where}threshold is not a share between 0 and {MAX_THRESHOLD}")
     return float(value)
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.groups import add_axes, find_stored, group_results
 from reports.ranking import Place, rank_sizes, rank_times, select_largest
-from reports.run import Axes, Disk, Result, Run
-from reports.text import count_noun, format_number, join_words, shorten_text
+from reports.run import Axes, Disk, Result, Run, find_stored, group_results
+from reports.text import add_params, count_noun, format_number, join_words, shorten_text
 
 NAME = 40  # letters of a backend's name that are shown
 
@@ -114,7 +113,7 @@ def _make_answer(
     absent = tuple(shorten_text(backend, NAME) for backend in backends if backend not in measured)
     leaders = _name_tier(places, 0)
     headline = f"{join_words(leaders)} tie" if len(leaders) > 1 else leaders[0]
-    circumstances, way = add_axes(count_noun(count, "image"), axes), add_axes("", axes)
+    circumstances, way = add_params(count_noun(count, "image"), axes), add_params("", axes)
     return Answer(circumstances, way, headline, sentence, unit, places, results or {}, absent)
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,6 @@ FEWEST_ROUNDS = 3
 UNSTABLE_RULE = f"IQR above {100 * WIDEST_SPREAD:.0f} % of the median, or fewer than {FEWEST_ROUNDS} rounds"
 """When a cell is unstable. Its middle rounds then differ by more than the changes that people look for (the suite
 calls nothing below 10 % a regression), or there are too few of them to see how much they differ."""
-
-WIDEST_THRESHOLD = 10  # a share: what may be eleven times slower needs no comparison
 
 Axes = tuple[tuple[str, str | int | float], ...]
 """What sets cells of one operation apart, besides backend and number of images: sorted pairs of name and value."""
@@ -187,3 +185,37 @@ class Run:
         """What a reader must know before any figure of the run, in plain words."""
         words = {"stand-in images": self.image_set.name == "standin", "incomplete run": not self.complete}
         return tuple(warning for warning, holds in words.items() if holds)
+
+
+_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
+ORDINARY = {("cache", "warm"), ("durability", "buffered")}  # what is measured unless more is asked for
+
+
+def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
+    """Sort results into groups that may share a table or a figure: equal in operation and in all axes.
+
+    Returns
+    -------
+    dict
+        (operation, axes) -> results by number of images, then by time. Warm comes before cold, buffered before
+        durable; unknown operations come last.
+    """
+    groups: dict[tuple[str, Axes], list[Result]] = {}
+    for result in sorted(results, key=lambda result: (result.images, result.store_images, result.median, result.cell)):
+        groups.setdefault((result.operation, result.axes), []).append(result)
+
+    def place(group: tuple[str, Axes]) -> tuple[object, ...]:
+        operation, axes = group
+        rank = (*_OPERATIONS, operation).index(operation)
+        return (
+            rank,
+            operation,
+            [(name, (name, value) not in ORDINARY, isinstance(value, str), value) for name, value in axes],
+        )
+
+    return {group: groups[group] for group in sorted(groups, key=place)}
+
+
+def find_stored(groups: Mapping[tuple[str, Axes], Sequence[Result]]) -> Sequence[Result]:
+    """Find the results whose disk use counts in what `group_results` made: of many images, buffered if there are."""
+    return next((cells for (name, _), cells in groups.items() if name == "store_many"), ())

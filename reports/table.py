@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import astuple
 
 from reports.backends_table import COLUMNS, describe_stores
-from reports.groups import add_axes, group_results
-from reports.markdown import escape_text, write_table
-from reports.run import UNSTABLE_RULE, Result, Run
-from reports.text import count_noun, format_number, format_time, shorten_text
+from reports.run import UNSTABLE_RULE, Result, Run, group_results
+from reports.text import add_params, count_noun, escape_text, format_number, format_time, shorten_text, write_table
 
 
 def describe_provenance(run: Run) -> str:
@@ -28,7 +26,7 @@ def make_table(run: Run) -> str:
     """
     parts = [_make_heading(run), "### The stores", write_table(_list_stores(run), numbers=False)]
     for (operation, axes), results in group_results(run.results).items():
-        parts += [f"### {escape_text(add_axes(shorten_text(operation, 60), axes))}", write_table(_make_rows(results))]
+        parts += [f"### {escape_text(add_params(shorten_text(operation, 60), axes))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
     return "\n\n".join(parts) + "\n"

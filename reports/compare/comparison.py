@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from reports.gate.statistics import Rules
-from reports.noise import estimate_interval, estimate_scatter
+from reports.noise import Thresholds, estimate_interval, estimate_scatter
 from reports.run import Result, Run
 from reports.text import name_cell, shorten_text
 
@@ -154,11 +153,11 @@ def _make_row(base: Result, new: Result, scatter: float, threshold: float) -> Ro
     share = threshold if new.threshold is None else new.threshold
     verdict: Verdict = "ok"
     difference = new.median - base.median
-    if low > 1 + share and difference > Rules.least_seconds:
+    if low > 1 + share and difference > Thresholds.least_seconds:
         verdict = "slower"
-    elif high < 1 / (1 + share) and -difference > Rules.least_seconds:
+    elif high < 1 / (1 + share) and -difference > Thresholds.least_seconds:
         verdict = "faster"
     elif not stable or high > WIDEST_INTERVAL * ratio:
         verdict = "unstable"
-    suspect = ratio > 1 + share and difference > Rules.least_seconds
+    suspect = ratio > 1 + share and difference > Thresholds.least_seconds
     return Row(base.cell, base.median, new.median, ratio, low, high, verdict, suspect)

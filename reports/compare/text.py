@@ -4,9 +4,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from reports.compare.comparison import WIDEST_INTERVAL, Comparison, Row, Verdict
-from reports.markdown import escape_text, write_table
 from reports.run import UNSTABLE_RULE, Run
-from reports.text import format_time, name_cell, shorten_text
+from reports.text import escape_text, format_time, name_cell, shorten_text, write_table
 
 _SHOWN: tuple[Verdict, ...] = ("slower", "faster")  # of the others, suspects only
 NOT_GATED = {("durability", "durable"), ("cache", "cold")}  # the gate keeps its stores in memory

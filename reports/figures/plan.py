@@ -8,9 +8,9 @@ from operator import attrgetter
 import numpy as np
 
 from reports.figures.subplot import Lines, Panel, Picture, Point, Scale
-from reports.groups import ORDINARY, add_axes, find_stored, group_results
 from reports.ranking import find_pareto, select_largest
-from reports.run import Axes, Result, Run
+from reports.run import ORDINARY, Axes, Result, Run, find_stored, group_results
+from reports.text import add_params
 
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
 _PARETO = "A ring marks what no other backend beats: none is smaller and not slower, or faster and not larger."
@@ -40,12 +40,12 @@ def _plan_each(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Pane
         yield "overview", axes, "Time to store and to read many images, in microseconds an image", _SPREAD, panels
     for axes, cells in _find_groups(groups, "read_epoch"):
         lines = _make_lines(cells, _measure_microseconds)
-        panel = Panel(add_axes("", axes), "microseconds an image", lines, "logarithmic")
+        panel = Panel(add_params("", axes), "microseconds an image", lines, "logarithmic")
         yield "shuffled", axes, "Time to read shuffled batches, in microseconds an image", _SPREAD, [panel]
     for axes, store, read in _pair_groups(groups, "store_many", "read_many"):
         note = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is the faster."
         lines = _compute_ratios(store, read)
-        panel = Panel(add_axes("", axes), "seconds to read / seconds to store", lines, reference=("equal", 1.0))
+        panel = Panel(add_params("", axes), "seconds to read / seconds to store", lines, reference=("equal", 1.0))
         yield "read_store_ratio", axes, "Time to read over time to store", note, [panel]
     yield from _plan_seconds(groups)
     for axes, store, read in _pair_groups(groups, "store_single", "read_single"):
@@ -66,7 +66,7 @@ def _plan_seconds(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[P
         for axes, cells in _find_groups(groups, operation):
             lines = _make_lines(cells, lambda result: result.quartiles)
             panels = [
-                Panel(add_axes(f"{scale} axes", axes), "seconds", lines, scale) for scale in ("linear", "logarithmic")
+                Panel(add_params(f"{scale} axes", axes), "seconds", lines, scale) for scale in ("linear", "logarithmic")
             ]
             yield operation, axes, f"Time to {verb}, in seconds", _SPREAD, panels
 
@@ -81,7 +81,7 @@ def _plan_workers(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[P
     for axes, results in cells.items():
         for count in sorted({result.images for result in results}):
             alike = sorted((result for result in results if result.images == count), key=_count_workers)
-            title = add_axes(f"{count:,} images", axes)
+            title = add_params(f"{count:,} images", axes)
             lines = _make_lines(alike, _measure_microseconds, _count_workers)
             panel = Panel(title, "microseconds an image", lines, across="worker processes")
             yield "workers", axes, "A shuffled epoch, shared among workers", _SPREAD, [panel]
@@ -124,7 +124,7 @@ def _plan_sides(store: Sequence[Result], read: Sequence[Result], unit: str, scal
     across = "number of images in the store"
     return [
         Panel(
-            add_axes(side, cells[0].axes),
+            add_params(side, cells[0].axes),
             unit,
             _make_lines(cells, _measure_microseconds, attrgetter("store_images")),
             scale,
@@ -150,7 +150,7 @@ def _plan_disk(axes: Axes, cells: Sequence[Result]) -> tuple[str, list[Panel]]:
     raw = stored[-1].bytes / stored[-1].images if stored else 0.0
     panels = [
         Panel(
-            add_axes(f"{kind} size", axes),
+            add_params(f"{kind} size", axes),
             "bytes an image",
             _make_lines(stored, partial(_measure_size, kind)),
             reference=("raw", raw),
@@ -171,7 +171,7 @@ def _plan_sizes(axes: Axes, read: Sequence[Result], store: Sequence[Result]) -> 
     lines = _make_lines(largest.values(), _measure_microseconds, lambda result: sizes[result.backend])
     count = max((result.images for result in largest.values()), default=0)
     return Panel(
-        add_axes(f"{count:,} images", axes),
+        add_params(f"{count:,} images", axes),
         "microseconds an image to read",
         lines,
         across="bytes an image on disk",

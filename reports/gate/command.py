@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from reports.arguments import read_counts, read_probability, read_seconds, read_share
+from reports.cli import print_text, read_counts, read_fraction, read_probability, read_seconds, show_progress
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import self_test_command
 from reports.gate.decision import run_gate
 from reports.gate.pairs import Arms, Plan, prepare_arms
 from reports.gate.self_test_command import show_replay, show_self_test
 from reports.gate.session import MEMORY, Selection
-from reports.gate.statistics import Rules
 from reports.gate.text import Finding, annotate, choose_exit_code, make_annotations, make_document, make_summary
 from reports.gate.worktrees import (
     WORKING_TREE,
@@ -27,9 +26,9 @@ from reports.gate.worktrees import (
     find_version,
     is_same,
 )
-from reports.markdown import escape_text
-from reports.output import print_text, show_progress
+from reports.noise import Thresholds
 from reports.reading import read_run
+from reports.text import escape_text
 
 PROJECT = Path(__file__).parents[2]
 CUTOFFS = (10, 100, 1_000)
@@ -78,13 +77,13 @@ def _add_rules(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--alpha",
         type=read_probability,
-        default=Rules.alpha,
+        default=Thresholds.alpha,
         help="how often a run without a change may fail (default: %(default)s)",
     )
     group.add_argument(
         "--threshold",
-        type=read_share,
-        default=Rules.threshold,
+        type=read_fraction,
+        default=Thresholds.threshold,
         help="the least slowdown that counts (default: %(default)s)",
     )
 
@@ -108,7 +107,7 @@ def show_gate(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("scipy") is None:
         raise NotMeasurableError('the gate needs SciPy: python -m pip install -e ".[gate]"')
     _check_places(options)
-    rules = Rules(options.threshold, options.alpha)
+    rules = Thresholds(options.threshold, options.alpha)
     if options.replay:
         show_replay(options.replay, rules, options.replays)
         return 0

@@ -17,12 +17,12 @@ from reports.gate.statistics import (
     LOOKS,
     SCREEN_PAIRS,
     Floats,
-    Rules,
     estimate_shift,
     exclude_slowdown,
     find_suspects,
     judge_look,
 )
+from reports.noise import Thresholds
 
 
 class Pair(NamedTuple):
@@ -114,7 +114,7 @@ class Suspect:
 
     cell: str
     sign: int
-    rules: Rules
+    rules: Thresholds
     pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: base, new
     value: float | None = None
     verdict: str = ""
@@ -130,14 +130,14 @@ class Suspect:
         return float(np.median([pair[0 if self.sign > 0 else 1] for pair in self.pairs]))
 
 
-def run_gate(measure: Measure, rules: Rules, budget: float, tell: Tell) -> Outcome:
+def run_gate(measure: Measure, rules: Thresholds, budget: float, tell: Tell) -> Outcome:
     """Compare two arms.
 
     Parameters
     ----------
     measure : callable
         Runs a pair.
-    rules : Rules
+    rules : Thresholds
         Of all cells that have no threshold of their own.
     budget : float
         Seconds; the screen is finished in any case.
@@ -186,7 +186,7 @@ def _collect(pairs: Sequence[Pair], cells: Sequence[str]) -> tuple[Floats, Float
     return np.log(times[:, 1] / times[:, 0]), np.median(times, axis=0)
 
 
-def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) -> Iterable[Verdict]:
+def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Thresholds]) -> Iterable[Verdict]:
     """Judge all cells as if none were suspect."""
     differences, seconds = _collect(pairs, cells)
     excluded = exclude_slowdown(differences, seconds[0], [own[cell] for cell in cells]).tolist()
@@ -195,7 +195,7 @@ def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) 
         yield Verdict(cell, "ok", math.exp(shift), float(base), len(pairs), None, fine, own[cell].threshold)
 
 
-def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Rules]) -> list[Suspect]:
+def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Thresholds]) -> list[Suspect]:
     differences, seconds = _collect(pairs, cells)
     rules = [own[cell] for cell in cells]
     slower = find_suspects(differences, seconds[0], rules)

@@ -12,7 +12,8 @@ import numpy as np
 from reports.errors import WrongInputError
 from reports.gate.decision import Outcome, Pair, run_gate
 from reports.gate.session import Block
-from reports.gate.statistics import Rules, estimate_shift
+from reports.gate.statistics import estimate_shift
+from reports.noise import Thresholds
 from reports.reading import RANGES
 
 Seconds = Mapping[str, float]  # by cell
@@ -66,7 +67,7 @@ class Replay:
         )
 
 
-def replay_gate(recording: Recording, slowdown: Seconds, rules: Rules, seed: int) -> Outcome:
+def replay_gate(recording: Recording, slowdown: Seconds, rules: Thresholds, seed: int) -> Outcome:
     """Run the gate on recorded pairs, without a budget."""
     return run_gate(Replay(recording, slowdown, seed).measure, rules, math.inf, lambda _: None)
 

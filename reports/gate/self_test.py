@@ -11,7 +11,7 @@ from reports.gate.background_load import CONDITIONS
 from reports.gate.decision import Outcome, Tell, run_gate
 from reports.gate.pairs import Plan, prepare_arms
 from reports.gate.replay import Recording, Seconds, replay_gate
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 from reports.text import name_cell
 
 FACTOR = 1.2  # of the slower cell in real runs
@@ -62,7 +62,7 @@ class Trial:
 
 
 def run_trials(
-    plan: Plan, rules: Rules, budget: float, conditions: Sequence[str], runs: int, tell: Tell
+    plan: Plan, rules: Thresholds, budget: float, conditions: Sequence[str], runs: int, tell: Tell
 ) -> Iterator[Trial]:
     """Run the gate for real under each condition: `runs` times without a change, as often with one slower cell.
 
@@ -70,7 +70,7 @@ def run_trials(
     ----------
     plan : Plan
         Both arms have the same `storage`.
-    rules : Rules
+    rules : Thresholds
         Of the gate.
     budget : float
         Seconds, of each run.
@@ -103,12 +103,12 @@ def run_trials(
                 yield Trial(condition, cell, _run(changed, rules, budget, tell))
 
 
-def find_eligible(seconds: Seconds, factor: float, rules: Rules) -> list[str]:
+def find_eligible(seconds: Seconds, factor: float, rules: Thresholds) -> list[str]:
     """Find the cells of at least 100 images in which such a slowdown is long enough to count."""
     return [cell for cell in find_long(seconds, factor, rules) if _read_cutoff(cell) >= LEAST_CUTOFF]
 
 
-def find_long(seconds: Seconds, factor: float, rules: Rules) -> list[str]:
+def find_long(seconds: Seconds, factor: float, rules: Thresholds) -> list[str]:
     """Find the cells in which such a slowdown is long enough to count, with a margin."""
     return [cell for cell, each in seconds.items() if each * (factor - 1) >= MARGIN * rules.least_seconds]
 
@@ -141,14 +141,14 @@ class Account:
     smallest: dict[str, float | None]
 
 
-def take_account(recording: Recording, rules: Rules, replays: int) -> Account:
+def take_account(recording: Recording, rules: Thresholds, replays: int) -> Account:
     """Replay a recording: without a change, with one slower cell of each size, with all cells slower.
 
     Parameters
     ----------
     recording : Recording
         At least one pair.
-    rules : Rules
+    rules : Thresholds
         Of the gate.
     replays : int
         How many runs without a change, and for each size.
@@ -170,7 +170,7 @@ def take_account(recording: Recording, rules: Rules, replays: int) -> Account:
     return Account(alarms, replays, found, share, len(long), smallest)
 
 
-def _find_smallest(recording: Recording, cell: str, rules: Rules) -> float | None:
+def _find_smallest(recording: Recording, cell: str, rules: Thresholds) -> float | None:
     alone = Recording(
         recording.condition, tuple(({cell: base[cell]}, {cell: new[cell]}) for base, new in recording.pairs)
     )
@@ -181,11 +181,11 @@ def _find_smallest(recording: Recording, cell: str, rules: Rules) -> float | Non
     return None
 
 
-def _name(recording: Recording, slowdown: Seconds, rules: Rules, seed: int) -> set[str]:
+def _name(recording: Recording, slowdown: Seconds, rules: Thresholds, seed: int) -> set[str]:
     return {each.cell for each in replay_gate(recording, slowdown, rules, seed).select("regression")}
 
 
-def _run(plan: Plan, rules: Rules, budget: float, tell: Tell) -> Outcome:
+def _run(plan: Plan, rules: Thresholds, budget: float, tell: Tell) -> Outcome:
     with prepare_arms(plan) as arms:
         return run_gate(arms.measure, rules, budget, tell)
 

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reports.arguments import read_count
+from reports.cli import print_text, read_count, show_progress
 from reports.gate.background_load import CONDITIONS
 from reports.gate.pairs import Plan
 from reports.gate.replay import Recording, read_recordings
 from reports.gate.self_test import FACTOR, SIZES, Account, Trial, run_trials, take_account
-from reports.gate.statistics import Rules
-from reports.markdown import escape_text, write_table
-from reports.output import print_text, show_progress
-from reports.text import format_time, name_cell
+from reports.noise import Thresholds
+from reports.text import escape_text, format_time, name_cell, write_table
 
 REPLAYS = 1_000
 
@@ -47,7 +45,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules) -> None:
+def show_self_test(options: argparse.Namespace, plan: Plan, rules: Thresholds) -> None:
     """Run the self-test and print what it shows: one line a run, a table of the runs, what replays of them show."""
     trials = []
     with tempfile.TemporaryDirectory(prefix="gate-record-") as folder:
@@ -61,7 +59,7 @@ def show_self_test(options: argparse.Namespace, plan: Plan, rules: Rules) -> Non
         show_replay(record, rules, options.replays)
 
 
-def show_replay(path: Path, rules: Rules, replays: int) -> None:
+def show_replay(path: Path, rules: Thresholds, replays: int) -> None:
     """Replay a recording and print what it shows, one condition after the other.
 
     Raises

@@ -10,50 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.noise import Thresholds
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 LOOKS = (12, 24, 36, 48, 60)  # pairs after which suspects are judged
 SCREEN_PAIRS = 5
 SCREEN_LEVEL = 0.1  # of the test that lets a cell pass the screen; 5 pairs can reach 1 / 32
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What counts as slower. Shares are shares of the base arm's time: 0.10 is 1.10 times as long.
-
-    Attributes
-    ----------
-    threshold : float
-        The least slowdown that is a regression. The other shares follow from it.
-    alpha : float
-        How often a run without any change may name a regression.
-    least_seconds : float
-        The least difference of a call that is a regression.
-    """
-
-    threshold: float = 0.10
-    alpha: float = 0.01
-    least_seconds: float = 20e-6
-
-    def widen(self, threshold: float | None) -> "Rules":
-        """Return the rules of a cell that has a threshold of its own, or these."""
-        return self if threshold is None else Rules(threshold, self.alpha, self.least_seconds)
-
-    @property
-    def excluded(self) -> float:
-        """The slowdown that the screen has to exclude: 15 % for a threshold of 10 %."""
-        return 1.5 * self.threshold
-
-    @property
-    def noise(self) -> float:
-        """The slowdown that is none: 3 % for a threshold of 10 %. Confirming tests against it."""
-        return 0.3 * self.threshold
-
-    @property
-    def cleared(self) -> float:
-        """The estimate below which a suspect is cleared: 5 % for a threshold of 10 %."""
-        return 0.5 * self.threshold
 
 
 def estimate_shift(differences: Floats) -> Floats:
@@ -114,7 +78,7 @@ def reject_all(values: Floats, level: float) -> Flags:
     return rejected
 
 
-def find_suspects(differences: Floats, seconds: Floats, rules: list[Rules]) -> Flags:
+def find_suspects(differences: Floats, seconds: Floats, rules: list[Thresholds]) -> Flags:
     """Find the cells that may be slower: a large slowdown cannot be excluded, and the estimate is above the noise.
 
     Parameters
@@ -122,7 +86,7 @@ def find_suspects(differences: Floats, seconds: Floats, rules: list[Rules]) -> F
     differences : ndarray of float64, shape (pairs, cells)
     seconds : ndarray of float64, shape (cells,)
         Of a call in the base arm.
-    rules : list of Rules
+    rules : list of Thresholds
         One a cell.
 
     Returns
@@ -133,13 +97,13 @@ def find_suspects(differences: Floats, seconds: Floats, rules: list[Rules]) -> F
     return ~exclude_slowdown(differences, seconds, rules) & (estimate_shift(differences) > noise)
 
 
-def exclude_slowdown(differences: Floats, seconds: Floats, rules: list[Rules]) -> Flags:
+def exclude_slowdown(differences: Floats, seconds: Floats, rules: list[Thresholds]) -> Flags:
     """Say which cells exclude a slowdown of one and a half thresholds; parameters as of `find_suspects`."""
     bounds = np.array([_find_bound(rule, base) for rule, base in zip(rules, seconds, strict=True)])
     return compute_greater(-differences, -bounds) <= SCREEN_LEVEL
 
 
-def _find_bound(rule: Rules, seconds: float) -> float:
+def _find_bound(rule: Thresholds, seconds: float) -> float:
     """Find the logarithm of the slowdown that must be excluded: what is too short to count is no slowdown."""
     return math.log1p(max(rule.excluded, rule.least_seconds / seconds))
 
@@ -164,7 +128,7 @@ class Look:
     cleared: Flags
 
 
-def judge_look(differences: Floats, seconds: Floats, rules: list[Rules], decided: Floats) -> Look:
+def judge_look(differences: Floats, seconds: Floats, rules: list[Thresholds], decided: Floats) -> Look:
     """Judge the suspects after one of `LOOKS`.
 
     Parameters
@@ -173,7 +137,7 @@ def judge_look(differences: Floats, seconds: Floats, rules: list[Rules], decided
         Of fresh pairs: nothing that made a cell suspect is in them.
     seconds : ndarray of float64, shape (suspects,)
         Of a call in the base arm.
-    rules : list of Rules
+    rules : list of Thresholds
         One a suspect.
     decided : ndarray of float64, shape (others,)
         p-values of the suspects that earlier looks have decided: they are tests of this run too.

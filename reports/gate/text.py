@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reports.gate.decision import Outcome, Verdict
-from reports.markdown import escape_text, write_table
-from reports.text import count_noun, format_time, name_cell, shorten_text
+from reports.text import count_noun, escape_text, format_time, name_cell, shorten_text, write_table
 
 FORMAT = 1  # of the JSON
 

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from reports.cli import print_text
 from reports.errors import WrongInputError
-from reports.output import print_text
 from reports.reading import parse_run, read_content
 from reports.run import Run
 

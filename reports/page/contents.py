@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reports.compare.comparison import compare_runs, find_differences
 from reports.compare.text import count_verdicts
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 from reports.page.tables import Table, tabulate_comparison, tabulate_history
 from reports.run import UNSTABLE_RULE, Run
 from reports.text import count_noun, name_cell, shorten_text
@@ -81,7 +81,7 @@ def list_problems(run: Run) -> tuple[tuple[str, str], ...]:
 
 def describe_comparison(base: Run, run: Run) -> Comparison:
     """Compare a run with its base, as `python -m reports compare` does."""
-    comparison = compare_runs(base, run, Rules.threshold)
+    comparison = compare_runs(base, run, Thresholds.threshold)
     if comparison.differences:
         return Comparison(f"The runs cannot be compared: {'; '.join(comparison.differences)}.", ())
     which = f"run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}"

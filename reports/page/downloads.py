@@ -8,8 +8,7 @@ import re
 
 import numpy as np
 
-from reports.groups import group_results
-from reports.run import Run
+from reports.run import Run, group_results
 
 _COLUMNS = (
     "cell",

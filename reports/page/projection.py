@@ -24,9 +24,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.groups import find_stored, group_results
 from reports.noise import UNKNOWN_SCATTER
-from reports.run import Axes, Disk, Result, Run
+from reports.run import Axes, Disk, Result, Run, find_stored, group_results
 from reports.text import format_number
 
 COUNTS = (1_000_000, 100_000_000)

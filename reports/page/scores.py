@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.groups import find_stored, group_results
 from reports.ranking import select_largest
-from reports.run import Axes, Result, Run
+from reports.run import Axes, Result, Run, find_stored, group_results
 
 WEIGHTS = {"write": 10, "size": 10, "cold": 20, "warm": 60}
 SAME_SCORE = 1.1

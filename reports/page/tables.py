@@ -8,11 +8,10 @@ from dataclasses import astuple, dataclass
 from reports.backends_table import COLUMNS, Store
 from reports.compare.comparison import Comparison, Verdict
 from reports.figures.subplot import Panel
-from reports.groups import add_axes, group_results
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.recommendations import NAME, Answer
-from reports.run import Result, Run
-from reports.text import count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
+from reports.run import Result, Run, group_results
+from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
 
 STRIP = (100, 8)  # width and height of a strip, in its own units
 _IMPORTANCE: tuple[Verdict, ...] = ("slower", "faster", "unstable", "ok")
@@ -153,7 +152,7 @@ def tabulate_sweep(sweep: Sweep) -> Table:
     ]
     largest = max(line.largest for line in sweep.projections)
     verb = {"store_many": "Time to store", "read_many": "Time to read"}[sweep.operation]
-    title = add_axes(verb if sweep.quantity == "seconds" else "Bytes on disk, allocated", sweep.axes)
+    title = add_params(verb if sweep.quantity == "seconds" else "Bytes on disk, allocated", sweep.axes)
     counts = (f"{count:,} images" for count in COUNTS)
     columns = ("backend", *counts, "believe up to", "fixed", "each image", "worst misfit")
     return Table(f"{title}, projected from up to {largest:,} images", columns, tuple(rows))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from reports.noise import (
     FACTOR,
-    FEWEST_CELLS,
-    LEAST_SCATTER,
+    MIN_CELLS,
+    MIN_SCATTER,
     UNKNOWN_SCATTER,
     estimate_interval,
     estimate_scatter,
@@ -21,7 +21,7 @@ _ROUNDS = st.lists(_SECONDS, min_size=1, max_size=20)
 
 
 def test_equal_runs_scatter_as_little_as_any() -> None:
-    assert estimate_scatter([0.0] * 40) == LEAST_SCATTER
+    assert estimate_scatter([0.0] * 40) == MIN_SCATTER
 
 
 def test_normal_scatter_is_estimated_as_its_standard_deviation() -> None:
@@ -35,13 +35,13 @@ def test_a_few_slow_cells_are_no_scatter() -> None:
 
 
 def test_a_factor_that_all_cells_share_is_no_scatter() -> None:
-    assert estimate_scatter([math.log(3)] * 40) == LEAST_SCATTER
+    assert estimate_scatter([math.log(3)] * 40) == MIN_SCATTER
 
 
 def test_too_few_cells_take_a_scatter_that_is_wide() -> None:
     assert estimate_scatter([]) == UNKNOWN_SCATTER
-    assert estimate_scatter([0.0] * (FEWEST_CELLS - 1)) == UNKNOWN_SCATTER > LEAST_SCATTER
-    assert estimate_scatter([0.0] * FEWEST_CELLS) == LEAST_SCATTER
+    assert estimate_scatter([0.0] * (MIN_CELLS - 1)) == UNKNOWN_SCATTER > MIN_SCATTER
+    assert estimate_scatter([0.0] * MIN_CELLS) == MIN_SCATTER
 
 
 def test_rounds_that_are_all_equal_leave_the_scatter_of_processes() -> None:
@@ -68,7 +68,7 @@ def test_exchanging_the_runs_inverts_the_interval() -> None:
     assert list(estimate_interval(new, base, 0.05, stable=True)) == pytest.approx([1 / high, 1 / low])
 
 
-@given(base=_ROUNDS, new=_ROUNDS, scatter=st.floats(LEAST_SCATTER, 150), more=st.floats(0, 10))
+@given(base=_ROUNDS, new=_ROUNDS, scatter=st.floats(MIN_SCATTER, 150), more=st.floats(0, 10))
 def test_the_ratio_is_inside_and_more_scatter_is_wider(
     base: list[float], new: list[float], scatter: float, more: float
 ) -> None:

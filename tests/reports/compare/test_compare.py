@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reports.compare.comparison import Comparison, compare_runs, find_differences
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 from reports.reading import read_run
 from reports.run import Run
 from tests.support.runs import find_cell, make_cell, make_run, run_of, save, slow_down
@@ -27,7 +27,7 @@ def read(tmp_path: Path) -> Callable[[dict[str, Any]], Run]:
 def compare(read: Callable[[dict[str, Any]], Run]) -> Callable[..., Comparison]:
     """Compare a made run with itself after a change."""
 
-    def compare_changed(change: Change, threshold: float = Rules.threshold, **made: Any) -> Comparison:  # noqa: ANN401
+    def compare_changed(change: Change, threshold: float = Thresholds.threshold, **made: Any) -> Comparison:  # noqa: ANN401
         document = make_run(**made)
         base = read(document)
         change(document)
@@ -87,7 +87,7 @@ def test_twenty_microseconds_are_no_change_whatever_the_ratio(
     find_cell(document, CELL)["stats"]["data"][:] = [9e-6] * 5
     base = read(document)
     slow_down(document, CELL, factor)
-    assert _verdict(compare_runs(base, read(document), Rules.threshold)) == "ok"
+    assert _verdict(compare_runs(base, read(document), Thresholds.threshold)) == "ok"
 
 
 def test_a_wider_threshold_lets_more_pass(compare: Callable[..., Comparison]) -> None:

@@ -99,7 +99,7 @@ def test_a_threshold_that_is_no_share_is_wrong_usage(
     with pytest.raises(SystemExit) as stopped:
         main(["compare", str(base), str(base), f"--threshold={threshold}"])
     assert stopped.value.code == 2
-    assert f"'{threshold}' is no share between 0 and 10, such as 0.1" in capsys.readouterr().err
+    assert f"'{threshold}' isn't a fraction between 0 and 10, such as 0.1" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_early_changes_no_exit_code(

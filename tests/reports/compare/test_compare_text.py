@@ -10,7 +10,7 @@ import pytest
 
 from reports.compare.comparison import compare_runs
 from reports.compare.text import make_verdicts
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 from reports.reading import read_run
 from tests.support.runs import find_cell, make_cell, make_run, run_of, save, slow_down
 
@@ -24,7 +24,7 @@ def show(tmp_path: Path) -> Callable[[dict[str, Any], dict[str, Any]], str]:
 
     def show_runs(base: dict[str, Any], new: dict[str, Any]) -> str:
         before = read_run(save(base, tmp_path))
-        return make_verdicts(compare_runs(before, read_run(save(new, tmp_path)), Rules.threshold))
+        return make_verdicts(compare_runs(before, read_run(save(new, tmp_path)), Thresholds.threshold))
 
     return show_runs
 

@@ -12,7 +12,7 @@ import pytest
 from reports.errors import WrongInputError
 from reports.gate.decision import Outcome, Pair, run_gate
 from reports.gate.session import Block
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 
 CELLS = tuple(
     f"benchmarks/test_many.py::test_read_many[{name}]" for name in ("hdf5-10", "lmdb-10", "png-10", "png-100")
@@ -62,9 +62,9 @@ class Bench:
         )
         return self._change(Pair(base, new), len(self.asked))
 
-    def run(self, budget: float = 600, rules: Rules | None = None) -> Outcome:
+    def run(self, budget: float = 600, rules: Thresholds | None = None) -> Outcome:
         """Run the gate."""
-        return run_gate(self.measure, rules or Rules(), budget, self.told.append)
+        return run_gate(self.measure, rules or Thresholds(), budget, self.told.append)
 
 
 def name_verdicts(outcome: Outcome) -> dict[str, str]:
@@ -253,7 +253,7 @@ def test_a_cell_keeps_the_threshold_of_its_own() -> None:
 
 
 def test_the_threshold_of_the_run_is_that_of_the_other_cells() -> None:
-    assert name_verdicts(Bench({SECOND: 1.3}).run(rules=Rules(threshold=0.5))) == {}
+    assert name_verdicts(Bench({SECOND: 1.3}).run(rules=Thresholds(threshold=0.5))) == {}
 
 
 def test_twice_as_slow_is_no_regression_below_twenty_microseconds() -> None:

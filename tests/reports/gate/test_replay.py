@@ -10,7 +10,7 @@ from reports.errors import WrongInputError
 from reports.gate.decision import Pair
 from reports.gate.replay import Recording, Replay, read_recordings, replay_gate, write_pair
 from reports.gate.session import Block
-from reports.gate.statistics import Rules
+from reports.noise import Thresholds
 
 CELLS = tuple(f"benchmarks/test_many.py::test_read_many[{name}-100]" for name in ("hdf5", "lmdb", "png"))
 
@@ -95,10 +95,10 @@ def test_only_the_cells_asked_for_are_replayed_and_only_the_new_arm_is_slower() 
 
 def test_the_same_seed_replays_the_same_run() -> None:
     recording = make_recording(noise=0.2)
-    one, same, other = (replay_gate(recording, {}, Rules(), seed) for seed in (3, 3, 4))
+    one, same, other = (replay_gate(recording, {}, Thresholds(), seed) for seed in (3, 3, 4))
     assert one.verdicts == same.verdicts != other.verdicts
 
 
 def test_a_replay_names_the_slower_cell_and_no_other() -> None:
-    outcome = replay_gate(make_recording(), {CELLS[1]: 1.3}, Rules(), seed=0)
+    outcome = replay_gate(make_recording(), {CELLS[1]: 1.3}, Thresholds(), seed=0)
     assert [each.cell for each in outcome.select("regression")] == [CELLS[1]]

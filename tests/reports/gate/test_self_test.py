@@ -16,8 +16,8 @@ from reports.gate.replay import Recording, write_pair
 from reports.gate.self_test import Trial, find_eligible, run_trials, take_account
 from reports.gate.self_test_command import make_trial_table
 from reports.gate.session import Block, Selection
-from reports.gate.statistics import Rules
 from reports.gate.worktrees import Version
+from reports.noise import Thresholds
 
 MANY = "benchmarks/test_many.py::test_read_many"
 CELLS = {f"{MANY}[lmdb-10]": 1e-3, f"{MANY}[lmdb-100]": 1e-3, f"{MANY}[png-1000]": 1e-2, f"{MANY}[hdf5-100]": 5e-5}
@@ -65,7 +65,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def test_each_condition_is_tried_without_a_change_and_with_one_slower_cell(plans: list[Plan]) -> None:
-    trials = list(run_trials(PLAN, Rules(), 60, ("idle", "one-core"), 2, lambda _: None))
+    trials = list(run_trials(PLAN, Thresholds(), 60, ("idle", "one-core"), 2, lambda _: None))
     assert [trial.condition for trial in trials] == ["idle"] * 4 + ["one-core"] * 4
     assert [bool(trial.slowed) for trial in trials] == [False, True] * 4
     assert [trial.found for trial in trials] == [False, True] * 4
@@ -74,7 +74,7 @@ def test_each_condition_is_tried_without_a_change_and_with_one_slower_cell(plans
 
 
 def test_slowed_runs_are_not_recorded_and_take_the_kinds_in_turn(plans: list[Plan]) -> None:
-    list(run_trials(replace(PLAN, record=Path("blocks")), Rules(), 60, ("idle",), 3, lambda _: None))
+    list(run_trials(replace(PLAN, record=Path("blocks")), Thresholds(), 60, ("idle",), 3, lambda _: None))
     assert [plan.record for plan in plans] == [Path("blocks"), None] * 3
     slowdowns = [plan.slowdown for plan in plans if plan.slowdown]
     assert [each["factor"] for each in slowdowns] == [1.2] * 3
@@ -83,13 +83,13 @@ def test_slowed_runs_are_not_recorded_and_take_the_kinds_in_turn(plans: list[Pla
 
 
 def test_cells_of_few_images_and_short_ones_are_not_slowed() -> None:
-    assert find_eligible(CELLS, 1.2, Rules()) == [f"{MANY}[lmdb-100]", f"{MANY}[png-1000]"]
-    assert find_eligible(CELLS, 1.5, Rules()) == [*list(CELLS)[1:]]
-    assert find_eligible({"test_store_single[png]": 1.0}, 1.2, Rules()) == []
+    assert find_eligible(CELLS, 1.2, Thresholds()) == [f"{MANY}[lmdb-100]", f"{MANY}[png-1000]"]
+    assert find_eligible(CELLS, 1.5, Thresholds()) == [*list(CELLS)[1:]]
+    assert find_eligible({"test_store_single[png]": 1.0}, 1.2, Thresholds()) == []
 
 
 def test_a_trial_says_what_was_found_missed_and_named_for_nothing(plans: list[Plan]) -> None:
-    plain, slowed = run_trials(PLAN, Rules(), 60, ("idle",), 1, lambda _: None)
+    plain, slowed = run_trials(PLAN, Thresholds(), 60, ("idle",), 1, lambda _: None)
     name = slowed.slowed.partition("::")[2]
     assert plain.describe().startswith("idle: no change: none found; ")
     assert slowed.describe().startswith(f"idle: {name} slower: found; ")
@@ -105,7 +105,7 @@ def test_a_trial_says_what_was_found_missed_and_named_for_nothing(plans: list[Pl
 
 @pytest.mark.slow
 def test_quiet_blocks_give_no_false_run_and_show_what_can_be_found() -> None:
-    account = take_account(make_recording(), Rules(), replays=50)
+    account = take_account(make_recording(), Thresholds(), replays=50)
     assert (account.false_runs, account.replays) == (0, 50)
     assert account.found[1.2] == account.found[1.3] == 1.0
     assert (account.named, account.long) == (1.0, 3)
@@ -121,10 +121,10 @@ def _few_replays(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_few_replays")
 def test_a_cell_too_short_or_too_noisy_shows_nothing() -> None:
     noisy = make_recording(noise=3.0)
-    assert set(take_account(noisy, Rules(), replays=1).smallest.values()) == {None}
+    assert set(take_account(noisy, Thresholds(), replays=1).smallest.values()) == {None}
     block = {"test_read_single[lmdb-100]": 1e-6}
     short = Recording("idle", ((block, block), (block, block)))
-    account = take_account(short, Rules(), replays=1)
+    account = take_account(short, Thresholds(), replays=1)
     assert (account.found, account.named, account.long) == ({}, 0.0, 0)
 
 

@@ -13,13 +13,13 @@ from reports.gate.statistics import (
     SCREEN_LEVEL,
     Floats,
     Look,
-    Rules,
     compute_greater,
     estimate_shift,
     find_suspects,
     judge_look,
     reject_all,
 )
+from reports.noise import Thresholds
 
 NOTHING: Floats = np.empty(0)
 _COLUMN = st.lists(st.floats(-10, 10), min_size=1, max_size=12)
@@ -40,12 +40,12 @@ def judge(
     shift: float, *, pairs: int = 12, width: float = 1e-4, seconds: float = 1.0, decided: Floats = NOTHING
 ) -> Look:
     """Judge one suspect by the usual rules."""
-    return judge_look(spread(shift, pairs, width), np.array([seconds]), [Rules()], decided)
+    return judge_look(spread(shift, pairs, width), np.array([seconds]), [Thresholds()], decided)
 
 
-def is_suspect(*differences: float, seconds: float = 1.0, rules: Rules | None = None) -> bool:
+def is_suspect(*differences: float, seconds: float = 1.0, rules: Thresholds | None = None) -> bool:
     """Say whether the screen lets one cell pass."""
-    return bool(find_suspects(make_column(*differences), np.array([seconds]), [rules or Rules()])[0])
+    return bool(find_suspects(make_column(*differences), np.array([seconds]), [rules or Thresholds()])[0])
 
 
 # --- the signed-rank test
@@ -195,12 +195,12 @@ def test_twice_as_slow_is_no_suspect_if_the_difference_is_below_twenty_microseco
 def test_a_threshold_of_its_own_widens_the_screen_of_a_cell() -> None:
     slower = [math.log(1.2) + step / 1000 for step in range(5)]
     assert is_suspect(*slower)
-    assert not is_suspect(*slower, rules=Rules().widen(0.3))
+    assert not is_suspect(*slower, rules=Thresholds().widen(0.3))
 
 
 def test_a_cell_is_screened_by_its_own_rules_and_seconds() -> None:
     differences = math.log(1.2) + np.linspace(0, 1e-3, 5)[:, None] * np.ones(3)
-    rules = [Rules(), Rules().widen(0.3), Rules()]
+    rules = [Thresholds(), Thresholds().widen(0.3), Thresholds()]
     assert find_suspects(differences, np.array([1, 1, 50e-6]), rules).tolist() == [True, False, False]
 
 
@@ -253,7 +253,7 @@ def test_a_difference_below_ten_microseconds_clears() -> None:
 
 def test_a_threshold_of_its_own_decides_about_a_cell() -> None:
     differences = np.hstack([spread(math.log(1.2), 12)] * 3)
-    rules = [Rules(), Rules().widen(0.3), Rules().widen(0.5)]
+    rules = [Thresholds(), Thresholds().widen(0.3), Thresholds().widen(0.5)]
     look = judge_look(differences, np.ones(3), rules, NOTHING)
     assert look.confirmed.tolist() == [True, False, False]
     assert look.cleared.tolist() == [False, False, True]
@@ -269,28 +269,30 @@ def test_decided_suspects_that_were_certain_cost_nothing() -> None:
 
 
 def test_faster_is_slower_with_the_arms_exchanged() -> None:
-    slower, faster = (judge_look(sign * spread(sign * 0.3, 24), np.ones(1), [Rules()], NOTHING) for sign in (1, -1))
+    slower, faster = (
+        judge_look(sign * spread(sign * 0.3, 24), np.ones(1), [Thresholds()], NOTHING) for sign in (1, -1)
+    )
     assert faster.shift == pytest.approx(slower.shift)
     assert faster.confirmed.all()
     assert slower.confirmed.all()
 
 
 def test_rules_follow_from_the_threshold() -> None:
-    rules = Rules(threshold=0.2)
+    rules = Thresholds(threshold=0.2)
     assert (rules.excluded, rules.noise, rules.cleared) == pytest.approx((0.3, 0.06, 0.1))
     assert rules.widen(None) is rules
-    assert Rules(alpha=0.05, least_seconds=1.0).widen(0.3) == Rules(0.3, 0.05, 1.0)
+    assert Thresholds(alpha=0.05, least_seconds=1.0).widen(0.3) == Thresholds(0.3, 0.05, 1.0)
 
 
 @pytest.mark.parametrize("suspects", [1, 3])
 def test_noise_alone_is_confirmed_in_less_than_one_run_of_a_hundred(suspects: int) -> None:
     gates, chance = 2_000, np.random.default_rng(20261121)
-    noise = math.log1p(Rules().noise) + chance.laplace(scale=0.4, size=(max(LOOKS), gates * suspects))
-    least = Rules().alpha / len(LOOKS)  # what no test passes, no look confirms
-    near = np.any([compute_greater(noise[:look], math.log1p(Rules().noise)) <= least for look in LOOKS], axis=0)
+    noise = math.log1p(Thresholds().noise) + chance.laplace(scale=0.4, size=(max(LOOKS), gates * suspects))
+    least = Thresholds().alpha / len(LOOKS)  # what no test passes, no look confirms
+    near = np.any([compute_greater(noise[:look], math.log1p(Thresholds().noise)) <= least for look in LOOKS], axis=0)
     wrong = 0
     for gate in np.flatnonzero(near.reshape(gates, suspects).any(axis=1)):
         cells = noise[:, gate * suspects : (gate + 1) * suspects]
-        looks = (judge_look(cells[:look], np.ones(suspects), [Rules()] * suspects, NOTHING) for look in LOOKS)
+        looks = (judge_look(cells[:look], np.ones(suspects), [Thresholds()] * suspects, NOTHING) for look in LOOKS)
         wrong += any(look.confirmed.any() for look in looks)
     assert 0 < wrong < 0.01 * gates
