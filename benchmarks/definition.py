@@ -9,7 +9,7 @@ import pytest
 DIGITS = 16
 WIDEST_THRESHOLD = 10  # as reports check it
 MARKER = "threshold(share): how much slower, as a share, before a cell of the benchmark counts as slower (0.10)"
-MEASURING = ("cells", "comparison", "memory", "page_cache", "rounds", "stores", "workers")  # modules of this room
+MEASURING = ("cell", "comparison", "directories", "memory", "page_cache", "rounds", "workers")  # modules of this room
 SHARED = tuple(Path(__file__).with_name(f"{name}.py") for name in MEASURING)
 
 

@@ -41,14 +41,12 @@ def test_read_epoch(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) ->
 
 
 @pytest.mark.default_cutoffs(10_000)
-def test_read_epoch_workers(
-    cell: Cell, backend: str, cutoff: int, workers: int, start: str, cache: str, image_set: ImageSet
-) -> None:
+def test_read_epoch_workers(cell: Cell, cutoff: int, workers: int, start: str, cache: str, image_set: ImageSet) -> None:
     """Read each of `cutoff` images once, in shuffled batches dealt to processes that are up before the clock starts."""
     images, labels = image_set.take(cutoff)
     store = cell.fill_store(images, labels, cache=cache)
     cell.evict()
-    with Workers(backend, store, shuffle(cutoff), count=workers, start=start, cache=cache) as crew:
+    with Workers(cell.backend.open_reader, store, shuffle(cutoff), count=workers, start=start, cache=cache) as crew:
         cell.note(startup_seconds=crew.startup_seconds, first_batch_seconds=crew.first_batch_seconds)
         cell.measure_read(crew.read_epoch, repeat(()), images, lambda _: crew.check(images, labels), elsewhere=True)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.comparison import compute_digest
 from benchmarks.run_info import count_processors
-from storage import BACKENDS, Images, Labels, Reader
+from storage import Images, Labels, Reader
 
 STARTS = ("fork", "spawn")
 LONGEST_SILENCE = 600  # seconds without an answer of any worker: they hang
@@ -61,9 +61,9 @@ COMMANDS: Mapping[str, Callable[[Reader, Batches], Any]] = {"read": read_batches
 
 
 class Task(NamedTuple):
-    """What one worker does: a backend, its store, whether that is ``cold``, its batches, the processors it may use."""
+    """How a worker opens its store, the store, whether that is ``cold``, its batches, the processors it may use."""
 
-    backend: str
+    open_reader: Callable[[Path], Reader]
     store: Path
     cache: str
     batches: Batches
@@ -85,10 +85,10 @@ class Workers:
 
     Parameters
     ----------
-    backend : str
-        A name in `storage.BACKENDS`.
+    open_reader : callable
+        Opens the store in each process; one that is spawned gets it pickled.
     store : Path
-        A store of this backend.
+        A store.
     batches : sequence of ndarray of intp
         What all read together; they are dealt in turns.
     count : int
@@ -107,9 +107,18 @@ class Workers:
         From starting the processes until one of them had read a batch.
     """
 
-    def __init__(self, backend: str, store: Path, batches: Batches, *, count: int, start: str, cache: str) -> None:
+    def __init__(
+        self,
+        open_reader: Callable[[Path], Reader],
+        store: Path,
+        batches: Batches,
+        *,
+        count: int,
+        start: str,
+        cache: str,
+    ) -> None:
         shares = share_processors(count)
-        self._tasks = [Task(backend, store, cache, batches[place::count], shares[place]) for place in range(count)]
+        self._tasks = [Task(open_reader, store, cache, batches[place::count], shares[place]) for place in range(count)]
         self._context: Any = multiprocessing.get_context(start)
         self._members: list[Member] = []
 
@@ -219,7 +228,7 @@ def work(connection: "Connection[Any, Any]", other_end: "Connection[Any, Any]", 
 
 def _serve(connection: "Connection[Any, Any]", task: Task) -> None:
     def open_reader() -> Reader:
-        return BACKENDS[task.backend].open_reader(task.store)
+        return task.open_reader(task.store)
 
     with ExitStack() as stack:
         reader = stack.enter_context(open_reader())

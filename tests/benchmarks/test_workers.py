@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,16 @@ def example(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def gather(backend: str, store: Path, count: int = 2, start: str = "fork", cache: str = "warm") -> Workers:
+def gather(
+    backend: str,
+    store: Path,
+    count: int = 2,
+    start: str = "fork",
+    cache: str = "warm",
+    open_reader: Callable[[Path], Reader] | None = None,
+) -> Workers:
     """Gather workers that read the ten images of a store, in four batches."""
-    return Workers(backend, store, BATCHES, count=count, start=start, cache=cache)
+    return Workers(open_reader or BACKENDS[backend].open_reader, store, BATCHES, count=count, start=start, cache=cache)
 
 
 def test_one_and_two_workers_are_measured_anywhere_and_no_number_twice() -> None:
@@ -81,29 +89,25 @@ def test_readers_of_a_cold_store_are_open_only_while_they_read(
     log = tmp_path / "log"
     open_reader = BACKENDS[EXAMPLE].open_reader
 
-    class Logging:
-        """The backend, and a line in a file for whatever its readers do."""
+    def open_logging(store: Path) -> Reader:
+        reader = open_reader(store)
+        close = reader.close
 
-        def open_reader(self, store: Path) -> Reader:
-            reader = open_reader(store)
-            close = reader.close
+        def close_and_say() -> None:
+            close()
+            say("closed")
 
-            def close_and_say() -> None:
-                close()
-                say("closed")
-
-            monkeypatch.setattr(reader, "close", close_and_say)
-            say("opened")
-            return reader
+        monkeypatch.setattr(reader, "close", close_and_say)
+        say("opened")
+        return reader
 
     def say(word: str) -> None:
         with log.open("a") as file:
             file.write(f"{word} ")
 
-    monkeypatch.setattr(workers, "BACKENDS", {EXAMPLE: Logging()})
     for cache, words in {"cold": "opened closed " * 2, "warm": "opened "}.items():
         log.write_text("")
-        with gather(EXAMPLE, example, count=1, cache=cache) as crew:
+        with gather(EXAMPLE, example, count=1, cache=cache, open_reader=open_logging) as crew:
             crew.read_epoch()
             assert log.read_text() == words
 
@@ -177,15 +181,15 @@ def test_a_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.M
 
 
 def test_a_worker_that_hangs_while_it_starts_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hanging:
-        """A backend whose readers never open."""
+    def hang(_: Path) -> Reader:
+        multiprocessing.Event().wait()
+        raise AssertionError
 
-        def open_reader(self, _: Path) -> None:
-            multiprocessing.Event().wait()
-
-    monkeypatch.setattr(workers, "BACKENDS", {EXAMPLE: Hanging()})
     monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
-    with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer"), gather(EXAMPLE, tmp_path):
+    with (
+        pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer"),
+        gather(EXAMPLE, tmp_path, open_reader=hang),
+    ):
         pass
     assert not multiprocessing.active_children()
 
