@@ -1,28 +1,89 @@
-"""What the documents show is what the program does."""
+"""The documents show what the program does."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
-pytestmark = need_backend("lmdb_packed")
+RAW_BACKEND = ROOT / "tests/support/raw_backend.py"
+DOCUMENTS = sorted(
+    path
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("storage/**/*.md"))
+    if "/." not in path.relative_to(ROOT).as_posix()
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
-def test_the_first_example_of_storing_in_the_readme_runs_as_it_stands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert "storage.save" in examples[0]
-    assert "storage.load" in examples[0]
-    images, labels = make_set(5)
-    names: dict[str, Any] = {"images": images, "labels": labels}
-    monkeypatch.chdir(tmp_path)
-    exec(compile(examples[0], "README.md", "exec"), names)  # noqa: S102 - our own document
+@need_backend("lmdb_packed")
+def test_the_first_example_in_the_readme_saves_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run_examples(find_examples("README.md")[:1], tmp_path, monkeypatch, make_set(5))
     assert_same((names["images"], names["labels"]), make_set(5))
-    assert names["images"] is not images
     assert (tmp_path / "photos" / "manifest.json").is_file()
+
+
+@need_backend("lmdb_packed")
+@need_backend("hdf5")
+def test_the_examples_in_datasets_md_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [example for example in find_examples("docs/datasets.md") if "torch" not in example]
+    images, labels = make_set(5)
+    names = run_examples(examples, tmp_path, monkeypatch, (images, labels))
+    assert_same((names["some_images"], names["some_labels"]), (images[[1, 3, 0]], labels[[4, 2, 2]]))
+    np.testing.assert_array_equal(names["all_labels"], labels)
+
+
+def test_training_examples_have_a_main_guard() -> None:
+    examples = [example for name in ("README.md", "docs/datasets.md") for example in find_examples(name)]
+    training = [example for example in examples if "num_workers" in example]
+    assert len(training) == 2
+    assert all('if __name__ == "__main__":' in example for example in training)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_lead_to_files_and_headings(document: Path) -> None:
+    broken = [link for link in find_links(document) if not leads_somewhere(document, link)]
+    assert not broken
+
+
+def test_the_readme_is_short_and_starts_with_a_command() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120
+    assert any(line.startswith("    python -m pip install") for line in lines[:25])
+
+
+def find_examples(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run_examples(examples: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, image_set: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Run examples one after the other in a folder; return the names that they define."""
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = dict(zip(("images", "labels"), image_set, strict=True))
+    for example in examples:
+        exec(compile(example, "example", "exec"), names)  # noqa: S102 - our own documents
+    return names
+
+
+def find_links(document: Path) -> Iterator[str]:
+    """Find the relative links of a document."""
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return (link for link in LINK.findall(text) if not re.match(r"[a-z]+:", link))
+
+
+def leads_somewhere(document: Path, link: str) -> bool:
+    """Whether the file of a link exists, and has the heading that the link names."""
+    name, _, anchor = link.partition("#")
+    target = document.parent / name if name else document
+    return target.exists() and (not anchor or anchor in find_anchors(target))
+
+
+def find_anchors(document: Path) -> set[str]:
+    """Find the anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
