@@ -141,7 +141,7 @@ def find_chunks(dataset: h5d.DatasetID) -> list[range]:
     if layout.get_layout() == h5d.CHUNKED and not layout.get_nfilters() and chunk[1:] == dataset.shape[1:]:
         dataset.chunk_iter(note)
     numbers = range(-(-dataset.shape[0] // chunk[0]))
-    return [found[number] for number in numbers] if found.keys() == set(numbers) else []
+    return [found[number] for number in numbers] if len(found) == len(numbers) else []
 
 
 def _find_chunk(dataset: h5d.DatasetID) -> tuple[int, ...]:

@@ -1,0 +1,78 @@
+"""Stores that were damaged, or written by another program, are refused.
+
+The cases are in `tests/storage/backends/test_NAME.py`: a table ``FOREIGN: dict[str, Case]`` for each backend.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from benchmarks.options import read_options
+from storage import BACKENDS, Backend
+from tests.support.foreign import Case
+from tests.support.image_sets import make_set
+
+COUNT = 10
+
+
+def read_single(module: Backend, store: Path) -> None:
+    """Read each image alone."""
+    for index in range(COUNT):
+        module.read_single(store, index)
+
+
+def read_many(module: Backend, store: Path) -> None:
+    """Read all images at once."""
+    module.read_many(store)
+
+
+def read_batch(module: Backend, store: Path) -> None:
+    """Read a batch of all images through a reader."""
+    with module.open_reader(store) as reader:
+        reader.read(range(COUNT))
+
+
+def read_each(module: Backend, store: Path) -> None:
+    """Read one image after another through a reader."""
+    with module.open_reader(store) as reader:
+        for index in range(COUNT):
+            reader[index]
+
+
+READS: tuple[Callable[[Backend, Path], None], ...] = (read_single, read_many, read_batch, read_each)
+
+
+def find_cases(backend: str) -> Mapping[str, Case]:
+    """Find the table of a backend; none if its tests are skipped here."""
+    name = f"tests.storage.backends.test_{backend}"
+    if find_spec(name) is None:
+        return {}
+    try:
+        cases = getattr(import_module(name), "FOREIGN", {})
+    except pytest.skip.Exception:
+        return {}
+    return {name: case for name, case in cases.items() if isinstance(case, Case)}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of every case of the backends that were chosen."""
+    cases = [
+        pytest.param(backend, case, id=f"{backend}-{name}")
+        for backend in read_options(metafunc.config).backends
+        for name, case in find_cases(backend).items()
+    ]
+    metafunc.parametrize(("name", "case"), cases)
+
+
+def test_a_foreign_store_is_refused(name: str, case: Case, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    store = tmp_path / "store"
+    BACKENDS[name].store_many(store, *make_set(COUNT))
+    case.change(store)
+    for read in READS:
+        with subtests.test(read.__name__):
+            with pytest.raises(case.error, match=case.message) as caught:
+                read(BACKENDS[name], store)
+            assert str(store) in str(caught.value), "the message doesn't name the store"
