@@ -1,5 +1,6 @@
 """What every reader shares: indices, batches, fork, pickling, closing."""
 
+import ctypes
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from types import TracebackType
 from typing import Self
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,20 @@ fork_lock = RLock()
 os.register_at_fork(before=fork_lock.acquire, after_in_parent=fork_lock.release, after_in_child=fork_lock.release)
 
 _reopening: dict[int, Lock] = {}  # by process: a child that is forked meanwhile takes its own
+_readers: "WeakSet[Reader]" = WeakSet()
+
+
+def leak(resource: object) -> None:
+    """Keep an object for good, because its finalizer might hang in this process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(resource))
+
+
+def _leak_inherited() -> None:  # pragma: no cover - runs in children only
+    for reader in _readers:
+        leak(vars(reader).copy())  # the reader itself soon opens the store for this process
+
+
+os.register_at_fork(after_in_child=_leak_inherited)
 
 
 class Reader(ABC):
@@ -161,7 +177,8 @@ class Reader(ABC):
         """Close the store; closing twice does no harm."""
         if not self._closed:
             self._closed = True
-            self._close()
+            if self._process == os.getpid():  # a child leaves its parent's files and environments alone
+                self._close()
 
     def __enter__(self) -> Self:
         """Return the reader itself."""
@@ -178,21 +195,15 @@ class Reader(ABC):
         return type(self), (self.store,)
 
     def _be_ready(self) -> None:
-        """Refuse to read when closed; open the store anew in a new process.
-
-        After a fork, an environment or a file of the parent is not for the child to use.
-        """
+        """Refuse to read when closed; after a fork, open the store for the new process."""
         if self._process != os.getpid():
             with _reopening.setdefault(os.getpid(), Lock()):  # threads of the new process may come at once
                 if not self._closed and self._process != os.getpid():
                     self._reopen()
         if self._closed:
-            raise ReaderClosedError(f"the reader of {self.store} is closed: open another one")
+            raise ReaderClosedError("the reader is closed", store=self.store, hint="open another one")
 
     def _reopen(self) -> None:
-        opened, self._process = self._process, 0  # a child that is forked before it is open closes nothing
-        if opened:
-            self._close()
         try:
             self._start()
         except BaseException:
@@ -205,3 +216,4 @@ class Reader(ABC):
         self._shape = height, width, CHANNELS
         self._process = os.getpid()
         self._closed = False
+        _readers.add(self)

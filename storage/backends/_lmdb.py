@@ -5,6 +5,7 @@ Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentatio
 
 import errno
 import mmap
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from ..arrays import check_shape
 from ..contract import BackendInfo, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..paths import create_file, stat_file
-from ..reader import fork_lock
+from ..reader import fork_lock, leak
 
 FILE = "data.mdb"
 LABELS = b"labels"
@@ -40,8 +41,8 @@ META_PAGES = 2
 
 pack_key = struct.Struct(">Q").pack
 
-# LMDB opens a file once a process, so the readers of one store share its environment.
-# After a fork the child shares it, too: nothing is locked, and nothing but the map is used.
+# By device and inode: py-lmdb opens a file once per process, so the readers of a store share an environment. A forked
+# child can't open a file that its parent has open, so it shares that environment: nothing but the map is used.
 _shared: dict[tuple[int, int], "_SharedEnvironment"] = {}
 
 
@@ -247,3 +248,13 @@ def _release(key: tuple[int, int]) -> None:
         shared.users -= 1
         if not shared.users:
             _shared.pop(key).environment.close()
+
+
+def _keep_inherited() -> None:  # pragma: no cover - runs in children only
+    """Never close an environment of the parent: py-lmdb would wait for the parent's threads that are reading."""
+    for shared in _shared.values():
+        shared.users += 1
+        leak(shared)
+
+
+os.register_at_fork(after_in_child=_keep_inherited)
