@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.noise import (
     FACTOR,
@@ -15,6 +13,7 @@ from reports.noise import (
     estimate_interval,
     estimate_scatter,
 )
+from tests.support.properties import given, st
 
 _SECONDS = st.floats(1e-12, 1e9)
 _ROUNDS = st.lists(_SECONDS, min_size=1, max_size=20)

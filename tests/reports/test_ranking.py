@@ -4,11 +4,10 @@ import math
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.noise import UNKNOWN_SCATTER
 from reports.ranking import find_pareto, is_slower, rank_sizes, rank_times, select_largest
+from tests.support.properties import given, st
 from tests.support.results import make_result
 
 ROUNDS = st.lists(st.floats(1e-9, 1e3), min_size=1, max_size=12)

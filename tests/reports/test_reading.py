@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.reading import parse_run, read_content, read_run
 from reports.run import BrokenRunError, Disk
+from tests.support.properties import given, settings, st
 from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.__main__ import main
 from reports.reading import read_run
 from reports.table import make_table
+from tests.support.properties import given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 
 _ROOT = Path(__file__).parents[2]

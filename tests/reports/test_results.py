@@ -4,12 +4,11 @@ import statistics
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.reading import read_run
 from reports.run import Result
 from reports.text import shorten_text
+from tests.support.properties import given, st
 from tests.support.runs import make_cell, make_run, run_of, save
 
 

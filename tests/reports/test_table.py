@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.reading import read_run
 from reports.table import make_table
 from reports.text import shorten_text
+from tests.support.properties import given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 import storage
 from storage import BACKENDS, Backend, Images, Labels
 from tests.support.image_sets import LABELS, assert_same, make_set
+from tests.support.properties import HealthCheck, arrays, given, settings, st
 
 
 def count_open_files() -> int:

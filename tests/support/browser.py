@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, ViewportSize, sync_playwright
+
+pytest.importorskip("playwright", reason="Playwright is not installed: python -m pip install -e '.[test]'")
+
+from playwright.sync_api import (
+    Browser,
+    Dialog,
+    Locator,
+    Page,
+    ViewportSize,
+    sync_playwright,
+)
 
 from reports.page.command import write_page
 from reports.reading import read_run
 from reports.run import Run
 from tests.support.runs import save
+
+__all__ = ["Browser", "Locator", "Page", "ViewportSize"]  # what tests need of Playwright
 
 NARROW, WIDE = ViewportSize(width=360, height=740), ViewportSize(width=1440, height=900)
 

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page
 
-from tests.support.browser import WIDE, Report, make_report, open_browser
+from tests.support.browser import WIDE, Browser, Page, Report, make_report, open_browser
 from tests.support.runs import find_cell, make_run
 
 BACKENDS, CUTOFFS = ("png", "lmdb", "raw"), (10, 100, 1000, 10_000, 100_000)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.__main__ import main
+from tests.support.properties import given, settings, st
 from tests.support.runs import find_cell, make_run, save, slow_down
 
 CELL = "test_store_many[png-1000]"

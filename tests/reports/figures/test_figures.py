@@ -10,8 +10,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from reports.figures.drawing import draw
@@ -19,6 +17,7 @@ from reports.figures.plan import plan_figures
 from reports.figures.subplot import Picture
 from reports.reading import read_run
 from reports.run import BrokenRunError
+from tests.support.properties import given, settings, st
 from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
 _ALL = {"overview", "shuffled", "size", "read_store_ratio", "store_many", "read_many", "read_epoch", "single", "disk"}

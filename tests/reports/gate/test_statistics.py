@@ -5,8 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.gate.statistics import (
     LOOKS,
@@ -20,6 +18,7 @@ from reports.gate.statistics import (
     reject_all,
 )
 from reports.noise import Thresholds
+from tests.support.properties import given, st
 
 NOTHING: Floats = np.empty(0)
 _COLUMN = st.lists(st.floats(-10, 10), min_size=1, max_size=12)

@@ -3,12 +3,11 @@
 import csv
 
 import pytest
-from playwright.sync_api import Locator, Page
 
 from reports.page import scores
 from reports.run import Run
 from reports.text import format_number, format_time, name_cell
-from tests.support.browser import Report, focus_first_point, open_details
+from tests.support.browser import Locator, Page, Report, focus_first_point, open_details
 
 pytest_plugins = ["tests.support.page_fixtures"]
 

@@ -4,12 +4,11 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from reports.figures.styles import Style
 from reports.figures.subplot import Lines, Panel, Point, Scale
 from reports.page.charts import BOTTOM, LEFT, LINE, RIGHT, TOP, WIDTH, Chart, Tick, lay_out
+from tests.support.properties import example, given, settings, st
 
 SCALES: tuple[Scale, ...] = ("linear", "logarithmic", "fit")
 POSITIVE = st.floats(1e-25, 1e24)  # what a run can hold, from a picosecond for 2**63 images to bytes of any size

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.run import Result
 from tests.support.pages import read_page, unpack
+from tests.support.properties import given, settings, st
 from tests.support.results import make_result, make_store, wrap_results
 
 

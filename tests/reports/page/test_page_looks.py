@@ -7,13 +7,15 @@ from threading import Thread
 from typing import Any, Literal, get_args
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize
 
 from reports.figures.styles import COLOURS
 from tests.support.browser import (
     NARROW,
     WIDE,
+    Browser,
+    Page,
     Report,
+    ViewportSize,
     find_violations,
     find_weak_contrasts,
     focus_first_point,

@@ -3,11 +3,10 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.page.scores import SAME_SCORE, WEIGHTS, Score, average_ratios, measure_aspects, rank_score, score_backends
 from reports.run import Result
+from tests.support.properties import given, st
 from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
 
 

@@ -4,8 +4,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reports.compare.comparison import compare_runs
 from reports.figures.subplot import Panel
@@ -21,6 +19,7 @@ from reports.page.tables import (
     tabulate_sweep,
 )
 from reports.run import Result
+from tests.support.properties import given, st
 from tests.support.results import make_result, make_store, wrap_results
 
 WIDTH, HEIGHT = STRIP

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.__main__ import main
 from reports.page.document import make_page
 from reports.reading import RANGES, read_run
 from tests.support.pages import Element, check_soundness, make_html, read_page, unpack
+from tests.support.properties import given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 
 EVIL = (

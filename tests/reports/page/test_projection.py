@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy.stats import t
 
 from reports.noise import UNKNOWN_SCATTER
 from reports.page import projection
 from reports.page.projection import COUNTS, Limit, Projection, Sweep, project_run
 from reports.reading import read_run
 from reports.run import Axes, Disk, Result, Run
+from tests.support.properties import given, st
 from tests.support.runs import IMAGE_BYTES, make_run, save
+
+t = pytest.importorskip("scipy.stats", reason="SciPy is not installed: python -m pip install -e '.[gate]'").t
 
 BUFFERED, DURABLE = (("durability", "buffered"),), (("durability", "durable"),)
 COLD, WARM = (("cache", "cold"),), (("cache", "warm"),)

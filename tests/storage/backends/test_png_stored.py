@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import ImageFile
 
@@ -15,6 +13,7 @@ import storage
 from tests.support.backends import take_backend
 from tests.support.image_sets import assert_same, make_set
 from tests.support.pictures import compress, filter_rows, flip_bits
+from tests.support.properties import HealthCheck, given, settings, st
 
 png = take_backend("png")
 png_stored = take_backend("png_stored")

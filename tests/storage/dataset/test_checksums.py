@@ -5,13 +5,12 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from storage.dataset import checksums
 from storage.dataset.checksums import count_per_block, hash_blocks, hash_record, hash_records
 from tests.support.image_sets import make_set
+from tests.support.properties import given, st
 
 LABELS = st.integers(-(2**63), 2**63 - 1)
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import storage
 from storage import CorruptStoreError, StorageError, StoreNotFoundError
 from storage.dataset.manifest import FILE, Manifest, Structure, read_manifest, write_manifest
 from tests.support.datasets import rewrite_manifest
 from tests.support.image_sets import make_set
+from tests.support.properties import given, st
 
 MANIFEST = Manifest(
     "hdf5",

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from storage.sources import safe_pickle as batch_pickle
 from storage.sources.safe_pickle import UnsafeInputError
+from tests.support.properties import given, st
 
 IMAGE = 3 * 32 * 32
 PUT = b""  # where Python 2 numbers a memo slot

@@ -1,0 +1,11 @@
+"""Hypothesis, or a skip of the whole file of tests that imports it from here."""
+
+import pytest
+
+pytest.importorskip("hypothesis", reason="Hypothesis is not installed: python -m pip install -e '.[test]'")
+
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+__all__ = ["HealthCheck", "arrays", "example", "given", "settings", "st"]
