@@ -68,7 +68,25 @@ class RecordNotFoundError(StorageError, IndexError):
 
 
 class CorruptStoreError(StorageError):
-    """The store is cut short, damaged, or was written by another backend."""
+    """The store is cut short, damaged, or was written by another backend.
+
+    Parameters
+    ----------
+    problem, store, record
+        As for `StorageError`.
+    hint : str
+        What to do; by default, to restore the store.
+    """
+
+    def __init__(
+        self,
+        problem: str = "",
+        *,
+        store: Path | str | None = None,
+        record: int | None = None,
+        hint: str = "restore a copy, or store the images again",
+    ) -> None:
+        super().__init__(problem, store=store, record=record, hint=hint)
 
 
 class StoreFullError(StorageError, OSError):
@@ -128,7 +146,7 @@ class reading:  # noqa: N801 - reads as a function in a with statement; a genera
 
     def _translate(self, error: BaseException) -> StorageError:
         return _find_refusal(self._store, error) or CorruptStoreError(
-            f"it can't be read ({_say(error)})", store=self._store, hint="it is damaged, or another backend wrote it"
+            f"it can't be read ({_say(error)}): it is damaged, or another backend wrote it", store=self._store
         )
 
 
@@ -152,6 +170,12 @@ class writing(reading):  # noqa: N801 - likewise
     """
 
     __slots__ = ()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Raise the error of this package in place of the library's, and of what it found when it read back."""
+        if isinstance(error, CorruptStoreError):
+            raise self._translate(error) from error
+        super().__exit__(kind, error, traceback)
 
     def _translate(self, error: BaseException) -> StorageError:
         if _find_codes(error) & NO_SPACE:
@@ -184,7 +208,8 @@ def _find_refusal(store: Path, error: BaseException) -> StorageError | None:
 
 
 def _say(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = error.problem if isinstance(error, StorageError) else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def _find_codes(error: BaseException | None) -> set[int]:
