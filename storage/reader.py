@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .arrays import CHANNELS, check_index, check_indices
 from .contract import Image, Images, Labels
-from .errors import ReaderClosedError, reading
+from .errors import ReaderClosedError, StorageError, reading
 
 fork_lock = RLock()
 """Held across calls of libraries that a child can't use if a thread of its parent was inside one at the fork."""
@@ -172,6 +172,24 @@ class Reader(ABC):
         """
         self._be_ready()
         return self._read_labels()
+
+    def view(self) -> Images | Sequence[Image]:
+        """View all images where they lie in the store, without a copy, if the backend can.
+
+        Returns
+        -------
+        ndarray of uint8, shape (N, H, W, 3), or sequence of ndarray
+            Read-only. It stays valid after the reader is closed.
+
+        Raises
+        ------
+        StorageError
+            The store doesn't hold its images as they are in memory.
+        ReaderClosedError
+            The reader is closed.
+        """
+        self._be_ready()
+        raise StorageError("its images can't be viewed", store=self.store, hint="use read")
 
     def close(self) -> None:
         """Close the store; closing twice does no harm."""

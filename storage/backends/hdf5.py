@@ -3,19 +3,22 @@
 On disk: ``images.h5`` holds ``images``, uint8 of shape (N, H, W, 3), and ``labels``, little-endian int64 of shape (N,).
 Both are contiguous, neither chunked nor compressed: the pixels lie in the file as they lie in memory.
 
-Why it is fast: HDF5 says where a contiguous dataset begins. There the pixels are written, with one call. From there a
-read of everything goes straight into the result, which gets huge pages from `numpy.empty`, and a reader maps the file
-into memory and copies the images that it is asked for, with no HDF5 call for each. All blocks of the file are allocated
-before it is written; so a full disk is noticed before HDF5 has anything to flush, too: it does not recover from that.
-The low-level interface of h5py opens a dataset in a third of the time of ``file["images"]``. Files in chunks are read,
-too (`_hdf5_chunks`), and written for the variants.
+Why it is fast: HDF5 says where a contiguous dataset begins, so one system call writes all pixels there, and one reads
+them into the result. A reader copies images out of a memory map, without a call of HDF5. The file's blocks are
+allocated first: a full disk is noticed while HDF5 has nothing to flush, because it can't recover from that later. The
+low-level interface of h5py opens a dataset in a third of the time of ``file["images"]``.
 
-Library: h5py (https://docs.h5py.org, low-level interface: https://api.h5py.org).
+Files in chunks, as the variants write them, are read too. Chunks without filters are copied out of the map; HDF5
+unpacks others, each once per batch, because its own selection of many single rows takes longer.
+
+Library: h5py (https://docs.h5py.org, low-level interface: https://api.h5py.org). HDF5's advice on chunks:
+https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
 """
 
 import math
 import mmap
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -31,32 +34,23 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..paths import claim_store, stat_file
 from ..reader import Reader
-from ._hdf5_chunks import UNCACHED, Rows, find_chunks, measure_chunks, read_rows, write_chunks
 
 FILE = "images.h5"
 DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
-METADATA = 4096  # bytes at most: headers of the file and of two datasets
-UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a lock would live on in a child that is forked meanwhile
+MAX_METADATA = 4096  # bytes: headers of the file and of two datasets
+MAX_INDEX, MAX_CHUNK_INDEX = 4096, 256  # bytes: the index of a dataset in chunks, and what it takes for each chunk
+UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a child that is forked meanwhile would keep a lock
 UNLOCKED.set_file_locking(use_file_locking=False, ignore_when_disabled=False)
-TIMELESS = h5p.create(h5p.FILE_CREATE)
-TIMELESS.set_obj_track_times(False)  # of the root group: the same images make the same file at any time
+TIMELESS = h5p.create(h5p.FILE_CREATE)  # the same images make the same file at any time
+TIMELESS.set_obj_track_times(False)
+UNCACHED = h5p.create(h5p.DATASET_ACCESS)  # a chunk is written at once, and read right into the result
+UNCACHED.set_chunk_cache(0, 0, 0)
 INFO = BackendInfo({"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}, "The HDF Group", "BSD-3-Clause")
 
 
-class Source(NamedTuple):
-    """A dataset of an open file.
-
-    Attributes
-    ----------
-    dataset : h5d.DatasetID
-    shape : tuple of int
-    dtype : dtype
-    offset : int or None
-        Where its values begin in the file, bytes; None if they are not one run of bytes: chunked, compact or none.
-    descriptor : int
-        Of the file.
-    """
+class OpenDataset(NamedTuple):
+    """A dataset of an open file; its values begin at byte `offset`, which is None if they aren't one run of bytes."""
 
     dataset: h5d.DatasetID
     shape: tuple[int, ...]
@@ -67,7 +61,7 @@ class Source(NamedTuple):
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_sources(store) as (images, labels):
+    with _open_datasets(store) as (images, labels):
         position = check_index(store, index, images.shape[0])
         return _read_at(store, images, position), int(_read_at(store, labels, position))
 
@@ -77,20 +71,22 @@ def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, c
 
     Parameters
     ----------
+    store, images, labels
+        See `storage.Backend`.
     chunk : int
-        Bytes of pixels in a chunk, which holds one image at least; 0: contiguous, no chunks.
+        Bytes of pixels in a chunk, which holds at least one image; 0: contiguous, no chunks.
     compress_level : int
-        Of gzip, 1 to 9, for chunks; 0: they are not compressed.
+        Of gzip, 1 to 9, for chunks; 0: not compressed.
     """
     images, labels = check_images(images, labels)
     path = os.fsencode(claim_store(store) / FILE)
     rows = min(len(images), max(1, chunk // math.prod(images.shape[1:]))) if chunk else 0
-    with writing(store, RuntimeError), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
-        size = measure_chunks(images, rows) if rows else images.nbytes
-        os.posix_fallocate(file.get_vfd_handle(), 0, size + labels.nbytes + METADATA)
+    with writing(store, RuntimeError, ValueError), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
+        size = _measure_chunks(images, rows) if rows else images.nbytes
+        os.posix_fallocate(file.get_vfd_handle(), 0, size + labels.nbytes + MAX_METADATA)
         if rows:
             _write(file, b"labels", labels)
-            write_chunks(file, b"images", images, rows, compress_level)
+            _write_chunks(file, images, rows, compress_level)
         else:
             _write(file, b"images", images)
             _write(file, b"labels", labels)
@@ -98,28 +94,28 @@ def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, c
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_sources(store) as (images, labels):
+    with _open_datasets(store) as (images, labels):
         result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
-        for source, array in zip((images, labels), result, strict=True):
-            if source.offset is not None:
-                read_range(store, source.descriptor, source.offset, array)
+        for opened, array in zip((images, labels), result, strict=True):
+            if opened.offset is not None:
+                read_range(store, opened.descriptor, opened.offset, array)
             elif array.size:
-                source.dataset.read(h5s.ALL, h5s.ALL, array)
+                opened.dataset.read(h5s.ALL, h5s.ALL, array)
         return result
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
-    with _open_sources(store) as sources:
-        return {FILE: [pixels for source in sources for pixels in _find_ranges(source)]}
+    with _open_datasets(store) as datasets:
+        return {FILE: [pixels for opened in datasets for pixels in _find_ranges(opened)]}
 
 
 class Hdf5Reader(Reader):
-    """Copies out of a memory map; what is not there as it is in memory, HDF5 unpacks."""
+    """Copies out of a memory map; HDF5 unpacks what is compressed."""
 
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
-            images, labels = stack.enter_context(_open_sources(self.store))
+            images, labels = stack.enter_context(_open_datasets(self.store))
             content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
             self._images, self._labels = _view(self.store, images, content), _view(self.store, labels, content)
             count, height, width, _ = images.shape
@@ -146,21 +142,10 @@ class Hdf5Reader(Reader):
             return self._labels.read(0, self._count)
 
     def view(self) -> Images:
-        """View all images where they are in the file, without a copy.
-
-        Returns
-        -------
-        ndarray of uint8, shape (N, H, W, 3)
-            Read-only. It keeps the map of the file open, after the reader is closed too.
-
-        Raises
-        ------
-        StorageError
-            The file is not contiguous, so its images are nowhere as they are in memory.
-        """
+        """View all images in the map of a contiguous file; see `storage.Reader`."""
         self._be_ready()
         if not isinstance(self._images, np.ndarray):
-            raise StorageError(f"{self.store}: {FILE} is not contiguous, so it cannot be viewed: use read")
+            raise StorageError(f"{FILE} isn't contiguous, so it can't be viewed", store=self.store, hint="use read")
         return self._images
 
     def _close(self) -> None:
@@ -171,6 +156,47 @@ class Hdf5Reader(Reader):
 open_reader = Hdf5Reader
 
 
+class ChunkedRows:
+    """The images or labels of a dataset that isn't one run of bytes, in any order."""
+
+    def __init__(self, store: Path, dataset: h5d.DatasetID, dtype: np.dtype[Any], content: mmap.mmap) -> None:
+        self._store, self._dataset, self._dtype = store, dataset, dtype
+        self._shape = dataset.shape[1:]
+        self._per_chunk = _find_chunk_shape(dataset)[0]
+        row = make_array(store, self._shape, dtype)
+        chunks = _find_chunks(dataset)
+        if any(chunk.stop > len(content) for chunk in chunks):
+            chunks = []  # HDF5 says what is wrong with them
+        starts = np.array([chunk.start for chunk in chunks], np.int64)
+        self._addresses = (starts[:, np.newaxis] + row.nbytes * np.arange(self._per_chunk if chunks else 0)).ravel()
+        if chunks:  # a row at each byte of the file
+            windows = len(content) - row.nbytes + 1
+            self._windows = np.ndarray((windows, *self._shape), dtype, content, 0, (1, *row.strides))
+
+    def take(self, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
+        """Copy the rows at `positions`, which are in range, into `result`."""
+        if not self._addresses.size:
+            self._unpack(positions, result)
+            return
+        for start in range(0, len(positions), self._per_chunk):  # so many stay in the processor's cache
+            part = slice(start, start + self._per_chunk)
+            result[part] = self._windows[self._addresses[positions[part]]]
+
+    def _unpack(self, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
+        order = np.argsort(positions, kind="stable")
+        starts = np.flatnonzero(np.diff(positions[order] // self._per_chunk, prepend=-1))
+        for places in np.split(order, starts[1:]) if order.size else ():
+            wanted = positions[places]
+            rows = self.read(int(wanted[0]), int(wanted[-1]) + 1)
+            result[places] = rows[wanted - wanted[0]]
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Read consecutive rows."""
+        rows = make_array(self._store, (stop - start, *self._shape), self._dtype)
+        _read_rows(self._dataset, start, rows)
+        return rows
+
+
 def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_layout(h5d.CONTIGUOUS)
@@ -178,34 +204,64 @@ def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
     dataset = h5d.create(file, name, TYPES[name], h5s.create_simple(array.shape), layout)
-    if array.size:  # not HDF5 writes it: what waits in its buffer until a dataset is closed is lost if that fails
+    if array.size:  # not by HDF5: if it can't flush its buffer when a dataset is closed, those values are lost
         write_range(file.get_vfd_handle(), dataset.get_offset(), array)
 
 
+def _measure_chunks(images: Images, rows: int) -> int:
+    """Compute how many bytes chunks of `rows` images take at most; gzip adds up to a thousandth."""
+    size = rows * math.prod(images.shape[1:])
+    return MAX_INDEX + -(-len(images) // rows) * (size + size // 1000 + MAX_CHUNK_INDEX)
+
+
+def _write_chunks(file: h5f.FileID, images: Images, rows: int, compress_level: int) -> None:
+    """Write images in chunks as the last dataset of a file, and give back what was allocated and isn't needed."""
+    layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_chunk((rows, *images.shape[1:]))
+    if compress_level:
+        layout.set_deflate(compress_level)
+    layout.set_obj_track_times(False)
+    space = h5s.create_simple(images.shape)
+    dataset = h5d.create(file, b"images", TYPES[b"images"], space, layout, None, UNCACHED)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C would be lost where h5py tidies up
+    try:
+        dataset.write(h5s.ALL, h5s.ALL, images)
+        h5f.flush(file)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    os.ftruncate(file.get_vfd_handle(), file.get_filesize())  # HDF5 doesn't know that it is longer
+
+
 @contextmanager
-def _open_sources(store: Path) -> Iterator[tuple[Source, Source]]:
+def _open_datasets(store: Path) -> Iterator[tuple[OpenDataset, OpenDataset]]:
     path, _ = stat_file(store, FILE)
     with (
         reading(store, KeyError, RuntimeError, ValueError),
         closing(h5f.open(path, h5f.ACC_RDONLY)) as file,
     ):
-        images = _open_source(store, file, path, b"images")
-        labels = _open_source(store, file, path, b"labels")
+        images = _open_dataset(store, file, path, b"images")
+        labels = _open_dataset(store, file, path, b"labels")
         if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
-            raise CorruptStoreError(f"{store}: {FILE} has images of shape {images.shape}: they are not RGB")
+            raise CorruptStoreError(f"{FILE} has images of shape {images.shape}: not RGB images", store=store)
         if labels.shape != images.shape[:1]:
-            raise CorruptStoreError(f"{store}: {FILE} has labels of shape {labels.shape}: not one an image")
+            raise CorruptStoreError(
+                f"{FILE} has labels of shape {labels.shape}: not one for each of {images.shape[0]} images", store=store
+            )
         yield images, labels
 
 
-def _open_source(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> Source:
+def _open_dataset(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> OpenDataset:
     dataset = h5d.open(file, name, UNCACHED)
     if dataset.get_type() != TYPES[name]:
-        raise CorruptStoreError(f"{store}: {FILE} has {name.decode()} of type {dataset.dtype}: not {DTYPES[name]}")
+        raise CorruptStoreError(
+            f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}",
+            store=store,
+            hint="another program wrote it",
+        )
     offset = dataset.get_offset()
     if h5f.get_name(dataset) != path or (offset is None and _is_outside(dataset)):
-        raise CorruptStoreError(f"{store}: {FILE} keeps its values in other files: another program wrote it")
-    return Source(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle())
+        raise CorruptStoreError(f"{FILE} keeps its values in other files", store=store, hint="another program wrote it")
+    return OpenDataset(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle())
 
 
 def _is_outside(dataset: h5d.DatasetID) -> bool:
@@ -213,32 +269,60 @@ def _is_outside(dataset: h5d.DatasetID) -> bool:
     return bool(layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL)
 
 
-def _find_ranges(source: Source) -> list[range]:
-    if source.offset is None:
-        return find_chunks(source.dataset)
-    return [range(source.offset, source.offset + math.prod(source.shape) * source.dtype.itemsize)]
+def _find_ranges(opened: OpenDataset) -> list[range]:
+    if opened.offset is None:
+        return _find_chunks(opened.dataset)
+    return [range(opened.offset, opened.offset + math.prod(opened.shape) * opened.dtype.itemsize)]
 
 
-def _read_at(store: Path, source: Source, position: int) -> NDArray[Any]:
-    array = make_array(store, source.shape[1:], source.dtype)
-    if source.offset is not None:
-        read_range(store, source.descriptor, source.offset + position * array.nbytes, array)
+def _find_chunks(dataset: h5d.DatasetID) -> list[range]:
+    """Find the chunks' bytes, in order; none if chunks are filtered, split images, or aren't all there."""
+    chunk, found = _find_chunk_shape(dataset), dict[int, range]()
+    size = math.prod(chunk) * dataset.get_type().get_size()
+
+    def note(entry: h5d.StoreInfo) -> None:
+        found[entry.chunk_offset[0] // chunk[0]] = range(entry.byte_offset, entry.byte_offset + size)
+
+    layout = dataset.get_create_plist()
+    if layout.get_layout() == h5d.CHUNKED and not layout.get_nfilters() and chunk[1:] == dataset.shape[1:]:
+        dataset.chunk_iter(note)
+    numbers = range(-(-dataset.shape[0] // chunk[0]))
+    return [found[number] for number in numbers] if len(found) == len(numbers) else []
+
+
+def _find_chunk_shape(dataset: h5d.DatasetID) -> tuple[int, ...]:
+    """Find the shape of a chunk; datasets without chunks are read row by row."""
+    layout = dataset.get_create_plist()
+    shape: tuple[int, ...] = layout.get_chunk() if layout.get_layout() == h5d.CHUNKED else (1, *dataset.shape[1:])
+    return shape
+
+
+def _read_at(store: Path, opened: OpenDataset, position: int) -> NDArray[Any]:
+    array = make_array(store, opened.shape[1:], opened.dtype)
+    if opened.offset is not None:
+        read_range(store, opened.descriptor, opened.offset + position * array.nbytes, array)
     else:
-        read_rows(source.dataset, position, array[np.newaxis])
+        _read_rows(opened.dataset, position, array[np.newaxis])
     return array
 
 
-def _view(store: Path, source: Source, content: mmap.mmap) -> NDArray[Any] | Rows:
-    count = math.prod(source.shape)
+def _read_rows(dataset: h5d.DatasetID, start: int, rows: NDArray[Any]) -> None:
+    space = dataset.get_space()
+    space.select_hyperslab((start, *(0 for _ in rows.shape[1:])), rows.shape)
+    dataset.read(h5s.create_simple(rows.shape), space, rows)
+
+
+def _view(store: Path, opened: OpenDataset, content: mmap.mmap) -> NDArray[Any] | ChunkedRows:
+    count = math.prod(opened.shape)
     if not count:
-        return np.frombuffer(b"", source.dtype).reshape(source.shape)
-    if source.offset is None:
-        return Rows(store, source.dataset, source.dtype, content)
-    return np.frombuffer(content, source.dtype, count, source.offset).reshape(source.shape)
+        return np.frombuffer(b"", opened.dtype).reshape(opened.shape)
+    if opened.offset is None:
+        return ChunkedRows(store, opened.dataset, opened.dtype, content)
+    return np.frombuffer(content, opened.dtype, count, opened.offset).reshape(opened.shape)
 
 
-def _take(source: NDArray[Any] | Rows, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
-    if isinstance(source, np.ndarray):
-        np.take(source, positions, axis=0, out=result, mode="clip")  # "raise" would copy through a buffer
+def _take(values: NDArray[Any] | ChunkedRows, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
+    if isinstance(values, np.ndarray):
+        np.take(values, positions, axis=0, out=result, mode="clip")  # "raise" would copy through a buffer
     else:
-        source.take(positions, result)
+        values.take(positions, result)

@@ -1,13 +1,13 @@
 """HDF5 in chunks compressed with gzip.
 
-On disk: ``images.h5`` as in `hdf5`, but ``images`` is in chunks of 12 KiB, 4 images of CIFAR-10, each packed by
-gzip at level 4, the default of h5py. A chunk that cannot become smaller takes a thousandth more than its pixels.
+On disk: ``images.h5`` as in `hdf5`, but ``images`` is in chunks of 12 KiB, 4 images of CIFAR-10, compressed by gzip at
+level 4, the default of h5py. A chunk that can't become smaller takes a thousandth more than its pixels.
 
-What it costs: a batch unpacks each chunk that it needs once, and all of it. Larger chunks make the file hardly smaller
-(64 images a chunk: 0.3 %) and shuffled batches dearer: four times as long, while a read of everything takes a fifth
-less. One image a chunk makes batches a third quicker, all else a third slower or more. zlib's own checksum stands at
-the end of each chunk and is verified, so Fletcher32 is off. While it is written, a store needs room for its pixels
-unpacked: what HDF5 still has to write when it is closed must find room, and nobody knows before how small it will be.
+What it costs: a batch unpacks each chunk that it needs once, and all of it. Chunks of 64 images make the file 0.3 %
+smaller and shuffled batches four times as slow, while reading everything takes a fifth less. Chunks of one image make
+batches a third faster, and all else a third slower or more. zlib's own checksum at the end of each chunk is verified,
+so Fletcher32 is off. While it is written, a store needs space for its uncompressed pixels: HDF5 must find space for
+what it writes when the file is closed, and nothing can say before how small that will be.
 
 Library: h5py (https://docs.h5py.org/en/stable/high/dataset.html#lossless-compression-filters).
 """

@@ -1,13 +1,12 @@
-"""NumPy: the arrays as numpy.save writes them, mapped into memory.
+"""NumPy: two files as numpy.save writes them, mapped into memory to read.
 
-On disk: ``images.npy``, uint8 of shape (N, H, W, 3), and ``labels.npy``, little-endian int64 of shape (N,), each in
+On disk: ``images.npy``, uint8 of shape (N, H, W, 3), and ``labels.npy``, little-endian int64 of shape (N,), both in
 version 1.0 of NumPy's format: a header of 128 bytes that describes the array, then its values in C order. Any program
-that reads this format reads them. ``labels.npy`` is written last: a store without all of it is not complete.
+that knows the format reads them. ``labels.npy`` is written last, so a store without it isn't complete.
 
-Why it is fast: there is nothing between the file and the array. Everything is read with one call, straight into the
-result, which gets huge pages from `numpy.empty`. A reader maps the files into memory, and `numpy.take` copies a batch
-from there in one call. A file that is shorter or longer than its header says is refused before it is mapped; so is any
-other type or order of values. Nothing is unpickled.
+Why it is fast: there is nothing between the file and the array. One system call reads everything into the result. A
+reader maps the files, and one call of `numpy.take` copies a batch out of the map. A file with another size than its
+header says, or with another type or order of values, is refused before it is mapped. Nothing is unpickled.
 
 Library: NumPy (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 """
@@ -44,8 +43,8 @@ IMAGES, LABELS = "images.npy", "labels.npy"
 INFO = BackendInfo({"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause")
 
 
-class Source(NamedTuple):
-    """An open file: the shape and type of its array, and where the values begin, bytes."""
+class ArrayFile(NamedTuple):
+    """An open file; the values of its array begin at byte `start`."""
 
     file: BinaryIO
     shape: tuple[int, ...]
@@ -55,7 +54,7 @@ class Source(NamedTuple):
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_sources(store) as (images, labels):
+    with _open_files(store) as (images, labels):
         position = check_index(store, index, images.shape[0])
         return _read_at(store, images, position), int(_read_at(store, labels, position))
 
@@ -71,19 +70,19 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_sources(store) as (images, labels):
+    with _open_files(store) as (images, labels):
         result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
-        for source, array in zip((images, labels), result, strict=True):
-            read_range(store, source.file.fileno(), source.start, array)
+        for opened, array in zip((images, labels), result, strict=True):
+            read_range(store, opened.file.fileno(), opened.start, array)
         return result
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find the bytes of pixels and labels: all behind the headers; see `storage.Backend`."""
-    with _open_sources(store) as (images, labels):
+    """Find all bytes after the headers; see `storage.Backend`."""
+    with _open_files(store) as (images, labels):
         return {
-            name: [range(source.start, source.start + math.prod(source.shape) * source.dtype.itemsize)]
-            for name, source in ((IMAGES, images), (LABELS, labels))
+            name: [range(opened.start, opened.start + math.prod(opened.shape) * opened.dtype.itemsize)]
+            for name, opened in ((IMAGES, images), (LABELS, labels))
         }
 
 
@@ -91,7 +90,7 @@ class NpyReader(Reader):
     """Copies out of memory maps."""
 
     def _open(self) -> tuple[int, int, int]:
-        with _open_sources(self.store) as (images, labels):
+        with _open_files(self.store) as (images, labels):
             self._images, self._labels = _map(images), _map(labels)
         count, height, width, _ = self._images.shape
         return count, height, width
@@ -108,13 +107,7 @@ class NpyReader(Reader):
         return self._labels.astype(np.int64)
 
     def view(self) -> Images:
-        """View all images where they are in the file, without a copy.
-
-        Returns
-        -------
-        ndarray of uint8, shape (N, H, W, 3)
-            Read-only. It keeps the map of the file open, after the reader is closed too.
-        """
+        """View all images in the map of the file; see `storage.Reader`."""
         self._be_ready()
         return self._images
 
@@ -132,45 +125,54 @@ def _write(path: Path, array: Images | Labels) -> None:
     with path.open("xb") as file:
         os.posix_fallocate(file.fileno(), 0, start + array.nbytes)
         write_range(file.fileno(), start, array)  # numpy.save would lose the system's error code on a full disk
-        file.write(header.getvalue())  # last: until then it is no file of NumPy's
+        file.write(header.getvalue())  # last, so that an incomplete file isn't one of NumPy's format
 
 
 @contextmanager
-def _open_sources(store: Path) -> Iterator[tuple[Source, Source]]:
+def _open_files(store: Path) -> Iterator[tuple[ArrayFile, ArrayFile]]:
     with (
         reading(store, ValueError),
         _open_file(store, IMAGES, np.dtype(np.uint8)) as images,
         _open_file(store, LABELS, np.dtype("<i8")) as labels,
     ):
         if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
-            raise CorruptStoreError(f"{store}: {IMAGES} has an array of shape {images.shape}: no RGB images")
+            raise CorruptStoreError(f"{IMAGES} has an array of shape {images.shape}: not RGB images", store=store)
         check_shape(store, *images.shape[:3])
         if labels.shape != images.shape[:1]:
-            raise CorruptStoreError(f"{store}: {LABELS} has an array of shape {labels.shape}: not one label an image")
+            raise CorruptStoreError(
+                f"{LABELS} has an array of shape {labels.shape}: not one label for each of {images.shape[0]} images",
+                store=store,
+            )
         yield images, labels
 
 
 @contextmanager
-def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[Source]:
+def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[ArrayFile]:
     path, status = stat_file(store, name)
     with open(path, "rb") as file:  # noqa: PTH123 - a Path takes longer
-        with reading(store, Exception):  # whatever damage makes of a header
+        with reading(store, Exception):  # a damaged header can raise anything
             version = read_magic(file)
-            shape, backwards, found = read_array_header_1_0(file)
+            shape, fortran_order, found = read_array_header_1_0(file)
         start = file.tell()
-        if version != (1, 0) or backwards or found != dtype:
-            raise CorruptStoreError(f"{store}: {name} is no array of {dtype} in C order, format 1.0: store it anew")
+        if version != (1, 0) or fortran_order or found != dtype:
+            raise CorruptStoreError(
+                f"{name} isn't an array of {dtype} in C order, format 1.0", store=store, hint="store the images again"
+            )
         if start + math.prod(shape) * dtype.itemsize != status.st_size:
-            raise CorruptStoreError(f"{store}: {name} has {status.st_size} bytes, its array {shape} needs others")
-        yield Source(file, shape, dtype, start)
+            raise CorruptStoreError(
+                f"{name} has {status.st_size} bytes, which don't fit its array of shape {shape}",
+                store=store,
+                hint="restore it from a copy, or store the images again",
+            )
+        yield ArrayFile(file, shape, dtype, start)
 
 
-def _map(source: Source) -> NDArray[Any]:
-    content = mmap.mmap(source.file.fileno(), 0, prot=mmap.PROT_READ)
-    return np.ndarray(source.shape, source.dtype, content, source.start)
+def _map(opened: ArrayFile) -> NDArray[Any]:
+    content = mmap.mmap(opened.file.fileno(), 0, prot=mmap.PROT_READ)
+    return np.ndarray(opened.shape, opened.dtype, content, opened.start)
 
 
-def _read_at(store: Path, source: Source, position: int) -> NDArray[Any]:
-    array = make_array(store, source.shape[1:], source.dtype)
-    read_range(store, source.file.fileno(), source.start + position * array.nbytes, array)
+def _read_at(store: Path, opened: ArrayFile, position: int) -> NDArray[Any]:
+    array = make_array(store, opened.shape[1:], opened.dtype)
+    read_range(store, opened.file.fileno(), opened.start + position * array.nbytes, array)
     return array

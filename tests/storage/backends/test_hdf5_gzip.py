@@ -13,6 +13,7 @@ from tests.support.backends import take_backend
 from tests.support.datasets import flip_bit
 from tests.support.image_sets import assert_same, make_set
 
+hdf5 = take_backend("hdf5")
 hdf5_gzip = take_backend("hdf5_gzip")
 IMAGES = np.random.default_rng(0).integers(0, 16, (130, 32, 32, 3), np.uint8)
 LABELS = np.arange(130)
@@ -49,13 +50,13 @@ def test_room_is_reserved_even_for_chunks_that_become_larger(
 
 def test_each_chunk_that_a_batch_needs_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hdf5_gzip.store_many(tmp_path, IMAGES, LABELS)
-    read, calls = storage.hdf5_chunks.read_rows, list[int]()  # type: ignore[attr-defined] # imported by the backend
+    read, calls = hdf5._read_rows, list[int]()  # noqa: SLF001 - counted
 
     def count(dataset: h5d.DatasetID, start: int, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
         calls.append(start)
         read(dataset, start, rows)
 
-    monkeypatch.setattr("storage.backends._hdf5_chunks.read_rows", count)
+    monkeypatch.setattr(hdf5, "_read_rows", count)
     indices = [129, 3, 64, 66, 3, 0, 65, 128]
     with hdf5_gzip.open_reader(tmp_path) as reader:
         assert_same(reader.read(indices), (IMAGES[indices], LABELS[indices]))
