@@ -18,6 +18,10 @@ DOCUMENTS = sorted(
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("storage/**/*.md"))
     if "/." not in path.relative_to(ROOT).as_posix()
 )
+EXAMPLES = {"storage/pyproject.toml", "storage/backends/raw.py", "tests/storage/backends/test_NAME.py"}
+FILE = re.compile(
+    r"(?<![\w/.-])(?:benchmarks|fixtures|reports|storage|tests|docs)/[\w/.-]+\.(?:css|html|md|py|svg|toml)\b"
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -49,6 +53,12 @@ def test_training_examples_have_a_main_guard() -> None:
 def test_relative_links_lead_to_files_and_headings(document: Path) -> None:
     broken = [link for link in find_links(document) if not leads_somewhere(document, link)]
     assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_documents_name_files_that_exist(document: Path) -> None:
+    missing = {name for name in FILE.findall(document.read_text(encoding="utf-8")) if not (ROOT / name).exists()}
+    assert missing <= EXAMPLES
 
 
 def test_the_readme_is_short_and_starts_with_a_command() -> None:
