@@ -1,6 +1,6 @@
-"""What the LMDB backends share: environments, transactions, and the two records that describe a store.
+"""The LMDB backends share environments, transactions, and the two records that describe a store.
 
-Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
+Library: py-lmdb (https://lmdb.readthedocs.io); the C library's documentation is http://www.lmdb.tech/doc/.
 """
 
 import errno
@@ -16,7 +16,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import check_shape
+from ..arrays import CHANNELS, check_shape
 from ..contract import BackendInfo, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..paths import create_file, stat_file
@@ -26,17 +26,17 @@ FILE = "data.mdb"
 LABELS = b"labels"
 LAYOUT = b"layout"
 LABEL_SIZES = (1, 2, 4, 8)  # bytes
-LARGEST = 1 << 62  # number in a layout, so that NumPy can count with it
-PART = 16 << 20  # bytes read before the map is let go: what was touched of it counts as memory of this process
+MAX_NUMBER = 1 << 62  # in a layout, so that NumPy can count with it
+PART = 16 << 20  # bytes read under one transaction: what was touched of the map counts as memory of this process
+TRANSACTION = 1_536 << 10  # bytes of pixels: they stay in the processor's cache until LMDB has written them
 INFO = BackendInfo(
     {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))},
     "Symas, for the OpenLDAP project",
     "OLDAP-2.8",
 )
-TRANSACTION = 1_536 << 10  # bytes of pixels: they stay in the processor's cache until LMDB has written them
 
-PAGE_HEADER = struct.Struct("<10xHI")  # flags, and how many pages the value takes, if it has pages of its own
-OWN_PAGES = 0x04  # P_OVERFLOW, the flag that says so
+PAGE_HEADER = struct.Struct("<10xHI")  # flags, and the number of pages if a value has pages to itself
+OVERFLOW = 0x04  # LMDB's flag for such a value
 META_PAGES = 2
 
 pack_key = struct.Struct(">Q").pack
@@ -48,25 +48,7 @@ _shared: dict[tuple[int, int], "_SharedEnvironment"] = {}
 
 @contextmanager
 def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Transaction]:
-    """Begin a transaction that reads, in an environment that all readers of the store share.
-
-    Parameters
-    ----------
-    store : Path
-        A store of an LMDB backend.
-    readahead : bool
-        Whether the kernel may read more of the file than is asked for. The first who opens a store decides.
-
-    Yields
-    ------
-    lmdb.Transaction
-        Its values are views of the memory map.
-
-    Raises
-    ------
-    StoreNotFoundError, CorruptStoreError
-        There is no store, or its file is shorter than it should be.
-    """
+    """Begin a transaction that reads views of the map; the first reader of a store decides on `readahead`."""
     with reading(store, lmdb.Error):
         key, environment = _acquire(store, readahead=readahead)
         try:
@@ -77,10 +59,7 @@ def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Trans
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find the pages that hold nothing but a value each; see `storage.Backend`.
-
-    All others are pages of the tree. LMDB believes what they say: a wrong number of a page kills the process.
-    """
+    """Find the pages that hold nothing but a value; a wrong byte in any other page can kill the process."""
     with begin_reading(store) as transaction:
         size = transaction.stat()["psize"]
     path, status = stat_file(store, FILE)
@@ -89,74 +68,53 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
         number, end = META_PAGES, status.st_size // size
         while number < end:
             flags, pages = PAGE_HEADER.unpack_from(content, number * size)
-            step = pages if flags & OWN_PAGES else 1
-            if flags & OWN_PAGES:
+            step = pages if flags & OVERFLOW else 1
+            if flags & OVERFLOW:
                 found.append(range(number * size, (number + step) * size))
             number += step
     return {FILE: found}
 
 
 @contextmanager
-def refuse_change(store: Path) -> Iterator[None]:
+def refuse_replacement(store: Path) -> Iterator[None]:
     """Refuse a store that was replaced while it was read under more than one transaction."""
     before = _identify(store)
     yield
     if _identify(store) != before:
-        raise CorruptStoreError(f"{store} was replaced while it was read: read it again")
+        raise CorruptStoreError("it was replaced while it was read", store=store, hint="read it again")
 
 
-@contextmanager
-def create_environment(store: Path, images: Images) -> Iterator[lmdb.Environment]:
-    """Create the environment of a new store, large enough for `images`; nothing is synced, nothing is locked."""
+def write_store(store: Path, images: Images, labels: Labels, layout: bytes, images_per_record: int = 1) -> None:
+    """Write a store, unsynced and without locks; the last record, in a transaction of its own, marks it as complete."""
     path = create_file(store, FILE)
     size = compute_map_size(images)
     with (
         writing(store, lmdb.Error),
         lmdb.open(path, subdir=False, map_size=size, sync=False, metasync=False, lock=False) as environment,
     ):
-        yield environment
+        _append_pixels(environment, images, images_per_record)
+        _append(environment, [(LABELS, labels.astype(_choose_type(labels)).tobytes())])
+        _append(environment, [(LAYOUT, layout)])
 
 
 def compute_map_size(images: Images) -> int:
-    """Compute an address range that the records of `images` cannot fill: each may take whole pages, and one more.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (N, H, W, 3)
-
-    Returns
-    -------
-    int
-        Bytes. They are addresses only: the file grows as it is written.
-    """
+    """Compute enough bytes of addresses for the records of `images`: each may take whole pages, and one more."""
     page = mmap.PAGESIZE
     record = images[0].nbytes // page * page + 2 * page if len(images) else page
     return len(images) * (record + 64) + 64 * page
 
 
-def append_pixels(environment: lmdb.Environment, images: Images, images_per_record: int) -> None:
-    """Append the records that hold pixels: a key is the number of a record, a value the pixels of its images."""
+def _append_pixels(environment: lmdb.Environment, images: Images, images_per_record: int) -> None:
     pixels = images.reshape(-1).data
     size = images_per_record * (images.nbytes // max(len(images), 1))
     records = -(-len(images) // images_per_record)
     step = max(1, TRANSACTION // max(size, 1))
     for start in range(0, records, step):
         numbers = range(start, min(start + step, records))
-        append_records(
-            environment, [(pack_key(number), pixels[number * size : (number + 1) * size]) for number in numbers]
-        )
+        _append(environment, [(pack_key(number), pixels[number * size : (number + 1) * size]) for number in numbers])
 
 
-def append_description(
-    environment: lmdb.Environment, layout: struct.Struct, numbers: Sequence[int], labels: Labels
-) -> None:
-    """Append the records that describe a store; the last one in a transaction of its own: it marks the end."""
-    append_records(environment, [(LABELS, labels.astype(_choose_type(labels)).tobytes())])
-    append_records(environment, [(LAYOUT, layout.pack(*numbers))])
-
-
-def append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
-    """Append records in one transaction; a map that is too small grows."""
+def _append(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
     while True:
         try:
             with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
@@ -164,7 +122,7 @@ def append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes,
         except lmdb.MapFullError:
             environment.set_mapsize(2 * environment.info()["map_size"])
         except lmdb.Error as error:
-            if error.code == errno.EIO:  # what LMDB makes of a write that was cut short
+            if error.code == errno.EIO:  # LMDB's code for a write that was cut short
                 raise OSError(errno.ENOSPC, f"a full or a failing disk: {error}") from error
             raise
         else:
@@ -172,23 +130,27 @@ def append_records(environment: lmdb.Environment, records: Sequence[tuple[bytes,
 
 
 def read_layout(store: Path, transaction: lmdb.Transaction, layout: struct.Struct) -> tuple[int, ...]:
-    """Read the numbers in the record ``layout``; the first three are the shape of the image set."""
+    """Read the shape of the set, and images per record if `layout` has them; check that the records fit."""
     try:
         numbers: tuple[int, ...] = layout.unpack(transaction.get(LAYOUT, b""))
     except struct.error:
         raise CorruptStoreError(
-            f"{store} has no record 'layout' of {layout.size} bytes: the store is not complete, or another program or "
-            "backend wrote it: store the images again"
+            f"there is no record 'layout' of {layout.size} bytes: it isn't complete, or another backend wrote it",
+            store=store,
         ) from None
-    if max(numbers) > LARGEST:
-        raise CorruptStoreError(f"{store} has a record 'layout' that holds too large a number: {max(numbers)}")
-    check_shape(store, *numbers[:3])
+    if max(numbers) > MAX_NUMBER:
+        raise CorruptStoreError(f"the record 'layout' holds too large a number, {max(numbers)}", store=store)
+    count, height, width = check_shape(store, *numbers[:3])
+    images_per_record = (*numbers, 1)[3]
+    records = transaction.stat()["entries"] - len((LABELS, LAYOUT))
+    first = len(transaction.get(pack_key(0), b""))
+    if (
+        not images_per_record
+        or records != -(-count // images_per_record)
+        or first != min(count, images_per_record) * height * width * CHANNELS
+    ):
+        raise CorruptStoreError(f"its records aren't those of {count} images", store=store)
     return numbers
-
-
-def count_records(transaction: lmdb.Transaction) -> int:
-    """Count the records that hold pixels."""
-    return int(transaction.stat()["entries"]) - len((LABELS, LAYOUT))
 
 
 def view_labels(store: Path, transaction: lmdb.Transaction, count: int) -> NDArray[np.signedinteger]:
@@ -196,7 +158,7 @@ def view_labels(store: Path, transaction: lmdb.Transaction, count: int) -> NDArr
     record = transaction.get(LABELS, b"")
     size = len(record) // count if count else LABEL_SIZES[0]
     if len(record) != size * count or size not in LABEL_SIZES:
-        raise CorruptStoreError(f"{store}: {len(record)} bytes of labels for {count} images: another program wrote it")
+        raise CorruptStoreError(f"there are {len(record)} bytes of labels for {count} images", store=store)
     return np.frombuffer(record, f"<i{size}")
 
 
@@ -213,7 +175,7 @@ def _choose_type(labels: Labels) -> str:
 
 @dataclass
 class _SharedEnvironment:
-    """A read-only environment, the bytes that its file must have, and how many use it; the last one closes it."""
+    """A read-only environment, the size that its file must have, and the number of its users; the last closes it."""
 
     environment: lmdb.Environment
     size: int
@@ -228,11 +190,9 @@ def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int], lmdb.Env
             _shared[key] = _open_shared(path, readahead=readahead)
         shared = _shared[key]
         shared.users += 1
-    if status.st_size < shared.size:  # reading behind the end of a map kills the process
+    if status.st_size < shared.size:  # reading beyond the end of a map kills the process
         _release(key)
-        raise CorruptStoreError(
-            f"{store}: {FILE} has {status.st_size} of {shared.size} bytes: the store was cut short: store it again"
-        )
+        raise CorruptStoreError(f"{FILE} was cut short: {status.st_size} of {shared.size} bytes are left", store=store)
     return key, shared.environment
 
 

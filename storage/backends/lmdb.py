@@ -1,15 +1,15 @@
-"""LMDB: one record an image in a memory-mapped B+ tree.
+"""LMDB: one record per image in a memory-mapped B+ tree.
 
-On disk: ``data.mdb``, one environment with one unnamed database. The key of an image is its index, 8 bytes
-big-endian, so that LMDB's order is the order of the images and they are appended rather than inserted; its value is
-the raw pixels, H x W x 3 bytes. Two more records stand behind the images: ``labels``, all of them as little-endian
-integers of 1, 2, 4 or 8 bytes, whichever is enough for all, and ``layout``, the number of images, height and width as
-little-endian integers of 8 bytes. ``layout`` is written in the last transaction: a store without it is not complete.
+On disk: ``data.mdb``, one environment with one unnamed database. The key of an image is its index, 8 bytes big-endian,
+so LMDB's order is the order of the images, and they are appended instead of inserted. Its value is the raw pixels,
+H x W x 3 bytes. Two more records follow: ``labels``, all of them as little-endian integers of 1, 2, 4 or 8 bytes,
+whichever is enough, and ``layout``, the number of images, height and width as little-endian integers of 8 bytes.
+``layout`` is written in the last transaction: a store without it isn't complete.
 
-Why it is fast: nothing is pickled; images are appended, 1.5 MiB a transaction; no lock file is kept, because a store is
-never written again; and values are read as views of the map and copied once, into the result.
+Why it is fast: images are appended, 1.5 MiB per transaction, and nothing is pickled. There is no lock file, because a
+store is never written again. Values are read as views of the map and copied once, into the result.
 
-Library: py-lmdb (https://lmdb.readthedocs.io); the C library's own documentation is http://www.lmdb.tech/doc/.
+Library: py-lmdb (https://lmdb.readthedocs.io); the C library's documentation is http://www.lmdb.tech/doc/.
 """
 
 import struct
@@ -30,16 +30,13 @@ from ..reader import Reader
 from ._lmdb import (
     INFO,
     PART,
-    append_description,
-    append_pixels,
     begin_reading,
-    count_records,
-    create_environment,
     find_pixels,
     pack_key,
     read_layout,
-    refuse_change,
+    refuse_replacement,
     view_labels,
+    write_store,
 )
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
@@ -52,7 +49,7 @@ Value: TypeAlias = bytes | memoryview
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with begin_reading(store, readahead=False) as transaction:  # from a cold disk, one page instead of megabytes
-        count, height, width = _read_shape(store, transaction)
+        count, height, width = read_layout(store, transaction, LAYOUT)
         position = check_index(store, index, count)
         image = _copy_record(store, transaction, position, (height, width, CHANNELS))
         return image, int(view_labels(store, transaction, count)[position])
@@ -61,16 +58,14 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
-    with create_environment(store, images) as environment:
-        append_pixels(environment, images, images_per_record=1)
-        append_description(environment, LAYOUT, images.shape[:3], labels)
+    write_store(store, images, labels, LAYOUT.pack(*images.shape[:3]))
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with refuse_change(store):
+    with refuse_replacement(store):
         with begin_reading(store) as transaction:
-            count, height, width = _read_shape(store, transaction)
+            count, height, width = read_layout(store, transaction, LAYOUT)
             labels = view_labels(store, transaction, count).astype(np.int64)
             images = make_result(store, (count, height, width, CHANNELS), out)
             step = max(1, PART // (height * width * CHANNELS))
@@ -87,10 +82,10 @@ class LmdbReader(Reader):
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
             self._transaction = stack.enter_context(begin_reading(self.store))
-            shape = _read_shape(self.store, self._transaction)
-            self._labels = view_labels(self.store, self._transaction, shape[0])
+            count, height, width = read_layout(self.store, self._transaction, LAYOUT)
+            self._labels = view_labels(self.store, self._transaction, count)
             self._resources = stack.pop_all()
-        return shape
+        return count, height, width
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)
@@ -114,22 +109,12 @@ class LmdbReader(Reader):
 open_reader = LmdbReader
 
 
-def _read_shape(store: Path, transaction: lmdb.Transaction) -> tuple[int, int, int]:
-    count, height, width = read_layout(store, transaction, LAYOUT)
-    if (
-        count_records(transaction) != count
-        or len(transaction.get(pack_key(0), b"")) != bool(count) * height * width * 3
-    ):
-        raise CorruptStoreError(f"{store}: {count} images do not fit the records: store the images again")
-    return count, height, width
-
-
 def _copy_record(store: Path, transaction: lmdb.Transaction, position: int, shape: tuple[int, ...]) -> Image:
     try:
         value = transaction.get(pack_key(position))
-        return np.frombuffer(value, np.uint8).reshape(shape).copy()  # type: ignore[arg-type] # no record is None
+        return np.frombuffer(value, np.uint8).reshape(shape).copy()  # type: ignore[arg-type] # None if it is missing
     except (TypeError, ValueError, lmdb.Error) as error:
-        raise CorruptStoreError(f"{store}: record {position} is missing or damaged: store the images again") from error
+        raise CorruptStoreError("it is missing or damaged", store=store, record=position) from error
 
 
 def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, part: Images) -> None:
@@ -137,7 +122,7 @@ def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, part: Ima
         cursor.set_key(pack_key(start))
         _copy_values(store, islice(cursor.iternext(keys=False), len(part)), part)
         if len(part) and cursor.key() != pack_key(start + len(part) - 1):
-            raise CorruptStoreError(f"{store}: a record before {start + len(part)} is missing: store the images again")
+            raise CorruptStoreError(f"a record before {start + len(part)} is missing", store=store)
 
 
 def _copy_values(store: Path, values: Iterable[Value | None], images: Images) -> None:
@@ -146,11 +131,9 @@ def _copy_values(store: Path, values: Iterable[Value | None], images: Images) ->
     start = 0
     try:
         for value in values:
-            pixels[start : start + size] = value  # type: ignore[assignment] # no record is None: a TypeError
+            pixels[start : start + size] = value  # type: ignore[assignment] # None, a TypeError, if it is missing
             start += size
     except (TypeError, ValueError):
         start = -1
     if start != images.nbytes:
-        raise CorruptStoreError(
-            f"{store}: a record is missing or has another size than {size} bytes: store the images again"
-        )
+        raise CorruptStoreError(f"a record is missing, or isn't {size} bytes long", store=store)
