@@ -75,6 +75,32 @@ def test_a_child_that_is_forked_while_a_thread_opens_a_reader_anew_opens_it_itse
         assert run_child(fork_meanwhile, PATIENCE) == Ending(0, "")
 
 
+def test_a_child_reads_with_a_reader_that_threads_of_its_parent_are_using(module: Backend, tmp_path: Path) -> None:
+    images, labels = make_set(200)
+    module.store_many(tmp_path / "store", images, labels)
+    ended = threading.Event()
+
+    def read_on() -> None:
+        while not ended.is_set():
+            reader.read(range(200))
+
+    def read() -> str:
+        assert_same(reader.read([3, 1]), (images[[3, 1]], labels[[3, 1]]))
+        reader.close()
+        return ""
+
+    with module.open_reader(tmp_path / "store") as reader:
+        threads = [threading.Thread(target=read_on) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        endings = {run_child(read, PATIENCE) for _ in range(FORKS)}
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert_same(reader.read(range(200)), (images, labels))
+    assert endings == {Ending(0, "")}
+
+
 def test_of_two_writers_at_once_one_at_most_is_not_refused_and_its_images_are_there(
     module: Backend, tmp_path: Path
 ) -> None:

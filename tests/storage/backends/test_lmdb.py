@@ -1,138 +1,221 @@
-"""What only the LMDB backend has: a map that grows, one environment a process, records of another layout."""
+"""LMDB: the records of a store, a map that grows, and environments that readers share; for packed records, too."""
 
+import os
 import struct
-import threading
 from pathlib import Path
 
-import lmdb as library
 import numpy as np
 import pytest
 
 import storage
-from tests.support.backends import take_backend
-from tests.support.records import write
+from storage import Backend, Images
+from storage.arrays import make_result
+from tests.support.backends import take_backend, take_family
+from tests.support.foreign import Case, cut, make_folder, write
+from tests.support.image_sets import assert_same, make_set
+from tests.support.open_files import count_maps, count_open
 
 lmdb = take_backend("lmdb")
 
-from storage.backends import _lmdb as lmdb_environment  # noqa: E402 - not before it is known to be here
+from storage.backends import _lmdb  # noqa: E402 - not before it is known to be here
+from tests.support.lmdb_records import change_records, make_key, put, read_records  # noqa: E402
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
-LABELS = np.arange(50)
+MEMBERS = take_family("lmdb", "lmdb_packed")
+FAMILY = pytest.mark.parametrize("family", MEMBERS.values(), ids=MEMBERS)
+IMAGES, LABELS = make_set(10)
+LAYOUTS = {
+    "one image more": (11, 32, 32),
+    "far more images": (10**12, 32, 32),
+    "larger images": (10, 10**6, 10**6),
+    "no height": (10, 0, 32),
+    "numbers of 64 bits": (2**64 - 10, 32, 32),
+}
+FOREIGN = {
+    "no layout": Case(put({b"layout": None}), "complete"),
+    "an empty layout": Case(put({b"layout": b""}), "complete"),
+    "JSON as the layout": Case(put({b"layout": b"{}"}), "complete"),
+    "a layout of packed records": Case(put({b"layout": struct.pack("<4Q", 10, 32, 32, 1)}), "another backend"),
+    **{name: Case(put({b"layout": struct.pack("<3Q", *layout)})) for name, layout in LAYOUTS.items()},
+    "no image, of a shape beyond memory": Case(
+        put(
+            {b"layout": struct.pack("<3Q", 0, 10**12, 10**12), b"labels": b""}
+            | {make_key(number): None for number in range(10)}
+        ),
+        error=storage.StorageError,
+    ),
+    "no labels": Case(put({b"labels": b""}), "labels"),
+    "labels of 3 bytes": Case(put({b"labels": bytes(30)}), "labels"),
+    "fewer labels": Case(put({b"labels": b"12345678"}), "labels"),
+    "the first record too short": Case(put({make_key(0): b"too short"})),
+    "the last record too short": Case(put({make_key(9): b"too short"}), "record"),
+    "the last record missing": Case(put({make_key(9): None})),
+    "the last record under another key": Case(put({make_key(9): None, b"other": b"record"})),
+    "a record under a later key": Case(put({make_key(7): None, make_key(10): IMAGES[7].tobytes()}), "missing"),
+    "a file of another program": Case(write("data.mdb", struct.pack("<4Q", 1, 2, 3, 4) * 1000)),
+    "a directory as the file": Case(make_folder("data.mdb")),
+    **{f"cut to {size} bytes": Case(cut("data.mdb", size)) for size in (0, 4096, 8192, 12_288, -4096, -1)},
+}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Make a store of fifty images."""
+def test_lmdb_itself_reads_the_records(tmp_path: Path) -> None:
+    lmdb.store_many(tmp_path, IMAGES, np.arange(10))
+    assert read_records(tmp_path) == {
+        **{make_key(number): image.tobytes() for number, image in enumerate(IMAGES)},
+        b"labels": bytes(range(10)),
+        b"layout": struct.pack("<3Q", 10, 32, 32),
+    }
+
+
+def test_a_missing_record_is_named(tmp_path: Path) -> None:
     lmdb.store_many(tmp_path, IMAGES, LABELS)
-    return tmp_path
+    change_records(tmp_path, {make_key(7): b"short"})
+    with lmdb.open_reader(tmp_path) as reader, pytest.raises(storage.CorruptStoreError) as caught:
+        reader[7]
+    assert (caught.value.store, caught.value.record) == (tmp_path, 7)
 
 
-def test_lmdb_itself_can_read_the_records(store: Path) -> None:
-    with library.open(str(store), readonly=True, lock=False) as environment, environment.begin() as transaction:
-        assert transaction.get((7).to_bytes(8, "big")) == IMAGES[7].tobytes()
-        assert transaction.get(b"layout", b"") == struct.pack("<3Q", 50, 32, 32)
-        assert transaction.get(b"labels", b"") == bytes(range(50))
+@pytest.mark.parametrize("missing", [3, 4, 8])
+def test_each_transaction_of_a_read_notices_a_missing_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    monkeypatch.setattr(lmdb, "PART", 4 * IMAGES[0].nbytes)
+    lmdb.store_many(tmp_path, IMAGES, LABELS)
+    change_records(tmp_path, {make_key(missing): None, make_key(10): IMAGES[missing].tobytes()})
+    with pytest.raises(storage.CorruptStoreError, match="missing"):
+        lmdb.read_many(tmp_path)
+
+
+@pytest.mark.parametrize("part", [1, 3, 9, 10, 11])
+def test_read_many_uses_as_many_transactions_as_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(lmdb, "PART", part * IMAGES[0].nbytes)
+    lmdb.store_many(tmp_path, IMAGES, LABELS)
+    assert_same(lmdb.read_many(tmp_path), (IMAGES, LABELS))
 
 
 @pytest.mark.parametrize("shape", [(4100, 1, 1, 3), (3000, 26, 26, 3), (1500, 36, 36, 3), (3, 500, 500, 3)])
 def test_the_computed_map_holds_the_records_without_growing(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = np.zeros(shape, np.uint8)
     lmdb.store_many(tmp_path, images, np.zeros(len(images), np.int64))
-    assert (tmp_path / "data.mdb").stat().st_size <= lmdb_environment.compute_map_size(images)
+    assert (tmp_path / "data.mdb").stat().st_size <= _lmdb.compute_map_size(images)
 
 
-def test_only_the_data_file_is_in_the_store(store: Path) -> None:
-    lmdb.open_reader(store).close()
-    assert [path.name for path in store.iterdir()] == ["data.mdb"]
+@FAMILY
+def test_a_map_that_is_too_small_grows(family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lmdb, "compute_map_size", lambda _: 65_536)
+    family.store_many(tmp_path, *make_set(100))
+    assert_same(family.read_many(tmp_path), make_set(100))
 
 
-def test_threads_open_the_store_at_once(store: Path) -> None:
-    start, wrong = threading.Barrier(4), []
-
-    def read() -> None:
-        start.wait()
-        for index in range(50):
-            image, label = lmdb.read_single(store, index)
-            if label != index or not np.array_equal(image, IMAGES[index]):
-                wrong.append(index)
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-
-
-def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None:
-    lmdb.store_many(tmp_path, IMAGES[:0], LABELS[:0])
-    write(tmp_path, {b"layout": struct.pack("<3Q", 0, 10**12, 10**12)})
-    with pytest.raises(storage.StorageError, match="does not fit in memory"):
-        lmdb.read_many(tmp_path)
-
-
-FIRST, LAST = (0).to_bytes(8, "big"), (49).to_bytes(8, "big")
-
-
+@FAMILY
 @pytest.mark.parametrize(
-    "records",
+    ("row", "kind"),
     [
-        {b"layout": None},
-        {b"layout": b""},
-        {b"layout": b"{}"},
-        {b"layout": struct.pack("<4Q", 50, 32, 32, 1)},
-        {b"layout": struct.pack("<3Q", 51, 32, 32)},
-        {b"layout": struct.pack("<3Q", 10**12, 32, 32)},
-        {b"layout": struct.pack("<3Q", 50, 10**6, 10**6)},
-        {b"layout": struct.pack("<3q", 50, -32, -32)},
-        {b"layout": struct.pack("<3Q", 50, 0, 32)},
-        {b"labels": b""},
-        {b"labels": bytes(150)},
-        {b"labels": b"12345678"},
-        {FIRST: b"too short"},
-        {LAST: b"too short"},
-        {LAST: None},
-        {LAST: None, b"other": b"record"},
+        ([0], "<i1"),
+        ([-128, 127], "<i1"),
+        ([128, 0], "<i2"),
+        ([-129], "<i2"),
+        ([2**15], "<i4"),
+        ([-(2**31), 2**31 - 1], "<i4"),
+        ([-(2**31) - 1, 5], "<i8"),
+        ([-(2**63), 2**63 - 1], "<i8"),
     ],
 )
-def test_records_of_another_layout_are_refused(store: Path, records: dict[bytes, bytes | None]) -> None:
-    write(store, records)
-    for read in (lmdb.read_many, lambda path: lmdb.open_reader(path).read(range(50))):
-        with pytest.raises(storage.CorruptStoreError, match=str(store)):
-            read(store)
+def test_labels_take_the_smallest_integers_that_hold_them(
+    family: Backend, tmp_path: Path, row: list[int], kind: str
+) -> None:
+    labels = np.array(row, np.int64)
+    images, _ = make_set(len(row), 4, 4)
+    family.store_many(tmp_path, images, labels)
+    assert read_records(tmp_path)[b"labels"] == labels.astype(kind).tobytes()
+    assert_same(family.read_many(tmp_path), (images, labels))
+    assert family.read_single(tmp_path, -1)[1] == row[-1]
+    with family.open_reader(tmp_path) as reader:
+        assert_same(reader.read(range(len(row))), (images, labels))
+        assert reader[0][1] == row[0]
 
 
-@pytest.mark.parametrize("records", [{(7).to_bytes(8, "big"): b"short"}, {(7).to_bytes(8, "big"): None, b"other": b""}])
-def test_a_damaged_record_is_refused_when_it_is_read_alone(store: Path, records: dict[bytes, bytes | None]) -> None:
-    write(store, records)
-    with lmdb.open_reader(store) as reader, pytest.raises(storage.CorruptStoreError, match=str(store)):
-        reader[7]
+@FAMILY
+@pytest.mark.parametrize("size", [1, 3072, 10_000, 10**9])
+def test_a_store_may_be_written_in_any_number_of_transactions(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(_lmdb, "TRANSACTION", size)
+    monkeypatch.setattr(family, "RECORD", 2 * 3072, raising=False)  # lmdb_packed's
+    family.store_many(tmp_path, *make_set(11))
+    assert_same(family.read_many(tmp_path), make_set(11))
 
 
-@pytest.mark.parametrize("missing", [0, 7, 20, 40])
-def test_an_image_under_another_key_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch, missing: int) -> None:
-    monkeypatch.setattr(lmdb, "PART", 20 * IMAGES[0].nbytes)
-    write(store, {missing.to_bytes(8, "big"): None, (50).to_bytes(8, "big"): IMAGES[missing].tobytes()})
-    for read in (lmdb.read_many, lambda path: lmdb.open_reader(path).read(range(50))):
-        with pytest.raises(storage.CorruptStoreError, match=str(store)):
-            read(store)
+@FAMILY
+def test_a_key_that_lmdb_refuses_to_write_is_a_storage_error(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lmdb, "pack_key", lambda _: b"")
+    with pytest.raises(storage.StorageError, match="BAD_VALSIZE") as caught:
+        family.store_many(tmp_path, *make_set(3))
+    assert not isinstance(caught.value, storage.CorruptStoreError)
 
 
-@pytest.mark.parametrize("part", [1, 7, 49, 50, 51])
-def test_parts_of_any_length_come_back(store: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
-    monkeypatch.setattr(lmdb, "PART", part * IMAGES[0].nbytes)
-    images, labels = lmdb.read_many(store)
-    np.testing.assert_array_equal(images, IMAGES)
-    np.testing.assert_array_equal(labels, LABELS)
+@FAMILY
+def test_a_store_of_the_other_layout_is_refused(family: Backend, tmp_path: Path) -> None:
+    for name, other in MEMBERS.items():
+        for count in (0, 1, 10) if other is not family else ():
+            store = tmp_path / f"{name}-{count}"
+            other.store_many(store, *make_set(count))
+            for read in (family.read_many, family.open_reader):
+                with pytest.raises(storage.CorruptStoreError, match="another backend"):
+                    read(store)
 
 
-def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> None:
-    path = store / "data.mdb"
-    content = path.read_bytes()
-    for size in range(0, len(content), 4096):
-        path.write_bytes(content[:size])
-        with pytest.raises(storage.CorruptStoreError, match=str(store)) as first:
-            lmdb.read_many(store)
-        with pytest.raises(storage.CorruptStoreError) as second:
-            lmdb.read_many(store)
-        assert str(first.value) == str(second.value), "the first attempt left the file open"
+@FAMILY
+def test_readers_share_an_environment_and_the_last_one_closes_it(family: Backend, tmp_path: Path) -> None:
+    family.store_many(tmp_path, *make_set(3))
+    one, two = family.open_reader(tmp_path), family.open_reader(tmp_path)
+    assert (count_open(tmp_path), count_maps(tmp_path)) == (1, 1)
+    one.close()
+    family.read_many(tmp_path)
+    two.close()
+    assert (count_open(tmp_path), count_maps(tmp_path)) == (0, 0)
+
+
+@FAMILY
+def test_a_store_that_is_refused_is_closed(family: Backend, tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(struct.pack("<4Q", 1, 2, 3, 4) * 1000)
+    for _ in range(2):
+        with pytest.raises(storage.CorruptStoreError, match="MDB_INVALID"):
+            family.read_many(tmp_path)
+    assert (count_open(tmp_path), count_maps(tmp_path)) == (0, 0)
+
+
+@FAMILY
+def test_a_file_that_may_not_be_read_is_a_storage_error(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: object, **options: object) -> os.stat_result:
+        if "data.mdb" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)  # type: ignore[arg-type] # as it was called
+
+    stat = os.stat
+    family.store_many(tmp_path, *make_set(1))
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(storage.StorageError, match="the operating system refused"):
+        family.read_many(tmp_path)
+
+
+@FAMILY
+def test_a_store_that_is_replaced_while_it_is_read_is_refused(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = make_set(3)
+    for name, pixels in (("one", images), ("two", images[::-1])):
+        family.store_many(tmp_path / name, pixels, labels)
+
+    def replace(store: Path, shape: tuple[int, ...], out: object) -> Images:
+        (tmp_path / "two" / "data.mdb").replace(tmp_path / "one" / "data.mdb")
+        return make_result(store, shape, out)
+
+    monkeypatch.setattr(family, "make_result", replace)
+    with pytest.raises(storage.CorruptStoreError, match="replaced while it was read"):
+        family.read_many(tmp_path / "one")
