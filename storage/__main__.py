@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from .dataset.conversion import convert
 from .dataset.replacement import check_target
-from .dataset.report import check
-from .dataset.text import describe
+from .dataset.report import check, describe
 from .errors import (
     CorruptStoreError,
     InvalidInputError,

@@ -2,6 +2,7 @@
 
 import operator
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +13,16 @@ from numpy.typing import DTypeLike, NDArray
 from .contract import Image, Images, Labels
 from .errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
 
+BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
 CHANNELS = 3
 LABEL = np.iinfo(np.int64)
 
 
 def check_images(images: Images, labels: Labels) -> tuple[Images, Labels]:
-    """Refuse what is not an image set.
-
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (N, H, W, 3)
-        RGB pixels; N may be 0, H and W are at least 1.
-    labels : ndarray of int64, shape (N,)
-
-    Returns
-    -------
-    images, labels
-        The same arrays, copied only if they were not C-contiguous.
-
-    Raises
-    ------
-    InvalidInputError
-        Wrong type, dtype, rank or channels, or lengths that differ.
-    """
+    """Refuse what isn't an image set; return the arrays, copied only if they weren't C-contiguous."""
     images, labels = check_pixels(images), check_labels(labels)
     if len(images) != len(labels):
-        raise InvalidInputError(f"{len(images)} images and {len(labels)} labels: give one label an image")
+        raise InvalidInputError(f"{len(images)} images and {len(labels)} labels", hint="give each image one label")
     return images, labels
 
 
@@ -45,9 +30,11 @@ def check_pixels(images: Images) -> Images:
     """Do what `check_images` does for the images alone."""
     _check_array("images", images, np.dtype(np.uint8), ("N", "H", "W", "3"))
     if images.shape[3] != CHANNELS:
-        raise InvalidInputError(f"images have {images.shape[3]} channels, not 3: convert them to RGB")
+        raise InvalidInputError(f"images have {images.shape[3]} channels, not 3", hint="convert them to RGB")
     if not images.shape[1] or not images.shape[2]:
-        raise InvalidInputError(f"images of shape {images.shape} have no pixels: height and width must be at least 1")
+        raise InvalidInputError(
+            f"images of shape {images.shape} have no pixels", hint="height and width must be at least 1"
+        )
     return np.ascontiguousarray(images)
 
 
@@ -58,129 +45,51 @@ def check_labels(labels: Labels) -> Labels:
 
 
 def check_image(image: Image, label: int) -> tuple[Images, Labels]:
-    """Refuse what is not one image with its label, and make it an image set of one.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-    label : int
-        Any 64-bit integer.
-
-    Returns
-    -------
-    images : ndarray of uint8, shape (1, H, W, 3)
-    labels : ndarray of int64, shape (1,)
-
-    Raises
-    ------
-    InvalidInputError
-        Wrong type, dtype, rank or channels, or a label that is no 64-bit integer.
-    """
+    """Refuse what isn't one image with a label of 64 bits; make it an image set of one."""
     _check_array("image", image, np.dtype(np.uint8), ("H", "W", "3"))
     try:
         number = operator.index(label)
     except TypeError:
-        raise InvalidInputError(f"label is {label!r}: give an integer") from None
+        raise InvalidInputError(f"label is {label!r}", hint="give an integer") from None
     if not LABEL.min <= number <= LABEL.max:
-        raise InvalidInputError("label does not fit in 64 bits: give one from -2**63 to 2**63 - 1")
+        raise InvalidInputError("label does not fit in 64 bits", hint="give one from -2**63 to 2**63 - 1")
     return check_images(image[np.newaxis], np.array([number], np.int64))
 
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tuple[str, ...]) -> None:
-    wanted = f"give a NumPy array of {dtype}, shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+    hint = f"give a NumPy array of {dtype}, shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
     if not isinstance(array, np.ndarray) or isinstance(array, MaskedArray):
-        raise InvalidInputError(f"{name} is a {type(array).__name__}: {wanted}")
+        raise InvalidInputError(f"{name} is a {type(array).__name__}", hint=hint)
     if array.dtype != dtype:
-        raise InvalidInputError(f"{name} has dtype {array.dtype}: {wanted}")
+        raise InvalidInputError(f"{name} has dtype {array.dtype}", hint=hint)
     if array.ndim != len(axes):
-        raise InvalidInputError(f"{name} has shape {array.shape}: {wanted}")
+        raise InvalidInputError(f"{name} has shape {array.shape}", hint=hint)
 
 
 def check_shape(store: Path, count: object, height: object, width: object) -> tuple[int, int, int]:
-    """Refuse numbers that cannot be the shape of an image set.
-
-    Parameters
-    ----------
-    store : Path
-        The store that says so, for the message.
-    count, height, width : object
-        What it says.
-
-    Returns
-    -------
-    tuple of int
-        The three numbers.
-
-    Raises
-    ------
-    CorruptStoreError
-        They are no integers, or too small.
-    """
+    """Refuse numbers that can't be the shape of an image set."""
     if type(count) is int and type(height) is int and type(width) is int and count >= 0 and min(height, width) > 0:
         return count, height, width
     raise CorruptStoreError(
-        f"{store} says that it holds {str(count)[:20]} images of {str(height)[:20]} x {str(width)[:20]} pixels: "
-        "it is damaged, or another program wrote it"
+        f"it claims to hold {str(count)[:20]} images of {str(height)[:20]} x {str(width)[:20]} pixels", store=store
     )
 
 
 def check_index(store: Path, index: int, count: int) -> int:
-    """Count a negative index from the end, and refuse one that is out of range.
-
-    Parameters
-    ----------
-    store : Path
-        The store, for the message.
-    index : int
-        From ``-count`` to ``count - 1``.
-    count : int
-        How many images the store holds.
-
-    Returns
-    -------
-    int
-        The index from the start, 0 to ``count - 1``.
-
-    Raises
-    ------
-    RecordNotFoundError
-        The index is out of range.
-    """
+    """Count a negative index from the end, and refuse one that is out of range."""
     position = operator.index(index)
     if not -count <= position < count:
-        index_said = str(position) if abs(position) < LABEL.max else "of more than 64 bits"
-        raise RecordNotFoundError(f"{store} holds {count} images: there is none at index {index_said}")
+        record = position if abs(position) <= LABEL.max else None
+        raise RecordNotFoundError(f"no such index: the store holds {count} images", store=store, record=record)
     return position % count
 
 
 def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
-    """Do what `check_index` does for many indices at once.
-
-    Parameters
-    ----------
-    store : Path
-        The store, for the message.
-    indices : sequence or array of int, shape (M,)
-        Any order, repeats allowed, each from ``-count`` to ``count - 1``.
-    count : int
-        How many images the store holds.
-
-    Returns
-    -------
-    ndarray of intp, shape (M,)
-        The indices from the start.
-
-    Raises
-    ------
-    RecordNotFoundError
-        One of the indices is out of range; the message names the first such one.
-    TypeError
-        `indices` is no one-dimensional sequence of integers.
-    """
+    """Do what `check_index` does for many indices; an error names the first that is out of range."""
     try:
         array = np.asarray(indices)
     except ValueError as error:
-        raise TypeError(f"indices are no array ({error}): give a sequence of integers") from None
+        raise TypeError(f"indices are not an array ({error}): give a sequence of integers") from None
     if (
         isinstance(indices, list | tuple)
         and array.dtype.kind in {"f", "O"}
@@ -202,109 +111,51 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
 
 
 def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
-    """Make the array that a read fills.
-
-    Parameters
-    ----------
-    store : Path
-        The store that is read, for the message.
-    shape : tuple of int
-    dtype : data type
-
-    Returns
-    -------
-    ndarray
-        Its values are not set.
-
-    Raises
-    ------
-    StorageError
-        There is not so much memory.
-    """
+    """Make the array that a read fills; its values are not set."""
     try:
         return np.empty(shape, dtype)
     except (MemoryError, ValueError):
         raise StorageError(
-            f"{store}: an array of shape {shape} does not fit in memory: read fewer images at a time, through "
-            "open_reader; if the store should be smaller, it is damaged"
+            f"an array of shape {shape} does not fit in memory",
+            store=store,
+            hint="read fewer images at a time, through open_reader; if the store should be smaller, it is damaged",
         ) from None
 
 
 def make_result(store: Path, shape: tuple[int, ...], out: object) -> Images:
-    """Take the array that the caller brings for the images of a read, or make one.
-
-    Parameters
-    ----------
-    store : Path
-        The store that is read, for the message.
-    shape : tuple of int
-        What the result needs.
-    out : ndarray of uint8 or None
-        C-contiguous and writeable.
-
-    Returns
-    -------
-    ndarray of uint8
-        `out` itself, or a fresh array whose values are not set.
-
-    Raises
-    ------
-    InvalidInputError
-        `out` is of another type, dtype or shape, or cannot be filled in order; it was not touched.
-    StorageError
-        There is not so much memory.
-    """
+    """Return the caller's array for the images of a read if it fits, or make one if there is none."""
     if out is None:
         return make_array(store, shape)
+    hint = f"give a NumPy array of uint8, shape {shape}"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise InvalidInputError(f"out is a {type(out).__name__}: give a NumPy array of uint8, shape {shape}")
+        raise InvalidInputError(f"out is a {type(out).__name__}", store=store, hint=hint)
     if out.dtype != np.uint8 or out.shape != shape:
-        raise InvalidInputError(f"out has dtype {out.dtype} and shape {out.shape}: {store} needs uint8, {shape}")
+        raise InvalidInputError(f"out has dtype {out.dtype} and shape {out.shape}", store=store, hint=hint)
     if not (out.flags.c_contiguous and out.flags.writeable):
-        raise InvalidInputError("out is not C-contiguous, or cannot be written to: give an array of your own")
+        raise InvalidInputError("out is not C-contiguous, or is read-only", store=store, hint=hint)
     return out
 
 
 def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:
-    """Fill an array with a range of bytes of a file.
-
-    Parameters
-    ----------
-    store : Path
-        The store that is read, for the message.
-    descriptor : int
-        Of an open file.
-    offset : int
-        Where in the file the range begins, bytes.
-    array : ndarray
-        C-contiguous.
-
-    Raises
-    ------
-    CorruptStoreError
-        The file ends early.
-    """
+    """Fill a C-contiguous array with the bytes of an open file from `offset` on."""
     content = array.reshape(-1).view(np.uint8).data
     while content:
         count = os.preadv(descriptor, [content], offset)
         if not count:
-            raise CorruptStoreError(f"{store} was cut short: {len(content)} bytes are missing: store the images again")
+            raise CorruptStoreError(f"it was cut short: {len(content)} bytes are missing", store=store)
         content, offset = content[count:], offset + count
 
 
 def write_range(descriptor: int, offset: int, array: NDArray[Any]) -> None:
-    """Write an array to a range of bytes of a file.
-
-    Parameters
-    ----------
-    descriptor : int
-        Of an open file.
-    offset : int
-        Where in the file the range begins, bytes.
-    array : ndarray
-        C-contiguous.
-    """
+    """Write a C-contiguous array to an open file from `offset` on."""
     content = array.reshape(-1).view(np.uint8).data
     while content:
         count = os.pwrite(descriptor, content, offset)
         content, offset = content[count:], offset + count
+
+
+def cut_indices(start: int, count: int, height: int, width: int) -> Iterator[NDArray[np.intp]]:
+    """Cut the indices from `start` to `count` - 1 into batches of at most 8 MiB of pixels, or of one image."""
+    per_batch = max(1, BATCH_BYTES // (height * width * CHANNELS))
+    for first in range(start, count, per_batch):
+        yield np.arange(first, min(first + per_batch, count))

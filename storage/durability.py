@@ -31,17 +31,7 @@ def make_durable(store: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk holds one file, or the names in one directory.
-
-    Parameters
-    ----------
-    path : Path
-
-    Raises
-    ------
-    OSError
-        It could not be synced.
-    """
+    """Wait until the disk holds one file, or the names in one directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

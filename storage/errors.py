@@ -13,7 +13,7 @@ WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # oth
 
 
 class StorageError(Exception):
-    """Something went wrong with a store. The subclasses say what.
+    """Something went wrong with a store; the subclasses name the kinds.
 
     Parameters
     ----------
@@ -68,15 +68,7 @@ class RecordNotFoundError(StorageError, IndexError):
 
 
 class CorruptStoreError(StorageError):
-    """The store is cut short, damaged, or was written by another backend.
-
-    Parameters
-    ----------
-    problem, store, record
-        As for `StorageError`.
-    hint : str
-        What to do; by default, to restore the store.
-    """
+    """The store is cut short, damaged, or was written by another backend; there is a default for the hint."""
 
     def __init__(
         self,
@@ -146,7 +138,8 @@ class reading:  # noqa: N801 - reads as a function in a with statement; a genera
 
     def _translate(self, error: BaseException) -> StorageError:
         return _find_refusal(self._store, error) or CorruptStoreError(
-            f"it can't be read ({_say(error)}): it is damaged, or another backend wrote it", store=self._store
+            f"it can't be read ({_quote(self._store, error)}): it is damaged, or another backend wrote it",
+            store=self._store,
         )
 
 
@@ -178,9 +171,10 @@ class writing(reading):  # noqa: N801 - likewise
         super().__exit__(kind, error, traceback)
 
     def _translate(self, error: BaseException) -> StorageError:
+        reason = _quote(self._store, error)
         if _find_codes(error) & NO_SPACE:
             return StoreFullError(
-                f"no room left for the store ({_say(error)})",
+                f"no room left for the store ({reason})",
                 store=self._store,
                 hint="free some space or choose another disk, then delete the directory and store again",
             )
@@ -189,16 +183,18 @@ class writing(reading):  # noqa: N801 - likewise
                 "another writer is storing there at the same time", store=self._store, hint="choose another path"
             )
         return _find_refusal(self._store, error) or StorageError(
-            f"writing failed ({_say(error)})", store=self._store, hint="delete the directory and store again"
+            f"writing failed ({reason})",
+            store=self._store,
+            hint="make sure that the disk has room, delete the directory, and store again",
         )
 
 
 def _find_refusal(store: Path, error: BaseException) -> StorageError | None:
     """Make the error of a call that the operating system refused; None if it didn't."""
-    reason = " ".join(str(error).split())
+    reason = _quote(store, error)
     if isinstance(error, MemoryError) or NO_THREADS.search(reason):
         return StorageError(
-            f"too little memory, or too many threads ({_say(error)})",
+            f"too little memory, or too many threads ({reason})",
             store=store,
             hint="free some, and try again; if there is enough, the store is damaged",
         )
@@ -207,9 +203,13 @@ def _find_refusal(store: Path, error: BaseException) -> StorageError | None:
     return None
 
 
-def _say(error: BaseException) -> str:
-    text = error.problem if isinstance(error, StorageError) else str(error)
-    return " ".join(text.split()) or type(error).__name__
+def _quote(store: Path, error: BaseException) -> str:
+    """Quote an error without the path of its store, which our message begins with."""
+    text = " ".join((error.problem if isinstance(error, StorageError) else str(error)).split())
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        text = f"{error.strerror}: {os.fsdecode(error.filename)}"
+    text = text.replace(f"{store}/", "").removeprefix(f"{store}: ").removesuffix(f": {store}")
+    return text or type(error).__name__
 
 
 def _find_codes(error: BaseException | None) -> set[int]:

@@ -1,4 +1,4 @@
-"""Conversion of any source into a dataset; one that ended too early goes on behind its last finished part."""
+"""Conversion of any source into a dataset; one that was interrupted resumes after its last finished part."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,31 +11,11 @@ from .writer import Writer
 def convert(
     source: Source, destination: Path, backend: str, *, overwrite: bool, progress: Callable[[int, int], None]
 ) -> int:
-    """Save all images of a source as a dataset.
+    """Save all images of a source; return how many an earlier conversion of the same source had finished.
 
-    Parameters
-    ----------
-    source : Source
-    destination : Path
-        Where the dataset will be; the folder above must exist.
-    backend : str
-        A name in `storage.BACKENDS`.
-    overwrite : bool
-        Replace a dataset that is there.
-    progress : callable
-        Called with the number of images that were taken and of all, at the beginning and after each batch.
-
-    Returns
-    -------
-    int
-        How many images an earlier conversion of the same source had finished.
-
-    Raises
-    ------
-    StorageError
-        As `storage.save` raises them, before any image was read.
-    UnfinishedConversionError
-        It failed after that; or the source was changed meanwhile, so that what was read may be a mixture.
+    `progress` is called with the number of images done and of all, at the start and after each batch. An error before
+    the first image is that of `storage.save`; after that, or if the source was changed meanwhile, it is
+    `UnfinishedConversionError`.
     """
     count = len(source.labels)
     with Writer(
@@ -51,20 +31,29 @@ def convert(
         try:
             progress(finished, count)
             for batch in source.read(finished):
-                (writer.add if count else writer.write_part)(batch)  # without images, the batch says their size
+                (writer.add if count else writer.write_part)(batch)  # without images, the batch has their size
                 progress(writer.done, count)
             is_changed = source.identify() != source.identity
             if not is_changed:
                 writer.commit()
         except StorageError as error:
-            waiting = (
-                f"; {writer.finished:,} images wait in .{destination.name}.tmp-* beside it: the same conversion goes "
-                "on behind them, unless its source was changed"
-            )
-            raise UnfinishedConversionError(f"{error}{waiting if writer.finished else ''}") from error
+            raise _explain(error, destination, writer.finished) from error
         if is_changed:
             raise UnfinishedConversionError(
-                f"{destination}: nothing was saved, as the source was changed while it was read: end what writes to "
-                "it, then convert it again, from the beginning"
+                "nothing was saved, as the source was changed while it was read",
+                store=destination,
+                hint="end the program that writes to it, then convert it again, from the beginning",
             )
     return finished
+
+
+def _explain(error: StorageError, destination: Path, finished: int) -> UnfinishedConversionError:
+    """Add to an error how the conversion can be resumed."""
+    hint = error.hint
+    if finished:
+        kept = (
+            f"{finished:,} images are kept in .{destination.name}.tmp-* next to the destination; the same conversion "
+            "resumes after them, unless its source was changed"
+        )
+        hint = f"{hint}; {kept}" if hint else kept
+    return UnfinishedConversionError(error.problem, store=error.store, record=error.record, hint=hint)

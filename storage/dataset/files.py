@@ -1,63 +1,94 @@
-"""The files of a dataset: how large they are, and what the one with the checksums says."""
+"""The files of a dataset: their sizes, their structure, and the file of checksums.
+
+Structure is every byte of a store that says where the pixels are. Damage to pixels gives wrong pixels, which the
+checksums of the records find. Damage to structure can do anything: a library that follows a wrong page number kills
+the process. So the structure is hashed when a store is saved, and verified before a backend opens it.
+
+A backend's ``find_pixels`` returns the ranges of bytes that hold only pixels, labels and padding. All other files are
+structure from beginning to end, which is always right, and costs a read of the file at each opening. A file without
+structure isn't looked at before it is read, so a file that is mapped into memory must have some.
+"""
 
 import os
 import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from xxhash import xxh3_64_hexdigest
+from xxhash import xxh3_64, xxh3_64_hexdigest
 
+from ..contract import Backend
 from ..errors import CorruptStoreError, reading
-from ..paths import walk_files
 from .checksums import DTYPE, Checksums, count_per_block
-from .manifest import Manifest
+from .manifest import Manifest, Structure
 
 CHECKSUMS = "checksums"
+CHUNK = 1 << 20  # bytes read at once
 
 
 class PartChecksums(NamedTuple):
-    """The checksums of a part: one a record, and one a block of records."""
+    """The checksums of a part: one per record, and one per block of records."""
 
     records: Checksums
     blocks: Checksums
 
 
-def measure_files(folder: Path) -> dict[str, int]:
-    """Measure all files below a folder, bytes, by their path below it."""
-    paths = sorted(place / name for place, names in walk_files(folder) for name in names)
-    return {str(path.relative_to(folder)): path.stat().st_size for path in paths}
+def check_file(folder: Path, manifest: Manifest, name: str) -> None:
+    """Refuse a file whose size or structure is not what was saved."""
+    check_size(folder, name, manifest.sizes[name])
+    structure = manifest.structure.get(name)
+    if structure is not None and _hash_ranges(folder / name, structure.ranges) != structure.checksum:
+        raise CorruptStoreError(f"{name} is damaged outside its pixels, or is a file of another store", store=folder)
 
 
 def check_size(folder: Path, name: str, size: int) -> None:
-    """Refuse a file that is not as large as it was.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset.
-    name : str
-        The file's path below it.
-    size : int
-        Bytes.
-
-    Raises
-    ------
-    CorruptStoreError
-        It is missing, cut short, longer than it was, or no file; the message names it.
-    """
-    with reading(folder / name):
+    """Refuse a file that is missing, not a regular file, or of another size than it was."""
+    with reading(folder):
         try:
             status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer
         except (FileNotFoundError, NotADirectoryError):
-            raise CorruptStoreError(f"{folder}: {name} is missing: restore it from a copy") from None
+            raise CorruptStoreError(f"{name} is missing", store=folder) from None
     if not stat.S_ISREG(status.st_mode):
-        raise CorruptStoreError(f"{folder}: {name} is no regular file: restore it from a copy")
+        raise CorruptStoreError(f"{name} is not a regular file", store=folder)
     if status.st_size != size:
         raise CorruptStoreError(
-            f"{folder}: {name} has {status.st_size:,} bytes instead of {size:,}: it was cut short, or is a file of "
-            "another store: restore it from a copy"
+            f"{name} has {status.st_size:,} bytes instead of {size:,}; it was cut short, or is a file of another store",
+            store=folder,
         )
+
+
+def find_structure(module: Backend, part: Path, sizes: Mapping[str, int]) -> dict[str, Structure]:
+    """Find the structure of a store that was just written, by file; `sizes` are those of its files."""
+    pixels = module.find_pixels(part)
+    found = {}
+    for name, size in sizes.items():
+        ranges = tuple(_find_gaps(pixels.get(name, ()), size))
+        if ranges or not size:  # that an empty file exists may mean something
+            found[name] = Structure(ranges, _hash_ranges(part / name, ranges))
+    return found
+
+
+def _find_gaps(ranges: Iterable[range], size: int) -> Iterable[tuple[int, int]]:
+    start = 0
+    for part in sorted(ranges, key=lambda part: part.start):
+        if start < part.start:
+            yield start, part.start
+        start = max(start, part.stop)
+    if start < size:
+        yield start, size
+
+
+def _hash_ranges(path: Path, ranges: Iterable[tuple[int, int]]) -> str:
+    digest = xxh3_64()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for start, end in ranges:
+            for place in range(start, end, CHUNK):
+                digest.update(os.pread(descriptor, min(CHUNK, end - place), place))
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
 
 
 def count_checksums(manifest: Manifest) -> list[tuple[int, int]]:
@@ -67,31 +98,16 @@ def count_checksums(manifest: Manifest) -> list[tuple[int, int]]:
 
 
 def read_checksums(folder: Path, manifest: Manifest) -> list[PartChecksums]:
-    """Read the checksums of each part.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset.
-    manifest : Manifest
-
-    Returns
-    -------
-    list of PartChecksums
-
-    Raises
-    ------
-    CorruptStoreError
-        Their file is damaged or missing.
-    """
+    """Read the checksums of each part; refuse their file if it is damaged or missing."""
     counts = count_checksums(manifest)
     check_size(folder, CHECKSUMS, sum(map(sum, counts)) * DTYPE.itemsize)
     with reading(folder):
         content = (folder / CHECKSUMS).read_bytes()
     if xxh3_64_hexdigest(content) != manifest.checksum:
         raise CorruptStoreError(
-            f"{folder}: the file {CHECKSUMS} is damaged, so nothing proves the images: restore it from a copy, or read "
-            "them unproved with verify=False"
+            f"the file {CHECKSUMS} is damaged, so the images cannot be verified",
+            store=folder,
+            hint="restore it from a copy, or read the images unverified, with verify=False",
         )
     checksums, found = np.frombuffer(content, DTYPE), []
     for records, blocks in counts:

@@ -1,7 +1,7 @@
-"""The manifest: one JSON file that says what a dataset holds, and proves it.
+"""The manifest: one JSON file that describes a dataset and verifies itself.
 
-Its first line holds the XXH3 (64 bits) of all bytes behind that line, so a manifest is whole or refused. It is written
-last: a folder without it is no dataset.
+Its first line holds the XXH3 (64 bits) of all bytes after that line, so damage is always found. The manifest is written
+last: a folder without one isn't a dataset.
 """
 
 import json
@@ -17,28 +17,21 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
+from ..registry import PACKAGE
 
 FILE = "manifest.json"
 FORMAT = 1
 FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
 NAME = re.compile(r"part-\d{5,}(/(?!\.\.?(/|$))[^/\0]+)+")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
-OURS = re.compile(r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}")  # names in a dataset
-MOST_BYTES, LINE = 1 << 30, 64  # of a manifest, and more than its first line has
-LARGEST = 1 << 62  # number in a manifest, so that NumPy can count with it
+OWN_NAMES = re.compile(r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}")
+MAX_BYTES, LINE = 1 << 30, 64  # of a manifest, and of a bit more than its first line
+MAX_NUMBER = 1 << 62  # NumPy can count with it
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The bytes of a file that hold no pixels, checked before a backend opens it.
-
-    Attributes
-    ----------
-    ranges : tuple of (int, int)
-        Start and end of each, in order.
-    checksum : str
-        XXH3 (64 bits) of all of them.
-    """
+    """The bytes of a file that hold no pixels: where each range starts and ends, and XXH3 (64 bits) of all of them."""
 
     ranges: tuple[tuple[int, int], ...]
     checksum: str
@@ -46,46 +39,28 @@ class Structure:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a dataset holds.
+    """The description of a dataset."""
 
-    Attributes
-    ----------
-    backend : str
-        The name of the backend that wrote the parts.
-    height, width : int
-        Pixels.
-    parts : tuple of int
-        Images of each part.
-    sizes : mapping of str to int
-        Bytes of every file of the parts, by its path below the dataset.
-    structure : mapping of str to Structure
-        Of the files that have bytes beside pixels and labels.
-    checksum : str
-        XXH3 (64 bits) of the file of checksums.
-    classes : tuple of str
-        What the labels 0, 1, ... stand for, where that is known.
-    source : str
-        Tells what is being converted from everything else; empty otherwise.
-    """
-
-    backend: str
+    backend: str  # that wrote the parts
     height: int
     width: int
-    parts: tuple[int, ...] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    structure: Mapping[str, Structure] = field(default_factory=dict)
-    checksum: str = ""
-    classes: tuple[str, ...] = ()
-    source: str = ""
+    parts: tuple[int, ...] = ()  # how many images each has
+    sizes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # bytes of each file of the parts, by its path in the dataset
+    structure: Mapping[str, Structure] = field(default_factory=dict)  # of the files with more than pixels and labels
+    checksum: str = ""  # XXH3 (64 bits) of the file of checksums
+    classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ..., if they are known
+    source: str = ""  # identifies what is being converted; empty in a finished dataset
 
     @property
     def count(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return sum(self.parts)
 
     @property
     def starts(self) -> list[int]:
-        """Index of the first image of each part, and at the end the number of all images."""
+        """The index of the first image of each part, then the number of images."""
         return list(accumulate(self.parts, initial=0))
 
 
@@ -95,16 +70,7 @@ def name_part(number: int) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest, name: str = FILE) -> None:
-    """Write a manifest; nobody sees half of it.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset.
-    manifest : Manifest
-    name : str
-        Of the file.
-    """
+    """Write a manifest; readers never see half of it."""
     content = {
         "format": FORMAT,
         "backend": manifest.backend,
@@ -122,28 +88,7 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE) -> None:
 
 
 def read_manifest(folder: Path, name: str = FILE) -> Manifest:
-    """Read a manifest.
-
-    Parameters
-    ----------
-    folder : Path
-        The dataset.
-    name : str
-        Of the file.
-
-    Returns
-    -------
-    Manifest
-
-    Raises
-    ------
-    StoreNotFoundError
-        The folder has none.
-    CorruptStoreError
-        It is damaged.
-    StorageError
-        It is of a later version.
-    """
+    """Read a manifest; refuse one that is missing, damaged, or of a later version."""
     with reading(folder):
         try:
             content = _read_content(folder / name)
@@ -151,17 +96,19 @@ def read_manifest(folder: Path, name: str = FILE) -> Manifest:
             raise _explain_absence(folder, name) from None
     first = FIRST_LINE.match(content)
     if first is None or first[1].decode() != xxh3_64_hexdigest(content[first.end() :]):
-        raise _make_error(folder, f"{name} is damaged")
+        raise _damaged(folder, f"{name} is damaged")
     try:
         return _parse(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(
-            f"{folder}: {name} is whole, but not understood ({error}): a later version of this program wrote it"
+            f"{name} is whole, but not understood ({error})",
+            store=folder,
+            hint="a later version of this program wrote it: use that version",
         ) from None
 
 
 def is_manifest(folder: Path) -> bool:
-    """Tell whether a folder has a manifest of ours, whole or damaged behind its first line."""
+    """Check whether a folder has a manifest of ours, whole or damaged after its first line."""
     try:
         return FIRST_LINE.match(_read_content(folder / FILE, LINE)) is not None
     except OSError:
@@ -169,28 +116,31 @@ def is_manifest(folder: Path) -> bool:
 
 
 def _read_content(path: Path, size: int = -1) -> bytes:
-    """Read a file, or so many bytes of it; what is none, such as a pipe, or far too large, reads as empty."""
+    """Read a file, or `size` bytes of it; a pipe, or a file that is far too large, reads as empty."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        return file.read(size) if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES else b""
+        return file.read(size) if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES else b""
 
 
-def _make_error(folder: Path, reason: str) -> CorruptStoreError:
+def _damaged(folder: Path, problem: str) -> CorruptStoreError:
     return CorruptStoreError(
-        f"{folder}: {reason}, so nothing proves the images: restore it from a copy; the parts are plain stores, which "
-        "their backend's read_many may still read"
+        f"{problem}, so the images cannot be verified",
+        store=folder,
+        hint="restore it from a copy; the parts are plain stores, which their backend's read_many may still read",
     )
 
 
 def _explain_absence(folder: Path, name: str) -> StorageError:
     if not any(folder.iterdir()):
-        return StoreNotFoundError(f"{folder} is empty: save images there first")
+        return StoreNotFoundError("it is empty", store=folder, hint="save images there first")
     if any(folder.glob("part-*")):
-        return _make_error(folder, f"{name} is missing")
+        return _damaged(folder, f"{name} is missing")
     return StoreNotFoundError(
-        f"{folder} has no {name}: storage.save did not write it; read a plain store with its backend, or convert it: "
-        "python -m storage convert SOURCE DESTINATION"
+        f"it has no {name}, so {PACKAGE}.save did not write it",
+        store=folder,
+        hint="read a plain store with its backend, or convert it: "
+        f"python -m {PACKAGE} convert SOURCE DESTINATION --backend NAME",
     )
 
 
@@ -211,10 +161,10 @@ def _parse(content: dict[str, Any]) -> Manifest:
 
 
 def _check(manifest: Manifest, count: object) -> None:
-    """Refuse what no program of ours writes; above all a file's name that leads out of the dataset."""
+    """Refuse a manifest that we never write; above all a file name that leads out of the dataset."""
     numbers = [manifest.height, manifest.width, *manifest.parts, *manifest.sizes.values()]
-    if any(type(number) is not int or not 0 <= number < LARGEST for number in numbers) or count != manifest.count:
-        raise ValueError("numbers that cannot be")
+    if any(type(number) is not int or not 0 <= number < MAX_NUMBER for number in numbers) or count != manifest.count:
+        raise ValueError("impossible numbers")
     if not manifest.height or not manifest.width or not manifest.parts:
         raise ValueError("no pixels")
     for name in manifest.sizes:
@@ -224,12 +174,12 @@ def _check(manifest: Manifest, count: object) -> None:
         _check_structure(structure, manifest.sizes[name])
     texts = [manifest.backend, manifest.source, *manifest.classes]
     if any(type(text) is not str for text in texts) or CHECKSUM.fullmatch(manifest.checksum) is None:
-        raise ValueError("other text than ours")
+        raise ValueError("impossible texts")
 
 
 def _check_structure(structure: Structure, size: int) -> None:
     places = [place for pair in structure.ranges for place in pair]
     if places != sorted(places) or not all(type(place) is int and 0 <= place <= size for place in places):
-        raise ValueError("ranges that cannot be")
+        raise ValueError("impossible ranges")
     if CHECKSUM.fullmatch(structure.checksum) is None:
-        raise ValueError("a checksum that is none")
+        raise ValueError("an impossible checksum")

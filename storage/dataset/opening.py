@@ -1,4 +1,4 @@
-"""An opened dataset: pinned, and proved as far as can be done before its images are read."""
+"""An opened dataset: its directory is held, and verified as far as it can be before its images are read."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,138 +8,85 @@ from pathlib import Path
 from ..contract import Backend
 from ..errors import InvalidInputError, StorageError, reading
 from ..registry import find_backend
-from .files import PartChecksums, check_size, read_checksums
+from .files import PartChecksums, check_file, check_size, read_checksums
 from .manifest import Manifest, name_part, read_manifest
-from .replacement import pin
-from .structure import check_file
+from .replacement import hold_directory
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset, and the directory where it is.
+    """A dataset whose directory is held."""
 
-    Attributes
-    ----------
-    path : Path
-        Where it was found.
-    folder : Path
-        Where its files are as long as it is pinned, whatever comes to `path`.
-    manifest : Manifest
-    module : Backend
-        Which wrote its parts.
-    checksums : list of PartChecksums
-        One a part; empty if nothing is to be proved.
-    """
-
-    path: Path
-    folder: Path
+    path: Path  # where the caller found it
+    folder: Path  # the same directory for as long as it is held, even if another one comes to `path`
     manifest: Manifest
-    module: Backend
-    checksums: list[PartChecksums]
+    module: Backend  # that wrote its parts
+    checksums: list[PartChecksums]  # by part; empty if records are not verified
 
     @property
     def parts(self) -> list[Path]:
         """The stores of the backend."""
         return [self.folder / name_part(number) for number in range(len(self.manifest.parts))]
 
-    def name_path(self, error: StorageError) -> StorageError:
-        """Make an error that names the path which the caller knows."""
-        return name_path(error, self.folder, self.path)
+    def show_path(self, error: StorageError) -> StorageError:
+        """Have an error name the caller's path in place of the held directory."""
+        return show_path(error, self.folder, self.path)
 
-    def name_errors(self) -> AbstractContextManager[None]:
-        """Turn what is raised into errors of ours that name the path which the caller knows."""
-        return name_errors(self.folder, self.path)
+    def reading(self) -> AbstractContextManager[None]:
+        """Do what `storage.errors.reading` does; errors name the caller's path."""
+        return reading_held(self.folder, self.path)
 
 
 @contextmanager
-def name_errors(folder: Path, path: Path) -> Iterator[None]:
-    """Do what `Dataset.name_errors` does, before there is one."""
+def reading_held(folder: Path, path: Path) -> Iterator[None]:
+    """Do what `Dataset.reading` does before there is a dataset."""
     try:
         with reading(folder):
             yield
     except StorageError as error:
-        raise name_path(error, folder, path) from error.__cause__
+        show_path(error, folder, path)
+        raise
 
 
-def name_path(error: StorageError, folder: Path, path: Path) -> StorageError:
-    """Make an error that names `path` where it named `folder`."""
-    return type(error)(str(error).replace(str(folder), str(path)))
+def show_path(error: StorageError, folder: Path, path: Path) -> StorageError:
+    """Have an error name `path` in place of the held `folder`."""
+    if error.store is not None and error.store.is_relative_to(folder):
+        error.store = path / error.store.relative_to(folder)
+    return error
 
 
 @contextmanager
-def pin_dataset(path: Path | str) -> Iterator[Dataset]:
-    """Find a dataset, hold on to its directory, and read its manifest; its files are not looked at.
-
-    Parameters
-    ----------
-    path : Path or str
-
-    Yields
-    ------
-    Dataset
-        Without checksums.
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is no dataset at `path`.
-    CorruptStoreError
-        Its manifest is damaged.
-    StorageError
-        Its backend is not here, or the operating system refused.
-    """
+def hold_dataset(path: Path | str) -> Iterator[Dataset]:
+    """Hold the directory of a dataset and read its manifest; neither files nor checksums are read."""
     path = Path(path).absolute()
-    with pin(path) as folder:
-        with name_errors(folder, path):
+    with hold_directory(path) as folder:
+        with reading_held(folder, path):
             manifest = read_manifest(folder)
-            module = find_module(manifest)
+            module = find_module(folder, manifest)
         yield Dataset(path, folder, manifest, module, [])
 
 
 @contextmanager
 def open_dataset(path: Path | str, *, verify: bool) -> Iterator[Dataset]:
-    """Open a dataset: prove what can be proved before its images are read.
+    """Hold a dataset and verify what can be verified before its images are read.
 
-    Files without a structure are not looked at, since there may be one an image: its record will prove each.
-
-    Parameters
-    ----------
-    path : Path or str
-    verify : bool
-        Check the files' structure, and read the checksums.
-
-    Yields
-    ------
-    Dataset
-
-    Raises
-    ------
-    StoreNotFoundError, StorageError
-        As `pin_dataset`.
-    CorruptStoreError
-        A file is missing, of another size, or damaged where it says where the images are.
+    Files without structure aren't looked at: there may be one per image, and the checksum of its record verifies it.
     """
-    with pin_dataset(path) as pinned:
-        folder, manifest = pinned.folder, pinned.manifest
-        with pinned.name_errors():
+    with hold_dataset(path) as held:
+        folder, manifest = held.folder, held.manifest
+        with held.reading():
             for name in manifest.structure:
                 if verify:
                     check_file(folder, manifest, name)
                 else:
                     check_size(folder, name, manifest.sizes[name])
             checksums = read_checksums(folder, manifest) if verify else []
-        yield replace(pinned, checksums=checksums)
+        yield replace(held, checksums=checksums)
 
 
-def find_module(manifest: Manifest) -> Backend:
-    """Find the backend that wrote the parts of a dataset.
-
-    Raises
-    ------
-    StorageError
-        It is not here.
-    """
+def find_module(folder: Path, manifest: Manifest) -> Backend:
+    """Find the backend that wrote the parts of a dataset; it may not be installed here."""
     try:
         return find_backend(manifest.backend)
     except InvalidInputError as error:
-        raise StorageError(f"the backend that wrote this dataset is not here: {error}") from None
+        raise StorageError(f"the backend that wrote this dataset is missing: {error.problem}", store=folder) from None

@@ -1,4 +1,4 @@
-"""Reading a dataset: all at once, or in any order. Each record is proved when it is first read."""
+"""Reading a dataset: all at once, or in any order. Each record is verified when it is first read."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNo
 from ..reader import Reader
 from .checksums import hash_record, hash_records
 from .opening import Dataset, open_dataset
-from .proof import CHANGED, check_part, find_damage, name_record, prove_part
+from .verification import CHANGED, check_part, find_damage, name_record, verify_part
 
 
 def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
@@ -26,9 +26,9 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
     Parameters
     ----------
     path : Path or str
-        What `storage.save` wrote.
+        A dataset that `storage.save` wrote.
     verify : bool
-        Prove that each image and label is what was saved.
+        Verify that each image and label is what was saved.
 
     Returns
     -------
@@ -41,9 +41,18 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
     StoreNotFoundError
         There is no dataset at `path`.
     CorruptStoreError
-        A file or a record is not what was saved; the message names it.
+        A file or a record is not what was saved; the error names it.
     StorageError
-        The operating system refused, or there is not so much memory; or another program holds a lock on the folder.
+        The operating system refused, the images don't fit in memory, or another program holds a lock on the folder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import storage
+    >>> storage.save("photos", np.zeros((3, 32, 32, 3), np.uint8), np.array([7, 0, 7]), "npy")
+    >>> images, labels = storage.load("photos")
+    >>> images.shape, labels
+    ((3, 32, 32, 3), array([7, 0, 7]))
     """
     with open_dataset(path, verify=verify) as dataset:
         manifest = dataset.manifest
@@ -60,38 +69,49 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
     Parameters
     ----------
     path : Path or str
-        What `storage.save` wrote.
+        A dataset that `storage.save` wrote.
     verify : bool
-        Prove each image and label when it is first read.
+        Verify each image and label when it is first read.
 
     Returns
     -------
     DatasetReader
-        To be closed, or used in a ``with`` statement. It goes on reading what it opened when the dataset is replaced.
+        To be closed, or used in a ``with`` statement. If the dataset is replaced, it keeps reading the one it opened.
 
     Raises
     ------
     StoreNotFoundError
         There is no dataset at `path`.
     CorruptStoreError
-        A file is missing, of another size, or damaged where it says where the images are.
+        A file is missing, of another size, or damaged outside its pixels.
     StorageError
         The operating system refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import storage
+    >>> storage.save("photos", np.zeros((3, 32, 32, 3), np.uint8), np.array([7, 0, 7]), "npy")
+    >>> with storage.open("photos") as reader:
+    ...     image, label = reader[0]
+    ...     images, labels = reader.read([2, 1])
+    >>> image.shape, label, images.shape, labels
+    ((32, 32, 3), 7, (2, 32, 32, 3), array([7, 0]))
     """
     return DatasetReader(path, verify=verify)
 
 
 class DatasetReader(Reader):
-    """Reads the parts of a dataset as one, and proves each record when it is first read.
+    """Reads a dataset in any order, and verifies each record when it is first read; `storage.open` makes one.
 
     Parameters
     ----------
     path : Path or str
-        What `storage.save` wrote.
+        A dataset that `storage.save` wrote.
     verify : bool
-        Whether to prove anything.
+        Whether to verify records, structure and checksums.
     checksum : str, optional
-        Of the one dataset that may be opened.
+        Open only the dataset with this `checksum`.
     """
 
     def __init__(self, path: Path | str, *, verify: bool = True, checksum: str | None = None) -> None:
@@ -100,12 +120,12 @@ class DatasetReader(Reader):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What the labels 0, 1, ... stand for; empty where nobody said."""
+        """The names of the labels 0, 1, ...; empty if they are not known."""
         return self._dataset.manifest.classes
 
     @property
     def checksum(self) -> str:
-        """The checksum of the checksums of all records: where it is the same, images and labels are."""
+        """The checksum of all records' checksums: two datasets with the same one have the same images and labels."""
         return self._dataset.manifest.checksum
 
     def _open(self) -> tuple[int, int, int]:
@@ -113,16 +133,16 @@ class DatasetReader(Reader):
             dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
             if self._expected not in {None, dataset.manifest.checksum}:
                 raise StoreNotFoundError(
-                    f"{self.store} was replaced since the reader was pickled that was to read it: open the new dataset"
+                    "it was replaced since the reader was pickled", store=self.store, hint="open the new dataset"
                 )
-            with dataset.name_errors():
+            with dataset.reading():
                 self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
                 for number, reader in enumerate(self._readers):
                     check_part(dataset, number, reader)
             self._dataset, self._starts = dataset, np.array(dataset.manifest.starts)
             if self._verify:
                 self._checksums = np.concatenate([checksums.records for checksums in dataset.checksums])
-                self._is_proved = np.zeros(len(self._checksums), np.bool_)
+                self._is_verified = np.zeros(len(self._checksums), np.bool_)
             self._resources = stack.pop_all()
         return dataset.manifest.count, dataset.manifest.height, dataset.manifest.width
 
@@ -137,7 +157,7 @@ class DatasetReader(Reader):
                 places = np.flatnonzero(numbers == number)
                 images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number], None)
         if self._verify:
-            self._prove(positions, images, labels)
+            self._verify_records(positions, images, labels)
         return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
@@ -145,11 +165,11 @@ class DatasetReader(Reader):
         try:
             image, label = self._readers[number][position - int(self._starts[number])]
         except StorageError as error:
-            raise name_record(self.store, position, self._dataset.name_path(error)) from error
-        if self._verify and not self._is_proved[position]:
+            raise name_record(self.store, position, self._dataset.show_path(error)) from error
+        if self._verify and not self._is_verified[position]:
             if hash_record(image, label, position) != self._checksums[position]:
                 raise name_record(self.store, position, CHANGED)
-            self._is_proved[position] = True
+            self._is_verified[position] = True
         return image, label
 
     def _read_part(self, number: int, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
@@ -158,11 +178,11 @@ class DatasetReader(Reader):
         except StorageError as error:
             if not isinstance(error, InvalidInputError):
                 for position in positions.tolist():
-                    self._read_one(position + int(self._starts[number]))  # names the record that is at fault
-            raise self._dataset.name_path(error) from error
+                    self._read_one(position + int(self._starts[number]))  # raises an error that names the record
+            raise self._dataset.show_path(error) from error
 
-    def _prove(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
-        new = ~self._is_proved[positions]
+    def _verify_records(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+        new = ~self._is_verified[positions]
         if not new.any():
             return
         if not new.all():
@@ -170,37 +190,39 @@ class DatasetReader(Reader):
         wrong = hash_records(images, labels, positions) != self._checksums[positions]
         if wrong.any():
             raise name_record(self.store, int(positions[wrong.argmax()]), CHANGED)
-        self._is_proved[positions] = True
+        self._is_verified[positions] = True
 
     def _read_labels(self) -> Labels:
         if self._verify:
-            return super()._read_labels()  # what proves a label proves its image, too
-        with self._dataset.name_errors():
+            return super()._read_labels()  # a record's checksum covers both
+        with self._dataset.reading():
             return np.concatenate([reader.read_labels() for reader in self._readers])
 
     def _close(self) -> None:
         self._resources.close()
 
     def _reopen(self) -> None:
-        """Stay with the directory that was opened, which may have been replaced: the parts' readers open it anew."""
+        """Stay with the held directory, even if it was replaced; the readers of the parts reopen their files in it."""
         self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
-        """Pickle the path and the checksum: the copy opens the same dataset anew, and no other."""
+        """Pickle the path and the checksum: the copy opens the same dataset, and no other."""
         return partial(type(self), verify=self._verify, checksum=self.checksum), (self.store,)
 
 
 def _read_part(dataset: Dataset, number: int, out: Images) -> Labels:
     part = dataset.parts[number]
     try:
-        with dataset.name_errors():
+        with dataset.reading():
             images, labels = dataset.module.read_many(part, out)
     except InvalidInputError as error:
-        raise dataset.name_path(CorruptStoreError(f"{part} does not hold what was saved: {error}")) from error
+        raise dataset.show_path(
+            CorruptStoreError(f"it does not hold what was saved ({error.problem})", store=part)
+        ) from error
     except StorageError as error:
         for index, damage in find_damage(dataset, number):
             raise name_record(dataset.path, index, damage) from error
         raise
     if dataset.checksums:
-        prove_part(dataset, number, images, labels)
+        verify_part(dataset, number, images, labels)
     return labels

@@ -1,4 +1,4 @@
-"""Saving an image set, so that it is whole or absent."""
+"""Saving an image set atomically."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,7 +23,7 @@ def save(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Save an image set as a dataset: a reader sees all of it, what was there before, or nothing.
+    """Save an image set as a dataset, atomically: readers see all of it, the dataset that was there before, or nothing.
 
     Parameters
     ----------
@@ -55,16 +55,32 @@ def save(
     StoreFullError
         The file system has no room.
     StorageError
-        The operating system refused otherwise. After any error, what was at `path` is there still.
+        The operating system refused otherwise. After any error, `path` is as it was before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import storage
+    >>> images = np.zeros((3, 32, 32, 3), np.uint8)
+    >>> storage.save("photos", images, np.array([7, 0, 7]), "npy")
+    >>> storage.load("photos")[1]
+    array([7, 0, 7])
+
+    Batches from a generator, so that they needn't fit in memory together:
+
+    >>> batches = (images[start : start + 1] for start in range(3))
+    >>> storage.save("photos", batches, np.array([1, 2, 3]), "npy", overwrite=True)
+    >>> storage.load("photos")[1]
+    array([1, 2, 3])
     """
-    whole = isinstance(images, np.ndarray)
+    with_batches = not isinstance(images, np.ndarray)
     if isinstance(images, np.ndarray):
         images = [check_images(images, labels)[0]]
     elif not isinstance(images, Iterable):
-        raise InvalidInputError(f"images is a {type(images).__name__}: give an array, or batches of arrays")
+        raise InvalidInputError(f"images is a {type(images).__name__}", hint="give an array, or batches of arrays")
     with Writer(path, labels, backend, durable=durable, overwrite=overwrite) as writer:
         for batch in images:
-            (writer.write_part if whole else writer.add)(batch)
+            (writer.add if with_batches else writer.write_part)(batch)  # `add` checks each batch
             if progress is not None:
                 progress(writer.done, len(labels))
         writer.commit()

@@ -1,6 +1,7 @@
-"""The writer of a dataset: parts go into a stage, then checksums, then the manifest, and all of it to its path."""
+"""The writer of a dataset: it writes parts into a stage, then checksums, then the manifest, and publishes the stage."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -15,51 +16,34 @@ from ..arrays import CHANNELS, check_labels, check_pixels
 from ..contract import Images, Labels
 from ..durability import make_durable, sync
 from ..errors import ForkedWriterError, InvalidInputError, StorageError, StoreFullError, writing
-from ..paths import join_path
+from ..paths import join_path, walk_files
 from ..registry import find_backend
 from .checksums import DTYPE, hash_blocks, hash_records
-from .files import CHECKSUMS, measure_files
-from .manifest import FILE, Manifest, name_part, write_manifest
-from .progress import PROGRESS, resume
+from .files import CHECKSUMS, check_file, count_checksums, find_structure, read_checksums
+from .manifest import FILE, Manifest, name_part, read_manifest, write_manifest
+from .opening import Dataset, find_module
 from .replacement import (
     check_target,
+    copy_permissions,
     discard,
     find_stages,
-    keep_access,
+    hold_directory,
     lock_path,
     make_stage,
-    pin,
-    put_in_place,
+    publish,
 )
-from .structure import find_structure
+from .verification import find_damage
 
-PART = 128 << 20  # bytes of pixels that are kept in memory, where images come in batches
+PART = 128 << 20  # bytes of pixels that are kept in memory if images come in batches
+PROGRESS = "progress.json"  # the manifest of an unfinished dataset
+SPACE_HINT = "free some space or choose another disk, then save again"
 
 
 class Writer:
-    """Writes one dataset; in a ``with`` statement, which leaves nothing behind unless `commit` was reached.
+    """Writes one dataset in a ``with`` statement, which leaves nothing behind unless `commit` was reached.
 
-    Parameters
-    ----------
-    path : Path or str
-        Where the dataset will be.
-    labels : ndarray of int64, shape (N,)
-        Of all images.
-    backend : str
-        A name in `storage.BACKENDS`.
-    durable : bool
-        Wait until the disk holds everything before the dataset comes to its path.
-    overwrite : bool
-        Replace a dataset that is there.
-    classes : tuple of str
-        What the labels 0, 1, ... stand for.
-    source : str
-        Where it is not empty, finished parts stay after an error, and a writer of the same source goes on behind them.
-
-    Raises
-    ------
-    InvalidInputError
-        `labels` are no labels, or there is no such backend.
+    If `source` is not empty, finished parts stay after an error, and the next writer of the same source resumes after
+    them.
     """
 
     def __init__(
@@ -73,7 +57,7 @@ class Writer:
         classes: tuple[str, ...] = (),
         source: str = "",
     ) -> None:
-        join_path(Path(path), "")  # refuses what no file can be named
+        join_path(Path(path), "")  # refuses impossible names
         self._path = Path(os.path.realpath(path))
         self._labels = check_labels(labels)
         self._module = find_backend(backend)
@@ -83,67 +67,58 @@ class Writer:
         self._manifest = Manifest(backend, 0, 0, classes=classes, source=source)
         self._digest = xxh3_64()
         self._process = os.getpid()
-        self._hold = ExitStack()
+        self._held = ExitStack()
         self._buffer = np.empty((0, 0, 0, CHANNELS), np.uint8)
         self._waiting = 0  # images in the buffer
 
     @property
     def finished(self) -> int:
-        """How many images are in finished parts, those of an earlier writer included."""
+        """The number of images in finished parts, including those of an earlier writer."""
         return self._manifest.count
 
     @property
     def done(self) -> int:
-        """How many images were added, those of an earlier writer included."""
+        """The number of images added so far, including those of an earlier writer."""
         return self.finished + self._waiting
 
     def __enter__(self) -> Self:
-        """Lock the path, see what is there, and make the stage.
-
-        Raises
-        ------
-        StoreExistsError
-            Something is at the path, and may not be replaced.
-        StoreLockedError
-            Another writer is writing to the path.
-        """
+        """Lock the path, refuse to replace what may not be replaced, and make or resume the stage."""
         check_target(self._path, overwrite=self._overwrite)
         with ExitStack() as stack, writing(self._path):
             stack.enter_context(lock_path(self._path))
             check_target(self._path, overwrite=self._overwrite)
             self._stage = self._take_over() or make_stage(self._path)
             stack.callback(self._leave)
-            with explain(self._path):
-                self._hold.enter_context(pin(self._stage))  # even a writer whose lock was deleted keeps its stage
+            with describe_failure(self._path):
+                self._held.enter_context(hold_directory(self._stage))  # in case the lock's file is deleted
             self._resources = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Delete the stage, unless another writer may go on with it, and let the path go."""
+        """Delete the stage, unless another writer can resume it, and unlock the path."""
         if self._process == os.getpid():
             self._resources.close()
 
+    def _take_over(self) -> Path | None:
+        """Resume the stage of an earlier writer of the same source; delete all other stages."""
+        found = None
+        for stage in find_stages(self._path):
+            resumed = resume(stage, self._manifest) if self._manifest.source and found is None else None
+            if resumed is None:
+                discard(stage)
+            else:
+                found, (self._manifest, self._digest) = stage, resumed
+        return found
+
     def _leave(self) -> None:
-        self._hold.close()
+        self._held.close()
         if not (self._manifest.source and self._manifest.parts):
             discard(self._stage)
 
     def add(self, images: Images) -> None:
-        """Add the next images; they are written when a part is full.
-
-        Parameters
-        ----------
-        images : ndarray of uint8, shape (n, H, W, 3)
-
-        Raises
-        ------
-        InvalidInputError
-            They are no images, of another size than those before, or more than there are labels.
-        StoreFullError
-            The file system has no room.
-        """
+        """Check the next images and add them; they are written when a part is full."""
         images = self._check(images)
         while len(images):
             if not self._waiting:
@@ -158,22 +133,24 @@ class Writer:
                 self._waiting = 0
                 self.write_part(self._buffer)
 
+    def _check(self, images: Images) -> Images:
+        images = check_pixels(images)
+        size = self._manifest.height, self._manifest.width
+        if self.done and images.shape[1:3] != (size if self._manifest.parts else self._buffer.shape[1:3]):
+            raise InvalidInputError(f"images of shape {images.shape} follow images of another size")
+        if self.done + len(images) > len(self._labels):
+            raise InvalidInputError(
+                f"{self.done + len(images)} images so far, and {len(self._labels)} labels",
+                hint="give each image one label",
+            )
+        return images
+
     def write_part(self, images: Images) -> None:
-        """Write a part that holds the next images.
-
-        Parameters
-        ----------
-        images : ndarray of uint8, shape (n, H, W, 3)
-
-        Raises
-        ------
-        InvalidInputError, StoreFullError
-            As `add`.
-        """
-        images = self._check(images)
+        """Write a part that holds the next images, which the caller has checked."""
+        self._refuse_fork()
         start = self._manifest.count
         labels = self._labels[start : start + len(images)]
-        with explain(self._path):
+        with describe_failure(self._path):
             self._check_space(images)
             folder = self._stage / name_part(len(self._manifest.parts))
             self._module.store_many(folder, images, labels)
@@ -185,69 +162,44 @@ class Writer:
                 self._write_manifest(PROGRESS, self._manifest)
 
     def commit(self) -> None:
-        """Bring the dataset to its path.
-
-        Raises
-        ------
-        InvalidInputError
-            There were fewer images than labels.
-        """
+        """Publish the dataset at its path."""
         self._refuse_fork()
         if self.done != len(self._labels):
             raise InvalidInputError(
-                f"{self.done} images and {len(self._labels)} labels: give one label an image; nothing was saved"
+                f"{self.done} images and {len(self._labels)} labels; nothing was saved",
+                hint="give each image one label",
             )
         if not self._manifest.parts:
-            raise InvalidInputError("no batch says how large the images are: give an array of shape (0, H, W, 3)")
-        with explain(self._path):
-            keep_access(self._path, self._stage)
+            raise InvalidInputError(
+                "no batch shows how large the images are", hint="give an array of shape (0, H, W, 3)"
+            )
+        with describe_failure(self._path):
+            copy_permissions(self._path, self._stage)
             manifest = replace(self._manifest, source="")
             self._write_manifest(FILE, manifest)
-            put_in_place(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
+            publish(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
             self._manifest = manifest
-        with suppress(OSError):  # until here, another writer could have gone on
+        with suppress(OSError):  # until here, another writer could have resumed
             (self._path / PROGRESS).unlink(missing_ok=True)
-
-    def _take_over(self) -> Path | None:
-        """Find what an earlier writer of the same source left; delete what others left."""
-        found = None
-        for stage in find_stages(self._path):
-            resumed = resume(stage, self._manifest) if self._manifest.source and found is None else None
-            if resumed is None:
-                discard(stage)
-            else:
-                found, (self._manifest, self._digest) = stage, resumed
-        return found
-
-    def _check(self, images: Images) -> Images:
-        self._refuse_fork()
-        images = check_pixels(images)
-        size = self._manifest.height, self._manifest.width
-        if self.done and images.shape[1:3] != (size if self._manifest.parts else self._buffer.shape[1:3]):
-            raise InvalidInputError(f"images of shape {images.shape} come behind images of another size")
-        if self.done + len(images) > len(self._labels):
-            raise InvalidInputError(
-                f"{self.done + len(images)} images so far, and {len(self._labels)} labels: give one label an image"
-            )
-        return images
 
     def _refuse_fork(self) -> None:
         if self._process != os.getpid():
             raise ForkedWriterError(
-                f"{self._path} is being saved by process {self._process}, not by this one, which it forked: save "
-                "there, or to another path"
+                f"process {self._process} is saving it, not this one, which it forked",
+                store=self._path,
+                hint="save there, or to another path",
             )
 
     def _check_space(self, images: Images) -> None:
-        """Refuse before a library meets a full disk: not every one survives that."""
+        """Refuse before a library meets a full disk: some crash."""
         if self._module.INFO.compresses:
-            return  # nobody knows how small the store will be
+            return  # the size of the store can't be known
         remaining = len(self._labels) - self._manifest.count
         needed = remaining * (images.nbytes // max(len(images), 1) + 2 * DTYPE.itemsize)
         system = os.statvfs(self._stage)
         free = system.f_bavail * system.f_frsize
         if free < needed:
-            raise StoreFullError(f"no room: {free:,} bytes are free, {needed:,} are needed")
+            raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
 
     def _append_checksums(self, images: Images, labels: Labels, start: int) -> None:
         records = hash_records(images, labels, np.arange(start, start + len(images)))
@@ -260,7 +212,8 @@ class Writer:
 
     def _describe(self, folder: Path, images: Images) -> None:
         """Add a part that was just written to the manifest."""
-        sizes = measure_files(folder)
+        paths = sorted(place / name for place, names in walk_files(folder) for name in names)
+        sizes = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
         structure = find_structure(self._module, folder, sizes)
         manifest = self._manifest
         self._manifest = replace(
@@ -281,15 +234,38 @@ class Writer:
 
 
 @contextmanager
-def explain(path: Path) -> Iterator[None]:
-    """Say of an error in the stage what it means for the path."""
+def describe_failure(path: Path) -> Iterator[None]:
+    """Turn an error in the stage into one about the path; a failed write is never reported as corruption."""
     try:
         with writing(path):
             yield
     except StorageError as error:
-        kind, cure = type(error), ""
-        if kind is StoreFullError:
-            cure = ": free some space, or choose another disk, then save again"
-        raise kind(
-            f"{path}: nothing was saved, and what was there is untouched ({error.__cause__ or error}){cure}"
+        hint = error.hint
+        if error.__cause__ is not None:  # an error of the system or a library, whose hint is about the hidden stage
+            hint = SPACE_HINT if isinstance(error, StoreFullError) else ""
+        raise type(error)(
+            f"nothing was saved, and what was there is untouched ({error.problem})", store=path, hint=hint
         ) from error
+
+
+def resume(stage: Path, wanted: Manifest) -> tuple[Manifest, xxh3_64] | None:
+    """Prepare the stage of a dead writer for the next one: return its manifest and the digest of its checksums.
+
+    Return None if the stage has another backend, other classes or another source than `wanted`, or if anything in it
+    is not what was written: it may become the only copy, so all of it is verified.
+    """
+    try:
+        manifest = read_manifest(stage, PROGRESS)
+        if (manifest.backend, manifest.classes, manifest.source) != (wanted.backend, wanted.classes, wanted.source):
+            return None
+        os.truncate(stage / CHECKSUMS, sum(map(sum, count_checksums(manifest))) * DTYPE.itemsize)
+        shutil.rmtree(stage / name_part(len(manifest.parts)), ignore_errors=True)
+        for name in manifest.sizes:
+            check_file(stage, manifest, name)
+        checksums = read_checksums(stage, manifest)
+        dataset = Dataset(stage, stage, manifest, find_module(stage, manifest), checksums)
+        if any(list(find_damage(dataset, number)) for number in range(len(manifest.parts))):
+            return None
+        return manifest, xxh3_64((stage / CHECKSUMS).read_bytes())
+    except (StorageError, OSError):
+        return None

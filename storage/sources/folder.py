@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image as Pillow
 from xxhash import xxh3_64
 
-from ..arrays import CHANNELS
+from ..arrays import CHANNELS, cut_indices
 from ..contract import Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, reading
-from .batches import cut_indices
 
 DEEP = ("I", "F")  # how the names of Pillow's modes of more than 8 bits begin
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+from ..arrays import cut_indices
 from ..contract import Backend, Images, Labels
 from ..dataset.manifest import FILE, name_part
 from ..dataset.reading import open  # noqa: A004 - a dataset's
@@ -17,7 +18,6 @@ from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNo
 from ..paths import walk_files
 from ..reader import Reader
 from ..registry import BACKENDS
-from .batches import cut_indices
 from .folder import read_folder
 
 

@@ -1,4 +1,4 @@
-"""Proof that records are those that were saved, and which are not."""
+"""Verification: which records are those that were saved, and which are not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,38 +6,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import cut_indices
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, StorageError
 from ..reader import Reader
-from ..sources.batches import cut_indices
+from ..registry import PACKAGE
 from .checksums import count_per_block, hash_blocks, hash_records
 from .opening import Dataset
 
 CHANGED = CorruptStoreError("its pixels or its label are not those that were saved")
 
 
+def explain(path: Path, error: StorageError) -> str:
+    """Say what is wrong with a record, and in which part if that is known, without the path of the dataset."""
+    if error.store is None or not error.store.is_relative_to(path) or error.store == path:
+        return error.problem
+    return f"{error.store.relative_to(path)}: {error.problem}"
+
+
 def name_record(path: Path, index: int, error: StorageError) -> StorageError:
-    """Make the error that names a record.
-
-    Parameters
-    ----------
-    path : Path
-        The dataset.
-    index : int
-        Of the record.
-    error : StorageError
-        What is wrong with it.
-
-    Returns
-    -------
-    StorageError
-        Of the same kind.
-    """
+    """Make an error of the same kind that names the record of a dataset."""
+    reason = explain(path, error)
     if not isinstance(error, CorruptStoreError):
-        return type(error)(f"{path}: record {index} cannot be read ({error})")
+        return type(error)(f"it cannot be read ({reason})", store=path, record=index, hint=error.hint)
     return CorruptStoreError(
-        f"{path}: record {index} is damaged ({error}): a disk, a copy or another program changed it; "
-        "python -m storage check PATH lists all such records: restore the dataset from a copy"
+        f"it is damaged ({reason})",
+        store=path,
+        record=index,
+        hint=f"python -m {PACKAGE} check PATH lists all damaged records; restore the dataset from a copy",
     )
 
 
@@ -48,28 +44,13 @@ def check_part(dataset: Dataset, number: int, reader: Reader) -> None:
     expected = manifest.parts[number], manifest.height, manifest.width
     if found != expected:
         raise CorruptStoreError(
-            f"{dataset.parts[number]} holds {found} images (number, height, width) instead of {expected}: restore it "
-            "from a copy"
+            f"it holds {found} images (number, height, width) instead of {expected}",
+            store=dataset.parts[number],
         )
 
 
-def prove_part(dataset: Dataset, number: int, images: Images, labels: Labels) -> None:
-    """Refuse a part that is not what was saved.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    number : int
-        Of the part.
-    images : ndarray of uint8, shape (N, H, W, 3)
-        All that it holds.
-    labels : ndarray of int64, shape (N,)
-
-    Raises
-    ------
-    CorruptStoreError
-        The message names the first record that is wrong.
-    """
+def verify_part(dataset: Dataset, number: int, images: Images, labels: Labels) -> None:
+    """Refuse a part that is not what was saved; the error names the first record that is wrong."""
     manifest, checksums = dataset.manifest, dataset.checksums[number]
     start = manifest.starts[number]
     wrong = hash_blocks(images, labels, start) != checksums.blocks
@@ -83,29 +64,12 @@ def prove_part(dataset: Dataset, number: int, images: Images, labels: Labels) ->
 
 
 def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageError]]:
-    """Find the records of a part that cannot be read, or are not those that were saved.
+    """Yield each record of a part that can't be read, or isn't what was saved: its index, and what is wrong with it.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Without checksums, what can be read counts as whole.
-    number : int
-        Of the part.
-
-    Yields
-    ------
-    index : int
-        Of a record in the whole dataset.
-    error : StorageError
-        What is wrong with it.
-
-    Raises
-    ------
-    StorageError
-        The part cannot be opened.
+    Without checksums, a record that can be read counts as whole. A part that can't be opened raises `StorageError`.
     """
     start, count = dataset.manifest.starts[number], dataset.manifest.parts[number]
-    with dataset.name_errors(), dataset.module.open_reader(dataset.parts[number]) as reader:
+    with dataset.reading(), dataset.module.open_reader(dataset.parts[number]) as reader:
         check_part(dataset, number, reader)
         for positions in cut_indices(0, count, dataset.manifest.height, dataset.manifest.width):
             yield from ((start + position, error) for position, error in _inspect(dataset, number, reader, positions))
@@ -119,7 +83,7 @@ def _inspect(
     except StorageError as error:
         if len(positions) > 1:
             return [found for position in positions for found in _inspect(dataset, number, reader, position[None])]
-        return [(int(positions[0]), dataset.name_path(error))]
+        return [(int(positions[0]), dataset.show_path(error))]
     if not dataset.checksums:
         return []
     indices = dataset.manifest.starts[number] + positions
