@@ -1,6 +1,6 @@
-"""The backends that are here: every module of `backends/` without a leading underscore, and those of other packages.
+"""The backends: every module of `backends/` without a leading underscore, and those of other packages.
 
-`BACKENDS` holds the modules that can be used, `UNAVAILABLE` says why another one can't and how to get what it needs.
+`BACKENDS` holds the modules that can be used, `UNAVAILABLE` the reason why another one can't, and how to install it.
 A package adds a backend through the entry-point group ``image_storage.backends``.
 """
 
@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Generic, TypeVar, cast
 
 from .arrays import check_image
-from .contract import Backend, Image
+from .contract import Backend, BackendInfo, Image
 from .errors import BackendUnavailableError, InvalidInputError
 
 PACKAGE = __name__.rpartition(".")[0]  # `storage` in the repository, `image_storage` where it is installed
@@ -24,7 +24,7 @@ REQUIRED = ("INFO", "store_many", "read_many", "open_reader")
 
 @cache
 def list_modules() -> Mapping[str, str | EntryPoint]:
-    """List the modules that may be backends by their names, in alphabetical order."""
+    """List what may be a backend by name, in alphabetical order: modules of `backends/`, and entry points."""
     folder = import_module(f"{PACKAGE}.backends").__path__
     modules: dict[str, str | EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
     built_in = [found.name for found in pkgutil.iter_modules(folder) if not found.name.startswith("_")]
@@ -34,14 +34,19 @@ def list_modules() -> Mapping[str, str | EntryPoint]:
 
 @cache
 def import_backend(name: str) -> Backend | str:
-    """Import the backend of a name in `list_modules`; if that fails, say why, and how to install what it needs."""
+    """Import a backend by its name in `list_modules`, or say why that fails."""
     found = list_modules()[name]
     try:
         module = import_module(found) if isinstance(found, str) else found.load()
-    except Exception as error:  # noqa: BLE001 - the other backends go on, whatever it is
+    except Exception as error:  # noqa: BLE001 - it must not stop the other backends
         return _explain(name, error)
-    missing = [function for function in REQUIRED if not hasattr(module, function)]
-    return f"{module.__name__} lacks {', '.join(missing)}" if missing else complete(module)
+    if not isinstance(module, ModuleType):
+        return f"its entry point is of type {type(module).__name__}: it must name a module"
+    if missing := [name for name in REQUIRED if not hasattr(module, name)]:
+        return f"{module.__name__} lacks {', '.join(missing)}"
+    if not isinstance(module.INFO, BackendInfo):
+        return f"INFO of {module.__name__} isn't a BackendInfo"
+    return complete(module)
 
 
 def complete(module: ModuleType) -> Backend:
@@ -80,7 +85,7 @@ Found = TypeVar("Found")
 
 
 class _Modules(Mapping[str, Found], Generic[Found]):
-    """Modules by name, in alphabetical order; each is imported when it is asked for, all when they are listed."""
+    """Backends by name, in alphabetical order; each is imported when it is asked for, all when they are listed."""
 
     def __init__(self, accept: Callable[[Backend | str], Found | None]) -> None:
         self._accept = accept
@@ -103,13 +108,7 @@ UNAVAILABLE = _Modules[str](lambda found: found if isinstance(found, str) else N
 
 
 def find_backend(name: str) -> Backend:
-    """Find a backend by its name.
-
-    Raises
-    ------
-    InvalidInputError
-        There is no backend of this name here; the message lists those that are.
-    """
+    """Return the backend of this name, or raise `InvalidInputError` with the names that can be used."""
     if name in BACKENDS:
         return BACKENDS[name]
     reason = f"can't be used here ({UNAVAILABLE[name]})" if name in UNAVAILABLE else "isn't a backend"

@@ -219,4 +219,4 @@ def _advise_on_parts(report: Report) -> str:
         for first, last, _ in _find_runs(dict.fromkeys(whole, ""))
     )
     part = shlex.quote(f"{report.path}/{name_part(whole[0])}")
-    return f"convert {names}, plain stores: python -m {PACKAGE} convert {part} DESTINATION --backend {report.backend}"
+    return f"whole are {names}, plain stores: python -m {PACKAGE} convert {part} DESTINATION --backend {report.backend}"

@@ -49,7 +49,7 @@ def test_a_read_that_gives_less_than_was_asked_for_goes_on(descriptor: int, monk
 
 @pytest.mark.parametrize("offset", [1, 99_000, 200_000])
 def test_a_file_that_ends_early_is_corrupt(descriptor: int, offset: int) -> None:
-    with pytest.raises(storage.CorruptStoreError, match=r"the store was cut short: \d+ bytes are missing"):
+    with pytest.raises(storage.CorruptStoreError, match=r"the store: it was cut short: \d+ bytes are missing"):
         read_range(Path("the store"), descriptor, offset, np.zeros(100_003, np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""`python -m storage check`: what it lists, what it advises, how it ends; and what all commands share."""
+"""`python -m storage check`: what it lists and advises; and what all commands share: usage, streams, exit codes."""
 
 import os
 import runpy
@@ -21,11 +21,23 @@ from tests.support.suite import ROOT
 pytest_plugins = ["tests.support.command_fixtures"]
 
 IMAGES, LABELS = make_set(30, 5, 7)
+CHANGED = "its pixels or its label are not those that were saved"
 
 
 def damage(path: Path) -> None:
     """Replace the pixels of a PNG file."""
     Pillow.new("RGB", (7, 5)).save(path)
+
+
+def follow_advice(printed: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Images]:
+    """Run the Python that ends what was printed."""
+    told, _, program = printed.partition("in Python (import ")
+    imports, _, lines = program.partition("):\n")
+    assert told
+    monkeypatch.chdir(folder)
+    names: dict[str, Images] = {}
+    exec("\n".join([f"import {imports}", *map(str.strip, lines.splitlines())]), names)  # noqa: S102 - our own advice
+    return names
 
 
 @need_backend("hdf5")
@@ -35,7 +47,7 @@ def test_a_whole_dataset_is_one_line_and_exit_code_0(run: Command, saved: Path) 
     assert run("check", saved) == (0, f"{saved}: whole, 1 image in hdf5\n", "")
 
 
-def test_damaged_records_are_listed_in_runs_and_the_last_line_saves_the_others(
+def test_damaged_records_are_listed_in_runs_and_the_advice_saves_the_others(
     run: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in (3, 4, 5, 8, 11):
@@ -43,21 +55,19 @@ def test_damaged_records_are_listed_in_runs_and_the_last_line_saves_the_others(
     (saved / "part-00001" / "00000002.png").unlink()
     code, printed, complaints = run("check", saved)
     assert (code, complaints) == (1, "")
-    changed = "its pixels or its label are not those that were saved"
-    *found, last = [line for line in printed.splitlines() if not line.startswith(f"{saved}: part-0000")]
-    assert found[:3] == [f"records 3 to 5: {changed}", f"record 8: {changed}", f"record 11: {changed}"]
+    found = [line for line in printed.splitlines() if not line.startswith(f"{saved}: part-0000")]
+    assert found[:3] == [f"records 3 to 5: {CHANGED}", f"record 8: {CHANGED}", f"record 11: {CHANGED}"]
     assert found[3].startswith("record 12: ")
     assert "00000002.png is missing" in found[3]
-    assert len(found) == 4
-    assert last.startswith("24 of 30 images are whole; save them elsewhere, in Python: ")
-    monkeypatch.chdir(tmp_path)
-    exec(last.partition("in Python: ")[2], {})  # noqa: S102 - what the user is told to type
+    assert found[4].startswith("24 of 30 images are whole; save them elsewhere, in Python")
+    assert len(found) == 7
+    follow_advice(printed, tmp_path, monkeypatch)
     whole = [index for index in range(30) if index not in {3, 4, 5, 8, 11, 12}]
     assert_same(storage.load("DESTINATION"), (IMAGES[whole], LABELS[whole]))
     assert storage.check("DESTINATION").backend == "png"
 
 
-def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
+def test_whole_parts_of_a_dataset_that_cannot_be_opened_are_converted(
     run: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = saved.rename(tmp_path / "my set; $(photos)")
@@ -66,31 +76,30 @@ def test_a_dataset_that_cannot_be_opened_is_saved_by_its_parts(
     file, records, last = printed.splitlines()
     assert (code, complaints) == (1, "")
     assert file.startswith(f"{saved}: part-00001/labels.csv has 3 bytes instead of ")
-    assert records.startswith(f"records 10 to 19: {saved}/part-00001: labels.csv has no header of ours")
-    said, _, told = last.partition("python -m storage ")
-    assert said == (
+    assert records.startswith("records 10 to 19: ")
+    assert "part-00001: labels.csv has no header" in records
+    advice, _, command = last.partition("python -m storage ")
+    assert advice == (
         "20 of 30 images are whole; the dataset cannot be opened, and whole are part-00000, part-00002, plain stores: "
     )
     monkeypatch.chdir(tmp_path)
-    assert run(*shlex.split(told))[0] == 0
+    assert run(*shlex.split(command))[0] == 0
     assert_same(storage.load("DESTINATION"), (IMAGES[:10], LABELS[:10]))
 
 
 @need_backend("lmdb")
-def test_records_behind_a_damaged_structure_are_saved_without_another_look_at_it(
+def test_records_next_to_a_damaged_structure_are_saved_unverified_as_check_has_verified_them(
     run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.save(tmp_path / "set", IMAGES[:, :8, :8], LABELS, "lmdb")  # so small that they stand in LMDB's tree
+    storage.save(tmp_path / "set", IMAGES[:, :8, :8], LABELS, "lmdb")  # so small that they are in LMDB's tree
     path = tmp_path / "set" / "part-00000" / "data.mdb"
     pixels = IMAGES[7, :8, :8].tobytes()
     path.write_bytes(path.read_bytes().replace(pixels, pixels[::-1]))
     code, printed, _ = run("check", tmp_path / "set")
-    last = printed.splitlines()[-1]
     assert code == 1
-    assert last.startswith("29 of 30 images are whole; save them elsewhere, in Python: ")
-    assert "verify=False" in last
-    monkeypatch.chdir(tmp_path)
-    exec(last.partition("in Python: ")[2], {})  # noqa: S102 - our own advice
+    assert "29 of 30 images are whole; save them elsewhere" in printed
+    assert "verify=False" in printed
+    follow_advice(printed, tmp_path, monkeypatch)
     whole = [index for index in range(30) if index != 7]
     assert_same(storage.load("DESTINATION"), (IMAGES[whole][:, :8, :8], LABELS[whole]))
 
@@ -106,7 +115,7 @@ def test_only_parts_without_damaged_records_are_named(run: Command, saved: Path)
     )
 
 
-def test_nothing_is_promised_where_nothing_is_whole(run: Command, saved: Path) -> None:
+def test_nothing_is_promised_if_nothing_is_whole(run: Command, saved: Path) -> None:
     for path in saved.glob("*/labels.csv"):
         path.unlink()
     code, printed, _ = run("check", saved)
@@ -114,15 +123,15 @@ def test_nothing_is_promised_where_nothing_is_whole(run: Command, saved: Path) -
     assert printed.endswith("0 of 30 images are whole; restore the dataset from a copy\n")
 
 
-def test_images_without_proof_can_be_read_unproved(run: Command, saved: Path) -> None:
+def test_images_without_checksums_can_be_read_unverified(
+    run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.truncate(saved / "checksums", 3)
     code, printed, _ = run("check", saved)
     assert code == 1
-    assert "records 0 to 29: it can be read, but nothing proves it" in printed
-    last = printed.splitlines()[-1]
-    assert last.startswith("0 of 30 images are whole; nothing proves them: ")
-    found: dict[str, Images] = {}
-    exec(last.partition("in Python: ")[2], found)  # noqa: S102 - what the user is told to type
+    assert "records 0 to 29: it can be read, but not verified" in printed
+    assert "0 of 30 images are whole; they cannot be verified: " in printed
+    found = follow_advice(printed, saved.parent, monkeypatch)
     assert_same((found["images"], found["labels"]), (IMAGES, LABELS))
 
 
@@ -137,18 +146,18 @@ def test_a_damaged_manifest_is_exit_code_1(run: Command, saved: Path, content: s
 
 
 @need_backend("hdf5")
-def test_what_cannot_be_checked_is_exit_code_2(
+def test_exit_code_is_2_if_there_is_nothing_that_can_be_checked(
     run: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     BACKENDS["hdf5"].store_many(tmp_path / "plain", IMAGES, LABELS)
-    for path, message in ((tmp_path / "nowhere", "does not exist"), (tmp_path / "plain", "has no manifest.json")):
+    for path, message in ((tmp_path / "nowhere", "it does not exist"), (tmp_path / "plain", "it has no manifest.json")):
         code, printed, complaints = run("check", path)
         assert (code, printed) == (2, "")
-        assert complaints.startswith(f"error: {path} {message}")
+        assert complaints.startswith(f"error: {path}: {message}")
     monkeypatch.setattr("storage.registry.BACKENDS", {"hdf5": BACKENDS["hdf5"]})
     code, _, complaints = run("check", saved)
     assert code == 2
-    assert "the backend that wrote this dataset is not here: 'png'" in complaints
+    assert f"error: {saved}: the backend that wrote this dataset is missing: 'png'" in complaints
 
 
 @pytest.mark.parametrize(
@@ -164,7 +173,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], run: Command, capsys: 
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["convert", "--help"]])
-def test_help_says_what_exit_codes_mean(arguments: list[str], run: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_exit_codes(arguments: list[str], run: Command, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         run(*arguments)
     assert stopped.value.code == 0
@@ -180,7 +189,34 @@ def test_a_terminal_without_unicode_gets_question_marks(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 2
-    assert b"?? does not exist" in ended.stderr
+    assert b"??: it does not exist" in ended.stderr
+
+
+def run_shell(redirection: str, *arguments: object) -> tuple[int, str]:
+    """Run the command in a shell; give its exit code and all that it prints."""
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "storage", *map(str, arguments)]
+    ended = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60
+    )
+    return ended.returncode, ended.stdout
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_not_an_error(saved: Path, redirection: str) -> None:
+    new, whole = saved.with_name("new"), f"{saved}: whole, 30 images in png\n"
+    shown = redirection == "2>&-"
+    assert run_shell(redirection, "check", saved) == (0, whole if shown else "")
+    code, printed = run_shell(redirection, "convert", saved, new, "--backend", "npy")
+    assert (code, printed) == (0, f"30 images saved in {new} as npy\n" if shown else "")
+    assert_same(storage.load(new), (IMAGES, LABELS))
+    assert run_shell(redirection, "check", saved.with_name("nowhere"))[0] == 2
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_becomes_the_null_device(saved: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(sys, name, None)
+    assert main(["check", str(saved)]) == 0
+    assert getattr(sys, name).write("nothing reads this") == 18
 
 
 def test_a_closed_pipe_changes_no_exit_code(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,13 +227,28 @@ def test_a_closed_pipe_changes_no_exit_code(saved: Path, monkeypatch: pytest.Mon
         assert main(["check", str(saved)]) == 0
 
 
-def test_output_that_cannot_be_written_is_exit_code_2(
+def test_exit_code_is_2_if_a_report_cannot_be_printed_and_1_if_a_dataset_was_saved(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - no file of ours
-        monkeypatch.setattr(sys, "stdout", full)
-        assert main(["check", str(saved)]) == 2
-    assert capsys.readouterr().err == "error: output cannot be written (No space left on device)\n"
+    new = saved.with_name("new")
+    problem = "error: output cannot be written (No space left on device)"
+    for arguments, code, message in (
+        (["check", str(saved)], 2, f"{problem}\n"),
+        (["convert", str(saved), str(new), "--backend", "npy"], 1, f"{problem}, but all was done: 30 images saved in"),
+    ):
+        with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123 - it isn't a file of ours
+            monkeypatch.setattr(sys, "stdout", full)
+            assert main(arguments) == code
+        assert capsys.readouterr().err.startswith(message)
+    code, printed = run_shell(">/dev/full", "convert", saved, new, "--backend", "npy", "--overwrite")
+    assert code == 1
+    assert printed.startswith(f"{problem}, but all was done: 30 images saved in")
+    assert_same(storage.load(new), (IMAGES, LABELS))
+
+
+@pytest.mark.parametrize(("place", "code"), [("set", 0), ("nowhere", 2)])
+def test_errors_that_cannot_be_printed_change_no_exit_code(saved: Path, place: str, code: int) -> None:
+    assert run_shell("2>/dev/full", "check", saved.with_name(place))[0] == code
 
 
 def test_the_module_runs_as_a_program(
@@ -208,4 +259,4 @@ def test_the_module_runs_as_a_program(
     with pytest.raises(SystemExit) as stopped:
         runpy.run_module("storage", run_name="__main__")
     assert stopped.value.code == 2
-    assert f"{tmp_path} is empty" in capsys.readouterr().err
+    assert f"{tmp_path}: it is empty" in capsys.readouterr().err

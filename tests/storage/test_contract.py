@@ -173,15 +173,15 @@ def test_a_store_is_not_written_over(module: Backend, store: Path) -> None:
 def test_a_file_is_not_taken_for_a_store(module: Backend, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("mine")
-    with pytest.raises(storage.StoreExistsError, match="is a file"):
+    with pytest.raises(storage.StoreExistsError, match="it is a file"):
         module.store_single(path, IMAGES[0], 1)
-    with pytest.raises(storage.StoreNotFoundError, match="is a file"):
+    with pytest.raises(storage.StoreNotFoundError, match="it is a file"):
         module.read_many(path)
     assert path.read_text() == "mine"
 
 
 def test_a_store_needs_a_folder_to_be_in(module: Backend, tmp_path: Path) -> None:
-    with pytest.raises(storage.StoreNotFoundError, match="missing is not a folder"):
+    with pytest.raises(storage.StoreNotFoundError, match="missing: there is no such folder"):
         module.store_many(tmp_path / "missing" / "store", *make_set(1))
 
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from PIL import Image as Pillow
 
 import storage
-from storage.sources import batches
+from storage import arrays
 from tests.fixtures.test_cifar10 import ALL_LABELS, FILES, FOLDER, PIXELS, arrange, honest, pack, regular
 from tests.storage.sources.test_class_names import OFFICIAL
 from tests.support.backends import need_backend
@@ -129,9 +129,9 @@ def test_a_part_of_the_loader_that_is_missing_is_named(
         ("nowhere", "new", "png", "nowhere does not exist"),
         ("set/manifest.json", "new", "png", "is not an honest .tar.gz"),
         ("empty", "new", "png", "is no dataset, no CIFAR-10, no folder"),
-        ("set", "new", "tape", "'tape' is no backend: choose one of "),
+        ("set", "new", "tape", "'tape' isn't a backend: choose one of "),
         ("set", "other", "png", "replace it with --overwrite"),
-        ("set", "empty/no/new", "png", "is not a folder: create it"),
+        ("set", "empty/no/new", "png", "there is no such folder: create it"),
         ("set", "set/new", "png", "is inside the other"),
         ("set/part-00000", "set", "png", "is inside the other"),
         ("set", "null\0", "png", "null byte"),
@@ -171,14 +171,14 @@ def test_a_destination_that_is_being_written_is_exit_code_2(run: Command, saved:
 def test_a_damaged_source_is_exit_code_1_and_goes_on_when_it_was_mended(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
     file = saved / "part-00002" / "00000001.png"
     healthy = file.read_bytes()
     damage(file)
     new = saved.with_name("new")
     code, printed, complaints = run("convert", saved, new, "--backend", "hdf5")
     assert (code, printed) == (1, "")
-    assert complaints.startswith(f"error: {saved}: record 21 is damaged")
+    assert complaints.startswith(f"error: {saved}: record 21: it is damaged")
     assert not new.exists()
     file.write_bytes(healthy)
     code, printed, _ = run("convert", saved, new, "--backend", "hdf5")
@@ -204,10 +204,13 @@ def test_a_link_that_leads_where_nothing_is_yet_is_followed(run: Command, saved:
 def test_what_waits_after_an_error_is_named_where_a_link_leads(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
     saved.with_name("link").symlink_to("new")
     damage(saved / "part-00002" / "00000001.png")
-    assert "wait in .new.tmp-* beside it" in run("convert", saved, saved.with_name("link"), "--backend", "hdf5")[2]
+    assert (
+        "kept in .new.tmp-* next to the destination"
+        in run("convert", saved, saved.with_name("link"), "--backend", "hdf5")[2]
+    )
 
 
 def test_an_interrupted_conversion_is_exit_code_130(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,5 +37,5 @@ def test_a_named_pipe_is_found_wherever_it_is_in_a_store(tmp_path: Path) -> None
     (tmp_path / "folder" / "file").touch()
     refuse_special_files(tmp_path)
     os.mkfifo(tmp_path / "folder" / "pipe")
-    with pytest.raises(storage.CorruptStoreError, match="folder/pipe is no regular file"):
+    with pytest.raises(storage.CorruptStoreError, match="folder/pipe: it is not a regular file"):
         refuse_special_files(tmp_path)

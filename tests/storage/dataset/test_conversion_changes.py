@@ -8,11 +8,10 @@ import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import BACKENDS
+from storage import BACKENDS, arrays
 from storage.dataset import writer
 from storage.dataset.conversion import convert
 from storage.errors import UnfinishedConversionError
-from storage.sources import batches
 from storage.sources.source import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
@@ -26,7 +25,7 @@ OTHERS = 255 - IMAGES
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PART", 10 * IMAGES[0].nbytes)
-    monkeypatch.setattr(batches, "BATCH", 4 * IMAGES[0].nbytes)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
 
 
 def write_store(path: Path, *, new: bool) -> None:

@@ -44,7 +44,7 @@ def test_a_disk_without_room_for_all_parts_is_noticed_before_a_backend_writes(
     monkeypatch.setattr(writer, "PART", images.nbytes // 2)
     monkeypatch.setattr(BACKENDS["lmdb_packed"], "store_many", None)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=10, f_frsize=4096))
-    reason = r"set: nothing was saved.* \(no room: 40,960 bytes are free, 61,760 are needed\): free"
+    reason = r"set: nothing was saved.* \(40,960 bytes are free, 61,760 are needed\): free"
     for batches in (images, [images]):
         with pytest.raises(StoreFullError, match=reason):
             storage.save(tmp_path / "set", batches, labels)
@@ -174,6 +174,6 @@ def test_in_another_process_a_writer_refuses_and_leaves_the_stage_to_its_owner(
         monkeypatch.setattr(os, "getpid", lambda: 1)
         yield make_set(3)[0][1:]
 
-    with pytest.raises(ForkedWriterError, match=f"by process {os.getpid()}, not by this one"):
+    with pytest.raises(ForkedWriterError, match=f"process {os.getpid()} is saving it, not this one"):
         storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
     assert [name[:9] for name in list_names(tmp_path)] == [".set.tmp-"]

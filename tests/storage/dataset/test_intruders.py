@@ -67,7 +67,7 @@ def test_what_comes_to_the_path_at_the_last_moment_is_put_back(tmp_path: Path, m
         real(one, other)
 
     monkeypatch.setattr(storage.dataset.replacement, "exchange", exchange)
-    with pytest.raises(StoreExistsError, match="another program put something else at"):
+    with pytest.raises(StoreExistsError, match="another program put something else there"):
         storage.save(tmp_path / "set", *make_set(6), overwrite=True)
     assert_same(storage.load(tmp_path / "set"), make_set(5))
     assert list_names(tmp_path) == ["elsewhere", "set"]
@@ -136,7 +136,7 @@ def test_a_lock_that_may_not_be_opened_is_explained(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with pytest.raises(StorageError, match=r"its lock cannot be opened .*must be writable for you"):
+    with pytest.raises(StorageError, match=r"its lock cannot be opened .*writable for you"):
         storage.save(tmp_path / "set", *make_set(4))
 
 
@@ -230,9 +230,9 @@ def test_a_file_of_an_image_that_became_a_link_to_itself_is_one_damaged_record(t
     report = storage.check(tmp_path / "set")
     assert list(report.files) == ["part-00000/00000002.png"]
     assert list(report.records) == [2]
-    with pytest.raises(StorageError, match="record 2 cannot be read"):
+    with pytest.raises(StorageError, match="record 2: it cannot be read"):
         storage.load(tmp_path / "set")
-    with storage.open(tmp_path / "set") as reader, pytest.raises(StorageError, match="record 2 cannot be read"):
+    with storage.open(tmp_path / "set") as reader, pytest.raises(StorageError, match="record 2: it cannot be read"):
         reader.read([1, 2])
 
 
@@ -240,7 +240,7 @@ def test_a_store_that_may_be_small_is_tried_on_a_disk_that_seems_too_small(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=4096))
-    if getattr(BACKENDS[backend], "COMPRESSES", False):
+    if BACKENDS[backend].INFO.compresses:
         storage.save(tmp_path / "set", *make_set(4), backend)
         assert_same(storage.load(tmp_path / "set"), make_set(4))
     else:

@@ -84,7 +84,7 @@ def test_batches_come_in_any_order_with_repeats(saved: Path, *, verify: bool) ->
 
 def test_a_reader_says_what_its_caller_did_wrong_with_the_path_of_the_caller(saved: Path) -> None:
     with storage.open(saved) as reader:
-        with pytest.raises(RecordNotFoundError, match=f"^{saved} holds 30 images"):
+        with pytest.raises(RecordNotFoundError, match=f"^{saved}: record 30: no such index: the store holds 30 images"):
             reader.read([30])
         with pytest.raises(InvalidInputError, match=str(saved)):
             reader.read([3], out=np.empty((1, 5, 8, 3), np.uint8))
@@ -136,7 +136,7 @@ def test_a_swapped_pair_is_found_by_every_way_of_reading(swapped: Path) -> None:
         (4, lambda: read(swapped, 4)),
     ]
     for index, look in looks:
-        reason = rf"record {index} is damaged \(.*not those that were saved|\S+ is damaged where"
+        reason = rf"record {index}: it is damaged \(.*not those that were saved|\S+ is damaged outside"
         with pytest.raises(CorruptStoreError, match=f"^{swapped}: ({reason})"):
             look()
     assert sorted(storage.check(swapped).records) == [4, 9]
@@ -147,7 +147,7 @@ def test_a_swapped_pair_costs_no_other_record(backend: str, swapped: Path) -> No
     images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
     with storage.open(swapped) as reader:
         for indices in ([9], [3, 4]):
-            with pytest.raises(CorruptStoreError, match=f"record {indices[-1]} is damaged"):
+            with pytest.raises(CorruptStoreError, match=f"record {indices[-1]}: it is damaged"):
                 reader.read(indices)
         assert_same(reader.read([3, 5]), (images[[3, 5]], labels[[3, 5]]))
         assert_same(reader[8], (images[8], labels[8]))
@@ -170,7 +170,7 @@ def test_each_record_is_proved_by_its_block_and_named_where_it_is_wrong(
             return images, labels
 
         monkeypatch.setattr(BACKENDS[backend], "read_many", spoil)
-        with pytest.raises(CorruptStoreError, match=rf"^{saved}: record {index} is damaged \(.*not those"):
+        with pytest.raises(CorruptStoreError, match=rf"^{saved}: record {index}: it is damaged \(.*not those"):
             storage.load(saved)
 
 
@@ -200,7 +200,7 @@ def test_a_wrong_label_is_found(backend: str, tmp_path: Path) -> None:
     images, labels = make_set(COUNT)
     storage.save(path, images, np.zeros_like(labels), backend)
     put_under(path, images, np.eye(COUNT, dtype=np.int64)[17], backend)
-    with pytest.raises(CorruptStoreError, match=r"record 17 is damaged|set: \S+ is damaged where"):
+    with pytest.raises(CorruptStoreError, match=r"record 17: it is damaged|set: \S+ is damaged outside"):
         storage.load(path)
     report = storage.check(path)
     assert 17 in report.records
@@ -214,14 +214,12 @@ def test_a_record_that_its_backend_refuses_is_named(tmp_path: Path) -> None:
     (path / "part-00000" / "00000021.png").write_bytes(b"no picture")
     (path / "part-00000" / "00000025.png").unlink()
     for verify in (True, False):
-        with pytest.raises(CorruptStoreError, match=rf"^{path}: record 21 is damaged \({path}/part-00000: .*not a PNG"):
+        with pytest.raises(CorruptStoreError, match=rf"^{path}: record 21: it is damaged \(part-00000: .*not a PNG"):
             storage.load(path, verify=verify)
         with storage.open(path, verify=verify) as reader:
-            with pytest.raises(
-                CorruptStoreError, match=rf"{path}: record 25 is damaged \({path}/part-00000: .* missing"
-            ):
+            with pytest.raises(CorruptStoreError, match=rf"{path}: record 25: .*part-00000: .* missing"):
                 reader.read([3, 25])
-            with pytest.raises(CorruptStoreError, match="record 21 is damaged"):
+            with pytest.raises(CorruptStoreError, match="record 21: it is damaged"):
                 reader[21]
 
 
@@ -232,7 +230,7 @@ def test_an_error_of_the_system_while_reading_is_no_damage(
     storage.save(path, *make_set(COUNT), backend)
 
     def refuse(store: Path, *_: object) -> None:
-        raise StorageError(f"{store}: the operating system refused")
+        raise StorageError("the operating system refused", store=store)
 
     monkeypatch.setattr(BACKENDS[backend], "read_many", refuse)
     with pytest.raises(StorageError, match=f"^{path}/part-00000: the operating system refused") as caught:
@@ -241,7 +239,7 @@ def test_an_error_of_the_system_while_reading_is_no_damage(
     with storage.open(path) as reader:
         monkeypatch.setattr(type(reader._readers[0]), "__getitem__", lambda *_: refuse(path))  # noqa: SLF001
         with pytest.raises(
-            StorageError, match=rf"{path}: record 3 cannot be read \({path}: the operating system refused"
+            StorageError, match=rf"{path}: record 3: it cannot be read \(the operating system refused"
         ) as caught:
             reader[3]
         assert type(caught.value) is StorageError
@@ -254,7 +252,7 @@ def test_damage_that_is_gone_when_it_is_looked_for_is_reported_all_the_same(
     storage.save(path, *make_set(COUNT), backend)
 
     def refuse(store: Path, *_: object) -> None:
-        raise CorruptStoreError(f"{store}: wrong for once")
+        raise CorruptStoreError("wrong for once", store=store)
 
     monkeypatch.setattr(BACKENDS[backend], "read_many", refuse)
     with pytest.raises(CorruptStoreError, match=f"^{path}/part-00000: wrong for once"):
@@ -271,10 +269,10 @@ def test_what_is_no_dataset_is_named_with_the_next_step(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("text")
     for name, message in {
-        "plain": "storage.save did not write it.*python -m storage convert",
+        "plain": "so storage.save did not write it.*python -m storage convert",
         "empty": "is empty",
-        "file": "is a file",
-        "absent": "does not exist",
+        "file": "it is a file",
+        "absent": "it does not exist",
         "null\0": "null",
     }.items():
         for read in (storage.load, storage.open, storage.check):
@@ -288,7 +286,7 @@ def test_what_is_no_dataset_is_named_with_the_next_step(tmp_path: Path) -> None:
 def test_a_dataset_of_a_backend_that_is_not_here_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(3), "hdf5")
     monkeypatch.setattr("storage.registry.BACKENDS", {"png": BACKENDS["png"]})
-    with pytest.raises(StorageError, match="the backend that wrote this dataset is not here: 'hdf5' is no backend"):
+    with pytest.raises(StorageError, match="the backend that wrote this dataset is missing: 'hdf5' isn't a backend"):
         storage.load(tmp_path / "set")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.dataset.replacement import discard, exchange, pin
+from storage.dataset.replacement import discard, exchange, hold_directory
 from storage.errors import StorageError, StoreLockedError, StoreNotFoundError
 from tests.support.open_files import count_open
 
@@ -15,7 +15,7 @@ from tests.support.open_files import count_open
 def test_what_is_pinned_is_not_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
-    with pin(folder) as pinned:
+    with hold_directory(folder) as pinned:
         discard(folder)
         assert folder.exists()
         folder.rename(tmp_path / "elsewhere")
@@ -43,7 +43,7 @@ def test_a_directory_that_is_being_deleted_is_not_pinned_but_its_successor(
         real(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pin(old) as pinned:
+    with hold_directory(old) as pinned:
         assert (pinned / "file").read_text() == "new"
     os.close(deleting)
     assert len(tries) == 2
@@ -65,14 +65,14 @@ def test_a_directory_that_was_replaced_before_it_was_locked_is_not_pinned(
             exchange(new, old)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pin(old) as pinned:
+    with hold_directory(old) as pinned:
         assert (pinned / "file").read_text() == "new"
 
 
 def test_a_lock_of_another_program_is_not_waited_for(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(StoreLockedError, match="another program holds a lock"), pin(tmp_path):
+    with pytest.raises(StoreLockedError, match="another program holds a lock"), hold_directory(tmp_path):
         pass
     os.close(descriptor)
 
@@ -81,7 +81,7 @@ def test_a_directory_that_is_taken_away_is_missed(tmp_path: Path, monkeypatch: p
     folder = tmp_path / "set"
     folder.mkdir()
     monkeypatch.setattr(fcntl, "flock", lambda *_: folder.rename(tmp_path / "gone"))
-    with pytest.raises(StoreNotFoundError, match="set does not exist"), pin(folder):
+    with pytest.raises(StoreNotFoundError, match="set: it does not exist"), hold_directory(folder):
         pass
 
 
@@ -95,10 +95,10 @@ def test_a_file_system_without_locks_is_read_all_the_same(
     monkeypatch.setattr(fcntl, "flock", refuse)
     before = count_open(tmp_path)
     if is_read:
-        with pin(tmp_path) as pinned:
+        with hold_directory(tmp_path) as pinned:
             assert pinned.samefile(tmp_path)
     else:
-        with pytest.raises(StorageError, match="the operating system refused"), pin(tmp_path):
+        with pytest.raises(StorageError, match="the operating system refused"), hold_directory(tmp_path):
             pass
     assert count_open(tmp_path) == before
 
@@ -122,7 +122,7 @@ def test_a_pinned_directory_that_cannot_be_closed_does_no_harm(tmp_path: Path, m
         real(descriptor)
         raise OSError(errno.EIO, "Input/output error")
 
-    with pin(tmp_path) as pinned:
+    with hold_directory(tmp_path) as pinned:
         assert pinned.samefile(tmp_path)
         monkeypatch.setattr(os, "close", close)
     monkeypatch.undo()

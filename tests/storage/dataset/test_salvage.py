@@ -12,7 +12,7 @@ import pytest
 
 import storage
 from storage import BACKENDS, StorageError
-from storage.dataset import salvage
+from storage.dataset import report as salvage
 from storage.dataset.manifest import read_manifest
 from storage.dataset.opening import open_dataset
 from tests.support.backends import EXAMPLE, need_backend
@@ -38,7 +38,7 @@ def put_in_place_of_opening(backend: str, monkeypatch: pytest.MonkeyPatch, do: C
 
     def open_reader(store: Path) -> object:
         do()
-        raise StorageError(f"{store}: after that")
+        raise StorageError("after that", store=store)
 
     monkeypatch.setattr(BACKENDS[backend], "open_reader", open_reader)
 
@@ -64,12 +64,12 @@ def test_a_library_that_is_killed_by_what_it_reads_kills_nobody_else(
     put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: os.kill(os.getpid(), number))
     report = storage.check(damaged)
     assert sorted(report.records) == list(range(COUNT))
-    assert set(report.records.values()) == {"it cannot be read: the process that tried was ended by it"}
+    assert set(report.records.values()) == {"it cannot be read: the process that tried crashed or hung"}
     assert count_open(damaged) == 0
 
 
 def test_a_library_that_never_ends_is_ended(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(salvage, "PATIENCE", 0.1)
+    monkeypatch.setattr(salvage, "TIMEOUT", 0.1)
     put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: time.sleep(600))
     assert len(storage.check(damaged).records) == COUNT
 
@@ -78,7 +78,7 @@ def test_what_its_backend_refuses_is_reported_with_the_reason(damaged: Path, mon
     put_in_place_of_opening(EXAMPLE, monkeypatch, lambda: None)
     report = storage.check(damaged)
     assert sorted(report.records) == list(range(COUNT))
-    assert set(report.records.values()) == {f"{damaged}/part-00000: after that"}
+    assert set(report.records.values()) == {"part-00000: after that"}
 
 
 def test_without_checksums_nothing_is_read_of_a_damaged_structure(
@@ -110,7 +110,7 @@ def test_the_process_of_its_own_answers_with_what_it_found(
         salvage._send_damage(dataset, 0, sender)  # noqa: SLF001 - what the child does
     answer = json.loads(receiver.recv_bytes())
     if refusal:
-        assert answer == f"{tmp_path}/set/part-00000: after that"
+        assert answer == "part-00000: after that"
     else:
         assert [index for index, _ in answer] == [1]
     assert ended == [0]

@@ -115,7 +115,7 @@ def test_through_a_link_the_dataset_is_replaced_and_the_link_stays(tmp_path: Pat
 
 
 def test_a_missing_folder_above_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreNotFoundError, match="nowhere is not a folder"):
+    with pytest.raises(StoreNotFoundError, match="nowhere: there is no such folder"):
         storage.save(tmp_path / "nowhere" / "set", *make_set(2))
 
 
@@ -136,7 +136,7 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
         ([make_set(3)[0]], make_set(5)[1], "3 images and 5 labels"),
         ([make_set(3)[0], make_set(2, 8)[0]], make_set(5)[1], "images of another size"),
         (list(make_set(3)[0]), make_set(3)[1], "images has shape"),
-        ([], make_set(0)[1], "no batch says how large the images are"),
+        ([], make_set(0)[1], "no batch shows how large the images are"),
     ],
 )
 def test_what_is_no_image_set_leaves_nothing_behind(
@@ -155,11 +155,8 @@ def test_sizes_may_not_differ_between_parts_either(tmp_path: Path, monkeypatch: 
 
 
 @need_backend("hdf5")
-def test_an_unknown_backend_is_named_with_those_that_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidInputError, match=r"'tape' is no backend: choose one of .*hdf5"):
-        storage.save(tmp_path / "set", *make_set(2), "tape")
-    monkeypatch.setattr("storage.registry.UNAVAILABLE", {"tape": "ImportError: no tape"})
-    with pytest.raises(InvalidInputError, match=r"'tape' is not here \(ImportError: no tape\)"):
+def test_an_unknown_backend_is_named_with_those_that_are_here(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"'tape' isn't a backend: choose one of .*hdf5"):
         storage.save(tmp_path / "set", *make_set(2), "tape")
 
 
@@ -258,7 +255,7 @@ def test_a_forked_child_cannot_go_on_with_the_writer(tmp_path: Path) -> None:
     try:
         storage.save(tmp_path / "set", make_batches(), labels)
     except ForkedWriterError as error:
-        os._exit(0 if f"by process {os.getppid()}, not by this one" in str(error) else 1)
+        os._exit(0 if f"process {os.getppid()} is saving it, not this one" in str(error) else 1)
     _, status = os.waitpid(children[0], 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert_same(storage.load(tmp_path / "set"), (images, labels))

@@ -9,8 +9,8 @@ import pytest
 
 import storage
 from storage import BACKENDS, CorruptStoreError
+from storage.dataset.files import check_file, find_structure
 from storage.dataset.manifest import Manifest, Structure, read_manifest
-from storage.dataset.structure import check_file, find_structure
 from tests.support.datasets import require_pixels
 from tests.support.image_sets import make_set
 
@@ -42,7 +42,7 @@ def test_what_is_not_pixels_is_structure(tmp_path: Path) -> None:
 
 def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3 << 20))
-    module: Any = SimpleNamespace()
+    module: Any = SimpleNamespace(find_pixels=lambda _: {})
     sizes = {"a": 3 << 20}
     structure = find_structure(module, tmp_path, sizes)
     assert structure["a"].ranges == ((0, 3 << 20),)
@@ -51,7 +51,7 @@ def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
     with (tmp_path / "a").open("r+b") as file:
         file.seek((3 << 20) - 1)
         file.write(b"x")
-    with pytest.raises(CorruptStoreError, match="a is damaged where it says where its images are"):
+    with pytest.raises(CorruptStoreError, match="a is damaged outside its pixels"):
         check_file(tmp_path, manifest, "a")
 
 
@@ -83,7 +83,7 @@ def test_a_changed_byte_of_structure_is_refused_before_the_backend_opens_anythin
                 changed[place] ^= 0x10
                 (saved / name).write_bytes(changed)
                 for read in (storage.load, storage.open):
-                    with pytest.raises(CorruptStoreError, match=f"set: {name} is damaged where"):
+                    with pytest.raises(CorruptStoreError, match=f"set: {name} is damaged outside"):
                         read(saved)
         (saved / name).write_bytes(content)
     assert not opened
@@ -110,7 +110,7 @@ def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(
             path.write_bytes(content)
         path.unlink()
         path.mkdir()
-        with pytest.raises(CorruptStoreError, match=f"set: {name} is no regular file"):
+        with pytest.raises(CorruptStoreError, match=f"set: {name} is not a regular file"):
             storage.load(saved)
         path.rmdir()
         path.write_bytes(content)

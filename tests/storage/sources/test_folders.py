@@ -9,9 +9,8 @@ import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import CorruptStoreError, Images
+from storage import CorruptStoreError, Images, arrays
 from storage.errors import InvalidInputError
-from storage.sources import batches
 from storage.sources.folder import FolderSource, read_folder
 from tests.support.image_sets import make_set
 
@@ -52,7 +51,7 @@ def refuse(root: Path) -> str:
 def test_images_come_in_natural_order_with_their_classes(
     root: Path, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "BATCH", 2 * 5 * 7 * 3)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", 2 * 5 * 7 * 3)
     images = write_images(root)
     source = find(root)
     assert source.classes == ("cat", "dog")

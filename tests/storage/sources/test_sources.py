@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError
+from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError, arrays
 from storage.dataset import writer
 from storage.errors import InvalidInputError
 from storage.paths import walk_files
-from storage.sources import batches
 from storage.sources.source import ArraySource, Source, open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
@@ -24,7 +23,7 @@ def saved(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Save thirty images in three parts; they are read in batches of four."""
     images, labels = make_set(COUNT, 5, 7)
     monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
-    monkeypatch.setattr(batches, "BATCH", 4 * images[0].nbytes)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * images[0].nbytes)
     storage.save(tmp_path / "set", [images], labels, backend, durable=False)
     return tmp_path / "set"
 

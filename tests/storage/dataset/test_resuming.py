@@ -11,9 +11,8 @@ import pytest
 from storage.dataset import writer
 from storage.dataset.files import CHECKSUMS, PartChecksums, read_checksums
 from storage.dataset.manifest import Manifest, read_manifest
-from storage.dataset.progress import PROGRESS, resume
 from storage.dataset.replacement import find_stages
-from storage.dataset.writer import Writer
+from storage.dataset.writer import PROGRESS, Writer, resume
 from tests.support.backends import need_backend
 from tests.support.image_sets import make_set
 
