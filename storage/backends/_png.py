@@ -1,8 +1,9 @@
-"""What the PNG backends share: a folder of numbered files, and the table of labels beside them."""
+"""The folder of numbered files and the table of labels that the PNG backends share."""
 
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,20 +13,22 @@ import numpy as np
 
 from ..arrays import CHANNELS, LABEL, check_index, check_shape, make_array, read_range
 from ..contract import Images, Labels
-from ..errors import CorruptStoreError, StorageError, reading, writing
+from ..errors import CorruptStoreError, reading, writing
 from ..paths import claim_store, find_file, join_path
 
 FILE = "labels.csv"
 HEADER = re.compile(rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9}),characters=([1-9]\d?)\n")
 LINES = re.compile(rb"(?: *+-?\d++\n)*+")
-LONGEST_HEADER = 128  # bytes
-MOST_PIXELS = 1032  # bytes that deflate makes of one
-MOST_OTHERS = 1 << 20  # bytes of comments and the like
-OPEN = os.O_RDONLY | os.O_NONBLOCK  # a pipe in a file's place must not make us wait
+MAX_HEADER = 128  # bytes
+MAX_RATIO = 1032  # bytes that deflate can make of one
+MAX_COMMENTS = 1 << 20  # bytes of all that isn't pixels
+OPEN = os.O_RDONLY | os.O_NONBLOCK  # don't wait for a writer if a named pipe is in a file's place
+DAMAGED = "it is damaged, or another program wrote it"
+PNG_ERRORS = (SyntaxError, ValueError, IndexError, struct.error, MemoryError)  # of a file that isn't a whole PNG
 
 
 class Table(NamedTuple):
-    """What the header of ``labels.csv`` says, and how long the header is."""
+    """The header of ``labels.csv``; `start` is its length."""
 
     images: int
     height: int
@@ -42,25 +45,18 @@ class Table(NamedTuple):
 @contextmanager
 def create_folder(store: Path) -> Iterator[int]:
     """Claim a new store and open it; yield the descriptor in which files are created."""
-    folder = os.open(claim_store(store), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with writing(store):
+    with writing(store, *PNG_ERRORS):
+        folder = os.open(claim_store(store), os.O_RDONLY | os.O_DIRECTORY)
+        try:
             yield folder
-    finally:
-        os.close(folder)
+        finally:
+            os.close(folder)
 
 
 @contextmanager
-def open_folder(store: Path, *library_errors: type[Exception]) -> Iterator[int]:
-    """Open a store; yield the descriptor in which its files are found.
-
-    Parameters
-    ----------
-    store : Path
-    *library_errors : type[Exception]
-        As for `reading`.
-    """
-    with reading(store, *library_errors):
+def open_folder(store: Path) -> Iterator[int]:
+    """Open a store; yield the descriptor in which its files are found."""
+    with reading(store, *PNG_ERRORS):
         try:
             folder = os.open(join_path(store, ""), os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -72,25 +68,8 @@ def open_folder(store: Path, *library_errors: type[Exception]) -> Iterator[int]:
             os.close(folder)
 
 
-def name_lack_of_memory(store: Path) -> StorageError:
-    """Make the error that stands for a `MemoryError` about `store`."""
-    return StorageError(
-        f"{store}: its images do not fit in memory: read fewer at a time, through open_reader; if they should be "
-        "smaller, the store is damaged"
-    )
-
-
 def write_file(folder: int, name: str, content: bytes | memoryview) -> None:
-    """Write a new file.
-
-    Parameters
-    ----------
-    folder : int
-        Descriptor of the directory.
-    name : str
-        No file has it yet.
-    content : bytes or memoryview
-    """
+    """Write a new file into the directory with descriptor `folder`."""
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
     try:
         while content:
@@ -105,58 +84,21 @@ def open_image(store: Path, folder: int, index: int) -> int:
         return os.open(f"{index:08}.png", OPEN, dir_fd=folder)
     except FileNotFoundError:
         raise CorruptStoreError(
-            f"{store}: {index:08}.png is missing: the store is not complete: store the images again"
+            f"{index:08}.png is missing", store=store, record=index, hint="store the images again"
         ) from None
 
 
-def measure_file(store: Path, folder: int, index: int) -> int:
-    """Return how many bytes the file of one image has."""
-    descriptor = open_image(store, folder, index)
-    try:
-        return os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-
-
-def read_start(store: Path, folder: int, index: int, size: int) -> bytes:
-    """Read the file of one image, or as many of its bytes."""
-    descriptor = open_image(store, folder, index)
-    try:
-        return os.read(descriptor, size)
-    finally:
-        os.close(descriptor)
-
-
 def read_file(store: Path, folder: int, index: int, pixels: int) -> bytes:
-    """Read the file of one image.
-
-    Parameters
-    ----------
-    store : Path
-        The store, for messages.
-    folder : int
-        Its descriptor.
-    index : int
-        Which image.
-    pixels : int
-        Bytes of the image in memory.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    CorruptStoreError
-        The file is missing, or it is far too short or too long for so many pixels; then it was not read.
-    """
+    """Read the file of one image, unless its size shows that it can't hold so many bytes of pixels."""
     descriptor = open_image(store, folder, index)
     try:
         size = os.fstat(descriptor).st_size
-        if size * MOST_PIXELS < pixels or size > 4 * pixels + MOST_OTHERS:
+        if size * MAX_RATIO < pixels or size > 4 * pixels + MAX_COMMENTS:
             raise CorruptStoreError(
-                f"{store}: {index:08}.png has {size} bytes, which hold no {pixels} bytes of pixels: it is damaged, or "
-                "another program wrote it"
+                f"{index:08}.png has {size} bytes, which can't hold {pixels} bytes of pixels",
+                store=store,
+                record=index,
+                hint=DAMAGED,
             )
         return os.read(descriptor, size)
     finally:
@@ -164,7 +106,7 @@ def read_file(store: Path, folder: int, index: int, pixels: int) -> bytes:
 
 
 def write_labels(folder: int, images: Images, labels: Labels) -> None:
-    """Write ``labels.csv``; it marks the store as complete."""
+    """Write ``labels.csv``, which completes the store."""
     lines = [str(label) for label in labels.tolist()]
     characters = max(map(len, lines), default=1)
     count, height, width, _ = images.shape
@@ -173,80 +115,57 @@ def write_labels(folder: int, images: Images, labels: Labels) -> None:
 
 
 def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
-    """Read one label.
-
-    Parameters
-    ----------
-    store : Path
-        The store, for messages.
-    folder : int
-        Its descriptor.
-    index : int
-        Negative ones count from the end.
-
-    Returns
-    -------
-    table : Table
-    position : int
-        The index from the start.
-    label : int
-    """
-    descriptor = _open_labels(store, folder)
-    try:
-        table = _read_table(store, descriptor)
+    """Read one label; return the table, the index counted from the start, and the label."""
+    with _open_table(store, folder) as (table, descriptor):
         position = check_index(store, index, table.images)
         length = table.characters + 1
         line = os.pread(descriptor, length, table.start + position * length)
-    finally:
-        os.close(descriptor)
     label = int(line) if LINES.fullmatch(line) else LABEL.max + 1
     if not LABEL.min <= label <= LABEL.max:
-        raise CorruptStoreError(f"{store}: {FILE} has {line!r} for a label: another program wrote it, or it is damaged")
+        raise CorruptStoreError(f"{FILE} has the label {line!r}", store=store, record=position, hint=DAMAGED)
     return table, position, label
 
 
 def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
     """Read all labels."""
-    descriptor = _open_labels(store, folder)
-    try:
-        table = _read_table(store, descriptor)
+    with _open_table(store, folder) as (table, descriptor):
         lines = make_array(store, (table.images, table.characters + 1))
         read_range(store, descriptor, table.start, lines)
-    finally:
-        os.close(descriptor)
     try:
         if LINES.fullmatch(lines.data) is not None and (lines[:, -1] == ord("\n")).all():
             return table, lines.view(f"S{table.characters + 1}").reshape(-1).astype(np.int64)
     except (ValueError, OverflowError):
         pass  # a number of more than 64 bits
-    raise CorruptStoreError(f"{store}: {FILE} has other lines than ours: another program wrote it, or it is damaged")
+    raise CorruptStoreError(f"{FILE} has lines that aren't labels", store=store, hint=DAMAGED)
 
 
 def find_lines(store: Path, folder: int) -> dict[str, list[range]]:
-    """Find the bytes of the labels in ``labels.csv``, behind its header."""
-    descriptor = _open_labels(store, folder)
+    """Find the bytes of the labels in ``labels.csv``."""
+    with _open_table(store, folder) as (table, descriptor):
+        return {FILE: [range(table.start, os.fstat(descriptor).st_size)]}
+
+
+@contextmanager
+def _open_table(store: Path, folder: int) -> Iterator[tuple[Table, int]]:
     try:
-        return {FILE: [range(_read_table(store, descriptor).start, os.fstat(descriptor).st_size)]}
+        descriptor = os.open(FILE, OPEN, dir_fd=folder)
+    except OSError:
+        find_file(store, FILE)  # says what is wrong
+        raise
+    try:
+        yield _read_header(store, descriptor), descriptor
     finally:
         os.close(descriptor)
 
 
-def _open_labels(store: Path, folder: int) -> int:
-    try:
-        return os.open(FILE, OPEN, dir_fd=folder)
-    except OSError:
-        find_file(store, FILE)  # says what is wrong
-        raise
-
-
-def _read_table(store: Path, descriptor: int) -> Table:
+def _read_header(store: Path, descriptor: int) -> Table:
     status = os.fstat(descriptor)
-    match = HEADER.match(os.pread(descriptor, LONGEST_HEADER, 0)) if stat.S_ISREG(status.st_mode) else None
+    match = HEADER.match(os.pread(descriptor, MAX_HEADER, 0)) if stat.S_ISREG(status.st_mode) else None
     if match is None:
-        raise CorruptStoreError(f"{store}: {FILE} has no header of ours: another program wrote it, or it is damaged")
+        raise CorruptStoreError(f"{FILE} has another header", store=store, hint=DAMAGED)
     images, height, width, characters = map(int, match.groups())
     table = Table(*check_shape(store, images, height, width), characters, match.end())
     expected = table.start + table.images * (table.characters + 1)
     if status.st_size != expected:
-        raise CorruptStoreError(f"{store}: {FILE} has {status.st_size} bytes, not {expected}: the store is damaged")
+        raise CorruptStoreError(f"{FILE} has {status.st_size} bytes, not {expected}", store=store, hint=DAMAGED)
     return table

@@ -1,15 +1,15 @@
-"""PNG: one ordinary file an image.
+"""PNG: an ordinary file for each image.
 
-On disk: ``00000000.png``, ``00000001.png``, ... hold the pixels, RGB, 8 bits a channel. ``labels.csv`` holds the
-labels, one a line in the order of the images, all lines padded with blanks to one length, so that a single label is
-found without reading the others. Its header, ``label,images=10,height=32,width=32,characters=1``, says what the store
-holds. It is written last: a store without it is not complete.
+On disk: ``00000000.png``, ``00000001.png``, ... hold the pixels, RGB, 8 bits a channel. ``labels.csv`` has one label
+per line, in the order of the images; lines are padded with blanks to one length, so a single label is found without
+reading the others. Its header, ``label,images=10,height=32,width=32,characters=1``, describes the store. It is written
+last, so a store without it isn't complete.
 
 Why it is fast for small images: files are opened by name in an open directory, and read and written with one call each.
-The checksums of a file's chunks are checked here; then the compressed pixels go straight to the decoder of
-`PIL.Image.frombytes`, which spares what Pillow does to learn of a file what the store says already. Large images gain
-nothing by it: there decoding takes the time. Any other kind of PNG goes to Pillow whole.
-zlib runs at level 1 and looks for runs only: an image of CIFAR-10 takes one block of 4 KiB whatever one tries.
+This module checks the checksums of a file's chunks itself, then passes the compressed pixels to the decoder of
+`PIL.Image.frombytes`, which skips the parsing that Pillow would do to learn what the store already says. Large images
+gain nothing, because decoding takes the time there. Any other kind of PNG is left to Pillow. zlib runs at level 1 and
+looks for runs only: an image of CIFAR-10 takes one block of 4 KiB with any setting.
 
 Library: Pillow (https://pillow.readthedocs.io); the format is the W3C's (https://www.w3.org/TR/png-3/).
 """
@@ -27,14 +27,14 @@ from PIL import Image as Pillow
 from PIL import features
 from PIL.PngImagePlugin import PngImageFile
 
-from ..arrays import check_image, check_images, make_array, make_result
+from ..arrays import check_images, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading
 from ..reader import Reader
 from ._png import (
+    PNG_ERRORS,
     create_folder,
     find_lines,
-    name_lack_of_memory,
     open_folder,
     read_file,
     read_label,
@@ -49,23 +49,9 @@ INFO = BackendInfo(
     "MIT-CMU",
     compresses=True,
 )
-PNG_ERRORS = (SyntaxError, ValueError, IndexError, struct.error)  # beside OSError, of a file that is not a whole PNG
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 RGB = b"\x08\x02\x00\x00\x00"  # 8 bits a channel, truecolour, the only compression and filter method, not interlaced
 CHUNK = struct.Struct(">I4s")  # length and kind; the content and its CRC-32 follow
-
-
-def store_single(store: Path, image: Image, label: int, *, compress_level: int = 1) -> None:
-    """Store one image alone; see `storage.Backend`.
-
-    Parameters
-    ----------
-    store, image, label
-        See `storage.Backend`.
-    compress_level : int
-        zlib's level, 0 to 9.
-    """
-    store_many(store, *check_image(image, label), compress_level=compress_level)
 
 
 def store_many(store: Path, images: Images, labels: Labels, *, compress_level: int = 1) -> None:
@@ -89,7 +75,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, compress_level: i
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with open_folder(store, *PNG_ERRORS) as folder:
+    with open_folder(store) as folder:
         table, position, label = read_label(store, folder, index)
         image = make_array(store, table.shape[1:])
         read_image(store, folder, position, image)
@@ -98,7 +84,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with open_folder(store, *PNG_ERRORS) as folder:
+    with open_folder(store) as folder:
         table, labels = read_labels(store, folder)
         images = make_result(store, table.shape, out)
         for index, image in enumerate(images):
@@ -113,7 +99,7 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 
 
 class PngReader(Reader):
-    """Keeps the labels and the open directory; opens and closes a file an image."""
+    """Keeps the labels and an open directory; opens a file for each image."""
 
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
@@ -141,51 +127,28 @@ open_reader = PngReader
 
 
 def read_image(store: Path, folder: int, index: int, image: Image) -> None:
-    """Read the file of one image.
-
-    Parameters
-    ----------
-    store : Path
-        The store, for messages.
-    folder : int
-        Its descriptor.
-    index : int
-        Which image.
-    image : ndarray of uint8, shape (H, W, 3)
-        Is filled.
-
-    Raises
-    ------
-    CorruptStoreError
-        The file is missing, damaged, or no RGB picture of this size.
-    StorageError
-        There is not so much memory.
-    """
-    try:
-        _read_image(store, folder, index, image)
-    except MemoryError:
-        raise name_lack_of_memory(store) from None
-
-
-def _read_image(store: Path, folder: int, index: int, image: Image) -> None:
+    """Fill `image` from the file of index `index`."""
     content = read_file(store, folder, index, image.nbytes)
     size = image.shape[1::-1]
-    pixels = _find_pixels(content, size)
+    pixels = _join_pixels(content, size)
     if pixels is not None:
         image[...] = np.asarray(Pillow.frombytes("RGB", size, pixels, "zip", "RGB"))
         return
     with PngImageFile(BytesIO(content)) as picture:
         if picture.mode != "RGB" or picture.size != size:
             raise CorruptStoreError(
-                f"{store}: {index:08}.png is {picture.mode} of size {picture.size}: another program wrote it"
+                f"{index:08}.png is {picture.mode} of size {picture.size}, not RGB of {size}",
+                store=store,
+                record=index,
+                hint="another program wrote it",
             )
         image[...] = np.asarray(picture)
 
 
-def _find_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
-    """Return the compressed pixels of a file that is RGB, of this size, and nothing else; None of any other.
+def _join_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
+    """Check a file's chunks and join its compressed pixels; None unless it is plain RGB of this size.
 
-    All chunks are whole. The decoder stops when it has all pixels: whatever stands behind them in an IDAT is ignored.
+    The decoder ignores what follows the last pixel in the IDAT chunks.
     """
     if not content.startswith(SIGNATURE):
         return None

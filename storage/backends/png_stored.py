@@ -1,17 +1,20 @@
-"""PNG files whose pixels are not compressed: any viewer opens them, and NumPy reads and writes them a batch at a time.
+"""PNG files whose pixels aren't compressed: any viewer opens them, and NumPy reads and writes many at a time.
 
-On disk: the files of `png`. Here each holds its pixels in one IDAT chunk, in the *stored* blocks of the deflate
-format (RFC 1951, 3.2.4), every row with filter 0. An image of CIFAR-10 takes one block of 4 KiB, as a compressed one.
+On disk: the files of `png`, but each holds its pixels in one IDAT chunk, in the *stored* blocks of the deflate format
+(RFC 1951, 3.2.4), every row with filter 0. An image of CIFAR-10 takes one block of 4 KiB, as a compressed one does.
 
-Why it is fast: nothing is compressed. All files of one shape have the same bytes but for pixels and checksums, so many
-are built at once as rows of one array, and many are read into one array and compared with what they should be. The CRC
-of the pixels is checked for every file. A file with any other byte in it goes to `png`, which reads any PNG.
+Why it is fast: nothing is compressed. Files of one shape differ only in pixels and checksums, so many are built at once
+as rows of one array, and many are read into one array and compared with what they should be. The CRC of the pixels is
+checked for every file. A file with any other byte in it is left to `png`, which reads any PNG.
+
+Library: NumPy (https://numpy.org), and Pillow as in `png`.
 """
 
 import os
 import struct
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,28 +25,8 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, make_array, make_result
 from ..contract import Image, Images, Labels
 from ..errors import reading
-from ._png import (
-    create_folder,
-    measure_file,
-    name_lack_of_memory,
-    open_folder,
-    open_image,
-    read_label,
-    read_labels,
-    read_start,
-    write_file,
-    write_labels,
-)
-from .png import (
-    CHUNK,
-    INFO,
-    PNG_ERRORS,
-    RGB,
-    SIGNATURE,
-    PngReader,
-    find_pixels,
-    read_image,
-)
+from ._png import PNG_ERRORS, create_folder, open_folder, open_image, read_label, read_labels, write_file, write_labels
+from .png import CHUNK, INFO, RGB, SIGNATURE, PngReader, find_pixels, read_image
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
@@ -56,20 +39,9 @@ BATCH = 1 << 20  # bytes of files that are built or read at once: they stay in t
 class Form(NamedTuple):
     """What all files of one shape have in common.
 
-    Attributes
-    ----------
-    content : ndarray of uint8, shape (bytes of a file,)
-        A file, with 0 for what differs.
-    fixed : ndarray of intp
-        Places where no file differs.
-    head, tail : bytes
-        What stands before the first row, and behind the CRC of the pixels' chunk.
-    rows : tuple of slice
-        Where the rows of the picture are, filter byte first: one part a stored block.
-    idat : slice
-        What the CRC of the pixels' chunk covers.
-    batch : int
-        Files that are built or read at once.
+    `content` is a file with 0 in the bytes that differ, `fixed` the positions of the others. `head` comes before the
+    first row, `tail` after the CRC of the pixels' chunk. `rows` are the parts with pixels, one for each stored block.
+    `idat` is the part that the CRC covers. `batch` is how many files are built or read at once.
     """
 
     content: NDArray[np.uint8]
@@ -83,7 +55,7 @@ class Form(NamedTuple):
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with open_folder(store, *PNG_ERRORS) as folder:
+    with open_folder(store) as folder:
         table, position, label = read_label(store, folder, index)
         return _read_image(store, folder, position, table.shape[1:]), label
 
@@ -99,7 +71,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with open_folder(store, *PNG_ERRORS) as folder:
+    with open_folder(store) as folder:
         table, labels = read_labels(store, folder)
         images = make_result(store, table.shape, out)
         _read_images(store, folder, range(len(images)), images)
@@ -124,26 +96,20 @@ open_reader = PngStoredReader
 
 
 def count_bytes(height: int, width: int) -> int:
-    """Count the bytes of a file, whose layout takes as many: a damaged table must not make us lay out gigabytes."""
+    """Compute the size of a file without laying it out, which a damaged table could make take gigabytes."""
     size = height * (1 + width * CHANNELS)
     return FRAME + size + HEADER * -(-size // BLOCK)
 
 
 def find_form(height: int, width: int) -> Form:
-    """Find the layout of one shape; that of large files is not kept in memory, but made anew."""
+    """Find the form of one shape; those of large files aren't kept in memory."""
     make = make_form if count_bytes(height, width) <= BATCH else make_form.__wrapped__
     return make(height, width)
 
 
 @lru_cache(maxsize=8)
 def make_form(height: int, width: int) -> Form:
-    """Lay out the files of one shape.
-
-    Parameters
-    ----------
-    height, width : int
-        Pixels.
-    """
+    """Lay out the files of one shape."""
     size = height * (1 + width * CHANNELS)
     lengths = [min(BLOCK, size - start) for start in range(0, size, BLOCK)]
     header = _make_chunk(b"IHDR", struct.pack(">2I", width, height) + RGB)
@@ -159,12 +125,11 @@ def make_form(height: int, width: int) -> Form:
     differs = np.zeros(len(content), np.bool_)
     for part in (*rows, slice(end - 4, end + 4)):
         differs[part] = True
-    head, tail = bytes(content[: rows[0].start]), bytes(content[end + 4 :])
     return Form(
         content=np.frombuffer(content, np.uint8),
         fixed=np.flatnonzero(~differs),
-        head=head,
-        tail=tail,
+        head=bytes(content[: rows[0].start]),
+        tail=bytes(content[end + 4 :]),
         rows=tuple(rows),
         idat=slice(start, end),
         batch=max(1, BATCH // len(content)),
@@ -204,7 +169,7 @@ def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int
     if height * (1 + width * CHANNELS) <= BLOCK:
         form = make_form(height, width)
         start, end = form.rows[0].start, form.rows[0].stop
-        content = read_start(store, folder, index, len(form.content) + 1)
+        content = _read_start(store, folder, index, len(form.content) + 1)
         if (
             content.startswith(form.head)
             and content[start : end : 1 + width * CHANNELS] == bytes(height)  # the filters
@@ -217,17 +182,28 @@ def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int
     return image
 
 
-def _read_images(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
-    """Fill `images` from the files of `indices`."""
-    _, height, width, _ = images.shape
-    if not indices or measure_file(store, folder, indices[0]) != count_bytes(height, width):
-        for index, image in zip(indices, images, strict=True):
-            read_image(store, folder, index, image)
-        return
+def _read_start(store: Path, folder: int, index: int, size: int) -> bytes:
+    descriptor = open_image(store, folder, index)
     try:
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def _read_images(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
+    """Fill `images` from the files of `indices`, many at once if the first one looks like a file of this module."""
+    _, height, width, _ = images.shape
+    if indices and _measure_file(folder, indices[0]) == count_bytes(height, width):
         _read_batches(store, folder, indices, images)
-    except MemoryError:
-        raise name_lack_of_memory(store) from None
+        return
+    for index, image in zip(indices, images, strict=True):
+        read_image(store, folder, index, image)
+
+
+def _measure_file(folder: int, index: int) -> int:
+    with suppress(OSError):  # `read_image` says what is wrong
+        return os.stat(f"{index:08}.png", dir_fd=folder).st_size
+    return 0
 
 
 def _read_batches(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
@@ -242,7 +218,7 @@ def _read_batches(store: Path, folder: int, indices: Sequence[int], images: Imag
 
 
 def _read_files(store: Path, folder: int, indices: Sequence[int], files: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Read files into rows of an array; return which are as long as the rows, but for one byte."""
+    """Read files into rows of an array; return which ones are one byte shorter than a row, as ours are."""
     sizes = []
     for index, file in zip(indices, files, strict=False):
         descriptor = open_image(store, folder, index)

@@ -1,18 +1,18 @@
-"""Tar: shards of plain tar archives as webdataset reads them, and an index.
+"""Tar: shards of plain tar archives, as webdataset reads them, and an index.
 
-On disk: ``000000.tar`` and so on, 512 MiB each. An image is two members, ``000000000000.cls``, its label in decimal,
-and ``000000000000.ppm``, its pixels as they are in memory behind a line of text (Netpbm, P6); the number is that of the
-image. ``index.bin``: the letters ``ppm+cls1``; number of images, height, width and images a shard, unsigned, 64 bits;
-then the labels, int64; all little-endian.
+On disk: ``000000.tar`` and so on, 512 MiB each. An image is two members: ``000000000000.cls``, its label in decimal,
+and ``000000000000.ppm``, a line of text (Netpbm, P6) and its pixels as they are in memory; the number is the image's
+index. ``index.bin`` holds the letters ``ppm+cls1``; number of images, height, width and images per shard, unsigned, 64
+bits; then the labels, int64; all little-endian.
 
 Why it is fast: every record has the same size, 5,120 bytes at 32 x 32, of which 2,048 are tar's. So NumPy writes the
 headers of many members at once, and a map of a shard is an array with gaps. Blocks are allocated before they are
 written, which saves a quarter of the writing. A shard holds 100,000 images of 32 x 32, as many as webdataset's
 ShardWriter puts into one by default; batches out of eight shards took 1.8 times as long as out of one.
 
-What is checked: at opening, that each shard has exactly the size that the index says, and that all that stands before
-the pixels of its first and its last image is what this module writes for that number, shape and label; `read_single`
-checks that for its image. No read believes a header, so damage to the others does no harm.
+What is checked: when a store is opened, that each shard has the size that follows from the index, and that its first
+and last records begin with exactly what this module writes for their number, shape and label; `read_single` checks its
+own record. Positions and sizes are never taken from a tar header, so damage to other headers does no harm.
 
 Library: Python's tarfile (https://docs.python.org/3/library/tarfile.html). Formats:
 https://github.com/webdataset/webdataset and https://netpbm.sourceforge.net/doc/ppm.html.
@@ -25,13 +25,16 @@ import platform
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from tarfile import BLOCKSIZE
+from tarfile import BLOCKSIZE, GNU_FORMAT, RECORDSIZE, TarInfo
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import (
+    CHANNELS,
     check_images,
     check_index,
     check_shape,
@@ -44,17 +47,72 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..paths import claim_store, stat_file
 from ..reader import Reader
-from ._tar_records import TEXT, Layout, fill_heads, make_head
 
 FILE = "index.bin"
 HEADER = struct.Struct("<8s4Q")
 SIGNATURE = b"ppm+cls1"
 LABEL = np.dtype("<i8")
 SHARD = 512 << 20  # bytes
-WINDOW = 10 << 20  # bytes that are mapped at once where all is read
-ALIGNED = mmap.ALLOCATIONGRANULARITY // BLOCKSIZE  # a map may begin at each so many records
-BATCH = 4 << 20  # bytes that are built, or gathered, at once: they stay in the processor's cache
+WINDOW = 10 << 20  # bytes that are mapped at once when everything is read
+ALIGNED = mmap.ALLOCATIONGRANULARITY // BLOCKSIZE  # a map can begin at every so many records
+BATCH = 4 << 20  # bytes that are built or gathered at once, so that they stay in the processor's cache
 INFO = BackendInfo({"python": platform.python_version()}, "the Python core team", "PSF-2.0")
+
+DIGITS = 12  # of a member's name
+TEXT = np.dtype("S20")  # a label in decimal
+SIZE, CHECKSUM = 133, 148  # where a tar header has the last two digits of the size, and the six of the checksum
+PICTURE = 2 * BLOCKSIZE  # where the header of the picture begins in a record
+DECIMAL = np.array([b"%04d" % number for number in range(10_000)])
+OCTAL = np.array([b"%06o" % number for number in range(10_000)])  # our checksums are smaller
+SUMS = DECIMAL.view(np.uint8).reshape(-1, 4).sum(axis=1, dtype=np.int64) - 4 * ord("0")
+
+
+class Layout(NamedTuple):
+    """The numbers in the header of the index, and the positions in bytes that follow from them."""
+
+    images: int
+    height: int
+    width: int
+    images_per_shard: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of all images."""
+        return self.images, self.height, self.width, CHANNELS
+
+    @property
+    def text(self) -> bytes:
+        """The line before the pixels in a picture."""
+        return b"P6\n%d %d\n255\n" % (self.width, self.height)
+
+    @property
+    def start(self) -> int:
+        """Where the pixels begin in a record."""
+        return PICTURE + BLOCKSIZE + len(self.text)
+
+    @property
+    def end(self) -> int:
+        """Where the pixels end in a record."""
+        return self.start + self.height * self.width * CHANNELS
+
+    @property
+    def record(self) -> int:
+        """Size of a record: an image, its label and their headers."""
+        return _round_up(self.end, BLOCKSIZE)
+
+    @property
+    def shards(self) -> range:
+        """Numbers of the shards."""
+        return range(-(-self.images // self.images_per_shard))
+
+    def find_images(self, shard: int) -> range:
+        """Find the images of a shard."""
+        first = shard * self.images_per_shard
+        return range(first, min(first + self.images_per_shard, self.images))
+
+    def measure_shard(self, shard: int) -> int:
+        """Compute the size of a shard, with the zeros that end an archive."""
+        return _round_up(len(self.find_images(shard)) * self.record + 2 * BLOCKSIZE, RECORDSIZE)
 
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
@@ -101,7 +159,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find the bytes of pixels and labels, and those of headers, which no read believes; see `storage.Backend`."""
+    """Find the bytes of pixels, labels and tar headers: no read relies on any of them; see `storage.Backend`."""
     layout, labels = _read_index(store)
     return {
         FILE: [range(HEADER.size, HEADER.size + labels.nbytes)],
@@ -110,7 +168,7 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 
 
 class TarReader(Reader):
-    """Copies out of memory maps, one a shard."""
+    """Copies out of memory maps, one for each shard."""
 
     def _open(self) -> tuple[int, int, int]:
         layout, labels = _read_index(self.store)
@@ -125,11 +183,11 @@ class TarReader(Reader):
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         if out is None and len(self._shards) == 1:
-            with suppress(MemoryError):  # make_result says it better
+            with suppress(MemoryError):  # make_result has the better message
                 return self._shards[0][positions], self._labels[positions]
         images = make_result(self.store, (len(positions), *self._shape), out)
         step = max(1, BATCH // math.prod(self._shape))
-        for start in range(0, len(positions), step):  # what NumPy gathers before it is in `images` stays small
+        for start in range(0, len(positions), step):  # NumPy gathers each part in memory of its own first
             part = slice(start, start + step)
             self._gather(positions[part], images[part])
         return images, self._labels[positions]
@@ -151,21 +209,12 @@ class TarReader(Reader):
         return self._labels.copy()
 
     def view(self) -> Images:
-        """View all images where they are in the archive, without a copy.
-
-        Returns
-        -------
-        ndarray of uint8, shape (N, H, W, 3)
-            Read-only, and not contiguous. It keeps the map of the file open, after the reader is closed too.
-
-        Raises
-        ------
-        StorageError
-            There is more than one shard.
-        """
+        """View all images in the map of the only shard, as an array with gaps; see `storage.Reader`."""
         self._be_ready()
         if len(self._shards) > 1:
-            raise StorageError(f"{self.store} has {len(self._shards)} shards, which are no one array: use read")
+            raise StorageError(
+                f"its {len(self._shards)} shards can't be viewed as one array", store=self.store, hint="use read"
+            )
         return self._shards[0] if self._shards else make_array(self.store, self._layout.shape)
 
     def _close(self) -> None:
@@ -184,39 +233,73 @@ def _write_shards(folder: Path, layout: Layout, images: Images, labels: Labels) 
     texts = distinct.astype(TEXT)
     batch = min(max(1, BATCH // layout.record), layout.images_per_shard, layout.images)
     records = np.zeros((batch, layout.record), np.uint8)
-    records[:, : layout.start] = np.frombuffer(make_head(layout), np.uint8)
+    records[:, : layout.start] = np.frombuffer(_make_head(layout), np.uint8)
     for number in layout.shards:
         found = layout.find_images(number)
         with (folder / _name_shard(number)).open("xb", buffering=0) as file:
-            os.posix_fallocate(file.fileno(), 0, layout.measure_shard(number))  # with the zeros that end an archive
+            os.posix_fallocate(file.fileno(), 0, layout.measure_shard(number))
             for start in found[::batch]:
                 part = slice(start, min(start + batch, found.stop))
                 filled = records[: part.stop - start]
-                fill_heads(layout, filled, start, texts[kinds[part]])
+                _fill_heads(layout, filled, start, texts[kinds[part]])
                 filled[:, layout.start : layout.end] = images[part].reshape(len(filled), -1)
                 write_range(file.fileno(), (start - found.start) * layout.record, filled)
 
 
+@lru_cache(maxsize=8)
+def _make_head(layout: Layout) -> bytes:
+    """Make the bytes before the pixels of image 0, with an empty label."""
+    label, picture = TarInfo("0" * DIGITS + ".cls"), TarInfo("0" * DIGITS + ".ppm")
+    picture.size = layout.end - layout.start + len(layout.text)
+    headers = [member.tobuf(GNU_FORMAT) for member in (label, picture)]  # this format has no limit of 8 GiB
+    return headers[0] + bytes(BLOCKSIZE) + headers[1] + layout.text
+
+
+def _fill_heads(layout: Layout, records: NDArray[np.uint8], index: int, labels: NDArray[np.bytes_]) -> None:
+    """Fill in what differs between records, of which the first is `index`: names, labels, their sizes, checksums."""
+    rest, low = np.divmod(np.arange(index, index + len(records)), 10_000)
+    high, middle = np.divmod(rest, 10_000)
+    names = np.stack([DECIMAL[group] for group in (high, middle, low)], axis=1).view(f"S{DIGITS}")[:, 0]
+    added = SUMS[high] + SUMS[middle] + SUMS[low]  # to the checksum of a name of zeros
+    eights, ones = np.divmod(np.strings.str_len(labels), 8)
+    _put(records, BLOCKSIZE, labels)
+    records[:, SIZE], records[:, SIZE + 1] = eights + ord("0"), ones + ord("0")
+    for start, sums in ((0, added + eights + ones), (PICTURE, added)):
+        place = start + CHECKSUM
+        _put(records, start, names)
+        _put(records, place, OCTAL[sums + int(_make_head(layout)[place : place + OCTAL.itemsize], 8)])
+
+
+def _put(records: NDArray[np.uint8], place: int, texts: NDArray[np.bytes_]) -> None:
+    records[:, place : place + texts.itemsize].view(texts.dtype)[:, 0] = texts
+
+
+def _round_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
 @contextmanager
 def _open_index(store: Path) -> Iterator[tuple[Layout, int]]:
-    """Open the index; yield what its header says, and its descriptor."""
+    """Open the index; yield the layout in its header, and its descriptor."""
     path, status = stat_file(store, FILE)
-    with reading(store), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - as `stat_file` gives it
+    with reading(store), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is bytes
         header = file.read(HEADER.size)
         if len(header) < HEADER.size or not header.startswith(SIGNATURE):
-            raise CorruptStoreError(f"{store}: {FILE} has no header of ours: another program wrote it")
+            raise CorruptStoreError(f"{FILE} has another header", store=store, hint="another program wrote it")
         layout = Layout(*HEADER.unpack(header)[1:])
         check_shape(store, layout.images, layout.height, layout.width)
         size = HEADER.size + layout.images * LABEL.itemsize
         if status.st_size != size or not layout.images_per_shard:
             raise CorruptStoreError(
-                f"{store}: {FILE} has {status.st_size} bytes, not {size}, or no shards: it is damaged"
+                f"{FILE} has {status.st_size} bytes, not {size}, or no images in a shard",
+                store=store,
+                hint="restore it from a copy, or store the images again",
             )
         yield layout, file.fileno()
 
 
 def _read_index(store: Path) -> tuple[Layout, Labels]:
-    """Read the index, and hold it against the sizes of the shards: what else is believed comes from it."""
+    """Read the index, and compare it with the sizes of the shards before anything is allocated or mapped for them."""
     with _open_index(store) as (layout, descriptor):
         labels = make_array(store, (layout.images,), LABEL)
         read_range(store, descriptor, HEADER.size, labels)
@@ -230,7 +313,9 @@ def _find_shard(store: Path, layout: Layout, number: int) -> bytes:
     path, status = stat_file(store, name)
     if status.st_size != size:
         raise CorruptStoreError(
-            f"{store}: {name} has {status.st_size} bytes, not {size}: it was cut short, or another program wrote it"
+            f"{name} has {status.st_size} bytes, not {size}",
+            store=store,
+            hint="it was cut short, or another program wrote it",
         )
     return path
 
@@ -238,12 +323,12 @@ def _find_shard(store: Path, layout: Layout, number: int) -> bytes:
 @contextmanager
 def _open_shard(store: Path, layout: Layout, number: int) -> Iterator[int]:
     path = _find_shard(store, layout, number)
-    with reading(store, ValueError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - likewise
+    with reading(store, ValueError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is bytes
         yield file.fileno()
 
 
 def _map_images(layout: Layout, descriptor: int, place: int, count: int) -> Images:
-    """View images of a shard in a map of its records; as many records before them as `place` says are not mapped."""
+    """View `count` images of a shard, from its record `place` on, which is a multiple of `ALIGNED`."""
     content = mmap.mmap(descriptor, count * layout.record, prot=mmap.PROT_READ, offset=place * layout.record)
     _, height, width, channels = layout.shape
     strides = layout.record, width * channels, channels, 1
@@ -251,19 +336,20 @@ def _map_images(layout: Layout, descriptor: int, place: int, count: int) -> Imag
 
 
 def _check_ends(store: Path, layout: Layout, descriptor: int, found: range, labels: Labels) -> None:
-    """Refuse a shard whose first or last record is not what this module writes."""
     for index in (found[0], found[-1]):
         _check_head(store, layout, descriptor, index, labels[index : index + 1])
 
 
 def _check_head(store: Path, layout: Layout, descriptor: int, index: int, label: Labels) -> None:
-    """Refuse a record that does not begin as this module writes it."""
-    expected = np.frombuffer(make_head(layout), np.uint8).reshape(1, -1).copy()
-    fill_heads(layout, expected, index, label.astype(TEXT))
+    """Refuse a record that doesn't begin exactly as this module writes it."""
+    expected = np.frombuffer(_make_head(layout), np.uint8).reshape(1, -1).copy()
+    _fill_heads(layout, expected, index, label.astype(TEXT))
     found = np.empty_like(expected)
     read_range(store, descriptor, index % layout.images_per_shard * layout.record, found)
     if not np.array_equal(found, expected):
         raise CorruptStoreError(
-            f"{store}: the headers of image {index} are not ours, or are those of another one: "
-            f"{_name_shard(index // layout.images_per_shard)} or {FILE} is damaged, or another program wrote it"
+            f"its headers in {_name_shard(index // layout.images_per_shard)} don't fit {FILE}",
+            store=store,
+            record=index,
+            hint="one of the files is damaged, or another program wrote it",
         )

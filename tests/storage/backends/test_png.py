@@ -1,25 +1,169 @@
-"""What only the PNG backend has: files that others can read, labels in a table, a choice of compression."""
+"""The PNG backends: any viewer opens their files, PNG files of other programs are read, others are refused."""
 
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from tests.support.backends import take_backend
+from storage import Backend, CorruptStoreError, Image, StorageError
+from tests.support import pictures
+from tests.support.backends import take_backend, take_family
+from tests.support.foreign import Case, Change, append, both, cut, delete, make_endless, make_folder, write
+from tests.support.image_sets import assert_same, make_set
+from tests.support.pictures import END, SIGNATURE, filter_rows, flip_bits, make_chunk, make_header
 
 png = take_backend("png")
-
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), np.uint8)
+MEMBERS = take_family("png", "png_stored")
+IMAGES = make_set(4, 5, 7)[0]
 LABELS = np.array([3, -20, 100, 7], np.int64)
+
+PICTURE = make_set(10)[0][2]
+HEADER = make_header(PICTURE)
+ROWS = filter_rows(PICTURE)
+PIXELS = make_chunk(b"IDAT", zlib.compress(ROWS, 0))
+TEXT = make_chunk(b"tEXt", b"Comment\0text")
+
+
+def save(mode: str, size: tuple[int, int] = (32, 32), form: str = "PNG") -> Callable[[str], Change]:
+    """Make a change that puts a picture of another kind in a file's place."""
+    return lambda name: lambda store: Pillow.new(mode, size).save(store / name, form)
+
+
+def put(*chunks: bytes) -> Callable[[str], Change]:
+    """Make a change that puts a file of these chunks in a file's place."""
+    return lambda name: write(name, b"".join((SIGNATURE, *chunks)))
+
+
+FILES: dict[str, Callable[[str], Change]] = {
+    "grey": save("L"),
+    "palette": save("P"),
+    "alpha": save("RGBA"),
+    "16 bits": save("I;16"),
+    "other size": save("RGB", (7, 5)),
+    "JPEG": save("RGB", form="JPEG"),
+    "missing": delete,
+    "empty": lambda name: cut(name, 0),
+    "cut in the signature": lambda name: cut(name, 5),
+    "cut after the signature": lambda name: cut(name, 8),
+    "cut in a chunk's length": lambda name: cut(name, 10),
+    "cut in the header": lambda name: cut(name, 20),
+    "cut in the pixels": lambda name: cut(name, 60),
+    "cut before the end": lambda name: cut(name, -len(END)),
+    "cut in the last CRC": lambda name: cut(name, -1),
+    "a byte after the end": lambda name: append(name, b"\0"),
+    "a file after the end": lambda name: append(name, SIGNATURE + HEADER),
+    "wrong CRC of the header": put(HEADER[:-1] + b"\0", PIXELS, END),
+    "wrong CRC of the pixels": put(HEADER, PIXELS[:-4] + b"\0\0\0\0", END),
+    "wrong CRC of a comment": put(HEADER, TEXT[:-4] + b"\0\0\0\0", PIXELS, END),
+    "a chunk beyond the end": put(HEADER, struct.pack(">I", 10_000) + PIXELS[4:], END),
+    "a chunk of 4 GiB": put(HEADER, PIXELS, b"\xff\xff\xff\xff" + END[4:]),
+    "no header": put(PIXELS, END),
+    "no pixels": put(HEADER, END),
+    "a row too few": put(HEADER, make_chunk(b"IDAT", zlib.compress(ROWS[:-1], 0)), END),
+    "no zlib": put(HEADER, make_chunk(b"IDAT", bytes(80)), END),
+    "nothing but the end": put(END),
+    "the header after the pixels": put(PIXELS, HEADER, END),
+    "an empty colour profile": put(HEADER, make_chunk(b"iCCP", b""), PIXELS, END),
+    "a colour profile of a null character": put(HEADER, make_chunk(b"iCCP", b"\0"), PIXELS, END),
+    "2 GB": lambda name: cut(name, 2 * 10**9),
+    "1 TB": lambda name: cut(name, 10**12),
+    "an endless device": make_endless,
+}
+
+
+def table(*lines: bytes, shape: str = "images=10,height=32,width=32,characters=3") -> Change:
+    """Replace the table of labels by one that begins with these lines."""
+    lines = (*lines, b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7")[:10]
+    return write("labels.csv", f"label,{shape}\n".encode() + b"".join(b"%b\n" % line for line in lines))
+
+
+ONE = "label,images=1,height=32,width=32,characters="
+MANY = "images=99999999999,height=32,width=32,characters=99"
+LINES = (b"1_0", b" +1", b"- 1", b"--1", b"1\r2", b" 1\r", b"1  ", b"1 2", b"   ", b"1\n2", b"1\x00 ", b"\xd9\xa1 ")
+FOREIGN = {
+    **{f"image {index}: {name}": Case(make(f"{index:08}.png")) for index in (0, 2) for name, make in FILES.items()},
+    **{f"image {index}: a directory": Case(make_folder(f"{index:08}.png"), error=StorageError) for index in (0, 2)},
+    "labels: empty": Case(cut("labels.csv", 0), "header"),
+    "labels: another header": Case(write("labels.csv", b"label\n3\n-20\n"), "header"),
+    "labels: cut": Case(cut("labels.csv", -1), "bytes"),
+    "labels: too many images": Case(table(shape="images=11,height=32,width=32,characters=3"), "bytes"),
+    "labels: 65 bits": Case(write("labels.csv", f"{ONE}20\n99999999999999999999\n".encode()), "label"),
+    "labels: -65 bits": Case(write("labels.csv", f"{ONE}20\n-9223372036854775809\n".encode()), "label"),
+    "labels: no characters": Case(write("labels.csv", f"{ONE}0\n\n".encode()), "header"),
+    "labels: a directory": Case(make_folder("labels.csv")),
+    "labels: an endless device": Case(make_endless("labels.csv")),
+    "labels: 1 TB": Case(cut("labels.csv", 10**12), "bytes"),
+    **{f"labels: {line!r}": Case(table(line)) for line in LINES},
+    **{f"labels: second is {line!r}": Case(table(b"  3", line)) for line in LINES},
+    **{
+        f"images of {height} x {width}": Case(
+            table(shape=f"images=10,height={height},width={width},characters=3"), error=StorageError
+        )
+        for height, width in ((999_999_999, 7), (7, 999_999_999), (999_999_999, 999_999_999), (30_000, 30_000))
+    },
+    "labels larger than memory": Case(
+        both(table(shape=MANY), cut("labels.csv", len(f"label,{MANY}\n") + 99_999_999_999 * 100)), error=StorageError
+    ),
+}
+
+
+@pytest.fixture(params=list(MEMBERS.values()), ids=list(MEMBERS))
+def folder(request: pytest.FixtureRequest) -> Backend:
+    """Name the backends whose stores are folders of PNG files."""
+    module: Backend = request.param
+    return module
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def store(folder: Backend, tmp_path: Path) -> Path:
     """Make a store of four images."""
-    png.store_many(tmp_path, IMAGES, LABELS)
+    folder.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
+
+
+def read_alone(module: Backend, store: Path, index: int) -> Image:
+    """Read one image out of a store."""
+    return module.read_single(store, index)[0]
+
+
+def read_all(module: Backend, store: Path, index: int) -> Image:
+    """Read one image with all others."""
+    image: Image = module.read_many(store)[0][index]
+    return image
+
+
+def read_one(module: Backend, store: Path, index: int) -> Image:
+    """Read one image through a reader."""
+    with module.open_reader(store) as reader:
+        return reader[index][0]
+
+
+def read_batch(module: Backend, store: Path, index: int) -> Image:
+    """Read one image in a batch with the others."""
+    with module.open_reader(store) as reader:
+        image: Image = reader.read([3, 1, index, 0])[0][2]
+        return image
+
+
+READS = (read_alone, read_all, read_one, read_batch)
+each_read = pytest.mark.parametrize("read", READS, ids=lambda read: read.__name__)
+each_index = pytest.mark.parametrize("index", [0, 2])
+each_program = pytest.mark.parametrize(
+    "write",
+    [
+        pictures.compress,
+        pictures.filter_stored,
+        pictures.filter_above,
+        pictures.interlace,
+        pictures.add_text,
+        pictures.split_pixels,
+    ],
+    ids=lambda write: write.__name__,
+)
 
 
 def test_any_viewer_can_open_the_files(store: Path) -> None:
@@ -29,19 +173,80 @@ def test_any_viewer_can_open_the_files(store: Path) -> None:
 
 
 def test_the_labels_are_a_table_with_lines_of_one_length(store: Path) -> None:
-    assert (store / "labels.csv").read_text() == ("label,images=4,height=5,width=7,characters=3\n  3\n-20\n100\n  7\n")
+    assert (store / "labels.csv").read_text() == "label,images=4,height=5,width=7,characters=3\n  3\n-20\n100\n  7\n"
 
 
 @pytest.mark.parametrize("level", [0, 9])
 def test_the_compression_level_changes_no_pixel(tmp_path: Path, level: int) -> None:
-    png.store_many(tmp_path / "many", IMAGES, LABELS, compress_level=level)
-    np.testing.assert_array_equal(png.read_many(tmp_path / "many")[0], IMAGES)
-    png.store_single(tmp_path / "single", IMAGES[0], 1, compress_level=level)
-    np.testing.assert_array_equal(png.read_single(tmp_path / "single", 0)[0], IMAGES[0])
+    png.store_many(tmp_path, IMAGES, LABELS, compress_level=level)
+    assert_same(png.read_many(tmp_path), (IMAGES, LABELS))
 
 
 def test_pixels_in_many_chunks_come_back(tmp_path: Path) -> None:
-    images = np.random.default_rng(1).integers(0, 256, (1, 300, 400, 3), np.uint8)
-    png.store_many(tmp_path, images, LABELS[:1])
+    images, labels = make_set(1, 300, 400)
+    png.store_many(tmp_path, images, labels)
     assert (tmp_path / "00000000.png").read_bytes().count(b"IDAT") > 3
-    np.testing.assert_array_equal(png.read_single(tmp_path, 0)[0], images[0])
+    assert_same(png.read_single(tmp_path, 0), (images[0], labels[0]))
+
+
+@each_read
+@each_program
+@each_index
+def test_an_rgb_file_of_another_program_is_read_right(
+    folder: Backend,
+    store: Path,
+    write: Callable[[Image], bytes],
+    index: int,
+    read: Callable[[Backend, Path, int], Image],
+) -> None:
+    (store / f"{index:08}.png").write_bytes(write(255 - IMAGES[index]))
+    np.testing.assert_array_equal(read(folder, store, index), 255 - IMAGES[index])
+    np.testing.assert_array_equal(read(folder, store, 1), IMAGES[1])
+
+
+@each_program
+def test_the_files_of_these_tests_are_png_to_others(tmp_path: Path, write: Callable[[Image], bytes]) -> None:
+    (tmp_path / "picture.png").write_bytes(write(IMAGES[0]))
+    with Pillow.open(tmp_path / "picture.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), IMAGES[0])
+
+
+@each_index
+def test_a_missing_file_is_named_and_the_others_are_read(folder: Backend, store: Path, index: int) -> None:
+    (store / f"{index:08}.png").unlink()
+    for read in READS:
+        with pytest.raises(CorruptStoreError, match=rf"record {index}: {index:08}\.png is missing"):
+            read(folder, store, index)
+    np.testing.assert_array_equal(read_one(folder, store, 1), IMAGES[1])
+
+
+@each_read
+@each_index
+def test_a_flipped_bit_is_refused_or_changes_no_pixel(
+    folder: Backend, store: Path, index: int, read: Callable[[Backend, Path, int], Image]
+) -> None:
+    path = store / f"{index:08}.png"
+    refused = 0
+    for _ in flip_bits(path):
+        try:
+            image = read(folder, store, index)
+        except CorruptStoreError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(image, IMAGES[index])
+    assert refused > 7 * path.stat().st_size, "CRCs find damage, whether or not it is in the pixels"
+
+
+@each_read
+def test_too_little_memory_is_not_corruption(
+    folder: Backend, store: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Backend, Path, int], Image]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    (store / "00000002.png").write_bytes(pictures.compress(IMAGES[2]))
+    monkeypatch.setattr(zlib, "crc32", refuse)
+    with pytest.raises(StorageError, match="too little memory") as caught:
+        read(folder, store, 2)
+    assert type(caught.value) is StorageError
+    assert caught.value.store == store

@@ -1,4 +1,4 @@
-"""What only PNG files without compression have: blocks of limited length, many files at a time."""
+"""The PNG backend without compression: blocks of limited length, many files at a time."""
 
 import zlib
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageFile
 
-import storage
+from storage import CorruptStoreError
+from tests.storage.backends.test_png import FOREIGN
 from tests.support.backends import take_backend
 from tests.support.image_sets import assert_same, make_set
 from tests.support.pictures import compress, filter_rows, flip_bits
@@ -17,6 +18,7 @@ from tests.support.properties import HealthCheck, given, settings, st
 
 png = take_backend("png")
 png_stored = take_backend("png_stored")
+__all__ = ["FOREIGN"]
 
 LIMIT = 65_535  # bytes of rows that one block holds
 
@@ -61,7 +63,7 @@ def test_the_pixels_are_a_zlib_stream_of_rows_without_filters(tmp_path: Path, he
 
 
 @each_shape
-def test_images_of_any_number_of_blocks_come_back(tmp_path: Path, height: int, width: int) -> None:
+def test_images_of_any_number_of_blocks_are_read_right(tmp_path: Path, height: int, width: int) -> None:
     images, labels = make_set(3, height, width)
     png_stored.store_many(tmp_path, images, labels)
     assert_same(png_stored.read_many(tmp_path), (images, labels))
@@ -81,12 +83,12 @@ def test_rows_up_to_the_limit_take_one_block(tmp_path: Path, height: int, width:
 
 
 @each_shape
-def test_a_file_is_as_long_as_was_counted(tmp_path: Path, height: int, width: int) -> None:
+def test_the_computed_size_of_a_file_is_right(tmp_path: Path, height: int, width: int) -> None:
     png_stored.store_many(tmp_path, *make_set(1, height, width))
     assert (tmp_path / "00000000.png").stat().st_size == png_stored.count_bytes(height, width)
 
 
-def test_a_batch_of_more_files_than_are_read_at_once_comes_back(tmp_path: Path) -> None:
+def test_a_batch_of_more_files_than_are_read_at_once_is_right(tmp_path: Path) -> None:
     images, labels = make_set(700)
     png_stored.store_many(tmp_path, images, labels)
     assert 2 * png_stored.make_form(32, 32).batch < 700
@@ -114,7 +116,7 @@ def test_either_backend_reads_the_store_of_the_other(tmp_path: Path, level: int)
     assert_same(png.read_many(tmp_path / "stored"), (images, labels))
 
 
-def test_nothing_is_laid_out_for_a_store_without_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_images_needs_no_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(png_stored, "find_form", None)
     png_stored.store_many(tmp_path, *make_set(0, 30_000, 30_000))
     assert_same(png_stored.read_many(tmp_path), make_set(0, 30_000, 30_000))
@@ -175,5 +177,5 @@ def test_a_flipped_bit_in_any_block_is_refused(tmp_path: Path, index: int) -> No
     png_stored.store_many(tmp_path, images, labels)
     for _ in flip_bits(tmp_path / f"{index:08}.png"):
         for read in (png_stored.read_many, lambda store: png_stored.read_single(store, index)):
-            with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+            with pytest.raises(CorruptStoreError, match=str(tmp_path)):
                 read(tmp_path)
