@@ -4,12 +4,8 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
-from tqdm import tqdm
 
 from .dataset.conversion import convert
 from .dataset.replacement import check_target
@@ -22,20 +18,19 @@ from .errors import (
     UnfinishedConversionError,
     reading,
 )
-from .registry import find_backend
-from .sources.source import ArraySource, Source, open_source
+from .registry import PACKAGE, find_backend
+from .sources import open_source
 
 DAMAGED, UNFINISHED, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 2, 130  # exit codes
-CIFAR10 = "cifar-10-batches-py"
 
-_EXAMPLES = """\
+_EXAMPLES = f"""\
 examples:
-  python -m storage check photos.store
-  python -m storage convert photos photos.store --backend lmdb_packed
-  python -m storage convert cifar-10-python.tar.gz cifar10.store --backend hdf5
-  python -m storage convert photos.store photos.store --backend png --overwrite
+  python -m {PACKAGE} check photos.store
+  python -m {PACKAGE} convert photos photos.store --backend lmdb_packed
+  python -m {PACKAGE} convert cifar-10-python.tar.gz cifar10.store --backend hdf5
+  python -m {PACKAGE} convert photos.store photos.store --backend png --overwrite
 
-A dataset is what storage.save or `convert` wrote: a folder with a manifest.json.
+A dataset is what {PACKAGE}.save or `convert` wrote: a folder with a manifest.json.
 Exit codes: 0 fine, 1 damaged, or stopped in the middle, 2 wrong usage or input: nothing was done, 130 interrupted;
 `COMMAND --help` says more.
 """
@@ -49,7 +44,7 @@ _CONVERT = """\
 Save images as a dataset, from one of these:
   - a dataset; each record is proved
   - a plain store of any backend, as its store_many wrote it
-  - CIFAR-10, as a folder or a .tar.gz: its training images
+  - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
   - a folder of folders of images, in any format that Pillow reads; all of one size, 8 bits, taken as RGB. The name of
     a folder is that of a class. Folders, and files in each, are taken in natural order: 2 before 10. Names that begin
     with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused. So are
@@ -93,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m storage",
+        prog=f"python -m {PACKAGE}",
         description="Check datasets, and convert images into them.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -136,13 +131,7 @@ def _convert(options: argparse.Namespace) -> int:
     find_backend(options.backend)
     destination = _find_destination(options.source, options.destination)
     check_target(destination, overwrite=options.overwrite)
-    with _open_source(options.source) as source, tqdm(unit=" images", unit_scale=True, disable=None) as bar:
-
-        def show(done: int, total: int) -> None:
-            if bar.total is None:
-                bar.initial, bar.total = done, total
-            bar.update(done - bar.n)
-
+    with open_source(options.source) as source, _show_progress() as show:
         finished = convert(source, destination, options.backend, overwrite=options.overwrite, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
     saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}\n"
@@ -151,6 +140,24 @@ def _convert(options: argparse.Namespace) -> int:
     except OSError as problem:
         return _fail(f"output cannot be written ({problem.strerror}), but all was done: {saved.rstrip()}", UNWRITTEN)
     return 0
+
+
+@contextlib.contextmanager
+def _show_progress() -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on a terminal, if tqdm is installed."""
+    try:
+        from tqdm import tqdm  # noqa: PLC0415 - optional
+    except ModuleNotFoundError:
+        yield lambda done, total: None  # noqa: ARG005 - as the bar's
+        return
+    with tqdm(unit=" images", unit_scale=True, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            if bar.total is None:
+                bar.initial, bar.total = done, total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def _find_destination(source: Path, destination: Path) -> Path:
@@ -162,36 +169,6 @@ def _find_destination(source: Path, destination: Path) -> Path:
     if one in other.parents or other in one.parents:
         raise InvalidInputError(f"one of {source} and {destination} is inside the other: choose another destination")
     return other
-
-
-@contextmanager
-def _open_source(path: Path) -> Iterator[Source]:
-    folders = path, path / CIFAR10
-    if path.is_file() or any(each.is_file() for folder in folders for each in folder.glob("data_batch_*")):
-        yield _read_cifar10(path)
-    else:
-        with open_source(path) as source:
-            yield source
-
-
-def _read_cifar10(path: Path) -> Source:
-    """Read CIFAR-10 into memory; it is never larger than 50,000 images."""
-    try:
-        from fixtures.cifar10 import describe as describe_batches  # noqa: PLC0415 - storage/ may be copied alone
-
-        from .sources.class_names import read_class_names  # noqa: PLC0415 - likewise
-    except ImportError as error:
-        raise InvalidInputError(
-            f"{path} may be CIFAR-10, which the folder fixtures/ of the suite reads, and that is not beside storage/ "
-            f"({error}): copy it there, too"
-        ) from error
-    try:
-        batches = describe_batches(path)
-        images, labels = np.empty((batches.count, 32, 32, 3), np.uint8), np.empty(batches.count, np.int64)
-        batches.fill(images, labels)
-        return ArraySource(images, labels, read_class_names(batches.path), f"cifar10 {batches.sha256}")
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{error}") from error
 
 
 def _open_closed_streams() -> None:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import StorageError, UnfinishedConversionError
-from ..sources.source import Source
+from ..sources import ImageSource
 from .writer import Writer
 
 
 def convert(
-    source: Source, destination: Path, backend: str, *, overwrite: bool, progress: Callable[[int, int], None]
+    source: ImageSource, destination: Path, backend: str, *, overwrite: bool, progress: Callable[[int, int], None]
 ) -> int:
     """Save all images of a source; return how many an earlier conversion of the same source had finished.
 

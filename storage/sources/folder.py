@@ -1,9 +1,9 @@
-"""Folder trees of images: one folder a class, whose name is the class's, with nothing but images of one size.
+"""Folder trees of image files: one folder per class, named after it, with images of one size and nothing else.
 
-Classes and files stand in natural order of their names: 2 before 10. Names that begin with a dot are passed over; all
-else that is no image is refused, so that nothing is left out without a word. So are links that lead out of the tree,
-and what RGB of 8 bits cannot hold: more bits, transparency (also where all is opaque), more than one frame or page.
-What an image says of being turned (EXIF) is not looked at.
+Classes and files are taken in natural order of their names: 2 before 10. Names that begin with a dot are skipped;
+anything else that isn't an image is refused, so that nothing is left out silently. So are links that lead out of the
+tree, and images that 8-bit RGB can't hold: more than 8 bits, transparency (even if fully opaque), more than one frame
+or page. EXIF orientation is ignored.
 """
 
 import os
@@ -12,30 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image as Pillow
 from xxhash import xxh3_64
 
 from ..arrays import CHANNELS, cut_indices
 from ..contract import Image, Images, Labels
-from ..errors import CorruptStoreError, InvalidInputError, reading
+from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, reading
 
-DEEP = ("I", "F")  # how the names of Pillow's modes of more than 8 bits begin
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+DEEP = ("I", "F")  # the modes of Pillow with more than 8 bits begin with these
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Images of a folder tree; see `storage.sources.source.Source`.
-
-    Attributes
-    ----------
-    root : Path
-    names : list of str
-        Of the files, below the root, in order.
-    size : tuple of int
-        Height and width, pixels.
-    """
+    """Images of a folder tree. `names` are the files in order, relative to `root`; `size` is height and width."""
 
     root: Path
     names: list[str] = field(repr=False)
@@ -45,11 +39,11 @@ class FolderSource:
     identity: str
 
     def identify(self) -> str:
-        """Look at its files again; see `storage.sources.source.Source`."""
+        """Look at the files again."""
         return _list_files(self.root)[2]
 
     def read(self, start: int) -> Iterator[Images]:
-        """Read batches of 8 MiB; see `storage.sources.source.Source`."""
+        """Read batches of 8 MiB."""
         height, width = self.size
         for indices in cut_indices(start, len(self.names), height, width):
             images = np.empty((len(indices), height, width, CHANNELS), np.uint8)
@@ -62,28 +56,24 @@ class FolderSource:
             with _open_image(path) as picture:
                 image = np.asarray(picture.convert("RGB"))
         except InvalidInputError as error:
-            raise CorruptStoreError(str(error)) from error
+            raise CorruptStoreError(error.problem, store=path, hint=error.hint) from error
         if image.shape[:2] != self.size:
-            raise CorruptStoreError(f"{path} has another size than before: another program changes it")
+            raise CorruptStoreError("its size has changed", store=path, hint="another program is changing the folder")
         return image
 
 
 def read_folder(root: Path) -> FolderSource | None:
-    """Find the images of a folder tree; look at the size of each, and at no pixels.
-
-    Parameters
-    ----------
-    root : Path
+    """Find the images of a folder tree. Opens each file for its size, but reads no pixels.
 
     Returns
     -------
     FolderSource or None
-        None if there are no folders in it.
+        None if `root` contains no folders.
 
     Raises
     ------
     InvalidInputError
-        A file is no image, or of another size than the first, or where none should be; or there is none at all.
+        A file isn't an image, has another size than the first, or is in the wrong place; or there are no images.
     StorageError
         The operating system refused.
     """
@@ -96,16 +86,14 @@ def read_folder(root: Path) -> FolderSource | None:
 
 
 def _list_files(root: Path) -> tuple[dict[str, int], list[str], str]:
-    """Count the files of each class, name them all in order, and hash their names, sizes and times."""
+    """Count the files of each class, list their names in order, and hash names, sizes and times."""
     counts, names, digest = {}, [], xxh3_64()
     with reading(root):
         entries = _list_entries(root, root) if root.is_dir() else []
         for folder in entries if any(entry.is_dir() for entry in entries) else []:
             if not folder.is_dir():
-                raise InvalidInputError(
-                    f"{folder.path} is beside the folders of the classes: move it elsewhere; if this is the folder of "
-                    "a store, it is damaged"
-                )
+                hint = "move it elsewhere; if this is the folder of a store, the store is damaged"
+                raise InvalidInputError("it is beside the folders of the classes", store=folder.path, hint=hint)
             files = _list_entries(Path(folder), root)
             counts[folder.name] = len(files)
             for file in files:
@@ -120,7 +108,8 @@ def _list_entries(folder: Path, root: Path) -> list[os.DirEntry[str]]:
         shown = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in shown:
         if entry.is_symlink() and root.resolve() not in Path(os.path.realpath(entry)).parents:
-            raise InvalidInputError(f"{entry.path} is a link that leads out of {root}: copy what it names there")
+            hint = "copy its target there instead"
+            raise InvalidInputError(f"it is a link that leads out of {root}", store=entry.path, hint=hint)
     return sorted(shown, key=_order_naturally)
 
 
@@ -131,11 +120,10 @@ def _order_naturally(entry: os.DirEntry[str]) -> tuple[list[str | int], str]:
 
 def _check_file(file: os.DirEntry[str]) -> None:
     if file.is_dir():
-        raise InvalidInputError(
-            f"{file.path} is a folder in the folder of a class: name the folder whose folders are the classes"
-        )
+        hint = "name the folder whose folders are the classes"
+        raise InvalidInputError("it is a folder inside the folder of a class", store=file.path, hint=hint)
     if not file.is_file():
-        raise InvalidInputError(f"{file.path} is no regular file: move it elsewhere")
+        raise InvalidInputError("it isn't a regular file", store=file.path, hint="move it elsewhere")
 
 
 def _find_size(root: Path, names: list[str]) -> tuple[int, int]:
@@ -145,32 +133,35 @@ def _find_size(root: Path, names: list[str]) -> tuple[int, int]:
             found = picture.height, picture.width
         size = size or found
         if found != size:
-            raise InvalidInputError(
-                f"{root / name} has {found[0]} x {found[1]} pixels (height x width), and {root / names[0]} "
-                f"{size[0]} x {size[1]}: bring all to one size"
-            )
+            sizes = f"{found[0]} x {found[1]} pixels (height x width), and {root / names[0]} has {size[0]} x {size[1]}"
+            raise InvalidInputError(f"it has {sizes}", store=root / name, hint="scale all images to one size")
     if size is None:
-        raise InvalidInputError(f"{root} holds folders, but no images: name the folder whose folders are the classes")
+        hint = "name the folder whose folders are the classes"
+        raise InvalidInputError("it has folders, but no images", store=root, hint=hint)
     return size
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Pillow.Image]:
+def _open_image(path: Path) -> "Iterator[PillowImage]":
+    try:
+        from PIL import Image as Pillow  # noqa: PLC0415 - optional
+    except ModuleNotFoundError as error:
+        hint = "python -m pip install pillow"
+        raise BackendUnavailableError("reading image files needs Pillow", hint=hint) from error
     try:
         with Pillow.open(path) as picture:
             _check_picture(picture)
             yield picture
     except Exception as error:
-        raise InvalidInputError(
-            f"{path} cannot be read as an image ({error}): mend it, or move it elsewhere"
-        ) from error
+        problem = f"it can't be read as an image ({error})"
+        raise InvalidInputError(problem, store=path, hint="repair it, or move it elsewhere") from error
 
 
-def _check_picture(picture: Pillow.Image) -> None:
+def _check_picture(picture: "PillowImage") -> None:
     """Refuse an image of which a part would be lost."""
     if picture.mode.startswith(DEEP):
-        raise ValueError(f"it has more than 8 bits a channel, mode {picture.mode}")
+        raise ValueError(f"it has more than 8 bits per channel, mode {picture.mode}")
     if picture.has_transparency_data:
-        raise ValueError(f"it may be transparent, mode {picture.mode}, which RGB cannot hold: save it without alpha")
-    if getattr(picture, "is_animated", False):  # what a format with one frame only does not have
+        raise ValueError(f"it may be transparent, mode {picture.mode}, which RGB can't hold: save it without alpha")
+    if getattr(picture, "is_animated", False):  # formats with a single frame don't have it
         raise ValueError("it has more than one frame or page: save each as a file")

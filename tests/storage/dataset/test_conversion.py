@@ -14,7 +14,7 @@ from storage import Images, StoreExistsError, StoreLockedError
 from storage.dataset import replacement, writer
 from storage.dataset.conversion import convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
-from storage.sources.source import ArraySource, Source, open_source
+from storage.sources import ArraySource, ImageSource, open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 
@@ -62,7 +62,7 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PART", PER_PART * IMAGES[0].nbytes)
 
 
-def save(source: Source, path: Path, backend: str = "hdf5", *, overwrite: bool = False) -> int:
+def save(source: ImageSource, path: Path, backend: str = "hdf5", *, overwrite: bool = False) -> int:
     """Convert without looking at the progress."""
     return convert(source, path, backend, overwrite=overwrite, progress=lambda *_: None)
 

@@ -1,4 +1,4 @@
-"""Sources of conversions: datasets, plain stores, arrays; what is none of them."""
+"""Opening sources: datasets, plain stores, arrays, and anything else."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundErr
 from storage.dataset import writer
 from storage.errors import InvalidInputError
 from storage.paths import walk_files
-from storage.sources.source import ArraySource, Source, open_source
+from storage.sources import ArraySource, ImageSource, open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 
@@ -28,19 +28,19 @@ def saved(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path / "set"
 
 
-def read_all(source: Source, start: int = 0) -> tuple[Images, Labels]:
-    """Read a source from an image on."""
+def read_all(source: ImageSource, start: int = 0) -> tuple[Images, Labels]:
+    """Read a source from image `start` to the end."""
     return np.concatenate(list(source.read(start))), source.labels[start:]
 
 
 def identify(path: Path) -> str:
-    """Open a source, and say which it is."""
+    """Open a source, and return its identity."""
     with open_source(path) as source:
         return source.identity
 
 
 @pytest.mark.parametrize("first", [0, 3, 17, 29])
-def test_a_dataset_is_read_from_any_image_on(saved: Path, first: int) -> None:
+def test_a_dataset_is_read_from_any_image_to_the_end(saved: Path, first: int) -> None:
     images, labels = make_set(COUNT, 5, 7)
     with open_source(saved) as source:
         assert_same(read_all(source, first), (images[first:], labels[first:]))
@@ -56,7 +56,7 @@ def test_a_plain_store_is_read_by_the_backend_that_accepts_it(store: Path, first
         assert_same(read_all(source, first), (images[first:], labels[first:]))
 
 
-def test_no_batch_is_larger_than_it_should_be(saved: Path) -> None:
+def test_batches_have_at_most_the_size_of_the_limit(saved: Path) -> None:
     with open_source(saved) as source:
         assert [len(images) for images in source.read(3)] == [4, 4, 4, 4, 4, 4, 3]
 
@@ -70,14 +70,14 @@ def test_a_set_without_images_yields_one_batch_that_says_their_size(
         assert [images.shape for images in source.read(0)] == [(0, 5, 7, 3)]
 
 
-def test_a_source_that_was_read_to_its_end_is_closed(saved: Path) -> None:
+def test_a_dataset_that_was_read_to_the_end_is_closed(saved: Path) -> None:
     with open_source(saved) as source:
         read_all(source)
         assert not [link for link in Path("/proc/self/fd").iterdir() if str(saved) in os.path.realpath(link)]
 
 
 @need_backend("hdf5")
-def test_a_dataset_is_the_same_wherever_it_is_and_in_any_backend(tmp_path: Path) -> None:
+def test_the_identity_of_a_dataset_depends_on_its_images_alone(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "one", images, labels, "png")
     storage.save(tmp_path / "two", images, labels, "hdf5")
@@ -87,7 +87,7 @@ def test_a_dataset_is_the_same_wherever_it_is_and_in_any_backend(tmp_path: Path)
     assert identify(tmp_path / "one") != identify(tmp_path / "two")
 
 
-def test_a_plain_store_is_another_one_when_a_file_was_changed(store: Path) -> None:
+def test_the_identity_of_a_plain_store_changes_with_its_files(store: Path) -> None:
     before = identify(store)
     assert identify(store) == before
     file = max(path for path in store.rglob("*") if path.is_file())
@@ -95,7 +95,7 @@ def test_a_plain_store_is_another_one_when_a_file_was_changed(store: Path) -> No
     assert identify(store) != before
 
 
-def test_a_plain_store_is_another_one_when_a_file_came(backend: str, store: Path) -> None:
+def test_the_identity_of_a_plain_store_changes_when_a_file_is_added(backend: str, store: Path) -> None:
     before = identify(store)
     (store / "another").touch()
     try:
@@ -105,14 +105,14 @@ def test_a_plain_store_is_another_one_when_a_file_came(backend: str, store: Path
 
 
 @need_backend("hdf5")
-def test_records_of_a_dataset_are_proved(tmp_path: Path) -> None:
+def test_records_of_a_dataset_are_verified(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "set", images, labels, "hdf5")
     file = tmp_path / "set" / "part-00000" / "images.h5"
     content = bytearray(file.read_bytes())
     content[content.index(images[11].tobytes())] ^= 1
     file.write_bytes(content)
-    with open_source(tmp_path / "set") as source, pytest.raises(CorruptStoreError, match="record 11 is damaged"):
+    with open_source(tmp_path / "set") as source, pytest.raises(CorruptStoreError, match="record 11: it is damaged"):
         read_all(source)
 
 
@@ -121,26 +121,26 @@ def test_labels_that_change_between_two_reads_are_noticed(module: Backend, tmp_p
     module.store_many(tmp_path / "store", images, labels)
     with open_source(tmp_path / "store") as source:
         source.labels[3] += 1
-        with pytest.raises(CorruptStoreError, match="labels of the images 0 to 9 are not those that were read before"):
+        with pytest.raises(CorruptStoreError, match="record 3: its label isn't the one that was read before"):
             read_all(source)
 
 
-def test_a_dataset_without_its_manifest_is_no_plain_store(saved: Path) -> None:
+def test_a_dataset_without_its_manifest_is_not_a_plain_store(saved: Path) -> None:
     (saved / "manifest.json").unlink()
     with pytest.raises(CorruptStoreError, match=r"manifest\.json is missing"), open_source(saved):
         pass
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreNotFoundError, match="nowhere does not exist"), open_source(tmp_path / "nowhere"):
+def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreNotFoundError, match="nowhere: it doesn't exist"), open_source(tmp_path / "nowhere"):
         pass
 
 
-def test_what_is_nothing_that_can_be_read_says_why_for_each_backend(store: Path, backend: str) -> None:
+def test_an_unreadable_folder_lists_the_reason_of_each_backend(store: Path, backend: str) -> None:
     for folder, names in walk_files(store):
         for name in names:
             os.truncate(folder / name, 3)
-    reason = rf"no plain store:(.|\n)*\n  {backend}: {store}|if this is the folder of a store, it is damaged"
+    reason = rf"or a plain store:(.|\n)*\n  {backend}: {store}|if this is the folder of a store, the store is damaged"
     with pytest.raises(InvalidInputError, match=reason), open_source(store):
         pass
 
@@ -149,12 +149,12 @@ def test_a_folder_that_cannot_be_listed_is_an_error(store: Path, monkeypatch: py
     def walk(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("storage.sources.source.walk_files", walk)
+    monkeypatch.setattr("storage.sources.opening.walk_files", walk)
     with pytest.raises(storage.StorageError, match="Input/output error"), open_source(store):
         pass
 
 
-def test_arrays_are_read_from_any_image_on() -> None:
+def test_arrays_are_read_from_any_image_to_the_end() -> None:
     images, labels = make_set(5)
     assert_same(read_all(ArraySource(images, labels, ("cat",), "mine"), 2), (images[2:], labels[2:]))
 
@@ -166,14 +166,14 @@ def test_a_reader_of_a_dataset_reads_the_labels_alone(saved: Path, *, verify: bo
 
 
 @need_backend("hdf5")
-def test_labels_that_were_damaged_are_not_read_where_they_are_proved(tmp_path: Path) -> None:
+def test_damaged_labels_are_refused_unless_verification_is_off(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "set", images, labels, "hdf5")
     file = tmp_path / "set" / "part-00000" / "images.h5"
     content = file.read_bytes()
     start = content.index(labels.tobytes())
     file.write_bytes(content[:start] + (7).to_bytes(8, "little") + content[start + 8 :])
-    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="record 0 is damaged"):
+    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="record 0: it is damaged"):
         reader.read_labels()
     with storage.open(tmp_path / "set", verify=False) as reader:
         assert reader.read_labels()[0] == 7

@@ -1,6 +1,7 @@
-"""Folder trees of images as sources: order, classes, formats, and what is refused."""
+"""Folder trees of images: order, classes, formats, and refusals."""
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ NAMES = ("cat/1.png", "cat/2.png", "cat/10.bmp", "dog/a.png", "dog/b.png")
 
 
 def write_images(root: Path, names: Iterable[str] = NAMES) -> Images:
-    """Write an image a name; give their pixels in the order of the names."""
+    """Write one image per name; return their pixels in the order of the names."""
     images, _ = make_set(len(list(names)), 5, 7)
     for name, image in zip(names, images, strict=True):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,14 +35,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def find(root: Path) -> FolderSource:
-    """Find the images of what is a tree."""
+    """Find the images of a valid tree."""
     source = read_folder(root)
     assert source is not None
     return source
 
 
 def refuse(root: Path) -> str:
-    """Look at what must be refused; give the reason."""
+    """Read a tree that must be refused; return the message."""
     with pytest.raises(InvalidInputError) as caught:
         read_folder(root)
     return str(caught.value)
@@ -62,7 +63,7 @@ def test_images_come_in_natural_order_with_their_classes(
     np.testing.assert_array_equal(np.concatenate(parts), images[first:])
 
 
-def test_classes_stand_in_natural_order_too_and_may_be_empty(tmp_path: Path) -> None:
+def test_classes_are_in_natural_order_and_may_be_empty(tmp_path: Path) -> None:
     write_images(tmp_path, ("10/a.png", "9/a.png"))
     (tmp_path / "09").mkdir()
     source = find(tmp_path)
@@ -71,7 +72,7 @@ def test_classes_stand_in_natural_order_too_and_may_be_empty(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
-def test_any_mode_of_eight_bits_becomes_rgb(tmp_path: Path, mode: str) -> None:
+def test_any_mode_of_8_bits_becomes_rgb(tmp_path: Path, mode: str) -> None:
     (tmp_path / "cat").mkdir()
     picture = Pillow.fromarray(make_set(1, 5, 7)[0][0]).convert(mode)
     picture.save(tmp_path / "cat" / "1.tif")
@@ -88,14 +89,14 @@ def test_any_format_that_pillow_reads_is_read_as_pillow_does(tmp_path: Path, kin
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_pixels_that_would_be_cut_are_refused(tmp_path: Path, dtype: type) -> None:
+def test_pixels_of_more_than_8_bits_are_refused(tmp_path: Path, dtype: type) -> None:
     (tmp_path / "cat").mkdir()
     Pillow.fromarray(np.full((5, 7), 999, dtype)).save(tmp_path / "cat" / "1.tif")
-    assert "1.tif cannot be read as an image (it has more than 8 bits a channel" in refuse(tmp_path)
+    assert "1.tif: it can't be read as an image (it has more than 8 bits per channel" in refuse(tmp_path)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
-def test_what_may_be_transparent_is_refused(tmp_path: Path, mode: str) -> None:
+def test_a_possibly_transparent_image_is_refused(tmp_path: Path, mode: str) -> None:
     (tmp_path / "cat").mkdir()
     picture = Pillow.new(mode, (7, 5))
     if mode == "P":
@@ -109,10 +110,10 @@ def test_more_than_one_frame_or_page_is_refused(tmp_path: Path, kind: str) -> No
     (tmp_path / "cat").mkdir()
     first, *others = (Pillow.fromarray(image) for image in make_set(3, 5, 7)[0])
     first.save(tmp_path / "cat" / f"1.{kind}", save_all=True, append_images=others)
-    assert f"1.{kind} cannot be read as an image (it has more than one frame or page: save" in refuse(tmp_path)
+    assert f"1.{kind}: it can't be read as an image (it has more than one frame or page: save" in refuse(tmp_path)
 
 
-def test_names_that_begin_with_a_dot_are_passed_over(root: Path) -> None:
+def test_names_that_begin_with_a_dot_are_skipped(root: Path) -> None:
     before = find(root)
     (root / ".hidden").mkdir()
     (root / ".DS_Store").touch()
@@ -141,32 +142,32 @@ def test_an_image_of_another_size_is_named_before_any_pixel_is_read(
     Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     assert refuse(root).startswith(
-        f"{root}/dog/b.png has 6 x 7 pixels (height x width), and {root}/cat/1.png 5 x 7: bring all to one size"
+        f"{root}/dog/b.png: it has 6 x 7 pixels (height x width), and {root}/cat/1.png has 5 x 7: scale all images"
     )
 
 
-def test_a_file_that_is_no_image_is_named(root: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(root: Path) -> None:
     (root / "cat" / "notes.txt").write_text("no image")
-    assert f"{root}/cat/notes.txt cannot be read as an image" in refuse(root)
+    assert f"{root}/cat/notes.txt: it can't be read as an image" in refuse(root)
 
 
 def test_a_file_beside_the_classes_is_named(root: Path) -> None:
     (root / "labels.csv").touch()
-    assert f"{root}/labels.csv is beside the folders of the classes" in refuse(root)
+    assert f"{root}/labels.csv: it is beside the folders of the classes" in refuse(root)
 
 
 def test_a_folder_in_the_folder_of_a_class_is_named(root: Path) -> None:
     (root / "dog" / "more").mkdir()
-    assert f"{root}/dog/more is a folder in the folder of a class" in refuse(root)
-    assert f"{root}/cat is a folder in the folder of a class" in refuse(root.parent)
+    assert f"{root}/dog/more: it is a folder inside the folder of a class" in refuse(root)
+    assert f"{root}/cat: it is a folder inside the folder of a class" in refuse(root.parent)
 
 
-def test_what_is_no_regular_file_is_not_opened(root: Path) -> None:
+def test_only_regular_files_are_opened(root: Path) -> None:
     os.mkfifo(root / "dog" / "pipe")
-    assert f"{root}/dog/pipe is no regular file" in refuse(root)
+    assert f"{root}/dog/pipe: it isn't a regular file" in refuse(root)
     (root / "dog" / "pipe").unlink()
     (root / "dog" / "broken").symlink_to(root / "dog" / "nowhere")
-    assert f"{root}/dog/broken is no regular file" in refuse(root)
+    assert f"{root}/dog/broken: it isn't a regular file" in refuse(root)
 
 
 @pytest.mark.parametrize("kind", ["file", "class"])
@@ -176,7 +177,7 @@ def test_a_link_that_leads_out_of_the_tree_is_refused(root: Path, tmp_path: Path
         (root / "cat" / "3.png").symlink_to(tmp_path / "secret" / "private" / "1.png")
     else:
         (root / "dog2").symlink_to(tmp_path / "secret" / "private")
-    assert "is a link that leads out of" in refuse(root)
+    assert "it is a link that leads out of" in refuse(root)
 
 
 def test_a_link_within_the_tree_is_followed(root: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_link_within_the_tree_is_followed(root: Path) -> None:
     np.testing.assert_array_equal(images[5], images[0])
 
 
-def test_a_link_to_itself_is_an_error_of_ours(root: Path) -> None:
+def test_a_link_to_itself_is_a_storage_error(root: Path) -> None:
     (root / "dog" / "round.png").symlink_to("round.png")
     with pytest.raises(storage.StorageError):
         read_folder(root)
@@ -200,28 +201,34 @@ def test_without_folders_there_is_no_tree(tmp_path: Path) -> None:
 
 def test_a_tree_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
-    assert "holds folders, but no images" in refuse(tmp_path)
+    assert "it has folders, but no images" in refuse(tmp_path)
 
 
 def test_an_image_that_was_cut_short_is_named_when_it_is_read(root: Path) -> None:
     os.truncate(root / "dog" / "a.png", 80)
     source = find(root)
-    with pytest.raises(CorruptStoreError, match=r"dog/a\.png cannot be read as an image"):
+    with pytest.raises(CorruptStoreError, match=r"dog/a\.png: it can't be read as an image"):
         list(source.read(0))
     assert len(np.concatenate(list(source.read(4)))) == 1
 
 
-def test_an_image_that_changes_its_size_between_two_looks_is_named(root: Path) -> None:
+def test_an_image_whose_size_changes_is_named(root: Path) -> None:
     source = find(root)
     Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
-    with pytest.raises(CorruptStoreError, match=r"dog/b\.png has another size than before"):
+    with pytest.raises(CorruptStoreError, match=r"dog/b\.png: its size has changed"):
         list(source.read(0))
 
 
-def test_a_folder_that_may_not_be_read_is_an_error_of_ours(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_a_storage_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse_listing(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "scandir", refuse_listing)
     with pytest.raises(storage.StorageError, match="Permission denied"):
+        read_folder(root)
+
+
+def test_without_pillow_the_error_says_how_to_install_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(storage.BackendUnavailableError, match="needs Pillow: python -m pip install pillow"):
         read_folder(root)

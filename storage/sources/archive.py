@@ -1,0 +1,64 @@
+"""Reads members of a ``.tar.gz`` one by one: nothing is extracted, and no archive makes it read or hold too much."""
+
+import gzip
+import tarfile
+from collections.abc import Collection, Generator
+from pathlib import Path
+from typing import IO, cast
+
+MAX_BYTES = 192 * 2**20  # of one member: CIFAR-100's training images alone are 153,600,000
+MAX_UNPACKED = 2 * MAX_BYTES  # of all members
+MAX_MEMBERS = 1_000  # CIFAR-10 has nine
+MAX_HEADERS = 2**20  # bytes between two members, including what tarfile reads ahead
+
+
+def read_members(path: Path, names: Collection[str], wanted: Collection[str]) -> Generator[tuple[str, bytes]]:
+    """Read members of an archive in its own order.
+
+    Parameters
+    ----------
+    path : Path
+    names : collection of str
+        The exact names of the members to find. All others are skipped unopened.
+    wanted : collection of str
+        Which of `names` to read.
+
+    Yields
+    ------
+    name : str
+    content : bytes
+        Empty unless the member is wanted.
+
+    Raises
+    ------
+    OSError, ValueError, EOFError, tarfile.TarError, zlib.error
+        The archive is damaged or exceeds a limit; or one of `names` is there twice, too large or not a regular file.
+    """
+    seen: set[str] = set()
+    with _BoundedGzip(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        for number, member in enumerate(archive, 1):
+            end = member.offset_data + member.size
+            if number > MAX_MEMBERS or end > MAX_UNPACKED:
+                raise ValueError(f"it has more than {MAX_MEMBERS:,} members or {MAX_UNPACKED:,} bytes")
+            stream.limit = end + MAX_HEADERS
+            if member.name not in names:
+                continue
+            if not member.isreg() or member.issparse() or not 0 <= member.size <= MAX_BYTES:
+                raise ValueError(f"{member.name} isn't a regular file of at most {MAX_BYTES:,} bytes")
+            if member.name in seen:
+                raise ValueError(f"{member.name} is there twice")
+            seen.add(member.name)
+            file = cast("IO[bytes]", archive.extractfile(member))
+            yield member.name, file.read() if member.name in wanted else b""
+
+
+class _BoundedGzip(gzip.GzipFile):
+    """Stops a small file from unpacking to gigabytes: the limit moves on with each member."""
+
+    limit = MAX_HEADERS
+
+    def read(self, size: int | None = -1) -> bytes:
+        block = super().read(size)
+        if self.tell() > self.limit:
+            raise ValueError(f"there is no next member before byte {self.limit:,}")
+        return block

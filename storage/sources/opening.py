@@ -1,0 +1,142 @@
+"""Opens whatever `convert` accepts, and reads datasets and plain stores as image sources."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from xxhash import xxh3_64_intdigest
+
+from ..arrays import cut_indices
+from ..contract import Backend, Images, Labels
+from ..dataset.manifest import FILE, name_part
+from ..dataset.reading import open  # noqa: A004 - a dataset's
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
+from ..paths import walk_files
+from ..reader import Reader
+from ..registry import BACKENDS
+from .cifar10 import is_cifar, read_cifar
+from .folder import read_folder
+from .image_source import ImageSource
+
+
+@contextmanager
+def open_source(path: Path | str) -> Iterator[ImageSource]:
+    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100.
+
+    Parameters
+    ----------
+    path : Path or str
+        A folder; or, for CIFAR, the published ``.tar.gz``.
+
+    Yields
+    ------
+    ImageSource
+        Open until the end of the ``with`` block.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is nothing at `path`, or a CIFAR batch is missing.
+    InvalidInputError
+        It is something else, or a file in it can't be read as an image.
+    CorruptStoreError
+        It is a damaged dataset.
+    StorageError
+        The operating system refused.
+    """
+    path = Path(path).absolute()
+    with reading(path, ValueError):
+        if not path.exists():
+            raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
+        is_dataset = any((path / name).exists() for name in (FILE, name_part(0)))
+        cifar = read_cifar(path) if not is_dataset and is_cifar(path) else None
+    if cifar is not None:
+        yield cifar
+        return
+    if is_dataset:
+        with open(path, verify=False) as unverified:
+            labels = unverified.read_labels()  # each is verified when its image is read
+        with open(path) as reader:
+            yield DatasetSource(reader, labels, reader.classes, f"dataset {reader.checksum}")
+        return
+    backend, reasons = _find_backend(path)
+    if backend is not None:
+        identity = _identify_files(path)  # before anything is read, so that later changes are noticed
+        with backend.open_reader(path) as reader:
+            yield StoreSource(reader, reader.read_labels(), (), identity)
+        return
+    folder = read_folder(path)
+    if folder is None:
+        listed = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
+        accepted = "a dataset, CIFAR-10, a folder of class folders with images, or a plain store"
+        raise InvalidInputError(f"it isn't {accepted}:{listed}", store=path)
+    yield folder
+
+
+def _find_backend(path: Path) -> tuple[Backend | None, dict[str, str]]:
+    """Find the first backend that accepts a plain store, and the reasons of those before it."""
+    reasons: dict[str, str] = {}
+    for name, backend in BACKENDS.items():
+        try:
+            backend.open_reader(path).close()
+        except StorageError as error:
+            reasons[name] = str(error)
+        else:
+            return backend, reasons
+    return None, reasons
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """Images of a dataset. Reading to the end closes the reader, so that the dataset may be replaced."""
+
+    reader: Reader
+    labels: Labels
+    classes: tuple[str, ...]
+    identity: str
+
+    def identify(self) -> str:
+        """Return the same identity: every record was verified when it was read."""
+        return self.identity
+
+    def read(self, start: int) -> Iterator[Images]:
+        """Read batches of 8 MiB."""
+        with self.reader as reader:
+            count = len(reader)
+            if not count:
+                yield reader.read([])[0]
+                return
+            for indices in cut_indices(start, count, *reader.read([])[0].shape[1:3]):
+                images, labels = reader.read(indices)
+                changed = labels != self.labels[indices]
+                if changed.any():
+                    raise CorruptStoreError(
+                        "its label isn't the one that was read before",
+                        store=reader.store,
+                        record=int(indices[np.argmax(changed)]),
+                        hint="another program is changing the store; stop it and start again",
+                    )
+                yield images
+
+
+class StoreSource(DatasetSource):
+    """Images of a plain store, which has no checksums."""
+
+    def identify(self) -> str:
+        """Look at the files again."""
+        return _identify_files(self.reader.store)
+
+
+def _identify_files(folder: Path) -> str:
+    """Hash names, sizes and times of all files below a folder, whatever their order."""
+    identity = 0
+    with reading(folder):
+        for place, names in walk_files(folder):
+            for name in names:
+                status = (place / name).stat()
+                file = f"{place.relative_to(folder)}/{name}\0{status.st_size} {status.st_mtime_ns}"
+                identity ^= xxh3_64_intdigest(os.fsencode(file))
+    return f"store {identity:016x}"
