@@ -1,24 +1,23 @@
-"""Feather: one Arrow IPC file, its columns mapped into memory as they are.
+"""Feather: one Arrow IPC file, whose columns are mapped into memory as they are.
 
-On disk: ``images.arrow``: the file format of Arrow IPC, also called Feather V2. Column ``image`` has Arrow's
-type for tensors of one shape, *fixed_shape_tensor*: uint8, (H, W, 3), dimensions named H, W and C. Column ``label`` is
-int64; the metadata of the schema have the number of images, ``images``. All are in one record batch, uncompressed, so
-the pixels lie in the file as they lie in memory. The footer is written last: a file without it is refused.
+On disk: ``images.arrow`` in the file format of Arrow IPC, also called Feather V2. Column ``image`` has Arrow's type for
+tensors of one shape, *fixed_shape_tensor*: uint8, (H, W, 3), dimensions named H, W and C. Column ``label`` is int64.
+The schema's metadata hold the number of images, ``images``. All is in one record batch, uncompressed, so the pixels lie
+in the file as they lie in memory. The footer is written last: a file without it is refused.
 
-Why it is fast: the file is written out of the caller's arrays, with one call for all pixels. Arrow says where they
-are in the file; from there a read of everything goes straight into the result, and a reader copies the images that it
-is asked for out of a memory map, with no call of Arrow for each. A tensor takes as long as plain bytes of a fixed size
-(*fixed_size_binary*), and other tools see numbers of a known shape: pyarrow gives an array of (N, H, W, 3) without a
-copy, Polars and DuckDB have arrays of uint8. A file of more record batches, or a compressed one, is read all the same,
-a batch at a time. Arrow checks what the file says of itself, and each column is validated before it is touched.
+Why it is fast: the file is written from the caller's arrays, with one call for all pixels. Arrow finds the pixels in
+the file; from there, a read of everything goes straight into the result, and a reader copies images out of a memory map
+without calling Arrow. A tensor takes as long as plain bytes, and other tools see numbers of a known shape: pyarrow
+makes an array of (N, H, W, 3) without a copy, and Polars and DuckDB have arrays of uint8. Files of more record batches,
+or compressed ones, are read one batch at a time. Arrow validates each column before it is touched.
 
 Library: pyarrow (https://arrow.apache.org/docs/python/ipc.html,
 https://arrow.apache.org/docs/format/CanonicalExtensions.html#fixed-shape-tensor).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +25,18 @@ import numpy as np
 import pyarrow as pa
 
 from ..arrays import CHANNELS, check_images, make_array, make_result, read_range
-from ..contract import Image, Images, Labels
+from ..contract import Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..paths import create_file, stat_file
 from ..reader import fork_lock
-from ._arrow import (
-    FILL,
-    IMAGE,
-    INFO,
-    LABEL,
-    BlockReader,
-    Blocks,
-    count_bytes,
-    read_all,
-    read_one,
-    view_column,
-)
+from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, view_column
 
-__all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
+__all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
 
 FILE = "images.arrow"
 BATCH = 384 << 10  # bytes of pixels in a record batch that is compressed: 128 images of CIFAR-10
 COUNT = b"images"
 DIMENSIONS = ["H", "W", "C"]
-ERRORS = (pa.ArrowException, ValueError)
-
-
-def read_single(store: Path, index: int) -> tuple[Image, int]:
-    """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_batches(store) as batches:
-        return read_one(batches, index)
 
 
 def store_many(store: Path, images: Images, labels: Labels, *, compression: str | None = None) -> None:
@@ -64,9 +45,9 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     Parameters
     ----------
     store, images, labels
-        As the contract says.
+        As in the contract.
     compression : str, optional
-        ``lz4`` or ``zstd``: then the images are cut into record batches, since one is always decompressed as a whole.
+        ``lz4`` or ``zstd``. The images are then cut into record batches, because one is always decompressed as a whole.
     """
     images, labels = check_images(images, labels)
     size = count_bytes(images)
@@ -75,115 +56,102 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
     options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
     path = create_file(store, FILE)
-    with fork_lock, writing(store, pa.ArrowException), pa.OSFile(path, FILL) as file:
+    with fork_lock, writing(store, pa.ArrowException), pa.OSFile(path, APPEND) as file:
         writer = pa.ipc.new_file(file, table.schema, options=options)
         writer.write_table(table, max_chunksize=rows)
-        writer.close()  # not with `with`: after an error it would write a footer, too
+        writer.close()  # not a `with` statement, which would write a footer after an error
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_batches(store) as batches:
-        if not batches.is_mapped:
-            return read_all(batches, out)
-        images = make_result(store, (batches.shape[0], *batches.image_shape), out)
-        read_range(store, batches.descriptor, batches.find_ranges()[0].start, images)
-        return images, batches.load_labels()
+    with FeatherReader(store) as reader:
+        return reader.read_all(out)
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
-    with _open_batches(store) as batches:
-        return {FILE: batches.find_ranges() if batches.is_mapped else []}
+    with FeatherReader(store) as reader:
+        return {FILE: reader.find_ranges() if reader.is_mapped else []}
 
 
-class RecordBatches(Blocks):
-    """An Arrow file, in a memory map or not.
+class FeatherReader(RowGroupReader):
+    """Copies out of a memory map; a file of several record batches, or a compressed one, is decoded instead."""
 
-    Attributes
-    ----------
-    descriptor : int
-        Of the file.
-    is_mapped : bool
-        Whether all images lie one behind the other in the map, uncompressed, in one record batch.
-    """
-
-    def __init__(self, store: Path, source: Any) -> None:  # noqa: ANN401 - pyarrow.NativeFile
-        self._source = source
-        self._content = source.read_buffer() if isinstance(source, pa.MemoryMappedFile) else pa.py_buffer(b"")
-        self._reader = _open_reader(source)
-        places = [self._reader.schema.get_field_index(name) for name in (IMAGE, LABEL)]
-        if min(places) < 0:
-            raise CorruptStoreError(f"{store}: {FILE} has no columns image and label: another program wrote it")
-        tensor, label = (self._reader.schema.field(place).type for place in places)
-        if label != pa.int64() or not _is_picture(tensor):
-            raise CorruptStoreError(f"{store}: {FILE} has images of {tensor} and labels of {label}: not ours")
-        self._labels = _open_reader(source, [places[1]])
-        number = self._reader.num_record_batches
-        said = (self._reader.schema.metadata or {}).get(COUNT)
-        blocks = range(number) if said is None else range(number)[:: max(number - 1, 1)]  # the first, the last
-        super().__init__(store, [self._labels.get_batch(block).num_rows for block in blocks], number, tensor.shape[:2])
-        if said is not None and int(said) != self.shape[0]:
-            raise CorruptStoreError(f"{store}: {FILE} has {self.shape[0]} of {int(said)} images: store them again")
-        self.descriptor: int = source.fileno()
-        self.is_mapped = self.number == 1 and len(self.find_ranges()) == len(places)
-
-    def load(self, blocks: Sequence[int]) -> tuple[Images, Labels]:
-        """Decompress one record batch, or view it in the map; see `Blocks.load`."""
-        (block,) = blocks
-        count = self.count_rows(blocks)
+    def _open(self) -> tuple[int, int, int]:
+        path, _ = stat_file(self.store, FILE)
         with fork_lock, reading(self.store, *ERRORS):
-            batch = self._reader.get_batch(block)
-            images = view_column(batch.column(IMAGE), np.uint8, (count, *self.image_shape))
+            self._open_source(pa.memory_map(path))
+            if not self.is_mapped:  # don't decode from a map: touched pages count as memory of this process
+                self._close()
+                self._open_source(pa.OSFile(path))
+        return self._count, self._shape[0], self._shape[1]
+
+    def _open_source(self, source: Any) -> None:  # noqa: ANN401 - pyarrow.NativeFile
+        with ExitStack() as stack:
+            self._source = stack.enter_context(source)
+            is_map = isinstance(source, pa.MemoryMappedFile)
+            self._content = source.read_buffer() if is_map else pa.py_buffer(b"")
+            self._batches = _open_file(source)
+            schema, number = self._batches.schema, self._batches.num_record_batches
+            columns = [schema.get_field_index(name) for name in (IMAGE, LABEL)]
+            if min(columns) < 0:
+                raise CorruptStoreError(f"{FILE} has no columns image and label", store=self.store)
+            tensor, label = (schema.field(column).type for column in columns)
+            if label != pa.int64() or not _is_picture(tensor):
+                raise CorruptStoreError(f"{FILE} has images of {tensor} and labels of {label}", store=self.store)
+            self._label_batches = _open_file(source, columns[1:])
+            expected = (schema.metadata or {}).get(COUNT)
+            batches = range(number) if expected is None else range(number)[:: max(number - 1, 1)]  # the first, the last
+            sizes = [self._label_batches.get_batch(batch).num_rows for batch in batches]
+            self._set_groups(sizes, number, *tensor.shape[:2])
+            if expected is not None and int(expected) != self._count:
+                raise CorruptStoreError(f"{FILE} has {self._count} of {int(expected)} images", store=self.store)
+            self.is_mapped = self._groups == 1 and len(self.find_ranges()) == len(columns)
+            stack.pop_all()
+
+    def _decode(self, groups: Sequence[int]) -> tuple[Images, Labels]:
+        (group,) = groups
+        count = self._count_rows(groups)
+        with fork_lock, reading(self.store, *ERRORS):
+            batch = self._batches.get_batch(group)
+            images = view_column(batch.column(IMAGE), np.uint8, (count, *self._shape))
             return images, view_column(batch.column(LABEL), np.int64, (count,))
-
-    def load_labels(self) -> Labels:
-        """Decompress the labels alone; see `Blocks.load_labels`."""
-        labels = make_array(self.store, self.shape[:1], np.int64)
-        with fork_lock, reading(self.store, *ERRORS):
-            for block in range(self.number):
-                part = labels[block * self.rows : (block + 1) * self.rows]
-                part[...] = view_column(self._labels.get_batch(block).column(0), np.int64, part.shape)
-        return labels
 
     def find_ranges(self) -> list[range]:
         """Find the bytes of the first record batch's images and labels in the map, if they are there."""
-        starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in self.load([0])]
+        starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in self._decode([0])]
         return [range(start, start + size) for start, size in starts if 0 <= start <= self._content.size - size]
 
-    def close(self) -> None:
-        """Close the file."""
-        with fork_lock:
-            self._source.close()
+    def read_all(self, out: Images | None) -> tuple[Images, Labels]:
+        """Read everything, straight into the result if the file isn't compressed."""
+        if not self.is_mapped:
+            return super().read_all(out)
+        images = make_result(self.store, (self._count, *self._shape), out)
+        read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, images)
+        return images, self._read_labels()
 
-
-class FeatherReader(BlockReader):
-    """Copies out of a memory map; a file of more record batches, or a compressed one, is decoded batch by batch."""
-
-    _blocks: RecordBatches
-
-    def _open_blocks(self) -> RecordBatches:
-        return _open_file(self.store)
+    def _read_labels(self) -> Labels:
+        labels = make_array(self.store, (self._count,), np.int64)
+        with fork_lock, reading(self.store, *ERRORS):
+            for group in range(self._groups):
+                part = labels[group * self._rows : (group + 1) * self._rows]
+                part[...] = view_column(self._label_batches.get_batch(group).column(0), np.int64, part.shape)
+        return labels
 
     def view(self) -> Images:
-        """View all images where they are in the file, without a copy.
-
-        Returns
-        -------
-        ndarray of uint8, shape (N, H, W, 3)
-            Read-only. It keeps the map of the file open, after the reader is closed too.
-
-        Raises
-        ------
-        StorageError
-            The file has more than one record batch, or is compressed: its images are nowhere as they are in memory.
-        """
+        """View all images in the map of the file; see `storage.Reader`."""
         self._be_ready()
         if not self._count:
             return np.frombuffer(b"", np.uint8).reshape(0, *self._shape)
-        if not self._blocks.is_mapped:
-            raise StorageError(f"{self.store}: {FILE} is compressed or in pieces, so it cannot be viewed: use read")
-        return self._load_one(0)[0]
+        if not self.is_mapped:
+            raise StorageError(
+                f"{FILE} is compressed or in pieces, so it can't be viewed", store=self.store, hint="use read"
+            )
+        return self._decode_one(0)[0]
+
+    def _close(self) -> None:
+        del self._content, self._batches, self._label_batches
+        super()._close()
 
 
 open_reader = FeatherReader
@@ -206,30 +174,5 @@ def _is_picture(tensor: Any) -> bool:  # noqa: ANN401 - pyarrow.DataType
     )
 
 
-def _open_reader(source: Any, columns: list[int] | None = None) -> Any:  # noqa: ANN401 - of pyarrow
+def _open_file(source: Any, columns: list[int] | None = None) -> Any:  # noqa: ANN401 - of pyarrow
     return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False, included_fields=columns))
-
-
-def _open_file(store: Path) -> RecordBatches:
-    path, _ = stat_file(store, FILE)
-    batches = _open_source(store, pa.memory_map, path)
-    if batches.is_mapped:
-        return batches
-    batches.close()
-    return _open_source(store, pa.OSFile, path)  # of a map, what was touched counts as memory of this process
-
-
-def _open_source(store: Path, open_source: Callable[[bytes], Any], path: bytes) -> RecordBatches:
-    with fork_lock, reading(store, *ERRORS):
-        source = open_source(path)
-        try:
-            return RecordBatches(store, source)
-        except BaseException:
-            source.close()
-            raise
-
-
-@contextmanager
-def _open_batches(store: Path) -> Iterator[RecordBatches]:
-    with closing(_open_file(store)) as batches, reading(store, *ERRORS):
-        yield batches

@@ -1,13 +1,12 @@
-"""Feather, each record batch compressed with LZ4: the default of pyarrow's own write_feather.
+"""Feather with each record batch compressed by LZ4, the default of pyarrow's own write_feather.
 
-On disk: the file of `feather`, cut into record batches of 384 KiB of pixels, 128 images of CIFAR-10. Each
-column of a batch is one LZ4 frame.
+On disk: the file of `feather`, cut into record batches of 384 KiB of pixels, 128 images of CIFAR-10. Each column of a
+batch is one LZ4 frame.
 
 Why so: a record batch is always decompressed as a whole, and Arrow's own work for one takes 6 microseconds. With 64,
-128 and 256 images a batch, 100,000 are read at once in 148, 117 and 101 ms, and a shuffled image out of them takes 69,
-96 and 132 microseconds. The record batch used last is kept, for images read in order.
-Pixels of photographs hardly become smaller, by 2 % here: this layout shows what the default costs. Nothing but the
-integrity of LZ4's own format is checked: a changed pixel may be read as another one.
+128 and 256 images per batch, 100,000 are read at once in 148, 117 and 101 ms, and a shuffled image takes 69, 96 and 132
+microseconds. A reader keeps the last record batch for images read in order. Pixels of photographs hardly shrink, by 2 %
+here: this layout shows the cost of the default. Only LZ4's own format is checked, so a changed pixel can go unnoticed.
 
 Library: pyarrow (https://arrow.apache.org/docs/python/feather.html#using-compression).
 """
@@ -16,9 +15,9 @@ from dataclasses import replace
 from functools import partial
 
 from . import feather
-from .feather import open_reader, read_many, read_single
+from .feather import open_reader, read_many
 
-__all__ = ["INFO", "open_reader", "read_many", "read_single", "store_many"]
+__all__ = ["INFO", "open_reader", "read_many", "store_many"]
 
 INFO = replace(feather.INFO, compresses=True)
 
