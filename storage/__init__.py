@@ -1,7 +1,7 @@
-"""How images are stored: one module a backend, all with the same functions, and one layer over all of them.
+"""How images are stored: one module per backend, all with the same functions, and datasets on top of any of them.
 
-`save`, `load`, `open` and `check` keep image sets that survive: whole or absent, right or refused, in any backend. The
-backends themselves are plain: `Backend` is their contract, `BACKENDS` holds those that are here.
+`save`, `load`, `open` and `check` keep datasets: written atomically, and verified when they are read. The backends
+below are plain modules: `Backend` is their contract, and `BACKENDS` holds those that can be used.
 """
 
 from .contract import Backend, BackendInfo, Image, Images, Labels

@@ -31,30 +31,30 @@ examples:
   python -m {PACKAGE} convert photos.store photos.store --backend png --overwrite
 
 A dataset is what {PACKAGE}.save or `convert` wrote: a folder with a manifest.json.
-Exit codes: 0 fine, 1 damaged, or stopped in the middle, 2 wrong usage or input: nothing was done, 130 interrupted;
-`COMMAND --help` says more.
+Exit codes: 0 fine, 1 damaged or stopped in the middle, 2 wrong usage or input: nothing was done, 130 interrupted.
+See also `COMMAND --help`.
 """
 
 _CHECK = """\
-Read all of a dataset, and list every file and record that is not what was saved; the last line says what can be saved.
-Exit codes: 0 whole, 1 damaged, 2 no dataset there, one that cannot be read here, or this list cannot be written.
+Read all of a dataset, list every file and record that is not what was saved, and say how to save the others.
+Exit codes: 0 whole, 1 damaged, 2 no dataset, one that cannot be read here, or the list cannot be printed.
 """
 
 _CONVERT = """\
 Save images as a dataset, from one of these:
-  - a dataset; each record is proved
+  - a dataset; each record is verified
   - a plain store of any backend, as its store_many wrote it
   - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
-  - a folder of folders of images, in any format that Pillow reads; all of one size, 8 bits, taken as RGB. The name of
-    a folder is that of a class. Folders, and files in each, are taken in natural order: 2 before 10. Names that begin
-    with a dot are passed over; all else that is no image, and a link that leads out of the folder, is refused. So are
-    images that may be transparent (an alpha channel, even if opaque), and files of more than one frame or page.
+  - a folder of folders of images, in any format that Pillow reads; all of one size, with 8 bits, read as RGB. Each
+    folder is a class. Folders, and the files in each, are read in natural order: 2 before 10. Names that begin with a
+    dot are ignored. Everything else that isn't an image is refused, and so is a link that leads out of the folder, an
+    image that may be transparent (an alpha channel, even if opaque), and a file of more than one frame or page.
 
-DESTINATION is there when all of it is. A conversion that was ended, by a full disk or by a signal, goes on behind its
-last finished part (128 MiB of pixels) when the same command is typed again, after all that was finished is proved; if
-it was damaged, or SOURCE was changed, it starts anew. If SOURCE is changed meanwhile, nothing is saved.
-Exit codes: 0 saved, 1 stopped in the middle, or saved, but nothing can be printed (the error says which), 2 wrong
-usage or input: nothing was written, 130 interrupted.
+DESTINATION appears when it is complete. If a conversion was stopped, by a full disk or by a signal, the same command
+resumes it after its last finished part (128 MiB of pixels): first it verifies all finished parts. If they are damaged,
+or SOURCE was changed, it starts again. If SOURCE is changed meanwhile, nothing is saved.
+Exit codes: 0 saved, 1 stopped in the middle, or saved but nothing can be printed (the error says which), 2 wrong usage
+or input: nothing was written, 130 interrupted.
 """
 
 
@@ -75,12 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.show(options)
     except UnfinishedConversionError as problem:
         return _fail(str(problem), UNFINISHED)
-    except StoreExistsError as problem:
-        return _fail(str(problem).replace("overwrite=True", "--overwrite"), WRONG)
     except StorageError as problem:
         return _fail(str(problem), WRONG)
     except KeyboardInterrupt:
-        return _fail("interrupted; a conversion goes on when the same command is typed again", INTERRUPTED)
+        return _fail("interrupted; the same command resumes a conversion", INTERRUPTED)
     except OSError as problem:
         return _fail(f"output cannot be written ({problem.strerror})", WRONG)
     return code
@@ -111,7 +109,7 @@ def _make_parser() -> argparse.ArgumentParser:
     converted.add_argument("source", type=Path, metavar="SOURCE", help="where the images are")
     converted.add_argument("destination", type=Path, metavar="DESTINATION", help="where the dataset will be")
     converted.add_argument(
-        "--backend", required=True, metavar="NAME", help="how to store; any other word lists those that are here"
+        "--backend", required=True, metavar="NAME", help="how to store; an unknown name lists the backends"
     )
     converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
     converted.set_defaults(show=_convert)
@@ -130,7 +128,10 @@ def _check(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     find_backend(options.backend)
     destination = _find_destination(options.source, options.destination)
-    check_target(destination, overwrite=options.overwrite)
+    if check_target(destination, overwrite=True) and not options.overwrite:
+        raise StoreExistsError(
+            "it holds a dataset", store=destination, hint="choose another destination, or replace it with --overwrite"
+        )
     with open_source(options.source) as source, _show_progress() as show:
         finished = convert(source, destination, options.backend, overwrite=options.overwrite, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
@@ -161,30 +162,34 @@ def _show_progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _find_destination(source: Path, destination: Path) -> Path:
-    """Follow links; refuse a dataset inside its source, and a source that would be replaced with what is around it."""
+    """Follow links; refuse a destination inside the source or around it."""
     with reading(destination, ValueError):
         one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
     if other.is_symlink():
-        raise InvalidInputError(f"{destination} is a link that leads back to itself: choose another destination")
+        raise InvalidInputError(
+            "it is a link that leads back to itself", store=destination, hint="choose another destination"
+        )
     if one in other.parents or other in one.parents:
-        raise InvalidInputError(f"one of {source} and {destination} is inside the other: choose another destination")
+        raise InvalidInputError(
+            f"one of it and {source} is inside the other", store=destination, hint="choose another destination"
+        )
     return other
 
 
 def _open_closed_streams() -> None:
-    """Give closed streams the null device: else the next file takes their number, and what a library prints."""
+    """Replace closed streams with the null device: else the next open file gets their number, and their output."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+", closefd=False))
 
 
 def _print(text: str) -> None:
-    """Write all of a text; whoever reads it may leave early, which changes no exit code."""
+    """Write all of a text; if the reader of a pipe leaves early, that changes no exit code."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as problem:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing must be flushed to it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail
         if not isinstance(problem, BrokenPipeError):
             raise
 

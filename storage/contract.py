@@ -46,12 +46,25 @@ class Backend(Protocol):
     """The contract of a backend: plain functions in a plain module.
 
     A store is a directory that one backend fills with one image set; deleting the directory deletes the store. What was
-    stored comes back exactly: pixels, order, labels, height and width, sets of no image and of one image included.
-    Options beyond these arguments are keyword-only, have defaults, and change nothing that a read returns.
+    stored comes back exactly: pixels, order, labels, height and width, also of sets with one image or none.
+    Options beyond these arguments are keyword-only, have defaults, and don't change what a read returns.
 
-    No error of a library leaves a backend: each is a `StorageError` that says what happened, where, and what to do.
-    Nothing is synced to disk: that is `storage.durability.make_durable`'s work, the same for every backend.
-    A backend keeps no images in module globals, and closes what it opened when the function returns.
+    All errors are `StorageError` and its subclasses: they say what happened, where, and what to do.
+    A backend never syncs to disk: `storage.durability.make_durable` does it for all of them in the same way.
+    It keeps no images in module globals, and closes what it opened when the function returns.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import storage
+    >>> backend = storage.BACKENDS["npy"]
+    >>> backend.store_many(Path("store"), np.zeros((3, 32, 32, 3), np.uint8), np.array([7, 0, 7]))
+    >>> sorted(path.name for path in Path("store").iterdir())
+    ['images.npy', 'labels.npy']
+    >>> image, label = backend.read_single(Path("store"), -1)
+    >>> image.shape, label
+    ((32, 32, 3), 7)
     """
 
     __name__: str
@@ -63,7 +76,7 @@ class Backend(Protocol):
         Parameters
         ----------
         store : Path
-            An empty directory, or a path where none is yet.
+            An empty directory, or a free path.
         image : ndarray of uint8, shape (H, W, 3)
             RGB.
         label : int
@@ -111,7 +124,7 @@ class Backend(Protocol):
         Parameters
         ----------
         store : Path
-            An empty directory, or a path where none is yet.
+            An empty directory, or a free path.
         images : ndarray of uint8, shape (N, H, W, 3)
             RGB; N may be 0, H and W are at least 1.
         labels : ndarray of int64, shape (N,)

@@ -42,12 +42,11 @@ os.register_at_fork(after_in_child=_leak_inherited)
 class Reader(ABC):
     """An open store, read image by image or batch by batch in any order.
 
-    It is a map-style dataset as PyTorch expects one. It can be pickled: the copy opens the store anew. After a fork
-    the child's copy notices the new process and opens the store anew. It is a context manager. Threads may share it, as
-    long as none closes it while another reads.
+    It is a map-style dataset as PyTorch expects one, and a context manager. After pickling or a fork, the copy opens
+    the store itself. Threads may share a reader, as long as none closes it while another reads.
 
-    A backend adds `_open`, `_read` and `_close`; and `_read_one` and `_read_labels` where it can read one image, or the
-    labels alone, with less work.
+    A backend adds `_open`, `_read` and `_close`; and `_read_one`, `_read_labels` and `view` if it can do these with
+    less work.
 
     Parameters
     ----------
@@ -60,6 +59,19 @@ class Reader(ABC):
         There is no store at this path.
     CorruptStoreError
         The store is cut short, damaged, or of another backend.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> import storage
+    >>> backend = storage.BACKENDS["npy"]
+    >>> backend.store_many(Path("store"), np.zeros((3, 32, 32, 3), np.uint8), np.array([7, 0, 5]))
+    >>> with backend.open_reader(Path("store")) as reader:
+    ...     images, labels = reader.read([2, 0, -1])
+    ...     image, label = reader[1]
+    >>> images.shape, labels, label
+    ((3, 32, 32, 3), array([5, 7, 5]), 0)
     """
 
     _closed = True

@@ -16,6 +16,8 @@ from tests.support.image_sets import make_set
 from tests.support.machine import Machine
 from tests.support.repositories import make_repository
 
+FOLDER = Path(__file__).parent
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of `tests.faults`."""
@@ -32,6 +34,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         reports = [report for group in ("passed", "failed") for report in terminalreporter.getreports(group)]
         text = json.dumps(find_rows(reports), indent=1)
         config.option.faults_report.write_text(f"{text}\n", encoding="utf-8")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep only the tests of the backends that the command line names."""
+    names = {name.strip() for name in (config.option.backends or "").split(",")} - {""}
+    others = [item for item in items if names and FOLDER in item.path.parents and not is_about(item, names)]
+    if others:
+        items[:] = [item for item in items if item not in set(others)]
+        config.hook.pytest_deselected(items=others)
+
+
+def is_about(item: pytest.Item, backends: set[str]) -> bool:
+    """Check whether a test has a backend as a parameter, or is in the file of one."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return item.path.stem.removeprefix("test_") in backends or any(
+        isinstance(value, str) and value in backends for value in parameters
+    )
 
 
 @pytest.fixture

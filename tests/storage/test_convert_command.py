@@ -125,7 +125,7 @@ def test_storage_imports_nothing_of_the_suite(tmp_path: Path) -> None:
         ("set", "set/new", "png", "is inside the other"),
         ("set/part-00000", "set", "png", "is inside the other"),
         ("set", "null\0", "png", "null byte"),
-        ("set", "round", "png", "round is a link that leads back to itself: choose another destination"),
+        ("set", "round", "png", "round: it is a link that leads back to itself: choose another destination"),
     ],
 )
 def test_wrong_input_is_exit_code_2_and_writes_nothing(
@@ -210,7 +210,7 @@ def test_an_interrupted_conversion_is_exit_code_130(run: Command, saved: Path, m
     monkeypatch.setattr("storage.__main__.convert", interrupt)
     code, printed, complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")
     assert (code, printed) == (130, "")
-    assert complaints.startswith("error: interrupted; a conversion goes on")
+    assert complaints.startswith("error: interrupted; the same command resumes a conversion")
 
 
 def test_a_terminal_shows_how_far_a_conversion_is(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def rewrite_manifest(folder: Path, **changes: object) -> None:
     (folder / FILE).write_bytes(f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode() + rest)
 
 
-def require_pixels(backend: str) -> None:
-    """Skip where a backend does not say which bytes are pixels: then its files are whole or refused, as `structure`."""
-    if not hasattr(BACKENDS[backend], "find_pixels"):
-        pytest.skip(f"{backend} has no find_pixels: damage anywhere refuses the file, so no record is found by itself")
+def require_pixels(backend: str, dataset: Path) -> None:
+    """Skip if a backend finds no pixels in a dataset: then damage anywhere in a file refuses the whole file."""
+    if not BACKENDS[backend].find_pixels(dataset / "part-00000"):
+        pytest.skip(f"{backend} finds no pixels, so damage refuses a whole file, not a record")

@@ -143,7 +143,7 @@ def test_a_swapped_pair_is_found_by_every_way_of_reading(swapped: Path) -> None:
 
 
 def test_a_swapped_pair_costs_no_other_record(backend: str, swapped: Path) -> None:
-    require_pixels(backend)
+    require_pixels(backend, swapped)
     images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
     with storage.open(swapped) as reader:
         for indices in ([9], [3, 4]):

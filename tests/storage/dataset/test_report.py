@@ -49,7 +49,7 @@ def test_every_changed_record_is_listed(changed: Path) -> None:
 
 
 def test_changed_records_cost_no_others(backend: str, changed: Path) -> None:
-    require_pixels(backend)
+    require_pixels(backend, changed)
     report = storage.check(changed)
     others = {reason for index, reason in report.records.items() if index not in {3, 4, 17}}
     assert all("one at least" in reason for reason in others), "only those that share a checksum of the backend's own"

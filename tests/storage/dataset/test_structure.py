@@ -56,7 +56,7 @@ def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
 
 
 def test_most_of_a_store_is_pixels_and_each_pixel_is_proved_by_its_record(backend: str, saved: Path) -> None:
-    require_pixels(backend)
+    require_pixels(backend, saved)
     images, _ = make_set(COUNT)
     manifest = read_manifest(saved)
     structure = sum(end - start for part in manifest.structure.values() for start, end in part.ranges)
