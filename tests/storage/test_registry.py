@@ -58,7 +58,7 @@ BARE = """
 import sys
 for name in ("h5py", "lmdb", "PIL", "pyarrow", "simplejpeg", "tiledb", "tqdm", "zarr"):
     sys.modules[name] = None
-import numpy, storage
+import numpy, storage, storage.__main__
 storage.save(sys.argv[1], numpy.zeros((3, 4, 5, 3), numpy.uint8), numpy.arange(3), "npy")
 print(storage.load(sys.argv[1])[1].sum(), storage.check(sys.argv[1]).is_whole)
 """
