@@ -1,37 +1,48 @@
-"""LevelDB: one record an image, in sorted tables with checksums.
+"""LevelDB: one record per image, in sorted tables with checksums.
 
 On disk: a LevelDB database: ``CURRENT``, ``MANIFEST-NNNNNN`` and tables ``NNNNNN.ldb``. The key of an image is its
 index, 8 bytes big-endian; its value is the raw pixels, H x W x 3 bytes, and the label, little-endian int64. The record
 ``layout`` holds the number of images, height and width, little-endian integers of 8 bytes. It is written last: without
-it a store is not complete. Log and lock files are removed: LevelDB makes them anew.
+it a store isn't complete. Log and lock files are removed, because LevelDB creates them again.
 
-Why so: keys that ascend are never merged, so each image is written twice, into LevelDB's log and into a table. A block
-of 2 KiB holds one image of CIFAR-10, so that a random read proves the checksum of that image alone (3.2 us an image;
-4.0 in blocks of 4 KiB, 24 in blocks of 64 KiB). Snappy takes twice the time and saves 1 %. A label beside its pixels
-costs no more than labels apart. A reader has a folder of its own: see `_leveldb`.
+Why so: ascending keys are never merged, so each image is written twice, to LevelDB's log and to a table. A block of
+2 KiB holds one image of CIFAR-10, so a random read verifies the checksum of that image alone (3.2 us per image; 4.0 in
+blocks of 4 KiB, 24 in blocks of 64 KiB). Snappy takes twice the time and saves 1 %.
+
+LevelDB has no read-only mode (https://github.com/google/leveldb/issues/1082): it locks a database that it opens, and
+writes a new MANIFEST into its folder. But its tables never change. So each reader opens a temporary folder with
+symbolic links to the tables and copies of the two small files that name them; the store stays as it is, and any number
+of readers share it. The links go through a descriptor of the store's folder, so a store that is later moved to its path
+is never read. The temporary folder is in memory if possible, because LevelDB syncs it: opening and closing takes 1 ms
+there and 25 ms on a disk. It is removed when the reader is closed or forgotten, and when the process ends. If the
+process is killed, a later one removes it.
 
 Library: plyvel (https://plyvel.readthedocs.io); LevelDB itself: https://github.com/google/leveldb/tree/main/doc.
 """
 
-import ctypes
+import fcntl
 import os
+import re
+import shutil
 import struct
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import lru_cache
 from itertools import islice
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result
+from ..arrays import CHANNELS, check_images, check_shape, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading, writing
-from ..paths import claim_store
-from ..reader import Reader, fork_lock
-from ._leveldb import ReaderFolder, is_settled, remove_logs
+from ..paths import claim_store, find_file, refuse_special_files
+from ..reader import Reader, fork_lock, leak
 
 try:
     import plyvel
@@ -39,8 +50,8 @@ except ModuleNotFoundError:
     if sys.version_info < (3, 13):
         raise
     raise BackendUnavailableError(
-        "plyvel has wheels for Python below 3.13 only: use an older Python, or build it: "
-        "apt-get install libleveldb-dev, python -m pip install plyvel"
+        "plyvel has wheels for Python below 3.13 only",
+        hint="use an older Python, or build it: apt-get install libleveldb-dev, python -m pip install plyvel",
     ) from None
 
 INFO = BackendInfo(
@@ -52,49 +63,57 @@ INFO = BackendInfo(
 LAYOUT = b"layout"
 NUMBERS = struct.Struct("<3Q")  # number of images, height, width
 LABEL = np.dtype("<i8")
-LARGEST = 1 << 62  # number in a layout, so that NumPy can count with it
-LARGEST_RECORD = (1 << 32) - 1  # bytes: LevelDB counts them with 32 bits
+MAX_NUMBER = 1 << 62  # in a layout, so that NumPy can count with it
+MAX_RECORD = (1 << 32) - 1  # bytes: LevelDB counts them with 32 bits
 BLOCK = 2 << 10  # bytes
 BUFFER = 16 << 20  # bytes that LevelDB collects before it writes a table; it holds two such buffers
-WHOLE_BUFFER = 1 << 30  # bytes: the most that it can collect
-OVERHEAD = 64  # bytes that a record takes in the buffer, at most, beside its value
+MAX_BUFFER = 1 << 30  # bytes
+OVERHEAD = 64  # bytes, at most, that a record takes in the buffer in addition to its value
 BATCH = 1 << 20  # bytes that are written or copied at once: they stay in the processor's cache
-PART = 32 << 20  # bytes read before the tables are let go: what was touched of a map counts as memory of this process
-BEHIND = b"\xff"  # no record comes after this key
+PART = 32 << 20  # bytes read before the database is reopened: touched pages of tables count as memory of this process
+AFTER_ALL = b"\xff"  # no record has such a key
+
+CURRENT = "CURRENT"  # names the MANIFEST, which names the tables
+TABLES = (".ldb", ".sst")
+TABLE = re.compile(rb"^ \d+:(\d+)\[", re.MULTILINE)  # number and bytes of a table in LevelDB's list of them
+MAX_FIRST_LEVEL = 4  # tables: as many are merged
+FOOTER = 48  # bytes at the end of a table: two block handles of two varints each, padding, and
+MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
+TRAILER = 5  # bytes after a block: compression and checksum
+
+PREFIX = "image-store-leveldb-"
+MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
+MIN_SPACE = 1 << 20  # bytes: far more than LevelDB writes into a reader's folder
+TIMEOUT = 60  # seconds within which LevelDB locks a new folder
 
 pack_key = struct.Struct(">Q").pack
 
-_threaded: set[int] = set()  # the process where LevelDB may have started its thread: those that it forks have none
-
-
-def read_single(store: Path, index: int) -> tuple[Image, int]:
-    """Read one image out of a store of any size; see `storage.Backend`."""
-    with closing(ReaderFolder(store)) as folder, _open_database(store, folder) as database:
-        count, height, width = _read_shape(store, database)
-        return _read_record(store, database, check_index(store, index, count), (height, width, CHANNELS))
+_thread_owners: set[int] = set()  # the first process that used LevelDB: its thread doesn't exist in forked children
 
 
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
     size = images.nbytes // max(len(images), 1) + LABEL.itemsize
-    if size > LARGEST_RECORD:
-        raise InvalidInputError(
-            f"an image of {size} bytes is too large for a record of LevelDB: choose another backend"
+    if size > MAX_RECORD:
+        raise InvalidInputError(f"an image of {size} bytes is too large for LevelDB", hint="choose another backend")
+    has_thread = not _thread_owners or os.getpid() in _thread_owners
+    if not has_thread and len(images) * (size + OVERHEAD) > MAX_BUFFER:
+        raise StorageError(
+            "a process that was forked after its parent used LevelDB can store 1 GiB at most",
+            store=store,
+            hint="store fewer images, or use a process that was started with spawn",
         )
     folder = claim_store(store)
     with writing(store, plyvel.Error):
-        if _has_thread():
-            with closing(_create_database(folder, BUFFER)) as database:
-                _write_records(database, images, labels)
+        with closing(_create_database(folder, BUFFER if has_thread else MAX_BUFFER)) as database:
+            _write_records(database, images, labels)
+            if has_thread:
                 _write_tables(database)
-        else:
-            _refuse_large(store, len(images) * (size + OVERHEAD))
-            with closing(_create_database(folder, WHOLE_BUFFER)) as database:
-                _write_records(database, images, labels)
-            with closing(_create_database(folder, WHOLE_BUFFER)) as database:  # a table is made of the log by now
-                _read_shape(store, database)  # a log that LevelDB does not find in its folder is none to it
-        remove_logs(folder)
+        if not has_thread:  # nothing but opening a database makes a table of its log
+            with closing(_create_database(folder, MAX_BUFFER)) as database:
+                _read_shape(store, database)  # LevelDB ignores a log that it doesn't find
+        _remove_logs(folder)
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
@@ -112,7 +131,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 
 
 class LevelDBReader(Reader):
-    """Gets record by record, through a folder of its own."""
+    """Gets record by record, through a temporary folder."""
 
     def _open(self) -> tuple[int, int, int]:
         with ExitStack() as stack:
@@ -135,7 +154,13 @@ class LevelDBReader(Reader):
         return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        return _read_record(self.store, self._database, position, self._shape)
+        with reading(self.store, plyvel.Error):
+            value = self._database.get(pack_key(position), verify_checksums=True)
+        try:
+            image = np.frombuffer(value[: -LABEL.itemsize], np.uint8).reshape(self._shape).copy()
+            return image, int.from_bytes(value[-LABEL.itemsize :], "little", signed=True)
+        except (TypeError, ValueError) as error:
+            raise CorruptStoreError("it is missing or damaged", store=self.store, record=position) from error
 
     def _close(self) -> None:
         del self._database
@@ -145,35 +170,132 @@ class LevelDBReader(Reader):
 open_reader = LevelDBReader
 
 
-def _has_thread() -> bool:
-    """Whether LevelDB's thread, which writes the tables, lives or can be started: it does not survive a fork."""
-    return not _threaded or os.getpid() in _threaded
+class ReaderFolder:
+    """A temporary folder with links to the tables of a store, and copies of the files that name them."""
+
+    def __init__(self, store: Path) -> None:
+        find_file(store, CURRENT)
+        with ExitStack() as stack, reading(store):
+            held = os.open(store, os.O_RDONLY)
+            stack.callback(os.close, held)
+            refuse_special_files(store)
+            place = MEMORY if _has_space(MEMORY) else Path(tempfile.gettempdir())
+            remove_leftovers(place, os.getpid())
+            self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
+            stack.callback(_remove_folder, self.path)
+            # exitpriority: processes of multiprocessing, such as a DataLoader's, end without atexit
+            self.close = Finalize(self, stack.pop_all().close, exitpriority=0)
+            try:
+                for path in Path(f"/proc/self/fd/{held}").iterdir():
+                    _take_file(Path(store), path, self.path / path.name)
+            except BaseException:
+                self.close()
+                raise
 
 
-def _note_thread() -> None:
-    if not _threaded:
-        _threaded.add(os.getpid())
+def _has_space(place: Path) -> bool:
+    return os.access(place, os.W_OK | os.X_OK) and shutil.disk_usage(place).free > MIN_SPACE
 
 
-def _refuse_large(store: Path, size: int) -> None:
-    if size > WHOLE_BUFFER:
-        raise StorageError(
-            f"{store}: a process that was forked after its parent used LevelDB stores at most 1 GiB, since LevelDB's "
-            "thread does not survive a fork: store fewer images, or from a process that was started anew (spawn)"
+@lru_cache(maxsize=1)
+def remove_leftovers(place: Path, process: int) -> None:
+    """Remove folders of killed processes: LevelDB locks a file in each folder that is in use, except by `process`."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            status = folder.stat()
+            own = folder.name.startswith(f"{PREFIX}{process}-") or status.st_uid != os.geteuid()
+            if own or time.time() - status.st_mtime < TIMEOUT:
+                continue
+            with (folder / "LOCK").open("ab") as lock:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_folder(folder)
+
+
+def _remove_folder(folder: Path) -> None:
+    with suppress(OSError):  # not `shutil.rmtree`, which needs more open files, and there may be none left
+        for path in list(folder.iterdir()):
+            path.unlink()
+        folder.rmdir()
+
+
+def _remove_logs(folder: Path) -> None:
+    """Keep the tables of a new store, and the files that name them."""
+    kept = {CURRENT, (folder / CURRENT).read_text(encoding="ascii").strip()}
+    for path in folder.iterdir():
+        if path.suffix not in TABLES and path.name not in kept:
+            path.unlink()
+
+
+def _take_file(store: Path, path: Path, copy: Path) -> None:
+    if path.suffix in TABLES:
+        _check_table(store, path)
+        copy.symlink_to(path)
+    elif path.name == CURRENT or path.name.startswith("MANIFEST-"):
+        shutil.copyfile(path, copy)
+    elif path.suffix == ".log" and path.stat().st_size:
+        raise CorruptStoreError(
+            f"it has records that are in no table yet ({path.name}): it isn't complete, or another program wrote to it",
+            store=store,
         )
+
+
+def _check_table(store: Path, path: Path) -> None:
+    """Refuse a table whose index can't be where its footer says: LevelDB would run out of memory and abort."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END) - FOOTER
+        file.seek(max(end, 0))
+        footer = file.read(FOOTER)
+    _, _, start, size, *_ = _read_varints(footer[: -len(MAGIC)])
+    if not footer.endswith(MAGIC) or start + size + TRAILER > end:
+        raise CorruptStoreError(f"{path.name} is cut short or damaged", store=store)
+
+
+def _read_varints(content: bytes) -> list[int]:
+    """Read numbers of 7 bits per byte, the last byte of each below 128; those after the content are huge."""
+    numbers = []
+    number = shift = 0
+    for byte in content:
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:  # noqa: PLR2004 - the highest bit says that more follows
+            numbers.append(number)
+            number = shift = 0
+    return [*numbers, *[1 << 64] * 4]
+
+
+def is_settled(tables: bytes) -> bool:
+    """Whether each level is small enough, by ``leveldb.sstables``, that LevelDB moves no table to the next one."""
+    levels = [[int(size) for size in TABLE.findall(level)] for level in tables.split(b"--- level ")[1:]]
+    return len(levels[0]) < MAX_FIRST_LEVEL and all(
+        sum(sizes) < 10**level << 20 for level, sizes in enumerate(levels[1:], 1)
+    )
 
 
 def _create_database(folder: Path, buffer: int) -> plyvel.DB:
+    return _open(folder, create_if_missing=True, write_buffer_size=buffer, block_size=BLOCK, compression=None)
+
+
+def _open(folder: Path, **options: object) -> plyvel.DB:
     with fork_lock:
-        _note_thread()
-        return plyvel.DB(
-            os.fsencode(folder),
-            create_if_missing=True,
-            paranoid_checks=True,  # otherwise it opens without what it could not read
-            write_buffer_size=buffer,
-            block_size=BLOCK,
-            compression=None,
+        if not _thread_owners:
+            _thread_owners.add(os.getpid())
+        return plyvel.DB(os.fsencode(folder), paranoid_checks=True, **options)  # else it ignores what it can't read
+
+
+@contextmanager
+def _open_database(store: Path, folder: ReaderFolder) -> Iterator[plyvel.DB]:
+    with reading(store, plyvel.Error):
+        database = _open(folder.path)
+    if not is_settled(database.get_property(b"leveldb.sstables")):
+        leak(database)  # closing it would wait for a thread, which a forked child doesn't have
+        raise CorruptStoreError(
+            "it has tables that LevelDB would move: it isn't complete, or another program wrote to it", store=store
         )
+    try:
+        yield database
+    finally:
+        with fork_lock:
+            database.close()
 
 
 def _write_records(database: plyvel.DB, images: Images, labels: Labels) -> None:
@@ -190,38 +312,11 @@ def _write_records(database: plyvel.DB, images: Images, labels: Labels) -> None:
 
 def _write_tables(database: plyvel.DB) -> None:
     """Have LevelDB write the last table, and wait until it has nothing more to do."""
-    database.compact_range(start=BEHIND, stop=BEHIND)  # no record lies there: no table is written again
-    database.write_batch().write()  # of nothing: raises what LevelDB's thread met
+    database.compact_range(start=AFTER_ALL, stop=AFTER_ALL)  # without records there, no table is written again
+    database.write_batch().write()  # an empty one, which raises the errors of LevelDB's thread
     while not is_settled(database.get_property(b"leveldb.sstables")):
         time.sleep(0.001)
         database.write_batch().write()
-
-
-@contextmanager
-def _open_database(store: Path, folder: ReaderFolder) -> Iterator[plyvel.DB]:
-    process = os.getpid()
-    with reading(store, plyvel.Error), fork_lock:
-        _note_thread()
-        database = plyvel.DB(os.fsencode(folder.path), paranoid_checks=True)
-    settled = is_settled(database.get_property(b"leveldb.sstables"))
-    try:
-        if not settled:
-            raise CorruptStoreError(
-                f"{store} has tables that LevelDB would move: the store is not complete, or another program wrote to "
-                "it: store the images again"
-            )
-        yield database
-    finally:
-        if settled and process == os.getpid():
-            with fork_lock:
-                database.close()
-        else:
-            _abandon(database)
-
-
-def _abandon(database: plyvel.DB) -> None:
-    """Never close a database: after a fork that may wait for ever, for a thread that is not there."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(database))
 
 
 def _read_shape(store: Path, database: plyvel.DB) -> tuple[int, int, int]:
@@ -229,25 +324,15 @@ def _read_shape(store: Path, database: plyvel.DB) -> tuple[int, int, int]:
         layout = database.get(LAYOUT, b"", verify_checksums=True)
         if len(layout) != NUMBERS.size:
             raise CorruptStoreError(
-                f"{store} has no record 'layout' of {NUMBERS.size} bytes: the store is not complete, or another "
-                "program or backend wrote it: store the images again"
+                f"there is no record 'layout' of {NUMBERS.size} bytes: it isn't complete, or another backend wrote it",
+                store=store,
             )
         count, height, width = check_shape(store, *NUMBERS.unpack(layout))
         expected = [pack_key(number) for number in range(count)[-1:]] + [LAYOUT]
         with database.iterator(start=expected[0], include_value=False, verify_checksums=True) as keys:
-            if max(count, height, width) > LARGEST or list(islice(keys, 2)) != expected:
-                raise CorruptStoreError(f"{store}: {count} images do not fit the records: store the images again")
+            if max(count, height, width) > MAX_NUMBER or list(islice(keys, 2)) != expected:
+                raise CorruptStoreError(f"its records aren't those of {count} images", store=store)
     return count, height, width
-
-
-def _read_record(store: Path, database: plyvel.DB, position: int, shape: tuple[int, ...]) -> tuple[Image, int]:
-    with reading(store, plyvel.Error):
-        value = database.get(pack_key(position), verify_checksums=True)
-    try:
-        image = np.frombuffer(value[: -LABEL.itemsize], np.uint8).reshape(shape).copy()
-        return image, int.from_bytes(value[-LABEL.itemsize :], "little", signed=True)
-    except (TypeError, ValueError) as error:
-        raise CorruptStoreError(f"{store}: record {position} is missing or damaged: store the images again") from error
 
 
 def _read_part(store: Path, database: plyvel.DB, start: int, images: Images, labels: Labels) -> None:
@@ -260,9 +345,7 @@ def _read_part(store: Path, database: plyvel.DB, start: int, images: Images, lab
             part = slice(first, min(first + step, len(images)))
             keys, values = zip(*islice(records, part.stop - part.start), strict=True)
             if b"".join(keys) != np.arange(start + first, start + part.stop, dtype=">u8").tobytes():
-                raise CorruptStoreError(
-                    f"{store}: a record before {start + part.stop} is missing: store the images again"
-                )
+                raise CorruptStoreError(f"a record before {start + part.stop} is missing", store=store)
             _copy_values(store, values, images[part], labels[part])
 
 
@@ -275,9 +358,7 @@ def _copy_values(store: Path, values: Sequence[bytes | None], images: Images, la
     size = images.nbytes // max(len(images), 1)
     whole = [value for value in values if value is not None and len(value) == size + LABEL.itemsize]
     if len(whole) != len(images):
-        raise CorruptStoreError(
-            f"{store}: a record is missing or has another size than {size} bytes and a label: store the images again"
-        )
+        raise CorruptStoreError(f"a record is missing, or doesn't hold {size} bytes and a label", store=store)
     rows = np.frombuffer(b"".join(whole), np.uint8).reshape(len(images), size + LABEL.itemsize)
     images.reshape(len(images), size)[...] = rows[:, :size]
     labels[...] = np.ascontiguousarray(rows[:, size:]).view(LABEL)[:, 0]
