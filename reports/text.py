@@ -1,7 +1,10 @@
 """Text for people: numbers with units, short lines, Markdown that also reads well in a terminal."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
+
+from reports.noise import Verdict
 
 _UNITS = (("h", 3600.0), ("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 _BYTES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1))
@@ -48,6 +51,12 @@ def add_params(title: str, params: Iterable[tuple[str, object]]) -> str:
 def count_noun(number: int, noun: str) -> str:
     """Write a number with its noun: `1 core`, `2,000 cores`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def count_verdicts(counts: Mapping[Verdict, int]) -> str:
+    """Count the verdicts, gravest first: `1 regression, 64 ok`; those without a cell are left out, except ok."""
+    shown = [name for name in get_args(Verdict) if counts.get(name) or name == "ok"]
+    return ", ".join(f"{counts.get(name, 0):,} {name}" for name in shown)
 
 
 def name_cell(cell: str) -> str:

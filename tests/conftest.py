@@ -1,4 +1,4 @@
-"""Fixtures of the tests: a backend's module, a store that it wrote; a project for the gate, and made-up blocks.
+"""Fixtures of the tests: a backend's module, and a store that it wrote.
 
 And the options of the faults: how many there are, and where they are counted.
 """
@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.gate import command as gate_command
-from reports.gate import pairs as arms
 from storage import BACKENDS, Backend
 from tests.faults.findings import find_rows
 from tests.support.image_sets import make_set
-from tests.support.machine import Machine
-from tests.support.repositories import make_repository
 
 FOLDER = Path(__file__).parent
 
@@ -64,22 +60,3 @@ def store(module: Backend, tmp_path: Path) -> Path:
     """Make a store of ten images."""
     module.store_many(tmp_path / "store", *make_set(10))
     return tmp_path / "store"
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a repository of one commit, and have the gate work in it."""
-    folder = tmp_path / "project"
-    make_repository(folder, {"__init__.py": b""})
-    monkeypatch.setattr(gate_command, "PROJECT", folder)
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    return folder
-
-
-@pytest.fixture
-def machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """Make up what blocks measure."""
-    assert project.exists()
-    machine = Machine()
-    monkeypatch.setattr(arms, "run_block", machine.run_block)
-    return machine

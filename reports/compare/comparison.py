@@ -1,24 +1,22 @@
-"""Two runs, cell by cell: whether they can be compared, and what is slower."""
+"""Two runs, cell by cell: whether they can be compared, and which cells are slower."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
-from reports.noise import Thresholds, estimate_interval, estimate_scatter
+from reports.noise import Thresholds, Verdict, estimate_interval, estimate_scatter
 from reports.run import Result, Run
 from reports.text import name_cell, shorten_text
 
-Verdict = Literal["slower", "faster", "unstable", "ok"]
-
-WIDEST_INTERVAL = 1.5  # a factor to each side: what is wider would not show a cell that got half as slow again
-_MOST_NAMES = 5  # in a message
+MAX_INTERVAL = 1.5  # a factor to each side: a wider interval wouldn't show a cell that became half as slow again
+_MAX_NAMES = 5  # in a message
 
 
 @dataclass(frozen=True)
 class Row:
-    """One cell in both runs: medians in seconds, their ratio new / base, its least and its largest value.
+    """One cell in both runs: medians in seconds, their ratio new / base, its lowest and its highest value.
 
-    A `suspect` has a ratio that would be a slowdown, if only it were certain.
+    A `suspect` has a ratio that would be a slowdown if only it were certain.
     """
 
     cell: str
@@ -33,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: why they cannot be compared, or a row for each cell of both, and the cells that only one has."""
+    """Two runs: why they can't be compared, or a row for each cell of both, and the cells that only one has."""
 
     base: Run
     new: Run
@@ -42,37 +40,30 @@ class Comparison:
     missing: tuple[Result, ...]
     added: tuple[Result, ...]
 
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many cells have which verdict."""
+        others: dict[Verdict, int] = {"missing": len(self.missing), "new": len(self.added)}
+        return Counter(row.verdict for row in self.rows) | others
+
     def select_rows(self, verdict: Verdict) -> tuple[Row, ...]:
         """Select the rows with one verdict, in the order of the run."""
         return tuple(row for row in self.rows if row.verdict == verdict)
 
     def choose_exit_code(self, missing: str) -> int:
-        """Choose what a program ends with: 0 fine, 1 slower or missing, 3 not comparable.
+        """Choose the exit code: 0 fine, 1 a regression or a missing cell, 3 not comparable.
 
-        Parameters
-        ----------
-        missing
-            ``fail``, or ``warn``: then a missing cell is fine.
+        With `missing` as ``warn``, not ``fail``, a missing cell is fine.
         """
         if self.differences:
             return 3
-        return int(bool(self.select_rows("slower") or (self.missing and missing == "fail")))
+        return int(bool(self.select_rows("regression") or (self.missing and missing == "fail")))
 
 
 def compare_runs(base: Run, new: Run, threshold: float) -> Comparison:
-    """Compare two runs.
+    """Compare two runs; without rows if they can't be compared.
 
-    Parameters
-    ----------
-    base, new
-        The run before and the run after.
-    threshold
-        How much slower, as a share, before a cell counts as slower, where its benchmark does not say.
-
-    Returns
-    -------
-    Comparison
-        Without rows where the runs cannot be compared.
+    `threshold` is the fraction by which a cell must be slower to be a regression, unless its benchmark sets its own.
     """
     differences = tuple(find_differences(base, new))
     before, after = ({result.cell: result for result in run.results} for run in (base, new))
@@ -89,14 +80,9 @@ def compare_runs(base: Run, new: Run, threshold: float) -> Comparison:
 
 
 def find_differences(base: Run, new: Run) -> list[str]:
-    """Find why two runs cannot be compared; an empty list where they can.
+    """List why two runs can't be compared, a line each; empty if they can. Text from the runs is made harmless.
 
-    Free space, paths, the length of the measurement and the choice of cells are no differences.
-
-    Returns
-    -------
-    list of str
-        One line each, in which text from the runs is harmless.
+    Free space, paths, the length of the measurement and the choice of cells aren't differences.
     """
     runs = {"base": base, "new run": new}
     words = [f"the {name} is incomplete: repeat it" for name, run in runs.items() if not run.complete]
@@ -106,7 +92,7 @@ def find_differences(base: Run, new: Run) -> list[str]:
         if any(result.definition is None for result in run.results)
     ]
     before, after = _list_facts(base), _list_facts(new)
-    if _list_backends(base) != _list_backends(new):  # each brings libraries of its own
+    if _list_backends(base) != _list_backends(new):  # each brings its own libraries
         before, after = ({name: facts[name] for name in before if name in after} for facts in (before, after))
     for name in before | after:
         fact, old, now = (shorten_text(text, 120) for text in (name, before.get(name, "none"), after.get(name, "none")))
@@ -116,7 +102,7 @@ def find_differences(base: Run, new: Run) -> list[str]:
 
 
 def _list_facts(run: Run) -> dict[str, str]:
-    """List what must be equal in runs that are compared: how it is called, and what it is."""
+    """List what must be the same in both runs."""
     return {
         "images": f"{run.image_set.name} {run.image_set.sha256}",  # not how many: cells use the first ones
         "processor": run.machine.cpu,
@@ -132,7 +118,7 @@ def _list_backends(run: Run) -> set[str]:
 
 
 def _find_other_cells(base: Run, new: Run) -> list[str]:
-    """Find out whether cells of one id are measured in one way."""
+    """Find cells with the same id that are measured differently."""
     before, after = ({result.cell: result.definition for result in run.results} for run in (base, new))
     shared = [cell for cell in before if cell in after]
     if not shared:
@@ -142,22 +128,22 @@ def _find_other_cells(base: Run, new: Run) -> list[str]:
     ]
     if not changed:
         return []
-    more = f" and {len(changed) - _MOST_NAMES:,} more" if len(changed) > _MOST_NAMES else ""
-    return [f"measured in another way than in the base: {', '.join(changed[:_MOST_NAMES])}{more}"]
+    more = f" and {len(changed) - _MAX_NAMES:,} more" if len(changed) > _MAX_NAMES else ""
+    return [f"measured in another way than in the base: {', '.join(changed[:_MAX_NAMES])}{more}"]
 
 
 def _make_row(base: Result, new: Result, scatter: float, threshold: float) -> Row:
     stable = not (base.unstable or new.unstable)
     low, high = estimate_interval(base.rounds, new.rounds, scatter, stable=stable)
     ratio = new.median / base.median
-    share = threshold if new.threshold is None else new.threshold
-    verdict: Verdict = "ok"
+    limit = 1 + (threshold if new.threshold is None else new.threshold)
     difference = new.median - base.median
-    if low > 1 + share and difference > Thresholds.least_seconds:
-        verdict = "slower"
-    elif high < 1 / (1 + share) and -difference > Thresholds.least_seconds:
-        verdict = "faster"
-    elif not stable or high > WIDEST_INTERVAL * ratio:
-        verdict = "unstable"
-    suspect = ratio > 1 + share and difference > Thresholds.least_seconds
+    verdict: Verdict = "ok"
+    if low > limit and difference > Thresholds.least_seconds:
+        verdict = "regression"
+    elif high < 1 / limit and -difference > Thresholds.least_seconds:
+        verdict = "improvement"
+    elif not stable or high > MAX_INTERVAL * ratio:
+        verdict = "inconclusive"
+    suspect = ratio > limit and difference > Thresholds.least_seconds
     return Row(base.cell, base.median, new.median, ratio, low, high, verdict, suspect)

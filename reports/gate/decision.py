@@ -1,47 +1,37 @@
-"""The paired gate: pairs of blocks screen all cells, then fresh pairs alone judge the suspects.
+"""The verdict on each cell: a few pairs of sessions screen all cells, then fresh pairs judge the suspects alone.
 
-The gate asks a function for pairs, and does not care where they come from: processes, or a recording.
+Pairs come from a function: the gate measures them, its self-test also draws them from a recording.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from reports.errors import WrongInputError
-from reports.gate.session import Block
+from reports.gate.pairs import Pair, SideName
 from reports.gate.statistics import (
-    LOOKS,
+    ANALYSES,
     SCREEN_PAIRS,
     Floats,
+    analyse_suspects,
     estimate_shift,
     exclude_slowdown,
     find_suspects,
-    judge_look,
 )
-from reports.noise import Thresholds
+from reports.noise import Thresholds, Verdict
 
-
-class Pair(NamedTuple):
-    """Two blocks, seconds apart: one of each arm."""
-
-    base: Block
-    new: Block
-
-
-Measure = Callable[[Sequence[str]], Pair]
-"""Runs one pair of blocks of these cells, or of all that were chosen where none are named."""
-
-Tell = Callable[[str], None]
-"""Shows how far the gate is."""
+MeasurePair = Callable[[Sequence[str]], Pair]  # of these cells; of all that were chosen if none are named
+ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the gate says of one cell.
+class Decision:
+    """The verdict on one cell.
 
     Attributes
     ----------
@@ -50,21 +40,21 @@ class Verdict:
     verdict : str
         ``ok``, ``regression``, ``improvement`` or ``inconclusive``.
     ratio : float
-        Estimated time of the new arm over that of the base.
+        Estimated time of the candidate / time of the baseline.
     base_seconds : float
-        Of a call in the base arm, the median of its blocks.
+        Of a call in the baseline, the median of its sessions.
     pairs : int
-        How many pairs say so. Those of the screen do not count for a suspect.
+        How many pairs decided. Those of the screen don't count for a suspect.
     value : float or None
         p-value of a suspect, against "no slower than noise", or "no faster".
     excluded : bool
         Whether the screen excludes a slowdown of one and a half thresholds. An ok cell may be too noisy for that.
     threshold : float
-        The share from which a slowdown is a regression.
+        The fraction from which a slowdown is a regression.
     """
 
     cell: str
-    verdict: str
+    verdict: Verdict
     ratio: float
     base_seconds: float
     pairs: int
@@ -73,103 +63,98 @@ class Verdict:
     threshold: float
 
 
+class Absence(NamedTuple):
+    """Why a cell wasn't measured, and on which side; on the candidate, if on both."""
+
+    side: SideName
+    reason: str
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the gate found.
+    """What a run of the gate found: a decision for each cell of both sides, cells of one side only, and its cost."""
 
-    Attributes
-    ----------
-    verdicts : tuple of Verdict
-        Of the cells that both arms measured, in their order.
-    missing, new : tuple of str
-        Cells that only the base has, or only the new arm.
-    absent : dict of str to str
-        Cells that could not be measured, and why.
-    seconds : float
-        How long it took.
-    screened, confirmed : int
-        Pairs of blocks that were run.
-    libraries : tuple of str
-        Those whose versions differ between the arms.
-    """
-
-    verdicts: tuple[Verdict, ...]
+    decisions: tuple[Decision, ...]
     missing: tuple[str, ...]
     new: tuple[str, ...]
-    absent: dict[str, str]
+    absent: Mapping[str, Absence]
     seconds: float
-    screened: int
-    confirmed: int
-    libraries: tuple[str, ...]
+    screened: int  # pairs
+    confirmed: int  # pairs
+    libraries: tuple[str, ...]  # whose versions differ
 
-    def select(self, verdict: str) -> tuple[Verdict, ...]:
+    def select(self, verdict: Verdict) -> tuple[Decision, ...]:
         """Return the cells with this verdict, the largest change first."""
-        chosen = [each for each in self.verdicts if each.verdict == verdict]
+        chosen = [each for each in self.decisions if each.verdict == verdict]
         return tuple(sorted(chosen, key=lambda each: -abs(math.log(each.ratio))))
 
+    @property
+    def counts(self) -> dict[Verdict, int]:
+        """How many cells have which verdict."""
+        others: dict[Verdict, int] = {
+            "missing": len(self.missing),
+            "not measured": len(self.absent),
+            "new": len(self.new),
+        }
+        return Counter(each.verdict for each in self.decisions) | others
 
-@dataclass
-class Suspect:
-    """A cell of the second stage. `sign` is 1 where it may be slower, -1 where it may be faster."""
+
+_VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
+
+
+@dataclass(eq=False)
+class _Suspect:
+    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster."""
 
     cell: str
     sign: int
-    rules: Thresholds
-    pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: base, new
+    thresholds: Thresholds
+    pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: baseline, candidate
     value: float | None = None
-    verdict: str = ""
+    verdict: Verdict | None = None
 
     @property
     def differences(self) -> list[float]:
-        """Logarithms of how many times as long the slower arm took, if it is the slower one."""
+        """Logarithms of the slowdown that is suspected, of the baseline if `sign` is -1."""
         return [self.sign * math.log(new / base) for base, new in self.pairs]
 
     @property
     def seconds(self) -> float:
-        """Of a call in the arm that should be the faster one."""
+        """Of a call on the side that should be the faster one."""
         return float(np.median([pair[0 if self.sign > 0 else 1] for pair in self.pairs]))
 
 
-def run_gate(measure: Measure, rules: Thresholds, budget: float, tell: Tell) -> Outcome:
-    """Compare two arms.
-
-    Parameters
-    ----------
-    measure : callable
-        Runs a pair.
-    rules : Thresholds
-        Of all cells that have no threshold of their own.
-    budget : float
-        Seconds; the screen is finished in any case.
-    tell : callable
-        Called before each pair.
+def run_gate(
+    measure_pair: MeasurePair, thresholds: Thresholds, budget: float, report_progress: ReportProgress
+) -> Outcome:
+    """Compare two sides; after `budget` seconds no more suspects are measured, but the screen is always finished.
 
     Raises
     ------
     NotMeasurableError
-        A block did not get as far as measuring.
+        A session ended before it measured anything.
     WrongInputError
         No benchmark was chosen.
     """
     start = time.monotonic()
     pairs = []
     for number in range(1, SCREEN_PAIRS + 1):
-        tell(f"screen: pair {number} of {SCREEN_PAIRS}")
-        pairs.append(measure(()))
-    absent = _find_absent(pairs)
-    cells = [cell for cell in pairs[0].base.seconds if cell not in absent and cell in pairs[0].new.seconds]
-    if not any((*side.seconds, *side.absent) for side in pairs[0]):
-        raise WrongInputError(
-            "no benchmark has such a name; --cells takes what pytest's -k takes: 'read_many and lmdb'"
-        )
-    own = {cell: rules.widen(pairs[0].new.thresholds.get(cell)) for cell in cells}
-    screen = {verdict.cell: verdict for verdict in _screen(pairs, cells, own)}
-    suspects = _choose_suspects(pairs, cells, own)
-    confirmed = _confirm(suspects, measure, start + budget, tell, absent)
-    decided = {suspect.cell: _conclude(suspect, screen[suspect.cell]) for suspect in suspects}
+        report_progress(f"screen: pair {number} of {SCREEN_PAIRS}")
+        pairs.append(measure_pair(()))
     known = [{*side.seconds, *side.absent} for side in pairs[0]]
+    if not any(known):
+        raise WrongInputError(
+            "no benchmark matches; --cells takes what pytest's -k takes, such as 'read_many and lmdb'"
+        )
+    absent = _find_absent(pairs)
+    cells = [cell for cell in pairs[0].baseline.seconds if cell not in absent and cell in pairs[0].candidate.seconds]
+    own = [thresholds.widen(pairs[0].candidate.thresholds.get(cell)) for cell in cells]
+    decisions = {each.cell: each for each in _screen(pairs, cells, own)}
+    suspects = _choose_suspects(pairs, cells, own)
+    confirmed = _confirm(suspects, measure_pair, start + budget, report_progress, absent)
+    decisions |= {each.cell: _conclude(each, decisions[each.cell]) for each in suspects}
     return Outcome(
-        verdicts=tuple(decided.get(cell, screen[cell]) for cell in cells if cell not in absent),
+        decisions=tuple(decisions[cell] for cell in cells if cell not in absent),
         missing=tuple(sorted(known[0] - known[1])),
         new=tuple(sorted(known[1] - known[0])),
         absent=absent,
@@ -181,70 +166,78 @@ def run_gate(measure: Measure, rules: Thresholds, budget: float, tell: Tell) -> 
 
 
 def _collect(pairs: Sequence[Pair], cells: Sequence[str]) -> tuple[Floats, Floats]:
-    """Return the differences, shape (pairs, cells), and the seconds of either arm, shape (2, cells)."""
+    """Return the differences, shape (pairs, cells), and the seconds of either side, shape (2, cells)."""
     times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in pairs])
     return np.log(times[:, 1] / times[:, 0]), np.median(times, axis=0)
 
 
-def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Thresholds]) -> Iterable[Verdict]:
+def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: list[Thresholds]) -> Iterable[Decision]:
     """Judge all cells as if none were suspect."""
     differences, seconds = _collect(pairs, cells)
-    excluded = exclude_slowdown(differences, seconds[0], [own[cell] for cell in cells]).tolist()
+    excluded = exclude_slowdown(differences, seconds[0], own).tolist()
     shifts = estimate_shift(differences)
-    for cell, shift, base, fine in zip(cells, shifts, seconds[0], excluded, strict=True):
-        yield Verdict(cell, "ok", math.exp(shift), float(base), len(pairs), None, fine, own[cell].threshold)
+    for cell, thresholds, shift, base, clear in zip(cells, own, shifts, seconds[0], excluded, strict=True):
+        yield Decision(cell, "ok", math.exp(shift), float(base), len(pairs), None, clear, thresholds.threshold)
 
 
-def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: dict[str, Thresholds]) -> list[Suspect]:
+def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: list[Thresholds]) -> list[_Suspect]:
     differences, seconds = _collect(pairs, cells)
-    rules = [own[cell] for cell in cells]
-    slower = find_suspects(differences, seconds[0], rules)
-    large = estimate_shift(-differences) >= np.log1p([rule.threshold for rule in rules])
-    faster = find_suspects(-differences, seconds[1], rules) & large  # one that is missed does no harm
-    chosen = [(cell, sign) for sign, flags in ((1, slower), (-1, faster)) for cell in np.array(cells)[flags].tolist()]
-    return [Suspect(cell, sign, own[cell]) for cell, sign in chosen]
+    slower = find_suspects(differences, seconds[0], own)
+    large = estimate_shift(-differences) >= np.log1p([each.threshold for each in own])
+    faster = find_suspects(-differences, seconds[1], own) & large  # missing an improvement does no harm
+    return [
+        _Suspect(cell, sign, thresholds)
+        for sign, flags in ((1, slower), (-1, faster))
+        for cell, thresholds, flag in zip(cells, own, flags, strict=True)
+        if flag
+    ]
 
 
-def _confirm(suspects: list[Suspect], measure: Measure, end: float, tell: Tell, absent: dict[str, str]) -> int:
+def _confirm(
+    suspects: list[_Suspect],
+    measure_pair: MeasurePair,
+    end: float,
+    report_progress: ReportProgress,
+    absent: dict[str, Absence],
+) -> int:
     """Run fresh pairs of the suspects until each is decided or the time is over; return how many."""
     done = 0
-    for look in LOOKS:
-        while undecided := [each for each in suspects if not each.verdict]:
-            if done == look:
-                break
+    undecided = suspects
+    for analysis in ANALYSES:
+        while undecided and done < analysis:
             if time.monotonic() >= end:
                 return done
-            tell(f"confirm: pair {done + 1} of {look}, {len(undecided)} cells left")
-            pair = measure([each.cell for each in undecided])
+            report_progress(f"confirm: pair {done + 1} of {analysis}, {len(undecided)} cells left")
+            pair = measure_pair([each.cell for each in undecided])
             done += 1
             absent |= _find_absent([pair])
+            undecided = [each for each in undecided if each.cell not in absent]
             for each in undecided:
-                if each.cell in absent:
-                    each.verdict = "absent"
-                else:
-                    each.pairs.append((pair.base.seconds[each.cell], pair.new.seconds[each.cell]))
-        for sign, name in ((1, "regression"), (-1, "improvement")):
-            _judge([each for each in suspects if each.sign == sign], name)
+                each.pairs.append((pair.baseline.seconds[each.cell], pair.candidate.seconds[each.cell]))
+        for sign, verdict in _VERDICTS.items():
+            _judge([each for each in suspects if each.sign == sign], undecided, verdict)
+        undecided = [each for each in undecided if each.verdict is None]
     return done
 
 
-def _judge(suspects: Sequence[Suspect], confirmed: str) -> None:
-    """Decide what a look can decide; `suspects` are all that are tested together, decided or not."""
-    undecided = [each for each in suspects if not each.verdict]
-    if not undecided:
+def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirmed: Verdict) -> None:
+    """Give the undecided ones of `suspects` a verdict if there is evidence enough; all `suspects` count as tests."""
+    judged = [each for each in suspects if each in undecided]
+    if not judged:
         return
-    differences = np.transpose([each.differences for each in undecided])
-    before = np.array([each.value for each in suspects if each.verdict and each.value is not None], float)
-    look = judge_look(
-        differences, np.array([each.seconds for each in undecided]), [each.rules for each in undecided], before
+    analysis = analyse_suspects(
+        np.transpose([each.differences for each in judged]),
+        np.array([each.seconds for each in judged]),
+        [each.thresholds for each in judged],
+        decided=np.array([each.value for each in suspects if each not in judged and each.value is not None], float),
     )
-    for place, each in enumerate(undecided):
-        each.value = float(look.value[place])
-        each.verdict = confirmed if look.confirmed[place] else "ok" if look.cleared[place] else ""
+    for place, each in enumerate(judged):
+        each.value = float(analysis.value[place])
+        each.verdict = confirmed if analysis.confirmed[place] else "ok" if analysis.cleared[place] else None
 
 
-def _conclude(suspect: Suspect, screened: Verdict) -> Verdict:
-    """Say what fresh pairs say; where there was no time for any, what the screen said stands as a doubt."""
+def _conclude(suspect: _Suspect, screened: Decision) -> Decision:
+    """Decide from the fresh pairs; without any, the verdict is inconclusive."""
     if not suspect.pairs:
         return replace(screened, verdict="inconclusive")
     shift = float(estimate_shift(np.array([suspect.differences]).T)[0])
@@ -258,13 +251,12 @@ def _conclude(suspect: Suspect, screened: Verdict) -> Verdict:
     )
 
 
-def _find_absent(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Find the cells that a block could not measure, and say in which arm: in the new one, if in both."""
+def _find_absent(pairs: Iterable[Pair]) -> dict[str, Absence]:
     return {
-        cell: f"{arm} arm: {reason}"
-        for arm, sides in zip(Pair._fields, zip(*pairs, strict=True), strict=True)
-        for side in sides
-        for cell, reason in side.absent.items()
+        cell: Absence(name, reason)
+        for name, sessions in zip(get_args(SideName), zip(*pairs, strict=True), strict=True)
+        for session in sessions
+        for cell, reason in session.absent.items()
     }
 
 

@@ -1,94 +1,108 @@
-"""The two arms of the gate, measured: pairs of blocks in turn, and a record of them."""
+"""What the gate measures: pairs of sessions, and recordings of them."""
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
-from reports.gate.decision import Pair
-from reports.gate.replay import write_pair
-from reports.gate.session import Arm, Selection, claim_stores, run_block
-from reports.gate.worktrees import Version, make_tree
+import numpy as np
+
+from reports.errors import WrongInputError
+from reports.gate.statistics import estimate_shift
+from reports.reading import RANGES
+
+SideName = Literal["baseline", "candidate"]
+Seconds = Mapping[str, float]  # of a call, by cell
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run of the gate compares.
+class Session:
+    """What one process measured: by cell the median seconds, its own threshold, its backend, why it wasn't measured."""
 
-    Attributes
-    ----------
-    project : Path
-        The folder of the suite: its benchmarks measure both arms.
-    base, new : Version
-        Which `storage` each arm has.
-    pythons : tuple of str
-        The interpreters of base and new.
-    selection : Selection
-        Which cells.
-    stores : Path or None
-        Where the stores go; None is memory, where there is a file system in it.
-    record : Path or None
-        A file that each pair is added to.
-    condition : str
-        What the record says of the machine.
-    slowdown : dict
-        What the new arm is slowed by, for the self-test.
+    seconds: Seconds
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    backends: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+
+class Pair(NamedTuple):
+    """Two sessions, seconds apart, one of each side."""
+
+    baseline: Session
+    candidate: Session
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Pairs of sessions of the same cells, under one background load: seconds of the baseline, of the candidate."""
+
+    load: str
+    pairs: tuple[tuple[Seconds, Seconds], ...]
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Seconds of each cell, the median of all sessions."""
+        cells = self.pairs[0][0]
+        return {cell: float(np.median([side[cell] for pair in self.pairs for side in pair])) for cell in cells}
+
+    @property
+    def bias(self) -> float:
+        """How many times as long the candidate took, although it is the same code: the mean over all cells."""
+        logarithms = [[math.log(new[cell] / base[cell]) for cell in base] for base, new in self.pairs]
+        return math.exp(float(np.mean(estimate_shift(np.array(logarithms)))))
+
+
+def write_pair(path: Path, load: str, pair: Pair) -> None:
+    """Append the seconds of a pair to a recording, as one line of JSON."""
+    line = {"condition": load, "base": dict(pair.baseline.seconds), "new": dict(pair.candidate.seconds)}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def read_recordings(path: Path) -> list[Recording]:
+    """Read recorded pairs, one recording for each background load; pairs of suspects alone are left out.
+
+    Raises
+    ------
+    WrongInputError
+        The file can't be read, or isn't a recording.
     """
-
-    project: Path
-    base: Version
-    new: Version
-    pythons: tuple[str, str]
-    selection: Selection
-    stores: Path | None
-    record: Path | None = None
-    condition: str = "idle"
-    slowdown: Mapping[str, Any] | None = None
-
-
-class Arms:
-    """Both arms, ready to be measured.
-
-    Parameters
-    ----------
-    base, new : Arm
-        Their trees exist.
-    plan : Plan
-        What is compared.
-    stores : Path
-        An empty folder.
-    """
-
-    def __init__(self, base: Arm, new: Arm, plan: Plan, stores: Path) -> None:
-        self._arms = (base, new)
-        self._plan = plan
-        self.stores = stores
-        self._pairs = 0
-
-    def measure(self, cells: Sequence[str]) -> Pair:
-        """Run one pair of blocks: base first, then new first, and so on, so that a drift favours neither."""
-        self._pairs += 1
-        selection = replace(self._plan.selection, cells=tuple(cells))
-        order = self._arms if self._pairs % 2 else self._arms[::-1]
-        blocks = {arm.name: run_block(arm, selection, self.stores, seed=self._pairs) for arm in order}
-        pair = Pair(blocks["base"], blocks["new"])
-        if self._plan.record is not None:
-            write_pair(self._plan.record, self._plan.condition, pair)
-        return pair
+    found: dict[str, list[tuple[Seconds, Seconds]]] = {}
+    for load, base, new in _parse(path):
+        found.setdefault(load, []).append((base, new))
+    if not found:
+        raise WrongInputError(f"{path} is empty; name a file that --record wrote")
+    recordings = []
+    for load, pairs in found.items():
+        most = max((base for base, _ in pairs), key=len).keys()
+        whole = tuple((base, new) for base, new in pairs if base.keys() == new.keys() == most)
+        if not whole:
+            raise WrongInputError(
+                f"{path}: no pair has the same cells on both sides; record one storage against itself"
+            )
+        recordings.append(Recording(load, whole))
+    return recordings
 
 
-@contextmanager
-def prepare_arms(plan: Plan) -> Iterator[Arms]:
-    """Make both trees in a temporary folder, and delete them with all stores at the end."""
-    with (
-        tempfile.TemporaryDirectory(prefix="gate-trees-") as name,
-        claim_stores(plan.stores, max(plan.selection.cutoffs)) as stores,
-    ):
-        trees = Path(name) / "old", Path(name) / "new"  # names of one length: arms differ in nothing but storage
-        for version, tree in zip((plan.base, plan.new), trees, strict=True):
-            make_tree(plan.project, version, tree)
-        base = Arm("base", trees[0], plan.pythons[0])
-        new = Arm("new", trees[1], plan.pythons[1], plan.slowdown or {})
-        yield Arms(base, new, plan, stores)
+def _parse(path: Path) -> Iterator[tuple[str, Seconds, Seconds]]:
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            fields = json.loads(line)
+            yield str(fields["condition"]), _check_seconds(fields["base"]), _check_seconds(fields["new"])
+    except OSError as problem:
+        raise WrongInputError(
+            f"{path} can't be read ({problem.strerror}); name a file that --record wrote"
+        ) from problem
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+        raise WrongInputError(f"{path} isn't a recording; name a file that --record wrote") from problem
+
+
+def _check_seconds(times: Mapping[str, object]) -> Seconds:
+    low, high = RANGES[float]
+    checked = {cell: each for cell, each in times.items() if isinstance(each, float) and low <= each <= high}
+    if not times or len(checked) < len(times):
+        raise ValueError
+    return checked

@@ -1,8 +1,7 @@
-"""Blocks of the gate: fresh processes that measure the chosen cells in one of two trees, a few rounds each."""
+"""Sessions of the gate: fresh pytest processes that measure the chosen cells of one side, a few rounds each."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,194 +9,212 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from reports.errors import NotMeasurableError, WrongInputError
+from reports.gate.pairs import Pair, Session, SideName, write_pair
+from reports.gate.worktrees import Version, make_worktree
 from reports.reading import read_run
 from reports.run import BrokenRunError
 from reports.text import shorten_text
 
 ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
-MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, where there is one
-STORES = 64  # that a block may leave until it ends, of the largest cutoff
-BYTES_AN_IMAGE = 4_096  # in a store of small images
-LONGEST_BLOCK = 600  # seconds
-SLOWDOWN = "GATE_SLOWDOWN"  # the variable that benchmarks/block.py reads
-NOT_OURS = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE", SLOWDOWN)
-COLLECTED_NOTHING = 5  # pytest's exit code
-ABSENT = re.compile(r"^(?:FAILED|ERROR|SKIPPED) (\S+::\S+) - (.*)$", re.MULTILINE)  # of pytest's summary
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One side of the comparison.
-
-    Attributes
-    ----------
-    name : str
-        ``base`` or ``new``.
-    tree : Path
-        Today's benchmarks, and the `storage` of this arm.
-    python : str
-        The interpreter.
-    slowdown : dict
-        What its cells are slowed by, for the self-test; see ``benchmarks/slowdowns.py``.
-    """
-
-    name: str
-    tree: Path
-    python: str = sys.executable
-    slowdown: Mapping[str, object] = field(default_factory=dict)
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
+MAX_STORES = 64  # of the largest cutoff, which a session may leave until it ends
+BYTES_PER_IMAGE = 4_096  # in a store of small images
+TIMEOUT = 600  # seconds for one session
+REMOVED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
+NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes: pytest's, and that of benchmarks/gate_session.py
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which cells a block runs: ids, or all that a pytest -k expression and cutoffs choose."""
+    """Which cells a session runs: those with these ids, or all that a pytest -k expression and cutoffs choose."""
 
     cutoffs: tuple[int, ...]
     expression: str = ""
     cells: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()  # empty: all
+
+
+class Slowdown(NamedTuple):
+    """A cell that the gate slows to test itself, and how many times as long it takes."""
+
+    cell: str
+    factor: float
 
 
 @dataclass(frozen=True)
-class Block:
-    """What one process measured.
+class Side:
+    """One side of the comparison: today's benchmarks with the `storage` of a version, and an interpreter."""
 
-    Attributes
-    ----------
-    seconds : dict of str to float
-        Id of a cell to the median of its rounds.
-    thresholds : dict of str to float
-        Of those cells that have one of their own.
-    absent : dict of str to str
-        Id of a cell that failed or was skipped to the reason, one line.
-    libraries : dict of str to str
-        Versions, by name.
-    """
+    name: SideName
+    worktree: Path
+    python: str = sys.executable
+    slowdown: Slowdown | None = None
 
-    seconds: Mapping[str, float]
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
-    libraries: Mapping[str, str] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of the gate compares, and where it puts things."""
+
+    project: Path  # its benchmarks measure both sides
+    baseline: Version
+    candidate: Version
+    pythons: tuple[str, str]  # of baseline and candidate
+    selection: Selection
+    stores: Path | None  # None: in memory, if there is a file system in it
+    record: Path | None = None  # a file to append each pair to
+    load: str = "idle"  # in the background, for the recording
+    slowdown: Slowdown | None = None  # of the candidate
+
+
+class Sides:
+    """Both sides, ready to be measured."""
+
+    def __init__(self, baseline: Side, candidate: Side, plan: Plan, stores: Path) -> None:
+        self.stores = stores
+        self._sides = (baseline, candidate)
+        self._plan = plan
+        self._backends: dict[str, str] = {}
+        self._pairs = 0
+
+    def measure(self, cells: Sequence[str]) -> Pair:
+        """Run a session of each side: baseline first, then candidate first, and so on, so that drift favours neither.
+
+        Parameters
+        ----------
+        cells
+            Ids of cells; none: all that the plan selects.
+        """
+        self._pairs += 1
+        known = all(cell in self._backends for cell in cells)
+        backends = dict.fromkeys(self._backends[cell] for cell in cells) if known else ()
+        selection = replace(self._plan.selection, cells=tuple(cells), backends=tuple(backends))
+        order = self._sides if self._pairs % 2 else self._sides[::-1]
+        sessions = {side.name: run_session(side, selection, self.stores, seed=self._pairs) for side in order}
+        pair = Pair(**sessions)
+        self._backends |= {**pair.baseline.backends, **pair.candidate.backends}
+        if self._plan.record is not None:
+            write_pair(self._plan.record, self._plan.load, pair)
+        return pair
+
+
+@contextmanager
+def prepare_sides(plan: Plan) -> Iterator[Sides]:
+    """Make both worktrees in a temporary folder; delete them and all stores at the end."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gate-trees-") as name,
+        claim_stores(plan.stores, max(plan.selection.cutoffs)) as stores,
+    ):
+        worktrees = Path(name) / "old", Path(name) / "new"  # paths of one length: only the storage differs
+        for version, worktree in zip((plan.baseline, plan.candidate), worktrees, strict=True):
+            make_worktree(plan.project, version, worktree)
+        baseline = Side("baseline", worktrees[0], plan.pythons[0])
+        candidate = Side("candidate", worktrees[1], plan.pythons[1], plan.slowdown)
+        yield Sides(baseline, candidate, plan, stores)
 
 
 @contextmanager
 def claim_stores(folder: Path | None, cutoff: int) -> Iterator[Path]:
-    """Make a folder for the stores of all blocks, in `folder`, else in memory, else where temporary files go.
-
-    Memory is chosen if it holds the stores of a block of so many images.
-    """
-    needed = STORES * cutoff * BYTES_AN_IMAGE
+    """Make a folder for stores of up to `cutoff` images: in `folder`, else in memory if they fit, else on disk."""
+    needed = MAX_STORES * cutoff * BYTES_PER_IMAGE
     in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= needed
     with tempfile.TemporaryDirectory(prefix="gate-stores-", dir=folder or (MEMORY if in_memory else None)) as name:
         yield Path(name)
 
 
-def run_block(arm: Arm, selection: Selection, stores: Path, seed: int) -> Block:
-    """Run one block.
-
-    Parameters
-    ----------
-    arm : Arm
-        Where, and by which interpreter.
-    selection : Selection
-        Which cells.
-    stores : Path
-        A folder for its stores; what the block leaves there is deleted.
-    seed : int
-        Of the hashes of strings; the same for both arms of a pair.
+def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Session:
+    """Run one session; `seed` is that of string hashes, and the same for both sides of a pair.
 
     Raises
     ------
     NotMeasurableError
-        The process did not get as far as measuring, or did not come back.
+        The process ended before it measured anything, or took too long.
     WrongInputError
-        The expression is none.
+        The expression is invalid.
     """
-    report = arm.tree / "block.json"
-    report.unlink(missing_ok=True)
-    os.sync()  # what others wrote, or the last block, is on the disk before the clock starts
-    code, output = _run_process(arm, _make_command(arm, selection, stores / "block", report), seed)
-    shutil.rmtree(stores / "block", ignore_errors=True)
-    if code == COLLECTED_NOTHING:
-        return Block({})
-    if "Wrong expression passed to '-k'" in output:
-        raise WrongInputError(f"{shorten_text(selection.expression)}: no expression that pytest's -k takes")
-    absent = dict(ABSENT.findall(output))
-    if not (report.exists() or absent):
-        raise NotMeasurableError(f"the {arm.name} arm {_explain(code, output)}")
-    return _read_block(report, absent)
+    report, journal = side.worktree / "run.json", side.worktree / "journal.jsonl"
+    for path in (report, journal):
+        path.unlink(missing_ok=True)
+    os.sync()  # so that no earlier write reaches the disk while the clock runs
+    code, output = _run_process(side, _make_command(side, selection, stores / "session", report, journal), seed)
+    shutil.rmtree(stores / "session", ignore_errors=True)
+    if code == NO_CELLS:
+        return Session({})
+    if code == WRONG_EXPRESSION:
+        raise WrongInputError(f"{shorten_text(selection.expression)}: pytest's -k doesn't accept this expression")
+    started, absent = _read_journal(journal)
+    try:
+        run = read_run(report)
+    except BrokenRunError as problem:  # without a measured cell there is no run
+        if code >= 0 and absent:
+            return Session({}, absent=absent)
+        raise NotMeasurableError(f"the {side.name} {_explain(code, output, started)}") from problem
+    return Session(
+        seconds={result.cell: result.median for result in run.results},
+        thresholds={result.cell: result.threshold for result in run.results if result.threshold is not None},
+        backends={result.cell: result.backend for result in run.results},
+        absent={**run.failed, **run.skipped, **dict.fromkeys(run.missing, "the session ended before it")},
+        libraries=run.libraries,
+    )
 
 
-def _make_command(arm: Arm, selection: Selection, stores: Path, report: Path) -> list[str]:
-    chosen = (*selection.cells, *_choose_backends(selection)) or ("benchmarks", "-k", selection.expression)
+def _make_command(side: Side, selection: Selection, stores: Path, report: Path, journal: Path) -> list[str]:
+    chosen = selection.cells or ("benchmarks", "-k", selection.expression)
     plugins = ("-p", "pytest_benchmark.plugin", "-p", "benchmarks.gate_session", "-p", "no:cacheprovider")
-    cutoffs = ",".join(map(str, selection.cutoffs))
-    folders = (f"--storage={arm.tree / 'storage'}", f"--basetemp={stores}", f"--benchmark-json={report}")
-    shown = ("-v", "-ra", "--no-fold-skipped", "--tb=no", "--color=no")
-    return [arm.python, "-m", "pytest", *chosen, *plugins, *ROUNDS, *folders, f"--cutoffs={cutoffs}", *shown]
+    paths = (f"--storage={side.worktree / 'storage'}", f"--basetemp={stores}", f"--journal={journal}")
+    options = [*ROUNDS, *paths, f"--benchmark-json={report}", f"--cutoffs={','.join(map(str, selection.cutoffs))}"]
+    if selection.backends:  # importing the libraries of the others takes half a second
+        options.append(f"--backends={','.join(selection.backends)}")
+    if side.slowdown:
+        options += [f"--slow-cell={side.slowdown.cell}", f"--slow-factor={side.slowdown.factor}"]
+    return [side.python, "-m", "pytest", *chosen, *plugins, *options, "--color=no"]
 
 
-def _choose_backends(selection: Selection) -> Iterator[str]:
-    """Name the backends of the cells, so that no block imports the libraries of the others: half a second."""
-    names = dict.fromkeys(re.split(r"[-\]]", cell.partition("[")[2])[0] for cell in selection.cells)
-    if all(names) and names:
-        yield f"--backends={','.join(names)}"
-
-
-def _make_environment(arm: Arm, seed: int) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
-    own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
-    own["COLUMNS"] = "1000"  # reasons are not cut
+def _make_environment(seed: int) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in REMOVED}
+    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
     if (images := kept.get("CIFAR10", "")) and Path(images).exists():
-        own["CIFAR10"] = str(Path(images).absolute())  # the block runs in another folder
-    return kept | own | ({SLOWDOWN: json.dumps(arm.slowdown)} if arm.slowdown else {})
+        ours["CIFAR10"] = str(Path(images).absolute())  # the session runs in another folder
+    return kept | ours
 
 
-def _run_process(arm: Arm, command: Sequence[str], seed: int) -> tuple[int, str]:
-    """Run a block to its end; nothing of it outlives this call."""
+def _run_process(side: Side, command: Sequence[str], seed: int) -> tuple[int, str]:
+    """Run a session to its end; none of its processes outlives this call."""
     with subprocess.Popen(  # noqa: S603 - this suite's own command
         command,
-        cwd=arm.tree,
-        env=_make_environment(arm, seed),
+        cwd=side.worktree,
+        env=_make_environment(seed),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     ) as process:
         try:
-            output, _ = process.communicate(timeout=LONGEST_BLOCK)
-        except subprocess.TimeoutExpired as late:
-            message = f"the {arm.name} arm took more than {LONGEST_BLOCK} seconds for one block"
-            raise NotMeasurableError(message) from late
+            output, _ = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired as problem:
+            message = f"the {side.name} took more than {TIMEOUT} seconds for one session"
+            raise NotMeasurableError(message) from problem
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its workers too
     return process.returncode, output.decode(errors="replace")
 
 
-def _explain(code: int, output: str) -> str:
-    """Say in one line why a block measured nothing."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+def _read_journal(path: Path) -> tuple[list[str], Mapping[str, str]]:
+    """Read which cells started, and why some have no result, from what benchmarks/gate_session.py wrote."""
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    started = [line["started"] for line in lines if "started" in line]
+    return started, {line["absent"]: line["reason"] for line in lines if "absent" in line}
+
+
+def _explain(code: int, output: str, started: Sequence[str]) -> str:
+    """Say in one line why a session measured nothing."""
     if code < 0:
-        running = next((line.split()[0] for line in reversed(lines) if "::" in line), "its start")
-        return f"was killed by {signal.Signals(-code).name} in {shorten_text(running)}"
+        return f"was killed by {signal.Signals(-code).name} in {shorten_text(started[-1]) if started else 'its start'}"
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("E ").strip() for line in lines if line.startswith(("E ", "ERROR"))] or lines[-1:]
-    return f"cannot run today's benchmarks (exit code {code}): {shorten_text(' '.join(errors[-1:]) or 'no output')}"
-
-
-def _read_block(report: Path, absent: Mapping[str, str]) -> Block:
-    """Read what a block measured; where no cell was measured, there is no run, and the reasons are all there is."""
-    try:
-        run = read_run(report)
-    except BrokenRunError as problem:
-        if absent:
-            return Block({}, absent=absent)
-        raise NotMeasurableError(f"a block measured nothing: {problem}") from problem
-    return Block(
-        seconds={result.cell: result.median for result in run.results},
-        thresholds={result.cell: result.threshold for result in run.results if result.threshold is not None},
-        absent={**run.failed, **run.skipped, **dict.fromkeys(run.missing, "the block ended before it")},
-        libraries=run.libraries,
-    )
+    return f"can't run today's benchmarks (exit code {code}): {shorten_text(' '.join(errors[-1:]) or 'no output')}"

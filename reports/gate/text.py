@@ -3,95 +3,63 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
-from reports.gate.decision import Outcome, Verdict
-from reports.text import count_noun, escape_text, format_time, name_cell, shorten_text, write_table
+from reports.gate.decision import Decision, Outcome
+from reports.text import count_noun, count_verdicts, escape_text, format_time, name_cell, shorten_text, write_table
 
 FORMAT = 1  # of the JSON
 
 
 @dataclass(frozen=True)
 class Finding:
-    """An outcome, and what must be known to read it.
+    """An outcome, and what a reader must know: the names of both sides, notes, and the exit code."""
 
-    Attributes
-    ----------
-    base, new : str
-        What each arm was.
-    notes : tuple of str
-        Where the stores were, what differs between the arms, and so on.
-    outcome : Outcome
-        What was found.
-    exit_code : int
-        What the gate ends with.
-    """
-
-    base: str
-    new: str
+    baseline: str
+    candidate: str
     notes: tuple[str, ...]
     outcome: Outcome
     exit_code: int
 
 
 def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> int:
-    """Choose the exit code: 1 for a regression or a missing cell, 3 if a cell could not be measured, else 0.
+    """Choose the exit code: 1 for a regression or a missing cell, 3 if a cell couldn't be measured, else 0.
 
-    A cell that only the base could not measure has nothing to be compared with, like a new one: that may be allowed.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        What was found.
-    strict : bool
-        Inconclusive cells count as regressions.
-    allow_missing : bool
-        Missing cells count as nothing, nor do those that fail in the base alone.
+    With `strict`, inconclusive cells count as regressions. With `allow_missing`, neither missing cells count nor those
+    that only the baseline couldn't measure: like new ones, they have nothing to be compared with.
     """
     failing = outcome.select("regression") or (strict and outcome.select("inconclusive"))
     if failing or (outcome.missing and not allow_missing):
         return 1
-    mended = {cell for cell, reason in outcome.absent.items() if reason.startswith("base arm")}
-    return 3 if outcome.absent.keys() - (mended if allow_missing else set()) else 0
-
-
-def count_verdicts(outcome: Outcome) -> str:
-    """Say how many cells have which verdict: ``1 regression, 64 ok``; the grave ones first, absent ones left out."""
-    counts = {
-        "regression": len(outcome.select("regression")),
-        "missing": len(outcome.missing),
-        "not measured": len(outcome.absent),
-        "inconclusive": len(outcome.select("inconclusive")),
-        "improvement": len(outcome.select("improvement")),
-        "new": len(outcome.new),
-    }
-    ok = len(outcome.select("ok"))
-    words = [f"{count} {name}" for name, count in counts.items() if count]
-    return ", ".join([*words, f"{ok} ok"])
+    absent = [each for each in outcome.absent.values() if not (allow_missing and each.side == "baseline")]
+    return 3 if absent else 0
 
 
 def make_summary(finding: Finding) -> str:
-    """Write what was found as Markdown: the answer, the cells that are not ok, how it was measured."""
+    """Write what was found as Markdown: the answer, the cells that aren't ok, how it was measured."""
     outcome = finding.outcome
-    verdicts = [each for name in ("regression", "inconclusive", "improvement") for each in outcome.select(name)]
-    parts = [f"## Gate: {count_verdicts(outcome)}", escape_text(f"{finding.new} against {finding.base}")]
-    if verdicts:
-        parts.append(write_table([_HEADINGS, *map(_make_row, verdicts)]))
-    parts += _list_names("Missing, measured in the base only", map(name_cell, outcome.missing))
-    parts += _list_names("New, no base to compare with", map(name_cell, outcome.new))
-    reasons = [f"{name_cell(cell)} ({reason})" for cell, reason in outcome.absent.items()]
+    shown = [
+        *outcome.select("regression"),
+        *outcome.select("inconclusive"),
+        *outcome.select("improvement"),
+    ]
+    parts = [
+        f"## Gate: {count_verdicts(outcome.counts)}",
+        escape_text(f"{finding.candidate} against {finding.baseline}"),
+    ]
+    if shown:
+        parts.append(write_table([("cell", "base", "ratio", "p", "pairs", "verdict"), *map(_make_row, shown)]))
+    parts += _list_names("Missing, measured in the baseline only", map(name_cell, outcome.missing))
+    parts += _list_names("New, without a baseline", map(name_cell, outcome.new))
+    reasons = [f"{name_cell(cell)} ({absence.side}: {absence.reason})" for cell, absence in outcome.absent.items()]
     parts += _list_names("Not measured", reasons)
     parts.append("\n".join(f"- {escape_text(note)}" for note in (*finding.notes, _describe_cost(outcome))))
     return "\n\n".join(parts) + "\n"
 
 
-_HEADINGS = ("cell", "base", "ratio", "p", "pairs", "verdict")
-
-
-def _make_row(verdict: Verdict) -> tuple[str, ...]:
-    value = "" if verdict.value is None else f"{verdict.value:.1e}"
-    base, ratio = format_time(verdict.base_seconds), f"{verdict.ratio:.2f}x"
-    return escape_text(name_cell(verdict.cell)), base, ratio, value, str(verdict.pairs), verdict.verdict
+def _make_row(decision: Decision) -> tuple[str, ...]:
+    value = "" if decision.value is None else f"{decision.value:.1e}"
+    base, ratio = format_time(decision.base_seconds), f"{decision.ratio:.2f}x"
+    return escape_text(name_cell(decision.cell)), base, ratio, value, str(decision.pairs), decision.verdict
 
 
 def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
@@ -103,28 +71,42 @@ def _describe_cost(outcome: Outcome) -> str:
     pairs = f"{count_noun(outcome.screened, 'pair')} of all cells, {outcome.confirmed} of suspects"
     unsure = sum(not each.excluded for each in outcome.select("ok") if each.value is None)
     doubt = f"; {unsure} of the ok ones too noisy for the screen to exclude a large slowdown" if unsure else ""
-    return f"{count_noun(len(outcome.verdicts), 'cell')}, {pairs}, {outcome.seconds:.0f} s{doubt}"
+    return f"{count_noun(len(outcome.decisions), 'cell')}, {pairs}, {outcome.seconds:.0f} s{doubt}"
 
 
 def make_document(finding: Finding) -> str:
-    """Write what was found as JSON."""
-    document: dict[str, Any] = {"format": FORMAT, **asdict(finding)}
+    """Write what was found as JSON; docs/gate.md lists its fields."""
+    outcome = asdict(finding.outcome)
+    document = {
+        "format": FORMAT,
+        "base": finding.baseline,
+        "new": finding.candidate,
+        "notes": finding.notes,
+        "outcome": {
+            "verdicts": outcome.pop("decisions"),
+            **outcome,
+            "absent": {cell: f"{each.side}: {each.reason}" for cell, each in finding.outcome.absent.items()},
+        },
+        "exit_code": finding.exit_code,
+    }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"
 
 
 def make_annotations(finding: Finding) -> Iterator[str]:
     """Write what was found as GitHub's workflow commands, one a line."""
     outcome = finding.outcome
-    for level, name in (("error", "regression"), ("warning", "inconclusive")):
-        for each in outcome.select(name):
-            text = f"{name_cell(each.cell)} takes {each.ratio:.2f} times as long ({count_noun(each.pairs, 'pair')})"
-            yield annotate(level, name, text)
+    slower = [("error", each) for each in outcome.select("regression")]
+    slower += [("warning", each) for each in outcome.select("inconclusive")]
+    for level, each in slower:
+        text = f"{name_cell(each.cell)} takes {each.ratio:.2f} times as long ({count_noun(each.pairs, 'pair')})"
+        yield annotate(level, each.verdict, text)
     for cell in outcome.missing:
-        yield annotate("error", "missing", f"{name_cell(cell)} is not measured any more")
-    for cell, reason in outcome.absent.items():
-        yield annotate("error", "not measured", f"{name_cell(cell)}: {shorten_text(reason)}")
+        yield annotate("error", "missing", f"{name_cell(cell)} isn't measured any more")
+    for cell, absence in outcome.absent.items():
+        text = f"{name_cell(cell)}: {absence.side}: {shorten_text(absence.reason)}"
+        yield annotate("error", "not measured", text)
 
 
 def annotate(level: str, title: str, text: str) -> str:
     """Write one annotation: ``error`` or ``warning``, a title, one line of text."""
-    return f"::{level} title=Gate - {title}::{text.replace('%', '%25')}"  # no line breaks are left in the text
+    return f"::{level} title=Gate - {title}::{text.replace('%', '%25')}"  # the text has no line breaks

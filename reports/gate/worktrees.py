@@ -1,4 +1,4 @@
-"""Two trees for the gate: today's benchmarks in both, the `storage` of another commit in each."""
+"""Worktrees for the gate: today's benchmarks, with the `storage` of any commit."""
 
 import os
 import shutil
@@ -9,36 +9,24 @@ from pathlib import Path
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.text import count_noun, shorten_text
 
-RULER = ("benchmarks", "fixtures", "reports", "conftest.py", "pyproject.toml")  # the same in both trees
 MEASURED = "storage"
-WORKING_TREE = "the working tree"
+SHARED = ("benchmarks", "fixtures", "reports", "conftest.py", "pyproject.toml")  # today's, on both sides
+SOURCES = f"{MEASURED}/sources"  # loads images, which isn't measured: an older storage without it gets today's
 
 
 @dataclass(frozen=True)
 class Version:
-    """One `storage`: that of a commit, or of the working tree.
-
-    Attributes
-    ----------
-    name : str
-        For people: what was asked for, and the commit.
-    commit : str or None
-        All digits of the commit; None is the working tree.
-    """
+    """One `storage`: its name for people, and its full commit; None is the working tree."""
 
     name: str
-    commit: str | None
+    commit: str | None = None
+
+
+WORKING_TREE = Version("the working tree")
 
 
 def find_version(project: Path, reference: str) -> Version:
     """Find the commit that a git reference names.
-
-    Parameters
-    ----------
-    project : Path
-        The folder of the suite, in a git repository.
-    reference : str
-        Anything that ``git rev-parse`` knows.
 
     Raises
     ------
@@ -50,8 +38,9 @@ def find_version(project: Path, reference: str) -> Version:
     if problem := _find_problem(project):
         raise NotMeasurableError(f"no git history in {project} ({problem}); the gate needs a clone of the repository")
     found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
-    if found is None or found.startswith(b"^"):  # "all but this one" names no commit
-        hint = "fetch the whole history" if _is_shallow(project) else "`git log --oneline` lists those that there are"
+    if found is None or found.startswith(b"^"):  # "all but this commit" isn't a commit
+        shallow = (_run_git(project, "rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
+        hint = "fetch the whole history" if shallow else "`git log --oneline` lists the commits"
         raise WrongInputError(f"{shorten_text(reference)}: neither a file nor a commit here; {hint}")
     commit = found.decode().strip()
     if not list_files(project, commit):
@@ -60,70 +49,65 @@ def find_version(project: Path, reference: str) -> Version:
 
 
 def describe_changes(project: Path) -> str:
-    """Say how many files of the working tree's `storage` differ from the last commit; nothing where none does."""
+    """Count the files of the working tree's `storage` that differ from the last commit; empty if there are none."""
     changed = (_run_git(project, "status", "--porcelain", "--untracked-files=all", "--", MEASURED) or b"").splitlines()
     return f"uncommitted changes in {count_noun(len(changed), 'file')} of {MEASURED}/" if changed else ""
 
 
-def is_same(project: Path, base: Version, new: Version) -> bool:
-    """Say whether both versions hold the same `storage`."""
-    if new.commit is None and describe_changes(project):
+def is_same(project: Path, baseline: Version, candidate: Version) -> bool:
+    """Check whether both versions hold the same `storage`."""
+    if candidate.commit is None and describe_changes(project):
         return False
-    commits = [version.commit or "HEAD" for version in (base, new)]
+    commits = [version.commit or "HEAD" for version in (baseline, candidate)]
     return _run_git(project, "diff", "--quiet", *commits, "--", MEASURED) is not None
 
 
-def make_tree(project: Path, version: Version, folder: Path) -> Path:
-    """Make the tree of one arm in `folder`, which must not exist.
-
-    Returns
-    -------
-    Path
-        The folder of its `storage`.
+def make_worktree(project: Path, version: Version, folder: Path) -> None:
+    """Make the worktree of one side in `folder`, which must not exist.
 
     Raises
     ------
     NotMeasurableError
-        A file of the commit is not in the repository any more.
+        The repository has lost a file of the commit.
     """
     folder.mkdir(parents=True)
-    for name in RULER:
-        source = project / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "runs"))
-        else:
-            shutil.copy(source, folder)
+    for name in SHARED:
+        _copy(project / name, folder / name)
     if version.commit is None:
-        shutil.copytree(project / MEASURED, folder / MEASURED, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        _copy(project / MEASURED, folder / MEASURED)
+        return
+    for path in list_files(project, version.commit):
+        content = _run_git(project, "show", f"{version.commit}:./{path}")
+        if content is None:
+            raise NotMeasurableError(f"git has lost {shorten_text(path)} of {version.name}; run `git fsck`")
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    if (project / SOURCES).exists() and not (folder / SOURCES).exists():
+        _copy(project / SOURCES, folder / SOURCES)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*", "runs"))
     else:
-        for path in list_files(project, version.commit):
-            content = _run_git(project, "show", f"{version.commit}:./{path}")
-            if content is None:
-                raise NotMeasurableError(f"git has lost {shorten_text(path)} of {version.name}; `git fsck` says more")
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(content)
-    return folder / MEASURED
+        shutil.copy(source, target)
 
 
 def list_files(project: Path, commit: str) -> list[str]:
-    """List the files of `storage` in a commit, as paths from the suite's folder; none if there is no such package."""
+    """List the files of `storage` in a commit, as paths from the suite's folder; empty if there is no such package."""
     listed = _run_git(project, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"{MEASURED}/") or b""
     paths = [os.fsdecode(path) for path in listed.split(b"\0") if path]
     return paths if f"{MEASURED}/__init__.py" in paths else []
 
 
 def _find_problem(project: Path) -> str:
-    """Say why there is no git history, in git's own words; nothing where there is one."""
+    """Say why there is no git history, in git's own words; empty if there is one."""
     git = shutil.which("git")
     if git is None:
-        return "git is not installed"
+        return "git isn't installed"
     command = [git, "rev-parse", "--git-dir"]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)  # noqa: S603 - git itself
     return shorten_text(done.stderr) if done.returncode else ""
-
-
-def _is_shallow(project: Path) -> bool:
-    return (_run_git(project, "rev-parse", "--is-shallow-repository") or b"").strip() == b"true"
 
 
 def _run_git(project: Path, *arguments: str) -> bytes | None:

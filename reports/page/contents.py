@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.compare.comparison import compare_runs, find_differences
-from reports.compare.text import count_verdicts
 from reports.noise import Thresholds
 from reports.page.tables import Table, tabulate_comparison, tabulate_history
 from reports.run import UNSTABLE_RULE, Run
-from reports.text import count_noun, name_cell, shorten_text
+from reports.text import count_noun, count_verdicts, name_cell, shorten_text
 
 MOST_PROBLEMS = 200  # that are listed
 NOISY = 0.1  # a share of unstable cells: below, no warning
@@ -86,7 +85,7 @@ def describe_comparison(base: Run, run: Run) -> Comparison:
         return Comparison(f"The runs cannot be compared: {'; '.join(comparison.differences)}.", ())
     which = f"run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}"
     return Comparison(
-        f"Against the {which}: {count_verdicts(comparison)}. Unstable: too noisy to be called ok, in a run "
+        f"Against the {which}: {count_verdicts(comparison.counts)}. Inconclusive: too noisy to be called ok, in a run "
         "or between them. Two runs are two processes: weak evidence. The gate measures both versions side by side.",
         tabulate_comparison(comparison),
     )

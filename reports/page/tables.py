@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from reports.backends_table import COLUMNS, Store
-from reports.compare.comparison import Comparison, Verdict
+from reports.compare.comparison import Comparison
 from reports.figures.subplot import Panel
+from reports.noise import Verdict
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.recommendations import NAME, Answer
 from reports.run import Result, Run, group_results
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell, shorten_text
 
 STRIP = (100, 8)  # width and height of a strip, in its own units
-_IMPORTANCE: tuple[Verdict, ...] = ("slower", "faster", "unstable", "ok")
+_IMPORTANCE: tuple[Verdict, ...] = ("regression", "improvement", "inconclusive", "ok")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_a_run_is_as_fast_as_itself(compare: Callable[..., Comparison]) -> None:
 
 def test_a_cell_that_takes_three_times_as_long_is_slower(compare: Callable[..., Comparison]) -> None:
     comparison = compare(lambda run: slow_down(run, CELL, 3))
-    (row,) = comparison.select_rows("slower")
+    (row,) = comparison.select_rows("regression")
     assert row.cell.endswith(CELL)
     assert row.ratio == pytest.approx(3)
     assert row.new == pytest.approx(3 * row.base)
@@ -67,7 +67,7 @@ def test_a_cell_that_takes_three_times_as_long_is_slower(compare: Callable[..., 
 
 def test_a_cell_that_takes_a_third_of_the_time_is_faster(compare: Callable[..., Comparison]) -> None:
     comparison = compare(lambda run: slow_down(run, CELL, 1 / 3))
-    assert _verdict(comparison) == "faster"
+    assert _verdict(comparison) == "improvement"
     assert comparison.choose_exit_code("fail") == 0
 
 
@@ -76,7 +76,7 @@ def test_everything_slower_is_no_scatter_of_processes(compare: Callable[..., Com
         for cell in run["benchmarks"]:
             slow_down(run, cell["name"], 3)
 
-    assert len(compare(slow_all_down).select_rows("slower")) == 39
+    assert len(compare(slow_all_down).select_rows("regression")) == 39
 
 
 @pytest.mark.parametrize("factor", [3, 1 / 3])
@@ -91,7 +91,7 @@ def test_twenty_microseconds_are_no_change_whatever_the_ratio(
 
 
 def test_a_wider_threshold_lets_more_pass(compare: Callable[..., Comparison]) -> None:
-    assert _verdict(compare(lambda run: slow_down(run, CELL, 2), 0.5)) == "slower"
+    assert _verdict(compare(lambda run: slow_down(run, CELL, 2), 0.5)) == "regression"
     assert _verdict(compare(lambda run: slow_down(run, CELL, 2), 0.9)) == "ok"
 
 
@@ -103,7 +103,7 @@ def test_the_threshold_of_a_cell_beats_that_of_the_command(compare: Callable[...
 
     comparison = compare(slow_both_down)
     assert _verdict(comparison) == "ok"
-    assert _verdict(comparison, "test_store_many[lmdb-1000]") == "slower"
+    assert _verdict(comparison, "test_store_many[lmdb-1000]") == "regression"
 
 
 def test_a_cell_whose_rounds_are_noisy_is_unstable(compare: Callable[..., Comparison]) -> None:
@@ -112,7 +112,7 @@ def test_a_cell_whose_rounds_are_noisy_is_unstable(compare: Callable[..., Compar
         rounds[:] = [seconds * (0.8 + 0.1 * place) for place, seconds in enumerate(rounds)]
 
     comparison = compare(disturb)
-    assert [row.cell.partition("::")[2] for row in comparison.select_rows("unstable")] == [CELL]
+    assert [row.cell.partition("::")[2] for row in comparison.select_rows("inconclusive")] == [CELL]
     assert comparison.choose_exit_code("fail") == 0
 
 
@@ -123,7 +123,7 @@ def test_half_of_all_cells_that_are_slower_do_not_hide_each_other(compare: Calla
                 entry["stats"]["data"] = [2 * each for each in entry["stats"]["data"]]
 
     comparison = compare(slow_down_stores, backends=["png", "hdf5", "lmdb", "other"])
-    slower = {row.cell for row in comparison.select_rows("slower")}
+    slower = {row.cell for row in comparison.select_rows("regression")}
     changed = {row.cell for row in comparison.rows if "[png" in row.cell or "[hdf5" in row.cell}
     assert len(changed) == len(comparison.rows) / 2
     assert slower == changed
@@ -134,7 +134,7 @@ def test_a_noisy_cell_that_is_slower_is_a_suspect(compare: Callable[..., Compari
         find_cell(run, CELL)["stats"]["data"][:] = [0.14, 0.2, 0.26]  # 110 milliseconds before
 
     comparison = compare(disturb)
-    assert _verdict(comparison) == "unstable"
+    assert _verdict(comparison) == "inconclusive"
     assert [row.cell for row in comparison.rows if row.suspect] == [find_cell(make_run(), CELL)["fullname"]]
 
 
@@ -142,12 +142,12 @@ def test_a_noisy_cell_that_is_slower_by_far_is_slower(compare: Callable[..., Com
     def disturb(run: dict[str, Any]) -> None:
         find_cell(run, CELL)["stats"]["data"][:] = [0.9, 1.0, 1.3]  # 110 milliseconds before
 
-    assert _verdict(compare(disturb)) == "slower"
+    assert _verdict(compare(disturb)) == "regression"
 
 
 def test_few_cells_leave_an_interval_too_wide_to_be_ok(compare: Callable[..., Comparison]) -> None:
     comparison = compare(_do_nothing, backends=["png"], cutoffs=[10])
-    assert {row.verdict for row in comparison.rows} == {"unstable"}
+    assert {row.verdict for row in comparison.rows} == {"inconclusive"}
 
 
 def test_a_cell_that_only_one_run_has_is_missing_or_new(compare: Callable[..., Comparison]) -> None:

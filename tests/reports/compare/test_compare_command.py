@@ -42,7 +42,7 @@ def test_equal_runs_are_exit_code_0(base: Path, capsys: pytest.CaptureFixture[st
 def test_a_slower_cell_is_exit_code_1(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(base), str(save(_slow(make_run()), tmp_path))]) == 1
     printed, complaints = capsys.readouterr()
-    assert printed.startswith("## 1 slower, 38 ok\n")
+    assert printed.startswith("## 1 regression, 38 ok\n")
     assert complaints == ""
 
 
@@ -62,7 +62,7 @@ def test_a_missing_cell_is_exit_code_1_unless_it_is_only_warned_of(
 
 def test_a_new_cell_is_listed_and_fine(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(save(_thin(make_run()), tmp_path)), str(base)]) == 0
-    assert capsys.readouterr().out.startswith("## 38 ok, 1 new\n")
+    assert capsys.readouterr().out.startswith("## 1 new, 38 ok\n")
 
 
 def test_runs_that_cannot_be_compared_are_one_line_and_exit_code_3(
@@ -73,7 +73,7 @@ def test_runs_that_cannot_be_compared_are_one_line_and_exit_code_3(
     assert main(["compare", str(base), str(save(new, tmp_path))]) == 3
     printed, complaints = capsys.readouterr()
     assert printed == ""
-    expected = "error: the runs cannot be compared: kernel: 6.18.44 in the base, 7.0 in the new run\n"
+    expected = "error: the runs can't be compared: kernel: 6.18.44 in the base, 7.0 in the new run\n"
     assert complaints == expected
 
 

@@ -46,18 +46,18 @@ def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(
     new["benchmarks"].remove(find_cell(new, "test_read_many[hdf5-10]"))
     new["benchmarks"].append(make_cell("read_many", "hdf5", 77))
     text = show(make_run(), new)
-    assert text.startswith("## 1 slower, 1 missing, 1 faster, 34 ok, 2 unstable, 1 new\n")
+    assert text.startswith("## 1 regression, 1 missing, 2 inconclusive, 1 improvement, 1 new, 34 ok\n")
     rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["cell", "base", "new", "new / base", "interval", "verdict"]
     assert [(row[0], row[-1]) for row in rows[2:]] == [
-        (CELL, "slower"),
-        (OTHER, "faster"),
-        ("test_read_many[png-100]", "unstable"),
+        (CELL, "regression"),
+        (OTHER, "improvement"),
+        ("test_read_many[png-100]", "inconclusive"),
         ("test_read_many[hdf5-10]", "missing"),
         ("test_read_many[hdf5-77]", "new"),
     ]
     assert rows[2][1:5] == ["110 ms", "329 ms", "3.00", "2.44 to 3.69"]
-    assert "unstable: too noisy to be called ok, in one of the runs (IQR above 10 %" in text
+    assert "inconclusive: too noisy to be called ok, in one of the runs (IQR above 10 %" in text
 
 
 def test_equal_runs_need_neither_table_nor_command(show: Callable[[dict[str, Any], dict[str, Any]], str]) -> None:
@@ -105,7 +105,7 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(
     new["benchmarks"].append(make_cell("read_epoch", name, 10))
     base["benchmarks"].append(make_cell("store_many", name, 10))
     text = show(base, new)
-    assert text.startswith("## 1 slower, 1 missing, 1 new\n")
+    assert text.startswith("## 1 regression, 1 missing, 1 new, 0 ok\n")
     assert all(line.isprintable() for line in text.splitlines())
     assert len(_find_command(text)) == 9, "the shell runs one command, and the names are one argument"
     table = [line for line in text.splitlines() if line.startswith("|")]
@@ -118,6 +118,6 @@ def test_runs_that_cannot_be_compared_are_one_line(show: Callable[[dict[str, Any
     new = make_run()
     new["run"] |= {"complete": False, "cpu_count": 3}
     assert show(make_run(), new) == (
-        "the runs cannot be compared: the new run is incomplete: repeat it; "
+        "the runs can't be compared: the new run is incomplete: repeat it; "
         "number of processors: 2 in the base, 3 in the new run\n"
     )

@@ -1,4 +1,4 @@
-"""`python -m reports gate`, end to end on a small repository: real blocks, few cells."""
+"""`python -m reports gate`, end to end on a small repository: real sessions, few cells."""
 
 import json
 import signal
@@ -12,21 +12,20 @@ from typing import Any
 import pytest
 
 from reports.__main__ import main
-from reports.gate import command as gate_command
-from reports.gate import decision as gate
+from reports.gate import command, decision
 from tests.support.backends import need_backend
-from tests.support.machine import READ
 from tests.support.repositories import commit_all
+from tests.support.sessions import READ
 from tests.support.suite import clean_environment, copy_suite
 
 
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a repository of the suite, and have the gate screen it with one pair of blocks."""
+    """Make a repository of the suite, and have the gate screen it with one pair of sessions."""
     folder = copy_suite(tmp_path / "suite")
     commit_all(folder)
-    monkeypatch.setattr(gate_command, "PROJECT", folder)
-    monkeypatch.setattr(gate, "SCREEN_PAIRS", 1)
+    monkeypatch.setattr(command, "PROJECT", folder)
+    monkeypatch.setattr(decision, "SCREEN_PAIRS", 1)
     monkeypatch.setenv("CIFAR10", "standin")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     return folder
@@ -46,19 +45,19 @@ def list_cells(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 @need_backend("hdf5")
-def test_a_cell_that_raises_in_one_arm_is_named_with_its_reason(suite: Path) -> None:
-    path = suite / "storage" / "hdf5.py"
+def test_a_cell_that_raises_on_one_side_is_named_with_its_reason(suite: Path) -> None:
+    path = suite / "storage" / "backends" / "hdf5.py"
     path.write_text(path.read_text() + '\n\ndef read_many(*_: object) -> None:\n    raise OSError("disk")\n')
     code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)")
     assert code == 3
-    assert outcome["absent"] == {READ: "new arm: OSError: disk"}
+    assert outcome["absent"] == {READ: "candidate: OSError: disk"}
     assert list_cells(outcome["verdicts"]) == [READ.replace("hdf5", "png_stored")]
 
 
 @need_backend("hdf5")
 @pytest.mark.slow
 def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> None:
-    (suite / "storage" / "hdf5.py").unlink()
+    (suite / "storage" / "backends" / "hdf5.py").unlink()
     code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)")
     assert code == 1
     assert outcome["missing"] == [READ]
@@ -69,15 +68,15 @@ def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> Non
 
 
 def test_the_cells_of_a_new_backend_are_new(suite: Path) -> None:
-    text = (suite / "storage" / "png_stored.py").read_text()
-    (suite / "storage" / "png_other.py").write_text(text)
+    text = (suite / "storage" / "backends" / "png_stored.py").read_text()
+    (suite / "storage" / "backends" / "png_other.py").write_text(text)
     code, outcome = run_gate(suite, "--cells", "read_many and (png_other or png_stored)")
     assert code == 0
     assert outcome["new"] == [READ.replace("hdf5", "png_other")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle_of_a_block_leaves_no_process_and_no_folder(
+def test_a_signal_in_the_middle_of_a_session_leaves_no_process_and_no_folder(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     folder, trees, stores = (tmp_path / name for name in ("suite", "trees", "stores"))
@@ -93,7 +92,7 @@ def test_a_signal_in_the_middle_of_a_block_leaves_no_process_and_no_folder(
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
     ) as process:
-        while not list(stores.glob("gate-stores-*/block/*")):
+        while not list(stores.glob("gate-stores-*/session/*")):
             assert process.poll() is None
             time.sleep(0.02)
         assert find_processes(trees)

@@ -121,9 +121,9 @@ def test_a_base_is_compared_with_the_run(tmp_path: Path) -> None:
     base, run = _save(tmp_path, "base.json"), _save(tmp_path, "run.json", factor=10)
     page = _make_page(run, "--base", base, tmp_path / "report.html")
     (section,) = page.find("section", id="base")
-    assert "1 slower" in section.text
+    assert "1 regression" in section.text
     firsts = [read_table(table)[1] for table in section.find("table")]
-    assert ("test_read_many[png-1000]", "10.0", "slower") in [(first[0], first[3], first[-1]) for first in firsts]
+    assert ("test_read_many[png-1000]", "10.0", "regression") in [(first[0], first[3], first[-1]) for first in firsts]
 
 
 def test_a_base_that_cannot_be_compared_is_on_the_page_with_the_reason(tmp_path: Path) -> None:

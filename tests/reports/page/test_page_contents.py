@@ -96,10 +96,10 @@ def test_a_base_is_compared_as_the_command_does(run: Run) -> None:
     slower = replace(run, results=tuple(replace(each, rounds=(5.0,) * 5) for each in run.results[:9]))
     described = describe_comparison(run, slower)
     assert described.words.startswith(
-        "Against the run of 2026-11-21 06:39, commit 01234567: 9 slower, 1 missing. Unstable"
+        "Against the run of 2026-11-21 06:39, commit 01234567: 9 regression, 1 missing, 0 ok. Inconclusive"
     )
     verdicts = [row[-1].text for table in described.tables for row in table.rows]
-    assert sorted(verdicts) == ["missing"] + ["slower"] * 9
+    assert sorted(verdicts) == ["missing"] + ["regression"] * 9
 
 
 def test_a_base_that_cannot_be_compared_has_the_reason_and_no_table(run: Run) -> None:

@@ -137,7 +137,7 @@ def test_a_comparison_begins_with_what_is_slower_and_ends_with_what_has_no_pair(
     (table,) = tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
     rows = _texts(table)
     assert [row[0].partition("[")[2].partition("-")[0] for row in rows[:3]] == ["backend7", "backend3", "backend9"]
-    assert [row[-1] for row in rows] == ["slower", "faster", "unstable", *["ok"] * 9, "missing", "new"]
+    assert [row[-1] for row in rows] == ["regression", "improvement", "inconclusive", *["ok"] * 9, "missing", "new"]
     assert rows[0][1:4] == ["1.00 s", "10.0 s", "10.0"]
     assert re.fullmatch(r"\d\.\d\d to 1\d\.\d", rows[0][4])
     assert rows[-2][1:] == ["1.00 s", "", "", "", "missing"]

@@ -1,4 +1,4 @@
-"""The trees of the gate: which commit is meant, what is written, what is said where that cannot be."""
+"""The worktrees of the gate: which commit is meant, what is written, what differs."""
 
 import shutil
 from pathlib import Path
@@ -13,11 +13,10 @@ from reports.gate.worktrees import (
     find_version,
     is_same,
     list_files,
-    make_tree,
+    make_worktree,
 )
 from tests.support.repositories import commit_all, make_repository, run_git, write_files
 
-TODAY = Version(WORKING_TREE, None)
 STORAGE = {"__init__.py": b"version = 1\n", "deep/er/tables.py": b"", "image.bin": bytes(range(256)) + b"\r\n\0"}
 
 
@@ -52,7 +51,7 @@ def test_a_commit_is_found_by_any_of_its_names(project: Path, reference: str) ->
 @pytest.mark.parametrize(
     "reference", ["nothing", "HEAD~9", "", "--all", "0" * 40, "HEAD:storage", "a b", "^main", "main..main"]
 )
-def test_what_is_no_commit_is_said_to_be_none(project: Path, reference: str) -> None:
+def test_an_unknown_reference_is_wrong_input(project: Path, reference: str) -> None:
     with pytest.raises(WrongInputError, match="neither a file nor a commit here; `git log --oneline` lists"):
         find_version(project, reference)
 
@@ -64,7 +63,7 @@ def test_a_shallow_clone_is_told_to_fetch_its_history(project: Path, tmp_path: P
         find_version(tmp_path / "clone", "HEAD~1")
 
 
-def test_a_folder_without_git_history_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_git_history_cannot_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(NotMeasurableError, match=rf"^no git history in {tmp_path} \(fatal: .*; the gate needs a clone"):
         find_version(tmp_path, "HEAD")
@@ -72,7 +71,7 @@ def test_a_folder_without_git_history_is_told_so(tmp_path: Path, monkeypatch: py
 
 def test_a_machine_without_git_has_no_history(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotMeasurableError, match=r"^no git history in .* \(git is not installed\)"):
+    with pytest.raises(NotMeasurableError, match=r"^no git history in .* \(git isn't installed\)"):
         find_version(project, "HEAD")
 
 
@@ -82,7 +81,7 @@ def test_a_repository_without_a_commit_has_no_such_commit(tmp_path: Path) -> Non
         find_version(tmp_path, "HEAD")
 
 
-def test_a_commit_before_this_suite_is_said_to_be_older(project: Path) -> None:
+def test_a_commit_without_the_suite_is_too_old(project: Path) -> None:
     (project / "storage" / "__init__.py").rename(project / "storage" / "main.py")
     commit = commit_all(project)
     with pytest.raises(NotMeasurableError, match=f"^{commit[:8]} is older than this suite: it has no storage/__init__"):
@@ -90,29 +89,29 @@ def test_a_commit_before_this_suite_is_said_to_be_older(project: Path) -> None:
     assert list_files(project, commit) == []
 
 
-# --- what a tree holds
+# --- what is in a worktree
 
 
 def test_the_storage_of_a_commit_is_written_byte_for_byte(project: Path, tmp_path: Path) -> None:
     version = find_version(project, "HEAD")
     write_files(project, {"storage/__init__.py": b"changed\n", "storage/new.py": b""})
-    assert make_tree(project, version, tmp_path / "tree") == tmp_path / "tree" / "storage"
-    assert read_files(tmp_path / "tree" / "storage") == STORAGE
+    make_worktree(project, version, tmp_path / "worktree")
+    assert read_files(tmp_path / "worktree" / "storage") == STORAGE
 
 
-def test_names_may_hold_anything(tmp_path: Path) -> None:
+def test_file_names_may_contain_anything(tmp_path: Path) -> None:
     names = ["with blank.py", 'quote".py', "new\nline.py", "ünïcödé.py", "-dash.py", "a:b.py", "*.py", "deep er/[x].py"]
     storage = {"__init__.py": b"", **{name: name.encode() for name in names}}
     commit = make_repository(tmp_path / "project", storage)
-    make_tree(tmp_path / "project", Version("x", commit), tmp_path / "tree")
-    assert read_files(tmp_path / "tree" / "storage") == storage
+    make_worktree(tmp_path / "project", Version("x", commit), tmp_path / "worktree")
+    assert read_files(tmp_path / "worktree" / "storage") == storage
 
 
-def test_the_benchmarks_of_today_are_in_the_tree_of_any_commit(project: Path, tmp_path: Path) -> None:
+def test_every_worktree_has_the_benchmarks_of_today(project: Path, tmp_path: Path) -> None:
     version = find_version(project, "HEAD")
     write_files(project, {"benchmarks/test_x.py": b"x = 2\n"})
-    make_tree(project, version, tmp_path / "tree")
-    files = read_files(tmp_path / "tree")
+    make_worktree(project, version, tmp_path / "worktree")
+    files = read_files(tmp_path / "worktree")
     assert files["benchmarks/test_x.py"] == b"x = 2\n"
     others = {name for name in files if not name.startswith("storage/")}
     assert others == {
@@ -129,8 +128,18 @@ def test_the_working_tree_is_copied_with_all_its_changes(project: Path, tmp_path
     changes = {"__init__.py": b"version = 2\n", "deep/new.py": b"new\n"}
     write_files(project, {f"storage/{name}": content for name, content in changes.items()})
     write_files(project, {"storage/__pycache__/old.pyc": b"", "storage/.hidden": b""})
-    make_tree(project, TODAY, tmp_path / "tree")
-    assert read_files(tmp_path / "tree" / "storage") == {"deep/er/tables.py": b"", **changes}
+    make_worktree(project, WORKING_TREE, tmp_path / "worktree")
+    assert read_files(tmp_path / "worktree" / "storage") == {"deep/er/tables.py": b"", **changes}
+
+
+def test_an_old_storage_without_sources_gets_those_of_today(project: Path, tmp_path: Path) -> None:
+    old = find_version(project, "HEAD")
+    write_files(project, {"storage/sources/folder.py": b"1"})
+    new = Version("new", commit_all(project))
+    write_files(project, {"storage/sources/folder.py": b"2"})
+    for version, expected in ((old, b"2"), (new, b"1")):
+        make_worktree(project, version, tmp_path / version.name)
+        assert (tmp_path / version.name / "storage" / "sources" / "folder.py").read_bytes() == expected
 
 
 def test_the_suite_may_lie_in_a_folder_of_its_repository(tmp_path: Path) -> None:
@@ -138,8 +147,8 @@ def test_the_suite_may_lie_in_a_folder_of_its_repository(tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "outer" / "suite" / ".git")
     commit_all(tmp_path / "outer")
     version = find_version(tmp_path / "outer" / "suite", "HEAD")
-    make_tree(tmp_path / "outer" / "suite", version, tmp_path / "tree")
-    assert read_files(tmp_path / "tree" / "storage") == STORAGE
+    make_worktree(tmp_path / "outer" / "suite", version, tmp_path / "worktree")
+    assert read_files(tmp_path / "worktree" / "storage") == STORAGE
 
 
 def test_a_file_that_the_history_has_lost_is_named(project: Path, tmp_path: Path) -> None:
@@ -147,7 +156,7 @@ def test_a_file_that_the_history_has_lost_is_named(project: Path, tmp_path: Path
     lost = run_git(project, "rev-parse", "HEAD:storage/image.bin")
     (project / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
     with pytest.raises(NotMeasurableError, match=r"storage/image\.bin"):
-        make_tree(project, version, tmp_path / "tree")
+        make_worktree(project, version, tmp_path / "worktree")
 
 
 # --- what differs
@@ -167,13 +176,13 @@ def test_changes_of_the_storage_are_counted_with_those_that_git_does_not_track(p
 
 
 def test_the_working_tree_is_the_same_as_its_commit(project: Path) -> None:
-    assert is_same(project, find_version(project, "HEAD"), TODAY)
+    assert is_same(project, find_version(project, "HEAD"), WORKING_TREE)
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "new.py"])
 def test_a_changed_working_tree_is_not_the_same(project: Path, name: str) -> None:
     write_files(project, {f"storage/{name}": b"changed"})
-    assert not is_same(project, find_version(project, "HEAD"), TODAY)
+    assert not is_same(project, find_version(project, "HEAD"), WORKING_TREE)
 
 
 def test_commits_are_the_same_if_their_storage_is(project: Path) -> None:
@@ -184,22 +193,22 @@ def test_commits_are_the_same_if_their_storage_is(project: Path) -> None:
     third = Version("third", commit_all(project))
     assert is_same(project, first, second)
     assert not is_same(project, first, third)
-    assert not is_same(project, first, TODAY)
+    assert not is_same(project, first, WORKING_TREE)
 
 
-def test_what_this_machine_tells_git_does_not_matter(
+def test_the_git_configuration_of_this_machine_does_not_matter(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wishes = "[color]ui=always\n[core]quotePath=true\nautocrlf=true\n[status]short=false\nshowUntrackedFiles=no\n"
     write_files(tmp_path, {"wishes": (wishes + "[diff]external=false\nnoprefix=true\n").encode()})
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "wishes"))
     first = find_version(project, "HEAD")
-    assert is_same(project, first, TODAY)
+    assert is_same(project, first, WORKING_TREE)
     write_files(project, {"storage/__init__.py": b"version = 2\n"})
     second = Version("second", commit_all(project))
     assert not is_same(project, first, second)
-    make_tree(project, first, tmp_path / "tree")
-    assert read_files(tmp_path / "tree" / "storage") == STORAGE
+    make_worktree(project, first, tmp_path / "worktree")
+    assert read_files(tmp_path / "worktree" / "storage") == STORAGE
 
 
 def test_changes_of_the_working_tree_do_not_matter_to_two_commits(project: Path) -> None:

@@ -1,0 +1,35 @@
+"""Fixtures of the gate's tests: a project, and sessions that nothing measured."""
+
+from pathlib import Path
+
+import pytest
+
+from reports.gate import command, session
+from tests.support.repositories import make_repository
+from tests.support.sessions import FakeSessions
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository of one commit, and have the gate work in it."""
+    folder = tmp_path / "project"
+    make_repository(folder, {"__init__.py": b""})
+    monkeypatch.setattr(command, "PROJECT", folder)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    return folder
+
+
+@pytest.fixture
+def sessions(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSessions:
+    """Replace the sessions of the gate in this project."""
+    assert project.exists()
+    fake = FakeSessions()
+    monkeypatch.setattr(session, "run_session", fake.run_session)
+    return fake
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Path:
+    """Make a folder for stores."""
+    (tmp_path / "stores").mkdir()
+    return tmp_path / "stores"

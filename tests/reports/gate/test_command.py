@@ -1,0 +1,339 @@
+"""`python -m reports gate`: wrong usage, what it compares, what it prints and writes. Nothing is measured."""
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from reports.__main__ import main
+from reports.errors import NotMeasurableError
+from reports.gate import command
+from tests.support.repositories import commit_all, run_git, write_files
+from tests.support.runs import make_run, save
+from tests.support.sessions import READ, STORE, FakeSessions
+
+pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
+
+
+def save_run(folder: Path, commit: str, *, dirty: bool = False) -> Path:
+    """Save a run of this commit."""
+    return save(make_run() | {"commit_info": {"id": commit, "dirty": dirty}}, folder)
+
+
+def fail(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    """Run a gate that must end with this code and one line; return the line."""
+    assert main(["gate", *arguments]) == code
+    printed, complaint = capsys.readouterr()
+    assert printed == ""
+    assert complaint.startswith("error: ")
+    assert complaint.count("\n") == 1
+    return complaint
+
+
+# --- wrong usage, broken input
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("--cutoffs", ["0", "", "10,x", "-1"]),
+        ("--budget", ["0", "-1", "nan", "inf", "x"]),
+        ("--alpha", ["0", "1", "nan", "x"]),
+        ("--threshold", ["0", "-0.1", "99", "nan", "10%"]),
+        ("--missing", ["maybe"]),
+    ],
+)
+def test_an_impossible_value_is_wrong_usage(name: str, values: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for value in values:
+        with pytest.raises(SystemExit) as ended:
+            main(["gate", "HEAD", f"{name}={value}"])
+        assert ended.value.code == 2, value
+        assert f"argument {name}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "nothing: neither a file nor a commit here"),
+        (["HEAD", "--ref=nothing"], "nothing: neither a file nor a commit here"),
+        (["HEAD", "--base-python=no/such/python"], "no/such/python: no such interpreter"),
+        (["HEAD", "--new-python=no/such/python"], "no/such/python: no such interpreter"),
+        (["HEAD", "--json=no/such/file"], "no/such/file can't be written; name a file in a folder that exists"),
+        (["HEAD", "--markdown=no/such/file"], "no/such/file can't be written; name a file in a folder that exists"),
+        (["HEAD", "--stores=no/such/folder"], "no/such/folder isn't a writable folder; name one that exists"),
+        (["HEAD", f"--stores={__file__}"], "isn't a writable folder; name one that exists"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_wrong_name_is_wrong_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in fail(capsys, 2, *arguments)
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"benchmarks": []}'])
+def test_a_broken_run_is_wrong_input(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    assert str(path) in fail(capsys, 2, str(path))
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("commit", "code", "message"),
+    [
+        ("1" * 40, 2, "neither a file nor a commit here"),
+        ("unknown", 3, "doesn't say which commit it measured; name a commit"),
+        ("unversioned", 3, "doesn't say which commit it measured; name a commit"),
+    ],
+)
+def test_a_run_of_an_unknown_commit_is_refused(
+    commit: str, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fail(capsys, code, str(save_run(tmp_path, commit)))
+
+
+def test_a_folder_without_history_cannot_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "PROJECT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert f"no git history in {tmp_path}" in fail(capsys, 3, "HEAD")
+
+
+def test_different_versions_can_be_neither_recorded_nor_self_tested(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "storage" / "more.py").touch()
+    problem = "a recording and a self-test need the same storage on both sides"
+    assert problem in fail(capsys, 2, "HEAD", f"--record={project / 'r'}")
+    commit_all(project)
+    assert problem in fail(capsys, 2, "HEAD", "--ref=HEAD~1", "--self-test")
+
+
+def test_without_scipy_the_gate_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else pytest.fail(name))
+    assert 'python -m pip install -e ".[gate]"' in fail(capsys, 3, "HEAD")
+
+
+# --- exit codes and the summary
+
+
+def test_identical_versions_pass(sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", "HEAD", f"--stores={tmp_path}"]) == 0
+    printed, complaints = capsys.readouterr()
+    assert printed.startswith("## Gate: 2 ok\n\nthe working tree against HEAD (")
+    assert "- storage/ is the same in both: every difference is noise\n" in printed
+    assert f"- stores were in {tmp_path}, on a disk" in printed
+    assert (complaints, sessions.count) == ("", 10)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "options", "code", "expected"),
+    [
+        (1.3, [], 1, "| test_read_many[hdf5-10] | 1.00 ms | 1.30x | 2.4e-04 |    12 | regression |"),
+        (0.7, [], 0, "## Gate: 1 improvement, 1 ok\n"),
+        (1.3, ["--budget=1e-9"], 0, "## Gate: 1 inconclusive, 1 ok\n"),
+        (1.3, ["--budget=1e-9", "--strict"], 1, "## Gate: 1 inconclusive, 1 ok\n"),
+        (1.3, ["--threshold=0.5"], 0, "## Gate: 2 ok\n"),
+        (1.3, ["--alpha=0.00001"], 1, "|    24 | regression |"),  # 2 ** -12 isn't below a fifth of it
+    ],
+    ids=["regression", "improvement", "no time", "strict", "threshold", "alpha"],
+)
+def test_the_exit_code_and_the_summary_follow_the_verdicts(
+    ratio: float,
+    options: list[str],
+    code: int,
+    expected: str,
+    sessions: FakeSessions,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sessions.ratios[READ] = ratio
+    assert main(["gate", "HEAD", *options]) == code
+    printed, complaints = capsys.readouterr()
+    assert expected in printed
+    assert complaints == ""
+
+
+def test_a_cell_that_fails_on_one_side_is_exit_code_3(
+    sessions: FakeSessions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sessions.absent = {READ: "OSError: disk"}
+    assert main(["gate", "HEAD"]) == 3
+    assert "Not measured:\n\n- test_read_many[hdf5-10] (candidate: OSError: disk)\n" in capsys.readouterr().out
+
+
+# --- what is compared with what
+
+
+@pytest.mark.usefixtures("sessions")
+def test_changes_of_the_working_tree_are_measured_and_mentioned(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(project, {"storage/__init__.py": b"x"})
+    assert main(["gate", "HEAD"]) == 0
+    printed = capsys.readouterr().out
+    assert "- uncommitted changes in 1 file of storage/ are measured\n" in printed
+    assert "is the same in both" not in printed
+
+
+@pytest.mark.usefixtures("sessions")
+def test_two_commits_are_compared_without_the_working_tree(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run_git(project, "rev-parse", "HEAD")
+    write_files(project, {"storage/__init__.py": b"second"})
+    second = commit_all(project)
+    write_files(project, {"storage/__init__.py": b"third"})
+    assert main(["gate", "HEAD~1", "--ref", "main"]) == 0
+    printed = capsys.readouterr().out
+    assert f"\nmain ({second[:8]}) against HEAD\\~1 ({first[:8]})\n" in printed
+    assert "- uncommitted changes in 1 file of storage/ are not measured\n" in printed
+
+
+@pytest.mark.usefixtures("sessions")
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_run_stands_for_its_commit(
+    dirty: bool,  # noqa: FBT001 - a parameter
+    project: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commit = run_git(project, "rev-parse", "HEAD")
+    commit_all(project)
+    assert main(["gate", str(save_run(tmp_path, commit, dirty=dirty))]) == 0
+    printed = capsys.readouterr().out
+    assert f"against {commit} ({commit[:8]})\n" in printed
+    note = f"- the run had uncommitted changes; the base is its commit {commit[:8]} without them\n"
+    assert (note in printed) == dirty
+
+
+def test_each_side_has_its_interpreter_and_other_libraries_are_listed(
+    sessions: FakeSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sessions.libraries["candidate"] = {"h5py": "3.16"}
+    monkeypatch.chdir(tmp_path)
+    write_files(tmp_path, {"old/python": b""})
+    (tmp_path / "old" / "python").chmod(0o755)
+    assert main(["gate", "HEAD", "--base-python=old/python"]) == 0
+    assert sessions.pythons == {("baseline", str(tmp_path / "old" / "python")), ("candidate", sys.executable)}
+    printed = capsys.readouterr().out
+    assert "- h5py 3.15 -&gt; 3.16\n" in printed
+    assert "noise" not in printed
+
+
+# --- files, annotations, progress
+
+
+def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sessions.ratios[READ] = 1.3
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    options = [f"--json={tmp_path / 'gate.json'}", f"--markdown={summary}", f"--record={tmp_path / 'record'}"]
+    assert main(["gate", "HEAD", *options]) == 1
+    assert summary.read_text(encoding="utf-8") == f"before\n{capsys.readouterr().out}"
+    document = json.loads((tmp_path / "gate.json").read_text())
+    assert document["exit_code"] == 1
+    verdicts = {each["cell"]: each["verdict"] for each in document["outcome"]["verdicts"]}
+    assert verdicts == {READ: "regression", STORE: "ok"}
+    assert len((tmp_path / "record").read_text().splitlines()) == sessions.count / 2
+
+
+def test_github_gets_annotations(
+    sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sessions.ratios[READ] = 1.3
+    sessions.absent = {STORE: "OSError: 100 %\n::error::mine"}
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["gate", "HEAD"]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")] == [
+        "::error title=Gate - regression::test_read_many[hdf5-10] takes 1.30 times as long (12 pairs)",
+        "::error title=Gate - not measured::test_store_many[hdf5-10]: candidate: OSError: 100 %25 ::error::mine",
+    ]
+
+
+def test_a_build_is_told_why_nothing_can_be_measured(
+    sessions: FakeSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def crash() -> None:
+        raise NotMeasurableError("the candidate was killed by SIGBUS in <some> cell")
+
+    sessions.before = crash
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["gate", "HEAD", f"--markdown={tmp_path / 'summary.md'}"]) == 3
+    assert (tmp_path / "summary.md").read_text() == (
+        "## Gate: not measurable\n\nthe candidate was killed by SIGBUS in &lt;some&gt; cell\n"
+    )
+    printed, complaint = capsys.readouterr()
+    assert printed == "::error title=Gate - not measurable::the candidate was killed by SIGBUS in <some> cell\n"
+    assert complaint == "error: the candidate was killed by SIGBUS in <some> cell\n"
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers."""
+
+    def isatty(self) -> bool:
+        """Say that this is one."""
+        return True
+
+
+def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminals = Terminal(), Terminal()
+    monkeypatch.setattr(sys, "stderr", terminals[0])
+    assert main(["gate", "HEAD"]) == 0
+    shown = terminals[0].getvalue().split("\r\x1b[K")
+    assert shown == ["", *(f"screen: pair {number} of 5" for number in range(1, 6)), ""]
+    sessions.ratios = {}
+    monkeypatch.setattr(sys, "stderr", terminals[1])
+    assert main(["gate", "HEAD"]) == 2
+    last = terminals[1].getvalue().rpartition("\r\x1b[K")[2]
+    assert last.startswith("error: no benchmark matches")
+
+
+# --- the self-test, signals
+
+
+def test_the_self_test_shows_its_runs_and_replays_them(
+    sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no cell of 100 images or more is long enough to be slowed" in self_test_without_cells(capsys)
+    sessions.ratios = {cell.replace("-10]", "-100]"): 1.0 for cell in (READ, STORE)}
+    record = tmp_path / "record"
+    assert main(["gate", "--self-test", "--replays=2", "--conditions=cpu", f"--record={record}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("cpu: ")
+    assert "one cell 1.2x" in printed
+    assert "| cpu       |       10 | " in printed, "only the run without a change is recorded"
+    assert len(record.read_text().splitlines()) == 5
+
+
+def self_test_without_cells(capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a self-test that has no cell to slow; return what it says."""
+    assert main(["gate", "--self-test"]) == 3
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_the_gate_and_leaves_no_folder(
+    name: str,
+    sessions: FakeSessions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in ("temporary", "stores"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
+    sessions.before = lambda: os.kill(os.getpid(), signal.Signals[name])
+    try:
+        assert main(["gate", "HEAD", f"--stores={tmp_path / 'stores'}"]) == 130
+        assert signal.getsignal(signal.SIGTERM) == before[1]
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert [*(tmp_path / "temporary").iterdir(), *(tmp_path / "stores").iterdir()] == []

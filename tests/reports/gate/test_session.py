@@ -1,0 +1,298 @@
+"""Sessions of the gate: what a process measures, what it must not see, and how it ends; pairs of them, and stores."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reports.errors import NotMeasurableError, WrongInputError
+from reports.gate import session
+from reports.gate.pairs import Recording, Session, read_recordings
+from reports.gate.session import Plan, Selection, Side, Sides, Slowdown, claim_stores, prepare_sides, run_session
+from reports.gate.worktrees import WORKING_TREE, make_worktree
+from tests.support.backends import need_backend
+from tests.support.runs import make_cell, run_of, save
+from tests.support.sessions import READ, FakeSessions, write_interpreter
+from tests.support.suite import ROOT
+
+QUICK = Selection((10,), cells=(READ,))
+
+
+@pytest.fixture
+def worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a worktree of the suite as it is."""
+    monkeypatch.setenv("CIFAR10", "standin")
+    make_worktree(ROOT, WORKING_TREE, tmp_path / "a tree")
+    return tmp_path / "a tree"
+
+
+def fake_side(folder: Path, *lines: str, slowdown: Slowdown | None = None) -> Side:
+    """Make a candidate whose interpreter runs these lines of shell."""
+    return Side("candidate", folder, write_interpreter(folder, *lines), slowdown)
+
+
+def spoil_reading(worktree: Path, statement: str) -> None:
+    """Replace the function that reads many images from HDF5 by a statement."""
+    with (worktree / "storage" / "backends" / "hdf5.py").open("a") as file:
+        file.write(f"\n\ndef read_many(*_, **__):\n    {statement}\n")
+
+
+# --- what is measured
+
+
+@need_backend("hdf5")
+def test_a_session_measures_the_chosen_cells_and_leaves_no_store(worktree: Path, stores: Path) -> None:
+    slowed = Side("candidate", worktree, slowdown=Slowdown(READ, 2.0))
+    measured = run_session(slowed, QUICK, stores, seed=1)
+    assert list(measured.seconds) == [READ]
+    assert 0 < measured.seconds[READ] < 60
+    assert (measured.absent, measured.backends) == ({}, {READ: "hdf5"})
+    assert {"python", "numpy", "h5py", "HDF5"} <= measured.libraries.keys()
+    assert list(stores.iterdir()) == []
+
+
+def test_a_session_refuses_another_storage(worktree: Path, stores: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(worktree, other)
+    python = write_interpreter(tmp_path, f'cd "{other}" && exec "{sys.executable}" "$@"')
+    with pytest.raises(NotMeasurableError) as caught:
+        run_session(Side("baseline", worktree, python), QUICK, stores, seed=1)
+    assert f"storage comes from {other}/storage" in str(caught.value)  # the rest is cut if paths are long
+    assert str(caught.value).startswith("the baseline can't run today's benchmarks (exit code 4)")
+
+
+@need_backend("hdf5")
+def test_a_cell_that_kills_its_process_is_named_with_the_signal(worktree: Path, stores: Path) -> None:
+    spoil_reading(worktree, "import os; os.kill(os.getpid(), 11)")
+    with pytest.raises(NotMeasurableError) as caught:
+        run_session(Side("candidate", worktree), QUICK, stores, seed=1)
+    assert str(caught.value) == f"the candidate was killed by SIGSEGV in {READ}"
+    assert list(stores.iterdir()) == []
+
+
+@need_backend("hdf5")
+def test_the_reasons_are_known_even_if_all_cells_fail(worktree: Path, stores: Path) -> None:
+    spoil_reading(worktree, 'raise OSError("no " + "luck " * 30 + "today")')
+    measured = run_session(Side("candidate", worktree), QUICK, stores, seed=1)
+    assert measured == Session({}, absent={READ: f"OSError: no {'luck ' * 30}today"})
+
+
+def test_a_storage_without_what_the_benchmarks_import_is_one_line(worktree: Path, stores: Path) -> None:
+    path = worktree / "storage" / "__init__.py"
+    path.write_text(f"{path.read_text()}\ndel Labels\n")
+    with pytest.raises(NotMeasurableError) as caught:
+        run_session(Side("baseline", worktree), QUICK, stores, seed=1)
+    assert str(caught.value).startswith("the baseline can't run today's benchmarks (exit code ")
+    assert "ImportError: cannot import name 'Labels' from 'storage'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_expression_is_wrong_input(worktree: Path, stores: Path) -> None:
+    with pytest.raises(WrongInputError, match=r"^and and: pytest's -k doesn't accept this expression"):
+        run_session(Side("candidate", worktree), Selection((10,), "and and"), stores, seed=1)
+
+
+# --- what is run: shell scripts replace Python
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["exit 1"], "the candidate can't run today's benchmarks (exit code 1): no output"),
+        (["echo one", "echo; echo two; exit 2"], "the candidate can't run today's benchmarks (exit code 2): two"),
+        (["kill -9 $$"], "the candidate was killed by SIGKILL in its start"),
+        (["echo ERROR: bad option; echo bye; exit 4"], "(exit code 4): ERROR: bad option"),
+        (["echo {} > run.json"], "(exit code 0): no output"),
+    ],
+    ids=["silent", "last line", "killed", "error", "no run"],
+)
+def test_a_process_that_measures_nothing_is_one_line(
+    lines: list[str], message: str, tmp_path: Path, stores: Path
+) -> None:
+    with pytest.raises(NotMeasurableError) as caught:
+        run_session(fake_side(tmp_path, *lines), QUICK, stores, seed=1)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_session_without_matching_cells_is_empty(tmp_path: Path, stores: Path) -> None:
+    assert run_session(fake_side(tmp_path, "exit 5"), QUICK, stores, seed=1) == Session({})
+
+
+def test_the_run_of_an_earlier_session_is_not_read(tmp_path: Path, stores: Path) -> None:
+    save(run_of([make_cell("read_many", "hdf5", 10)]), tmp_path)
+    with pytest.raises(NotMeasurableError, match="no output"):
+        run_session(fake_side(tmp_path, "exit 1"), QUICK, stores, seed=1)
+
+
+def test_own_thresholds_and_the_reasons_of_unmeasured_cells_are_read(tmp_path: Path, stores: Path) -> None:
+    run = run_of([make_cell("read_many", name, 10) for name in ("hdf5", "lmdb")])
+    first, second = run["benchmarks"]
+    first["extra_info"]["threshold"] = 0.3
+    run["run"]["intended"] += ["failed", "skipped", "late"]
+    run["run"] |= {"failed": {"failed": "OSError: disk"}, "skipped": {"skipped": "Skipped: no room"}}
+    save(run, tmp_path).rename(tmp_path / "saved.json")
+    measured = run_session(fake_side(tmp_path, "cp saved.json run.json; exit 2"), QUICK, stores, 1)
+    assert measured.thresholds == {first["fullname"]: 0.3}
+    assert list(measured.seconds) == [first["fullname"], second["fullname"]]
+    assert measured.absent == {
+        "failed": "OSError: disk",
+        "skipped": "Skipped: no room",
+        "late": "the session ended before it",
+    }
+
+
+def test_a_session_that_takes_too_long_is_ended_with_its_processes(
+    tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "TIMEOUT", 0.3)
+    side = fake_side(tmp_path, "sleep 600 &", "echo $$ $! > started", "wait")
+    with pytest.raises(NotMeasurableError, match=r"the candidate took more than 0\.3 seconds for one session"):
+        run_session(side, QUICK, stores, seed=1)
+    await_end(*map(int, (tmp_path / "started").read_text().split()))
+
+
+def test_a_worker_that_a_session_leaves_behind_is_ended(tmp_path: Path, stores: Path) -> None:
+    run_session(fake_side(tmp_path, "sleep 600 > /dev/null 2>&1 &", "echo $! > started", "exit 5"), QUICK, stores, 1)
+    await_end(int((tmp_path / "started").read_text()))
+
+
+def await_end(*processes: int) -> None:
+    """Wait until none of these processes runs; a zombie doesn't."""
+    for process in processes:
+        status = Path(f"/proc/{process}/stat")
+        for _ in range(200):
+            if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail(f"process {process} is still there")
+
+
+def read_environment(tmp_path: Path, stores: Path) -> dict[str, str]:
+    """Run a session that notes its environment."""
+    run_session(fake_side(tmp_path, "env > noted", "exit 5"), QUICK, stores, seed=42)
+    lines = (tmp_path / "noted").read_text().splitlines()
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def test_a_session_does_not_see_variables_that_would_change_it(
+    tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in session.REMOVED:
+        monkeypatch.setenv(name, "--maxfail=1")
+    for name in ("COLD", "DURABLE"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    monkeypatch.setenv("SOMETHING_ELSE", "kept")
+    seen = read_environment(tmp_path, stores)
+    assert not seen.keys() & set(session.REMOVED)
+    assert (seen["COLD"], seen["DURABLE"], seen["SOMETHING_ELSE"]) == ("false", "false", "kept")
+    assert (seen["PYTHONHASHSEED"], seen["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]) == ("42", "1")
+
+
+def test_a_relative_path_of_images_is_made_absolute(
+    tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for value, seen in (("images", str(tmp_path / "images")), ("standin", "standin"), ("", "")):
+        monkeypatch.setenv("CIFAR10", value)
+        assert read_environment(tmp_path, stores)["CIFAR10"] == seen
+
+
+def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path, stores: Path) -> None:
+    lines = 'printf "%s\\n" "$@" > noted', "exit 5"
+    side = fake_side(tmp_path, *lines, slowdown=Slowdown(READ, 1.2))
+    run_session(side, Selection((10, 100), "read and not png", (READ,), ("hdf5", "png")), stores, seed=1)
+    asked = (tmp_path / "noted").read_text().splitlines()
+    assert asked[:3] == ["-m", "pytest", READ]
+    assert {"--cutoffs=10,100", "--backends=hdf5,png", f"--slow-cell={READ}", "--slow-factor=1.2"} <= set(asked)
+    assert "-k" not in asked
+    run_session(fake_side(tmp_path, *lines), Selection((10, 100), "read and not png"), stores, seed=1)
+    asked = (tmp_path / "noted").read_text().splitlines()
+    assert asked[2:5] == ["benchmarks", "-k", "read and not png"]
+    assert not any(each.startswith(("--backends", "--slow")) for each in asked)
+
+
+# --- pairs of sessions
+
+
+def make_plan(tmp_path: Path, python: str = "python", record: Path | None = None) -> Plan:
+    """Make a plan of sessions that this program runs."""
+    selection = Selection((10,), "read")
+    return Plan(ROOT, WORKING_TREE, WORKING_TREE, (python, python), selection, tmp_path / "stores", record)
+
+
+def test_sides_take_turns_and_share_a_seed_within_a_pair(tmp_path: Path, stores: Path) -> None:
+    python = write_interpreter(tmp_path, f'echo "${{PWD##*/}} $PYTHONHASHSEED" >> "{tmp_path}/noted"', "exit 5")
+    with prepare_sides(make_plan(tmp_path, python)) as sides:
+        assert sides.stores.parent == stores
+        for _ in range(3):
+            sides.measure(())
+    lines = (tmp_path / "noted").read_text().splitlines()
+    assert lines == ["old 1", "new 1", "new 2", "old 2", "old 3", "new 3"]
+
+
+def test_no_folder_is_left_behind(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    with prepare_sides(make_plan(tmp_path, write_interpreter(tmp_path, "exit 1"))) as sides:
+        assert len(list((tmp_path / "temporary").iterdir())) == len(list(stores.iterdir())) == 1
+        with pytest.raises(NotMeasurableError):
+            sides.measure(())
+    assert list((tmp_path / "temporary").iterdir()) == list(stores.iterdir()) == []
+
+
+def test_each_pair_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeSessions()
+    fake.ratios = {READ: 2.0}
+    monkeypatch.setattr(session, "run_session", fake.run_session)
+    plan = make_plan(tmp_path, record=tmp_path / "record.jsonl")
+    sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), plan, tmp_path)
+    pairs = tuple((pair.baseline.seconds, pair.candidate.seconds) for pair in map(sides.measure, [(READ,)] * 2))
+    assert read_recordings(tmp_path / "record.jsonl") == [Recording("idle", pairs)]
+
+
+def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Selection] = []
+
+    def run(_: Side, selection: Selection, *__: object, **___: object) -> Session:
+        asked.append(selection)
+        return Session({}, backends={"a": "png", "b": "lmdb", "c": "png"})
+
+    monkeypatch.setattr(session, "run_session", run)
+    sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
+    for cells in ((), ("c", "a"), ("a", "unknown")):
+        sides.measure(cells)
+    assert [(each.cells, each.backends) for each in asked[::2]] == [
+        ((), ()),
+        (("c", "a"), ("png",)),
+        (("a", "unknown"), ()),
+    ]
+
+
+# --- stores
+
+
+def test_stores_are_in_the_named_folder(tmp_path: Path) -> None:
+    with claim_stores(tmp_path, 1) as stores:
+        assert stores.parent == tmp_path
+        (stores / "store").mkdir()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("memory", "images", "used"), [("memory", 1, "memory"), ("memory", 1 << 40, "disk"), ("missing", 1, "disk")]
+)
+def test_stores_are_in_memory_if_they_fit(
+    memory: str, images: int, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("memory", "disk"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "disk"))
+    monkeypatch.setattr(session, "MEMORY", tmp_path / memory)
+    with claim_stores(None, images) as stores:
+        assert stores.parent == tmp_path / used

@@ -1,0 +1,44 @@
+"""Sessions of the gate that nothing measured, and programs that replace Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from reports.gate.pairs import Session
+from reports.gate.session import Side
+
+READ, STORE = (f"benchmarks/test_many.py::test_{name}_many[hdf5-10]" for name in ("read", "store"))
+
+
+class FakeSessions:
+    """Sessions that take no time: cells of a millisecond, ratios that a test chooses."""
+
+    def __init__(self) -> None:
+        self.ratios = {READ: 1.0, STORE: 1.0}
+        self.absent: dict[str, str] = {}
+        self.libraries = {"baseline": {"h5py": "3.15"}, "candidate": {"h5py": "3.15"}}
+        self.pythons: set[tuple[str, str]] = set()
+        self.count = 0
+        self.before: Callable[[], object] = lambda: None
+
+    def run_session(self, side: Side, *_: object, **__: object) -> Session:
+        """Run a session."""
+        self.before()
+        self.count += 1
+        self.pythons.add((side.name, side.python))
+        candidate = side.name == "candidate"
+        measured = {cell: ratio for cell, ratio in self.ratios.items() if not (candidate and cell in self.absent)}
+        noise = 1 + 0.001 * (self.count % 7)
+        return Session(
+            {cell: 1e-3 * noise * (ratio if candidate else 1) for cell, ratio in measured.items()},
+            backends=dict.fromkeys(measured, "hdf5"),
+            absent=self.absent if candidate else {},
+            libraries=self.libraries[side.name],
+        )
+
+
+def write_interpreter(folder: Path, *lines: str) -> str:
+    """Write a shell script that replaces Python, with these lines."""
+    path = folder / "python"
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return str(path)
