@@ -18,7 +18,7 @@ DOCUMENTS = sorted(
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("storage/**/*.md"))
     if "/." not in path.relative_to(ROOT).as_posix()
 )
-EXAMPLES = {"storage/pyproject.toml", "storage/backends/raw.py", "tests/storage/backends/test_NAME.py"}
+EXAMPLES = {"storage/backends/raw.py", "tests/storage/backends/test_NAME.py"}
 FILE = re.compile(
     r"(?<![\w/.-])(?:benchmarks|fixtures|reports|storage|tests|docs)/[\w/.-]+\.(?:css|html|md|py|svg|toml)\b"
 )
@@ -40,6 +40,11 @@ def test_the_examples_in_datasets_md_run_in_order(tmp_path: Path, monkeypatch: p
     names = run_examples(examples, tmp_path, monkeypatch, (images, labels))
     assert_same((names["some_images"], names["some_labels"]), (images[[1, 3, 0]], labels[[4, 2, 2]]))
     np.testing.assert_array_equal(names["all_labels"], labels)
+
+
+def test_the_backend_in_contributing_is_the_one_that_is_tested() -> None:
+    marked = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- raw backend -->\n")[2]
+    assert marked.startswith(f"```python\n{RAW_BACKEND.read_text(encoding='utf-8')}```\n")
 
 
 def test_training_examples_have_a_main_guard() -> None:
