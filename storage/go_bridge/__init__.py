@@ -69,7 +69,7 @@ def read_versions(name: str) -> dict[str, str]:
             return {name: versions[name], "Go": versions["Go"]}
     except FileNotFoundError:
         pass
-    raise BackendUnavailableError(f"the Go bridge is not built: {INSTALL}, then python -m storage.go_bridge")
+    raise BackendUnavailableError(f"the Go bridge is not built: {INSTALL}, then python -m {__name__}")
 
 
 class Records:
@@ -182,7 +182,7 @@ def _load_file(path: str) -> ctypes.CDLL:
         library = ctypes.CDLL(path)
     except OSError as error:
         raise StorageError(
-            f"the Go bridge cannot be loaded ({error}): python -m storage.go_bridge builds it"
+            f"the Go bridge cannot be loaded ({error}): python -m {__name__} builds it"
         ) from error
     batch: list[Any] = [c_int64, *[c_void_p, c_int64] * 3]
     opening: list[Any] = [c_char_p, c_char_p, c_int64, c_void_p]
