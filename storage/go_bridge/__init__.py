@@ -181,9 +181,7 @@ def _load_file(path: str) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise StorageError(
-            f"the Go bridge cannot be loaded ({error}): python -m {__name__} builds it"
-        ) from error
+        raise StorageError(f"the Go bridge cannot be loaded ({error}): python -m {__name__} builds it") from error
     batch: list[Any] = [c_int64, *[c_void_p, c_int64] * 3]
     opening: list[Any] = [c_char_p, c_char_p, c_int64, c_void_p]
     for name, types in {"open": opening, "close": [c_int64], "put": batch, "get": batch, "scan": batch}.items():
