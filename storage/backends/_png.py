@@ -95,10 +95,9 @@ def read_file(store: Path, folder: int, index: int, pixels: int) -> bytes:
         size = os.fstat(descriptor).st_size
         if size * MAX_RATIO < pixels or size > 4 * pixels + MAX_COMMENTS:
             raise CorruptStoreError(
-                f"{index:08}.png has {size} bytes, which can't hold {pixels} bytes of pixels",
+                f"{index:08}.png has {size} bytes, which can't hold {pixels} bytes of pixels: {DAMAGED}",
                 store=store,
                 record=index,
-                hint=DAMAGED,
             )
         return os.read(descriptor, size)
     finally:
@@ -122,7 +121,7 @@ def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
         line = os.pread(descriptor, length, table.start + position * length)
     label = int(line) if LINES.fullmatch(line) else LABEL.max + 1
     if not LABEL.min <= label <= LABEL.max:
-        raise CorruptStoreError(f"{FILE} has the label {line!r}", store=store, record=position, hint=DAMAGED)
+        raise CorruptStoreError(f"{FILE} has the label {line!r}: {DAMAGED}", store=store, record=position)
     return table, position, label
 
 
@@ -136,7 +135,7 @@ def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
             return table, lines.view(f"S{table.characters + 1}").reshape(-1).astype(np.int64)
     except (ValueError, OverflowError):
         pass  # a number of more than 64 bits
-    raise CorruptStoreError(f"{FILE} has lines that aren't labels", store=store, hint=DAMAGED)
+    raise CorruptStoreError(f"{FILE} has lines that aren't labels: {DAMAGED}", store=store)
 
 
 def find_lines(store: Path, folder: int) -> dict[str, list[range]]:
@@ -162,10 +161,10 @@ def _read_header(store: Path, descriptor: int) -> Table:
     status = os.fstat(descriptor)
     match = HEADER.match(os.pread(descriptor, MAX_HEADER, 0)) if stat.S_ISREG(status.st_mode) else None
     if match is None:
-        raise CorruptStoreError(f"{FILE} has another header", store=store, hint=DAMAGED)
+        raise CorruptStoreError(f"{FILE} has another header: {DAMAGED}", store=store)
     images, height, width, characters = map(int, match.groups())
     table = Table(*check_shape(store, images, height, width), characters, match.end())
     expected = table.start + table.images * (table.characters + 1)
     if status.st_size != expected:
-        raise CorruptStoreError(f"{FILE} has {status.st_size} bytes, not {expected}", store=store, hint=DAMAGED)
+        raise CorruptStoreError(f"{FILE} has {status.st_size} bytes, not {expected}: {DAMAGED}", store=store)
     return table

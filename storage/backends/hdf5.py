@@ -254,13 +254,12 @@ def _open_dataset(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> Op
     dataset = h5d.open(file, name, UNCACHED)
     if dataset.get_type() != TYPES[name]:
         raise CorruptStoreError(
-            f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}",
+            f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}: another program wrote it",
             store=store,
-            hint="another program wrote it",
         )
     offset = dataset.get_offset()
     if h5f.get_name(dataset) != path or (offset is None and _is_outside(dataset)):
-        raise CorruptStoreError(f"{FILE} keeps its values in other files", store=store, hint="another program wrote it")
+        raise CorruptStoreError(f"{FILE} keeps its values in other files: another program wrote it", store=store)
     return OpenDataset(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle())
 
 

@@ -24,16 +24,7 @@ import numpy as np
 from numpy.lib.format import header_data_from_array_1_0, read_array_header_1_0, read_magic, write_array_header_1_0
 from numpy.typing import NDArray
 
-from ..arrays import (
-    CHANNELS,
-    check_images,
-    check_index,
-    check_shape,
-    make_array,
-    make_result,
-    read_range,
-    write_range,
-)
+from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range, write_range
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..paths import claim_store, stat_file
@@ -162,7 +153,7 @@ def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[ArrayFi
             raise CorruptStoreError(
                 f"{name} has {status.st_size} bytes, which don't fit its array of shape {shape}",
                 store=store,
-                hint="restore it from a copy, or store the images again",
+                hint="store the images again",
             )
         yield ArrayFile(file, shape, dtype, start)
 

@@ -137,10 +137,9 @@ def read_image(store: Path, folder: int, index: int, image: Image) -> None:
     with PngImageFile(BytesIO(content)) as picture:
         if picture.mode != "RGB" or picture.size != size:
             raise CorruptStoreError(
-                f"{index:08}.png is {picture.mode} of size {picture.size}, not RGB of {size}",
+                f"{index:08}.png is {picture.mode} of size {picture.size}, not RGB of {size}: another program wrote it",
                 store=store,
                 record=index,
-                hint="another program wrote it",
             )
         image[...] = np.asarray(picture)
 

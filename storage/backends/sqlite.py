@@ -1,20 +1,20 @@
-"""SQLite: one file with a row an image.
+"""SQLite: one file with a row for each image.
 
 On disk: ``images.sqlite``, in pages of 64 KiB. Table ``images``: ``id INTEGER PRIMARY KEY``, from 0; ``label INTEGER``;
 ``pixels BLOB``, H x W x 3 bytes. Table ``layout``: one row, the number of images, height and width. The application id
-of the file is set last: without it a store is not complete.
+of the file is set last, so a store without it isn't complete.
 
-Why it is fast: rows are appended in one transaction without a journal, which a store that is written once has no use
-for. A page of 64 KiB holds 21 images of CIFAR-10 (pages of 16 KiB: 5 % more disk, a fifth more time to store; 4 KiB:
-32 % and twice the time). A batch is one statement that joins the wanted numbers, a JSON array, with the table: 3 us an
-image out of pages that are mapped into memory; a statement an image, or a BLOB handle, takes twice that. A scan copies
-its pages: mapped ones would count as memory of this process. Damaged pixels go unnoticed: SQLite has no checksums.
+Why it is fast: rows are appended in one transaction without a journal, which a store that is written once doesn't need.
+A page of 64 KiB holds 21 images of CIFAR-10 (pages of 16 KiB: 5 % more disk, a fifth more time to store; 4 KiB: 32 %
+and twice the time). A batch is one statement that joins the wanted numbers, a JSON array, with the table: 3 us an image
+out of pages that are mapped into memory. A statement or a BLOB handle for each image takes twice that. Reading
+everything copies the pages, because mapped ones would count as memory of this process. SQLite has no checksums, so
+damaged pixels go unnoticed.
 
 Library: sqlite3 (https://docs.python.org/3/library/sqlite3.html); SQLite itself: https://sqlite.org/docs.html, above
 all https://sqlite.org/intern-v-extern-blob.html and, for ``immutable``, https://sqlite.org/uri.html.
 """
 
-import ctypes
 import errno
 import json
 import operator
@@ -38,16 +38,16 @@ from ..reader import Reader, fork_lock
 INFO = BackendInfo({"SQLite": sqlite3.sqlite_version}, "Hipp, Wyrick & Company (SQLite)", "blessing")
 
 FILE = "images.sqlite"
-ATTEMPTS = 100  # to connect to a file whose folder is renamed meanwhile
-JOURNALS = ("-journal", "-wal")  # what an immutable file cannot have beside it
+MAX_ATTEMPTS = 100  # to connect to a file whose folder is renamed meanwhile
+JOURNALS = ("-journal", "-wal")  # not read beside an immutable file
 APPLICATION = int.from_bytes(b"imgs", "big")
 TABLES = (
     "CREATE TABLE images (id INTEGER PRIMARY KEY, label INTEGER NOT NULL, pixels BLOB NOT NULL)",
     "CREATE TABLE layout (count INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL)",
 )
-LARGEST = 999_999_000  # bytes of an image: SQLite's limit for a row, but for what else is in it
-LONGEST = 504  # bytes of a path, where SQLITE_MAX_PATHLEN is 512
-REFUSALS = {  # what the operating system said, as far as SQLite tells; the lowest byte of a code is its kind
+MAX_IMAGE = 999_999_000  # bytes; SQLite's limit for a row, less what else is in it
+MAX_PATH = 504  # bytes of a path, where SQLITE_MAX_PATHLEN is 512
+REFUSALS = {  # what the operating system refused, as far as SQLite passes it on; a code's lowest byte is its kind
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_IOERR_WRITE: errno.EFBIG,  # or a quota, or a failing disk
     sqlite3.SQLITE_IOERR_SHORT_READ: None,  # the file ends early
@@ -55,9 +55,11 @@ REFUSALS = {  # what the operating system said, as far as SQLite tells; the lowe
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
-MAPPED = 1 << 40  # bytes: as much as SQLite is able to, which is 2 GiB
+MAPPED = 1 << 40  # bytes; SQLite reduces it to its own limit, 2 GiB
 WRITING = ("page_size=65536", "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
 READING = ("cell_size_check=ON", "trusted_schema=OFF")
+
+AGAIN = "store the images again"
 
 SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 ALL = "SELECT id, label, pixels FROM images ORDER BY id"
@@ -79,10 +81,14 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
     size = images.nbytes // max(len(images), 1)
-    if size > LARGEST:
-        raise InvalidInputError(f"an image of {size} bytes is too large for a row of SQLite: choose another backend")
-    if len(os.path.realpath(join_path(store, FILE))) > LONGEST:
-        raise InvalidInputError(f"{store}: SQLite opens no file whose path is longer than {LONGEST} bytes: shorten it")
+    if size > MAX_IMAGE:
+        raise InvalidInputError(
+            f"an image of {size} bytes is too large for a row of SQLite", store=store, hint="choose another backend"
+        )
+    if len(os.path.realpath(join_path(store, FILE))) > MAX_PATH:
+        raise InvalidInputError(
+            f"SQLite can't open a file whose path is longer than {MAX_PATH} bytes", store=store, hint="shorten it"
+        )
     pixels = images.reshape(-1).data
     rows = ((index, label, pixels[index * size : (index + 1) * size]) for index, label in enumerate(labels.tolist()))
     path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" would be taken for a URI
@@ -147,35 +153,29 @@ open_reader = SqliteReader
 
 @contextmanager
 def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file of a store as one that nobody changes: nothing is locked."""
+    """Open the file as one that nothing changes, so SQLite takes no locks."""
     path, status = stat_file(store, FILE)
     path = os.path.abspath(path)  # noqa: PTH100 - bytes
     for journal in JOURNALS:
         if os.path.lexists(path + journal.encode()):
             raise CorruptStoreError(
-                f"{store} has a file {FILE}{journal}: another program wrote to it, and did not finish: open it with "
-                "that program, or store the images again"
+                f"there is a file {FILE}{journal}: another program wrote to the store, and did not finish",
+                store=store,
+                hint="open it with that program, or store the images again",
             )
-    process = os.getpid()
-    connection = _connect(store, path, status)
-    try:
+    with closing(_connect(store, path, status)) as connection:
         with _translate_errors(store):
             size = connection.execute(SIZE).fetchone()[0]
-        if size != status.st_size:  # SQLite itself misses whole pages only
+        if size != status.st_size:  # SQLite itself notices only whole pages that are missing
             raise CorruptStoreError(
-                f"{store}: {FILE} has {status.st_size} of {size} bytes: the store was cut short: store it again"
+                f"{FILE} has {status.st_size} of {size} bytes: it was cut short", store=store, hint=AGAIN
             )
         yield connection
-    finally:
-        if process == os.getpid():
-            connection.close()
-        else:  # https://sqlite.org/howtocorrupt.html, 2.6: a child is not even to close it
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connection:
-    """Connect to the file that `path` is: SQLite resolves links, and what they lead to may be replaced meanwhile."""
-    for _ in range(ATTEMPTS):
+    """Connect to the file of this status: SQLite follows links, whose targets may be replaced meanwhile."""
+    for _ in range(MAX_ATTEMPTS):
         real = os.path.realpath(path)
         uri = f"file://{quote(real)}?mode=ro&immutable=1"
         with _translate_errors(store):
@@ -188,7 +188,9 @@ def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connec
         if _is_at(real, status):
             return connection
         connection.close()
-    raise StorageError(f"{store}: {FILE} is replaced again and again: open it when its writer has finished")
+    raise StorageError(
+        f"{FILE} is replaced again and again", store=store, hint="open the store when its writer has finished"
+    )
 
 
 def _is_at(path: bytes, status: os.stat_result) -> bool:
@@ -207,15 +209,17 @@ def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, 
         tables = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchmany(len(TABLES) + 1)
         if application != (APPLICATION,) or tables != [(table,) for table in TABLES]:
             raise CorruptStoreError(
-                f"{store}: {FILE} holds other tables: the store is not complete, or another program or backend wrote it"
+                f"{FILE} has other tables: it isn't complete, or another program or backend wrote it", store=store
             )
         layouts = connection.execute("SELECT * FROM layout").fetchmany(2)
         if len(layouts) != 1:
-            raise CorruptStoreError(f"{store} has {len(layouts)} layouts or more: another program wrote to it")
+            raise CorruptStoreError(
+                f"table layout of {FILE} doesn't have one row: another program wrote to it", store=store
+            )
         count, height, width = check_shape(store, *layouts[0])
         ends = connection.execute("SELECT (SELECT min(id) FROM images), (SELECT max(id) FROM images)").fetchone()
         if ends != ((0, count - 1) if count else (None, None)):
-            raise CorruptStoreError(f"{store}: {count} images do not fit the rows: store the images again")
+            raise CorruptStoreError(f"the rows of {FILE} aren't those of {count} images", store=store, hint=AGAIN)
     return count, height, width
 
 
@@ -226,11 +230,11 @@ def _read_row(store: Path, connection: sqlite3.Connection, position: int, shape:
         label, pixels = row
         return np.frombuffer(pixels, np.uint8).reshape(shape).copy(), operator.index(label)
     except (TypeError, ValueError) as error:
-        raise CorruptStoreError(f"{store}: row {position} is missing or damaged: store the images again") from error
+        raise CorruptStoreError("its row is missing or damaged", store=store, record=position, hint=AGAIN) from error
 
 
 def _copy_rows(store: Path, rows: sqlite3.Cursor, wanted: Sequence[int], images: Images) -> Labels:
-    """Copy rows into images; return their labels."""
+    """Copy the rows of `wanted` into images; return their labels."""
     pixels = images.reshape(-1).data
     size = images.nbytes // max(len(images), 1)
     labels = array("q")
@@ -244,9 +248,8 @@ def _copy_rows(store: Path, rows: sqlite3.Cursor, wanted: Sequence[int], images:
         else:
             complete = True
     if not complete:
-        raise CorruptStoreError(
-            f"{store}: a row is missing, or has not {size} bytes of pixels and a label: store the images again"
-        )
+        record = wanted[len(labels)] if len(labels) < len(wanted) else None
+        raise CorruptStoreError("its row is missing or damaged", store=store, record=record, hint=AGAIN)
     return np.array(labels, np.int64)
 
 
@@ -256,7 +259,7 @@ def _translate_errors(store: Path, translate: type[reading] = reading) -> Iterat
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)  # what the module itself raises has none
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)  # the module's own errors have none
             refusal = REFUSALS.get(code, REFUSALS.get(code & 0xFF))
             if refusal is None:
                 raise

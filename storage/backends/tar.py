@@ -33,16 +33,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import (
-    CHANNELS,
-    check_images,
-    check_index,
-    check_shape,
-    make_array,
-    make_result,
-    read_range,
-    write_range,
-)
+from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range, write_range
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..paths import claim_store, stat_file
@@ -285,15 +276,15 @@ def _open_index(store: Path) -> Iterator[tuple[Layout, int]]:
     with reading(store), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is bytes
         header = file.read(HEADER.size)
         if len(header) < HEADER.size or not header.startswith(SIGNATURE):
-            raise CorruptStoreError(f"{FILE} has another header", store=store, hint="another program wrote it")
+            raise CorruptStoreError(f"{FILE} has another header: another program wrote it", store=store)
         layout = Layout(*HEADER.unpack(header)[1:])
         check_shape(store, layout.images, layout.height, layout.width)
         size = HEADER.size + layout.images * LABEL.itemsize
         if status.st_size != size or not layout.images_per_shard:
             raise CorruptStoreError(
-                f"{FILE} has {status.st_size} bytes, not {size}, or no images in a shard",
+                f"{FILE} is damaged: it has {status.st_size} bytes, not {size}, or no images in a shard",
                 store=store,
-                hint="restore it from a copy, or store the images again",
+                hint="store the images again",
             )
         yield layout, file.fileno()
 
@@ -313,9 +304,7 @@ def _find_shard(store: Path, layout: Layout, number: int) -> bytes:
     path, status = stat_file(store, name)
     if status.st_size != size:
         raise CorruptStoreError(
-            f"{name} has {status.st_size} bytes, not {size}",
-            store=store,
-            hint="it was cut short, or another program wrote it",
+            f"{name} has {status.st_size} bytes, not {size}: it was cut short, or another program wrote it", store=store
         )
     return path
 
@@ -348,8 +337,8 @@ def _check_head(store: Path, layout: Layout, descriptor: int, index: int, label:
     read_range(store, descriptor, index % layout.images_per_shard * layout.record, found)
     if not np.array_equal(found, expected):
         raise CorruptStoreError(
-            f"its headers in {_name_shard(index // layout.images_per_shard)} don't fit {FILE}",
+            f"its headers in {_name_shard(index // layout.images_per_shard)} don't fit {FILE}: one is damaged",
             store=store,
             record=index,
-            hint="one of the files is damaged, or another program wrote it",
+            hint="store the images again",
         )

@@ -1,145 +1,121 @@
-"""What only the SQLite backend has: a file that any SQLite reads, journals beside it, rows of another layout."""
+"""The SQLite backend: any SQLite reads its file; other tables, unfinished changes and damage are refused."""
 
 import random
 import sqlite3 as library
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import storage
+from storage import CorruptStoreError, InvalidInputError, StorageError, StoreFullError
 from tests.support.backends import take_backend
+from tests.support.foreign import Case, Change, cut
 from tests.support.image_sets import assert_same, make_set
 
 sqlite = take_backend("sqlite")
+FILE = "images.sqlite"
+IMAGES, LABELS = make_set(50)
+
+
+def execute(statement: str) -> Change:
+    """Change a store as another program would."""
+
+    def change(store: Path) -> None:
+        connection = library.connect(store / FILE, isolation_level=None)
+        connection.execute(statement)
+        connection.close()
+
+    return change
+
+
+STATEMENTS = (
+    "PRAGMA application_id=0",
+    "DROP TABLE layout",
+    "DROP TABLE images",
+    "CREATE TABLE other (id)",
+    "CREATE INDEX labels ON images (label)",
+    "ALTER TABLE images ADD COLUMN name",
+    "DELETE FROM layout",
+    "INSERT INTO layout VALUES (10, 32, 32)",
+    "UPDATE layout SET count = 9",
+    "UPDATE layout SET count = 11",
+    "UPDATE layout SET count = -1",
+    "UPDATE layout SET count = 'ten'",
+    "UPDATE layout SET height = 0",
+    "UPDATE layout SET height = 31",
+    "UPDATE layout SET width = 32.5",
+    "DELETE FROM images",
+    "DELETE FROM images WHERE id = 0",
+    "DELETE FROM images WHERE id = 7",
+    "DELETE FROM images WHERE id = 9",
+    "UPDATE images SET id = 10 WHERE id = 9",
+    "UPDATE images SET id = -1 WHERE id = 0",
+    "UPDATE images SET label = 0.5 WHERE id = 7",
+    "UPDATE images SET label = 'seven' WHERE id = 7",
+    "UPDATE images SET pixels = 7 WHERE id = 7",
+    "UPDATE images SET pixels = 'seven' WHERE id = 7",
+    "UPDATE images SET pixels = zeroblob(3071) WHERE id = 7",
+    "UPDATE images SET pixels = zeroblob(3073) WHERE id = 7",
+)
+FOREIGN = {
+    **{
+        statement: Case(execute(statement), "record 7: " if statement.endswith("id = 7") else None)
+        for statement in STATEMENTS
+    },
+    "another row": Case(execute("INSERT INTO images VALUES (-7, 0, zeroblob(3072))"), "rows"),
+    "a journal": Case(lambda store: (store / f"{FILE}-journal").touch(), "did not finish"),
+    "a write-ahead log": Case(lambda store: (store / f"{FILE}-wal").touch(), "did not finish"),
+    "larger than memory": Case(
+        execute("UPDATE layout SET height = 1000000000000, width = 1000000000000"), error=StorageError
+    ),
+    **{f"cut to {size} bytes": Case(cut(FILE, size)) for size in (0, 10, 100, 4096, 65536, -65536, -1)},
+}
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Make a store of fifty images."""
-    sqlite.store_many(tmp_path / "store", *make_set(50))
+    sqlite.store_many(tmp_path / "store", IMAGES, LABELS)
     return tmp_path / "store"
 
 
-def change(store: Path, *statements: str) -> None:
-    """Change a store, as another program would."""
-    connection = library.connect(store / "images.sqlite", isolation_level=None)
-    for statement in statements:
-        connection.execute(statement)
-    connection.close()
-
-
-READS: Sequence[Callable[[Path], object]] = (
-    sqlite.read_many,
-    lambda store: sqlite.open_reader(store).read(range(50)),
-    lambda store: [sqlite.open_reader(store)[index] for index in range(50)],
-)
-
-
 def test_sqlite_itself_can_read_the_rows(store: Path) -> None:
-    images, labels = make_set(50)
-    connection = library.connect(store / "images.sqlite")
+    connection = library.connect(store / FILE)
     rows = connection.execute("SELECT * FROM images ORDER BY id").fetchall()
-    assert rows == [(index, labels[index], images[index].tobytes()) for index in range(50)]
+    assert rows == [(index, LABELS[index], IMAGES[index].tobytes()) for index in range(50)]
     assert connection.execute("SELECT count, height, width FROM layout").fetchall() == [(50, 32, 32)]
     assert connection.execute("PRAGMA page_size").fetchone() == (65536,)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
 
 
-def test_the_file_is_alone_in_the_store_and_the_same_images_make_the_same_file(store: Path, tmp_path: Path) -> None:
-    sqlite.store_many(tmp_path / "other", *make_set(50))
+def test_the_same_images_make_the_same_file_with_nothing_beside_it(store: Path, tmp_path: Path) -> None:
+    sqlite.store_many(tmp_path / "other", IMAGES, LABELS)
     with sqlite.open_reader(store) as reader:
         reader.read([7, 7])
-        assert [path.name for path in store.iterdir()] == ["images.sqlite"]
-    one, other = (folder / "images.sqlite" for folder in (store, tmp_path / "other"))
-    assert one.read_bytes() == other.read_bytes()
+        assert [path.name for path in store.iterdir()] == [FILE]
+    assert (store / FILE).read_bytes() == (tmp_path / "other" / FILE).read_bytes()
 
 
-def test_a_store_that_sqlite_itself_packed_is_still_one(store: Path) -> None:
-    change(store, "PRAGMA page_size=4096", "VACUUM")
-    assert_same(sqlite.read_many(store), make_set(50))
+def test_a_store_that_sqlite_vacuumed_is_read_right(store: Path) -> None:
+    execute("PRAGMA page_size=4096")(store)
+    execute("VACUUM")(store)
+    assert_same(sqlite.read_many(store), (IMAGES, LABELS))
 
 
-@pytest.mark.parametrize("journal", ["-journal", "-wal"])
-def test_a_journal_beside_the_file_is_refused(store: Path, journal: str) -> None:
-    (store / f"images.sqlite{journal}").touch()
-    for read in READS:
-        with pytest.raises(storage.CorruptStoreError, match="another program wrote to it"):
-            read(store)
-
-
-def test_what_another_program_wrote_and_did_not_finish_is_refused(store: Path) -> None:
-    connection = library.connect(store / "images.sqlite", isolation_level=None)
+def test_an_unfinished_change_of_another_program_is_refused(store: Path) -> None:
+    connection = library.connect(store / FILE, isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("DELETE FROM images WHERE id = 7")
-    with pytest.raises(storage.CorruptStoreError, match="sqlite-wal"):
+    with pytest.raises(CorruptStoreError, match="sqlite-wal"):
         sqlite.read_many(store)
     connection.close()
-    with pytest.raises(storage.CorruptStoreError, match="a row is missing"):
+    with pytest.raises(CorruptStoreError, match="record 7: its row is missing"):
         sqlite.read_many(store)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "PRAGMA application_id=0",
-        "DROP TABLE layout",
-        "DROP TABLE images",
-        "CREATE TABLE other (id)",
-        "CREATE INDEX labels ON images (label)",
-        "ALTER TABLE images ADD COLUMN name",
-        "DELETE FROM layout",
-        "INSERT INTO layout VALUES (50, 32, 32)",
-        "UPDATE layout SET count = 49",
-        "UPDATE layout SET count = 51",
-        "UPDATE layout SET count = -1",
-        "UPDATE layout SET count = 'fifty'",
-        "UPDATE layout SET height = 0",
-        "UPDATE layout SET height = 31",
-        "UPDATE layout SET width = 32.5",
-        "DELETE FROM images",
-        "DELETE FROM images WHERE id = 0",
-        "DELETE FROM images WHERE id = 7",
-        "DELETE FROM images WHERE id = 49",
-        "UPDATE images SET id = 50 WHERE id = 49",
-        "UPDATE images SET id = -1 WHERE id = 0",
-        "INSERT INTO images VALUES (-7, 0, zeroblob(3072))",
-        "UPDATE images SET label = 0.5 WHERE id = 7",
-        "UPDATE images SET label = 'seven' WHERE id = 7",
-        "UPDATE images SET pixels = 7 WHERE id = 7",
-        "UPDATE images SET pixels = 'seven' WHERE id = 7",
-        "UPDATE images SET pixels = zeroblob(3071) WHERE id = 7",
-        "UPDATE images SET pixels = zeroblob(3073) WHERE id = 7",
-    ],
-)
-def test_rows_of_another_layout_are_refused(store: Path, statement: str) -> None:
-    change(store, statement)
-    for read in READS:
-        with pytest.raises(storage.CorruptStoreError, match=str(store)):
-            read(store)
-
-
-def test_a_shape_that_fits_no_memory_is_an_error_of_ours(tmp_path: Path) -> None:
-    sqlite.store_many(tmp_path, *make_set(1))
-    change(tmp_path, "UPDATE layout SET height = 1000000000000, width = 1000000000000")
-    with pytest.raises(storage.StorageError, match="does not fit in memory"):
-        sqlite.read_many(tmp_path)
-
-
-def test_a_file_that_ends_early_is_refused_before_it_is_mapped(store: Path) -> None:
-    path = store / "images.sqlite"
-    content = path.read_bytes()
-    for size in (0, 10, 100, 4096, *range(65536, len(content), 65536), len(content) - 1):
-        path.write_bytes(content[:size])
-        for read in READS:
-            with pytest.raises(storage.CorruptStoreError, match=str(store)):
-                read(store)
-
-
-def test_damaged_structure_ends_in_an_error_of_ours(store: Path) -> None:
-    path = store / "images.sqlite"
+def test_damaged_pages_are_refused_or_read_in_the_right_shape(store: Path) -> None:
+    path = store / FILE
     content = path.read_bytes()
     chance = random.Random(7)  # noqa: S311 - the same damage each time
     places = [page + chance.randrange(200) for page in range(0, len(content), 65536) for _ in range(25)]
@@ -150,7 +126,7 @@ def test_damaged_structure_ends_in_an_error_of_ours(store: Path) -> None:
         path.write_bytes(damaged)
         try:
             images, labels = sqlite.read_many(store)
-        except storage.CorruptStoreError:
+        except CorruptStoreError:
             refused += 1
         else:
             assert (images.shape, labels.shape) == ((50, 32, 32, 3), (50,))
@@ -158,19 +134,24 @@ def test_damaged_structure_ends_in_an_error_of_ours(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "words"),
+    ("code", "when_writing", "when_reading"),
     [
-        (library.SQLITE_FULL, storage.StoreFullError, "no room left"),
-        (library.SQLITE_IOERR_WRITE, storage.StoreFullError, "no room left"),
-        (library.SQLITE_IOERR_READ, storage.StorageError, "refused: .*SQLite: so it said"),
-        (library.SQLITE_CANTOPEN_ISDIR, storage.StorageError, "refused: .*SQLite: so it said"),
-        (library.SQLITE_IOERR_SHORT_READ, storage.CorruptStoreError, "so it said"),
-        (library.SQLITE_CORRUPT, storage.CorruptStoreError, "so it said"),
-        (None, storage.CorruptStoreError, "so it said"),
+        (library.SQLITE_FULL, StoreFullError, StorageError),
+        (library.SQLITE_IOERR_WRITE, StoreFullError, StorageError),
+        (library.SQLITE_IOERR_READ, StorageError, StorageError),
+        (library.SQLITE_CANTOPEN_ISDIR, StorageError, StorageError),
+        (library.SQLITE_IOERR_SHORT_READ, StorageError, CorruptStoreError),
+        (library.SQLITE_CORRUPT, StorageError, CorruptStoreError),
+        (None, StorageError, CorruptStoreError),
     ],
 )
-def test_what_the_operating_system_refused_is_told_from_damage(
-    store: Path, monkeypatch: pytest.MonkeyPatch, code: int | None, kind: type[Exception], words: str
+def test_only_a_failed_read_can_be_corruption(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int | None,
+    when_writing: type[StorageError],
+    when_reading: type[StorageError],
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         error = library.OperationalError("so it said")
@@ -179,22 +160,29 @@ def test_what_the_operating_system_refused_is_told_from_damage(
         raise error
 
     monkeypatch.setattr(library, "connect", fail)
-    with pytest.raises(storage.StorageError, match=words) as caught:
+    with pytest.raises(StorageError, match="so it said") as caught:
+        sqlite.store_many(tmp_path / "new", IMAGES, LABELS)
+    assert type(caught.value) is when_writing
+    with pytest.raises(StorageError, match="so it said") as caught:
         sqlite.read_many(store)
-    assert type(caught.value) is kind
+    assert type(caught.value) is when_reading
 
 
 def test_an_image_larger_than_a_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "LARGEST", 3071)
-    with pytest.raises(storage.InvalidInputError, match="too large"):
+    monkeypatch.setattr(sqlite, "MAX_IMAGE", 3071)
+    with pytest.raises(InvalidInputError, match="too large"):
         sqlite.store_many(tmp_path / "store", *make_set(1))
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("name", ["50%25", "what?mode=memory", "a#b", ":memory:", "file:x"])
-def test_a_name_is_no_address(tmp_path: Path, name: str) -> None:
-    sqlite.store_many(tmp_path / name, *make_set(3))
-    assert_same(sqlite.read_many(tmp_path / name), make_set(3))
+def test_a_path_is_never_taken_for_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    sqlite.store_many(Path(name), *make_set(3))
+    for path in (Path(name), tmp_path / name):
+        assert_same(sqlite.read_many(path), make_set(3))
+    assert not list((tmp_path / "x").iterdir())
 
 
 def test_an_image_that_fills_many_pages_comes_back(tmp_path: Path) -> None:
@@ -205,20 +193,12 @@ def test_an_image_that_fills_many_pages_comes_back(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reader[1][0], images[1])
 
 
-def test_a_path_that_looks_like_a_uri_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "other").mkdir()
-    sqlite.store_many(Path("file:other"), *make_set(3))
-    assert_same(sqlite.read_many(Path("file:other")), make_set(3))
-    assert not list((tmp_path / "other").iterdir())
-
-
-def test_a_store_that_is_replaced_while_it_is_opened_is_not_mixed_up(
+def test_opening_a_store_that_is_replaced_all_the_time_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sqlite.store_many(tmp_path, *make_set(3))
     monkeypatch.setattr("os.path.samestat", lambda *_: False)
-    with pytest.raises(storage.StorageError, match="replaced again and again"):
+    with pytest.raises(StorageError, match="replaced again and again"):
         sqlite.open_reader(tmp_path)
 
 
@@ -238,17 +218,7 @@ def test_a_store_that_moves_while_it_is_opened_is_followed(tmp_path: Path, monke
     assert_same(sqlite.read_many(link), make_set(3))
 
 
-def test_a_file_that_sqlite_cannot_open_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise library.OperationalError("unable to open database file")
-
-    sqlite.store_many(tmp_path, *make_set(3))
-    monkeypatch.setattr(library, "connect", refuse)
-    with pytest.raises(storage.CorruptStoreError, match="unable to open database file"):
-        sqlite.read_many(tmp_path)
-
-
-def test_a_path_that_is_too_long_for_sqlite_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_path_too_long_for_sqlite_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     folder = tmp_path
     while len(str(folder)) < 440:
         folder /= "a" * 40
@@ -256,6 +226,6 @@ def test_a_path_that_is_too_long_for_sqlite_is_refused_before_anything_is_writte
     spare = 504 - len(str(folder)) - len("//images.sqlite")
     sqlite.store_many(folder / ("b" * spare), *make_set(3))
     assert_same(sqlite.read_many(folder / ("b" * spare)), make_set(3))
-    with pytest.raises(storage.InvalidInputError, match="longer than 504 bytes"):
+    with pytest.raises(InvalidInputError, match="longer than 504 bytes"):
         sqlite.store_many(folder / ("c" * (spare + 1)), *make_set(3))
     assert [path.name[0] for path in folder.iterdir()] == ["b"]
