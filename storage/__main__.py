@@ -59,13 +59,7 @@ or input: nothing was written, 130 interrupted.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code.
-
-    Parameters
-    ----------
-    arguments
-        The command line without the program's name; None takes the process's own.
-    """
+    """Run one subcommand, by default that of the process's command line, and return its exit code."""
     _open_closed_streams()
     options = _make_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):

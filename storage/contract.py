@@ -71,7 +71,7 @@ class Backend(Protocol):
     INFO: BackendInfo
 
     def store_single(self, store: Path, image: Image, label: int) -> None:
-        """Store one image, alone in its store.
+        """Store one image, alone in its store; the same as `store_many` with one image.
 
         Parameters
         ----------
@@ -81,15 +81,6 @@ class Backend(Protocol):
             RGB.
         label : int
             Any 64-bit integer.
-
-        Raises
-        ------
-        InvalidInputError
-            `image` or `label` is something else; nothing was written.
-        StoreExistsError
-            `store` is not empty, or is a file; nothing was written.
-        StoreFullError
-            The file system has no room.
         """
 
     def read_single(self, store: Path, index: int) -> tuple[Image, int]:
@@ -110,12 +101,10 @@ class Backend(Protocol):
 
         Raises
         ------
-        StoreNotFoundError
-            There is no store at this path.
+        StoreNotFoundError, CorruptStoreError
+            As `read_many`.
         RecordNotFoundError
             The index is out of range.
-        CorruptStoreError
-            The store is cut short, damaged, or of another backend.
         """
 
     def store_many(self, store: Path, images: Images, labels: Labels) -> None:
@@ -181,10 +170,8 @@ class Backend(Protocol):
 
         Raises
         ------
-        StoreNotFoundError
-            There is no store at this path.
-        CorruptStoreError
-            The store is cut short, damaged, or of another backend.
+        StoreNotFoundError, CorruptStoreError
+            As `read_many`.
         """
 
     def find_pixels(self, store: Path) -> Mapping[str, Sequence[range]]:

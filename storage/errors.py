@@ -23,8 +23,8 @@ class StorageError(Exception):
         Where it happened: a store, a dataset, or a file of one.
     record : int, optional
         The index of the image.
-    hint : str
-        What to do.
+    hint : str, optional
+        What to do; by default the `usual_hint` of the class.
 
     Examples
     --------
@@ -35,14 +35,16 @@ class StorageError(Exception):
     7
     """
 
+    usual_hint = ""
+
     def __init__(
-        self, problem: str = "", *, store: Path | str | None = None, record: int | None = None, hint: str = ""
+        self, problem: str = "", *, store: Path | str | None = None, record: int | None = None, hint: str | None = None
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.store = None if store is None else Path(store)
         self.record = record
-        self.hint = hint
+        self.hint = self.usual_hint if hint is None else hint
 
     def __str__(self) -> str:
         """Build the message from the fields."""
@@ -68,17 +70,9 @@ class RecordNotFoundError(StorageError, IndexError):
 
 
 class CorruptStoreError(StorageError):
-    """The store is cut short, damaged, or was written by another backend; there is a default for the hint."""
+    """The store is cut short, damaged, or was written by another backend."""
 
-    def __init__(
-        self,
-        problem: str = "",
-        *,
-        store: Path | str | None = None,
-        record: int | None = None,
-        hint: str = "restore a copy, or store the images again",
-    ) -> None:
-        super().__init__(problem, store=store, record=record, hint=hint)
+    usual_hint = "restore a copy, or store the images again"
 
 
 class StoreFullError(StorageError, OSError):
@@ -108,18 +102,8 @@ class ReaderClosedError(StorageError, ValueError):
 class reading:  # noqa: N801 - reads as a function in a with statement; a generator takes twice the time
     """Turn what a library raises while it reads `store` into an error of this package.
 
-    Parameters
-    ----------
-    store : Path
-    *library_errors : type[Exception]
-        What the library raises for a file that it can't make sense of. `OSError` is always included.
-
-    Raises
-    ------
-    StorageError
-        The operating system refused: permission, input/output, too many open files, no memory.
-    CorruptStoreError
-        The library can't make sense of the store.
+    `OSError` is always included; `library_errors` are what the library raises for a file that it can't make sense of.
+    If the operating system refused, the result is a `StorageError`, otherwise a `CorruptStoreError`.
     """
 
     __slots__ = ("_expected", "_store")
@@ -146,20 +130,8 @@ class reading:  # noqa: N801 - reads as a function in a with statement; a genera
 class writing(reading):  # noqa: N801 - likewise
     """Turn what a library raises while it writes `store` into an error of this package; never into corruption.
 
-    Parameters
-    ----------
-    store : Path
-    *library_errors : type[Exception]
-        What the library raises when it can't write. `OSError` is always included.
-
-    Raises
-    ------
-    StoreFullError
-        The operating system had no room: disk space, quota, or file size limit.
-    StoreExistsError
-        Another writer is writing to the same path.
-    StorageError
-        The write failed otherwise.
+    If the disk or a quota is full, the result is a `StoreFullError`; if another writer writes to the same path, a
+    `StoreExistsError`; otherwise a `StorageError`.
     """
 
     __slots__ = ()

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock, RLock
-from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
@@ -170,7 +169,7 @@ class Reader(ABC):
         return self._read(positions, out)
 
     def read_labels(self) -> Labels:
-        """Read all labels, without the images where the store keeps them apart.
+        """Read all labels, without the images if the store can.
 
         Returns
         -------
@@ -214,14 +213,12 @@ class Reader(ABC):
         """Return the reader itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Close the store."""
         self.close()
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
-        """Pickle the path only: the copy opens the store anew."""
+        """Pickle only the path: the copy opens the store itself."""
         return type(self), (self.store,)
 
     def _be_ready(self) -> None:

@@ -5,8 +5,8 @@ record, then one per block of records (see `checksums`); and ``part-00000`` and 
 backend. An array is one part; batches are gathered into parts of 128 MiB.
 """
 
-from .reading import DatasetReader, load, open  # noqa: A004 - used as storage.open
+from .reading import load, open  # noqa: A004 - used as storage.open
 from .report import Report, check
 from .saving import save
 
-__all__ = ["DatasetReader", "Report", "check", "load", "open", "save"]
+__all__ = ["Report", "check", "load", "open", "save"]

@@ -102,17 +102,7 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
 
 
 class DatasetReader(Reader):
-    """Reads a dataset in any order, and verifies each record when it is first read; `storage.open` makes one.
-
-    Parameters
-    ----------
-    path : Path or str
-        A dataset that `storage.save` wrote.
-    verify : bool
-        Whether to verify records, structure and checksums.
-    checksum : str, optional
-        Open only the dataset with this `checksum`.
-    """
+    """Reads a dataset in any order, and verifies each record when it is first read; only the one with `checksum`."""
 
     def __init__(self, path: Path | str, *, verify: bool = True, checksum: str | None = None) -> None:
         self._verify, self._expected = verify, checksum
