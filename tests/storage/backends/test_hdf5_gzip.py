@@ -1,4 +1,4 @@
-"""What only HDF5 with gzip has: chunks that are compressed, and what becomes of damage to them."""
+"""HDF5 with gzip: h5py reads its chunks, space is allocated for them first, and damaged ones are refused."""
 
 import zlib
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from h5py import h5d
 
-import storage
+from storage import CorruptStoreError
 from tests.support.backends import take_backend
 from tests.support.datasets import flip_bit
 from tests.support.image_sets import assert_same, make_set
@@ -29,7 +29,7 @@ def test_h5py_reads_whole_images_in_compressed_chunks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 130])
-def test_what_was_reserved_for_chunks_that_became_smaller_is_given_back(tmp_path: Path, count: int) -> None:
+def test_space_that_compressed_chunks_do_not_need_is_given_back(tmp_path: Path, count: int) -> None:
     hdf5_gzip.store_many(tmp_path, np.zeros((count, 64, 64, 3), np.uint8), LABELS[:count])
     status = (tmp_path / "images.h5").stat()
     assert status.st_size < 4096 * 4 + count * 128
@@ -37,14 +37,14 @@ def test_what_was_reserved_for_chunks_that_became_smaller_is_given_back(tmp_path
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (130, 32), (3, 1000)])
-def test_room_is_reserved_even_for_chunks_that_become_larger(
+def test_space_is_allocated_even_for_chunks_that_become_larger(
     tmp_path: Path, count: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reserved = list[int]()
-    monkeypatch.setattr("os.posix_fallocate", lambda _file, _start, length: reserved.append(length))
+    allocated = list[int]()
+    monkeypatch.setattr("os.posix_fallocate", lambda _file, _start, length: allocated.append(length))
     images, labels = make_set(count, size, size)
     hdf5_gzip.store_many(tmp_path, images, labels)
-    assert images.nbytes < (tmp_path / "images.h5").stat().st_size <= reserved[0]
+    assert images.nbytes < (tmp_path / "images.h5").stat().st_size <= allocated[0]
     assert_same(hdf5_gzip.read_many(tmp_path), (images, labels))
 
 
@@ -70,10 +70,10 @@ def test_a_damaged_chunk_is_refused_and_the_others_are_read(tmp_path: Path) -> N
     for place in (chunk.byte_offset, chunk.byte_offset + chunk.size // 2, chunk.byte_offset + chunk.size - 1):
         flip_bit(tmp_path / "images.h5", place)
         with hdf5_gzip.open_reader(tmp_path) as reader:
-            with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+            with pytest.raises(CorruptStoreError, match=str(tmp_path)):
                 reader.read([1, 9])
             assert_same(reader.read([7, 12]), (IMAGES[[7, 12]], LABELS[[7, 12]]))
         for read in (hdf5_gzip.read_many, lambda path: hdf5_gzip.read_single(path, 8)):
-            with pytest.raises(storage.CorruptStoreError, match=str(tmp_path)):
+            with pytest.raises(CorruptStoreError, match=str(tmp_path)):
                 read(tmp_path)
         flip_bit(tmp_path / "images.h5", place)
