@@ -1,1 +1,6 @@
-"""What is measured: one file per question."""
+"""What is measured, and how. In a process that imports this package, `image_storage` is the `storage` under test."""
+
+import storage
+from benchmarks.alias import alias_package
+
+alias_package("image_storage", storage)  # here, so that it also holds in spawned workers

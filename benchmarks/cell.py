@@ -1,49 +1,43 @@
-"""How a cell is measured: fresh directories, what is timed, disk bytes, verification.
+"""How a cell is measured: fresh stores, warm-up, rounds, and a check of every result after the clock has stopped.
 
-The method and its reasons are in ``docs/method.md``.
+The method and the reasons for it are in ``docs/method.md``.
 """
 
 import gc
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.comparison import as_set, compare
-from benchmarks.definition import hash_definition, read_threshold
-from benchmarks.directories import Shelf, measure_disk
+from benchmarks.directories import StoreDirectories, measure_disk
 from benchmarks.memory import note_peak
-from benchmarks.page_cache import ColdStore
-from benchmarks.rounds import MOST_ROUNDS, choose_least, warm_up
+from benchmarks.page_cache import Cache, ColdStore
+from benchmarks.run_info import hash_definition, read_threshold
 from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
 
+MAX_ROUNDS = 1_000  # more wouldn't make the median more precise, but would fill the JSON
+MANY_IMAGES = 100_000  # from here on, FEW_ROUNDS are enough
+FEW_ROUNDS = 3
+COMPARED_AT_ONCE = 1_000  # images, so that comparing needs little memory
+
+Durability = Literal["buffered", "durable"]
 Arguments = tuple[Any, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; the gate slows cells with it to test itself
 
 
 class Cell:
-    """One benchmark: an operation of one backend on so many images.
+    """One benchmark: an operation of one backend on a number of images. It can be measured once.
 
-    Parameters
-    ----------
-    operation : str
-        Such as ``store_many``.
-    backend : str
-        A name in `storage.BACKENDS`.
-    benchmark : BenchmarkFixture
-        What measures; it is used once.
-    shelf : Shelf
-        Where the stores of this cell go.
-    wrap : callable
-        Changes what is timed.
+    `wrap` changes what is timed; `directories` is where the stores go.
     """
 
     def __init__(
@@ -51,67 +45,67 @@ class Cell:
         operation: str,
         backend: str,
         benchmark: BenchmarkFixture,
-        shelf: Shelf,
+        directories: StoreDirectories,
         wrap: Wrap = lambda function: function,
     ) -> None:
         self.backend: Backend = BACKENDS[backend]
         self._operation = operation
         self._benchmark = benchmark
-        self._shelf = shelf
+        self._directories = directories
         self._wrap = wrap
         self._cold: ColdStore | None = None
-        self._facts = benchmark.extra_info
-        self._least = int(benchmark._min_rounds)  # noqa: SLF001 - the fixture knows what options and markers say
-        self._longest = float(benchmark._max_time)  # noqa: SLF001
-        self._facts.update(operation=operation, backend=backend)
+        self._min_rounds, self._max_seconds = read_limits(benchmark)
+        self.note(operation=operation, backend=backend)
+
+    def note(self, **facts: str | float) -> None:
+        """Add fields to the JSON of this cell."""
+        self._benchmark.extra_info.update(facts)
 
     def measure_store(
-        self, function: Callable[..., None], images: Images, labels: Labels | int, *, durability: str
+        self,
+        function: Callable[..., None],
+        images: Images,
+        labels: Labels | int,
+        *,
+        durability: Durability,
+        read_back: Callable[[Path], tuple[Images, Labels]] | None = None,
     ) -> None:
-        """Measure a function that stores, each round in a fresh empty directory; then read back and compare.
+        """Measure ``function(directory, images, labels)``: each round fills a fresh directory; read the last one back.
 
-        Parameters
-        ----------
-        function : callable
-            Called with a directory, `images` and `labels`.
-        images : ndarray of uint8, shape (N, H, W, 3)
-            Or one image, shape (H, W, 3).
-        labels : ndarray of int64, shape (N,)
-            Or one label.
-        durability : str
-            ``buffered``, or ``durable``: then the store is synced to disk inside the clock.
+        `images` and `labels` are an image set, or one image and its label. A ``durable`` store is synced to disk inside
+        the clock. `read_back` reads what was stored, by default with the backend's `read_many`.
         """
         content = images, labels
         images, labels = as_set(*content)
-        most = min(MOST_ROUNDS, self._shelf.check_space(images, 1 + choose_least(self._least, len(images))))
-        self._facts.update(durability=durability, store_images=len(images))
+        needed = 1 + choose_min_rounds(self._min_rounds, len(images))
+        max_rounds = min(MAX_ROUNDS, self._directories.check_space(images, needed))
+        self.note(durability=durability, store_images=len(images))
         stores: list[Path] = []
 
         def prepare() -> tuple[Arguments, dict[str, Any]]:
             while stores:
-                self._shelf.discard(stores.pop())
-            stores.append(self._shelf.make_store())
+                self._directories.discard(stores.pop())
+            stores.append(self._directories.make_store())
             return (stores[-1], *content), {}
 
-        self._measure(store_durably(function) if durability == "durable" else function, prepare, images, most)
-        self._facts.update(measure_disk(stores[-1]))
-        compare(self.backend.read_many(stores[-1]), images, labels)
-        self._benchmark.has_error = False
+        def check(_: object) -> None:
+            self.note(**measure_disk(stores[-1]))
+            compare((read_back or self.backend.read_many)(stores[-1]), images, labels)
 
-    def fill_store(self, images: Images, labels: Labels, *, cache: str) -> Path:
-        """Write the store that this cell reads, outside the clock.
+        target = store_durably(function) if durability == "durable" else function
+        self._measure(target, prepare, images, check, max_rounds=max_rounds)
 
-        Parameters
-        ----------
-        images : ndarray of uint8, shape (N, H, W, 3)
-        labels : ndarray of int64, shape (N,)
-        cache : str
-            ``warm``, or ``cold``: then nobody may have the store open when a round starts.
+    def fill_store(
+        self, images: Images, labels: Labels, *, cache: Cache, store_many: Callable[..., None] | None = None
+    ) -> Path:
+        """Write the store that this cell reads, outside the clock, by default with the backend's `store_many`.
+
+        No process may have a ``cold`` store open when a round starts.
         """
-        self._shelf.check_space(images, 1)
+        self._directories.check_space(images, 1)
         self.note(cache=cache, store_images=len(images))
-        store = self._shelf.make_store()
-        self.backend.store_many(store, images, labels)
+        store = self._directories.make_store()
+        (store_many or self.backend.store_many)(store, images, labels)
         if cache == "cold":
             self._cold = ColdStore(store)
         return store
@@ -120,11 +114,7 @@ class Cell:
         """Evict the store of a cold cell from the page cache."""
         if self._cold is not None:
             self._cold.evict()
-            self.note(resident_share=self._cold.resident_share)
-
-    def note(self, **facts: str | float) -> None:
-        """Add to what the JSON says of this cell."""
-        self._facts.update(facts)
+            self.note(resident_share=self._cold.resident_fraction)
 
     def measure_read(
         self,
@@ -133,22 +123,12 @@ class Cell:
         images: Images,
         check: Callable[..., None],
         *,
-        elsewhere: bool = False,
+        measure_memory: bool = True,
     ) -> None:
-        """Measure a function that reads; then check what it read.
+        """Measure a function that reads, in each round with the next of `arguments`; then check what it read.
 
-        Parameters
-        ----------
-        function : callable
-            Called with the next of `arguments`, each round.
-        arguments : iterator of tuple
-            Without an end.
-        images : ndarray of uint8, shape (N, H, W, 3)
-            As many as one call reads.
-        check : callable
-            Called when the clock has stopped, with the last result and the arguments that gave it.
-        elsewhere : bool
-            Other processes read: nothing is said of memory.
+        One call reads as many images as `images` has. `check` is called after the clock has stopped, with the last
+        result and the arguments that gave it. If other processes do the reading, don't measure memory.
         """
         used: Arguments = ()
 
@@ -158,46 +138,66 @@ class Cell:
             used = next(arguments)
             return used, {}
 
-        result = self._measure(function, prepare, images, MOST_ROUNDS, elsewhere=elsewhere)
-        check(result, *used)
-        self._benchmark.has_error = False
+        def check_last(result: object) -> None:
+            check(result, *used)
+
+        self._measure(function, prepare, images, check_last, measure_memory=measure_memory)
 
     def _measure(
         self,
         target: Callable[..., Any],
-        prepare: Callable[[], Any],
+        prepare: Callable[[], tuple[Arguments, dict[str, Any]]],
         images: Images,
-        most: int,
+        check: Callable[[Any], None],
         *,
-        elsewhere: bool = False,
-    ) -> Any:  # noqa: ANN401 - whatever the target returns
-        """Warm up, choose the number of rounds, measure; return the last result."""
-        benchmark, facts, target = self._benchmark, self._facts, self._wrap(target)
+        max_rounds: int = MAX_ROUNDS,
+        measure_memory: bool = True,
+    ) -> None:
+        """Warm up, choose the number of rounds, measure, and check the last result."""
+        benchmark, facts, target = self._benchmark, self._benchmark.extra_info, self._wrap(target)
         benchmark.group = self._name_group()
-        benchmark.has_error = True  # until what was measured is verified: a wrong or cut cell is in no run
+        benchmark.has_error = True  # leaves the cell out of the run unless its result is verified
         gc.collect()
 
         def call() -> float:
             before = time.perf_counter()
             arguments, _ = prepare()
-            with nullcontext() if elsewhere else note_peak(facts):  # of two calls, the second one's stays
+            with note_peak(facts) if measure_memory else nullcontext():  # of two calls, the second one's remains
                 start = time.perf_counter() if self._cold is None else before  # evicting may take longer than reading
                 target(*arguments)
                 return time.perf_counter() - start
 
-        least = choose_least(self._least, len(images))
-        rounds = warm_up(call, self._longest, least, most) if benchmark.enabled else 1
+        min_rounds = choose_min_rounds(self._min_rounds, len(images))
+        rounds = warm_up(call, self._max_seconds, min_rounds, max_rounds) if benchmark.enabled else 1
         result = benchmark.pedantic(target, setup=prepare, rounds=rounds)
         facts.update(images=len(images), bytes=images.nbytes + len(images) * np.dtype(np.int64).itemsize)
         if benchmark.stats is not None:
             facts["images_per_second"] = len(images) / benchmark.stats.stats.median
-        return result
+        check(result)
+        benchmark.has_error = False
 
     def _name_group(self) -> str:
-        """Name what may share a table of the session: cells of one operation that differ in their backend only."""
-        axes = [pair for pair in self._benchmark.params.items() if pair[0] not in {"backend", "cutoff"}]
-        words = [f"{name} {value}" if isinstance(value, int) else value for name, value in axes if value != "warm"]
-        return " ".join([self._operation, f"{self._facts['store_images']:>7,} images", *words])
+        """Name the table of the session that this cell belongs to: its rows differ only in the backend."""
+        params = [pair for pair in self._benchmark.params.items() if pair[0] not in {"backend", "cutoff"}]
+        words = [f"{name} {value}" if isinstance(value, int) else value for name, value in params if value != "warm"]
+        return " ".join([self._operation, f"{self._benchmark.extra_info['store_images']:>7,} images", *words])
+
+
+@pytest.fixture
+def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: str, stores: Path) -> Iterator[Cell]:
+    """Prepare a cell with its own folder of stores."""
+    operation = request.function.__name__.removeprefix("test_")
+    directories = StoreDirectories(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
+    wrap = request.node.stash.get(WRAP, lambda function: function)
+    prepared = Cell(operation, backend, benchmark, directories, wrap)
+    prepared.note(definition=hash_definition(request.node), **read_threshold(request.node))
+    yield prepared
+    directories.discard(directories.folder)
+
+
+def read_limits(benchmark: BenchmarkFixture) -> tuple[int, float]:
+    """Read the minimum number of rounds and the seconds for all of them, as options and markers set them."""
+    return int(benchmark._min_rounds), float(benchmark._max_time)  # noqa: SLF001 - there is no public way
 
 
 def store_durably(function: Callable[..., None]) -> Callable[..., None]:
@@ -210,12 +210,48 @@ def store_durably(function: Callable[..., None]) -> Callable[..., None]:
     return store
 
 
-@pytest.fixture
-def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: str, stores: Path) -> Iterator[Cell]:
-    """Prepare a cell in a folder of its own."""
-    operation = request.function.__name__.removeprefix("test_")
-    shelf = Shelf(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
-    prepared = Cell(operation, backend, benchmark, shelf, request.node.stash.get(WRAP, lambda function: function))
-    prepared.note(definition=hash_definition(request.node), **read_threshold(request.node))
-    yield prepared
-    shelf.discard(shelf.folder)
+def warm_up(call: Callable[[], float], max_seconds: float, min_rounds: int, max_rounds: int) -> int:
+    """Call once or twice, and choose the number of rounds that fit from the faster call.
+
+    The first call is often slow, because it touches memory and loads code for the first time. It is repeated unless it
+    took longer than all rounds should, or the choice is clear already.
+    """
+    seconds = call()
+    if seconds <= max_seconds and choose_rounds(seconds, max_seconds, min_rounds, max_rounds) < max_rounds:
+        seconds = min(seconds, call())
+    return choose_rounds(seconds, max_seconds, min_rounds, max_rounds)
+
+
+def choose_rounds(seconds: float, max_seconds: float, min_rounds: int, max_rounds: int) -> int:
+    """Choose as many rounds of `seconds` as fit into `max_seconds`, within the limits; the minimum wins."""
+    return max(min_rounds, min(max_rounds, int(max_seconds / max(seconds, 1e-9))))
+
+
+def choose_min_rounds(min_rounds: int, images: int) -> int:
+    """Lower the minimum number of rounds if there are many images."""
+    return min(min_rounds, FEW_ROUNDS) if images >= MANY_IMAGES else min_rounds
+
+
+def as_set(images: Images, labels: Labels | int) -> tuple[Images, Labels]:
+    """Turn one image and its label into an image set of one; leave an image set as it is."""
+    return images.reshape(-1, *images.shape[-3:]), np.atleast_1d(np.asarray(labels, np.int64))
+
+
+def compare(result: tuple[Images, Labels | int], images: Images, labels: Labels) -> None:
+    """Fail unless every pixel and label was read as it was stored."""
+    read_images, read_labels = as_set(*result)
+    if read_images.shape != images.shape or read_labels.shape != labels.shape:
+        pytest.fail(f"stored {images.shape} with {len(labels)} labels, read {read_images.shape}, {len(read_labels)}")
+    for start in range(0, len(images), COMPARED_AT_ONCE):
+        part = slice(start, start + COMPARED_AT_ONCE)
+        wrong = (read_images[part] != images[part]).any(axis=(1, 2, 3)) | (read_labels[part] != labels[part])
+        if wrong.any():
+            pytest.fail(f"image or label {start + int(wrong.argmax())} was not read as it was stored")
+
+
+def compute_digest(images: Images, labels: Labels) -> str:
+    """Compute a digest of a batch, to compare one that was read in another process."""
+    digest = hashlib.sha256(f"{images.shape} {labels.shape}".encode())
+    digest.update(np.ascontiguousarray(images, np.uint8).data)
+    digest.update(np.ascontiguousarray(labels, np.int64).data)
+    return digest.hexdigest()

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-BLOCK = 4_096  # bytes, of most file systems
-FEW_FILES = 100  # that can be deleted at once anywhere
-MOST_BYTES = 2 << 30  # of stores in one cell, unless the least number of rounds needs more
+DISK_BLOCK = 4_096  # bytes, on most file systems
 SECTOR = 512  # bytes, the unit of st_blocks
+FEW_FILES = 100  # deleting these is quick everywhere
+MAX_BYTES = 2 << 30  # of stores in one cell, unless the minimum number of rounds needs more
 
-# <linux/fs.h>: the flags of an inode, and the one that `chattr +T` sets.
+# <linux/fs.h>: requests for the flags of an inode, and the flag that `chattr +T` sets.
 GET_FLAGS, SET_FLAGS, TOP_OF_HIERARCHY = 0x80086601, 0x40086602, 0x00020000
 
 STORES = pytest.StashKey[Path]()
@@ -26,7 +26,7 @@ STORES = pytest.StashKey[Path]()
 
 @pytest.fixture(scope="session")
 def stores(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make the directory of all stores; delete at the end of the session what the cells left."""
+    """Make the directory of all stores; at the end of the session, delete what the cells left."""
     folder = tmp_path_factory.mktemp("stores")
     pytestconfig.stash[STORES] = folder.parent
     spread_directories(folder)
@@ -34,17 +34,12 @@ def stores(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     shutil.rmtree(folder)
 
 
-class Shelf:
-    """Fresh directories for the stores of one cell.
+class StoreDirectories:
+    """Fresh directories for the stores of one cell, in an empty folder that belongs to this cell.
 
-    A store is deleted as soon as it is discarded, before its files reach the disk: that is quick, and the disk has
-    nothing to do while the next one is measured. Where directories cannot be spread, a store of many files is left to
-    the end of the session: the next ones would be created ever more slowly. Figures are in ``docs/decisions.md``, 17.
-
-    Parameters
-    ----------
-    folder : Path
-        An empty directory, and no other cell's.
+    A store is deleted as soon as it is discarded, before its files reach the disk: that is quick, and keeps the disk
+    idle while the next store is measured. If directories can't be spread, a store of many files stays until the session
+    ends: deleting it would slow down the creation of the next ones. Figures are in ``docs/decisions.md``, 17.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,13 +51,12 @@ class Shelf:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def check_space(self, images: NDArray[np.uint8], stores: int) -> int:
-        """Skip the cell if the disk may not hold so many stores of these images.
+        """Skip the cell if the disk may not hold this many stores of these images.
 
         Returns
         -------
         int
-            How many rounds may fill a store each. Where these are more than the least number of rounds, the disk holds
-            twice as many stores: there is room for two calls that warm up.
+            The maximum number of rounds, each of which may fill a store; leaves space for two that warm up.
         """
         store, free = estimate_bytes(images), shutil.disk_usage(self.folder).free
         if free < store * stores:
@@ -70,30 +64,20 @@ class Shelf:
                 f"{stores} stores may take {store * stores:,} bytes, and {self.folder} has {free:,} left: "
                 "free some space, or choose another disk with --basetemp"
             )
-        return min(MOST_BYTES, free // 2) // store
+        return min(MAX_BYTES, free // 2) // store
 
     def discard(self, folder: Path) -> None:
-        """Delete a directory, or leave that to the end of the session."""
+        """Delete a directory, now or at the end of the session."""
         if self._spread or sum(len(names) for _, _, names in os.walk(folder)) <= FEW_FILES:
             shutil.rmtree(folder)
 
 
 def spread_directories(folder: Path) -> bool:
-    """Have the file system place each new directory of `folder` far from the others.
+    """Have the file system place each new directory of `folder` far from the others; return False if it can't.
 
-    ext4 without a journal does not use an inode again for minutes after its file was deleted, and searches past all
-    such inodes of the block group whenever it creates a file: 550 instead of 18 microseconds a file were measured.
-    The directories of a folder with the attribute of ``chattr +T`` are placed in block groups taken at random.
-
-    Parameters
-    ----------
-    folder : Path
-        The parent of the directories to come.
-
-    Returns
-    -------
-    bool
-        False where the file system has no such attribute: then nothing was changed.
+    ext4 without a journal doesn't reuse the inode of a deleted file for minutes. Whenever it creates a file, it
+    searches past all such inodes of the block group: 550 instead of 18 microseconds a file were measured. In a folder
+    with the attribute of ``chattr +T``, new directories go to random block groups.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -108,9 +92,9 @@ def spread_directories(folder: Path) -> bool:
 
 
 def estimate_bytes(images: NDArray[np.uint8]) -> int:
-    """Estimate what a store takes on disk at most: whole blocks for each image, and one block more."""
-    blocks: int = len(images) * (math.ceil(images[0].nbytes / BLOCK) + 1)
-    return blocks * BLOCK
+    """Estimate the maximum size of a store on disk: whole blocks for each image, and one more."""
+    blocks: int = len(images) * (math.ceil(images[0].nbytes / DISK_BLOCK) + 1)
+    return blocks * DISK_BLOCK
 
 
 def measure_disk(store: Path) -> dict[str, int]:

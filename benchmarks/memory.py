@@ -8,27 +8,22 @@ from pathlib import Path
 from typing import Any
 
 PROCESS = Path("/proc/self")
-RESET = "5"  # what has the kernel forget the peak: proc_pid_clear_refs(5)
+RESET_PEAK = "5"  # proc_pid_clear_refs(5)
 
 LIBRARY = ctypes.CDLL(None)
 
 
 @contextmanager
 def note_peak(facts: dict[str, Any], process: Path = PROCESS) -> Iterator[None]:
-    """Note by how much the memory of this process grows at most within the block.
+    """Set ``facts["peak_bytes"]`` to how much the memory of this process grows within the block.
 
-    Parameters
-    ----------
-    facts : dict
-        Gets ``peak_bytes``; loses what it has of it where the kernel does not say.
-    process : Path
-        Where the kernel describes this process.
+    The field is removed if the kernel doesn't tell.
     """
     facts.pop("peak_bytes", None)
-    if hasattr(LIBRARY, "malloc_trim"):  # memory that was freed but kept would serve the block unseen
+    if hasattr(LIBRARY, "malloc_trim"):  # freed memory that is still mapped could be reused unnoticed
         LIBRARY.malloc_trim(0)
     try:
-        (process / "clear_refs").write_text(RESET, encoding="ascii")
+        (process / "clear_refs").write_text(RESET_PEAK, encoding="ascii")
         before = _read_status(process, "VmRSS")
     except (OSError, LookupError):
         yield

@@ -1,4 +1,4 @@
-"""The suite's own options: command line before environment before ini file."""
+"""The suite's own options, and the cells that they select. The command line wins over environment and ini file."""
 
 import os
 import re
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.page_cache import CACHES
+from benchmarks.cell import Durability
+from benchmarks.page_cache import Cache
 from storage import BACKENDS, UNAVAILABLE
 
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
@@ -19,7 +20,7 @@ HELP = {
     "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
     "backends": "backends, separated by commas (default: all that are installed)",
     "durable": "measure storing a second time, synced to disk inside the clock",
-    "cold": "measure reading a second time, each round with a page cache that is empty of the store",
+    "cold": "measure reading a second time, with the store evicted from the page cache before each round",
 }
 
 
@@ -27,32 +28,19 @@ HELP = {
 class Options:
     """What the session was asked to measure.
 
-    Attributes
-    ----------
-    cifar10 : str
-        ``auto``, ``standin`` or a path.
-    cutoffs : tuple of int or None
-        Numbers of images; None where nobody said.
-    backends : tuple of str
-        Names of backends.
-    unavailable : dict of str to str
-        Backends that would have been measured too, and why they cannot: none where nobody asked for all.
-    durabilities : tuple of str
-        ``buffered``, and ``durable`` where asked for.
-    caches : tuple of str
-        ``warm``, and ``cold`` where asked for.
+    `cutoffs` is None if not given. `unavailable` says why backends can't be measured, if all of them should be.
     """
 
     cifar10: str
     cutoffs: tuple[int, ...] | None
     backends: tuple[str, ...]
     unavailable: Mapping[str, str]
-    durabilities: tuple[str, ...]
-    caches: tuple[str, ...]
+    durabilities: tuple[Durability, ...]
+    caches: tuple[Cache, ...]
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add the options to `parser`, each with the ini entry of the same name."""
+    """Add the options to `parser`, those of `HELP` also as ini entries."""
     group = parser.getgroup("image storage", "image storage (each also as environment variable, in capitals, and ini)")
     group.addoption("--cifar10", metavar="auto|standin|PATH", help=HELP["cifar10"])
     group.addoption("--cutoffs", metavar="N,N,...", help=HELP["cutoffs"])
@@ -70,27 +58,17 @@ def add_options(parser: pytest.Parser) -> None:
         "--compare-missing",
         choices=("fail", "warn"),
         default="fail",
-        help="what a cell is that only BASE.json has (default: %(default)s)",
+        help="what to do if a cell of BASE.json is missing (default: %(default)s)",
     )
 
 
 def read_options(config: pytest.Config) -> Options:
-    """Read the options of a session.
-
-    Parameters
-    ----------
-    config : pytest.Config
-        Its command line wins over the environment, the environment over its ini file.
-
-    Returns
-    -------
-    Options
-        Checked.
+    """Read and check the options of a session.
 
     Raises
     ------
     pytest.UsageError
-        A value that is no option's; the message names those that are.
+        A value is wrong; the message says which ones are right.
     """
     cutoffs = _split(_find(config, "cutoffs"))
     backends = _split(_find(config, "backends"))
@@ -105,31 +83,17 @@ def read_options(config: pytest.Config) -> Options:
         backends=backends or tuple(BACKENDS),
         unavailable={} if backends else dict(UNAVAILABLE),
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
-        caches=CACHES if _is_on(config, "cold") else CACHES[:1],
+        caches=("warm", "cold") if _is_on(config, "cold") else ("warm",),
     )
 
 
 def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:
-    """Choose the cutoffs that an image set is large enough for.
-
-    Parameters
-    ----------
-    options : Options
-        What was asked for.
-    available : int
-        How many images the set has, doubled.
-    defaults : tuple of int
-        The cutoffs where nobody asked for others.
-
-    Returns
-    -------
-    tuple of int
-        The cutoffs asked for, or those of the defaults that are not too large, or all images there are.
+    """Choose the cutoffs that were asked for, else the defaults that an image set is large enough for, else all of it.
 
     Raises
     ------
     pytest.UsageError
-        More images were asked for than there are.
+        More images were asked for than are available.
     """
     if options.cutoffs is None:
         return tuple(cutoff for cutoff in defaults if cutoff <= available) or (available,)
@@ -141,16 +105,16 @@ def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] =
 
 
 def count_images(options: Options, available: int) -> int:
-    """Count the images that a session needs at most, of so many available: no benchmark asks for more."""
+    """Count the images that the largest cell of a session may need."""
     return max(choose_cutoffs(options, available, (min(available, DEFAULT_CUTOFFS[-1]),)))
 
 
 def _find(config: pytest.Config, name: str) -> str:
-    """Return what was said first of the command line, the environment and the ini file."""
+    """Find the value of an option: on the command line, else in the environment, else in the ini file."""
     if config.getoption(name) == "":
         raise pytest.UsageError(f"{name}: --{name}= says nothing: give a value, or leave the option out")
-    said = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
-    return next((str(value).strip() for value in said if value), "")
+    values = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
+    return next((str(value).strip() for value in values if value), "")
 
 
 def _is_on(config: pytest.Config, name: str) -> bool:
@@ -165,11 +129,11 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
-def _check(name: str, values: Iterable[str], is_known: Callable[[str], bool], say: Callable[[], str]) -> None:
-    """Check values; what is known is said only where one is not, since listing all backends imports them."""
+def _check(name: str, values: Iterable[str], is_known: Callable[[str], bool], explain: Callable[[], str]) -> None:
+    """Check values; `explain` is called only if one is wrong, because listing all backends imports them."""
     for value in values:
         if not is_known(value):
-            raise pytest.UsageError(f"{name}: {value!r} is unknown: {say()}")
+            raise pytest.UsageError(f"{name}: {value!r} is unknown: {explain()}")
 
 
 def _is_positive(text: str) -> bool:

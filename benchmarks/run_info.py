@@ -1,5 +1,8 @@
-"""What the JSON of a run says beside the timings: the images, the machine, and whether all cells were measured."""
+"""What the JSON of a run contains besides the timings: images, libraries, machine, and how each cell is defined."""
 
+import ast
+import functools
+import hashlib
 import inspect
 import math
 import os
@@ -11,27 +14,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from storage import BACKENDS
 
 FORMAT = 1
 LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
 MOUNTS = Path("/proc/self/mountinfo")
-CONTROL_GROUP = Path("/sys/fs/cgroup/cpu.max")
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
-CLOCK_DIGITS = 9  # after the point of a second: `time.perf_counter` counts nanoseconds
+CLOCK_DIGITS = 9  # decimal places: `time.perf_counter` counts nanoseconds
+
+DEFINITION_DIGITS = 16
+MEASURING = ("cell", "directories", "memory", "page_cache", "workers")  # modules of this package
+SHARED = tuple(Path(__file__).with_name(f"{name}.py") for name in MEASURING)
+HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+MAX_THRESHOLD = 10  # as reports check it
+THRESHOLD_MARKER = "threshold(share): how much slower, as a share, before a cell of the benchmark is slower (0.10)"
 
 
 @dataclass
-class Progress:
-    """What was to be measured in this session, and what went wrong.
-
-    Attributes
-    ----------
-    intended : list of str
-        Ids of the cells that were selected, in order.
-    failed, skipped : dict of str to str
-        Id of a cell to the reason, one line.
-    """
+class Outcomes:
+    """Ids of the cells that were selected, in order, and those not measured with the reason, one line."""
 
     intended: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -39,7 +43,7 @@ class Progress:
 
 
 def describe_run(
-    progress: Progress,
+    outcomes: Outcomes,
     cells: Sequence[Mapping[str, Any]],
     images: Mapping[str, str | int],
     stores: Path,
@@ -48,25 +52,8 @@ def describe_run(
 ) -> dict[str, Any]:
     """Describe a run for its JSON.
 
-    Parameters
-    ----------
-    progress : Progress
-        What was to be measured, and what went wrong.
-    cells : sequence of dict
-        The cells that have timings, as pytest-benchmark describes them.
-    images : dict
-        Name, count and SHA-256 of the image set.
-    stores : Path
-        A directory on the file system that held the stores.
-    command : str
-        What repeats the run, for a shell.
-    unavailable : dict of str to str
-        Name of a backend that would have been measured, but cannot be, to the reason.
-
-    Returns
-    -------
-    dict
-        Strings, numbers, and lists and dicts of them.
+    `cells` have timings, as pytest-benchmark describes them. `stores` is on the file system that held the stores.
+    `command` repeats the run in a shell. `unavailable` says why backends that should be measured can't be.
     """
     measured = {cell["fullname"] for cell in cells}
     backends = sorted({cell["params"]["backend"] for cell in cells})
@@ -86,31 +73,20 @@ def describe_run(
             "free_inodes": count_inodes(stores),
         },
         "command": command,
-        "intended": progress.intended,
-        "failed": progress.failed,
-        "skipped": progress.skipped,
-        "complete": not progress.failed and not progress.skipped and measured == set(progress.intended),
+        "intended": outcomes.intended,
+        "failed": outcomes.failed,
+        "skipped": outcomes.skipped,
+        "complete": not outcomes.failed and not outcomes.skipped and measured == set(outcomes.intended),
     }
 
 
 def round_to_clock(rounds: Iterable[float]) -> list[float]:
-    """Round times to what the clock can tell; the digits beyond are noise of the arithmetic.
-
-    Parameters
-    ----------
-    rounds : iterable of float
-        Seconds.
-
-    Returns
-    -------
-    list of float
-        Whole nanoseconds, in seconds; at least one, since no call takes no time.
-    """
+    """Round seconds to the clock's nanoseconds, since further digits are noise; none becomes 0."""
     return [max(10.0**-CLOCK_DIGITS, round(seconds, CLOCK_DIGITS)) for seconds in rounds]
 
 
 def list_libraries(backends: Iterable[str]) -> dict[str, str]:
-    """List the versions of Python, of the libraries of these backends with their cores, and of what measures them."""
+    """List the versions of Python, the suite's libraries and these backends' libraries."""
     found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
     for name in backends:
         found |= read_facts(BACKENDS[name]).versions
@@ -127,25 +103,55 @@ class Facts(NamedTuple):
 
 def read_facts(backend: object) -> Facts:
     """Read ``INFO``; an older `storage`, which the gate measures, has three constants in its place."""
-    info = getattr(backend, "INFO", None)
-    if info is None:
-        return Facts(
-            getattr(backend, "VERSIONS", {}), getattr(backend, "MAINTAINER", ""), getattr(backend, "LICENCE", "")
-        )
-    return Facts(info.versions, info.maintainer, info.licence)
+    if hasattr(backend, "INFO"):
+        return Facts(backend.INFO.versions, backend.INFO.maintainer, backend.INFO.licence)
+    return Facts(getattr(backend, "VERSIONS", {}), getattr(backend, "MAINTAINER", ""), getattr(backend, "LICENCE", ""))
 
 
 def describe_layout(backend: object) -> str:
-    """Say in one line what a backend keeps on disk: the first of its docstring, or nothing where it has none."""
+    """Return the first line of a backend's docstring: its layout on disk."""
     return (inspect.getdoc(backend) or "").partition("\n")[0]
 
 
-def count_processors(quota: Path = CONTROL_GROUP) -> int:
+def hash_definition(item: pytest.Function) -> str:
+    """Hash how a cell is measured: the benchmark's module, the modules that measure all cells, and the parameters.
+
+    Two runs compare times only of cells with equal hashes. Backends don't count: the times should show their changes.
+    """
+    digest = hashlib.sha256()
+    for path in (item.path, *SHARED):
+        digest.update(hash_code(path))
+    digest.update(repr(sorted(item.callspec.params.items())).encode())
+    return digest.hexdigest()[:DEFINITION_DIGITS]
+
+
+@functools.cache  # the file may be edited while its cells are measured
+def hash_code(path: Path) -> bytes:
+    """Hash the code of a module, so that changes of comments, docstrings and formatting don't count."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, HAVE_DOCSTRINGS) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
+
+
+def read_threshold(item: pytest.Function) -> dict[str, float]:
+    """Read a benchmark's marker `threshold` as a field for the JSON of its cells; return no field if it has none."""
+    marker = item.get_closest_marker("threshold")
+    if marker is None:
+        return {}
+    fraction = marker.args[0] if len(marker.args) == 1 else None
+    if not isinstance(fraction, int | float) or not 0 < fraction < MAX_THRESHOLD:
+        raise pytest.UsageError(f"{item.nodeid}: threshold takes one share between 0 and {MAX_THRESHOLD}, such as 0.2")
+    return {"threshold": float(fraction)}
+
+
+def count_processors(quota: Path = CPU_QUOTA) -> int:
     """Count the processors that this process may use: those it may run on, or fewer if its control group says so."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        share, period = quota.read_text(encoding="ascii").split()
-        return max(1, min(allowed, math.ceil(int(share) / int(period))))
+        used, period = quota.read_text(encoding="ascii").split()
+        return max(1, min(allowed, math.ceil(int(used) / int(period))))
     except (OSError, ValueError):  # no control group, or one without a limit ("max")
         return allowed
 
@@ -160,13 +166,13 @@ def measure_memory(limit: Path = MEMORY_LIMIT) -> int:
 
 
 def count_inodes(folder: Path) -> int | None:
-    """Count the files that the file system of a folder can still hold; None where it has no fixed number of them."""
+    """Count the files that a folder's file system can still hold; None if the number isn't fixed."""
     state = os.statvfs(folder)
     return state.f_favail if state.f_files else None
 
 
 def find_file_system(folder: Path, mounts: Path = MOUNTS) -> str:
-    """Find the type of the file system that holds a folder, such as ``ext4``; ``unknown`` where none says."""
+    """Find the type of the file system that holds a folder, such as ``ext4``, or ``unknown``."""
     try:
         lines = mounts.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -174,5 +180,5 @@ def find_file_system(folder: Path, mounts: Path = MOUNTS) -> str:
     found: Mapping[Path, str] = {
         Path(line.split()[4].replace("\\040", " ")): line.partition(" - ")[2].split()[0] for line in lines
     }
-    place = folder.resolve()
-    return next((found[path] for path in (place, *place.parents) if path in found), "unknown")
+    folder = folder.resolve()
+    return next((found[path] for path in (folder, *folder.parents) if path in found), "unknown")

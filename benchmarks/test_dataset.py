@@ -1,51 +1,50 @@
-"""Question: what does safety cost. Datasets saved whole or not at all, and loaded with and without proof."""
+"""Question: what does safety cost? Datasets that are saved whole or not at all, and loaded with or without a check."""
 
 from functools import partial
 from itertools import repeat
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-import storage
-from benchmarks.cell import Cell
-from benchmarks.comparison import compare
+from benchmarks.cell import Cell, compare
+from benchmarks.page_cache import Cache
 from fixtures.image_set import ImageSet
+from storage import load, save
 
 
 @pytest.fixture
-def dataset(cell: Cell, backend: str) -> Cell:
-    """Let a cell store and read datasets of its backend."""
-    functions: Any = SimpleNamespace(
-        store_many=partial(storage.save, backend=backend, durable=False), read_many=storage.load
-    )
-    cell.backend = functions
+def dataset(cell: Cell) -> Cell:
+    """Mark a cell as one of datasets: it is measured with the largest cutoff only."""
     return cell
 
 
 @pytest.mark.default_cutoffs(10_000)
-def test_save(dataset: Cell, cutoff: int, image_set: ImageSet) -> None:
+def test_save(dataset: Cell, backend: str, cutoff: int, image_set: ImageSet) -> None:
     """Save `cutoff` images: what the backend takes, and checksums, manifest and rename."""
     images, labels = image_set.take(cutoff)
-    dataset.measure_store(dataset.backend.store_many, images, labels, durability="buffered")
+    dataset.measure_store(make_save(backend), images, labels, durability="buffered", read_back=load)
 
 
 @pytest.mark.default_cutoffs(10_000)
-def test_load(dataset: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
-    """Load `cutoff` images, and prove each."""
-    measure_load(dataset, cutoff, cache, image_set, verify=True)
+def test_load(dataset: Cell, backend: str, cutoff: int, cache: Cache, image_set: ImageSet) -> None:
+    """Load `cutoff` images, and verify each."""
+    measure_load(dataset, backend, cutoff, cache, image_set, verify=True)
 
 
 @pytest.mark.default_cutoffs(10_000)
-def test_load_unverified(dataset: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
-    """Load `cutoff` images, and prove none."""
-    measure_load(dataset, cutoff, cache, image_set, verify=False)
+def test_load_unverified(dataset: Cell, backend: str, cutoff: int, cache: Cache, image_set: ImageSet) -> None:
+    """Load `cutoff` images, and verify none."""
+    measure_load(dataset, backend, cutoff, cache, image_set, verify=False)
 
 
-def measure_load(dataset: Cell, cutoff: int, cache: str, image_set: ImageSet, *, verify: bool) -> None:
-    """Measure loading all that a dataset has."""
+def make_save(backend: str) -> partial[None]:
+    """Make a function that saves a dataset of one backend."""
+    return partial(save, backend=backend, durable=False)
+
+
+def measure_load(dataset: Cell, backend: str, cutoff: int, cache: Cache, image_set: ImageSet, *, verify: bool) -> None:
+    """Measure loading a whole dataset."""
     images, labels = image_set.take(cutoff)
-    path = dataset.fill_store(images, labels, cache=cache)
+    path = dataset.fill_store(images, labels, cache=cache, store_many=make_save(backend))
     dataset.measure_read(
-        partial(storage.load, verify=verify), repeat((path,)), images, lambda result, _: compare(result, images, labels)
+        partial(load, verify=verify), repeat((path,)), images, lambda result, _: compare(result, images, labels)
     )

@@ -1,13 +1,13 @@
-"""Question: what does training cost. Shuffled batches through open readers, in one process and in several."""
+"""Question: what does training cost? Shuffled batches through open readers, in one process and in several."""
 
 from itertools import repeat
 
 import numpy as np
 import pytest
 
-from benchmarks.cell import Cell
-from benchmarks.comparison import compare
-from benchmarks.workers import Batches, Workers, read_batches
+from benchmarks.cell import Cell, compare
+from benchmarks.page_cache import Cache
+from benchmarks.workers import Batches, StartMethod, Workers, read_batches
 from fixtures.image_set import ImageSet
 from storage import Reader
 
@@ -15,7 +15,7 @@ BATCH = 256  # images
 
 
 @pytest.mark.default_cutoffs(10, 100, 1_000, 10_000)
-def test_read_epoch(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
+def test_read_epoch(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet) -> None:
     """Read each of `cutoff` images once, in shuffled batches; a warm store's reader is open before the clock starts."""
     images, labels = image_set.take(cutoff)
     batches = shuffle(cutoff)
@@ -41,14 +41,18 @@ def test_read_epoch(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) ->
 
 
 @pytest.mark.default_cutoffs(10_000)
-def test_read_epoch_workers(cell: Cell, cutoff: int, workers: int, start: str, cache: str, image_set: ImageSet) -> None:
+def test_read_epoch_workers(
+    cell: Cell, cutoff: int, workers: int, start: StartMethod, cache: Cache, image_set: ImageSet
+) -> None:
     """Read each of `cutoff` images once, in shuffled batches dealt to processes that are up before the clock starts."""
     images, labels = image_set.take(cutoff)
     store = cell.fill_store(images, labels, cache=cache)
     cell.evict()
     with Workers(cell.backend.open_reader, store, shuffle(cutoff), count=workers, start=start, cache=cache) as crew:
         cell.note(startup_seconds=crew.startup_seconds, first_batch_seconds=crew.first_batch_seconds)
-        cell.measure_read(crew.read_epoch, repeat(()), images, lambda _: crew.check(images, labels), elsewhere=True)
+        cell.measure_read(
+            crew.read_epoch, repeat(()), images, lambda _: crew.check(images, labels), measure_memory=False
+        )
 
 
 def shuffle(count: int) -> Batches:

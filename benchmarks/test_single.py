@@ -1,4 +1,4 @@
-"""Question: what does one image cost, stored and read alone."""
+"""Question: what does one image cost? Stored and read alone."""
 
 from itertools import cycle
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cell import Cell
-from benchmarks.comparison import compare
+from benchmarks.cell import Cell, Durability, compare
+from benchmarks.page_cache import Cache
 from fixtures.image_set import ImageSet
 from storage import Image
 
 
-def test_store_single(cell: Cell, durability: str, image_set: ImageSet) -> None:
+def test_store_single(cell: Cell, durability: Durability, image_set: ImageSet) -> None:
     """Store one image, alone in its store."""
     images, labels = image_set.take(1)
     cell.measure_store(cell.backend.store_single, images[0], int(labels[0]), durability=durability)
 
 
 @pytest.mark.default_cutoffs(10, 100, 1_000, 10_000)
-def test_read_single(cell: Cell, cutoff: int, cache: str, image_set: ImageSet) -> None:
+def test_read_single(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet) -> None:
     """Read one image, another one each round, out of a store of `cutoff` images."""
     images, labels = image_set.take(cutoff)
     store = cell.fill_store(images, labels, cache=cache)

@@ -1,9 +1,6 @@
-"""Worker processes that read one store together. They share nothing but the store: each has a reader of its own.
+"""Worker processes that read one store together, each with its own reader, batches and processors."""
 
-A worker answers through its pipe: once when its reader has read, then once for each command. An answer is a pair:
-whether it went well, and the result, or the traceback as text.
-"""
-
+import ctypes
 import faulthandler
 import gc
 import multiprocessing
@@ -11,36 +8,47 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext, suppress
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.comparison import compute_digest
+from benchmarks.cell import compute_digest
+from benchmarks.page_cache import Cache
 from benchmarks.run_info import count_processors
 from storage import Images, Labels, Reader
 
-STARTS = ("fork", "spawn")
-LONGEST_SILENCE = 600  # seconds without an answer of any worker: they hang
+StartMethod = Literal["fork", "spawn", "forkserver"]
+START_METHODS: tuple[StartMethod, ...] = ("fork", "spawn")  # those that are measured
+TIMEOUT = 600  # seconds until a worker must have answered
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 Batches = Sequence[NDArray[np.intp]]
 
 
+def read_clock() -> float:
+    """Read a clock that all processes share, in seconds."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 def choose_counts() -> tuple[int, ...]:
-    """Choose how many workers are measured: 1, 2 and as many as there are processors."""
+    """Choose how many workers are measured: 1, 2, and one per processor."""
     return tuple(dict.fromkeys((1, 2, count_processors())))
 
 
-def share_processors(count: int) -> list[list[int]]:
-    """Deal the processors that this process may run on to so many workers, so that no two are kept on the same one.
+def assign_processors(count: int) -> list[list[int]]:
+    """Deal this process's processors to `count` workers, so that no two workers compete while another one is idle.
 
-    Schedulers do that: two workers that the parent wakes at once may stay on one processor for seconds, the other idle.
+    Schedulers may keep two workers that are woken at the same time on one processor for seconds.
     """
     processors = sorted(os.sched_getaffinity(0))
     return [processors[place::count] or [processors[place % len(processors)]] for place in range(count)]
@@ -52,57 +60,71 @@ def read_batches(reader: Reader, batches: Batches) -> None:
         reader.read(batch)
 
 
-def digest_batches(reader: Reader, batches: Batches) -> list[str]:
-    """Read one batch after another, and compute the digest of each."""
-    return [compute_digest(*reader.read(batch)) for batch in batches]
-
-
-COMMANDS: Mapping[str, Callable[[Reader, Batches], Any]] = {"read": read_batches, "check": digest_batches}
-
-
-class Task(NamedTuple):
-    """How a worker opens its store, the store, whether that is ``cold``, its batches, the processors it may use."""
+@dataclass
+class Worker:
+    """What one worker reads and how, and the file for its stack if it crashes. Its methods run in its process."""
 
     open_reader: Callable[[Path], Reader]
     store: Path
-    cache: str
+    cache: Cache
     batches: Batches
     processors: Sequence[int]
+    stack: Path
+    reader: Reader | None = None
+
+    def open(self) -> tuple[float, float | None]:
+        """Open a reader and read a batch; return when each was done, None if there is no batch. Keep a warm reader."""
+        reader = self.open_reader(self.store)
+        opened = read_clock()
+        read_batches(reader, self.batches[:1])
+        read = read_clock() if self.batches else None
+        if self.cache == "cold":
+            reader.close()
+        else:
+            self.reader = reader
+        return opened, read
+
+    def read(self) -> None:
+        """Read all batches."""
+        with self._use_reader() as reader:
+            read_batches(reader, self.batches)
+
+    def digest(self) -> list[str]:
+        """Read all batches, and compute the digest of each."""
+        with self._use_reader() as reader:
+            return [compute_digest(*reader.read(batch)) for batch in self.batches]
+
+    def _use_reader(self) -> AbstractContextManager[Reader]:
+        return nullcontext(self.reader) if self.reader is not None else self.open_reader(self.store)
 
 
-class Member(NamedTuple):
-    """One worker: its number from 1, its task, its process, the parent's end of its pipe, the stack if it crashed."""
+_here: list[Worker] = []  # in the process of a worker: itself
 
-    number: int
-    task: Task
-    process: Any
-    connection: "Connection[Any, Any]"
-    stack: Any
+
+def _start_worker(worker: Worker) -> None:
+    _here.append(worker)
+    faulthandler.enable(os.open(worker.stack, os.O_CREAT | os.O_WRONLY))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a forked worker wouldn't notice its parent's death
+    os.sched_setaffinity(0, worker.processors)
+    gc.disable()  # as in the process that measures
+
+
+def _run_command(name: str) -> Any:  # noqa: ANN401 - whatever the command returns
+    return getattr(_here[0], name)()
 
 
 class Workers:
-    """Processes that wait for commands, from the beginning of a ``with`` block to its end.
+    """Processes that read one store on command, within a ``with`` block. Batches are dealt to them in turns.
 
-    Parameters
-    ----------
-    open_reader : callable
-        Opens the store in each process; one that is spawned gets it pickled.
-    store : Path
-        A store.
-    batches : sequence of ndarray of intp
-        What all read together; they are dealt in turns.
-    count : int
-        How many workers, at least 1.
-    start : str
-        ``fork`` or ``spawn``.
-    cache : str
-        ``warm``: readers stay open. ``cold``: each command opens one and closes it, because an open one keeps the store
-        in memory.
+    Each is a pool of one process, so that it keeps its batches, its reader and its processors. A reader of a cold store
+    is open only while it reads, because it may keep pages of the store in memory. `open_reader` is pickled for spawned
+    processes.
 
     Attributes
     ----------
     startup_seconds : float
-        From starting the processes until all of them had a reader open.
+        From starting the processes until all of them had opened a reader.
     first_batch_seconds : float
         From starting the processes until one of them had read a batch.
     """
@@ -114,21 +136,23 @@ class Workers:
         batches: Batches,
         *,
         count: int,
-        start: str,
-        cache: str,
+        start: StartMethod,
+        cache: Cache,
     ) -> None:
-        shares = share_processors(count)
-        self._tasks = [Task(open_reader, store, cache, batches[place::count], shares[place]) for place in range(count)]
-        self._context: Any = multiprocessing.get_context(start)
-        self._members: list[Member] = []
+        self._folder = TemporaryDirectory()
+        self._workers = [
+            Worker(open_reader, store, cache, batches[place::count], processors, Path(self._folder.name, str(place)))
+            for place, processors in enumerate(assign_processors(count))
+        ]
+        context = multiprocessing.get_context(start)
+        self._pools = [ProcessPoolExecutor(1, context, _start_worker, (worker,)) for worker in self._workers]
+        self._processes: list[Any] = []
 
     def __enter__(self) -> Self:
         """Start the processes, and wait until each has opened a reader and read a batch."""
-        started = tell_time()
+        started = read_clock()
         try:
-            for number, task in enumerate(self._tasks, start=1):
-                self._start(number, task)
-            opened, read = zip(*self._gather(), strict=True)
+            opened, read = zip(*self._gather([self._start(pool) for pool in self._pools]), strict=True)
         except BaseException:
             self._end()
             raise
@@ -139,112 +163,52 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the processes, whatever they do."""
+        """Kill the processes."""
         self._end()
 
     def read_epoch(self) -> None:
         """Have every worker read its batches; return when all have."""
-        self._command("read")
+        self._gather([pool.submit(_run_command, "read") for pool in self._pools])
 
     def check(self, images: Images, labels: Labels) -> None:
-        """Have every worker read its batches again; fail unless each is what `images` and `labels` hold there."""
-        for member, digests in zip(self._members, self._command("check"), strict=True):
-            batches = member.task.batches
-            for place, (batch, digest) in enumerate(zip(batches, digests, strict=True), start=1):
+        """Have every worker read its batches again; fail unless `images` and `labels` are the same at these indices."""
+        answers = self._gather([pool.submit(_run_command, "digest") for pool in self._pools])
+        for number, (worker, digests) in enumerate(zip(self._workers, answers, strict=True)):
+            for place, (batch, digest) in enumerate(zip(worker.batches, digests, strict=True), start=1):
                 if digest != compute_digest(images[batch], labels[batch]):
-                    pytest.fail(
-                        f"worker {member.number} of {len(self._members)}: batch {place} of its {len(batches)} "
-                        "was not read as it was stored"
-                    )
+                    self._fail(number, f"batch {place} of its {len(worker.batches)} was not read as it was stored")
 
-    def _start(self, number: int, task: Task) -> None:
-        ours, theirs = self._context.Pipe()
-        stack = open(os.memfd_create("stack"))  # noqa: SIM115, PTH123 - a descriptor, closed with the worker
-        place = Path(f"/proc/{os.getpid()}/fd/{stack.fileno()}")
-        process = self._context.Process(target=work, args=(theirs, ours, task, place), daemon=True)
-        self._members.append(Member(number, task, process, ours, stack))
-        process.start()
-        theirs.close()  # so that a worker's death ends the pipe
+    def _start(self, pool: ProcessPoolExecutor) -> "Future[Any]":
+        others = multiprocessing.active_children()
+        future = pool.submit(_run_command, "open")
+        self._processes += [child for child in multiprocessing.active_children() if child not in others]
+        return future
 
-    def _command(self, name: str) -> list[Any]:
-        for member in self._members:
-            with suppress(OSError):  # a dead worker: waiting for its answer finds out
-                member.connection.send(name)
-        return self._gather()
+    def _gather(self, futures: Sequence["Future[Any]"]) -> list[Any]:
+        """Wait for the answers of all workers; fail as soon as one of them fails or dies, or if one is too late."""
+        wait(futures, TIMEOUT, FIRST_EXCEPTION)
+        for place, future in enumerate(futures):
+            if future.done() and (error := future.exception()) is not None:
+                self._fail(place, self._explain(place, error))
+        for place, future in enumerate(futures):
+            if not future.done():
+                self._fail(place, f"no answer for {TIMEOUT} seconds: it hangs")
+        return [future.result() for future in futures]
 
-    def _gather(self) -> list[Any]:
-        """Wait for an answer of each worker; fail as soon as one of them failed or died, or when all keep silent."""
-        answers: dict[int, Any] = {}
-        while waiting := [member for member in self._members if member.number not in answers]:
-            awaited = [each for member in waiting for each in (member.connection, member.process.sentinel)]
-            if not wait(awaited, LONGEST_SILENCE):
-                number, count = waiting[0].number, len(self._members)
-                pytest.fail(f"worker {number} of {count}: no answer for {LONGEST_SILENCE} seconds: it hangs")
-            for member in waiting:
-                if member.connection.poll() or not member.process.is_alive():
-                    answers[member.number] = self._receive(member)
-        return [answers[member.number] for member in self._members]
+    def _explain(self, place: int, error: BaseException) -> str:
+        if not isinstance(error, BrokenProcessPool):
+            summary = "".join(traceback.format_exception_only(error)).strip()
+            return f"{summary}\n{error.__cause__}"  # the worker's traceback
+        self._pools[place].shutdown()  # waits for the process, which has an exit code then
+        stack = self._workers[place].stack.read_text(encoding="utf-8", errors="replace")
+        return f"ended without an answer, exit code {self._processes[place].exitcode}\n{stack}".rstrip()
 
-    def _receive(self, member: Member) -> Any:  # noqa: ANN401 - whatever the command returns
-        try:
-            fine, answer = member.connection.recv() if member.connection.poll() else (False, "")
-        except (EOFError, OSError):
-            fine, answer = False, ""
-        if fine:
-            return answer
-        if not answer:
-            member.process.join()
-            answer = f"ended without an answer, exit code {member.process.exitcode}\n{member.stack.read()}".rstrip()
-        pytest.fail(f"worker {member.number} of {len(self._members)}: {answer}")
+    def _fail(self, place: int, reason: str) -> None:
+        pytest.fail(f"worker {place + 1} of {len(self._workers)}: {reason}")
 
     def _end(self) -> None:
-        for member in self._members:
-            if member.process.pid is not None:  # started
-                member.process.kill()  # it only reads: nothing is lost
-                member.process.join()
-            member.connection.close()
-            member.stack.close()
-
-
-def tell_time() -> float:
-    """Tell the seconds of a clock that all processes share."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
-
-
-def work(connection: "Connection[Any, Any]", other_end: "Connection[Any, Any]", task: Task, stack: Path) -> None:
-    """Do what a worker does, until the parent is gone; if it crashes, its stack of calls goes into the file `stack`."""
-    faulthandler.enable(stack.open("w"))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    os.sched_setaffinity(0, task.processors)
-    gc.disable()  # as in the process that measures
-    other_end.close()  # so that the parent's end ends the pipe
-    try:
-        _serve(connection, task)
-    except Exception as error:  # noqa: BLE001 - the parent tells
-        summary = "".join(traceback.format_exception_only(error)).strip()
-        with suppress(OSError):
-            connection.send((False, f"{summary}\n{traceback.format_exc()}"))
-
-
-def _serve(connection: "Connection[Any, Any]", task: Task) -> None:
-    def open_reader() -> Reader:
-        return task.open_reader(task.store)
-
-    with ExitStack() as stack:
-        reader = stack.enter_context(open_reader())
-        opened = tell_time()
-        read_batches(reader, task.batches[:1])
-        read = tell_time() if task.batches else None
-        if task.cache == "cold":
-            stack.close()
-        connection.send((True, (opened, read)))
-        for command in _take_commands(connection):
-            with open_reader() if task.cache == "cold" else nullcontext(reader) as current:
-                answer = COMMANDS[command](current, task.batches)
-            connection.send((True, answer))  # no reader of a cold store is open any more
-
-
-def _take_commands(connection: "Connection[Any, Any]") -> Iterator[str]:
-    with suppress(EOFError, OSError):  # the parent is gone
-        while True:
-            yield connection.recv()
+        for process in self._processes:
+            process.kill()  # it only reads: nothing is lost
+        for pool in self._pools:
+            pool.shutdown()
+        self._folder.cleanup()

@@ -49,41 +49,41 @@ def test_a_store_of_any_backend_can_be_made_cold(store: Path, module: Backend) -
     with module.open_reader(store) as reader:
         reader.read(range(10))
     cold.evict()
-    assert cold.resident_share < 0.01
+    assert cold.resident_fraction < 0.01
 
 
 def test_the_largest_share_of_all_rounds_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ColdStore(fill(tmp_path / "store"))
-    shares = iter([0.0, 0.001, 0.0, 0.009, 0.0, 0.0])
-    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(shares))
+    fractions = iter([0.0, 0.001, 0.0, 0.009, 0.0, 0.0])
+    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(fractions))
     for _ in range(3):
         cold.evict()
-    assert cold.resident_share == 0.009
+    assert cold.resident_fraction == 0.009
 
 
 def test_a_store_that_is_still_read_ahead_is_evicted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ColdStore(fill(tmp_path / "store"))
     done: list[str] = []
-    shares = iter([0.5, 0.0, 0.01, 0.0, 0.002])
+    fractions = iter([0.5, 0.0, 0.01, 0.0, 0.002])
 
     def check(_: Path) -> float:
         done.append("check")
-        return next(shares)
+        return next(fractions)
 
     monkeypatch.setattr("benchmarks.page_cache.evict_store", lambda _: done.append("evict"))
     monkeypatch.setattr("benchmarks.page_cache.measure_residency", check)
     monkeypatch.setattr(time, "sleep", lambda seconds: done.append(f"pause {seconds}"))
     cold.evict()
     assert done == ["evict", "check", *["pause 0.03", "evict", "check"] * 4]
-    assert not list(shares), "two checks in a row found it cold"
-    assert cold.resident_share == 0.002
+    assert not list(fractions), "two checks in a row found it cold"
+    assert cold.resident_fraction == 0.002
 
 
 def test_a_store_that_is_cold_only_now_and_then_is_not_cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ColdStore(fill(tmp_path / "store"))
-    shares = cycle([0.0, 0.5])
+    fractions = cycle([0.0, 0.5])
     pauses: list[float] = []
-    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(shares))
+    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(fractions))
     monkeypatch.setattr(time, "sleep", pauses.append)
     with pytest.raises(pytest.fail.Exception, match=r"^not cold: 50\.0% of "):
         cold.evict()

@@ -4,18 +4,22 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import workers
-from benchmarks.workers import STARTS, Workers, choose_counts, read_batches, share_processors
+from benchmarks.page_cache import Cache
+from benchmarks.workers import START_METHODS, StartMethod, Worker, Workers, assign_processors, choose_counts
 from storage import BACKENDS, Reader
 from tests.support.backends import EXAMPLE
 from tests.support.image_sets import make_set
 
 BATCHES = [np.arange(start, 10, 4) for start in range(4)]
+FAILED = pytest.fail.Exception
 
 
 @pytest.fixture
@@ -26,26 +30,28 @@ def example(tmp_path: Path) -> Path:
 
 
 def gather(
-    backend: str,
     store: Path,
     count: int = 2,
-    start: str = "fork",
-    cache: str = "warm",
+    start: StartMethod = "fork",
+    cache: Cache = "warm",
     open_reader: Callable[[Path], Reader] | None = None,
 ) -> Workers:
-    """Gather workers that read the ten images of a store, in four batches."""
-    return Workers(open_reader or BACKENDS[backend].open_reader, store, BATCHES, count=count, start=start, cache=cache)
+    """Gather workers that read the ten images of a store in four batches."""
+    opens = open_reader or BACKENDS[EXAMPLE].open_reader
+    return Workers(opens, store, BATCHES, count=count, start=start, cache=cache)
 
 
-def test_one_and_two_workers_are_measured_anywhere_and_no_number_twice() -> None:
+def test_one_and_two_workers_are_measured_everywhere_and_no_number_twice() -> None:
     counts = choose_counts()
     assert counts[:2] == (1, 2)
     assert len(set(counts)) == len(counts)
 
 
 @pytest.mark.parametrize(("method", "condition"), [("fork", "warm"), ("fork", "cold"), ("spawn", "warm")])
-def test_workers_read_again_and_again_what_was_stored(backend: str, store: Path, method: str, condition: str) -> None:
-    with gather(backend, store, start=method, cache=condition) as crew:
+def test_workers_read_again_and_again_what_was_stored(
+    backend: str, store: Path, method: StartMethod, condition: Cache
+) -> None:
+    with gather(store, start=method, cache=condition, open_reader=BACKENDS[backend].open_reader) as crew:
         assert crew.startup_seconds > 0
         assert crew.first_batch_seconds > 0
         for _ in range(2):
@@ -54,31 +60,43 @@ def test_workers_read_again_and_again_what_was_stored(backend: str, store: Path,
     assert not multiprocessing.active_children()
 
 
-def test_more_workers_than_batches_read_all_the_same(example: Path) -> None:
-    with gather(EXAMPLE, example, count=6) as crew:
+def test_there_may_be_more_workers_than_batches(example: Path) -> None:
+    with gather(example, count=6) as crew:
         crew.read_epoch()
         crew.check(*make_set(10))
 
 
-def test_no_two_workers_share_a_processor_while_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spawned_workers_know_image_storage_as_the_storage_under_test(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tape.py").write_text(f"from image_storage.backends.{EXAMPLE} import open_reader\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import tape  # type: ignore[import-not-found] # noqa: PLC0415 - made by this test
+
+    opens = partial(tape.open_reader)
+    with gather(example, start="spawn", open_reader=opens) as crew:
+        crew.check(*make_set(10))
+
+
+def test_no_two_workers_share_a_processor_if_there_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2, 3})
-    assert share_processors(1) == [[2, 3, 5]], "threads of its own may run"
-    assert share_processors(2) == [[2, 5], [3]]
-    assert share_processors(4) == [[2], [3], [5], [2]]
+    assert assign_processors(1) == [[2, 3, 5]], "a library's threads can use the others"
+    assert assign_processors(2) == [[2, 5], [3]]
+    assert assign_processors(4) == [[2], [3], [5], [2]]
 
 
 def test_workers_stay_on_their_processors(example: Path) -> None:
-    with gather(EXAMPLE, example):
+    with gather(example):
         found = sorted(sorted(os.sched_getaffinity(worker.pid or 0)) for worker in multiprocessing.active_children())
-    assert found == sorted(share_processors(2))
+    assert found == sorted(assign_processors(2))
 
 
 def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(example: Path) -> None:
     images, labels = make_set(10)
     labels[BATCHES[3][0]] += 1
     with (
-        gather(EXAMPLE, example) as crew,
-        pytest.raises(pytest.fail.Exception, match=r"worker 2 of 2: batch 2 of its 2 was not read as it was stored"),
+        gather(example) as crew,
+        pytest.raises(FAILED, match=r"worker 2 of 2: batch 2 of its 2 was not read"),
     ):
         crew.check(images, labels)
 
@@ -87,120 +105,111 @@ def test_readers_of_a_cold_store_are_open_only_while_they_read(
     example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    open_reader = BACKENDS[EXAMPLE].open_reader
 
     def open_logging(store: Path) -> Reader:
-        reader = open_reader(store)
+        reader = BACKENDS[EXAMPLE].open_reader(store)
         close = reader.close
 
-        def close_and_say() -> None:
+        def close_and_log() -> None:
             close()
-            say("closed")
+            log.write_text(f"{log.read_text()}closed ")
 
-        monkeypatch.setattr(reader, "close", close_and_say)
-        say("opened")
+        monkeypatch.setattr(reader, "close", close_and_log)
+        log.write_text(f"{log.read_text()}opened ")
         return reader
 
-    def say(word: str) -> None:
-        with log.open("a") as file:
-            file.write(f"{word} ")
-
-    for cache, words in {"cold": "opened closed " * 2, "warm": "opened "}.items():
+    expected: dict[Cache, str] = {"cold": "opened closed opened closed ", "warm": "opened "}
+    for condition, words in expected.items():
         log.write_text("")
-        with gather(EXAMPLE, example, count=1, cache=cache, open_reader=open_logging) as crew:
+        with gather(example, count=1, cache=condition, open_reader=open_logging) as crew:
             crew.read_epoch()
             assert log.read_text() == words
 
 
-@pytest.mark.parametrize("method", STARTS)
-def test_a_worker_that_fails_to_start_says_why(tmp_path: Path, method: str) -> None:
-    with pytest.raises(pytest.fail.Exception) as caught, gather(EXAMPLE, tmp_path / "nowhere", start=method):
+# --- failures
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_worker_that_fails_to_start_gives_the_reason(tmp_path: Path, method: StartMethod) -> None:
+    with pytest.raises(FAILED) as caught, gather(tmp_path / "nowhere", start=method):
         pass
     assert caught.match(r"^worker [12] of 2: storage.errors.StoreNotFoundError: .*nowhere")
     assert "Traceback (most recent call last)" in str(caught.value)
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_raises_gives_its_traceback(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_badly(reader: Reader, batches: workers.Batches) -> None:
-        read_batches(reader, [*batches, np.array([10])])
+def replace_read(monkeypatch: pytest.MonkeyPatch, first: Callable[[], object], other: Callable[[], object]) -> None:
+    """Replace how an epoch is read: by the worker that has the first batch, and by the others."""
 
-    monkeypatch.setattr(workers, "COMMANDS", {"read": read_badly})
-    with gather(EXAMPLE, example) as crew, pytest.raises(pytest.fail.Exception) as caught:
-        crew.read_epoch()
-    assert caught.match(r"^worker [12] of 2: storage.errors.RecordNotFoundError: .*\nTraceback")
-    assert "in read_badly" in str(caught.value)
+    def read(worker: Worker) -> None:
+        (first if worker.batches[0] is BATCHES[0] else other)()
+
+    monkeypatch.setattr(Worker, "read", read)
 
 
-@pytest.mark.parametrize("command", ["read", "check"])
-def test_a_worker_that_dies_fails_the_cell_and_ends_the_others(
-    example: Path, monkeypatch: pytest.MonkeyPatch, command: str
+def hang() -> None:
+    """Wait until the process is killed."""
+    multiprocessing.Event().wait()
+
+
+def raise_error() -> None:
+    """Fail as a library might."""
+    raise ZeroDivisionError("of a library")
+
+
+def crash() -> None:
+    """End with a signal."""
+    signal.raise_signal(signal.SIGSEGV)
+
+
+@pytest.mark.parametrize(
+    ("happens", "words", "stack"),
+    [
+        (raise_error, "ZeroDivisionError: of a library\n", "in raise_error\n"),
+        (partial(os._exit, 7), "ended without an answer, exit code 7", ""),
+        (crash, "ended without an answer, exit code -11\nFatal Python error: Segmentation", "in crash\n"),
+    ],
+    ids=["raises", "exits", "crashes"],
+)
+def test_worker_that_fails_fails_the_cell_although_another_hangs(
+    example: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], words: str, stack: str
 ) -> None:
-    def die(*_: object) -> None:
-        os._exit(7)
-
-    def wait_for_ever(*_: object) -> None:
-        multiprocessing.Event().wait()
-
-    def choose(reader: Reader, batches: workers.Batches) -> None:
-        (die if batches[0] is BATCHES[0] else wait_for_ever)(reader, batches)
-
-    monkeypatch.setattr(workers, "COMMANDS", {command: choose})
-    with (
-        gather(EXAMPLE, example) as crew,
-        pytest.raises(pytest.fail.Exception, match=r"worker 1 of 2: ended without an answer, exit code 7"),
-    ):
-        crew.read_epoch() if command == "read" else crew.check(*make_set(10))
+    replace_read(monkeypatch, first=hang, other=happens)
+    with gather(example) as crew, pytest.raises(FAILED) as caught:
+        crew.read_epoch()
+    assert str(caught.value).startswith(f"worker 2 of 2: {words}")
+    assert stack in str(caught.value)
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_crashes_fails_the_cell_and_says_where_it_was(
-    example: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def crash(*_: object) -> None:
-        signal.raise_signal(signal.SIGSEGV)
-
-    monkeypatch.setattr(workers, "COMMANDS", {"read": crash})
-    with gather(EXAMPLE, example) as crew, pytest.raises(pytest.fail.Exception) as caught:
-        crew.read_epoch()
-    assert caught.match(r"^worker [12] of 2: ended without an answer, exit code -11\nFatal Python error: Segmentation")
-    assert "in crash\n" in str(caught.value)
-
-
-def test_a_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(_: Reader, batches: workers.Batches) -> None:
-        if batches[0] is BATCHES[0]:
-            multiprocessing.Event().wait()
-
-    monkeypatch.setattr(workers, "COMMANDS", {"read": hang})
-    with gather(EXAMPLE, example) as crew:
-        monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
-        with pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer for 0.05 seconds: it hangs$"):
+def test_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_read(monkeypatch, first=hang, other=lambda: None)
+    with gather(example) as crew:
+        monkeypatch.setattr(workers, "TIMEOUT", 0.05)
+        with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer for 0.05 seconds: it hangs$"):
             crew.read_epoch()
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_hangs_while_it_starts_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(_: Path) -> Reader:
-        multiprocessing.Event().wait()
+def test_worker_that_hangs_while_it_starts_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_never(_: Path) -> Reader:
+        hang()
         raise AssertionError
 
-    monkeypatch.setattr(workers, "LONGEST_SILENCE", 0.05)
-    with (
-        pytest.raises(pytest.fail.Exception, match=r"^worker 1 of 2: no answer"),
-        gather(EXAMPLE, tmp_path, open_reader=hang),
-    ):
+    monkeypatch.setattr(workers, "TIMEOUT", 0.05)
+    with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer"), gather(tmp_path, open_reader=open_never):
         pass
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_died_before_it_was_asked_fails_the_cell(example: Path) -> None:
-    with gather(EXAMPLE, example) as crew:
+def test_worker_that_died_before_it_was_asked_fails_the_cell(example: Path) -> None:
+    with gather(example) as crew:
         process = multiprocessing.active_children()[0]
         process.kill()
         process.join()
-        with pytest.raises(pytest.fail.Exception, match=r"ended without an answer, exit code -9"):
+        with pytest.raises((FAILED, BrokenProcessPool)):
             crew.read_epoch()
+    assert not multiprocessing.active_children()
 
 
 def test_workers_end_when_their_parent_is_killed(example: Path) -> None:
@@ -208,10 +217,9 @@ def test_workers_end_when_their_parent_is_killed(example: Path) -> None:
     parent = os.fork()
     if not parent:
         os.close(reading)
-        crew = gather(EXAMPLE, example, count=3)
-        crew.__enter__()
-        os._exit(0)  # as if killed: its workers inherit the pipe, which ends with the last of them
-    os.close(writing)
+        gather(example, count=3).__enter__()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writing)  # the workers inherited it, so the pipe ends with the last of them
     os.waitpid(parent, 0)
     with os.fdopen(reading, "rb") as pipe:
         assert pipe.read() == b""

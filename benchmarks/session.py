@@ -1,0 +1,246 @@
+"""What happens in a session besides its cells: the code behind the hooks of conftest.py.
+
+This is the only module of `benchmarks` that uses `reports`.
+"""
+
+import gc
+import os
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.storage.file import FileStorage
+
+from benchmarks.directories import STORES
+from benchmarks.options import DEFAULT_CUTOFFS, Options, choose_cutoffs, count_images, read_options
+from benchmarks.run_info import (
+    THRESHOLD_MARKER,
+    Outcomes,
+    count_processors,
+    describe_run,
+    find_file_system,
+    hash_definition,
+    list_libraries,
+    round_to_clock,
+)
+from benchmarks.workers import START_METHODS, choose_counts
+from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source
+from reports.compare.comparison import compare_runs, find_differences
+from reports.compare.text import describe_differences, make_verdicts
+from reports.errors import WrongInputError
+from reports.noise import Thresholds
+from reports.page.command import check_place, write_page
+from reports.reading import make_machine, read_run
+from reports.run import BrokenRunError, ImageSet, Run
+
+RUNS = "file://./reports/runs"  # as in pyproject.toml
+CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
+
+
+@dataclass
+class Session:
+    """The state of a session.
+
+    `base` is the run to compare with. `saved_complete` says whether the run that was saved is complete, None if none
+    was saved. `verdicts` and `page` are what to print at the end, if anything.
+    """
+
+    options: Options
+    base: Run | None
+    outcomes: Outcomes = field(default_factory=Outcomes)
+    saved_complete: bool | None = None
+    verdicts: str = ""
+    page: str = ""
+
+
+SESSION = pytest.StashKey[Session]()
+
+
+def configure(config: pytest.Config) -> None:
+    """Check the options, and adjust those of pytest-benchmark before it reads them."""
+    options = read_options(config)
+    try:
+        source = find_source(options.cifar10)
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(f"cifar10: {error}") from error
+    config.stash[SESSION] = Session(options, _read_base(config))
+    config.stash[SOURCE] = source
+    config.stash[COUNT] = count_images(options, DOUBLED * source.count)
+    for marker in (CUTOFFS_MARKER, THRESHOLD_MARKER):
+        config.addinivalue_line("markers", marker)
+    if config.option.benchmark_storage == RUNS:  # relative to the folder in which pytest was started
+        config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
+    if config.option.benchmark_only:
+        config.option.benchmark_autosave = "run"  # its file name gets a number in front
+        config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
+
+
+def _read_base(config: pytest.Config) -> Run | None:
+    """Read the run to compare with, and check that the page replaces neither it nor another file."""
+    path, page = config.option.compare_with, config.option.page
+    try:
+        base = read_run(path) if path else None
+    except BrokenRunError as error:
+        raise pytest.UsageError(f"compare-with: {error}") from error
+    if page:
+        try:
+            check_place(page, [run for run in (path, config.option.benchmark_json) if run])
+        except (WrongInputError, OSError) as error:
+            raise pytest.UsageError(f"page: {error}") from error
+    return base
+
+
+def describe_session(config: pytest.Config) -> list[str]:
+    """Describe the images of this session and the backends that are missing, for pytest's header."""
+    source = config.stash[SOURCE]
+    images = f"images: {source.name}, {config.stash[COUNT]:,} of {DOUBLED * source.count:,}"
+    unavailable = config.stash[SESSION].options.unavailable
+    return [images, *(f"no backend {name}: {reason}" for name, reason in unavailable.items())]
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Make the cells of a benchmark, one for each value of the parameters that it takes."""
+    options, source = metafunc.config.stash[SESSION].options, metafunc.config.stash[SOURCE]
+    marker = metafunc.definition.get_closest_marker("default_cutoffs")
+    cutoffs = choose_cutoffs(options, DOUBLED * source.count, marker.args if marker else DEFAULT_CUTOFFS)
+    if {"workers", "dataset"} & set(metafunc.fixturenames):
+        cutoffs = (max(cutoffs),)  # few images show neither the effect of workers nor the cost of verification
+    parameters: dict[str, tuple[str | int, ...]] = {
+        "backend": options.backends,
+        "cutoff": cutoffs,
+        "durability": options.durabilities,
+        "workers": choose_counts(),
+        "start": START_METHODS,
+        "cache": options.caches,
+    }
+    for name, values in parameters.items():
+        if name in metafunc.fixturenames:
+            ids = [pytest.HIDDEN_PARAM if value in {"buffered", "warm"} else str(value) for value in values]
+            metafunc.parametrize(name, values, ids=ids)
+
+
+def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Note which cells will be measured; exit if they can't be compared with the base."""
+    gc.collect()
+    gc.freeze()  # collecting what the session keeps would take 40 ms before each cell instead of 1
+    session = config.stash[SESSION]
+    cells = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
+    session.outcomes.intended = [item.nodeid for item in cells]
+    if session.base is not None:
+        differences = find_differences(session.base, _expect_run(config, session.base, cells))
+        if differences:
+            pytest.exit(describe_differences(differences), returncode=3)
+
+
+def _expect_run(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) -> Run:
+    """Describe this session's run before it is made; what isn't known yet is as in the base."""
+    source, backends = config.stash[SOURCE], {result.backend for result in base.results}
+    machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
+    stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+    libraries = list_libraries(name for name in config.stash[SESSION].options.backends if name in backends)
+    definitions = {cell.nodeid: hash_definition(cell) for cell in cells if isinstance(cell, pytest.Function)}
+    return replace(
+        base,
+        complete=True,
+        image_set=ImageSet(source.name, config.stash[COUNT], source.sha256),
+        machine=make_machine(machine),
+        cpu_count=count_processors(),
+        store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
+        libraries={**base.libraries, **libraries},
+        results=tuple(
+            replace(result, definition=definitions.get(result.cell, result.definition or "")) for result in base.results
+        ),
+    )
+
+
+def note_outcome(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    """Note why a cell wasn't measured."""
+    outcomes = item.config.stash[SESSION].outcomes
+    if call.excinfo is not None and item.nodeid in outcomes.intended:
+        reasons = outcomes.skipped if report.skipped else outcomes.failed
+        reasons[item.nodeid] = call.excinfo.exconly().partition("\n")[0]
+
+
+def complete_json(config: pytest.Config, output: dict[str, Any]) -> None:
+    """Add the suite's own facts to the JSON of a run, and round times to what the clock can resolve."""
+    for stats in (each["stats"] for each in output["benchmarks"]):
+        if "data" in stats:  # a new list, because the session's tables are made from the old one
+            stats["data"] = round_to_clock(stats["data"])
+    session, source = config.stash[SESSION], config.stash[SOURCE]
+    output["run"] = describe_run(
+        outcomes=session.outcomes,
+        cells=output["benchmarks"],
+        images={"name": source.name, "count": config.stash[COUNT], "sha256": source.sha256},
+        stores=config.stash[STORES],
+        command=shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),
+        unavailable=session.options.unavailable,
+    )
+    session.saved_complete = output["run"]["complete"]
+
+
+def finish(config: pytest.Config) -> int:
+    """Compare the run that was saved with the base, and write its page; return the exit code of a fine session."""
+    session, code = config.stash[SESSION], 0
+    if session.base is not None:
+        code, session.verdicts = _compare(config, session.base)
+    if config.option.page and not config.option.collectonly:
+        page_code, session.page = _write_page(config)
+        code = code or page_code
+    return code
+
+
+def _compare(config: pytest.Config, base: Run) -> tuple[int, str]:
+    path = _find_saved(config)
+    if path is None:
+        return 3, "no run was saved that could be compared: measure with --benchmark-only\n"
+    try:
+        comparison = compare_runs(base, read_run(path), Thresholds.threshold)
+    except BrokenRunError as error:
+        return 3, f"{error}\n"
+    return comparison.choose_exit_code(config.option.compare_missing), make_verdicts(comparison)
+
+
+def _write_page(config: pytest.Config) -> tuple[int, str]:
+    path, out = _find_saved(config), config.option.page
+    if path is None:
+        return 3, "no page: no run was saved; measure with --benchmark-only"
+    try:
+        write_page([path], config.option.compare_with, out)
+    except (WrongInputError, OSError) as error:
+        return 3, f"no page: {error}"
+    return 0, f"page written to {out}"
+
+
+def show_verdicts(config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
+    """Show how this run compares with the base."""
+    if verdicts := config.stash[SESSION].verdicts:
+        terminal.section(f"compared with {config.option.compare_with.name}")
+        terminal.write(verdicts)
+
+
+def show_files(config: pytest.Config) -> None:
+    """Print where the page and the run are, and how to make the page if there is none."""
+    session = config.stash.get(SESSION, None)
+    if session is None:  # the options were wrong
+        return
+    terminal, path = config.pluginmanager.getplugin("terminalreporter"), _find_saved(config)
+    if session.page:
+        terminal.write_line(session.page)
+    if path is not None:
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        kind = "run" if session.saved_complete else "INCOMPLETE run"
+        step = "" if config.option.page else f"; next: python -m reports page {path} --out report.html"
+        terminal.write_line(f"{kind} saved as {path}{step}")
+
+
+def _find_saved(config: pytest.Config) -> Path | None:
+    """Find the run that this session saved."""
+    plugin = config.pluginmanager.getplugin("pytest-benchmark")
+    if config.stash[SESSION].saved_complete is None or not isinstance(plugin.storage, FileStorage):
+        return None
+    saved = plugin.storage.query() if plugin.save or plugin.autosave else [config.option.benchmark_json]
+    return max(map(Path, saved), key=lambda path: path.stat().st_mtime_ns)

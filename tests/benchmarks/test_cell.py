@@ -1,0 +1,268 @@
+"""How a cell is measured: rounds, verification, an empty page cache, free space, directories."""
+
+import errno
+import fcntl
+import shutil
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.cell import (
+    Cell,
+    Durability,
+    as_set,
+    choose_min_rounds,
+    choose_rounds,
+    compare,
+    compute_digest,
+    warm_up,
+)
+from benchmarks.directories import StoreDirectories, estimate_bytes, measure_disk, spread_directories
+from benchmarks.page_cache import measure_residency
+from storage import BACKENDS, Images, Labels
+from tests.support.backends import EXAMPLE
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (1500, 2, 2, 3), np.uint8)
+LABELS = np.arange(1500)
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is needed
+
+
+class Once:
+    """A benchmark fixture that calls the function once and adds no row to the table of the session."""
+
+    enabled = False
+    params: Mapping[str, object] = {}
+    stats = None
+    _min_rounds = 1
+    _max_time = 0.0
+
+    def __init__(self) -> None:
+        self.has_error = False
+        self.group = ""
+        self.extra_info: dict[str, object] = {}
+
+    def pedantic(self, target: Callable[..., object], setup: Callable[[], Any], rounds: int) -> object:
+        """Call `target` with the arguments that `setup` returns."""
+        assert rounds == 1
+        arguments, options = setup()
+        return target(*arguments, **options)
+
+
+@pytest.fixture
+def once() -> BenchmarkFixture:
+    """Stand in for the benchmark fixture."""
+    return cast("BenchmarkFixture", Once())
+
+
+def make_cell(once: BenchmarkFixture, folder: Path) -> Cell:
+    """Make a cell of the example backend with its stores in `folder`."""
+    return Cell("read_many", EXAMPLE, once, StoreDirectories(folder))
+
+
+# --- measuring
+
+
+def test_full_disk_skips_the_cell_with_the_reason(
+    once: BenchmarkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make_cell(once, tmp_path)
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil's
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
+    with pytest.raises(pytest.skip.Exception, match=r"stores may take .* has 1 left: .*--basetemp"):
+        cell.measure_store(cell.backend.store_many, IMAGES, LABELS, durability="buffered")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("condition", ["buffered", "durable"])
+def test_only_a_durable_store_is_synced(
+    once: BenchmarkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, condition: Durability
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("benchmarks.cell.make_durable", synced.append)
+    cell = make_cell(once, tmp_path)
+    cell.measure_store(cell.backend.store_many, IMAGES, LABELS, durability=condition)
+    assert len(synced) == (condition == "durable")
+    assert once.has_error is False
+
+
+def test_store_is_read_back_with_the_given_function(once: BenchmarkFixture, tmp_path: Path) -> None:
+    def read_back(store: Path) -> tuple[Images, Labels]:
+        assert (store / "mine").read_text() == "1500"
+        return IMAGES, LABELS + 1
+
+    with pytest.raises(pytest.fail.Exception, match="label 0 was not read as it was stored"):
+        make_cell(once, tmp_path).measure_store(
+            lambda store, images, _: (store / "mine").write_text(str(len(images))),
+            IMAGES,
+            LABELS,
+            durability="buffered",
+            read_back=read_back,
+        )
+
+
+def test_cell_with_a_wrong_result_is_left_out_of_the_run(once: BenchmarkFixture, tmp_path: Path) -> None:
+    cell = make_cell(once, tmp_path)
+    cell.fill_store(IMAGES, LABELS, cache="warm")
+    with pytest.raises(pytest.fail.Exception):
+        cell.measure_read(
+            lambda number: (IMAGES[number], 0), repeat((1,)), IMAGES, lambda result, _: compare(result, IMAGES, LABELS)
+        )
+    assert once.has_error is True
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_peak_memory_is_that_of_the_last_warm_up_call(
+    once: BenchmarkFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    peaks = iter([30, 20, 10])
+
+    @contextmanager
+    def note_next(facts: dict[str, object]) -> Iterator[None]:
+        yield
+        facts["peak_bytes"] = next(peaks)
+
+    monkeypatch.setattr("benchmarks.cell.note_peak", note_next)
+    monkeypatch.setattr("benchmarks.cell.warm_up", lambda call, *_: len([call() for _ in range(calls)]) // calls)
+    monkeypatch.setattr(once, "enabled", True)
+    cell = make_cell(once, tmp_path)
+    cell.fill_store(IMAGES, LABELS, cache="warm")
+    cell.measure_read(lambda: None, repeat(()), IMAGES, lambda _: None)
+    assert once.extra_info["peak_bytes"] == [30, 20][calls - 1]
+
+
+def test_cold_cell_evicts_its_store_before_it_reads(once: BenchmarkFixture, tmp_path: Path) -> None:
+    cell = make_cell(once, tmp_path)
+    store = cell.fill_store(IMAGES, LABELS, cache="cold")
+    fractions: list[float] = []
+    cell.measure_read(
+        lambda: fractions.append(measure_residency(store)), repeat(()), IMAGES, lambda _: fractions.append(2.0)
+    )
+    assert fractions[0] < 0.01
+    assert fractions[1:] == [2.0], "the result is checked after the clock has stopped"
+    assert once.extra_info["cache"] == "cold"
+    assert once.extra_info["resident_share"] == fractions[0]
+
+
+def test_cold_cell_fails_on_a_file_system_in_memory(once: BenchmarkFixture) -> None:
+    if not SHARED_MEMORY.is_dir():
+        pytest.skip(f"there is no {SHARED_MEMORY}, a file system in memory")
+    with TemporaryDirectory(dir=SHARED_MEMORY) as folder:
+        cell = make_cell(once, Path(folder))
+        cell.fill_store(IMAGES, LABELS, cache="cold")
+        with pytest.raises(pytest.fail.Exception, match=rf"^not cold: \d+\.\d% of {folder}.*--basetemp"):
+            cell.measure_read(cell.backend.read_many, repeat(()), IMAGES, lambda *_: None)
+    assert once.has_error is True
+
+
+# --- rounds
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 40), (0.001, 40), (0.1, 10), (0.199, 5), (0.5, 5), (100.0, 5)])
+def test_as_many_rounds_are_measured_as_fit(seconds: float, rounds: int) -> None:
+    assert choose_rounds(seconds, max_seconds=1.0, min_rounds=5, max_rounds=40) == rounds
+
+
+def test_minimum_number_of_rounds_beats_the_maximum() -> None:
+    assert choose_rounds(1.0, max_seconds=1.0, min_rounds=5, max_rounds=2) == 5
+
+
+@pytest.mark.parametrize(
+    ("calls", "rounds"),
+    [([0.4, 0.04], 25), ([0.04, 0.4], 25), ([1.1], 5), ([0.01], 40)],
+    ids=["the first is slow", "the second is slow", "longer than all rounds", "nothing to choose"],
+)
+def test_faster_of_two_warm_up_calls_decides_how_many_rounds_fit(calls: list[float], rounds: int) -> None:
+    left = iter(calls)
+    assert warm_up(lambda: next(left), max_seconds=1.0, min_rounds=5, max_rounds=40) == rounds
+    assert not list(left)
+
+
+def test_cell_that_may_fill_only_the_minimum_of_stores_warms_up_once() -> None:
+    left = iter([0.1])
+    assert warm_up(lambda: next(left), max_seconds=1.0, min_rounds=3, max_rounds=2) == 3
+
+
+def test_few_rounds_are_enough_for_many_images() -> None:
+    assert [choose_min_rounds(5, images) for images in (10, 99_999, 100_000)] == [5, 5, 3]
+    assert choose_min_rounds(1, 100_000) == 1
+
+
+# --- comparing
+
+
+def test_equal_result_passes() -> None:
+    compare((IMAGES.copy(), LABELS.copy()), IMAGES, LABELS)
+    compare((IMAGES[7], 7), *as_set(IMAGES[7], 7))
+
+
+@pytest.mark.parametrize("index", [0, 999, 1000, 1499])
+def test_one_wrong_pixel_or_label_fails_and_is_named(index: int) -> None:
+    images, labels = IMAGES.copy(), LABELS.copy()
+    images[index, 1, 1, 2] ^= 1
+    labels[index] += 1
+    for result in ((images, LABELS), (IMAGES, labels)):
+        with pytest.raises(pytest.fail.Exception, match=f"image or label {index} was not read"):
+            compare(result, IMAGES, LABELS)
+
+
+def test_missing_image_fails() -> None:
+    with pytest.raises(pytest.fail.Exception, match=r"stored .* with 1500 labels, read"):
+        compare((IMAGES[:-1], LABELS[:-1]), IMAGES, LABELS)
+
+
+def test_digest_depends_on_pixels_labels_and_shape_but_not_on_memory_layout() -> None:
+    images, labels = IMAGES.copy(), LABELS.copy()
+    images[7, 0, 0, 0] ^= 1
+    labels[7] += 1
+    others = [(images, LABELS), (IMAGES, labels), (IMAGES[:-1], LABELS[:-1]), (IMAGES.reshape(1500, 4, 1, 3), LABELS)]
+    assert len({compute_digest(*batch) for batch in [(IMAGES, LABELS), *others]}) == 5
+    assert compute_digest(np.asfortranarray(IMAGES), LABELS[::-1][::-1]) == compute_digest(IMAGES, LABELS)
+
+
+# --- directories
+
+
+def test_size_on_disk_counts_bytes_blocks_and_files(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "small").write_bytes(b"1")
+    (tmp_path / "large").write_bytes(bytes(10_000))
+    blocks = sum(path.stat().st_blocks for path in tmp_path.rglob("*") if path.is_file())
+    assert measure_disk(tmp_path) == {"apparent_bytes": 10_001, "allocated_bytes": 512 * blocks, "files": 2}
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_no_store_is_larger_than_estimated(name: str, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (500, 32, 32, 3), np.uint8)
+    BACKENDS[name].store_many(tmp_path, images, np.arange(500))
+    assert measure_disk(tmp_path)["allocated_bytes"] <= estimate_bytes(images)
+
+
+@pytest.mark.parametrize(("spread", "files", "left"), [(True, 200, False), (False, 200, True), (False, 100, False)])
+def test_store_of_many_files_is_deleted_at_once_only_if_directories_can_be_spread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, spread: bool, files: int, left: bool
+) -> None:
+    monkeypatch.setattr("benchmarks.directories.spread_directories", lambda _: spread)
+    directories = StoreDirectories(tmp_path)
+    store = directories.make_store()
+    for number in range(files):
+        (store / str(number)).touch()
+    directories.discard(store)
+    assert store.exists() is left
+
+
+def test_spreading_directories_returns_false_if_the_file_system_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    assert spread_directories(tmp_path) is False

@@ -1,0 +1,251 @@
+"""What a run's JSON says about the machine, the backends, and how each cell is defined."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from benchmarks.run_info import (
+    SHARED,
+    Outcomes,
+    count_inodes,
+    count_processors,
+    describe_layout,
+    describe_run,
+    find_file_system,
+    hash_code,
+    hash_definition,
+    list_libraries,
+    measure_memory,
+    read_facts,
+    read_threshold,
+    round_to_clock,
+)
+from storage import BACKENDS
+from tests.support.backends import EXAMPLE
+
+MOUNTS = """22 27 0:20 / /proc rw,nosuid shared:5 - proc proc rw
+27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
+30 27 0:25 / {}/with\\040blank rw - tmpfs tmpfs rw
+31 27 0:26 / {}/other rw shared:7 master:2 - btrfs /dev/vdb rw
+"""
+CODE = '''"""Measure."""
+import gc
+
+class Cell:
+    """A cell."""
+
+    limit = 5
+
+def measure(call):
+    """Call it."""
+    gc.collect()  # before
+    return call(), "text"
+'''
+
+Make = Callable[..., pytest.Function]
+
+
+def describe(outcomes: Outcomes, measured: list[str]) -> dict[str, Any]:
+    """Describe a run in which cells of the example backend were measured."""
+    cells = [{"fullname": name, "params": {"backend": EXAMPLE}} for name in measured]
+    return describe_run(outcomes, cells, {"name": "standin"}, Path(), "pytest benchmarks", {})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "measured", "complete"),
+    [
+        (Outcomes(["a", "b"]), ["b", "a"], True),
+        (Outcomes(["a", "b"]), ["a"], False),
+        (Outcomes(["a"], failed={"a": "in its teardown"}), ["a"], False),
+        (Outcomes(["a", "b"], skipped={"b": "no space"}), ["a"], False),
+    ],
+    ids=["all measured", "cut off", "failed", "skipped"],
+)
+def test_run_is_complete_if_every_cell_was_measured(outcomes: Outcomes, measured: list[str], *, complete: bool) -> None:
+    assert describe(outcomes, measured)["complete"] is complete
+
+
+# --- backends
+
+
+@pytest.mark.parametrize("name", list(BACKENDS))
+def test_measured_backends_contribute_their_libraries(name: str) -> None:
+    libraries = list_libraries([name])
+    assert read_facts(BACKENDS[name]).versions.items() <= libraries.items()
+    assert libraries.keys() == {"python", "numpy", "pytest", "pytest-benchmark", *read_facts(BACKENDS[name]).versions}
+
+
+def test_run_has_the_layout_maintainer_and_licence_of_each_measured_backend() -> None:
+    described = describe(Outcomes(["a", "b"]), ["a", "b"])
+    info = BACKENDS[EXAMPLE].INFO
+    assert described["layouts"] == {EXAMPLE: describe_layout(BACKENDS[EXAMPLE])}
+    assert described["maintainers"] == {EXAMPLE: info.maintainer}
+    assert described["licences"] == {EXAMPLE: info.licence}
+
+
+def test_facts_of_an_older_backend_are_read_from_its_constants() -> None:
+    old = SimpleNamespace(VERSIONS={"reel": "1"}, MAINTAINER="the reel project", LICENCE="MIT")
+    assert read_facts(old) == ({"reel": "1"}, "the reel project", "MIT")
+    assert read_facts(SimpleNamespace(INFO=SimpleNamespace(versions={}, maintainer="me", licence="0BSD")))[1:] == (
+        "me",
+        "0BSD",
+    )
+    assert read_facts(SimpleNamespace()) == ({}, "", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("Tape: slow.\n\nOn disk: nothing.", "Tape: slow."), ("\nTape.\n", "Tape."), ("", ""), (None, "")],
+    ids=["first line", "line below the quotes", "empty", "none"],
+)
+def test_layout_is_the_first_line_of_the_docstring(text: str | None, line: str) -> None:
+    assert describe_layout(ModuleType("tape", text)) == line
+
+
+# --- definitions and thresholds
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make a stand-in for a cell that pytest has collected."""
+
+    def make_item(source: str = "pass", mark: pytest.Mark | None = None, **params: str | int) -> pytest.Function:
+        path = tmp_path / f"test_{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(source, encoding="ascii")
+        callspec = SimpleNamespace(params=params)
+        item = SimpleNamespace(path=path, nodeid="a", callspec=callspec, get_closest_marker={"threshold": mark}.get)
+        return cast("pytest.Function", item)
+
+    return make_item
+
+
+def test_definition_is_sixteen_digits_and_doesnt_depend_on_order_or_place(make: Make) -> None:
+    digest = hash_definition(make(backend="png", cutoff=10))
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+    assert hash_definition(make(cutoff=10, backend="png")) == digest
+
+
+def test_definition_depends_on_the_benchmark_and_its_parameters(make: Make) -> None:
+    items = [make(cutoff=10), make("return", cutoff=10), make(cutoff=100), make(cutoff="10"), make(count=10)]
+    assert len({hash_definition(item) for item in items}) == len(items)
+
+
+def test_definition_depends_on_every_module_that_measures_cells(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hash_definition(make(cutoff=10))
+    for place, path in enumerate(SHARED):
+        changed = tmp_path / path.name
+        changed.write_bytes(path.read_bytes() + b"\nx = 1\n")
+        monkeypatch.setattr("benchmarks.run_info.SHARED", (*SHARED[:place], changed, *SHARED[place + 1 :]))
+        assert hash_definition(make(cutoff=10)) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  # before", "  # so that the clock sees none of it"),
+        ("  # before", ""),
+        ('"""Call it."""', '"""Call it once."""'),
+        ('    """A cell."""\n', ""),
+        ('"""Measure."""', '"""Measure.\n\nTwice."""'),
+        ("\ndef", "\n\n\ndef"),
+        ('call(), "text"', "(call(), 'text')"),
+    ],
+    ids=["comment", "no comment", "docstring", "no docstring", "module docstring", "blank lines", "formatting"],
+)
+def test_comments_docstrings_and_formatting_dont_change_a_definition(make: Make, old: str, new: str) -> None:
+    assert old in CODE
+    assert hash_definition(make(CODE.replace(old, new))) == hash_definition(make(CODE))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("limit = 5", "limit = 6"), ("    gc.collect()", "    gc.freeze()"), ('"text"', '"texts"'), ("return ", "")],
+)
+def test_changed_code_changes_a_definition(make: Make, old: str, new: str) -> None:
+    assert old in CODE
+    assert hash_definition(make(CODE.replace(old, new))) != hash_definition(make(CODE))
+
+
+def test_file_that_is_edited_during_the_session_keeps_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "test_x.py"
+    path.write_text("x = 1", encoding="ascii")
+    before = hash_code(path)
+    path.write_text("x = 2", encoding="ascii")
+    assert hash_code(path) == before
+
+
+def test_threshold_is_read_from_the_marker(make: Make) -> None:
+    assert read_threshold(make()) == {}
+    assert read_threshold(make(mark=pytest.mark.threshold(0.25).mark)) == {"threshold": 0.25}
+    assert read_threshold(make(mark=pytest.mark.threshold(1).mark)) == {"threshold": 1.0}
+
+
+@pytest.mark.parametrize("values", [(), (0,), (10,), ("0.1",), (0.1, 0.2), (float("nan"),)], ids=repr)
+def test_marker_without_one_valid_threshold_is_rejected(values: tuple[object, ...], make: Make) -> None:
+    with pytest.raises(pytest.UsageError, match=r"^a: threshold takes one share between 0 and 10, such as 0\.2$"):
+        read_threshold(make(mark=pytest.mark.threshold(*values).mark))
+
+
+# --- the machine
+
+
+@pytest.mark.parametrize(
+    ("quota", "limit"), [("100000 100000\n", 1), ("150000 100000\n", 2), ("10000 100000", 1), ("max 100000\n", 10**6)]
+)
+def test_processors_are_limited_by_the_quota_of_the_control_group(tmp_path: Path, quota: str, limit: int) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    unlimited = count_processors(tmp_path / "missing")
+    assert unlimited >= 1
+    assert count_processors(tmp_path / "cpu.max") == min(limit, unlimited)
+
+
+def test_memory_is_limited_by_the_control_group(tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text("1048576\n")
+    assert measure_memory(limit) == 1048576
+    unlimited = measure_memory(tmp_path / "missing")
+    assert unlimited >= 2**26
+    for words in ("max\n", f"{2**62}\n"):
+        limit.write_text(words)
+        assert measure_memory(limit) == unlimited
+
+
+@pytest.mark.parametrize(("files", "free", "counted"), [(100, 7, 7), (100, 0, 0), (0, 0, None)])
+def test_inodes_are_counted_if_their_number_is_fixed(
+    monkeypatch: pytest.MonkeyPatch, files: int, free: int, counted: int | None
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=files, f_favail=free))
+    assert count_inodes(Path()) == counted
+
+
+def test_run_says_what_the_machine_can_hold() -> None:
+    described = describe(Outcomes(["a"]), ["a"])
+    directory = described["store_directory"]
+    assert described["memory_bytes"] == measure_memory()
+    assert directory["free_bytes"] > 0
+    assert directory["free_inodes"] is None or directory["free_inodes"] >= 0
+
+
+def test_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.format(tmp_path, tmp_path))
+    assert find_file_system(tmp_path, mounts) == "ext4"
+    assert find_file_system(tmp_path / "with blank" / "store", mounts) == "tmpfs"
+    assert find_file_system(tmp_path / "other", mounts) == "btrfs"
+    assert find_file_system(tmp_path, tmp_path / "missing") == "unknown"
+
+
+def test_rounds_are_rounded_to_nanoseconds_and_never_to_zero() -> None:
+    assert time.get_clock_info("perf_counter").resolution >= 1e-9
+    rounds = [0.00012345678901234567, 12.345678901249, 0.25, 2e-05]
+    assert repr(round_to_clock(rounds)) == "[0.000123457, 12.345678901, 0.25, 2e-05]"
+    assert rounds[0] == 0.00012345678901234567, "the session's tables use this list"
+    assert round_to_clock([4e-10, 6e-10, 1.4e-9, 0.0]) == [1e-9] * 4
