@@ -43,8 +43,9 @@ class Comparison:
     @property
     def counts(self) -> dict[Verdict, int]:
         """How many cells have which verdict."""
-        others: dict[Verdict, int] = {"missing": len(self.missing), "new": len(self.added)}
-        return Counter(row.verdict for row in self.rows) | others
+        counts: Counter[Verdict] = Counter(row.verdict for row in self.rows)
+        counts["missing"], counts["new"] = len(self.missing), len(self.added)
+        return counts
 
     def select_rows(self, verdict: Verdict) -> tuple[Row, ...]:
         """Select the rows with one verdict, in the order of the run."""

@@ -15,11 +15,14 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+import numpy as np
+
 from reports.cli import print_text, read_count, show_progress
 from reports.errors import NotMeasurableError
 from reports.gate.decision import Outcome, run_gate
 from reports.gate.pairs import Pair, Recording, Seconds, Session, read_recordings
 from reports.gate.session import Plan, Slowdown, prepare_sides
+from reports.gate.statistics import estimate_shift
 from reports.noise import Thresholds
 from reports.text import escape_text, name_cell, write_table
 
@@ -70,56 +73,43 @@ BACKGROUND_LOADS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 class Trial(NamedTuple):
-    """One real run of the gate: the background load, the cell that was slowed (or none), and what the gate found."""
+    """One real run of the gate: the cell that was slowed (or none), and the cells that the gate named."""
 
     load: str
     slowed: str
-    outcome: Outcome
-
-    @property
-    def regressions(self) -> set[str]:
-        """The cells that the gate named."""
-        return {each.cell for each in self.outcome.select("regression")}
-
-    @property
-    def false_alarms(self) -> list[str]:
-        """The cells that the gate named, although they weren't slowed."""
-        return sorted(self.regressions - {self.slowed})
+    named: frozenset[str]
+    seconds: float
 
     @property
     def found(self) -> bool:
         """Whether the gate named the slower cell."""
-        return self.slowed in self.regressions
+        return self.slowed in self.named
+
+    @property
+    def false_alarms(self) -> list[str]:
+        """The cells that the gate named, although they weren't slowed."""
+        return sorted(self.named - {self.slowed})
 
     def describe(self) -> str:
         """Describe the run in one line."""
         change = f"{name_cell(self.slowed)} slower" if self.slowed else "no change"
         result = "found" if self.found else "MISSED" if self.slowed else "none found"
         alarms = "".join(f", FALSE ALARM {name_cell(cell)}" for cell in self.false_alarms)
-        return f"{self.load}: {change}: {result}{alarms}; {self.outcome.seconds:.0f} s"
+        return f"{self.load}: {change}: {result}{alarms}; {self.seconds:.0f} s"
 
 
 def add_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of the self-test to a group of the gate's parser."""
-    group.add_argument(
-        "--self-test",
-        action="store_true",
-        help="run the gate on BASE against itself, unchanged and with one slower cell; then replay that",
-    )
-    group.add_argument(
-        "--runs", type=read_count, default=1, help="real runs of either kind, in each condition (default: %(default)s)"
-    )
-    group.add_argument(
-        "--conditions",
-        type=_read_loads,
-        default=("idle",),
-        metavar="NAME,...",
-        help=f"what else the machine does: {', '.join(BACKGROUND_LOADS)} (default: idle)",
-    )
-    group.add_argument("--replay", type=Path, metavar="RECORD", help="run the gate on what --record wrote, repeatedly")
-    group.add_argument(
-        "--replays", type=read_count, default=1_000, help="how often, for each kind and size (default: %(default)s)"
-    )
+    add = group.add_argument
+    self_test = "run the gate on BASE against itself, unchanged and with one slower cell; then replay that"
+    add("--self-test", action="store_true", help=self_test)
+    runs = "real runs of either kind, in each condition (default: %(default)s)"
+    add("--runs", type=read_count, default=1, help=runs)
+    conditions = f"what else the machine does: {', '.join(BACKGROUND_LOADS)} (default: idle)"
+    add("--conditions", type=_read_loads, default=("idle",), metavar="NAME,...", help=conditions)
+    add("--replay", type=Path, metavar="RECORD", help="run the gate on what --record wrote, repeatedly")
+    replays = "how often, for each kind and size (default: %(default)s)"
+    add("--replays", type=read_count, default=1_000, help=replays)
 
 
 def _read_loads(text: str) -> tuple[str, ...]:
@@ -134,9 +124,7 @@ def show_self_test(options: argparse.Namespace, plan: Plan, thresholds: Threshol
     trials = []
     with tempfile.TemporaryDirectory(prefix="gate-record-") as folder:
         record = options.record or Path(folder) / "pairs.jsonl"
-        for trial in run_trials(
-            replace(plan, record=record), thresholds, options.budget, options.conditions, options.runs
-        ):
+        for trial in run_trials(replace(plan, record=record), thresholds, options):
             trials.append(trial)
             show_progress("")
             print_text(f"{trial.describe()}\n")
@@ -144,33 +132,31 @@ def show_self_test(options: argparse.Namespace, plan: Plan, thresholds: Threshol
         show_replay(record, thresholds, options.replays)
 
 
-def run_trials(plan: Plan, thresholds: Thresholds, budget: float, loads: Sequence[str], runs: int) -> Iterator[Trial]:
-    """Run the gate under each background load, `runs` times without a change and as often with one slower cell.
-
-    Raises
-    ------
-    NotMeasurableError
-        No cell is long enough for a slowdown that counts.
-    """
+def run_trials(plan: Plan, thresholds: Thresholds, options: argparse.Namespace) -> Iterator[Trial]:
+    """Run the gate under each background load, as often without a change as with one slower cell."""
     random = Random(0)  # noqa: S311 - not a secret
-    for load in loads:
+    for load in options.conditions:
         with BACKGROUND_LOADS[load]():
-            for _ in range(runs):
-                unchanged = replace(plan, load=load)
-                trial = Trial(load, "", _run(unchanged, thresholds, budget))
-                yield trial
-                seconds = {each.cell: each.base_seconds for each in trial.outcome.decisions}
+            for _ in range(options.runs):
+                outcome = _run(replace(plan, load=load), thresholds, options.budget)
+                yield Trial(load, "", _name_regressions(outcome), outcome.seconds)
+                seconds = {each.cell: each.base_seconds for each in outcome.decisions}
                 cells = find_eligible(seconds, FACTOR, thresholds)
                 if not cells:
                     raise NotMeasurableError(f"no cell of {MIN_CUTOFF} images or more is long enough to be slowed")
                 cell = random.choice(cells)
-                changed = replace(unchanged, record=None, slowdown=Slowdown(cell, FACTOR))
-                yield Trial(load, cell, _run(changed, thresholds, budget))
+                slowed = replace(plan, load=load, record=None, slowdown=Slowdown(cell, FACTOR))
+                outcome = _run(slowed, thresholds, options.budget)
+                yield Trial(load, cell, _name_regressions(outcome), outcome.seconds)
 
 
 def _run(plan: Plan, thresholds: Thresholds, budget: float) -> Outcome:
     with prepare_sides(plan) as sides:
         return run_gate(sides.measure, thresholds, budget, show_progress)
+
+
+def _name_regressions(outcome: Outcome) -> frozenset[str]:
+    return frozenset(each.cell for each in outcome.select("regression"))
 
 
 def find_eligible(seconds: Seconds, factor: float, thresholds: Thresholds) -> list[str]:
@@ -188,7 +174,7 @@ def make_trial_table(trials: Sequence[Trial]) -> str:
     for trial in trials:
         groups.setdefault((trial.load, f"one cell {FACTOR}x" if trial.slowed else "nothing"), []).append(trial)
     for names, chosen in groups.items():
-        seconds = [trial.outcome.seconds for trial in chosen]
+        seconds = [trial.seconds for trial in chosen]
         counts = len(chosen), sum(trial.found for trial in chosen), sum(bool(trial.false_alarms) for trial in chosen)
         times = f"{statistics.median(seconds):.0f} s", f"{max(seconds):.0f} s"
         rows.append((*names, *map(str, counts), *times))
@@ -196,42 +182,33 @@ def make_trial_table(trials: Sequence[Trial]) -> str:
 
 
 def show_replay(path: Path, thresholds: Thresholds, replays: int) -> None:
-    """Replay a recording and print how often replays were wrong without a change, and found which slowdown.
-
-    Raises
-    ------
-    WrongInputError
-        There is no such recording.
-    """
+    """Replay a recording and print how often replays were wrong without a change, and found which slowdown."""
     heading = ("condition", "sessions", "new / base", "false runs", *(f"{size}x" for size in SIZES), f"all {FACTOR}x")
     rows = [_make_replay_row(recording, thresholds, replays) for recording in read_recordings(path)]
     print_text(f"{write_table([heading, *rows])}\n")
 
 
-def _make_replay_row(recording: Recording, thresholds: Thresholds, replays: int) -> tuple[str, ...]:
-    medians = recording.medians
-    random = Random(1)  # noqa: S311 - not a secret
+def _make_replay_row(recording: Recording, thresholds: Thresholds, replays: int) -> list[str]:
+    load, pairs = recording
+    logarithms = [[math.log(new[cell] / base[cell]) for cell in base] for base, new in pairs]
+    bias = math.exp(float(estimate_shift(np.array(logarithms)).mean()))
     false_runs = sum(bool(replay_gate(recording, {}, thresholds, seed)) for seed in range(replays))
-    found = []
+    row = [escape_text(load), str(2 * len(pairs)), f"{bias:.4f}", f"{false_runs:,} of {replays:,}"]
+    medians = {cell: statistics.median(side[cell] for pair in pairs for side in pair) for cell in pairs[0][0]}
+    random = Random(1)  # noqa: S311 - not a secret
     for size in SIZES:
         cells = find_eligible(medians, size, thresholds)
         slowed = [random.choice(cells) for _ in range(replays)] if cells else []
         hits = sum(cell in replay_gate(recording, {cell: size}, thresholds, seed) for seed, cell in enumerate(slowed))
-        found.append(f"{hits / replays:.1%}" if cells else "")
+        row.append(f"{hits / replays:.1%}" if cells else "")
     cells = find_eligible(medians, FACTOR, thresholds)
     rounds = max(1, replays // 50) if cells else 0  # nearly all cells are suspects then, which takes long
     all_slower = dict.fromkeys(medians, FACTOR)
     named = [len(replay_gate(recording, all_slower, thresholds, seed).intersection(cells)) for seed in range(rounds)]
-    counts = str(2 * len(recording.pairs)), f"{recording.bias:.4f}", f"{false_runs:,} of {replays:,}"
-    return (
-        escape_text(recording.load),
-        *counts,
-        *found,
-        f"{statistics.mean(named) / len(cells):.0%} of {len(cells)}" if cells else "",
-    )
+    return [*row, f"{statistics.mean(named) / len(cells):.0%} of {len(cells)}" if cells else ""]
 
 
-def replay_gate(recording: Recording, slowdown: Seconds, thresholds: Thresholds, seed: int) -> set[str]:
+def replay_gate(recording: Recording, slowdown: Seconds, thresholds: Thresholds, seed: int) -> frozenset[str]:
     """Run the gate on pairs drawn from a recording, with its sides exchanged at random; return the regressions.
 
     `slowdown` is how many times as long each cell takes in the candidate.
@@ -246,4 +223,4 @@ def replay_gate(recording: Recording, slowdown: Seconds, thresholds: Thresholds,
             Session({cell: new[cell] * slowdown.get(cell, 1.0) for cell in chosen}),
         )
 
-    return {each.cell for each in run_gate(draw, thresholds, math.inf, lambda _: None).select("regression")}
+    return _name_regressions(run_gate(draw, thresholds, math.inf, lambda _: None))

@@ -61,15 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def show_gate(options: argparse.Namespace) -> int:
-    """Run the gate and print what it found; return the exit code.
-
-    Raises
-    ------
-    WrongInputError
-        BASE is neither a commit nor a run.
-    NotMeasurableError
-        A side can't be measured, or SciPy isn't installed.
-    """
+    """Run the gate and print what it found; return the exit code."""
     if importlib.util.find_spec("scipy") is None:
         raise NotMeasurableError('the gate needs SciPy: python -m pip install -e ".[gate]"')
     _check_places(options)

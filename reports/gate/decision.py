@@ -17,7 +17,6 @@ from reports.gate.pairs import Pair, SideName
 from reports.gate.statistics import (
     ANALYSES,
     SCREEN_PAIRS,
-    Floats,
     analyse_suspects,
     estimate_shift,
     exclude_slowdown,
@@ -31,35 +30,15 @@ ReportProgress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict on one cell.
-
-    Attributes
-    ----------
-    cell : str
-        Its id.
-    verdict : str
-        ``ok``, ``regression``, ``improvement`` or ``inconclusive``.
-    ratio : float
-        Estimated time of the candidate / time of the baseline.
-    base_seconds : float
-        Of a call in the baseline, the median of its sessions.
-    pairs : int
-        How many pairs decided. Those of the screen don't count for a suspect.
-    value : float or None
-        p-value of a suspect, against "no slower than noise", or "no faster".
-    excluded : bool
-        Whether the screen excludes a slowdown of one and a half thresholds. An ok cell may be too noisy for that.
-    threshold : float
-        The fraction from which a slowdown is a regression.
-    """
+    """The verdict on one cell."""
 
     cell: str
     verdict: Verdict
-    ratio: float
-    base_seconds: float
-    pairs: int
-    value: float | None
-    excluded: bool
+    ratio: float  # estimated time of the candidate / time of the baseline
+    base_seconds: float  # of a call in the baseline, the median of its sessions
+    pairs: int  # that decided: those of the screen don't count for a suspect
+    value: float | None  # p-value of a suspect, against "no slower than noise", or "no faster"
+    excluded: bool  # whether the screen excludes one and a half thresholds: an ok cell may be too noisy for that
     threshold: float
 
 
@@ -91,12 +70,9 @@ class Outcome:
     @property
     def counts(self) -> dict[Verdict, int]:
         """How many cells have which verdict."""
-        others: dict[Verdict, int] = {
-            "missing": len(self.missing),
-            "not measured": len(self.absent),
-            "new": len(self.new),
-        }
-        return Counter(each.verdict for each in self.decisions) | others
+        counts: Counter[Verdict] = Counter(each.verdict for each in self.decisions)
+        counts["missing"], counts["not measured"], counts["new"] = map(len, (self.missing, self.absent, self.new))
+        return counts
 
 
 _VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
@@ -106,12 +82,17 @@ _VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
 class _Suspect:
     """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster."""
 
-    cell: str
+    screened: Decision
     sign: int
     thresholds: Thresholds
     pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: baseline, candidate
     value: float | None = None
     verdict: Verdict | None = None
+
+    @property
+    def cell(self) -> str:
+        """Its id."""
+        return self.screened.cell
 
     @property
     def differences(self) -> list[float]:
@@ -127,15 +108,7 @@ class _Suspect:
 def run_gate(
     measure_pair: MeasurePair, thresholds: Thresholds, budget: float, report_progress: ReportProgress
 ) -> Outcome:
-    """Compare two sides; after `budget` seconds no more suspects are measured, but the screen is always finished.
-
-    Raises
-    ------
-    NotMeasurableError
-        A session ended before it measured anything.
-    WrongInputError
-        No benchmark was chosen.
-    """
+    """Compare two sides; after `budget` seconds no more suspects are measured, but the screen is always finished."""
     start = time.monotonic()
     pairs = []
     for number in range(1, SCREEN_PAIRS + 1):
@@ -149,10 +122,9 @@ def run_gate(
     absent = _find_absent(pairs)
     cells = [cell for cell in pairs[0].baseline.seconds if cell not in absent and cell in pairs[0].candidate.seconds]
     own = [thresholds.widen(pairs[0].candidate.thresholds.get(cell)) for cell in cells]
-    decisions = {each.cell: each for each in _screen(pairs, cells, own)}
-    suspects = _choose_suspects(pairs, cells, own)
+    screened, suspects = _screen(pairs, cells, own)
     confirmed = _confirm(suspects, measure_pair, start + budget, report_progress, absent)
-    decisions |= {each.cell: _conclude(each, decisions[each.cell]) for each in suspects}
+    decisions = {each.cell: each for each in (*screened, *map(_conclude, suspects))}
     return Outcome(
         decisions=tuple(decisions[cell] for cell in cells if cell not in absent),
         missing=tuple(sorted(known[0] - known[1])),
@@ -165,32 +137,27 @@ def run_gate(
     )
 
 
-def _collect(pairs: Sequence[Pair], cells: Sequence[str]) -> tuple[Floats, Floats]:
-    """Return the differences, shape (pairs, cells), and the seconds of either side, shape (2, cells)."""
+def _screen(
+    pairs: Sequence[Pair], cells: Sequence[str], own: list[Thresholds]
+) -> tuple[list[Decision], list[_Suspect]]:
+    """Call all cells ok, and list the suspects among them."""
     times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in pairs])
-    return np.log(times[:, 1] / times[:, 0]), np.median(times, axis=0)
-
-
-def _screen(pairs: Sequence[Pair], cells: Sequence[str], own: list[Thresholds]) -> Iterable[Decision]:
-    """Judge all cells as if none were suspect."""
-    differences, seconds = _collect(pairs, cells)
-    excluded = exclude_slowdown(differences, seconds[0], own).tolist()
-    shifts = estimate_shift(differences)
-    for cell, thresholds, shift, base, clear in zip(cells, own, shifts, seconds[0], excluded, strict=True):
-        yield Decision(cell, "ok", math.exp(shift), float(base), len(pairs), None, clear, thresholds.threshold)
-
-
-def _choose_suspects(pairs: Sequence[Pair], cells: Sequence[str], own: list[Thresholds]) -> list[_Suspect]:
-    differences, seconds = _collect(pairs, cells)
-    slower = find_suspects(differences, seconds[0], own)
-    large = estimate_shift(-differences) >= np.log1p([each.threshold for each in own])
-    faster = find_suspects(-differences, seconds[1], own) & large  # missing an improvement does no harm
-    return [
-        _Suspect(cell, sign, thresholds)
+    differences, (base, new) = np.log(times[:, 1] / times[:, 0]), np.median(times, axis=0)
+    shifts, excluded = estimate_shift(differences), exclude_slowdown(differences, base, own).tolist()
+    decisions = [
+        Decision(cell, "ok", math.exp(shift), float(seconds), len(pairs), None, clear, each.threshold)
+        for cell, shift, seconds, clear, each in zip(cells, shifts, base, excluded, own, strict=True)
+    ]
+    slower = find_suspects(differences, base, own)
+    large = -shifts >= np.log1p([each.threshold for each in own])
+    faster = find_suspects(-differences, new, own) & large  # missing an improvement does no harm
+    suspects = [
+        _Suspect(decision, sign, thresholds)
         for sign, flags in ((1, slower), (-1, faster))
-        for cell, thresholds, flag in zip(cells, own, flags, strict=True)
+        for decision, thresholds, flag in zip(decisions, own, flags, strict=True)
         if flag
     ]
+    return decisions, suspects
 
 
 def _confirm(
@@ -236,13 +203,13 @@ def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirme
         each.verdict = confirmed if analysis.confirmed[place] else "ok" if analysis.cleared[place] else None
 
 
-def _conclude(suspect: _Suspect, screened: Decision) -> Decision:
+def _conclude(suspect: _Suspect) -> Decision:
     """Decide from the fresh pairs; without any, the verdict is inconclusive."""
     if not suspect.pairs:
-        return replace(screened, verdict="inconclusive")
+        return replace(suspect.screened, verdict="inconclusive")
     shift = float(estimate_shift(np.array([suspect.differences]).T)[0])
     return replace(
-        screened,
+        suspect.screened,
         verdict=suspect.verdict or "inconclusive",
         ratio=math.exp(suspect.sign * shift),
         base_seconds=float(np.median([base for base, _ in suspect.pairs])),

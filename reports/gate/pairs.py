@@ -1,16 +1,12 @@
 """What the gate measures: pairs of sessions, and recordings of them."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
-
 from reports.errors import WrongInputError
-from reports.gate.statistics import estimate_shift
 from reports.reading import RANGES
 
 SideName = Literal["baseline", "candidate"]
@@ -35,24 +31,11 @@ class Pair(NamedTuple):
     candidate: Session
 
 
-@dataclass(frozen=True)
-class Recording:
+class Recording(NamedTuple):
     """Pairs of sessions of the same cells, under one background load: seconds of the baseline, of the candidate."""
 
     load: str
     pairs: tuple[tuple[Seconds, Seconds], ...]
-
-    @property
-    def medians(self) -> dict[str, float]:
-        """Seconds of each cell, the median of all sessions."""
-        cells = self.pairs[0][0]
-        return {cell: float(np.median([side[cell] for pair in self.pairs for side in pair])) for cell in cells}
-
-    @property
-    def bias(self) -> float:
-        """How many times as long the candidate took, although it is the same code: the mean over all cells."""
-        logarithms = [[math.log(new[cell] / base[cell]) for cell in base] for base, new in self.pairs]
-        return math.exp(float(np.mean(estimate_shift(np.array(logarithms)))))
 
 
 def write_pair(path: Path, load: str, pair: Pair) -> None:
@@ -63,13 +46,7 @@ def write_pair(path: Path, load: str, pair: Pair) -> None:
 
 
 def read_recordings(path: Path) -> list[Recording]:
-    """Read recorded pairs, one recording for each background load; pairs of suspects alone are left out.
-
-    Raises
-    ------
-    WrongInputError
-        The file can't be read, or isn't a recording.
-    """
+    """Read recorded pairs, one recording for each background load; pairs of suspects alone are left out."""
     found: dict[str, list[tuple[Seconds, Seconds]]] = {}
     for load, base, new in _parse(path):
         found.setdefault(load, []).append((base, new))

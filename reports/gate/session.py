@@ -82,13 +82,7 @@ class Sides:
         self._pairs = 0
 
     def measure(self, cells: Sequence[str]) -> Pair:
-        """Run a session of each side: baseline first, then candidate first, and so on, so that drift favours neither.
-
-        Parameters
-        ----------
-        cells
-            Ids of cells; none: all that the plan selects.
-        """
+        """Run a session of each side for these cells, or all; the sides take turns, so that drift favours neither."""
         self._pairs += 1
         known = all(cell in self._backends for cell in cells)
         backends = dict.fromkeys(self._backends[cell] for cell in cells) if known else ()
@@ -127,15 +121,7 @@ def claim_stores(folder: Path | None, cutoff: int) -> Iterator[Path]:
 
 
 def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Session:
-    """Run one session; `seed` is that of string hashes, and the same for both sides of a pair.
-
-    Raises
-    ------
-    NotMeasurableError
-        The process ended before it measured anything, or took too long.
-    WrongInputError
-        The expression is invalid.
-    """
+    """Run one session; `seed` is that of string hashes, and the same for both sides of a pair."""
     report, journal = side.worktree / "run.json", side.worktree / "journal.jsonl"
     for path in (report, journal):
         path.unlink(missing_ok=True)

@@ -28,10 +28,9 @@ def estimate_shift(differences: Floats) -> Floats:
 
 
 def compute_greater(differences: Floats, shift: Floats | float) -> Floats:
-    """Compute the p-value of each cell for "its differences aren't greater than `shift`"; 1 without any evidence.
+    """Compute each cell's p-value for "its differences aren't greater than `shift`", by Wilcoxon's signed-rank test.
 
-    This is Wilcoxon's exact one-sided signed-rank test. Differences of zero are left out, and ties share their ranks:
-    then, which is rare with times, a p-value may be too small.
+    Ties share their ranks: then, which is rare with times, a p-value may be too small.
     """
     from scipy.stats import wilcoxon  # noqa: PLC0415 - takes a second, and is an optional dependency
 
@@ -43,10 +42,7 @@ def compute_greater(differences: Floats, shift: Floats | float) -> Floats:
 
 
 def reject_all(values: Floats, level: float) -> Flags:
-    """Decide which hypotheses to reject, by Holm's method.
-
-    `values` are their p-values, shape (tests,); the probability that any true one is rejected is at most `level`.
-    """
+    """Decide by p-values which hypotheses to reject, by Holm's method: any true one is rejected at most at `level`."""
     order = np.argsort(values, kind="stable")
     small = values[order] <= level / np.arange(len(values), 0, -1)
     rejected = np.zeros(len(values), bool)
@@ -57,17 +53,7 @@ def reject_all(values: Floats, level: float) -> Flags:
 def find_suspects(differences: Floats, seconds: Floats, thresholds: list[Thresholds]) -> Flags:
     """Find the cells that may be slower: a large slowdown can't be excluded, and the estimate is above the noise.
 
-    Parameters
-    ----------
-    differences : ndarray of float64, shape (pairs, cells)
-    seconds : ndarray of float64, shape (cells,)
-        Of a call in the baseline.
-    thresholds : list of Thresholds
-        One a cell.
-
-    Returns
-    -------
-    ndarray of bool, shape (cells,)
+    `differences` has shape (pairs, cells); `seconds` of a call in the baseline and `thresholds` have one entry a cell.
     """
     noise = np.log1p([each.noise for each in thresholds])
     return ~exclude_slowdown(differences, seconds, thresholds) & (estimate_shift(differences) > noise)
@@ -95,18 +81,9 @@ class InterimAnalysis:
 def analyse_suspects(
     differences: Floats, seconds: Floats, thresholds: list[Thresholds], decided: Floats
 ) -> InterimAnalysis:
-    """Judge the suspects at one of `ANALYSES`.
+    """Judge the suspects at one of `ANALYSES`; parameters as of `find_suspects`.
 
-    Parameters
-    ----------
-    differences : ndarray of float64, shape (pairs, suspects)
-        Of fresh pairs, not of those that made a cell suspect.
-    seconds : ndarray of float64, shape (suspects,)
-        Of a call in the baseline.
-    thresholds : list of Thresholds
-        One a suspect.
-    decided : ndarray of float64, shape (others,)
-        p-values of the suspects that earlier analyses decided: they are tests of this run too.
+    `decided` are p-values of suspects that earlier analyses decided: they are tests of this run too.
     """
     shift = estimate_shift(differences)
     value = compute_greater(differences, np.log1p([each.noise for each in thresholds]))

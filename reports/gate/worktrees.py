@@ -26,15 +26,7 @@ WORKING_TREE = Version("the working tree")
 
 
 def find_version(project: Path, reference: str) -> Version:
-    """Find the commit that a git reference names.
-
-    Raises
-    ------
-    NotMeasurableError
-        There is no git or no repository, or the commit has no `storage` of this suite.
-    WrongInputError
-        There is no such commit.
-    """
+    """Find the commit that a git reference names."""
     if problem := _find_problem(project):
         raise NotMeasurableError(f"no git history in {project} ({problem}); the gate needs a clone of the repository")
     found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
@@ -63,13 +55,7 @@ def is_same(project: Path, baseline: Version, candidate: Version) -> bool:
 
 
 def make_worktree(project: Path, version: Version, folder: Path) -> None:
-    """Make the worktree of one side in `folder`, which must not exist.
-
-    Raises
-    ------
-    NotMeasurableError
-        The repository has lost a file of the commit.
-    """
+    """Make the worktree of one side in `folder`, which must not exist."""
     folder.mkdir(parents=True)
     for name in SHARED:
         _copy(project / name, folder / name)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from reports.__main__ import main
 from reports.gate import calibration
-from reports.gate.calibration import BACKGROUND_LOADS, Trial, find_eligible, make_trial_table, replay_gate, run_trials
+from reports.gate.calibration import BACKGROUND_LOADS, find_eligible, make_trial_table, replay_gate, run_trials
 from reports.gate.decision import MeasurePair
 from reports.gate.pairs import Pair, Recording, Session, write_pair
 from reports.gate.session import Plan, Selection
@@ -63,12 +64,17 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     return prepared
 
 
+def make_options(*loads: str, runs: int = 1) -> Namespace:
+    """Make the options of a self-test."""
+    return Namespace(conditions=loads, runs=runs, budget=60)
+
+
 # --- real runs
 
 
 def test_each_load_is_tried_without_a_change_and_with_one_slower_cell(plans: list[Plan]) -> None:
     recorded = replace(PLAN, record=Path("pairs"))
-    trials = list(run_trials(recorded, Thresholds(), 60, ("idle", "one-core"), 2))
+    trials = list(run_trials(recorded, Thresholds(), make_options("idle", "one-core", runs=2)))
     assert [trial.load for trial in trials] == [plan.load for plan in plans] == ["idle"] * 4 + ["one-core"] * 4
     assert [bool(trial.slowed) for trial in trials] == [trial.found for trial in trials] == [False, True] * 4
     assert [trial.false_alarms for trial in trials] == [[]] * 8
@@ -84,13 +90,14 @@ def test_cells_of_few_images_and_short_ones_are_not_slowed() -> None:
 
 @pytest.mark.usefixtures("plans")
 def test_a_trial_names_slowdowns_found_and_missed_and_false_alarms() -> None:
-    plain, slowed = run_trials(PLAN, Thresholds(), 60, ("idle",), 1)
+    plain, slowed = run_trials(PLAN, Thresholds(), make_options("idle"))
     name = slowed.slowed.partition("::")[2]
     assert plain.describe().startswith("idle: no change: none found; ")
     assert slowed.describe().startswith(f"idle: {name} slower: found; ")
-    assert Trial("cpu", "other", plain.outcome).describe().startswith("cpu: other slower: MISSED; ")
-    assert f"FALSE ALARM {name}; " in Trial("cpu", "", slowed.outcome).describe()
-    table = make_trial_table([plain, slowed, Trial("idle", "", slowed.outcome)]).splitlines()
+    assert plain._replace(slowed="other").describe().startswith("idle: other slower: MISSED; ")
+    alarm = slowed._replace(slowed="")
+    assert f"FALSE ALARM {name}; " in alarm.describe()
+    table = make_trial_table([plain, slowed, alarm]).splitlines()
     assert [[part.strip() for part in line.split("|")[1:6]] for line in table[2:]] == [
         ["idle", "nothing", "2", "0", "1"],
         ["idle", "one cell 1.2x", "1", "1", "0"],
@@ -103,7 +110,7 @@ def test_a_trial_names_slowdowns_found_and_missed_and_false_alarms() -> None:
 def test_a_pair_is_replayed_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Pair] = []
 
-    def note(measure_pair: MeasurePair, *_: object) -> Trial:
+    def note(measure_pair: MeasurePair, *_: object) -> None:
         drawn.extend([measure_pair(()), measure_pair(["b"])])
         raise StopIteration
 
