@@ -13,26 +13,10 @@ MAX_HEADERS = 2**20  # bytes between two members, including what tarfile reads a
 
 
 def read_members(path: Path, names: Collection[str], wanted: Collection[str]) -> Generator[tuple[str, bytes]]:
-    """Read members of an archive in its own order.
+    """Find members by their exact names, in the order of the archive; yield name and content, empty if not `wanted`.
 
-    Parameters
-    ----------
-    path : Path
-    names : collection of str
-        The exact names of the members to find. All others are skipped unopened.
-    wanted : collection of str
-        Which of `names` to read.
-
-    Yields
-    ------
-    name : str
-    content : bytes
-        Empty unless the member is wanted.
-
-    Raises
-    ------
-    OSError, ValueError, EOFError, tarfile.TarError, zlib.error
-        The archive is damaged or exceeds a limit; or one of `names` is there twice, too large or not a regular file.
+    A damaged archive raises what gzip, zlib or tarfile raise; one that exceeds a limit, or has one of `names` twice or
+    not as a regular file, raises ValueError.
     """
     seen: set[str] = set()
     with _BoundedGzip(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:

@@ -21,14 +21,11 @@ from ..contract import Images, Labels
 from ..errors import InvalidInputError, StoreNotFoundError
 from .archive import MAX_BYTES, read_members
 from .image_source import ArraySource
-from .safe_pickle import ARRAY, DTYPE, RECONSTRUCT, Call, Name, load
+from .safe_pickle import Call, Name, load
 
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"  # of the official CIFAR-10 archive
 PIXELS = 3 * 32 * 32  # bytes of one image: a red, a green and a blue plane of 32 rows of 32
 HINT = "nothing in it was run; take the official files (https://www.cs.toronto.edu/~kriz/cifar.html)"
-
-UINT8 = (("u1", 0, 1), (b"u1", 0, 1))  # as Python 3 and Python 2 write it
-UINT8_STATE = ((3, "|", None, None, None, -1, -1, 0), (3, b"|", None, None, None, -1, -1, 0))
 
 
 class UnsafeInputError(InvalidInputError):
@@ -82,14 +79,8 @@ OFFICIAL = (
 class Batches:
     """The training batches of a folder or an archive, described but not yet loaded.
 
-    Attributes
-    ----------
-    path : Path
-        The folder that holds them, or the archive.
-    name : str
-        ``cifar10`` for the official CIFAR-10 files, recognized by their checksums; ``custom`` for all others.
-    sha256 : str
-        Identifies the set: the SHA-256 of the official archive, or over the bytes of all batches in order.
+    `name` is ``cifar10`` for the official CIFAR-10 files, ``custom`` for all others. `sha256` is that of the official
+    archive, or of all batches in order.
     """
 
     path: Path
@@ -206,15 +197,19 @@ def read_batch(raw: bytes, file: Path, edition: Edition = CIFAR10) -> tuple[Imag
 def _interpret_array(array: object) -> Images:
     match array:
         case Call(
-            Name(maker),
-            (Name(kind), (0,), b"b"),
-            (1, (int() as rows, int() as columns), Call(Name(inner)) as dtype, bool() as fortran, bytes() as pixels),
-        ) if maker in RECONSTRUCT and (kind, inner) == (ARRAY, DTYPE):
+            Name("numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct"),
+            (Name("numpy ndarray"), (0,), b"b"),
+            (
+                1,
+                (int() as rows, int() as columns),
+                Call(Name("numpy dtype"), ("u1" | b"u1", 0, 1), (3, "|" | b"|", None, None, None, -1, -1, 0)),
+                False,
+                bytes() as pixels,
+            ),
+        ):
             pass
         case _:
-            raise ValueError("'data' isn't a two-dimensional NumPy array")
-    if fortran or dtype.arguments not in UINT8 or dtype.state not in UINT8_STATE:
-        raise ValueError("'data' isn't an array of uint8 in C order")
+            raise ValueError("'data' isn't a two-dimensional NumPy array of uint8 in C order")
     if columns != PIXELS or rows < 1 or len(pixels) != rows * columns:
         raise ValueError(f"'data' has shape ({rows}, {columns}) and {len(pixels)} bytes, not (n, {PIXELS}) with n > 0")
     return np.frombuffer(pixels, np.uint8).reshape(rows, 3, 32, 32)

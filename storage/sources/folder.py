@@ -63,20 +63,7 @@ class FolderSource:
 
 
 def read_folder(root: Path) -> FolderSource | None:
-    """Find the images of a folder tree. Opens each file for its size, but reads no pixels.
-
-    Returns
-    -------
-    FolderSource or None
-        None if `root` contains no folders.
-
-    Raises
-    ------
-    InvalidInputError
-        A file isn't an image, has another size than the first, or is in the wrong place; or there are no images.
-    StorageError
-        The operating system refused.
-    """
+    """Find the images of a folder tree, without reading pixels; None if `root` contains no folders."""
     counts, names, identity = _list_files(root)
     if not counts:
         return None

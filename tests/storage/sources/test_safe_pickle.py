@@ -154,7 +154,7 @@ STATELESS = b"\x80\x02}(U\x06labels]U\x04data" + RECONSTRUCT + ARRAY + b"K\x00\x
         pytest.param(HONEST.replace(b"U\x01b", b"U\x01c"), "NumPy array", id="not-made-of-bytes"),
         pytest.param(make_batch([3, 9], PIXELS, maker=DTYPE), "NumPy array", id="another-maker"),
         pytest.param(b"\x80\x02}(U\x06labels]U\x04dataK\x01u.", "NumPy array", id="no-array"),
-        pytest.param(STATELESS, "two-dimensional NumPy array", id="array-without-state"),
+        pytest.param(STATELESS, "NumPy array", id="array-without-state"),
         pytest.param(make_batch([3, 10], PIXELS), "label 1 isn't a number from 0 to 9", id="label-10"),
         pytest.param(make_batch([-1, 3], PIXELS), "label 0 isn't a number from 0 to 9", id="label--1"),
         pytest.param(make_batch([3, True], PIXELS), "label 1 isn't a number", id="bool-label"),
