@@ -1,1 +1,1 @@
-"""What a run says. Reads the JSON of runs, and nothing else of the suite."""
+"""Reports about saved runs: tables, figures, a page, comparisons, the gate. Reads runs and nothing else."""

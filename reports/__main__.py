@@ -1,4 +1,4 @@
-"""`python -m reports`: what a run says, on the command line."""
+"""The command line: `python -m reports`."""
 
 import argparse
 import contextlib
@@ -33,13 +33,7 @@ Exit codes: 0 fine, 1 a cell is slower or missing, 2 wrong usage or a broken run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code.
-
-    Parameters
-    ----------
-    arguments
-        The command line without the program's name; None takes the process's own.
-    """
+    """Run one subcommand and return its exit code; without `arguments`, those of the process count."""
     options = _make_parser().parse_args(arguments)
     with contextlib.suppress(AttributeError):  # a replaced stdout may have no encoding to fail with
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -52,16 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except OSError as problem:
-        return _fail(
-            f"{problem.filename or 'output'} cannot be written ({problem.strerror}); name another place", BROKEN
-        )
+        place = problem.filename or "output"
+        return _fail(f"{place} cannot be written ({problem.strerror}); name another place", BROKEN)
     return code
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports",
-        description="Show what saved runs of the suite say.",
+        description="Show and compare saved runs of the suite.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -70,7 +63,7 @@ def _make_parser() -> argparse.ArgumentParser:
     run.add_argument("run", type=Path, metavar="RUN.json", help="the JSON file of a run")
 
     figures = commands.add_parser("figures", parents=[run], help="draw the figures of a run as SVG and PNG")
-    figures.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to; made if it does not exist")
+    figures.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; made if missing")
     figures.set_defaults(show=_show_figures)
 
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
@@ -81,28 +74,28 @@ def _make_parser() -> argparse.ArgumentParser:
     page.set_defaults(show=page_command.show_page)
 
     _add_compare(commands)
-    gate = commands.add_parser("gate", help="measure whether storage/ is slower than that of another commit")
+    gate = commands.add_parser("gate", help="measure whether storage/ is slower than in another commit")
     gate_command.add_options(gate)
     gate.set_defaults(show=gate_command.show_gate)
     return parser
 
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    compare = commands.add_parser("compare", help="say which cells of a run are slower than in another")
-    compare.add_argument("base", type=Path, metavar="BASE.json", help="the run before")
-    compare.add_argument("new", type=Path, metavar="NEW.json", help="the run after, on the same machine and images")
+    compare = commands.add_parser("compare", help="list the cells of a run that are slower than in another")
+    compare.add_argument("base", type=Path, metavar="BASE.json", help="the earlier run")
+    compare.add_argument("new", type=Path, metavar="NEW.json", help="the later run, on the same machine and images")
     compare.add_argument(
         "--threshold",
         type=read_fraction,
         default=Thresholds.threshold,
-        metavar="SHARE",
-        help="how much slower, as a share, before a cell counts as slower (default: %(default)s)",
+        metavar="FRACTION",
+        help="the slowdown, as a fraction, from which a cell counts as slower (default: %(default)s)",
     )
     compare.add_argument(
         "--missing",
         choices=("fail", "warn"),
         default="fail",
-        help="what a cell is that only BASE.json has (default: %(default)s)",
+        help="whether a cell that only BASE.json has is a failure (default: %(default)s)",
     )
     compare.set_defaults(show=_show_compare)
 
@@ -118,7 +111,7 @@ def _show_compare(options: argparse.Namespace) -> int:
 
 
 def _show_figures(options: argparse.Namespace) -> int:
-    from reports.figures.drawing import draw  # noqa: PLC0415 - matplotlib takes a second, and a table needs none of it
+    from reports.figures.drawing import draw  # noqa: PLC0415 - importing matplotlib takes a second
 
     paths = draw(read_run(options.run), options.out)
     print_text("".join(f"{path}\n" for path in paths))

@@ -1,9 +1,9 @@
-"""What can go wrong that somebody outside the program has to mend; each message is one line and says how."""
+"""Errors the user can fix. Each message is one line and says how."""
 
 
 class WrongInputError(ValueError):
-    """What was named is not there, or is not what it should be."""
+    """A file or value that the user named is missing or wrong."""
 
 
 class NotMeasurableError(Exception):
-    """What was named cannot be measured here."""
+    """A measurement isn't possible on this machine or in this repository."""

@@ -1,4 +1,4 @@
-"""Which backends of one run are ahead of which, and which tie."""
+"""Ranks the backends of one run: which are ahead of which, and which tie."""
 
 import math
 from collections import Counter
@@ -8,34 +8,23 @@ from dataclasses import dataclass
 from reports.noise import UNKNOWN_SCATTER
 from reports.run import Result
 
-SAME_SIZE = 0.01  # a share; file systems round what a store takes
+SAME_SIZE = 0.01  # as a fraction; file systems round the size of a store
 
 
 @dataclass(frozen=True)
-class Place:
-    """One backend in a ranking: its value, how many times the best value that is, and its tier.
-
-    Backends of tier 0 are ahead, those of tier 1 next, and so on; within a tier they tie.
-    """
+class Rank:
+    """The rank of one backend."""
 
     backend: str
     value: float
-    ratio: float
-    tier: int
+    ratio: float  # to the best value
+    tier: int  # 0 is ahead, 1 comes next, and so on; within a tier backends tie
 
 
 def select_largest(results: Iterable[Result]) -> dict[str, Result]:
-    """Select the results at the largest number of images at which backends can be compared.
+    """Select, by backend, the results at the largest number of images that two backends have, or else at the largest.
 
-    Parameters
-    ----------
-    results
-        Results of one operation that agree in their axes.
-
-    Returns
-    -------
-    dict
-        Backend -> result: at the largest number of images in the store that two backends have, else at the largest.
+    The results must be of one group.
     """
     found = {(result.store_images, result.backend): result for result in results}
     counts = Counter(count for count, _ in found)
@@ -44,10 +33,10 @@ def select_largest(results: Iterable[Result]) -> dict[str, Result]:
     return {backend: result for (count, backend), result in found.items() if count == largest}
 
 
-def rank_times(results: Iterable[Result]) -> tuple[Place, ...]:
+def rank_times(results: Iterable[Result]) -> tuple[Rank, ...]:
     """Rank results by their medians, in seconds, the fastest first.
 
-    A tier holds those that none of the rest beats by more than the noise explains.
+    A tier holds the results that none of the rest beats by more than the noise explains.
     """
     ordered = sorted(results, key=lambda result: (result.median, result.backend))
     tiers: dict[str, int] = {}
@@ -58,45 +47,40 @@ def rank_times(results: Iterable[Result]) -> tuple[Place, ...]:
         tiers |= {result.backend: tier for result in rest if result.backend not in beaten}
         rest = [result for result in rest if result.backend in beaten]
     return tuple(
-        Place(result.backend, result.median, result.median / ordered[0].median, tiers[result.backend])
+        Rank(result.backend, result.median, result.median / ordered[0].median, tiers[result.backend])
         for result in ordered
     )
 
 
 def is_slower(best: Result, other: Result) -> bool:
-    """Tell whether a result is slower than another of the same run by more than the noise.
+    """Return whether `other` is slower than `best`, of the same run, by more than the noise.
 
-    The quickest tenth of its rounds must be above the slowest tenth of the other's, and by more than cells scatter from
-    process to process, which no single run shows: see `UNKNOWN_SCATTER`, twice where either is unstable. In 19 runs of
-    the same code on one machine, on which this was chosen, it ranked 76 % of 3,150 pairs of backends, none of them the
+    The quickest tenth of its rounds must be above the slowest tenth of the other's by more than cells scatter from
+    process to process, which no single run shows: `UNKNOWN_SCATTER`, twice if either is unstable. In 19 runs of the
+    same code on one machine, on which this was chosen, it ranked 76 % of 3,150 pairs of backends, none of them the
     other way around than in another run; in two runs of all numbers of images, warm and cold, none of 400.
     """
     scatter = UNKNOWN_SCATTER * (2 if best.unstable or other.unstable else 1)
     return other.tenths[0] > best.tenths[1] * math.exp(scatter)
 
 
-def rank_sizes(sizes: Mapping[str, float]) -> tuple[Place, ...]:
+def rank_sizes(sizes: Mapping[str, float]) -> tuple[Rank, ...]:
     """Rank sizes above 0, the smallest first; a tier ends where one is larger than its first by `SAME_SIZE`."""
-    places: list[Place] = []
+    ranks: list[Rank] = []
     tier, first = -1, 0.0
     ordered = sorted((size, backend) for backend, size in sizes.items())
     for size, backend in ordered:
         if size > (1 + SAME_SIZE) * first:
             tier, first = tier + 1, size
-        places.append(Place(backend, size, size / ordered[0][0], tier))
-    return tuple(places)
+        ranks.append(Rank(backend, size, size / ordered[0][0], tier))
+    return tuple(ranks)
 
 
 def find_pareto(sizes: Mapping[str, float], times: Sequence[Result]) -> frozenset[str]:
     """Find the backends that no other beats: smaller and not slower, or faster and not larger.
 
-    Parameters
-    ----------
-    sizes
-        Backend -> bytes.
-    times
-        One result a backend. Being faster or slower counts only where the noise does not explain it, being smaller or
-        larger from `SAME_SIZE` on.
+    `sizes` are bytes by backend, `times` one result a backend. A time differs if the noise doesn't explain it, a size
+    from `SAME_SIZE` on.
     """
     known = [result for result in times if result.backend in sizes]
 

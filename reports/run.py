@@ -1,8 +1,11 @@
-"""A run as typed values: its cells, their statistics, and what must be known to read them."""
+"""A run as typed values: its cells, their statistics, and where they were measured.
+
+`reports.reading` makes these from JSON and cleans every string: one line, no control characters, limited in length.
+"""
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,34 +14,34 @@ import numpy as np
 
 from reports.errors import WrongInputError
 from reports.noise import TENTHS
-from reports.text import shorten_text
 
-WIDEST_SPREAD = 0.10
-FEWEST_ROUNDS = 3
-UNSTABLE_RULE = f"IQR above {100 * WIDEST_SPREAD:.0f} % of the median, or fewer than {FEWEST_ROUNDS} rounds"
-"""When a cell is unstable. Its middle rounds then differ by more than the changes that people look for (the suite
-calls nothing below 10 % a regression), or there are too few of them to see how much they differ."""
+MAX_SPREAD = 0.10  # as a fraction of the median: the suite calls no difference below 10 % a regression
+MIN_ROUNDS = 3  # fewer don't show how much they differ
+UNSTABLE_RULE = f"IQR above {100 * MAX_SPREAD:.0f} % of the median, or fewer than {MIN_ROUNDS} rounds"
 
-Axes = tuple[tuple[str, str | int | float], ...]
-"""What sets cells of one operation apart, besides backend and number of images: sorted pairs of name and value."""
+_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
+USUAL = {("cache", "warm"), ("durability", "buffered")}  # parameters of a run without options
+
+Params = tuple[tuple[str, str | int | float], ...]
+"""The parameters of a cell besides backend and number of images: pairs of name and value, sorted by name."""
 
 
 class BrokenRunError(WrongInputError):
-    """A file is not the run of this suite that it should be; the message is one line."""
+    """A file isn't a run of this suite, or it's damaged."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Which images a run stored: name, number of images, SHA-256 in hexadecimal."""
+    """The images that a run stored."""
 
     name: str
     count: int
-    sha256: str
+    sha256: str  # hexadecimal
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run was measured: CPU model, operating system, release of its kernel."""
+    """The machine of a run: CPU model, operating system, kernel release."""
 
     cpu: str
     system: str
@@ -47,65 +50,55 @@ class Machine:
 
 @dataclass(frozen=True)
 class StoreDirectory:
-    """The disk that held the stores: type of file system, and when the session ended free bytes and free inodes.
-
-    `free_inodes` is None where the file system has no fixed number of files, and in runs made before it was noted.
-    """
+    """The file system that held the stores, and its free bytes and inodes at the end of the session."""
 
     file_system: str
     free_bytes: int
-    free_inodes: int | None = None
+    free_inodes: int | None = None  # None if the file system has no fixed number, and in old runs
 
 
 @dataclass(frozen=True)
 class Commit:
-    """Which commit a run measured, and whether its tree had changes beside it."""
+    """The commit that a run measured; `dirty` if the working tree had changes."""
 
-    id: str
+    id: str  # or a word, such as "unversioned"
     dirty: bool
 
     @property
     def known(self) -> bool:
-        """Whether it is a commit's digits, not the word that stands for no commit."""
+        """Whether `id` is hexadecimal digits."""
         return re.fullmatch("[0-9a-f]{7,64}", self.id) is not None
 
     @property
     def short(self) -> str:
-        """The first eight digits, or the word that stands for no commit, and a note on changes."""
-        name = self.id[:8] if self.known else self.id
-        return shorten_text(name) + (" with changes" if self.dirty else "")
+        """The first eight digits or the word, and whether there were changes."""
+        return (self.id[:8] if self.known else self.id) + (" with changes" if self.dirty else "")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What one store takes on disk: bytes that its files claim, bytes that the file system gave, number of files."""
+    """The disk use of one store."""
 
-    apparent_bytes: int
-    allocated_bytes: int
+    apparent_bytes: int  # the lengths of its files
+    allocated_bytes: int  # the blocks that the file system gave it
     files: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measured cell.
-
-    `images` is how many images one call stores or reads, `store_images` how many its store holds, `bytes` how much
-    one call moves, pixels and labels. `rounds` are seconds a call. `disk` is None where nothing is stored.
-    `definition` is the digest of how the cell is measured, None in runs made before there was one. `threshold` is how
-    much slower, as a share, before this cell counts as slower; None where its benchmark does not say.
-    """
+    """One measured cell."""
 
     cell: str
     operation: str
     backend: str
-    images: int
-    store_images: int
-    bytes: int
-    axes: Axes
-    rounds: tuple[float, ...]
-    disk: Disk | None
-    definition: str | None = None
-    threshold: float | None = None
+    images: int  # that one call stores or reads
+    store_images: int  # in the store
+    bytes: int  # that one call moves, pixels and labels
+    params: Params
+    rounds: tuple[float, ...]  # seconds a call
+    disk: Disk | None  # None if the cell stores nothing
+    definition: str | None = None  # digest of how the cell is measured; None in old runs
+    threshold: float | None = None  # slowdown, as a fraction, from which the cell counts as slower; None for the usual
 
     @cached_property
     def quartiles(self) -> tuple[float, float, float]:
@@ -115,18 +108,18 @@ class Result:
 
     @cached_property
     def tenths(self) -> tuple[float, float]:
-        """Seconds that a tenth of the rounds is below, and a tenth above, interpolated linearly."""
+        """First and last decile of the rounds, in seconds, interpolated linearly."""
         quick, slow = np.quantile(self.rounds, TENTHS).tolist()
         return quick, slow
 
     @property
     def median(self) -> float:
-        """Seconds a call, the middle of the rounds."""
+        """Seconds a call, the median of the rounds."""
         return self.quartiles[1]
 
     @property
     def iqr(self) -> float:
-        """Seconds between the first and the third quartile of the rounds."""
+        """Seconds between the first and the third quartile."""
         return self.quartiles[2] - self.quartiles[0]
 
     @property
@@ -135,24 +128,23 @@ class Result:
         return self.images / self.median
 
     @property
-    def durability(self) -> str | None:
-        """Whether a store was `buffered` or `durable`; None where nothing is stored."""
-        return next((str(value) for name, value in self.axes if name == "durability"), None)
+    def way(self) -> str:
+        """The cache or durability of the cell; `other` if it has neither. Cells of different ways share no table."""
+        return next((str(value) for name, value in self.params if name in {"cache", "durability"}), "other")
 
     @property
     def unstable(self) -> bool:
-        """Whether the rounds are too few, or differ too much, to stand for the cell: see `UNSTABLE_RULE`."""
-        return self.iqr > WIDEST_SPREAD * self.median or len(self.rounds) < FEWEST_ROUNDS
+        """Whether the rounds are too few or differ too much: see `UNSTABLE_RULE`."""
+        return self.iqr > MAX_SPREAD * self.median or len(self.rounds) < MIN_ROUNDS
+
+
+Group = tuple[str, Params]
+"""Operation and parameters: results that agree in both may share a table or a figure."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One session: its results, and what must be known to read them. Cells are named by their ids.
-
-    `memory_bytes` is the memory that the session could use. Of each backend measured, `layouts` says in one line what
-    it keeps on disk, `maintainers` who keeps its library, `licences` under which licence. `unavailable` says why a
-    backend was not measured that would have been. All of these are None in runs made before they were noted.
-    """
+    """One session: its results and how they were measured. Cells are named by their ids."""
 
     path: Path
     results: tuple[Result, ...]
@@ -160,19 +152,24 @@ class Run:
     machine: Machine
     cpu_count: int
     store_directory: StoreDirectory
-    libraries: Mapping[str, str]
+    libraries: Mapping[str, str]  # name -> version
     command: str
     intended: tuple[str, ...]
-    failed: Mapping[str, str]
+    failed: Mapping[str, str]  # cell -> reason
     skipped: Mapping[str, str]
     complete: bool
     commit: Commit
     datetime: dt.datetime
-    memory_bytes: int | None = None
-    layouts: Mapping[str, str] | None = None
+    memory_bytes: int | None = None  # that the session could use; this and all below are None in old runs
+    layouts: Mapping[str, str] | None = None  # backend -> files on disk, in one line
     maintainers: Mapping[str, str] | None = None
     licences: Mapping[str, str] | None = None
-    unavailable: Mapping[str, str] | None = None
+    unavailable: Mapping[str, str] | None = None  # backend -> why it wasn't measured
+
+    @property
+    def backends(self) -> list[str]:
+        """The names of the measured backends, sorted."""
+        return sorted({result.backend for result in self.results})
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -182,40 +179,32 @@ class Run:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader must know before any figure of the run, in plain words."""
+        """Short warnings to show beside any figure of the run."""
         words = {"stand-in images": self.image_set.name == "standin", "incomplete run": not self.complete}
         return tuple(warning for warning, holds in words.items() if holds)
 
+    @cached_property
+    def groups(self) -> Mapping[Group, Sequence[Result]]:
+        """The results by group, each by number of images, then by time.
 
-_OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
-ORDINARY = {("cache", "warm"), ("durability", "buffered")}  # what is measured unless more is asked for
+        Warm comes before cold, buffered before durable; unknown operations come last.
+        """
+        groups: dict[Group, list[Result]] = {}
+        for result in sorted(self.results, key=lambda each: (each.images, each.store_images, each.median, each.cell)):
+            groups.setdefault((result.operation, result.params), []).append(result)
+        return {group: groups[group] for group in sorted(groups, key=_order_group)}
 
+    def select_groups(self, operation: str) -> dict[Params, Sequence[Result]]:
+        """Select the groups of one operation, by their parameters."""
+        return {params: results for (name, params), results in self.groups.items() if name == operation}
 
-def group_results(results: Iterable[Result]) -> dict[tuple[str, Axes], list[Result]]:
-    """Sort results into groups that may share a table or a figure: equal in operation and in all axes.
-
-    Returns
-    -------
-    dict
-        (operation, axes) -> results by number of images, then by time. Warm comes before cold, buffered before
-        durable; unknown operations come last.
-    """
-    groups: dict[tuple[str, Axes], list[Result]] = {}
-    for result in sorted(results, key=lambda result: (result.images, result.store_images, result.median, result.cell)):
-        groups.setdefault((result.operation, result.axes), []).append(result)
-
-    def place(group: tuple[str, Axes]) -> tuple[object, ...]:
-        operation, axes = group
-        rank = (*_OPERATIONS, operation).index(operation)
-        return (
-            rank,
-            operation,
-            [(name, (name, value) not in ORDINARY, isinstance(value, str), value) for name, value in axes],
-        )
-
-    return {group: groups[group] for group in sorted(groups, key=place)}
+    @property
+    def stored(self) -> Sequence[Result]:
+        """The results whose disk use counts: of many images, buffered if there are any."""
+        return next(iter(self.select_groups("store_many").values()), ())
 
 
-def find_stored(groups: Mapping[tuple[str, Axes], Sequence[Result]]) -> Sequence[Result]:
-    """Find the results whose disk use counts in what `group_results` made: of many images, buffered if there are."""
-    return next((cells for (name, _), cells in groups.items() if name == "store_many"), ())
+def _order_group(group: Group) -> tuple[object, ...]:
+    operation, params = group
+    names = [(name, (name, value) not in USUAL, isinstance(value, str), value) for name, value in params]
+    return (*_OPERATIONS, operation).index(operation), operation, names

@@ -1,49 +1,50 @@
-"""A run as Markdown that reads well in a terminal too."""
+"""A run as Markdown tables."""
 
 from collections.abc import Sequence
 from dataclasses import astuple
 
-from reports.backends_table import COLUMNS, describe_stores
-from reports.run import UNSTABLE_RULE, Result, Run, group_results
+from reports.recommendations import COLUMNS, recommend, summarise_backends
+from reports.run import UNSTABLE_RULE, Result, Run
 from reports.text import add_params, count_noun, escape_text, format_number, format_time, shorten_text, write_table
 
 
 def describe_provenance(run: Run) -> str:
-    """Say in two lines what the figures of a run stand for, and on which machine they were measured."""
-    what = [f"images: {shorten_text(run.image_set.name, 40)}", *run.warnings, f"{run.datetime:%Y-%m-%d}"]
-    where = [
-        shorten_text(run.machine.cpu, 60),
-        count_noun(run.cpu_count, "core"),
-        shorten_text(run.store_directory.file_system, 20),
+    """Describe in two lines which images a run measured, when, and on which machine."""
+    measured = [
+        f"images: {run.image_set.name}",
+        *run.warnings,
+        f"{run.datetime:%Y-%m-%d}",
+        f"commit {run.commit.short}",
     ]
-    return "\n".join("  ·  ".join(facts) for facts in ([*what, f"commit {run.commit.short}"], where))
+    machine = [shorten_text(run.machine.cpu, 60), count_noun(run.cpu_count, "core"), run.store_directory.file_system]
+    return "\n".join("  ·  ".join(facts) for facts in (measured, machine))
 
 
 def make_table(run: Run) -> str:
-    """Show a run as Markdown: what was measured where, its stores, then one table for each operation and its axes.
+    """Write a run as Markdown: what was measured where, its backends, then one table for each group of results.
 
-    Within a table, backends are compared at the same number of images. Text from the run is escaped.
+    Within a table, backends are compared at the same number of images.
     """
-    parts = [_make_heading(run), "### The stores", write_table(_list_stores(run), numbers=False)]
-    for (operation, axes), results in group_results(run.results).items():
-        parts += [f"### {escape_text(add_params(shorten_text(operation, 60), axes))}", write_table(_make_rows(results))]
+    summaries = summarise_backends(run, recommend(run))
+    stores = [COLUMNS, *([escape_text(text, 1000) for text in astuple(each)] for each in summaries)]
+    parts = [_make_heading(run), "### The stores", write_table(stores, numbers=False)]
+    for (operation, params), results in run.groups.items():
+        parts += [f"### {escape_text(add_params(operation, params))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
     return "\n\n".join(parts) + "\n"
 
 
 def _make_heading(run: Run) -> str:
-    """Say what was measured, where, and what went wrong."""
     machine, images = run.machine, run.image_set
-    libraries = ", ".join(f"{name} {version}" for name, version in run.libraries.items())
     facts = {
         "Images": f"{images.name}, {count_noun(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
         "Machine": f"{machine.cpu}, {count_noun(run.cpu_count, 'core')}, {machine.system} {machine.release}, "
         f"{run.store_directory.file_system}",
-        "Libraries": libraries,
+        "Libraries": ", ".join(f"{name} {version}" for name, version in run.libraries.items()),
     }
-    words = {True: "Complete run", False: "**Incomplete run**"}[run.complete]
-    measured = f"- {words}: {count_noun(len(run.results), 'cell')} measured"
+    measured = f"- {'Complete run' if run.complete else '**Incomplete run**'}: "
+    measured += f"{count_noun(len(run.results), 'cell')} measured"
     if run.missing:
         measured += f", {len(run.missing):,} never run"
     lines = [f"- {name}: {escape_text(text, 300)}" for name, text in facts.items()] + [measured]
@@ -54,24 +55,20 @@ def _make_heading(run: Run) -> str:
     return "\n".join([title, "", *lines])
 
 
-def _list_stores(run: Run) -> list[list[str]]:
-    rows = [[escape_text(text, 1000) for text in astuple(store)] for store in describe_stores(run)]
-    return [list(COLUMNS), *rows]
-
-
 def _make_rows(results: Sequence[Result]) -> list[list[str]]:
-    """Lay out one table, its header first; results are those of one group, the fastest of each size first."""
+    """Lay out the table of one group, header first, the fastest of each size first."""
     fastest: dict[tuple[int, int], float] = {}
     for result in results:
         fastest.setdefault((result.images, result.store_images), result.median)
-    in_store = any(result.images != result.store_images for result in results)
-    on_disk = any(result.disk for result in results)
     columns = ["backend", "images", "in store", "median", "IQR", "images/s", "x slower", "bytes/image on disk", "flag"]
-    kept = [name for name in columns if (in_store or name != "in store") and (on_disk or name != "bytes/image on disk")]
-    rows = [kept]
+    if all(result.images == result.store_images for result in results):
+        columns.remove("in store")
+    if not any(result.disk for result in results):
+        columns.remove("bytes/image on disk")
+    rows = [columns]
     for result in results:
         cells = {
-            "backend": escape_text(result.backend, 40),
+            "backend": escape_text(result.backend),
             "images": f"{result.images:,}",
             "in store": f"{result.store_images:,}",
             "median": format_time(result.median),
@@ -81,5 +78,5 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
             "bytes/image on disk": f"{result.disk.allocated_bytes / result.store_images:,.0f}" if result.disk else "",
             "flag": "unstable" if result.unstable else "",
         }
-        rows.append([cells[name] for name in kept])
+        rows.append([cells[name] for name in columns])
     return rows

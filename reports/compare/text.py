@@ -30,8 +30,8 @@ def make_verdicts(comparison: Comparison) -> str:
             f"interval wider than a factor of {MAX_INTERVAL} upwards). Only suspects, whose new median is slower, are "
             "listed."
         )
-    axes = {result.cell: result.axes for result in comparison.base.results}
-    suspects = [row for row in comparison.rows if row.suspect and not NOT_GATED & set(axes[row.cell])]
+    params = {result.cell: result.params for result in comparison.base.results}
+    suspects = [row for row in comparison.rows if row.suspect and not NOT_GATED & set(params[row.cell])]
     if suspects:
         command = _write_gate(comparison.base, suspects)
         parts += [f"{_WEAK} Let the gate measure the suspects side by side:", f"    {command}"]

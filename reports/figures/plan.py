@@ -1,106 +1,146 @@
-"""Which figures a run can fill, and with which values: what the article drew and what choosers ask besides."""
+"""Plans the figures of a run: which ones it can fill, and with which values."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
+from statistics import fmean
+from typing import Literal
 
 import numpy as np
 
-from reports.figures.subplot import Lines, Panel, Picture, Point, Scale
 from reports.ranking import find_pareto, select_largest
-from reports.run import ORDINARY, Axes, Result, Run, find_stored, group_results
+from reports.run import USUAL, Params, Result, Run
 from reports.text import add_params
 
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
-_PARETO = "A ring marks what no other backend beats: none is smaller and not slower, or faster and not larger."
-_Groups = Mapping[tuple[str, Axes], Sequence[Result]]
+_RATIOS = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is faster."
+_PARETO = "A ring marks the backends that no other beats: none is smaller and not slower, or faster and not larger."
+_SECONDS = {"store_many": "store images", "read_many": "read images", "read_epoch": "read images in shuffled batches"}
+
+Point = tuple[float, float, float, float]  # x, such as a number of images; first quartile, median, third quartile
+Lines = Mapping[str, Sequence[Point]]
+Scale = Literal["linear", "logarithmic", "fit"]
 
 
-def plan_figures(run: Run) -> list[Picture]:
-    """Decide which figures a run can fill, and with which values; figures without cells are absent.
+@dataclass(frozen=True)
+class Subplot:
+    """One pair of axes and its lines, one a backend."""
+
+    title: str
+    unit: str
+    lines: Lines
+    scale: Scale = "fit"  # of both axes; fit: x is logarithmic, and y if its values differ more than tenfold
+    across: str = "number of images"  # the label of x
+    reference: tuple[str, float] | None = None  # name and y of a line to compare with
+    marked: frozenset[str] = frozenset()  # backends with rings around their points
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All values that y has to show: medians, their spreads, the reference."""
+        spreads = (value for line in self.lines.values() for _, *spread in line for value in spread)
+        return (*spreads, self.reference[1]) if self.reference else tuple(spreads)
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether y is logarithmic; if `fit` has a value of zero, it isn't."""
+        if self.scale == "fit":
+            return 0 < 10 * min(self.values) < max(self.values)
+        return self.scale == "logarithmic"
+
+
+@dataclass(frozen=True)
+class FigurePlan:
+    """One figure, its subplots from left to right."""
+
+    subject: str
+    stem: str  # of its files' names
+    title: str
+    note: str  # how to read it
+    subplots: Sequence[Subplot]
+
+
+_Draft = tuple[str, Params, str, str, list[Subplot]]  # subject, parameters, title, note
+
+
+def plan_figures(run: Run) -> list[FigurePlan]:
+    """Plan the figures that a run can fill.
 
     Cells that differ in more than backend and number of images, such as buffered and durable ones, share no axes.
     """
-    pictures: dict[str, Picture] = {}
-    for subject, axes, title, note, panels in _plan_each(group_results(run.results)):
-        filled = [panel for panel in panels if panel.lines]
-        stem = _name_file(subject, axes)
-        while stem in pictures:  # different axes can be spelled alike in a file's name
+    figures: dict[str, FigurePlan] = {}
+    for subject, params, title, note, subplots in _draft_figures(run):
+        filled = [subplot for subplot in subplots if subplot.lines]
+        stem = _name_file(subject, params)
+        while stem in figures:  # different parameters can be spelled alike in a file's name
             stem += "-2"
         if filled:
-            pictures[stem] = Picture(subject, stem, title, note, filled)
-    return list(pictures.values())
+            figures[stem] = FigurePlan(subject, stem, title, note, filled)
+    return list(figures.values())
 
 
-def _plan_each(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
-    """Yield subject, axes, title, note and panels of every figure, of those without cells too."""
-    for axes, store, read in _pair_groups(groups, "store_many", "read_many"):
-        panels = _plan_sides(store, read, "microseconds an image", "logarithmic")
-        yield "overview", axes, "Time to store and to read many images, in microseconds an image", _SPREAD, panels
-    for axes, cells in _find_groups(groups, "read_epoch"):
+def _draft_figures(run: Run) -> Iterator[_Draft]:
+    """Draft every figure, even without cells."""
+    for params, store, read in _pair_groups(run, "store_many", "read_many"):
+        subplots = _plan_sides(store, read, "microseconds an image", "logarithmic")
+        yield "overview", params, "Time to store and to read many images, in microseconds an image", _SPREAD, subplots
+    for params, cells in run.select_groups("read_epoch").items():
         lines = _make_lines(cells, _measure_microseconds)
-        panel = Panel(add_params("", axes), "microseconds an image", lines, "logarithmic")
-        yield "shuffled", axes, "Time to read shuffled batches, in microseconds an image", _SPREAD, [panel]
-    for axes, store, read in _pair_groups(groups, "store_many", "read_many"):
-        note = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is the faster."
+        subplot = Subplot(add_params("", params), "microseconds an image", lines, "logarithmic")
+        yield "shuffled", params, "Time to read shuffled batches, in microseconds an image", _SPREAD, [subplot]
+    for params, store, read in _pair_groups(run, "store_many", "read_many"):
         lines = _compute_ratios(store, read)
-        panel = Panel(add_params("", axes), "seconds to read / seconds to store", lines, reference=("equal", 1.0))
-        yield "read_store_ratio", axes, "Time to read over time to store", note, [panel]
-    yield from _plan_seconds(groups)
-    for axes, store, read in _pair_groups(groups, "store_single", "read_single"):
-        panels = _plan_sides(store, read, "microseconds", "fit")
-        yield "single", axes, "Time to store one image, and to read one, in microseconds", _SPREAD, panels
-    yield from _plan_workers(groups)
-    for axes, cells in _find_groups(groups, "store_many"):
-        yield "disk", axes, "Disk use of a store, in bytes an image", *_plan_disk(axes, cells)
-    for axes, cells in _find_groups(groups, "read_many"):
-        panel = _plan_sizes(axes, cells, find_stored(groups))
-        yield "size", axes, "Disk use against time to read", _PARETO, [panel]
+        subplot = Subplot(add_params("", params), "seconds to read / seconds to store", lines, reference=("equal", 1.0))
+        yield "read_store_ratio", params, "Time to read over time to store", _RATIOS, [subplot]
+    yield from _draft_seconds(run)
+    for params, store, read in _pair_groups(run, "store_single", "read_single"):
+        subplots = _plan_sides(store, read, "microseconds", "fit")
+        yield "single", params, "Time to store one image, and to read one, in microseconds", _SPREAD, subplots
+    yield from _draft_workers(run)
+    for params, cells in run.select_groups("store_many").items():
+        yield "disk", params, "Disk use of a store, in bytes an image", *_plan_disk(params, cells)
+    for params, cells in run.select_groups("read_many").items():
+        subplot = _plan_sizes(params, cells, run.stored)
+        yield "size", params, "Disk use against time to read", _PARETO, [subplot]
 
 
-def _plan_seconds(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
-    """Plan what the article drew: seconds a call, twice."""
-    verbs = {"store_many": "store images", "read_many": "read images", "read_epoch": "read images in shuffled batches"}
-    for operation, verb in verbs.items():
-        for axes, cells in _find_groups(groups, operation):
-            lines = _make_lines(cells, lambda result: result.quartiles)
-            panels = [
-                Panel(add_params(f"{scale} axes", axes), "seconds", lines, scale) for scale in ("linear", "logarithmic")
-            ]
-            yield operation, axes, f"Time to {verb}, in seconds", _SPREAD, panels
+def _draft_seconds(run: Run) -> Iterator[_Draft]:
+    """Draft the article's figures: seconds a call, on linear and on logarithmic axes."""
+    scales: tuple[Scale, ...] = ("linear", "logarithmic")
+    for operation, verb in _SECONDS.items():
+        for params, cells in run.select_groups(operation).items():
+            lines = _make_lines(cells, attrgetter("quartiles"))
+            subplots = [Subplot(add_params(f"{scale} axes", params), "seconds", lines, scale) for scale in scales]
+            yield operation, params, f"Time to {verb}, in seconds", _SPREAD, subplots
 
 
-def _plan_workers(groups: _Groups) -> Iterator[tuple[str, Axes, str, str, list[Panel]]]:
-    """Plan a shuffled epoch against the number of workers, apart by all else."""
-    cells: dict[Axes, list[Result]] = {}
-    for axes, results in _find_groups(groups, "read_epoch_workers"):
-        workers = dict(axes).get("workers")
+def _draft_workers(run: Run) -> Iterator[_Draft]:
+    """Draft a shuffled epoch against the number of workers, one figure for each of the other parameters."""
+    cells: dict[Params, list[Result]] = {}
+    for params, results in run.select_groups("read_epoch_workers").items():
+        workers = dict(params).get("workers")
         if isinstance(workers, int) and workers > 0:
-            cells.setdefault(tuple(axis for axis in axes if axis[0] != "workers"), []).extend(results)
-    for axes, results in cells.items():
+            cells.setdefault(tuple(each for each in params if each[0] != "workers"), []).extend(results)
+    for params, results in cells.items():
         for count in sorted({result.images for result in results}):
             alike = sorted((result for result in results if result.images == count), key=_count_workers)
-            title = add_params(f"{count:,} images", axes)
+            title = add_params(f"{count:,} images", params)
             lines = _make_lines(alike, _measure_microseconds, _count_workers)
-            panel = Panel(title, "microseconds an image", lines, across="worker processes")
-            yield "workers", axes, "A shuffled epoch, shared among workers", _SPREAD, [panel]
+            subplot = Subplot(title, "microseconds an image", lines, across="worker processes")
+            yield "workers", params, "A shuffled epoch, shared among workers", _SPREAD, [subplot]
 
 
 def _count_workers(result: Result) -> int:
-    return int(dict(result.axes)["workers"])
+    return int(dict(result.params)["workers"])
 
 
-def _find_groups(groups: _Groups, operation: str) -> list[tuple[Axes, Sequence[Result]]]:
-    return [(axes, results) for (name, axes), results in groups.items() if name == operation]
-
-
-def _pair_groups(groups: _Groups, store: str, read: str) -> Iterator[tuple[Axes, Sequence[Result], Sequence[Result]]]:
-    """Put stored and read cells side by side that agree in all axes which both have."""
-    for store_axes, stored in _find_groups(groups, store) or [((), [])]:
-        for read_axes, were_read in _find_groups(groups, read) or [((), [])]:
-            both = dict(store_axes) | dict(read_axes)
-            if both == dict(read_axes) | dict(store_axes):
+def _pair_groups(run: Run, store: str, read: str) -> Iterator[tuple[Params, Sequence[Result], Sequence[Result]]]:
+    """Pair the groups of two operations that agree in all parameters that both have."""
+    for store_params, stored in run.select_groups(store).items() or [((), [])]:
+        for read_params, were_read in run.select_groups(read).items() or [((), [])]:
+            both = dict(store_params) | dict(read_params)
+            if both == dict(read_params) | dict(store_params):
                 yield tuple(sorted(both.items())), stored, were_read
 
 
@@ -120,19 +160,8 @@ def _measure_microseconds(result: Result) -> list[float]:
     return [1e6 * seconds / result.images for seconds in result.quartiles]
 
 
-def _plan_sides(store: Sequence[Result], read: Sequence[Result], unit: str, scale: Scale) -> list[Panel]:
-    across = "number of images in the store"
-    return [
-        Panel(
-            add_params(side, cells[0].axes),
-            unit,
-            _make_lines(cells, _measure_microseconds, attrgetter("store_images")),
-            scale,
-            across,
-        )
-        for side, cells in (("to store", store), ("to read", read))
-        if cells
-    ]
+def _measure_size(kind: str, result: Result) -> list[float]:
+    return [getattr(result.disk, f"{kind}_bytes") / result.images] * 3
 
 
 def _compute_ratios(store: Sequence[Result], read: Sequence[Result]) -> Lines:
@@ -141,46 +170,59 @@ def _compute_ratios(store: Sequence[Result], read: Sequence[Result]) -> Lines:
     return _make_lines(both, lambda result: np.divide(result.quartiles, stored[result.backend, result.images]).tolist())
 
 
-def _measure_size(kind: str, result: Result) -> list[float]:
-    return [getattr(result.disk, f"{kind}_bytes") / result.images] * 3
+def _plan_sides(store: Sequence[Result], read: Sequence[Result], unit: str, scale: Scale) -> list[Subplot]:
+    across = "number of images in the store"
+    sides = (("to store", store), ("to read", read))
+    lines = [_make_lines(cells, _measure_microseconds, attrgetter("store_images")) for _, cells in sides]
+    return [
+        Subplot(add_params(side, cells[0].params), unit, own, scale, across)
+        for (side, cells), own in zip(sides, lines, strict=True)
+        if cells
+    ]
 
 
-def _plan_disk(axes: Axes, cells: Sequence[Result]) -> tuple[str, list[Panel]]:
+def _plan_disk(params: Params, cells: Sequence[Result]) -> tuple[str, list[Subplot]]:
     stored = [result for result in cells if result.disk]
     raw = stored[-1].bytes / stored[-1].images if stored else 0.0
-    panels = [
-        Panel(
-            add_params(f"{kind} size", axes),
-            "bytes an image",
-            _make_lines(stored, partial(_measure_size, kind)),
-            reference=("raw", raw),
-        )
-        for kind in ("apparent", "allocated")
-    ]
-    return f"What files claim, and what the file system gives; raw pixels and label are {raw:,.0f} bytes.", panels
+    subplots = []
+    for kind in ("apparent", "allocated"):
+        lines = _make_lines(stored, partial(_measure_size, kind))
+        subplots.append(Subplot(add_params(f"{kind} size", params), "bytes an image", lines, reference=("raw", raw)))
+    note = f"Lengths of the files, and what the file system gives them; raw pixels and label are {raw:,.0f} bytes."
+    return note, subplots
 
 
-def _plan_sizes(axes: Axes, read: Sequence[Result], store: Sequence[Result]) -> Panel:
-    """Plan size against time at the largest number of images; a store's size does not depend on durability.
+def _plan_sizes(params: Params, read: Sequence[Result], store: Sequence[Result]) -> Subplot:
+    """Plan size against time at the largest number of images; a store's size doesn't depend on durability.
 
-    Some file systems say that a store takes 0 bytes before it reaches the disk: then nothing is known of its size.
+    Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
     """
     measured = {(result.backend, result.images): result.disk.allocated_bytes for result in store if result.disk}
     largest = select_largest(result for result in read if measured.get((result.backend, result.images)))
     sizes = {backend: measured[backend, result.images] / result.images for backend, result in largest.items()}
-    lines = _make_lines(largest.values(), _measure_microseconds, lambda result: sizes[result.backend])
     count = max((result.images for result in largest.values()), default=0)
-    return Panel(
-        add_params(f"{count:,} images", axes),
+    return Subplot(
+        add_params(f"{count:,} images", params),
         "microseconds an image to read",
-        lines,
+        _make_lines(largest.values(), _measure_microseconds, lambda result: sizes[result.backend]),
         across="bytes an image on disk",
         marked=find_pareto(sizes, tuple(largest.values())),
     )
 
 
-def _name_file(name: str, axes: Axes) -> str:
-    """Name a figure's files by letters and digits only, whatever the run says."""
-    unusual = [(axis, value) for axis, value in axes if (axis, value) not in ORDINARY]
-    words = [value if isinstance(value, str) else f"{axis}-{value}" for axis, value in unusual]
+def _name_file(name: str, params: Params) -> str:
+    """Name a figure's files by letters and digits only, whatever the run contains."""
+    unusual = [pair for pair in params if pair not in USUAL]
+    words = [value if isinstance(value, str) else f"{param}-{value}" for param, value in unusual]
     return "-".join([name, *(re.sub("[^a-z0-9]+", "-", word.lower())[:40].strip("-") or "other" for word in words)])
+
+
+def space_out(wanted: Sequence[float], step: float) -> list[float]:
+    """Move rising heights at least `step` apart, within 0 and 1 and by the least squares: isotonic regression."""
+    pools: list[list[float]] = []
+    for number, height in enumerate(wanted):
+        pools.append([height - number * step])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    levels = [fmean(pool) for pool in pools for _ in pool]
+    return [min(max(level, step / 2), 1 - (len(levels) - 0.5) * step) + n * step for n, level in enumerate(levels)]

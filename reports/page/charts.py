@@ -1,19 +1,22 @@
-"""Where everything of a panel stands in its inline SVG; the template only writes it down."""
+"""Lays a subplot out as inline SVG: places, paths and words that the template only writes down.
+
+Figures are drawn a second time here, because matplotlib's SVG takes 782 kB of a page and can't be pointed at.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from reports.figures.plan import Point, Subplot, space_out
 from reports.figures.styles import Style
-from reports.figures.subplot import Panel, space_out
 from reports.text import format_number, shorten_text
 
 WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 122  # of the drawing, in its own units; a letter is 14 high
 LINE = 17  # from one label to the next
-_LETTER = 8  # the room that a letter of a number below an axis needs
-_LEAST_HEIGHT = 240
-_MOST_LETTERS = 15
+_LETTER = 8  # the width of a letter of a number below an axis
+_MIN_HEIGHT = 240
+_MAX_LETTERS = 15
 
 # Outlines around (0, 0), in the order of matplotlib's markers in drawing.py: "osD^vPX<>*ph".
 MARKERS = (
@@ -35,7 +38,7 @@ DASHES = ("", "7 3", "2 3", "7 3 2 3")
 
 @dataclass(frozen=True)
 class Tick:
-    """Where an axis has a line, and the number beside it."""
+    """A line of an axis, and the number beside it."""
 
     place: float
     text: str
@@ -43,7 +46,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """One value: where it stands, the ends of its spread, the exact figures in words, whether it has a ring."""
+    """One value: where it is, the ends of its spread, the exact numbers in words, whether it has a ring."""
 
     x: float
     y: float
@@ -55,7 +58,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
-    """One backend: its style, its label and the height of that, its values from left to right."""
+    """One backend: its label and the height of that, its style, its values from left to right."""
 
     label: str
     height: float
@@ -70,7 +73,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reference:
-    """What values are to be compared with: its place, the height of its label, and that label."""
+    """A line to compare with, and the height of its label."""
 
     place: float
     height: float
@@ -79,7 +82,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Chart:
-    """One panel as it is drawn; places are in units of the drawing, from its top left corner."""
+    """One subplot as it is drawn; places are in units of the drawing, from its top left corner."""
 
     title: str
     unit: str
@@ -93,7 +96,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class _Axis:
-    """A scale from the least to the largest value, onto places from `start` to `end`."""
+    """A scale from the smallest to the largest value, onto places from `start` to `end`."""
 
     low: float
     high: float
@@ -102,7 +105,7 @@ class _Axis:
     log: bool
 
     def place(self, value: float) -> float:
-        """Tell where a value stands, rounded to a tenth of a unit."""
+        """Place a value, rounded to a tenth of a unit."""
         low, high, value = (math.log(each) if self.log else each for each in (self.low, self.high, value))
         return round(self.start + (self.end - self.start) * (value - low) / (high - low), 1)
 
@@ -112,7 +115,7 @@ class _Axis:
         return tuple(Tick(self.place(value), _write_tick(value)) for value in values)
 
     def find_ticks_below(self, measured: Iterable[float]) -> tuple[Tick, ...]:
-        """Find ticks whose numbers have room side by side: at the measured values if these are whole, or at round."""
+        """Find ticks whose numbers fit side by side: at measured values if these are whole, or at round ones."""
         values = sorted(set(measured))
         ticks = tuple(Tick(self.place(value), f"{value:,.0f}") for value in values)
         if all(value == round(value) for value in values) and _fits(ticks):
@@ -122,47 +125,45 @@ class _Axis:
         return ticks[::every]
 
 
-def lay_out(panel: Panel, styles: Mapping[str, Style]) -> Chart:
-    """Lay a panel out: axes, curves, labels that stay apart."""
-    across = [x for line in panel.lines.values() for x, *_ in line]
-    labels = len(panel.lines) + bool(panel.reference)
-    height = max(_LEAST_HEIGHT, LINE * labels)
-    x_axis = _fit(across, LEFT, WIDTH - RIGHT, 1.4, log=panel.scale != "linear")
-    y_axis = _fit(panel.values, TOP + height, TOP, 1.5, log=panel.is_logarithmic)
-    marks = {name: tuple(_make_marks(name, line, panel, x_axis, y_axis)) for name, line in panel.lines.items()}
+def lay_out(subplot: Subplot, styles: Mapping[str, Style]) -> Chart:
+    """Lay a subplot out: axes, curves, labels that stay apart."""
+    across = [x for line in subplot.lines.values() for x, *_ in line]
+    labels = len(subplot.lines) + bool(subplot.reference)
+    height = max(_MIN_HEIGHT, LINE * labels)
+    x_axis = _fit(across, LEFT, WIDTH - RIGHT, 1.4, log=subplot.scale != "linear")
+    y_axis = _fit(subplot.values, TOP + height, TOP, 1.5, log=subplot.is_logarithmic)
+    marks = {name: tuple(_make_marks(name, line, subplot, x_axis, y_axis)) for name, line in subplot.lines.items()}
     ends = [each[-1].y for each in marks.values()]
-    ends += [y_axis.place(panel.reference[1])] if panel.reference else []
+    ends += [y_axis.place(subplot.reference[1])] if subplot.reference else []
     heights = _spread(ends, TOP, height)
     return Chart(
-        title=panel.title,
-        unit=panel.unit,
-        across=panel.across,
+        title=subplot.title,
+        unit=subplot.unit,
+        across=subplot.across,
         height=TOP + height + BOTTOM,
         x_ticks=x_axis.find_ticks_below(across),
         y_ticks=y_axis.find_ticks(),
         curves=tuple(
-            Curve(shorten_text(name, _MOST_LETTERS), where, styles[name], each)
+            Curve(shorten_text(name, _MAX_LETTERS), where, styles[name], each)
             for (name, each), where in zip(marks.items(), heights, strict=False)
         ),
-        reference=Reference(ends[-1], heights[-1], panel.reference[0]) if panel.reference else None,
+        reference=Reference(ends[-1], heights[-1], subplot.reference[0]) if subplot.reference else None,
     )
 
 
-def _make_marks(
-    name: str, line: Sequence[tuple[float, float, float, float]], panel: Panel, x_axis: _Axis, y_axis: _Axis
-) -> Iterator[Mark]:
+def _make_marks(name: str, line: Sequence[Point], subplot: Subplot, x_axis: _Axis, y_axis: _Axis) -> Iterator[Mark]:
     for x, low, middle, high in line:
         spread = f", {format_number(low)} to {format_number(high)}" if low != high else ""
-        words = f"{shorten_text(name, 40)}: {format_number(middle)} {panel.unit}{spread}; {panel.across}: {x:,.0f}"
+        words = f"{name}: {format_number(middle)} {subplot.unit}{spread}; {subplot.across}: {x:,.0f}"
         bottom, height, top = map(y_axis.place, (low, middle, high))
-        yield Mark(x_axis.place(x), height, bottom, top, words, name in panel.marked)
+        yield Mark(x_axis.place(x), height, bottom, top, words, name in subplot.marked)
 
 
-def _fit(values: Sequence[float], start: float, end: float, room: float, *, log: bool) -> _Axis:
+def _fit(values: Sequence[float], start: float, end: float, margin: float, *, log: bool) -> _Axis:
     """Fit an axis to its values; linear ones start at zero."""
     low, high = min(values), max(values)
     if log:
-        return _Axis(low / room, high * room, start, end, log=True)
+        return _Axis(low / margin, high * margin, start, end, log=True)
     return _Axis(0, 1.06 * high if high > 0 else 1, start, end, log=False)
 
 
@@ -172,7 +173,7 @@ def _list_log(low: float, high: float) -> list[float]:
     every = max(1, -(-len(powers) // 7))
     for steps, chosen in (((1,), powers[::every]), ((1, 2, 5), powers), (range(1, 10), powers)):
         values = [step * 10.0**power for power in chosen for step in steps if low <= step * 10.0**power <= high]
-        if len(values) > 2:  # noqa: PLR2004 - two numbers make no scale
+        if len(values) > 2:  # noqa: PLR2004 - two numbers aren't a scale
             break
     return values
 
@@ -185,13 +186,13 @@ def _list_linear(high: float) -> list[float]:
 
 
 def _write_tick(value: float) -> str:
-    """Write a round number exactly, in at most nine letters: what has room beside an axis."""
+    """Write a round number exactly, in at most nine letters, which fit beside an axis."""
     text = f"{value:,.7f}".rstrip("0").rstrip(".")
     return text if len(text) <= 9 and (value == 0 or value >= 1e-6) else f"{value:.3g}"  # noqa: PLR2004
 
 
 def _fits(ticks: Sequence[Tick]) -> bool:
-    """Tell whether the numbers of ticks, from left to right, have room side by side."""
+    """Return whether the numbers of ticks, from left to right, fit side by side."""
     return all(
         right.place - left.place >= _LETTER * (len(left.text) + len(right.text)) / 2 for left, right in pairwise(ticks)
     )

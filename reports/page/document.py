@@ -1,99 +1,103 @@
-"""The page: one HTML file that stands alone."""
+"""The page: one self-contained HTML file."""
 
 import base64
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from reports.backends_table import CROWD, FAR, describe_stores
-from reports.figures.plan import plan_figures
+from reports.figures.plan import FigurePlan, plan_figures
 from reports.figures.styles import COLOURS, DARK_COLOURS, choose_styles
-from reports.figures.subplot import Picture
 from reports.noise import UNKNOWN_SCATTER
 from reports.page import charts, contents, tables
 from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.page.projection import project_run
-from reports.page.scores import SAME_SCORE, WEIGHTS, Aspect, measure_aspects, rank_score, score_backends
+from reports.page.scores import SAME_SCORE, WEIGHTS, measure_aspects, score_backends
 from reports.ranking import SAME_SIZE
-from reports.recommendations import NAME, answer_uses
+from reports.recommendations import CROWD, FAR, recommend, summarise_backends
 from reports.run import UNSTABLE_RULE, Run
-from reports.text import count_noun, format_number, shorten_text
+from reports.text import count_noun, format_number
 
 _FOLDER = Path(__file__).parent
-_NOT_SHOWN = {"store_many", "read_many", "read_epoch"}  # seconds a call, as the article drew them: here an image
+_NOT_SHOWN = {"store_many", "read_many", "read_epoch"}  # the article's seconds a call; the page shows them per image
+_SECTIONS = {
+    "answer": "The answer",
+    "stores": "The stores",
+    "run": "The run",
+    "figures": "Figures",
+    "projection": "Projection",
+    "base": "Against a base",
+    "history": "History",
+    "rounds": "Raw rounds",
+    "method": "Method and limits",
+    "repeat": "Repeat and download",
+}
 
 
 def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> str:
-    """Make the page of a run.
+    """Make the page of the last of some runs, with the others as its history; the same runs give the same page.
 
-    Parameters
-    ----------
-    runs
-        The run is the last one; those before it are its history.
-    content
-        The run's JSON as it was read: what the page offers to download.
-    base
-        What the run is compared with.
-
-    Returns
-    -------
-    str
-        HTML. The same runs give the same page.
-
-    Raises
-    ------
-    BrokenRunError
-        The run has more backends than can be told apart.
+    `content` is the JSON that the page offers to download, `base` a run to compare with.
     """
     run = runs[-1]
-    script, style = _read_file("page.js"), _read_file("page.css") + _write_colours()
-    what = f"images: {shorten_text(run.image_set.name, 40)}, {count_noun(len(run.results), 'cell')}"
-    sections: dict[str, Any] = {
-        "uses": [
-            (use, [(answer, tables.tabulate_answer(answer)) for answer in use.answers]) for use in answer_uses(run)
-        ],
-        "stores": tables.tabulate_stores(describe_stores(run)),
+    use_cases = recommend(run)
+    aspects = measure_aspects(run)
+    optional: dict[str, Any] = {
         "figures": _lay_out_figures(run),
-        "projections": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
-        "comparison": contents.describe_comparison(base, run) if base else None,
+        "projection": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
+        "base": contents.describe_comparison(base, run) if base else None,
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
-        "rounds": tables.tabulate_rounds(run),
     }
+    measured = f"images: {run.image_set.name}, {count_noun(len(run.results), 'cell')}, commit {run.commit.short}"
     return _load_template().render(
-        sections,
+        optional,
         title=f"How to store images: run of {run.datetime:%Y-%m-%d %H:%M}",
-        subtitle=f"a run of {run.datetime:%Y-%m-%d %H:%M}, {what}, commit {run.commit.short}",
-        sections=_list_sections(sections),
+        subtitle=f"a run of {run.datetime:%Y-%m-%d %H:%M}, {measured}",
+        sections=[(id_, name) for id_, name in _SECTIONS.items() if optional.get(id_, True)],
         warnings=contents.list_warnings(run),
+        use_cases=use_cases,
+        stores=tables.tabulate_backends(summarise_backends(run, use_cases)),
         facts=contents.list_facts(run),
         problems=contents.list_problems(run),
-        command=shorten_text(run.command, 2000),
-        scatters=[100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
-        same_size=100 * SAME_SIZE,
-        crowd=CROWD,
-        far=FAR,
-        unstable_rule=UNSTABLE_RULE,
-        **_weigh(measure_aspects(run)),
-        **_describe_drawing(),
+        rounds=tables.tabulate_rounds(run),
+        command=run.command,
+        aspects=aspects,
+        scores=score_backends(aspects),
         downloads=_pack_downloads(run, content),
-        script=Markup(script),  # noqa: S704 - a file beside this one
-        script_hash=_hash(script),
-        style=Markup(style),  # noqa: S704 - likewise
-        style_hash=_hash(style),
     )
 
 
 def _load_template() -> Template:
+    script, style = _read_file("page.js"), _read_file("page.css") + _write_colours()
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["short"] = "{:.6g}".format  # what a column is sorted by needs no more digits
-    environment.filters["pack"] = lambda html: pack(html.encode())
+    filters: dict[str, Callable[..., object]] = {
+        "number": format_number,
+        "pack": lambda html: pack(html.encode()),
+        "short": "{:.6g}".format,  # enough digits to sort by
+        "tabulate": tables.tabulate_recommendation,
+    }
+    environment.filters |= filters
+    environment.globals |= {
+        "drawing": charts,
+        "strip": tables.STRIP,
+        "scatters": [100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
+        "same_size": 100 * SAME_SIZE,
+        "same_score": SAME_SCORE,
+        "weights": WEIGHTS,
+        "crowd": CROWD,
+        "far": FAR,
+        "unstable_rule": UNSTABLE_RULE,
+        "script": Markup(script),  # noqa: S704 - a file beside this one
+        "script_hash": _hash(script),
+        "style": Markup(style),  # noqa: S704 - likewise
+        "style_hash": _hash(style),
+    }
     return environment.get_template("page.html")
 
 
@@ -102,104 +106,46 @@ def _read_file(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """Hash what stands in an element, as a content security policy names it."""
+    """Hash the text of an element for the content security policy."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _write_colours() -> str:
-    light, dark = (
-        "".join(f".series-{place} {{ color: {colour}; }}\n" for place, colour in enumerate(colours))
-        for colours in (COLOURS, DARK_COLOURS)
-    )
-    return f"{light}@media screen and (prefers-color-scheme: dark) {{\n{dark}}}\n"
+    def write(colours: Iterable[str]) -> str:
+        return "".join(f".series-{number} {{ color: {colour}; }}\n" for number, colour in enumerate(colours))
 
-
-def _list_sections(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """List what is on the page, for its head: ids and names; sections without content are absent."""
-    names = {
-        "answer": "The answer",
-        "stores": "The stores",
-        "run": "The run",
-        "figures": "Figures",
-        "projection": "Projection",
-        "base": "Against a base",
-        "history": "History",
-        "rounds": "Raw rounds",
-        "method": "Method and limits",
-        "repeat": "Repeat and download",
-    }
-    optional = {"figures": "figures", "projection": "projections", "base": "comparison", "history": "history"}
-    return [(id_, name) for id_, name in names.items() if id_ not in optional or sections[optional[id_]]]
+    return f"{write(COLOURS)}@media screen and (prefers-color-scheme: dark) {{\n{write(DARK_COLOURS)}}}\n"
 
 
 def _lay_out_figures(run: Run) -> list[dict[str, Any]]:
-    """Lay the figures of a run out, each with all that differs in its axes beside each other, and the exact figures."""
+    """Lay out the figures of a run, those of one subject together, and tables of the exact numbers."""
     styles = choose_styles(run)
-    merged: dict[str, Picture] = {}
-    for picture in plan_figures(run):
-        if picture.subject not in _NOT_SHOWN:
-            known = merged.setdefault(picture.subject, Picture(picture.subject, "", picture.title, picture.note, []))
-            panels = [*known.panels, *(panel for panel in picture.panels if panel not in known.panels)]
-            merged[picture.subject] = Picture(picture.subject, "", picture.title, picture.note, panels)
-    return [
-        {
-            "name": picture.subject,
-            "title": picture.title,
-            "note": picture.note,
-            "charts": [charts.lay_out(panel, styles) for panel in picture.panels],
-            "tables": [tables.tabulate_panel(picture.title, panel) for panel in picture.panels],
-        }
-        for picture in merged.values()
-    ]
-
-
-def _weigh(aspects: Mapping[str, Aspect]) -> dict[str, Any]:
-    scores = score_backends(aspects)
-    measured = [name for name in WEIGHTS if name in aspects]
-    rows = []
-    for score in scores:
-        rank = rank_score(score, scores)
-        ratios = [score.ratios.get(name) for name in measured]
-        rows.append(
+    merged: dict[str, list[FigurePlan]] = {}
+    for plan in plan_figures(run):
+        if plan.subject not in _NOT_SHOWN:
+            merged.setdefault(plan.subject, []).append(plan)
+    figures = []
+    for subject, plans in merged.items():
+        subplots = [subplot for plan in plans for subplot in plan.subplots]
+        distinct = [subplot for number, subplot in enumerate(subplots) if subplot not in subplots[:number]]
+        figures.append(
             {
-                "name": shorten_text(score.backend, NAME),
-                "ratios": [("-" if ratio is None else format_number(ratio), ratio) for ratio in ratios],
-                "mean": score.mean,
-                "text": "-" if score.mean is None else format_number(score.mean),
-                "rank": rank,
-                "rank_text": "-" if rank is None else str(rank),
+                "name": subject,
+                "title": plans[0].title,
+                "note": plans[0].note,
+                "charts": [charts.lay_out(subplot, styles) for subplot in distinct],
+                "tables": [tables.tabulate_subplot(plans[0].title, subplot) for subplot in distinct],
             }
         )
-    return {
-        "scores": rows,
-        "weights": [(name, WEIGHTS[name], aspects[name].words) for name in measured],
-        "unstable": sum(aspect.unstable for aspect in aspects.values()),
-        "weighed": sum(aspect.cells for aspect in aspects.values()),
-        "unmeasured": [name for name in WEIGHTS if name not in measured],
-        "ahead": sorted(row["name"] for row in rows if row["rank"] == 1),
-        "same_score": f"{100 * (SAME_SCORE - 1):.0f} %",
-        "same_score_factor": SAME_SCORE,
-    }
-
-
-def _describe_drawing() -> dict[str, Any]:
-    return {
-        "width": charts.WIDTH,
-        "margin": {"left": charts.LEFT, "right": charts.RIGHT, "top": charts.TOP, "bottom": charts.BOTTOM},
-        "markers": charts.MARKERS,
-        "dashes": charts.DASHES,
-        "strip": tables.STRIP,
-    }
+    return figures
 
 
 def _pack_downloads(run: Run, content: bytes) -> list[dict[str, str]]:
-    name = name_file(run)
-    table = make_csv(run).encode()
     files = {
         "json": ("Run as JSON", "application/json", pack_run(content)),
-        "csv": ("Cells as CSV", "text/csv", pack(table)),
+        "csv": ("Cells as CSV", "text/csv", pack(make_csv(run).encode())),
     }
     return [
-        {"id": kind, "name": f"{name}.{kind}", "type": type_, "words": words, "content": packed}
+        {"id": kind, "name": f"{name_file(run)}.{kind}", "type": type_, "words": words, "content": packed}
         for kind, (words, type_, packed) in files.items()
     ]

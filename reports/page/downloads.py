@@ -1,4 +1,4 @@
-"""What a reader can take from the page: the run as it was read, and its cells as CSV."""
+"""The downloads of a page: the run as it was read, and its cells as CSV."""
 
 import base64
 import csv
@@ -8,29 +8,17 @@ import re
 
 import numpy as np
 
-from reports.run import Run, group_results
+from reports.run import Run
 
 _COLUMNS = (
-    "cell",
-    "operation",
-    "backend",
-    "images",
-    "store_images",
-    "axes",
-    "rounds",
-    "median_seconds",
-    "first_quartile_seconds",
-    "third_quartile_seconds",
-    "images_per_second",
-    "apparent_bytes",
-    "allocated_bytes",
-    "files",
-    "unstable",
+    *("cell", "operation", "backend", "images", "store_images", "axes", "rounds"),
+    *("median_seconds", "first_quartile_seconds", "third_quartile_seconds", "images_per_second"),
+    *("apparent_bytes", "allocated_bytes", "files", "unstable"),
 )
-# A number that ends its line, as those of a list do. No JSON has bytes below 32, but for white space.
+# A number that ends its line, as in a list. JSON has no bytes below 32 except for white space.
 _NUMBER = re.compile(rb"(?<= )\d{1,5}\.?\d{0,9}(?:e-\d\d)?(?=,?\n)")
-_LONGEST = 2**48  # nanoseconds, three days: what six bytes hold
-_ALIKE = re.compile(rb"(\n *\0,)\1+")
+_MAX_NANOSECONDS = 2**48  # three days, in six bytes
+_REPEATED = re.compile(rb"(\n *\0,)\1+")
 
 
 def pack(content: bytes) -> str:
@@ -39,46 +27,44 @@ def pack(content: bytes) -> str:
 
 
 def pack_run(content: bytes) -> str:
-    """Pack the JSON of a run, so that `page.js` can unpack each of its bytes.
+    """Pack the JSON of a run so that `page.js` can restore every byte.
 
-    Rounds are whole nanoseconds, and most of a run: as text they take twice as much, however they are compressed. In
-    the text a byte 0 stands for each. Behind the text are a byte 1 and all rounds: the lowest bytes of all, then the
-    next, six of them. What Python would write in another way stays text.
+    Rounds are whole nanoseconds, and most of a run: as text they take twice as much, even compressed. In the text a
+    byte 0 replaces each round. After the text come a byte 1 and all rounds: the lowest bytes of all, then the next, six
+    of them. A number that Python would write differently stays text.
     """
     rounds: list[int] = []
 
     def take(found: re.Match[bytes]) -> bytes:
         nanoseconds = round(1e9 * float(found[0]))
-        if nanoseconds >= _LONGEST or repr(nanoseconds / 1e9).encode() != found[0]:
+        if nanoseconds >= _MAX_NANOSECONDS or repr(nanoseconds / 1e9).encode() != found[0]:
             return found[0]
         rounds.append(nanoseconds)
         return b"\0"
 
     text = _NUMBER.sub(take, content)
-    text = _ALIKE.sub(lambda lines: b"%b\2%d\2" % (lines[1], len(lines[0]) // len(lines[1])), text)
+    text = _REPEATED.sub(lambda lines: b"%b\2%d\2" % (lines[1], len(lines[0]) // len(lines[1])), text)
     return pack(text + b"\1" + np.array(rounds, "<i8").view(np.uint8).reshape(-1, 8)[:, :6].T.tobytes())
 
 
 def make_csv(run: Run) -> str:
-    """Make a table of all cells for other programs; a quote disarms what a spreadsheet would take for a formula."""
+    """Write all cells as CSV; a quote disarms text that a spreadsheet would take for a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
-    for results in group_results(run.results).values():
-        for result in results:
-            low, middle, high = result.quartiles
-            disk = result.disk
-            sizes = (disk.apparent_bytes, disk.allocated_bytes, disk.files) if disk else ("", "", "")
-            axes = " ".join(f"{name}={value}" for name, value in result.axes)
-            words = (_disarm(text) for text in (result.cell, result.operation, result.backend))
-            counts = (result.images, result.store_images, _disarm(axes), len(result.rounds))
-            writer.writerow((*words, *counts, middle, low, high, result.images_per_second, *sizes, result.unstable))
+    for result in (result for results in run.groups.values() for result in results):
+        low, middle, high = result.quartiles
+        disk = result.disk
+        sizes = (disk.apparent_bytes, disk.allocated_bytes, disk.files) if disk else ("", "", "")
+        params = " ".join(f"{name}={value}" for name, value in result.params)
+        words = map(_disarm, (result.cell, result.operation, result.backend))
+        counts = (result.images, result.store_images, _disarm(params), len(result.rounds))
+        writer.writerow((*words, *counts, middle, low, high, result.images_per_second, *sizes, result.unstable))
     return text.getvalue()
 
 
 def _disarm(text: str) -> str:
-    clean = text.encode("utf-8", "replace").decode()
-    return f"'{clean}" if clean[:1] in set("=+-@\t\r") else clean
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def name_file(run: Run) -> str:

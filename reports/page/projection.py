@@ -1,18 +1,16 @@
-"""What a sweep over numbers of images says of many more images.
+"""Projects a sweep over numbers of images to many more images.
 
-A line, y = fixed + each * n, is laid through all that was measured, by least squares of relative residuals: 10 % count
-the same at ten images and at 100,000. Neither number may be negative: no call takes less than nothing, and no image.
+A line, y = fixed + each * n, is fitted by least squares of relative residuals: 10 % count the same at ten images and at
+100,000. Neither parameter may be negative, because no call and no image takes less than nothing.
 
-An interval says where one measurement of so many images would lie, if the line goes on and errors are relative. It is
-a factor, the same in both directions: times scatter as ratios, so no bound is below 0, and "half as
-long" is as far away as "twice as long". It is as wide as the residuals make it (a prediction with Student's t), and
-for times never narrower than two standard deviations of what differs between processes. In simulated sweeps of five
-points with log-normal errors it held 93 of 100 where errors were 15 %, 89 where they were 30 %. In two real runs,
-fitted up to 10,000 images, it held 29 of 35 measurements at 100,000; all six outside took longer.
+An interval says where one measurement of that many images would lie, if the line continues and errors are relative. It
+is a factor, the same in both directions, because times scatter as ratios. Its width follows from the residuals (a
+prediction with Student's t); for times it's at least two standard deviations of the difference between processes. In
+simulated sweeps of five points with log-normal errors it held 93 of 100 for errors of 15 %, 89 for 30 %. In two real
+runs, fitted up to 10,000 images, it held 29 of 35 measurements at 100,000; all six outside took longer.
 
-It is not a promise. 1,000,000 images are ten times as many as the suite's largest sweep has, 100,000,000 a thousand
-times, and no residual knows of what begins past the sweep: a cache that is full, a tree that gets deeper, a
-directory that gets slow. `misfit` says how straight the sweep itself was, `Limit` where the line ends for certain.
+It isn't a promise. 1,000,000 images are ten times the suite's largest sweep, and residuals can't show what begins past
+it: a full cache, a deeper tree, a slow directory. `misfit` shows how straight the sweep was, `Limit` where it ends.
 """
 
 import math
@@ -25,17 +23,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.noise import UNKNOWN_SCATTER
-from reports.run import Axes, Disk, Result, Run, find_stored, group_results
+from reports.run import Disk, Params, Result, Run
 from reports.text import format_number
 
 COUNTS = (1_000_000, 100_000_000)
 
 Quantity = Literal["seconds", "bytes"]
-Points = Sequence[tuple[int, float]]  # numbers of images, and what was measured of so many
+Points = Sequence[tuple[int, float]]  # numbers of images, and what was measured for each
+_Floats = NDArray[np.float64]
 
 _OPERATIONS = ("store_many", "read_many")
-_FEWEST_COUNTS = 3
-_LEAST_WIDTH = {"seconds": 2 * UNKNOWN_SCATTER, "bytes": 0.0}  # as logarithm: two processes write equally many bytes
+_MIN_COUNTS = 3  # a line goes through any two points
+_MIN_WIDTH = {"seconds": 2 * UNKNOWN_SCATTER, "bytes": 0.0}  # as logarithm: two processes write equally many bytes
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; with more, the last one is a little too wide. NIST/SEMATECH
 # e-Handbook of Statistical Methods, 1.3.6.7.2: https://www.itl.nist.gov/div898/handbook/eda/section3/eda3672.htm
 _QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -43,7 +42,7 @@ _QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.
 
 @dataclass(frozen=True)
 class Estimate:
-    """What so many images would take, and the bounds of the interval."""
+    """A projected value and the bounds of its interval."""
 
     value: float
     low: float
@@ -52,7 +51,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Limit:
-    """How many images a machine can hold at most, and what ends there, such as `inodes: 5,000,000 free`."""
+    """The largest number of images that a machine can hold, and the reason, such as `inodes: 5,000,000 free`."""
 
     images: int
     reason: str
@@ -60,62 +59,37 @@ class Limit:
 
 @dataclass(frozen=True)
 class Projection:
-    """The line of one backend.
-
-    Attributes
-    ----------
-    backend : str
-    points : int
-        How many cells the line was laid through.
-    largest : int
-        The largest number of images among them.
-    fixed, each : float
-        What any call takes, and what each image adds; neither is negative. Seconds or bytes.
-    misfit : float
-        How far the worst point is from the line, as a share of what was measured there.
-    estimates : tuple of Estimate
-        One for each of `COUNTS`.
-    limit : Limit or None
-        Past it nothing above is to be believed; None where the run says of no limit.
-    """
+    """The line of one backend, in seconds or bytes."""
 
     backend: str
-    points: int
-    largest: int
-    fixed: float
-    each: float
-    misfit: float
-    estimates: tuple[Estimate, ...]
-    limit: Limit | None
+    points: int  # cells that the line was fitted to
+    largest: int  # number of images among them
+    fixed: float  # of any call; not negative
+    each: float  # of each image; not negative
+    misfit: float  # residual of the worst point, as a fraction of what was measured there
+    estimates: tuple[Estimate, ...]  # one for each of `COUNTS`
+    limit: Limit | None  # None if the run has no limit
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The lines of the backends that may be compared: equal in operation and axes, the least at many images first.
-
-    `quantity` is what was measured: seconds a call, or bytes that a store takes on disk. Backends without three
-    different numbers of images are absent: a line goes through any two.
-    """
+    """The lines of one group, the smallest at many images first; backends with too few numbers of images are absent."""
 
     operation: str
-    axes: Axes
-    quantity: Quantity
+    params: Params
+    quantity: Quantity  # seconds a call, or bytes of a store on disk
     projections: tuple[Projection, ...]
 
 
 def project_run(run: Run) -> tuple[Sweep, ...]:
     """Project the sweeps of a run to each of `COUNTS`.
 
-    Returns
-    -------
-    tuple of Sweep
-        Seconds of `store_many` and of `read_many`, one sweep for each of their axes. Then bytes on disk, in one sweep
-        without axes: of the buffered stores where there are some, else of the durable ones. Empty ones are absent.
+    First come seconds of `store_many` and of `read_many`, one sweep for each group, then bytes on disk in one sweep.
     """
-    groups = {group: results for group, results in group_results(run.results).items() if group[0] in _OPERATIONS}
+    groups = {group: results for group, results in run.groups.items() if group[0] in _OPERATIONS}
     disks = {
         backend: [(result.images, result.disk) for result in own if result.disk]
-        for backend, own in _split_backends(find_stored(groups)).items()
+        for backend, own in _split_backends(run.stored).items()
     }
     of_sizes = {backend: list(_limit_size(run, own)) for backend, own in disks.items()}
     of_times = {
@@ -123,8 +97,8 @@ def project_run(run: Run) -> tuple[Sweep, ...]:
         for backend, results in _split_backends(chain.from_iterable(groups.values())).items()
     }
     sweeps = [
-        Sweep(operation, axes, "seconds", _project_all(_list_times(results), "seconds", of_times))
-        for (operation, axes), results in groups.items()
+        Sweep(operation, params, "seconds", _project_all(_list_times(results), "seconds", of_times))
+        for (operation, params), results in groups.items()
     ]
     sizes = {backend: [(count, disk.allocated_bytes) for count, disk in own] for backend, own in disks.items()}
     sweeps.append(Sweep("store_many", (), "bytes", _project_all(sizes, "bytes", of_sizes)))
@@ -148,18 +122,18 @@ def _project_all(
     measured: Mapping[str, Points], quantity: Quantity, limits: Mapping[str, Sequence[Limit]]
 ) -> tuple[Projection, ...]:
     projections = [
-        _project(backend, points, _LEAST_WIDTH[quantity], limits[backend])
+        _project(backend, points, _MIN_WIDTH[quantity], limits[backend])
         for backend, points in measured.items()
-        # Some file systems say that a store takes 0 bytes before it reaches the disk: then nothing is known.
-        if len({count for count, _ in points}) >= _FEWEST_COUNTS and all(value for _, value in points)
+        # Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
+        if len({count for count, _ in points}) >= _MIN_COUNTS and all(value for _, value in points)
     ]
     return tuple(sorted(projections, key=lambda projection: projection.estimates[-1].value))
 
 
 def _project(backend: str, points: Points, width: float, limits: Sequence[Limit]) -> Projection:
-    """Lay the line through points of one backend, and follow it."""
+    """Fit the line of one backend, and project it."""
     counts, values = np.array(points, np.float64).T
-    design = np.column_stack([1 / values, counts / values])  # all that was measured is 1, and residuals are shares
+    design = np.column_stack([1 / values, counts / values])  # all measured values become 1, so residuals are relative
     line, covariance = _fit_line(design)
     residuals = 1 - design @ line
     return Projection(
@@ -174,10 +148,10 @@ def _project(backend: str, points: Points, width: float, limits: Sequence[Limit]
     )
 
 
-def _fit_line(design: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit a line without negative parameters; return it, and its covariance where residuals have a variance of 1.
+def _fit_line(design: _Floats) -> tuple[_Floats, _Floats]:
+    """Fit a line without negative parameters; return it, and its covariance for residuals with a variance of 1.
 
-    The covariance is that of the line that may be negative: a parameter that became 0 is not known to be 0.
+    The covariance is that of the unconstrained line, because a parameter set to 0 isn't known to be 0.
     """
     scales = np.linalg.norm(design, axis=0)
     inverse = np.linalg.pinv(design / scales) / scales[:, np.newaxis]
@@ -189,14 +163,8 @@ def _fit_line(design: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return line, inverse @ inverse.T
 
 
-def _estimate(
-    count: int,
-    line: NDArray[np.float64],
-    covariance: NDArray[np.float64],
-    residuals: NDArray[np.float64],
-    width: float,
-) -> Estimate:
-    """Follow the line to so many images; `width` is the least logarithm of the factor between the value and a bound."""
+def _estimate(count: int, line: _Floats, covariance: _Floats, residuals: _Floats, width: float) -> Estimate:
+    """Project the line to that many images; `width` is the smallest logarithm of a bound / the value."""
     place = np.array([1.0, count])
     value = float(place @ line)
     freedom = len(residuals) - len(line)
@@ -208,21 +176,21 @@ def _estimate(
 
 
 def _limit_time(run: Run, results: Sequence[Result], disks: Sequence[tuple[int, Disk]]) -> Iterator[Limit]:
-    """Tell where times end: both operations hold the set in memory, and a larger store is not in the page cache."""
+    """Limit times by memory: both operations hold the set in it, and a larger store isn't in the page cache."""
     disk_bytes, _ = _grow(disks)
     set_bytes = max(result.bytes / result.images for result in results)
     yield from _limit(run.memory_bytes, max(set_bytes, disk_bytes), "memory: {gigabytes} GB")
 
 
 def _limit_size(run: Run, disks: Sequence[tuple[int, Disk]]) -> Iterator[Limit]:
-    """Tell where stores end."""
+    """Limit stores by free inodes and bytes."""
     disk_bytes, files = _grow(disks)
     yield from _limit(run.store_directory.free_inodes, files, "inodes: {held:,} free")
     yield from _limit(run.store_directory.free_bytes, disk_bytes, "free disk: {gigabytes} GB")
 
 
 def _grow(disks: Sequence[tuple[int, Disk]]) -> tuple[float, float]:
-    """Tell by how many bytes and files a store grows with each image, 0 where no two numbers of images tell."""
+    """Return by how many bytes and files a store grows with each image; 0 without two numbers of images."""
     if len({count for count, _ in disks}) < 2:  # noqa: PLR2004 - no slope
         return 0.0, 0.0
     (few, small), (many, large) = disks[0], disks[-1]
@@ -231,6 +199,6 @@ def _grow(disks: Sequence[tuple[int, Disk]]) -> tuple[float, float]:
 
 
 def _limit(held: int | None, each: float, reason: str) -> Iterator[Limit]:
-    """Make a limit; what the run does not say, or no image takes, ends nowhere."""
+    """Make a limit, unless the run doesn't have it or images don't use it up."""
     if held is not None and each > 0:
         yield Limit(int(held / each), reason.format(held=held, gigabytes=format_number(held / 1e9)))

@@ -1,84 +1,74 @@
-"""One score a backend: how it does on average, by weights that a reader may move."""
+"""One score a backend: the average of its ratios to the best, by weights that a reader can change."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.ranking import select_largest
-from reports.run import Axes, Result, Run, find_stored, group_results
+from reports.run import Result, Run
 
 WEIGHTS = {"write": 10, "size": 10, "cold": 20, "warm": 60}
-SAME_SCORE = 1.1
-"""Scores that are closer share a rank: the suite calls nothing below 10 % a difference."""
+SAME_SCORE = 1.1  # scores closer than this factor share a rank: the suite calls nothing below 10 % a difference
 
 _READS = ("read_many", "read_epoch", "read_single")
-_OPERATIONS = {"store_many": ("buffered",)} | dict.fromkeys(_READS, ("cold", "warm"))
 _WORDS = {"store_many": "store all", "read_many": "read all", "read_epoch": "shuffled", "read_single": "one at random"}
 
 
 @dataclass(frozen=True)
 class Aspect:
-    """What a weight is for: the words for what was measured, backend -> ratio to the best, and how sure the cells are.
-
-    `unstable` of the `cells` behind the ratios are.
-    """
+    """A weighted part of a score, measured by one or more operations."""
 
     words: str
-    ratios: Mapping[str, float]
-    unstable: int
+    ratios: Mapping[str, float]  # to the best, by backend
+    unstable: int  # of the cells behind the ratios
     cells: int
 
 
 @dataclass(frozen=True)
 class Score:
-    """A backend's ratios to the best, by aspect, and the geometric mean of them by `WEIGHTS`.
+    """A backend's ratios to the best by aspect, their geometric mean by `WEIGHTS`, and its rank.
 
-    An aspect in which the backend was not measured is absent; the mean is then None.
+    Mean and rank are None if the backend wasn't measured in all aspects.
     """
 
     backend: str
     ratios: Mapping[str, float]
     mean: float | None
+    rank: int | None
 
 
 def measure_aspects(run: Run) -> dict[str, Aspect]:
     """Measure each aspect that the run has, each operation at the largest number of images that can be compared."""
-    groups = group_results(run.results)
-    largest = {
-        (operation, way): select_largest(_find_cells(groups, operation, way))
-        for operation, ways in _OPERATIONS.items()
-        for way in ways
-    }
+    stored = (result for result in run.stored if result.disk and result.disk.allocated_bytes)
     sizes = {
         backend: result.disk.allocated_bytes / result.images
-        for backend, result in select_largest(
-            each for each in find_stored(groups) if each.disk and each.disk.allocated_bytes
-        ).items()
+        for backend, result in select_largest(stored).items()
         if result.disk
     }
     aspects = {
-        "write": _average_aspect({"store_many": largest["store_many", "buffered"]}),
+        "write": _average_operations(run, ("store_many",), "buffered"),
         "size": Aspect("bytes on disk", _divide_by_best(sizes), 0, len(sizes)),
-        **{way: _average_aspect({name: largest[name, way] for name in _READS}) for way in ("cold", "warm")},
+        "cold": _average_operations(run, _READS, "cold"),
+        "warm": _average_operations(run, _READS, "warm"),
     }
     return {name: aspect for name, aspect in aspects.items() if aspect.ratios}
 
 
 def score_backends(aspects: Mapping[str, Aspect]) -> tuple[Score, ...]:
     """Score the backends, the best first; aspects that the run did not measure have no weight."""
-    scores = []
-    for backend in sorted({backend for aspect in aspects.values() for backend in aspect.ratios}):
-        ratios = {name: aspect.ratios[backend] for name, aspect in aspects.items() if backend in aspect.ratios}
-        mean = average_ratios([(ratio, WEIGHTS[name]) for name, ratio in ratios.items()])
-        scores.append(Score(backend, ratios, mean if ratios.keys() == aspects.keys() else None))
+    backends = sorted({backend for aspect in aspects.values() for backend in aspect.ratios})
+    ratios = {
+        backend: {name: aspect.ratios[backend] for name, aspect in aspects.items() if backend in aspect.ratios}
+        for backend in backends
+    }
+    means = {
+        backend: average_ratios([(ratio, WEIGHTS[name]) for name, ratio in own.items()])
+        for backend, own in ratios.items()
+        if own.keys() == aspects.keys()
+    }
+    ranks = {backend: 1 + sum(SAME_SCORE * other < mean for other in means.values()) for backend, mean in means.items()}
+    scores = [Score(backend, own, means.get(backend), ranks.get(backend)) for backend, own in ratios.items()]
     return tuple(sorted(scores, key=lambda score: (score.mean is None, score.mean or 0)))
-
-
-def rank_score(score: Score, scores: Iterable[Score]) -> int | None:
-    """Tell how many backends are ahead by more than a shared rank allows, plus one; None without a score."""
-    if score.mean is None:
-        return None
-    return 1 + sum(other.mean is not None and SAME_SCORE * other.mean < score.mean for other in scores)
 
 
 def average_ratios(weighted: Sequence[tuple[float, float]]) -> float:
@@ -87,15 +77,10 @@ def average_ratios(weighted: Sequence[tuple[float, float]]) -> float:
     return math.exp(sum(weight * math.log(ratio) for ratio, weight in weighted) / total)
 
 
-def _find_cells(groups: Mapping[tuple[str, Axes], Sequence[Result]], operation: str, way: str) -> Sequence[Result]:
-    """Find the cells of an operation that were measured in one way; of several groups the first."""
-    found = (cells for (name, axes), cells in groups.items() if name == operation and way in dict(axes).values())
-    return next(found, ())
-
-
-def _average_aspect(operations: Mapping[str, Mapping[str, Result]]) -> Aspect:
-    """Average the ratios of the operations that were measured, for backends that have all of them."""
-    measured = {name: results for name, results in operations.items() if results}
+def _average_operations(run: Run, operations: Iterable[str], way: str) -> Aspect:
+    """Average the ratios of the operations that were measured one way, for backends that have all of them."""
+    found = {name: select_largest(_find_cells(run, name, way)) for name in operations}
+    measured = {name: results for name, results in found.items() if results}
     ratios = [_divide_by_best({key: each.median for key, each in results.items()}) for results in measured.values()]
     everywhere = set.intersection(*map(set, ratios)) if ratios else set()
     cells = [each for results in measured.values() for each in results.values()]
@@ -105,6 +90,11 @@ def _average_aspect(operations: Mapping[str, Mapping[str, Result]]) -> Aspect:
         sum(cell.unstable for cell in cells),
         len(cells),
     )
+
+
+def _find_cells(run: Run, operation: str, way: str) -> Sequence[Result]:
+    """Find the cells of an operation that were measured one way; of several groups the first."""
+    return next((cells for params, cells in run.select_groups(operation).items() if way in dict(params).values()), ())
 
 
 def _count(results: Mapping[str, Result]) -> int:

@@ -187,7 +187,7 @@ def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path)
     assert run["run"]["complete"] is False
     assert ended.stdout.splitlines()[-1].startswith("INCOMPLETE run saved")
     pictures = {picture.stem: picture for picture in plan_figures(read_run(find_runs(folder)[-1]))}
-    assert [[*panel.lines] for panel in pictures["overview"].panels] == [["newcomer"], ["newcomer"]]
+    assert [[*panel.lines] for panel in pictures["overview"].subplots] == [["newcomer"], ["newcomer"]]
 
 
 @need_backend("lmdb")

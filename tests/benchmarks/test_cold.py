@@ -69,7 +69,7 @@ def test_warm_and_cold_cells_share_no_figure(
     assert cells
     pictures = plan_figures(read_run(find_runs(session[0])[-1]))
     assert {"read_many", "read_many-cold", "read_epoch", "read_epoch-cold"} <= {picture.stem for picture in pictures}
-    panels = [panel for picture in pictures for panel in picture.panels]
+    panels = [panel for picture in pictures for panel in picture.subplots]
     assert all(len(points) == 1 for panel in panels for points in panel.lines.values())
 
 

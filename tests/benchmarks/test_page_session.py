@@ -57,7 +57,7 @@ def test_the_page_of_a_session_that_is_compared_has_the_base(folder: Path) -> No
     ("place", "reason"),
     [
         ("base.json", "base.json is a run; name another file for the page"),
-        ("other.json", "other.json is no page of before: name another file"),
+        ("other.json", "other.json isn't an earlier page; name another file"),
         ("own.json", "own.json is a run; name another file for the page"),
         ("W" * 300, "File name too long"),
     ],
@@ -92,6 +92,6 @@ def test_a_session_that_failed_keeps_its_exit_code_where_its_page_cannot_be_writ
     benchmark.unlink()
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
     page, saved = ended.stdout.splitlines()[-2:]
-    assert page.startswith("no page: pages is no folder")
+    assert page.startswith("no page: pages isn't a folder")
     assert saved.startswith("INCOMPLETE run saved as ")
     assert "next:" not in saved

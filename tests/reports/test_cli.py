@@ -19,7 +19,7 @@ from reports.cli import read_count, read_counts, read_fraction, read_probability
         (read_counts, "10, 100,10", (10, 100)),
     ],
 )
-def test_what_is_right_is_read(read: Callable[[str], object], text: str, value: object) -> None:
+def test_a_valid_value_is_read(read: Callable[[str], object], text: str, value: object) -> None:
     assert read(text) == value
 
 
@@ -39,6 +39,6 @@ def test_what_is_right_is_read(read: Callable[[str], object], text: str, value: 
         (read_counts, "10,,100", "'' isn't a whole number above 0"),
     ],
 )
-def test_what_is_wrong_is_said(read: Callable[[str], object], text: str, message: str) -> None:
+def test_an_invalid_value_has_a_message(read: Callable[[str], object], text: str, message: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=message):
         read(text)

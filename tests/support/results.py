@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.run import Axes, Commit, Disk, ImageSet, Machine, Result, Run, StoreDirectory
+from reports.run import Commit, Disk, ImageSet, Machine, Params, Result, Run, StoreDirectory
 from tests.support.runs import IMAGE_BYTES
 
 WARM, COLD = (("cache", "warm"),), (("cache", "cold"),)
@@ -17,13 +17,13 @@ def make_result(
     images: int = 1000,
     *,
     operation: str = "read_many",
-    axes: Axes = WARM,
+    params: Params = WARM,
     disk: tuple[int, int] | None = None,
     store_images: int | None = None,
 ) -> Result:
     """Make a result: of five rounds alike, or of those given; `disk` is bytes that are allocated, and files."""
     rounds = (seconds,) * 5 if isinstance(seconds, float) else tuple(seconds)
-    words = "-".join(f"{value}" for _, value in axes)
+    words = "-".join(f"{value}" for _, value in params)
     holds = images if store_images is None else store_images
     return Result(
         cell=f"benchmarks/test_suite.py::test_{operation}[{backend}-{holds}-{words}]",
@@ -32,16 +32,16 @@ def make_result(
         images=images,
         store_images=holds,
         bytes=images * IMAGE_BYTES,
-        axes=axes,
+        params=params,
         rounds=rounds,
         disk=Disk(1, *disk) if disk else None,
         definition="0123456789abcdef",
     )
 
 
-def make_store(backend: str, seconds: float, size: int, *, images: int = 1000, axes: Axes = BUFFERED) -> Result:
+def make_store(backend: str, seconds: float, size: int, *, images: int = 1000, params: Params = BUFFERED) -> Result:
     """Make a result that stored images in one file."""
-    return make_result(backend, seconds, images, operation="store_many", axes=axes, disk=(size, 1))
+    return make_result(backend, seconds, images, operation="store_many", params=params, disk=(size, 1))
 
 
 def wrap_results(*results: Result) -> Run:

@@ -23,31 +23,31 @@ _OTHER_COSTS = (20.0, 9.0, 400.0, 3000, 3500)
 
 
 def make_cell(
-    operation: str, backend: str, images: int, store_images: int | None = None, **axes: str | float
+    operation: str, backend: str, images: int, store_images: int | None = None, **params: str | float
 ) -> dict[str, Any]:
     """Make one entry of `benchmarks`: five rounds at most 4 % apart, and disk use where something is stored.
 
-    `axes` become params. The statistics beside the rounds are wrong on purpose: nobody should read them.
+    `params` become params. The statistics beside the rounds are wrong on purpose: nobody should read them.
     """
     stores = operation.startswith("store")
     count = images if store_images is None else store_images
     costs = _COSTS.get(backend, _OTHER_COSTS)
-    words = "".join(f"-{value}" for value in axes.values() if value not in {"buffered", "warm"})
+    words = "".join(f"-{value}" for value in params.values() if value not in {"buffered", "warm"})
     cell = f"benchmarks/test_suite.py::test_{operation}[{backend}-{count}{words}]"
     chance = random.Random(ascii(cell))  # noqa: S311 - repeatable rounds, no secret
-    seconds = 1e-6 * (costs[2] * (4 if "durable" in axes.values() else 1) + images * costs[0 if stores else 1])
+    seconds = 1e-6 * (costs[2] * (4 if "durable" in params.values() else 1) + images * costs[0 if stores else 1])
     facts = {"operation": operation, "backend": backend, "images": images, "store_images": count}
     facts |= {"bytes": images * IMAGE_BYTES, "images_per_second": images / seconds}
     facts["definition"] = "0123456789abcdef"
     if stores:
-        facts |= {"durability": axes.get("durability", "buffered"), "files": 1}
+        facts |= {"durability": params.get("durability", "buffered"), "files": 1}
         facts |= {"apparent_bytes": 8192 + count * costs[3], "allocated_bytes": 12288 + count * costs[4]}
     rounds = [seconds * (1 + 0.04 * chance.random()) for _ in range(5)]
     return {
         "group": operation,
         "name": cell.partition("::")[2],
         "fullname": cell,
-        "params": {"backend": backend, "cutoff": count, **axes},
+        "params": {"backend": backend, "cutoff": count, **params},
         "extra_info": facts,
         "stats": {"median": -1.0, "q1": -1.0, "q3": -1.0, "iqr": -1.0, "rounds": 5, "data": rounds},
     }
@@ -68,12 +68,12 @@ def make_run(
         for durability in ("buffered", "durable") if durable else ("buffered",):
             cells.append(make_cell("store_single", backend, 1, durability=durability))
             cells += [make_cell("store_many", backend, count, durability=durability) for count in cutoffs]
-        for axes in caches:
+        for params in caches:
             for count in cutoffs:
-                cells.append(make_cell("read_single", backend, 1, store_images=count, **axes))
-                cells += [make_cell(operation, backend, count, **axes) for operation in ("read_many", "read_epoch")]
+                cells.append(make_cell("read_single", backend, 1, store_images=count, **params))
+                cells += [make_cell(operation, backend, count, **params) for operation in ("read_many", "read_epoch")]
             cells += [
-                make_cell("read_epoch_workers", backend, max(cutoffs), workers=count, start=start, **axes)
+                make_cell("read_epoch_workers", backend, max(cutoffs), workers=count, start=start, **params)
                 for count in workers
                 for start in ("fork", "spawn")
             ]

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from reports.figures.drawing import draw
-from reports.figures.plan import plan_figures
-from reports.figures.subplot import Picture
+from reports.figures.plan import FigurePlan, plan_figures
 from reports.reading import read_run
 from reports.run import BrokenRunError
 from tests.support.properties import given, settings, st
@@ -24,7 +23,7 @@ _ALL = {"overview", "shuffled", "size", "read_store_ratio", "store_many", "read_
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
-def _plan(document: object, folder: Path) -> dict[str, Picture]:
+def _plan(document: object, folder: Path) -> dict[str, FigurePlan]:
     """Plan the figures of a run's JSON, by the stems of their names."""
     return {picture.stem: picture for picture in plan_figures(read_run(save(document, folder)))}
 
@@ -113,7 +112,7 @@ def test_the_same_run_gives_the_same_bytes_whatever_is_set(tmp_path: Path, monke
 def test_lines_show_the_quartiles_of_the_rounds(tmp_path: Path) -> None:
     document = make_run(["png"], [10, 1000])
     pictures = _plan(document, tmp_path)
-    linear, logarithmic = pictures["store_many"].panels
+    linear, logarithmic = pictures["store_many"].subplots
     assert (linear.scale, logarithmic.scale) == ("linear", "logarithmic")
     assert linear.lines == logarithmic.lines
     cells = [cell for cell in document["benchmarks"] if cell["extra_info"]["operation"] == "store_many"]
@@ -121,7 +120,7 @@ def test_lines_show_the_quartiles_of_the_rounds(tmp_path: Path) -> None:
         quartiles = statistics.quantiles(cell["stats"]["data"], method="inclusive")
         assert count == cell["extra_info"]["images"]
         assert spread == pytest.approx(quartiles)
-        each = {x: values for x, *values in pictures["overview"].panels[0].lines["png"]}
+        each = {x: values for x, *values in pictures["overview"].subplots[0].lines["png"]}
         assert each[count] == pytest.approx([quartile / count * 1e6 for quartile in quartiles])
 
 
@@ -129,14 +128,14 @@ def test_the_ratio_divides_reading_by_storing(tmp_path: Path) -> None:
     stored, read = make_cell("store_many", "png", 10), make_cell("read_many", "png", 10)
     stored["stats"]["data"], read["stats"]["data"] = [2.0, 4.0, 8.0], [1.0, 2.0, 3.0]
     document = run_of([stored, read, make_cell("read_many", "png", 20), make_cell("read_many", "lmdb", 10)])
-    (panel,) = _plan(document, tmp_path)["read_store_ratio"].panels
+    (panel,) = _plan(document, tmp_path)["read_store_ratio"].subplots
     assert panel.lines == {"png": [(10, 1.5 / 6, 0.5, 2.5 / 3)]}, "only what was both stored and read has a ratio"
     assert panel.reference == ("equal", 1.0)
 
 
 def test_disk_use_is_shown_beside_raw_images(tmp_path: Path) -> None:
     pictures = _plan(make_run(["png"], [10]), tmp_path)
-    apparent, allocated = pictures["disk"].panels
+    apparent, allocated = pictures["disk"].subplots
     assert apparent.lines == {"png": [(10, *[(8192 + 10 * 2260) / 10] * 3)]}
     assert allocated.lines == {"png": [(10, *[(12288 + 10 * 4123) / 10] * 3)]}
     assert apparent.reference == allocated.reference == ("raw", IMAGE_BYTES)
@@ -144,7 +143,7 @@ def test_disk_use_is_shown_beside_raw_images(tmp_path: Path) -> None:
 
 
 def test_single_reads_stand_against_the_size_of_the_store(tmp_path: Path) -> None:
-    store, read = _plan(make_run(["png"], [10, 1000]), tmp_path)["single"].panels
+    store, read = _plan(make_run(["png"], [10, 1000]), tmp_path)["single"].subplots
     assert [count for count, *_ in store.lines["png"]] == [1]
     assert [count for count, *_ in read.lines["png"]] == [10, 1000]
     assert read.lines["png"][0][2] == pytest.approx(360, rel=0.05), "microseconds"
@@ -155,13 +154,13 @@ def test_durable_cells_have_figures_of_their_own(tmp_path: Path) -> None:
     pictures = _plan(make_run(durable=True), tmp_path)
     storing = {"overview", "read_store_ratio", "store_many", "single", "disk"}
     assert pictures.keys() == _ALL | {f"{stem}-durable" for stem in storing}
-    assert [panel.title for panel in pictures["disk"].panels] == [
+    assert [panel.title for panel in pictures["disk"].subplots] == [
         "apparent size (buffered)",
         "allocated size (buffered)",
     ]
-    assert pictures["store_many-durable"].panels[0].title == "linear axes (durable)"
-    assert [panel.title for panel in pictures["overview-durable"].panels] == ["to store (durable)", "to read"]
-    buffered, durable = (pictures[stem].panels[0].lines["png"] for stem in ("store_many", "store_many-durable"))
+    assert pictures["store_many-durable"].subplots[0].title == "linear axes (durable)"
+    assert [panel.title for panel in pictures["overview-durable"].subplots] == ["to store (durable)", "to read"]
+    buffered, durable = (pictures[stem].subplots[0].lines["png"] for stem in ("store_many", "store_many-durable"))
     assert durable[0][2] > 1.5 * buffered[0][2]
 
 
@@ -265,8 +264,8 @@ def test_a_run_without_any_of_its_cells_has_its_figures(
     operations = {cell["extra_info"]["operation"] for cell in document["benchmarks"]}
     assert operations - {"store_single", "read_single"} <= {stem.removesuffix("-durable") for stem in pictures}
     for picture in pictures.values():
-        assert picture.panels
-        for panel in picture.panels:
+        assert picture.subplots
+        for panel in picture.subplots:
             points = [point for line in panel.lines.values() for point in line]
             assert points
             assert all(math.isfinite(value) and value > 0 for point in points for value in point)

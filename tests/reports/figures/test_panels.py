@@ -1,20 +1,20 @@
-"""Panels: what their axes have to show, and how."""
+"""Panels: what their params have to show, and how."""
 
 import pytest
 
-from reports.figures.subplot import Panel, Scale
+from reports.figures.plan import Scale, Subplot
 
 
-def _make_panel(*values: float, scale: Scale = "fit", reference: float | None = None) -> Panel:
+def _make_panel(*values: float, scale: Scale = "fit", reference: float | None = None) -> Subplot:
     """Make a panel of values without a spread."""
     lines = {"png": [(place, value, value, value) for place, value in enumerate(values, 1)]}
-    return Panel("title", "seconds", lines, scale, reference=None if reference is None else ("raw", reference))
+    return Subplot("title", "seconds", lines, scale, reference=None if reference is None else ("raw", reference))
 
 
 def test_an_axis_shows_each_line_with_its_spread_and_the_reference() -> None:
     lines = {"png": [(10, 1.0, 2.0, 3.0), (100, 4.0, 5.0, 6.0)], "lmdb": [(10, 7.0, 8.0, 9.0)]}
-    assert Panel("", "seconds", lines).values == (1, 2, 3, 4, 5, 6, 7, 8, 9)
-    assert Panel("", "seconds", lines, reference=("raw", 0.5)).values == (1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5)
+    assert Subplot("", "seconds", lines).values == (1, 2, 3, 4, 5, 6, 7, 8, 9)
+    assert Subplot("", "seconds", lines, reference=("raw", 0.5)).values == (1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5)
 
 
 @pytest.mark.parametrize(

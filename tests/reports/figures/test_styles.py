@@ -2,16 +2,16 @@
 
 import pytest
 
-from reports.figures.styles import COLOURS, DARK_COLOURS, DASHES, MARKERS, MOST_LINES, choose_styles
+from reports.figures.styles import COLOURS, DARK_COLOURS, DASHES, MARKERS, MAX_LINES, choose_styles
 from reports.page import charts
 from reports.run import BrokenRunError
 from tests.support.results import make_result, wrap_results
 
 
 def test_as_many_backends_as_are_allowed_differ_in_their_looks() -> None:
-    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MOST_LINES)))
+    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MAX_LINES)))
     styles = choose_styles(run)
-    assert len(set(styles.values())) == len(styles) == MOST_LINES
+    assert len(set(styles.values())) == len(styles) == MAX_LINES
 
 
 def test_each_style_can_be_drawn() -> None:
@@ -22,6 +22,6 @@ def test_each_style_can_be_drawn() -> None:
 
 
 def test_one_more_is_refused() -> None:
-    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MOST_LINES + 1)))
-    with pytest.raises(BrokenRunError, match="97 backends, figures tell 96 apart; leave some out"):
+    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MAX_LINES + 1)))
+    with pytest.raises(BrokenRunError, match="97 backends, figures can show 96; leave some out"):
         choose_styles(run)

@@ -12,7 +12,7 @@ from reports.noise import UNKNOWN_SCATTER
 from reports.page import projection
 from reports.page.projection import COUNTS, Limit, Projection, Sweep, project_run
 from reports.reading import read_run
-from reports.run import Axes, Disk, Result, Run
+from reports.run import Disk, Params, Result, Run
 from tests.support.properties import given, st
 from tests.support.runs import IMAGE_BYTES, make_run, save
 
@@ -36,11 +36,11 @@ def _make_cell(
     seconds: float,
     backend: str = "lmdb",
     operation: str = "read_many",
-    axes: Axes = WARM,
+    params: Params = WARM,
     disk: Disk | None = None,
 ) -> Result:
-    name = f"{operation}[{backend}-{images}-{axes}]"
-    return Result(name, operation, backend, images, images, images * IMAGE_BYTES, axes, (seconds,), disk)
+    name = f"{operation}[{backend}-{images}-{params}]"
+    return Result(name, operation, backend, images, images, images * IMAGE_BYTES, params, (seconds,), disk)
 
 
 def _make_cells(counts: Sequence[int], measure: Callable[[int], float]) -> tuple[Result, ...]:
@@ -48,11 +48,11 @@ def _make_cells(counts: Sequence[int], measure: Callable[[int], float]) -> tuple
 
 
 def _store_cells(
-    fixed: int, each: int, *, axes: Axes = BUFFERED, backend: str = "png", files: int = 0
+    fixed: int, each: int, *, params: Params = BUFFERED, backend: str = "png", files: int = 0
 ) -> tuple[Result, ...]:
     """Make cells that store; each image takes `each` bytes of disk and adds `files` files."""
     disks = {count: Disk(1, fixed + each * count, 1 + files * count) for count in SWEEP}
-    return tuple(_make_cell(count, 1e-5 * count, backend, "store_many", axes, disk) for count, disk in disks.items())
+    return tuple(_make_cell(count, 1e-5 * count, backend, "store_many", params, disk) for count, disk in disks.items())
 
 
 def _project_one(run: Run, results: tuple[Result, ...]) -> Projection:
@@ -61,11 +61,11 @@ def _project_one(run: Run, results: tuple[Result, ...]) -> Projection:
     return only
 
 
-def _find_sweep(run: Run, results: tuple[Result, ...], quantity: str, axes: Axes) -> Sweep:
+def _find_sweep(run: Run, results: tuple[Result, ...], quantity: str, params: Params) -> Sweep:
     (found,) = (
         sweep
         for sweep in project_run(replace(run, results=results))
-        if (sweep.quantity, sweep.axes) == (quantity, axes)
+        if (sweep.quantity, sweep.params) == (quantity, params)
     )
     return found
 
@@ -204,12 +204,14 @@ def test_durable_and_buffered_warm_and_cold_are_sweeps_of_their_own(run: Run) ->
     kinds = {("store_many", BUFFERED): 1.0, ("store_many", DURABLE): 4.0, ("read_many", COLD): 2.0}
     kinds[("read_many", WARM)] = 0.5
     cells = tuple(_make_cell(n, cost * n, "png", *kind) for n in SWEEP for kind, cost in kinds.items())
-    found = {(each.operation, each.axes): each.projections[0].each for each in project_run(replace(run, results=cells))}
+    found = {
+        (each.operation, each.params): each.projections[0].each for each in project_run(replace(run, results=cells))
+    }
     assert found == pytest.approx(kinds)
 
 
 def test_disk_use_is_that_of_buffered_stores_where_there_are_some(run: Run) -> None:
-    durable = _store_cells(0, 5000, axes=DURABLE) + _store_cells(0, 3000, axes=DURABLE, backend="hdf5")
+    durable = _store_cells(0, 5000, params=DURABLE) + _store_cells(0, 3000, params=DURABLE, backend="hdf5")
     sweep = _find_sweep(run, durable + _store_cells(0, 4000), "bytes", ())
     assert {each.backend: each.each for each in sweep.projections} == pytest.approx({"png": 4000})
     assert sweep.operation == "store_many"
@@ -265,7 +267,7 @@ def test_what_a_run_does_not_say_is_no_limit(run: Run) -> None:
 def test_a_run_as_the_suite_saves_it_is_projected(tmp_path: Path) -> None:
     run = read_run(save(make_run(), tmp_path))
     sweeps = project_run(run)
-    assert [(sweep.operation, sweep.axes, sweep.quantity) for sweep in sweeps] == [
+    assert [(sweep.operation, sweep.params, sweep.quantity) for sweep in sweeps] == [
         ("store_many", BUFFERED, "seconds"),
         ("read_many", (), "seconds"),
         ("store_many", (), "bytes"),

@@ -1,4 +1,4 @@
-"""What a run's results say: statistics, what is missing, and how it is said in short."""
+"""Runs: statistics, groups, missing cells and warnings."""
 
 import statistics
 from pathlib import Path
@@ -7,8 +7,7 @@ import pytest
 
 from reports.reading import read_run
 from reports.run import Result
-from reports.text import shorten_text
-from tests.support.properties import given, st
+from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, wrap_results
 from tests.support.runs import make_cell, make_run, run_of, save
 
 
@@ -38,7 +37,33 @@ def test_a_cell_is_unstable_with_a_wide_spread_or_few_rounds(rounds: tuple[float
     assert result.unstable is unstable
 
 
-def test_cells_that_left_nothing_are_missing(tmp_path: Path) -> None:
+def test_groups_are_equal_in_operation_and_parameters_and_in_the_order_of_the_experiment() -> None:
+    workers = [make_result("png", 1.0, params=(("workers", n),), operation="read_epoch_workers") for n in (10, 2)]
+    reads = [make_result("png", 1.0, params=params) for params in (COLD, WARM)]
+    stores = [make_result("png", 1.0, operation="store_many", params=params) for params in (DURABLE, BUFFERED)]
+    run = wrap_results(make_result("png", 1.0, operation="unknown"), *workers, *reads, *stores)
+    assert list(run.groups) == [
+        ("store_many", BUFFERED),
+        ("store_many", DURABLE),
+        ("read_many", WARM),
+        ("read_many", COLD),
+        ("read_epoch_workers", (("workers", 2),)),
+        ("read_epoch_workers", (("workers", 10),)),
+        ("unknown", WARM),
+    ]
+    assert run.stored == [stores[1]], "disk use counts for buffered stores"
+    assert [result.way for result in (*reads, *stores, *workers)] == [
+        *("cold", "warm", "durable", "buffered"),
+        *("other", "other"),
+    ]
+
+
+def test_results_of_a_group_are_ordered_by_images_and_then_by_time() -> None:
+    slow, fast, few = make_result("png", 2.0), make_result("lmdb", 1.0), make_result("png", 9.0, 10)
+    assert wrap_results(slow, fast, few).select_groups("read_many") == {WARM: [few, fast, slow]}
+
+
+def test_cells_without_result_and_reason_are_missing(tmp_path: Path) -> None:
     document = make_run(["png"], [10])
     gone = document["benchmarks"].pop()["fullname"]
     document["run"]["intended"] += ["failed", "skipped"]
@@ -46,7 +71,7 @@ def test_cells_that_left_nothing_are_missing(tmp_path: Path) -> None:
     assert read_run(save(document, tmp_path)).missing == (gone,)
 
 
-def test_a_run_warns_of_stand_in_images_and_of_its_end(tmp_path: Path) -> None:
+def test_stand_in_images_and_an_incomplete_run_are_warnings(tmp_path: Path) -> None:
     document = make_run()
     document["run"]["complete"] = False
     assert read_run(save(document, tmp_path)).warnings == ("stand-in images", "incomplete run")
@@ -63,17 +88,5 @@ def test_a_run_warns_of_stand_in_images_and_of_its_end(tmp_path: Path) -> None:
     ],
     ids=["no repository", "changed tree", "control characters"],
 )
-def test_a_commit_is_said_in_short(commit: object, words: str, tmp_path: Path) -> None:
+def test_a_commit_has_a_short_name(commit: object, words: str, tmp_path: Path) -> None:
     assert read_run(save(make_run() | {"commit_info": commit}, tmp_path)).commit.short == words
-
-
-@given(text=st.text(), longest=st.integers(8, 40))
-def test_shown_text_is_one_printable_line_of_limited_length(text: str, longest: int) -> None:
-    line = shorten_text(text, longest)
-    assert line == "" or line.isprintable()
-    assert len(line) <= longest
-
-
-def test_long_names_are_cut_in_the_middle() -> None:
-    assert shorten_text("lmdb_packed_in_chunks_of_256", 16) == "lmdb_packe…f_256"
-    assert shorten_text("lmdb", 4) == "lmdb"

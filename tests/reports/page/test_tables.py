@@ -1,4 +1,4 @@
-"""The tables of a page: what stands in them, by what they are sorted, and their small drawings."""
+"""The tables of a page: their entries, the numbers they are sorted by, and their small drawings."""
 
 import re
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from reports.compare.comparison import compare_runs
-from reports.figures.subplot import Panel
+from reports.figures.plan import Subplot
 from reports.page.projection import project_run
 from reports.page.tables import (
     STRIP,
@@ -14,8 +14,8 @@ from reports.page.tables import (
     draw_strip,
     tabulate_comparison,
     tabulate_history,
-    tabulate_panel,
     tabulate_rounds,
+    tabulate_subplot,
     tabulate_sweep,
 )
 from reports.run import Result
@@ -35,9 +35,9 @@ def _numbers(table: Table, column: str) -> list[float | None]:
     return [row[place].number for row in table.rows]
 
 
-def test_a_panel_has_its_exact_figures_in_a_table() -> None:
+def test_the_table_of_a_subplot_has_its_exact_numbers() -> None:
     lines = {"png": [(10, 1.0, 2.5, 300.0), (1000, 4.0, 4.0, 4.0)], "lmdb": [(1000, 0.5, 0.5, 0.5)]}
-    table = tabulate_panel("Time to read", Panel("to read (warm)", "seconds", lines))
+    table = tabulate_subplot("Time to read", Subplot("to read (warm)", "seconds", lines))
     assert table.caption == "Time to read: to read (warm), seconds by number of images"
     assert table.columns == ("backend", "10", "1,000")
     assert _texts(table) == [["png", "2.50 (1.00 to 300)", "4.00"], ["lmdb", "-", "0.50"]]
@@ -45,16 +45,14 @@ def test_a_panel_has_its_exact_figures_in_a_table() -> None:
     assert _numbers(table, "1,000") == [4.0, 0.5]
 
 
-def test_a_panel_of_single_values_says_where_each_stands() -> None:
-    lines = {"W" * 10_000: [(10, 1.0, 2.0, 3.0)], "png": [(2000, 2.0, 2.0, 2.0)]}
-    table = tabulate_panel("Disk use", Panel("", "bytes", lines))
+def test_a_subplot_of_single_values_has_a_column_for_x() -> None:
+    lines = {"lmdb": [(10, 1.0, 2.0, 3.0)], "png": [(2000, 2.0, 2.0, 2.0)]}
+    table = tabulate_subplot("Disk use", Subplot("", "bytes", lines))
     assert (table.caption, table.columns) == ("Disk use", ("backend", "number of images", "bytes"))
-    assert [row[1:] for row in _texts(table)] == [["10", "2.00 (1.00 to 3.00)"], ["2,000", "2.00"]]
-    assert len(table.rows[0][0].text) == 40
-    assert _numbers(table, "number of images") == [10, 2000]
+    assert _texts(table) == [["lmdb", "10", "2.00 (1.00 to 3.00)"], ["png", "2,000", "2.00"]]
 
 
-def test_each_cell_stands_with_its_rounds() -> None:
+def test_each_cell_is_shown_with_its_rounds() -> None:
     stable = make_result("png", [2.0, 1.9, 2.1, 2.0])
     unstable = make_result("lmdb", [0.001, 0.002], operation="store_many")
     (table,) = tabulate_rounds(wrap_results(stable, unstable))
@@ -74,7 +72,7 @@ def _read_strip(result: Result) -> dict[int, int]:
     ticks, place, height = {}, 0, 0
     for right, down, up in re.findall(r"(\d+),(\d+)v-(\d+)", path):
         place, height = place + int(right), height + int(down)
-        assert height == HEIGHT, "each tick stands on the ground"
+        assert height == HEIGHT, "each tick starts at the bottom"
         ticks[place] = int(up)
         height -= int(up)
     return ticks
@@ -104,12 +102,12 @@ def _sweep(*counts: int, limit: bool = True) -> list[Table]:
     return [tabulate_sweep(sweep) for sweep in project_run(run)]
 
 
-def test_a_projection_says_its_line_its_interval_and_where_it_ends() -> None:
+def test_a_projection_is_shown_with_its_line_its_intervals_and_its_limit() -> None:
     seconds, size = _sweep(10, 100, 1000)
     assert seconds.caption == "Time to store (buffered), projected from up to 1,000 images"
     assert size.caption == "Bytes on disk, allocated, projected from up to 1,000 images"
     million, hundred = "1,000,000 images", "100,000,000 images"
-    assert seconds.columns == ("backend", million, hundred, "believe up to", "fixed", "each image", "worst misfit")
+    assert seconds.columns == ("backend", million, hundred, "valid up to", "fixed", "each image", "worst misfit")
     limit = 24 * 2**30 // 4000
     estimates = ["2.00 s (1.64 s to 2.44 s)", "200 s (164 s to 244 s), past the limit"]
     assert _texts(seconds) == [
@@ -117,18 +115,18 @@ def test_a_projection_says_its_line_its_interval_and_where_it_ends() -> None:
     ]
     assert _texts(size)[0][1] == "4.00 GB (4.00 GB to 4.00 GB)"
     assert _texts(size)[0][4:] == ["0", "4.00 kB", "0 %"]
-    assert "memory" not in _texts(size)[0][3], "a disk does not end with memory"
-    assert _numbers(seconds, "believe up to") == [limit]
+    assert "memory" not in _texts(size)[0][3], "memory doesn't limit disk use"
+    assert _numbers(seconds, "valid up to") == [limit]
     assert _numbers(seconds, million) == pytest.approx([2.0011])
 
 
-def test_a_run_that_says_of_no_limit_has_none() -> None:
+def test_a_run_without_a_known_limit_has_none() -> None:
     (seconds,) = _sweep(10, 100, 1000, limit=False)
-    assert _texts(seconds)[0][3] == "not known"
+    assert _texts(seconds)[0][3] == "unknown"
     assert "past the limit" not in _texts(seconds)[0][2]
 
 
-def test_a_comparison_begins_with_what_is_slower_and_ends_with_what_has_no_pair() -> None:
+def test_a_comparison_starts_with_slower_cells_and_ends_with_unpaired_ones() -> None:
     names = [f"backend{number}" for number in range(12)]
     factors = dict.fromkeys(names, 1.0) | {"backend3": 0.1, "backend7": 10.0}
     base = wrap_results(*(make_result(name, 1.0) for name in names), make_result("gone", 1.0))
@@ -164,11 +162,11 @@ def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
     assert _numbers(table, table.columns[1]) == [2.0, 0.1, 1.0]
 
 
-def test_cells_that_are_measured_in_different_ways_share_no_table() -> None:
+def test_cells_measured_in_different_ways_share_no_table() -> None:
     ways = ("warm", "cold", "buffered", "durable")
-    axes = [(("cache", way),) if way in ways[:2] else (("durability", way),) for way in ways]
-    results = [replace(make_result("png", 1.0), cell=f"test[{each}]", axes=each) for each in axes]
-    run = wrap_results(*results, replace(make_result("png", 1.0), cell="test[none]", axes=()))
+    params = [(("cache", way),) if way in ways[:2] else (("durability", way),) for way in ways]
+    results = [replace(make_result("png", 1.0), cell=f"test[{each}]", params=each) for each in params]
+    run = wrap_results(*results, replace(make_result("png", 1.0), cell="test[none]", params=()))
     for tables in (
         tabulate_rounds(run),
         tabulate_history([run, run]),

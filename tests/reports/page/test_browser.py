@@ -1,0 +1,408 @@
+"""The page in a real browser: sorting, weights, exact numbers, downloads, any screen, paper, axe-core, hostile text."""
+
+import csv
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal, get_args
+
+import pytest
+
+from reports.figures.styles import COLOURS
+from reports.page import scores
+from reports.run import Run
+from reports.text import format_number, format_time, name_cell
+from tests.support.browser import (
+    NARROW,
+    WIDE,
+    Browser,
+    Locator,
+    Page,
+    Report,
+    ViewportSize,
+    find_violations,
+    find_weak_contrasts,
+    focus_first_point,
+    load_axe,
+    make_report,
+    open_details,
+    visit,
+)
+from tests.support.runs import make_cell, make_run, run_of
+
+pytest_plugins = ["tests.support.page_fixtures"]
+
+Scheme = Literal["light", "dark"]
+SCHEMES = get_args(Scheme)
+HOSTILE = ("<img src=x onerror=alert(1)>", "</script><b>alert(1)</b>", "\"'>&amp;${7*7}{{7*7}}{%raw%}")
+_LOOK_AT_FIGURES = """figures => figures.map((figure) => {
+  const measure = (element) => { const box = element.getBoundingClientRect(); return Math.min(box.width, box.height); };
+  const [title, description] = ["title", "desc"].map((name) => figure.querySelector(name)?.textContent);
+  return [title, description, measure(figure), Math.min(...[...figure.querySelectorAll(".point")].map(measure))];
+})"""
+_POINTED = "document.activeElement.getAttribute('aria-label')"
+
+
+def _read_rows(table: Locator) -> list[list[str]]:
+    """Read the body of a table, row by row."""
+    rows: list[list[str]] = table.evaluate(
+        "table => [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    return rows
+
+
+def _find_table(page: Page, caption: str) -> Locator:
+    """Find a table by its caption, and open what it is folded in."""
+    open_details(page)
+    return page.locator("table", has=page.locator("caption", has_text=caption))
+
+
+def _find_head(table: Locator, column: str) -> Locator:
+    """Find what sorts a table by a column."""
+    return table.get_by_role("button", name=column, exact=True)
+
+
+def _list_directions(table: Locator) -> list[str]:
+    directions: list[str] = table.evaluate(
+        "table => [...table.tHead.rows[0].cells].map((head) => head.getAttribute('aria-sort'))"
+    )
+    return directions
+
+
+def _point_at(page: Page, backend: str) -> Locator:
+    """Find the last point of a backend in the first figure."""
+    return page.locator("svg.chart").first.locator(f".point[aria-label^='{backend}:']").last
+
+
+def test_each_figure_is_followed_by_a_table_of_its_values(sight: Page) -> None:
+    figures = sight.locator("section.figure").all()
+    assert len(figures) > 5
+    for figure in figures:
+        title = figure.locator("h3").text_content()
+        after = figure.locator(".subplots ~ details")
+        assert after.count() == 1, f"no table follows {title!r}"
+        values = 0
+        for table in after.locator("table").all():
+            rows = _read_rows(table)
+            head = table.locator("th").nth(1).text_content() or ""
+            single = head.startswith(("number of", "bytes"))  # one value a backend
+            values += len(rows) if single else sum(entry != "-" for row in rows for entry in row[1:])
+        assert values == figure.locator(".point").count(), f"{title!r}: its points and the values in its tables differ"
+
+
+def test_a_click_on_a_column_sorts_numbers_and_a_second_click_reverses_them(page: Page, report: Report) -> None:
+    table = _find_table(page, "Raw rounds of each cell: warm")
+    warm = [result.median for result in report.run.results if ("cache", "warm") in result.params]
+    ordered = [format_time(median) for median in sorted(warm)]
+    head = _find_head(table, "median")
+    for direction, expected in (("ascending", ordered), ("descending", ordered[::-1])):
+        head.click()
+        assert [row[2] for row in _read_rows(table)] == expected, f"not {direction} by seconds"
+        assert _list_directions(table) == ["none", "none", direction, "none", "none", "none", "none"]
+
+
+def test_a_table_is_sorted_by_keyboard(page: Page, report: Report) -> None:
+    table = _find_table(page, "Raw rounds of each cell: warm")
+    cells = sorted(name_cell(result.cell) for result in report.run.results if ("cache", "warm") in result.params)
+    table.locator("caption").click()
+    page.keyboard.press("Tab")
+    for direction in ("ascending", "descending"):
+        page.keyboard.press("Enter")
+        assert _list_directions(table)[0] == direction
+        names = [row[0] for row in _read_rows(table)]
+        assert names != cells if direction == "descending" else sorted(names) == cells
+    assert page.evaluate("document.activeElement.textContent") == "cell", "the focus stays where it was"
+
+
+def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> None:
+    for caption, column in (("Each cell against the base: cold", "new / base"), ("Ratios to the best", "cold")):
+        table = _find_table(page, caption)
+        place = table.get_by_role("button").all_text_contents().index(column)
+        for direction in ("ascending", "descending"):
+            _find_head(table, column).click()
+            entries = [row[place] for row in _read_rows(table)]
+            empty = [entry in {"", "-"} for entry in entries]
+            assert 0 < sum(empty) < len(empty), f"{caption}: some entries are empty"
+            assert empty == sorted(empty), f"{caption}, {direction}: an empty entry stands before others: {entries}"
+
+
+def _expect_scores(run: Run, weights: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[str]], str]:
+    """Compute the rows that a page must show for some weights, and the line that names the leaders."""
+    monkeypatch.setattr(scores, "WEIGHTS", weights)
+    expected = scores.score_backends(scores.measure_aspects(run))
+    ahead = sorted(each.backend for each in expected if each.rank == 1)
+    rows = [
+        [each.backend, str(each.rank or "-"), "-" if each.mean is None else format_number(each.mean)]
+        for each in expected
+    ]
+    return rows, f"Ahead: {', '.join(ahead)}."
+
+
+def _read_scores(page: Page) -> tuple[list[list[str]], str]:
+    rows = [row[:3] for row in _read_rows(page.locator("#scores"))]
+    return rows, page.locator("#winner").inner_text()
+
+
+def _read_weights(page: Page) -> dict[str, int]:
+    return {name: int(page.locator(f"#weight-{name}").input_value()) for name in scores.WEIGHTS}
+
+
+def test_scores_follow_the_initial_weights(page: Page, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _read_weights(page) == scores.WEIGHTS
+    assert _read_scores(page) == _expect_scores(report.run, scores.WEIGHTS, monkeypatch), "not as scores.py has it"
+
+
+@pytest.mark.parametrize("device", ["mouse", "keyboard"])
+def test_moving_a_weight_ranks_the_backends_again(
+    page: Page, report: Report, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    first = _read_scores(page)
+    for name, fraction in (("size", 0.97), ("warm", 0.06), ("cold", 0.06)):
+        slider = page.locator(f"#weight-{name}")
+        box = slider.bounding_box()
+        assert box is not None
+        if device == "mouse":
+            slider.click(position={"x": fraction * box["width"], "y": box["height"] / 2})
+        else:
+            slider.focus()
+            for key in ("End", "ArrowLeft") if name == "size" else ("Home", "ArrowRight", "ArrowUp"):
+                page.keyboard.press(key)
+        assert page.locator(f"output[for=weight-{name}]").inner_text() == slider.input_value()
+    weights = _read_weights(page)
+    assert weights["size"] >= 95
+    assert 0 < weights["warm"] <= 10
+    assert _read_scores(page) == _expect_scores(report.run, weights, monkeypatch), f"not as scores.py has it: {weights}"
+    assert _read_scores(page)[1] != first[1], "another backend is ahead where size counts"
+
+
+def test_without_any_weight_the_page_says_so(page: Page) -> None:
+    for name in scores.WEIGHTS:
+        page.locator(f"#weight-{name}").press("Home")
+    rows, words = _read_scores(page)
+    assert words == "All weights are 0."
+    assert [row[1:] for row in rows] == [["-", "-"]] * 3
+
+
+def test_an_unmeasured_aspect_without_weight_does_not_matter(page: Page) -> None:
+    assert ["raw", "-", "-"] in _read_scores(page)[0]
+    page.locator("#weight-cold").press("Home")
+    assert "-" not in {entry for row in _read_scores(page)[0] for entry in row}
+
+
+def test_pointing_at_a_value_shows_its_exact_numbers(sight: Page, report: Report) -> None:
+    tip = sight.locator("#tip")
+    assert tip.is_hidden()
+    _point_at(sight, "png").hover()
+    (result,) = [result for result in report.run.results if result.cell.endswith("test_store_many[png-100000]")]
+    low, middle, high = (format_number(10 * seconds) for seconds in result.quartiles)
+    assert tip.inner_text() == (
+        f"png: {middle} microseconds an image, {low} to {high}; number of images in the store: 100,000"
+    )
+    sight.mouse.move(0, 0)
+    assert tip.is_hidden()
+
+
+def test_arrow_keys_go_from_value_to_value_and_escape_hides_the_tip(page: Page) -> None:
+    labels = [point.get_attribute("aria-label") for point in page.locator("svg.chart").first.locator(".point").all()]
+    tip = page.locator("#tip")
+    focus_first_point(page)
+    for key, place in ((None, 0), ("ArrowRight", 1), ("ArrowDown", 2), ("ArrowLeft", 1), ("End", -1), ("Home", 0)):
+        if key:
+            page.keyboard.press(key)
+        assert page.evaluate(_POINTED) == labels[place], f"after {key}"
+        assert tip.inner_text() == labels[place], f"after {key}"
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.keyboard.press("Tab")
+    assert page.evaluate(_POINTED) not in labels, "one stop of the Tab key a figure"
+
+
+def test_the_downloaded_json_is_the_run_byte_for_byte(sight: Page, report: Report) -> None:
+    with sight.expect_download() as download:
+        sight.get_by_role("button", name="Run as JSON").click()
+    assert download.value.suggested_filename == "run.json"
+    assert download.value.path().read_bytes() == report.run.path.read_bytes()
+
+
+def test_the_downloaded_csv_has_a_line_for_each_cell(sight: Page, report: Report) -> None:
+    with sight.expect_download() as download:
+        sight.get_by_role("button", name="Cells as CSV").click()
+    with download.value.path().open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert download.value.suggested_filename == "run.csv"
+    assert sorted(line["cell"] for line in lines) == sorted(result.cell for result in report.run.results)
+
+
+def make_hostile_run(name: str) -> dict[str, Any]:
+    """Make a run whose every text is an attack, or several."""
+    document = make_run(HOSTILE, [10, 100], durable=True, cold=True, workers=[1, 2])
+    words = " ".join((name, *HOSTILE))
+    failed = {f"tests.py::{words}": words}
+    document["machine_info"] |= {"system": words, "release": words, "machine": words, "cpu": {"brand_raw": words}}
+    document["commit_info"]["id"] = words
+    document["run"] |= {"command": words, "libraries": {words: words}, "complete": False, "failed": failed}
+    for texts in ("layouts", "maintainers", "licences"):
+        document["run"][texts] = dict.fromkeys(HOSTILE, words)
+    document["run"]["unavailable"] = {words: words}
+    document["run"]["image_set"] |= {"name": HOSTILE[1], "sha256": words}
+    document["run"]["store_directory"]["file_system"] = words
+    return document
+
+
+@pytest.fixture(scope="module")
+def inspected(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Open a page with every section and axe-core; of few cells, since axe-core is slow."""
+    base, document = (make_run(["lmdb"], [10, 100], cold=True, workers=[1]) for _ in "ab")
+    base["datetime"] = "2026-11-20T06:39:47+00:00"
+    report = make_report(tmp_path_factory.mktemp("small"), document, base, make_hostile_run("other"))
+    page = visit(browser, report.address).page
+    load_axe(page)
+    open_details(page)
+    return page
+
+
+def test_the_page_opens_from_a_file_without_requests_or_complaints(browser: Browser, report: Report) -> None:
+    visited = visit(browser, report.address, viewport=WIDE)
+    open_details(visited.page)
+    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
+    visited.page.close()
+
+
+def test_the_page_requests_nothing_else_from_a_server(browser: Browser, report: Report) -> None:
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=report.path.parent)) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            visited = visit(browser, f"http://127.0.0.1:{server.server_port}/{report.path.name}")
+            visited.page.close()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == [f"/{report.path.name}"], f"the server was asked for {asked}"
+    assert not visited.complaints, f"the page said: {visited.complaints}"
+
+
+def test_every_figure_is_visible_and_has_a_title_and_a_description(sight: Page) -> None:
+    figures = sight.locator("svg.chart").evaluate_all(_LOOK_AT_FIGURES)
+    assert len(figures) > 10
+    for title, description, size, markers in figures:
+        assert title, "a figure without title"
+        assert description, f"{title} has no description"
+        assert size > 150, f"{title} is {size} pixels in one direction"
+        assert markers > 4, f"{title}: a marker of {markers} pixels"
+
+
+@pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
+def test_the_page_never_scrolls_sideways_but_its_tables_do(sight: Page, viewport: ViewportSize) -> None:
+    sight.set_viewport_size(viewport)
+    open_details(sight)
+    width = sight.evaluate("document.documentElement.scrollWidth")
+    assert width <= viewport["width"], f"the page is {width} pixels wide in a window of {viewport['width']}"
+    regions = sight.locator(".scroll").evaluate_all("all => all.map((each) => [each.tabIndex, each.ariaLabel])")
+    assert all(tab == 0 and label for tab, label in regions), "each can be reached by keyboard and has a name"
+
+
+def test_long_names_don_t_make_the_page_wider_than_the_screen(window: Page, tmp_path: Path) -> None:
+    report = make_report(tmp_path, run_of([make_cell("store_many", "W" * 300, count) for count in (10, 100_000)]))
+    window.set_viewport_size(NARROW)
+    window.goto(report.address)
+    open_details(window)
+    width = window.evaluate("document.documentElement.scrollWidth")
+    assert width == NARROW["width"], f"a long name makes the page {width} pixels wide"
+
+
+def test_a_wide_table_is_scrolled_by_keyboard(sight: Page) -> None:
+    sight.set_viewport_size(NARROW)
+    region = sight.get_by_role("group", name="Scores")
+    sight.locator("#weight-warm").focus()
+    sight.keyboard.press("Tab")
+    assert region.evaluate("region => region === document.activeElement"), "it comes after the weights"
+    sight.keyboard.press("ArrowRight")
+    sight.wait_for_function("() => document.activeElement.scrollLeft > 0")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_text_and_drawings_have_enough_contrast(sight: Page, scheme: Scheme) -> None:
+    sight.emulate_media(color_scheme=scheme)
+    open_details(sight)
+    focus_first_point(sight)
+    assert not (weak := find_weak_contrasts(sight)), "\n".join(weak)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_each_colour_of_a_backend_has_enough_contrast(window: Page, tmp_path: Path, scheme: Scheme) -> None:
+    names = [f"backend{place}" for place in range(len(COLOURS))]
+    report = make_report(
+        tmp_path, run_of([make_cell("read_many", name, count) for name in names for count in (10, 100)])
+    )
+    window.emulate_media(media="screen", color_scheme=scheme)
+    window.goto(report.address)
+    assert not (weak := find_weak_contrasts(window)), "\n".join(weak)
+
+
+@pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_axe_finds_nothing(inspected: Page, scheme: Scheme, viewport: ViewportSize) -> None:
+    inspected.set_viewport_size(viewport)
+    inspected.emulate_media(color_scheme=scheme)
+    assert not (violations := find_violations(inspected)), "\n".join(violations)
+
+
+def test_controls_are_not_printed(sight: Page) -> None:
+    focus_first_point(sight)
+    sight.emulate_media(media="print")
+    for selector in ("nav", "input", "summary", ".skip", ".downloads", ".use", "#tip"):
+        for element in sight.locator(selector).all():
+            assert element.is_hidden(), f"{selector} is printed: {element.text_content()}"
+    arrow = "getComputedStyle(document.querySelector('th button'), '::after').content"
+    assert sight.evaluate(arrow) in {"none", '""'}, "arrows that sort"
+    assert sight.locator("output").first.is_visible(), "the weights of the scores"
+    assert sight.locator("svg.chart").first.is_visible()
+
+
+def test_print_is_dark_on_white_and_cuts_no_table(sight: Page) -> None:
+    open_details(sight)
+    sight.set_viewport_size({"width": 718, "height": 1000})  # A4 within margins of a centimetre
+    sight.emulate_media(media="print", color_scheme="dark")
+    assert sight.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not (weak := find_weak_contrasts(sight)), "\n".join(weak)
+    cut = sight.locator(".scroll:visible").evaluate_all(
+        "all => all.filter((each) => each.scrollWidth > each.clientWidth).map((each) => each.ariaLabel)"
+    )
+    assert not cut, f"wider than the paper: {cut}"
+
+
+def test_answer_figures_and_tables_work_without_javascript(browser: Browser, report: Report) -> None:
+    page = visit(browser, report.address, java_script_enabled=False).page
+    assert page.locator("#answer .leaders").all_inner_texts()[-1] == "lmdb, png and raw tie", "of few files"
+    assert page.locator("svg.chart:visible").count() == page.locator("svg.chart").count() > 10
+    details = page.locator("section.figure details").first
+    details.locator("summary").click()
+    assert details.locator("table").first.is_visible()
+    assert page.locator("noscript p").first.is_visible()
+    page.close()
+
+
+def test_text_of_a_run_is_shown_as_text_and_runs_nothing(browser: Browser, tmp_path: Path) -> None:
+    report = make_report(tmp_path, make_hostile_run("new"), make_hostile_run("old"))
+    visited = visit(browser, report.address)
+    page = visited.page
+    open_details(page)
+    page.locator(".point").last.hover(force=True)
+    page.locator("th button").evaluate_all("all => all.forEach((button) => button.click())")
+    text = " ".join(page.locator("body").inner_text().split())
+    for words in HOSTILE:
+        assert words in text, f"cannot be read as it was written: {words}"
+    assert page.locator("img, iframe, object, b, link[rel=stylesheet]").count() == 0
+    assert page.locator("script:not([type='application/octet-stream'])").count() == 1, "the page's own"
+    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
+    page.close()

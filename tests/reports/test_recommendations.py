@@ -1,0 +1,315 @@
+"""Recommendations: each number in words can be found again in the run, and each backend gets a summary."""
+
+import re
+import statistics
+from dataclasses import astuple, replace
+from typing import Any
+
+import pytest
+
+from reports.page.tables import tabulate_recommendation
+from reports.reading import read_run
+from reports.recommendations import (
+    COLUMNS,
+    CROWD,
+    FAR,
+    BackendSummary,
+    Recommendation,
+    UseCase,
+    recommend,
+    summarise_backends,
+)
+from reports.run import Result, Run
+from reports.text import format_number, format_time
+from tests.support.results import BUFFERED, COLD, DURABLE, make_result, make_store, wrap_results
+from tests.support.runs import make_run, save
+
+TIMED = {
+    "Scan everything": "read_many",
+    "Shuffled training": "read_epoch",
+    "One random image": "read_single",
+    "Write once": "store_many",
+}
+
+
+def _recommend(*results: Result) -> dict[str, UseCase]:
+    return {case.title: case for case in recommend(wrap_results(*results))}
+
+
+def _read(**seconds: float) -> list[Result]:
+    """Make results that read everything in that many seconds."""
+    return [make_result(name, each) for name, each in seconds.items()]
+
+
+def _scan(*results: Result) -> Recommendation:
+    (found,) = _recommend(*results)["Scan everything"].recommendations
+    return found
+
+
+def _list_tiers(recommendation: Recommendation) -> list[str]:
+    return [row[3].text for row in tabulate_recommendation(recommendation).rows]
+
+
+def _summarise(run: Run) -> dict[str, BackendSummary]:
+    return {each.name: each for each in summarise_backends(run, recommend(run))}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """Make a run that measured everything."""
+    return make_run(durable=True, cold=True, workers=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def use_cases(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, UseCase]:
+    """Make its use cases, by their titles."""
+    run = read_run(save(document, tmp_path_factory.mktemp("run")))
+    return {case.title: case for case in recommend(run)}
+
+
+def test_each_use_case_has_a_recommendation(use_cases: dict[str, UseCase]) -> None:
+    assert list(use_cases) == [*TIMED, "Least disk", "Few files"]
+    assert all(case.recommendations and not case.missing for case in use_cases.values())
+
+
+@pytest.mark.parametrize(("title", "operation"), TIMED.items())
+def test_times_are_medians_of_rounds_and_ratios_those_of_medians(
+    title: str, operation: str, document: dict[str, Any], use_cases: dict[str, UseCase]
+) -> None:
+    ways = ("buffered", "durable") if operation == "store_many" else ("warm", "cold")
+    found = use_cases[title].recommendations
+    assert [each.circumstances for each in found] == [f"1,000 images ({way})" for way in ways]
+    for way, recommendation in zip(ways, found, strict=True):
+        medians = {
+            cell["extra_info"]["backend"]: statistics.median(cell["stats"]["data"])
+            for cell in document["benchmarks"]
+            if cell["extra_info"]["operation"] == operation
+            and cell["extra_info"]["store_images"] == 1000
+            and way in cell["params"].values()
+        }
+        order = sorted(medians, key=medians.__getitem__)
+        assert [rank.backend for rank in recommendation.ranks] == order
+        for rank, row in zip(recommendation.ranks, tabulate_recommendation(recommendation).rows, strict=True):
+            assert rank.value == pytest.approx(medians[rank.backend])
+            assert row[1].text == format_time(medians[rank.backend])
+            assert rank.ratio == pytest.approx(medians[rank.backend] / medians[order[0]])
+
+
+def test_the_number_in_each_sentence_is_in_its_table(use_cases: dict[str, UseCase]) -> None:
+    sentences = 0
+    for recommendation in (each for case in use_cases.values() for each in case.recommendations):
+        rows = {row[0].text: [entry.text for entry in row[1:]] for row in tabulate_recommendation(recommendation).rows}
+        leaders = [name for name, row in rows.items() if row[2].startswith("1")]
+        assert sorted(leaders) == re.findall(r"png|lmdb|hdf5", recommendation.headline)
+        pattern = r"(\w+) comes next and \w+ ([\d.,]+) times as \w+ as (\w+)\."
+        for name, number, best in re.findall(pattern, recommendation.sentence):
+            assert rows[name][1:3] == [number, "2"]
+            assert rows[best][1] == "1.00"
+            sentences += 1
+    assert sentences >= 7
+
+
+def test_disk_use_is_that_of_buffered_stores(document: dict[str, Any], use_cases: dict[str, UseCase]) -> None:
+    (found,) = use_cases["Least disk"].recommendations
+    assert (found.circumstances, found.headline) == ("1,000 images", "hdf5")
+    assert {row[0].text: row[1].text for row in tabulate_recommendation(found).rows} == {
+        cell["extra_info"]["backend"]: f"{cell['extra_info']['allocated_bytes'] / 1000:,.0f}"
+        for cell in document["benchmarks"]
+        if cell["extra_info"]["operation"] == "store_many" and cell["params"]["cutoff"] == 1000
+    }
+    ratio = format_number((12288 + 4118000) / (12288 + 3104000))
+    assert found.sentence == f"lmdb and png come next and take at least {ratio} times as much as hdf5."
+
+
+def test_files_are_counted() -> None:
+    stores = [make_result("png", 1.0, operation="store_many", params=BUFFERED, disk=(9, 2000))]
+    stores += [make_result("lmdb", 1.0, operation="store_many", params=BUFFERED, disk=(9, 2))]
+    (found,) = _recommend(*stores)["Few files"].recommendations
+    assert (found.headline, found.sentence) == ("lmdb", "png comes next and has 1,000 times as many as lmdb.")
+    assert [row[1].text for row in tabulate_recommendation(found).rows] == ["2", "2,000"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "headline", "sentence", "tiers"),
+    [
+        (
+            {"png": 1.0, "lmdb": 1.05, "hdf5": 0.99},
+            "hdf5, lmdb and png tie",
+            "No difference beyond the noise.",
+            ["1 (tie)"] * 3,
+        ),
+        (
+            {"png": 3.0, "lmdb": 1.05, "hdf5": 1.0},
+            "hdf5 and lmdb tie",
+            "png comes next and takes 3.00 times as long as hdf5.",
+            ["1 (tie)", "1 (tie)", "2"],
+        ),
+        (
+            {"png": 3.0, "lmdb": 3.1, "hdf5": 1.0, "raw": 9.0},
+            "hdf5",
+            "lmdb and png come next and take at least 3.00 times as long as hdf5.",
+            ["1", "2 (tie)", "2 (tie)", "3"],
+        ),
+        ({"png": 3.0, "lmdb": 1.0}, "lmdb", "png comes next and takes 3.00 times as long as lmdb.", ["1", "2"]),
+        ({"png": 1.0}, "png", "No other backend was measured.", ["1"]),
+    ],
+    ids=["all tie", "two tie for first", "two tie for second", "no tie", "alone"],
+)
+def test_ties_and_the_next_are_named(seconds: dict[str, float], headline: str, sentence: str, tiers: list[str]) -> None:
+    found = _scan(*_read(**seconds))
+    assert (found.headline, found.sentence, _list_tiers(found)) == (headline, sentence, tiers)
+
+
+def test_a_backend_that_another_leader_beats_is_not_ahead_even_if_it_ties_with_the_noisy_best() -> None:
+    noisy, steady = make_result("hdf5", [0.051, 0.052, 0.837]), make_result("lmdb", [0.064, 0.076, 0.1])
+    found = _scan(noisy, steady, make_result("png_stored", [0.79, 0.81, 0.82]))
+    assert found.headline == "hdf5 and lmdb tie"
+    assert found.sentence == "png_stored comes next and takes 15.6 times as long as hdf5."
+
+
+def test_an_unstable_backend_ties_where_a_stable_one_does_not() -> None:
+    found = _scan(make_result("png", 1.0), make_result("lmdb", 1.15), make_result("hdf5", [1.15, 1.15]))
+    assert found.headline == "hdf5 and png tie"
+    assert found.sentence == "lmdb comes next and takes 1.15 times as long as png."
+
+
+def test_the_table_shows_the_rounds_that_decide_on_a_tie() -> None:
+    found = _scan(make_result("png", [3.0] * 4 + [3.1]), make_result("lmdb", [1.0, 2.0]))
+    assert [row[4].text for row in tabulate_recommendation(found).rows] == [
+        "1.10 s to 1.90 s, 2 rounds, unstable",
+        "3.00 s to 3.06 s, 5 rounds",
+    ]
+
+
+def test_a_store_of_no_bytes_has_an_unknown_size() -> None:
+    stores = [make_store("png", 1.0, 0), make_store("lmdb", 1.0, 4_120_000)]
+    (found,) = _recommend(*stores)["Least disk"].recommendations
+    assert (found.headline, found.sentence) == ("lmdb", "No other backend was measured.")
+    assert found.absent == ("png",)
+    assert _recommend(stores[0])["Least disk"].recommendations == ()
+
+
+def test_backends_are_compared_where_two_were_measured_and_the_others_are_named() -> None:
+    results = [make_result(name, 1.0 * count, count) for name in ("png", "lmdb") for count in (10, 100)]
+    found = _scan(*results, make_result("png", 9.0, 1000), make_result("hdf5", 1.0, 10))
+    assert found.circumstances == "100 images (warm)"
+    assert [rank.backend for rank in found.ranks] == ["lmdb", "png"]
+    assert found.absent == ("hdf5",)
+
+
+def test_missing_ways_name_the_option_that_measures_them() -> None:
+    cases = _recommend(make_result("png", 1.0), make_store("png", 1.0, 1))
+    assert cases["Scan everything"].missing == ("cold: not measured in this run (--cold measures it)",)
+    assert cases["Write once"].missing == ("durable: not measured in this run (--durable measures it)",)
+    cases = _recommend(make_result("png", 1.0, params=COLD), make_store("png", 1.0, 1, params=DURABLE))
+    assert cases["Scan everything"].missing == ("warm: not measured in this run",)
+    assert cases["Write once"].missing == ("buffered: not measured in this run",)
+
+
+def test_use_cases_that_were_not_measured_have_no_recommendation() -> None:
+    cases = _recommend(make_result("png", 1.0, operation="an_unknown_one"))
+    assert list(cases) == [*TIMED, "Least disk", "Few files"]
+    assert not any(case.recommendations or case.missing for case in cases.values())
+
+
+def test_warm_and_cold_are_recommended_separately() -> None:
+    results = [make_result("png", 1.0), make_result("lmdb", 2.0), make_result("png", 9.0, params=COLD)]
+    warm, cold = _recommend(*results, make_result("lmdb", 3.0, params=COLD))["Scan everything"].recommendations
+    assert (cold.circumstances, cold.headline) == ("1,000 images (cold)", "lmdb")
+    assert (warm.circumstances, warm.headline) == ("1,000 images (warm)", "png")
+
+
+def test_buffered_and_durable_stores_differ_in_time_but_share_one_size() -> None:
+    results = [make_store("png", 1.0, 100), make_store("png", 5.0, 300, params=DURABLE)]
+    cases = _recommend(*results, make_store("lmdb", 4.0, 200, params=DURABLE))
+    assert [each.headline for each in cases["Write once"].recommendations] == ["png", "lmdb"]
+    (size,) = cases["Least disk"].recommendations
+    assert [rank.backend for rank in size.ranks] == ["png"], "durable stores are another group"
+    assert size.absent == ("lmdb",)
+
+
+def test_a_backend_is_for_the_uses_in_which_it_is_ahead() -> None:
+    epoch = [make_result("npy", 2.0, operation="read_epoch"), make_result("hdf5", 1.0, operation="read_epoch")]
+    single = [make_result("npy", 1.0, operation="read_single"), make_result("hdf5", 3.0, operation="read_single")]
+    found = _summarise(wrap_results(*_read(npy=1.0, hdf5=2.0), *epoch, *single))
+    assert found["npy"].choose == "sequential reads; single reads"
+    assert found["hdf5"].choose == "shuffled reads"
+
+
+def test_a_tie_names_the_others() -> None:
+    found = _summarise(wrap_results(*_read(png=9.0, npy=1.0, hdf5=1.01, feather=1.02)))
+    assert found["npy"].choose == "sequential reads (with feather and hdf5)"
+    assert found["feather"].choose == "sequential reads (with hdf5 and npy)"
+
+
+def test_a_tie_of_many_is_no_reason_to_choose_any_of_them() -> None:
+    crowd = {f"backend{number}": 1.0 for number in range(CROWD + 1)}
+    stores = [make_store(name, 5.0 if name == "backend0" else 1.0 + place, 100) for place, name in enumerate(crowd)]
+    found = _summarise(wrap_results(*_read(**crowd, slow=3.0), *stores, make_store("slow", 0.1, 900)))
+    assert found["backend1"].choose == "2nd in writes (20.0x slow)"
+    assert found["slow"].choose == "writes"
+    few = _summarise(wrap_results(*_read(**dict(list(crowd.items())[1:]), slow=3.0)))
+    assert few["backend1"].choose == "sequential reads (with backend2, backend3, backend4 and backend5)"
+
+
+def test_a_backend_that_is_never_first_gets_its_best_rank() -> None:
+    seconds = {"npy": 1.0, "hdf5": 1.0, "png": 4.0}
+    epoch = [make_result(name, each, operation="read_epoch") for name, each in seconds.items()]
+    found = _summarise(wrap_results(*_read(npy=1.0, hdf5=1.5, png=2.0), *epoch))
+    assert found["png"].choose == "2nd in shuffled reads (4.00x hdf5)", "not 3rd in sequential reads"
+
+
+@pytest.mark.parametrize(("count", "ordinal"), [(2, "2nd"), (3, "3rd"), (4, "4th"), (12, "12th"), (22, "22nd")])
+def test_a_rank_is_written_as_an_ordinal(count: int, ordinal: str) -> None:
+    seconds = {f"backend{number}": 2.0**number for number in range(count)}
+    assert _summarise(wrap_results(*_read(**seconds)))[f"backend{count - 1}"].choose.startswith(f"{ordinal} in ")
+
+
+def test_a_backend_is_not_for_the_uses_in_which_it_is_far_behind_the_worst_first() -> None:
+    epoch = [make_result("npy", 1.0, operation="read_epoch"), make_result("png", 40.0, operation="read_epoch")]
+    single = [make_result("npy", 1.0, operation="read_single"), make_result("png", 9.0, operation="read_single")]
+    found = _summarise(wrap_results(*_read(npy=1.0, png=float(FAR)), *epoch, *single))
+    assert found["png"].avoid == "shuffled reads (40.0x npy); sequential reads (10.0x npy)"
+    assert found["npy"].avoid == ""
+
+
+def test_only_the_three_worst_uses_are_named() -> None:
+    best = [make_result("npy", 1.0, operation=name) for name in ("read_many", "read_epoch", "read_single")]
+    worst = [replace(each, backend="png", cell=f"{each.cell}2", rounds=(20.0 + n,) * 5) for n, each in enumerate(best)]
+    stores = (make_store("npy", 1.0, 100), make_store("png", 30.0, 2000))
+    avoid = _summarise(wrap_results(*best, *worst, *stores))["png"].avoid
+    assert avoid == "writes (30.0x npy); single reads (22.0x npy); shuffled reads (21.0x npy); and 2 other uses"
+
+
+def test_ways_are_named_if_a_use_has_several() -> None:
+    cold = [make_result("npy", 20.0, params=COLD), make_result("png", 1.0, params=COLD)]
+    stored = [make_store("npy", 1.0, 100, params=DURABLE), make_store("png", 2.0, 100, params=DURABLE)]
+    found = _summarise(wrap_results(*_read(npy=1.0, png=2.0), *cold, *stored))
+    assert found["npy"].choose == "sequential reads, warm; writes; disk space (with png); few files (with png)"
+    assert found["npy"].avoid == "sequential reads, cold (20.0x png)"
+
+
+def test_a_backend_that_was_measured_alone_is_neither_for_nor_against_anything() -> None:
+    (found,) = _summarise(wrap_results(make_result("npy", 1.0))).values()
+    assert (found.choose, found.avoid) == ("", "")
+
+
+def test_a_summary_has_layout_maintainer_and_licence() -> None:
+    run = replace(
+        wrap_results(*_read(png=1.0, lmdb=2.0)),
+        layouts={"png": "PNG: one file an image."},
+        maintainers={"png": "the Pillow team", "lmdb": ""},
+        licences={"png": "MIT-CMU", "lmdb": "OLDAP-2.8"},
+    )
+    lmdb, png = (astuple(each) for each in summarise_backends(run, recommend(run)))
+    assert png[:4] == ("png", "PNG: one file an image.", "the Pillow team", "MIT-CMU")
+    assert lmdb[:4] == ("lmdb", "", "", "OLDAP-2.8")
+    assert len(png) == len(COLUMNS)
+
+
+def test_backends_that_could_not_be_measured_come_last_with_the_reason() -> None:
+    reasons = {"zarr": "zarr is not installed", "leveldb": "plyvel: type this", "png": "measured after all"}
+    run = replace(wrap_results(*_read(png=1.0, sqlite=2.0)), unavailable=reasons)
+    found = summarise_backends(run, recommend(run))
+    assert [each.name for each in found] == ["png", "sqlite", "leveldb", "zarr"]
+    assert astuple(found[2]) == ("leveldb", "not measured: plyvel: type this", "", "", "", "")
