@@ -145,10 +145,7 @@ def read_image(store: Path, folder: int, index: int, image: Image) -> None:
 
 
 def _join_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
-    """Check a file's chunks and join its compressed pixels; None unless it is plain RGB of this size.
-
-    The decoder ignores what follows the last pixel in the IDAT chunks.
-    """
+    """Check a file's chunks and join its compressed pixels; None unless it is plain RGB of this size."""
     if not content.startswith(SIGNATURE):
         return None
     view, kinds, chunks, start = memoryview(content), [b""], [], len(SIGNATURE)
@@ -166,4 +163,4 @@ def _join_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
     header = CHUNK.pack(8 + len(RGB), b"IHDR") + struct.pack(">2I", *size) + RGB
     if not content.startswith(header, len(SIGNATURE)) or set(kinds[2:-1]) != {b"IDAT"}:
         return None
-    return b"".join([chunk[4:] for chunk in chunks[1:-1]])
+    return b"".join([chunk[4:] for chunk in chunks[1:-1]])  # the decoder ignores what follows the last pixel

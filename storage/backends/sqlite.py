@@ -58,7 +58,6 @@ REFUSALS = {  # what the operating system refused, as far as SQLite passes it on
 MAPPED = 1 << 40  # bytes; SQLite reduces it to its own limit, 2 GiB
 WRITING = ("page_size=65536", "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
 READING = ("cell_size_check=ON", "trusted_schema=OFF")
-
 AGAIN = "store the images again"
 
 SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"

@@ -176,6 +176,12 @@ def test_the_labels_are_a_table_with_lines_of_one_length(store: Path) -> None:
     assert (store / "labels.csv").read_text() == "label,images=4,height=5,width=7,characters=3\n  3\n-20\n100\n  7\n"
 
 
+def test_whole_files_of_images_and_the_lines_of_labels_are_pixels(store: Path) -> None:
+    found = png.find_pixels(store)
+    assert found.pop("labels.csv") == [range(45, 61)]
+    assert found == {f"{index:08}.png": [range((store / f"{index:08}.png").stat().st_size)] for index in range(4)}
+
+
 @pytest.mark.parametrize("level", [0, 9])
 def test_the_compression_level_changes_no_pixel(tmp_path: Path, level: int) -> None:
     png.store_many(tmp_path, IMAGES, LABELS, compress_level=level)
