@@ -19,7 +19,7 @@ from .errors import (
     reading,
 )
 from .registry import PACKAGE, find_backend
-from .sources import open_source
+from .sources.opening import open_source
 
 DAMAGED, UNFINISHED, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 2, 130  # exit codes
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import StorageError, UnfinishedConversionError
-from ..sources import ImageSource
+from ..sources.image_source import ImageSource
 from .writer import Writer
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..contract import Images, Labels
+from .. import Images, Labels
 
 
 class ImageSource(Protocol):

@@ -23,7 +23,7 @@ def aliased(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["", ".reader", ".backends.npy", ".dataset", ".sources"])
+@pytest.mark.parametrize("name", ["", ".reader", ".backends.npy", ".dataset", ".sources.opening"])
 def test_a_module_of_the_alias_is_the_module_of_the_package(name: str) -> None:
     assert import_module(NAME + name) is import_module(f"storage{name}")
 

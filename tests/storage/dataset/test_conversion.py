@@ -14,7 +14,8 @@ from storage import Images, StoreExistsError, StoreLockedError
 from storage.dataset import replacement, writer
 from storage.dataset.conversion import convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
-from storage.sources import ArraySource, ImageSource, open_source
+from storage.sources.image_source import ArraySource, ImageSource
+from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 

@@ -12,7 +12,7 @@ from storage import BACKENDS, arrays
 from storage.dataset import writer
 from storage.dataset.conversion import convert
 from storage.errors import UnfinishedConversionError
-from storage.sources import open_source
+from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 

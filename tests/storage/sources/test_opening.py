@@ -11,7 +11,8 @@ from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundErr
 from storage.dataset import writer
 from storage.errors import InvalidInputError
 from storage.paths import walk_files
-from storage.sources import ArraySource, ImageSource, open_source
+from storage.sources.image_source import ArraySource, ImageSource
+from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 
