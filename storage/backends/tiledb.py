@@ -1,16 +1,17 @@
-"""TileDB: two dense arrays in one group, 96 KiB of pixels a tile.
+"""TileDB: two dense arrays in one group, 96 KiB of pixels per tile.
 
 On disk: a TileDB group with two dense arrays, of one fragment each. ``images`` has the dimensions ``image`` and
 ``byte`` and one attribute ``pixels`` of type blob: a cell is a byte, a row the H x W x 3 bytes of an image, a tile as
 many images as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. TileDB writes
-little-endian. The group's metadata ``count``, ``height``, ``width`` are written last. No image: no fragment.
+little-endian. The group's metadata ``count``, ``height``, ``width`` are written last. Without images there is no
+fragment.
 
-Why so: TileDB opens the file anew for each tile of a query. With 8 to 32 images a tile, shuffled batches take about 30
-microseconds an image; with fewer, all else takes longer. The ranges of a batch are sorted, and no gap between tiles is
-read (``vfs.min_batch_gap``), as TileDB would to spare a cloud requests: that alone took 300. Of numbers or text TileDB
-keeps the least and greatest of each tile, of a blob not: it is written in two thirds of the time. With four dimensions
-it is read 20 times as slow. Checksum filters hash whole tiles: batches take two to three times as long with SHA-256,
-longer with MD5. So there is none.
+Why so: TileDB opens the file again for each tile of a query. With 8 to 32 images per tile, shuffled batches take about
+30 microseconds per image; with fewer, everything else is slower. The ranges of a batch are sorted, and gaps between
+tiles aren't read (``vfs.min_batch_gap``), as TileDB would to save requests to a cloud: that took 300. TileDB keeps the
+minimum and maximum of each tile of numbers or text, but not of a blob, which is written in two thirds of the time.
+Four dimensions are read 20 times as slowly. Checksum filters hash whole tiles: batches take two to three times as long
+with SHA-256, longer with MD5. So there are none.
 
 Library: TileDB-Py (https://tiledb-inc-tiledb.readthedocs-hosted.com/projects/tiledb-py/en/stable/).
 """
@@ -37,9 +38,9 @@ from ..arrays import CHANNELS, check_images, check_shape, make_array, make_resul
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..paths import claim_store, find_file, refuse_special_files
-from ..reader import Reader, fork_lock
+from ..reader import Reader, fork_lock, leak
 
-MARKER = "__tiledb_group.tdb"  # what makes a folder a group
+MARKER = "__tiledb_group.tdb"  # the file that makes a folder a group
 TILE = 96 << 10  # bytes at most, unless one image is larger
 PART = 16 << 20  # bytes read by one query
 CONFIG = {
@@ -48,8 +49,7 @@ CONFIG = {
     "vfs.min_batch_gap": "0",
     "vfs.min_batch_size": "1",
 }
-END = 1 << 62  # milliseconds: the clock that a store was written by may be ahead of this one
-EVER = {"sm.group.timestamp_end": str(END)}
+MAX_TIME = 1 << 62  # milliseconds: the clock of the writer may be ahead of this one
 ERRORS = (tiledb.TileDBError, KeyError, TypeError, ValueError)
 INFO = BackendInfo(
     {"tiledb": tiledb.__version__, "TileDB": ".".join(map(str, tiledb.libtiledb.version()))}, "TileDB, Inc.", "MIT"
@@ -58,19 +58,13 @@ INFO = BackendInfo(
 _contexts: "WeakSet[Any]" = WeakSet()
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
-    """Read one image out of a store of any size; see `storage.Backend`."""
-    with open_reader(store) as reader:
-        return reader[index]
-
-
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
     folder = claim_store(store)
     count, height, width, _ = images.shape
     rows = images.reshape(count, height * width * CHANNELS)
-    with fork_lock, writing(store, *ERRORS), _reach(folder) as uri:
+    with fork_lock, writing(store, *ERRORS), _open_folder(folder) as uri:
         context = _make_context()
         tiledb.Group.create(uri, ctx=context)
         _write_array(f"{uri}/images", context, rows.view("S1"), {"name": "pixels", "dtype": "blob", "var": False})
@@ -79,8 +73,8 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
             for name in ("images", "labels"):
                 group.add(name, name=name, relative=True)
             group.meta.update({"count": count, "height": height, "width": width})
-    with open_reader(store) as reader:  # TileDB does not say if it could not learn how large what it wrote is
-        reader.read(range(count)[-1:])
+        with TileDbReader(store) as reader:  # TileDB raises nothing if it couldn't find out the size of what it wrote
+            reader.read(range(count)[-1:])
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
@@ -90,20 +84,21 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 
 
 class TileDbReader(Reader):
-    """Reads sorted ranges of images with one query a batch; labels are kept once a batch was read."""
+    """Reads sorted ranges of images with one query per batch; keeps the labels after the first batch."""
 
     def _open(self) -> tuple[int, int, int]:
         find_file(self.store, MARKER)
         with fork_lock, ExitStack() as stack, reading(self.store, *ERRORS):
             refuse_special_files(self.store)
-            uri, self._context = stack.enter_context(_reach(self.store)), _make_context()
-            with tiledb.Group(uri, config=tiledb.Config(EVER), ctx=self._context) as group:
-                said = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
-                count, height, width = shape = check_shape(self.store, *said)
+            uri, self._context = stack.enter_context(_open_folder(self.store)), _make_context()
+            config = tiledb.Config({"sm.group.timestamp_end": str(MAX_TIME)})
+            with tiledb.Group(uri, config=config, ctx=self._context) as group:
+                numbers = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
+                count, height, width = shape = check_shape(self.store, *numbers)
                 if not ("images" in group and "labels" in group):
-                    raise CorruptStoreError(f"{self.store}: the group has lost its arrays: restore a copy")
+                    raise CorruptStoreError("the group has lost its arrays", store=self.store)
             self._images, self._labels = (
-                stack.enter_context(tiledb.open(f"{uri}/{name}", timestamp=END, ctx=self._context))
+                stack.enter_context(tiledb.open(f"{uri}/{name}", timestamp=MAX_TIME, ctx=self._context))
                 for name in ("images", "labels")
             )
             _check_array(self.store, self._images, "pixels", np.dtype("S"), (count, height * width * CHANNELS))
@@ -134,7 +129,7 @@ class TileDbReader(Reader):
         return labels
 
     def _collect(self, positions: NDArray[np.intp], images: Images) -> None:
-        """Read images in the order of the array, each once, then bring them into the order that was asked for."""
+        """Read each image once, in the order of the array, then put them in the order of `positions`."""
         distinct, inverse = np.unique(positions, return_inverse=True)
         in_order = len(distinct) == len(positions) and bool((distinct == positions).all())
         rows = images if in_order else make_array(self.store, (len(distinct), *self._shape))
@@ -145,7 +140,7 @@ class TileDbReader(Reader):
             np.take(rows, inverse, axis=0, out=images, mode="clip")
 
     def _query(self, array: Any, attribute: str, ranges: list[tuple[int, int]], out: NDArray[Any]) -> None:  # noqa: ANN401
-        """Fill `out` itself: what reads with less code copies all once more."""
+        """Fill `out` itself; shorter ways to read copy everything once more."""
         with fork_lock, reading(self.store, *ERRORS):
             subarray = tiledb.Subarray(array, self._context)
             subarray.add_ranges([ranges, *([(0, array.shape[1] - 1)] for _ in array.shape[1:])])
@@ -155,7 +150,7 @@ class TileDbReader(Reader):
             query.set_data_buffer(attribute, out, out.size)
             query._submit()  # noqa: SLF001 - `submit` allocates a buffer of its own
             if not query.is_complete():
-                raise CorruptStoreError(f"{self.store}: a query of {attribute} ended early: restore a copy")
+                raise CorruptStoreError(f"a query of {attribute} ended early", store=self.store)
 
     def _close(self) -> None:
         with fork_lock:
@@ -167,7 +162,7 @@ open_reader = TileDbReader
 
 
 def _check_array(store: Path, array: Any, attribute: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:  # noqa: ANN401
-    """Refuse an array of another layout, or one that is not all there: TileDB fills in what is missing."""
+    """Refuse an array of another layout, and one with missing cells, which TileDB would fill in."""
     schema, count = array.schema, shape[0]
     domain = tuple((0, size - 1) for size in (max(count, 1), *shape[1:]))
     if (
@@ -177,9 +172,9 @@ def _check_array(store: Path, array: Any, attribute: str, dtype: np.dtype[Any], 
         or schema.attr(0).isnullable
         or tuple(schema.domain.dim(number).domain for number in range(schema.domain.ndim)) != domain
     ):
-        raise CorruptStoreError(f"{store}: {attribute} are not {count} of {dtype}: another program wrote the store")
+        raise CorruptStoreError(f"{attribute} isn't an array of {count} {dtype}: another program wrote it", store=store)
     if array.nonempty_domain() != (domain if count else None):
-        raise CorruptStoreError(f"{store}: {attribute} are missing: restore a copy, or store the images again")
+        raise CorruptStoreError(f"a part of {attribute} is missing", store=store)
 
 
 def _write_array(uri: str, context: Any, rows: NDArray[Any], attribute: dict[str, Any]) -> None:  # noqa: ANN401
@@ -199,8 +194,8 @@ def _write_array(uri: str, context: Any, rows: NDArray[Any], attribute: dict[str
 
 
 @contextmanager
-def _reach(folder: Path) -> Iterator[str]:
-    """Open a folder, and give it a name in UTF-8: TileDB takes no other."""
+def _open_folder(folder: Path) -> Iterator[str]:
+    """Open a folder, and give it a name in UTF-8, which TileDB requires."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield f"/proc/self/fd/{descriptor}"
@@ -209,11 +204,10 @@ def _reach(folder: Path) -> Iterator[str]:
 
 
 def _make_context() -> Any:  # noqa: ANN401 - tiledb has no types
-    """Make a context: threads of its own."""
     _prepare_forks()
     fork = os.fork
     context = tiledb.Ctx(CONFIG)
-    os.fork = fork  # tiledb has it warn, as a child cannot use the parent's context: a reader makes its own there
+    os.fork = fork  # tiledb has it warn that a child can't use the parent's context; a reader makes its own there
     _contexts.add(context)
     return context
 
@@ -224,12 +218,8 @@ def _prepare_forks() -> None:
 
 
 def _leave_parent() -> None:  # pragma: no cover - runs in children only
-    """Let a forked child end: its parent's threads are not there, and TileDB would wait for them.
-
-    So the child never deletes a context of its parent, and ends without the destructors of TileDB's library, which wait
-    for a thread that watches signals. Python has run all that it does at the end by then.
-    """
+    """Leak the parent's contexts, and exit without the destructors of C++: both would wait for the parent's threads."""
     for context in _contexts:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(context))
+        leak(context)
     process = ctypes.CDLL(None)
-    process.on_exit(process._exit, None)  # noqa: SLF001 - its name in C
+    process.on_exit(process._exit, None)  # noqa: SLF001 - its name in C; Python has done its own work by then
