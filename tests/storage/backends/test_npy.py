@@ -107,8 +107,9 @@ def test_a_file_gets_its_header_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return real(descriptor, content[: len(content) // 2], offset)
 
     monkeypatch.setattr(os, "pwrite", write_some)
-    with pytest.raises(storage.StorageError, match="Input/output"):
+    with pytest.raises(storage.StorageError, match="Input/output") as caught:
         npy.store_many(tmp_path, IMAGES, LABELS)
+    assert type(caught.value) is storage.StorageError
     monkeypatch.undo()
     np.save(tmp_path / "labels.npy", LABELS)
     with pytest.raises(storage.CorruptStoreError, match="magic"):

@@ -77,8 +77,8 @@ FILES: dict[str, Callable[[str], Change]] = {
 
 def table(*lines: bytes, shape: str = "images=10,height=32,width=32,characters=3") -> Change:
     """Replace the table of labels by one that begins with these lines."""
-    lines = (*lines, b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7", b"  7")[:10]
-    return write("labels.csv", f"label,{shape}\n".encode() + b"".join(b"%b\n" % line for line in lines))
+    content = b"".join(b"%b\n" % line for line in (*lines, *[b"  7"] * (10 - len(lines))))
+    return write("labels.csv", f"label,{shape}\n".encode() + content)
 
 
 ONE = "label,images=1,height=32,width=32,characters="
@@ -241,6 +241,16 @@ def test_a_flipped_bit_is_refused_or_changes_no_pixel(
         else:
             np.testing.assert_array_equal(image, IMAGES[index])
     assert refused > 7 * path.stat().st_size, "CRCs find damage, whether or not it is in the pixels"
+
+
+def test_a_failed_write_is_never_corruption(folder: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.write", fail)
+    with pytest.raises(StorageError, match="Input/output error") as caught:
+        folder.store_many(tmp_path / "store", IMAGES, LABELS)
+    assert type(caught.value) is StorageError
 
 
 @each_read
