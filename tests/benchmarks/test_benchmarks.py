@@ -1,4 +1,4 @@
-"""The suite as its users start it: sessions in processes of their own."""
+"""The suite as its users start it: sessions in their own processes."""
 
 import signal
 import subprocess
@@ -8,66 +8,56 @@ from typing import Any
 
 import pytest
 
-from benchmarks.workers import choose_counts
+from benchmarks.workers import START_METHODS, choose_counts
 from reports.figures.plan import plan_figures
 from reports.reading import read_run
 from storage import BACKENDS
 from tests.support.backends import EXAMPLE, EXAMPLES, need_backend
 from tests.support.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
-WORKERS = 2 * len(choose_counts())  # cells of one backend and cutoff: two ways to start them
+WORKERS = len(choose_counts()) * len(START_METHODS)  # cells of one backend and cutoff
 CELLS = 10 + WORKERS  # of one backend at one cutoff, durable ones too
 CHOSEN = f"--backends={','.join(EXAMPLES)}"
 SAMPLE = ROOT.parent / "shared" / "data" / "cifar-10-batches-py"
 
+Session = tuple[Path, subprocess.CompletedProcess[str]]
+
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Measure every cell of three backends at one cutoff, durable ones too."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
     return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--durable", CHOSEN)
 
 
 @pytest.fixture(scope="module")
-def run(session: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
+def run(session: Session) -> dict[str, Any]:
     """Return the JSON of that session."""
     return read_last_run(session[0])
 
 
-def test_a_session_measures_every_cell(run: dict[str, Any]) -> None:
-    names = {cell["name"] for cell in run["benchmarks"]}
-    shared = [(f"-10-{workers}-{start}", ("",)) for workers in choose_counts() for start in ("fork", "spawn")]
-    expected = {
-        f"test_{operation}[{backend}{cutoff}{durability}]"
-        for backend in EXAMPLES
-        for operation, cutoff, durabilities in (
-            ("store_single", "", ("", "-durable")),
-            ("read_single", "-10", ("",)),
-            ("store_many", "-10", ("", "-durable")),
-            ("read_many", "-10", ("",)),
-            ("read_epoch", "-10", ("",)),
-            ("save", "-10", ("",)),
-            ("load", "-10", ("",)),
-            ("load_unverified", "-10", ("",)),
-            *(("read_epoch_workers", *each) for each in shared),
-        )
-        for durability in durabilities
+def test_session_measures_every_cell(run: dict[str, Any]) -> None:
+    workers = [f"read_epoch_workers[{{}}-10-{count}-{start}]" for count in choose_counts() for start in START_METHODS]
+    stores = ["store_single[{}]", "store_single[{}-durable]", "store_many[{}-10]", "store_many[{}-10-durable]"]
+    others = ("read_single", "read_many", "read_epoch", "save", "load", "load_unverified")
+    cells = [*workers, *stores, *(f"{operation}[{{}}-10]" for operation in others)]
+    assert len(cells) == CELLS
+    assert {cell["name"] for cell in run["benchmarks"]} == {
+        f"test_{cell.format(backend)}" for cell in cells for backend in EXAMPLES
     }
-    assert names == expected
     assert run["run"]["complete"] is True
     assert sorted(run["run"]["intended"]) == sorted(cell["fullname"] for cell in run["benchmarks"])
 
 
 @need_backend("hdf5")
-def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
+def test_run_has_the_images_libraries_backends_and_machine(run: dict[str, Any]) -> None:
     facts = run["run"]
     assert facts["image_set"]["name"] == "standin"
     assert facts["image_set"]["count"] == 10
     assert len(facts["image_set"]["sha256"]) == 64
-    assert {"python", "numpy", "pillow", "py-lmdb", "LMDB", "h5py", "HDF5"} <= set(facts["libraries"])
-    assert facts["layouts"].keys() == set(EXAMPLES)
-    assert facts["layouts"]["hdf5"] == "HDF5: one file with two datasets."
-    assert facts["maintainers"].keys() == facts["licences"].keys() == set(EXAMPLES)
+    assert {"python", "numpy", *BACKENDS["hdf5"].INFO.versions} <= set(facts["libraries"])
+    assert facts["layouts"].keys() == facts["maintainers"].keys() == facts["licences"].keys() == set(EXAMPLES)
+    assert facts["layouts"]["hdf5"].startswith("HDF5")
     assert all(facts["licences"].values())
     assert facts["unavailable"] == {}, "only backends that were chosen count"
     assert facts["cpu_count"] >= 1
@@ -76,7 +66,7 @@ def test_a_run_says_on_what_it_was_made(run: dict[str, Any]) -> None:
     assert "--cutoffs=10" in facts["command"]
 
 
-def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
+def test_every_cell_has_its_facts(run: dict[str, Any]) -> None:
     for cell in run["benchmarks"]:
         facts = cell["extra_info"]
         assert cell["name"].startswith(f"test_{facts['operation']}[{facts['backend']}")
@@ -89,59 +79,48 @@ def test_every_cell_says_what_it_measured(run: dict[str, Any]) -> None:
         assert "threshold" not in facts, "no benchmark of the suite has the marker"
         if facts["operation"].startswith(("store", "save")):
             assert facts["durability"] == ("durable" if cell["name"].endswith("-durable]") else "buffered")
-            assert facts["allocated_bytes"] > 0
-            assert facts["apparent_bytes"] > 0
-            assert facts["files"] >= 1
+            assert min(facts["allocated_bytes"], facts["apparent_bytes"], facts["files"]) >= 1
         else:
             assert facts["cache"] == cell["params"]["cache"] == "warm"
             assert "resident_share" not in facts
 
 
-def test_every_cell_of_one_process_says_how_much_memory_it_takes(run: dict[str, Any]) -> None:
+def test_every_cell_of_one_process_has_its_peak_memory(run: dict[str, Any]) -> None:
     peaks = {cell["name"]: cell["extra_info"].get("peak_bytes") for cell in run["benchmarks"]}
     if not any(peak is not None for peak in peaks.values()):
-        pytest.skip("the kernel does not say how much memory a process takes at most")
+        pytest.skip("this kernel doesn't say how much memory a process uses at most")
     assert all((peak is None) == ("workers" in name) for name, peak in peaks.items())
     assert all(peak is None or 0 <= peak < 1 << 30 for peak in peaks.values())
 
 
-def test_cells_with_workers_say_what_starting_them_takes(run: dict[str, Any]) -> None:
+def test_cells_with_workers_say_how_long_starting_takes(run: dict[str, Any]) -> None:
     cells = [cell for cell in run["benchmarks"] if cell["extra_info"]["operation"] == "read_epoch_workers"]
-    assert {(cell["params"]["workers"], cell["params"]["start"]) for cell in cells} == {
-        (workers, start) for workers in choose_counts() for start in ("fork", "spawn")
-    }
+    assert len(cells) == WORKERS * len(EXAMPLES)
     for cell in cells:
         assert 0 < cell["extra_info"]["startup_seconds"] < 60
         assert 0 < cell["extra_info"]["first_batch_seconds"] < 60
 
 
-def test_the_table_sets_backends_against_each_other(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_tables_of_the_session_compare_backends(session: Session) -> None:
     groups = [line for line in session[1].stdout.splitlines() if "benchmark '" in line]
     assert len(groups) == CELLS
     assert any("'read_epoch_workers      10 images workers 2 spawn'" in line for line in groups)
     assert all(f"{len(EXAMPLES)} tests" in line for line in groups)
 
 
-def test_a_session_ends_with_what_to_type_next(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_session_shows_its_progress_and_ends_with_the_next_command(session: Session) -> None:
     folder, ended = session
-    last = ended.stdout.splitlines()[-1]
-    command = last.partition("next: ")[2].split()
+    count = CELLS * len(EXAMPLES)
+    assert f"[{count}/{count}]" in ended.stdout
+    assert f"test_read_many[{EXAMPLE}-10] PASSED" in ended.stdout
+    command = ended.stdout.splitlines()[-1].partition("next: ")[2].split()
     assert command[:4] == ["python", "-m", "reports", "page"]
     assert folder / command[4] == find_runs(folder)[-1]
     subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, check=True)
     assert EXAMPLE in (folder / "report.html").read_text(encoding="utf-8")
 
 
-@need_backend("lmdb")
-def test_a_session_says_which_cell_runs_and_how_many_are_left(
-    session: tuple[Path, subprocess.CompletedProcess[str]],
-) -> None:
-    count = CELLS * len(EXAMPLES)
-    assert f"[{count}/{count}]" in session[1].stdout
-    assert "test_read_many[lmdb-10] PASSED" in session[1].stdout
-
-
-def test_a_session_leaves_no_store(session: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_session_leaves_no_store(session: Session) -> None:
     assert not find_stores(session[0])
 
 
@@ -152,16 +131,13 @@ def find_stores(folder: Path) -> list[Path]:
 
 WRONG = """
 '''Wrong on purpose. On disk: what HDF5 has.'''
-import numpy as np
 from storage.backends.hdf5 import INFO, open_reader, read_many, read_single
 from storage.backends.hdf5 import store_many as store_right
+import numpy as np
 
 def store_many(store, images, labels):
     {mistake}
     store_right(store, images, labels)
-
-def store_single(store, image, label):
-    store_many(store, image[np.newaxis], np.array([label]))
 """
 MISTAKES = {
     "wrong_pixel": "images = images.copy(); images[-1, -1, -1, -1] ^= 1",
@@ -172,7 +148,7 @@ MISTAKES = {
 
 @need_backend("hdf5")
 @pytest.mark.slow
-def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path) -> None:
+def test_cells_of_wrong_backends_fail_and_a_right_one_is_measured_without_registration(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():
         (folder / "storage" / "backends" / f"{name}.py").write_text(WRONG.format(mistake=mistake))
@@ -186,14 +162,13 @@ def test_wrong_stores_turn_red_and_a_right_one_appears_by_itself(tmp_path: Path)
     assert reasons == {"Failed: worker 1 of 2: batch 1 of its 1 was not read as it was stored"}
     assert run["run"]["complete"] is False
     assert ended.stdout.splitlines()[-1].startswith("INCOMPLETE run saved")
-    pictures = {picture.stem: picture for picture in plan_figures(read_run(find_runs(folder)[-1]))}
-    assert [[*panel.lines] for panel in pictures["overview"].subplots] == [["newcomer"], ["newcomer"]]
+    assert plan_figures(read_run(find_runs(folder)[-1]))
 
 
 @need_backend("lmdb")
-def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
+def test_backend_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
-    (folder / "storage" / "backends" / "tape.py").write_text("import a_tape_library\nstore_many = None\n")
+    (folder / "storage" / "backends" / "tape.py").write_text("import a_tape_library\n")
     cells = run_pytest(folder, "benchmarks", *HERE, "--collect-only")
     reason = 'a_tape_library is not installed: python -m pip install -e ".[tape]"'
     assert f"no backend tape: {reason}" in cells.stdout
@@ -203,17 +178,17 @@ def test_a_module_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_
 
 
 @need_backend("hdf5")
-def test_a_run_goes_where_the_user_says_and_the_last_line_follows(tmp_path: Path) -> None:
+def test_run_is_saved_where_the_user_says_or_in_the_repository(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
     ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
     assert ended.stdout.splitlines()[-1].endswith("python -m reports page mine.json --out report.html")
     assert not find_runs(folder)
     run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
-    assert len(find_runs(folder)) == 1, "started in another folder, a run is saved in the repository all the same"
+    assert len(find_runs(folder)) == 1, "a session that was started in another folder"
 
 
-def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
+def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *QUICK, "--cutoffs=10,100,1000"]
     with subprocess.Popen(
@@ -238,8 +213,13 @@ def test_a_session_cut_off_is_marked_incomplete(tmp_path: Path) -> None:
     assert not find_stores(folder)
 
 
-def test_every_cell_runs_once_as_a_test(tmp_path: Path) -> None:
-    chosen = ("--benchmark-disable", "--cutoffs=10", "-k", "not spawn")  # spawned workers of all: tests/test_workers.py
+def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:
+    chosen = (
+        "--benchmark-disable",
+        "--cutoffs=10",
+        "-k",
+        "not spawn",
+    )  # test_workers.py spawns workers of all backends
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)
     assert ended.returncode == 0, ended.stdout
     assert f"{(8 + WORKERS // 2) * len(BACKENDS)} passed" in ended.stdout
@@ -250,12 +230,12 @@ def test_genuine_images_are_named_in_the_run(tmp_path: Path) -> None:
     if not SAMPLE.is_dir():
         pytest.skip(f"no sample of genuine images at {SAMPLE}")
     folder = copy_suite(tmp_path)
-    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--cifar10={SAMPLE}", "--backends=hdf5")
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--cifar10={SAMPLE}", f"--backends={EXAMPLE}")
     assert "images: custom, 10 of 10,000" in ended.stdout
     assert read_last_run(folder)["run"]["image_set"]["name"] == "custom"
 
 
-def test_a_session_without_benchmarks_saves_nothing(tmp_path: Path) -> None:
+def test_session_without_benchmarks_saves_no_run(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "-k", "nothing")
     assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED

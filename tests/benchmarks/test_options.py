@@ -1,4 +1,4 @@
-"""The suite's own options: their three sources, their values, and what they select."""
+"""The suite's own options: where they are set, their values, and the cells that they select."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from tests.support.suite import ROOT, clean_environment, run_pytest
 
 @dataclass(frozen=True)
 class Collected:
-    """How a session ended that measured nothing, and what it printed."""
+    """The exit code and the output of a session that only collected cells."""
 
     returncode: int
     stdout: str
@@ -25,28 +25,28 @@ class Collected:
 
 
 def collect(*arguments: str, **environment: str) -> Collected:
-    """Collect the cells that a session would measure; in this process, which has imported everything."""
-    without = ("-p", "no:cacheprovider", "-p", "no:faulthandler")  # which would take away what Go does about a signal
+    """Collect the cells that a session would measure, in this process, which has imported everything already."""
+    without = ("-p", "no:cacheprovider", "-p", "no:faulthandler")  # faulthandler would undo Go's handling of signals
     command = [f"--rootdir={ROOT}", str(ROOT / "benchmarks"), *without, "--collect-only", "-q"]
     with (
         patch.dict(os.environ, clean_environment(**environment), clear=True),
-        redirect_stdout(io.StringIO()) as printed,
-        redirect_stderr(io.StringIO()) as complaint,
+        redirect_stdout(io.StringIO()) as output,
+        redirect_stderr(io.StringIO()) as errors,
     ):
         code = pytest.main([*command, *arguments])
-    return Collected(code, printed.getvalue(), complaint.getvalue())
+    return Collected(code, output.getvalue(), errors.getvalue())
 
 
 @need_backend("lmdb")
 @need_backend("hdf5")
-def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file() -> None:
+def test_command_line_beats_environment_and_environment_beats_ini_file() -> None:
     ini = ("-o", "cutoffs=1000", "-o", "backends=png", "-o", "durable=true", "-o", "cold=true")
     by_ini = collect(*ini).stdout
     assert "test_store_many[png-1000-durable]" in by_ini
     assert "test_read_many[png-1000-cold]" in by_ini
     assert "lmdb" not in by_ini
     by_nothing = collect(*ini, CUTOFFS="", BACKENDS="", DURABLE="", COLD="").stdout
-    assert "test_store_many[png-1000-durable]" in by_nothing, "an empty variable says nothing"
+    assert "test_store_many[png-1000-durable]" in by_nothing, "an empty variable doesn't count"
     assert "test_read_many[png-1000-cold]" in by_nothing
     by_environment = collect(*ini, CUTOFFS="100", BACKENDS="lmdb", DURABLE="0", COLD="0").stdout
     assert "test_store_many[lmdb-100]" in by_environment
@@ -60,7 +60,7 @@ def test_the_command_line_beats_the_environment_and_the_environment_the_ini_file
     assert "100" not in by_command
 
 
-def test_the_defaults_are_the_cutoffs_of_the_article_and_every_backend() -> None:
+def test_defaults_are_the_cutoffs_of_the_article_and_every_backend() -> None:
     cells = collect().stdout
     for backend in BACKENDS:
         for cutoff in (10, 100, 1000, 10000, 100000):
@@ -70,19 +70,19 @@ def test_the_defaults_are_the_cutoffs_of_the_article_and_every_backend() -> None
 
 
 @pytest.mark.parametrize(("options", "largest"), [((), 10_000), (("--cutoffs=10,1000,100",), 1_000)])
-def test_workers_are_measured_on_the_largest_cutoff_of_epochs_only(options: tuple[str, ...], largest: int) -> None:
+def test_workers_are_measured_with_the_largest_cutoff_only(options: tuple[str, ...], largest: int) -> None:
     cells = [line for line in collect("--backends=png", *options).stdout.splitlines() if "epoch_workers" in line]
     expected = [f"[png-{largest}-{workers}-{start}]" for workers in choose_counts() for start in ("fork", "spawn")]
     assert [line.partition("workers")[2] for line in cells] == expected
 
 
-def test_what_is_asked_for_is_measured() -> None:
+def test_cutoff_beyond_a_benchmarks_defaults_is_measured_if_asked_for() -> None:
     cells = collect("--cutoffs=100000", "--backends=png").stdout
     assert "test_read_epoch[png-100000]" in cells
     assert "test_read_epoch_workers[png-100000-2-fork]" in cells
 
 
-def test_everything_that_reads_is_measured_cold_and_nothing_that_stores() -> None:
+def test_only_cells_that_read_are_measured_cold() -> None:
     cells = collect("--cutoffs=10", "--backends=png", "--cold").stdout.split()
     cold = {line.partition("::")[2].partition("[")[0] for line in cells if "cold" in line}
     read = {"test_read_single", "test_read_many", "test_read_epoch", "test_read_epoch_workers"}
@@ -94,13 +94,13 @@ def test_everything_that_reads_is_measured_cold_and_nothing_that_stores() -> Non
 NOTHING = Options(cifar10="auto", cutoffs=None, backends=(), unavailable={}, durabilities=(), caches=())
 
 
-def test_a_benchmark_whose_cutoffs_are_all_too_large_takes_what_there_is() -> None:
+def test_benchmark_whose_cutoffs_are_all_too_large_takes_the_whole_set() -> None:
     assert choose_cutoffs(NOTHING, 6_000) == (10, 100, 1_000)
     assert choose_cutoffs(NOTHING, 6_000, (10_000,)) == (6_000,)
-    assert count_images(NOTHING, 6_000) == 6_000, "so many are loaded"
+    assert count_images(NOTHING, 6_000) == 6_000
 
 
-def test_no_more_images_are_loaded_than_the_largest_cutoff_needs() -> None:
+def test_only_the_images_of_the_largest_cutoff_are_loaded() -> None:
     assert count_images(NOTHING, 500_000) == 100_000
     assert count_images(replace(NOTHING, cutoffs=(10, 20)), 500_000) == 20
 
@@ -116,7 +116,7 @@ def test_no_more_images_are_loaded_than_the_largest_cutoff_needs() -> None:
         ("--cifar10=/nowhere", "/nowhere"),
     ],
 )
-def test_a_value_that_is_unknown_is_a_usage_error(argument: str, message: str) -> None:
+def test_wrong_value_is_a_usage_error(argument: str, message: str) -> None:
     ended = collect(argument)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in ended.stderr
@@ -124,25 +124,22 @@ def test_a_value_that_is_unknown_is_a_usage_error(argument: str, message: str) -
 
 
 @pytest.mark.parametrize("name", ["durable", "cold"])
-def test_a_word_that_is_neither_true_nor_false_is_a_usage_error(name: str) -> None:
+def test_word_that_is_neither_true_nor_false_is_a_usage_error(name: str) -> None:
     ended = collect(**{name.upper(): "perhaps"})
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"{name}: 'perhaps' is neither true nor false" in ended.stderr
 
 
-def test_the_help_has_the_options_in_a_group_of_their_own() -> None:
-    group = run_pytest(ROOT, "--help").stdout.partition("image storage")[2].partition("\n\n")[0]
-    for name in ("cifar10", "cutoffs", "backends", "durable", "cold"):
-        assert f"--{name}" in group
-
-
-def test_the_help_says_that_a_missing_cell_fails_by_default() -> None:
-    group = run_pytest(ROOT, "--help").stdout.partition("what becomes of the run")[2].partition("\n\n")[0]
+def test_help_shows_the_options_in_their_own_groups() -> None:
+    text = run_pytest(ROOT, "--help").stdout
+    group = text.partition("image storage")[2].partition("\n\n")[0]
+    assert all(f"--{name}" in group for name in ("cifar10", "cutoffs", "backends", "durable", "cold"))
+    group = text.partition("what becomes of the run")[2].partition("\n\n")[0]
     assert "--compare-with=BASE.json" in group
     assert "(default: fail)" in " ".join(group.split())
 
 
-def test_tests_can_be_narrowed_to_a_backend_too() -> None:
+def test_tests_can_also_be_narrowed_to_a_backend() -> None:
     cells = collect(str(ROOT / "tests" / "storage" / "test_reader.py"), "--backends=png").stdout
     assert "[png" in cells
     assert "[lmdb" not in cells
