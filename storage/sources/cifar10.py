@@ -174,7 +174,10 @@ def read_class_names(path: Path, edition: Edition = CIFAR10) -> tuple[str, ...]:
         return ()
     try:
         content: Any = load(raw)
-        return tuple(name.decode() if isinstance(name, bytes) else "" + name for name in content[edition.names])
+        names = [name.decode() if isinstance(name, bytes) else name for name in content[edition.names]]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a name isn't a string")  # noqa: TRY301 - one handler
+        return tuple(names)
     except Exception as error:
         reason = f"it doesn't hold the names of the classes ({type(error).__name__}: {error})"
         raise UnsafeInputError(reason, store=file, hint=f"{HINT}, or remove it: then classes have no names") from error

@@ -23,32 +23,10 @@ class ImageSource(Protocol):
         """Changes if images or labels may have changed: made of checksums, or of file names, sizes and times."""
 
     def identify(self) -> str:
-        """Compute the identity again, to find out whether the source changed while it was read.
-
-        Raises
-        ------
-        StorageError
-            The source was removed, or is no longer valid.
-        """
+        """Compute the identity again, to find out whether the source changed while it was read."""
 
     def read(self, start: int) -> Iterator[Images]:
-        """Read batches of images, in order.
-
-        Parameters
-        ----------
-        start : int
-            Index of the first image.
-
-        Yields
-        ------
-        ndarray of uint8, shape (n, H, W, 3)
-            A set without images yields one batch of shape (0, H, W, 3).
-
-        Raises
-        ------
-        StorageError
-            An image can't be read; the error names it.
-        """
+        """Read batches of shape (n, H, W, 3), from image `start` on; a set without images yields one empty batch."""
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,6 @@ from .image_source import ImageSource
 def open_source(path: Path | str) -> Iterator[ImageSource]:
     """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100.
 
-    Parameters
-    ----------
-    path : Path or str
-        A folder; or, for CIFAR, the published ``.tar.gz``.
-
-    Yields
-    ------
-    ImageSource
-        Open until the end of the ``with`` block.
-
     Raises
     ------
     StoreNotFoundError
@@ -44,8 +34,6 @@ def open_source(path: Path | str) -> Iterator[ImageSource]:
         It is something else, or a file in it can't be read as an image.
     CorruptStoreError
         It is a damaged dataset.
-    StorageError
-        The operating system refused.
     """
     path = Path(path).absolute()
     with reading(path, ValueError):
