@@ -39,10 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code: int = options.show(options)
-    except WrongInputError as problem:
-        return _fail(str(problem), BROKEN)
-    except NotMeasurableError as problem:
-        return _fail(str(problem), NOT_MEASURABLE)
+    except (WrongInputError, NotMeasurableError) as problem:
+        return _fail(str(problem), BROKEN if isinstance(problem, WrongInputError) else NOT_MEASURABLE)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except OSError as problem:
@@ -61,27 +59,22 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = argparse.ArgumentParser(add_help=False)
     run.add_argument("run", type=Path, metavar="RUN.json", help="the JSON file of a run")
-
     figures = commands.add_parser("figures", parents=[run], help="draw the figures of a run as SVG and PNG")
     figures.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; made if missing")
     figures.set_defaults(show=_show_figures)
-
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
     table.set_defaults(show=_show_table)
-
     page = commands.add_parser("page", help="write the report of a run, one HTML file")
     page_command.add_options(page)
     page.set_defaults(show=page_command.show_page)
-
-    _add_compare(commands)
+    _add_compare_options(commands.add_parser("compare", help="list the cells of a run that are slower than in another"))
     gate = commands.add_parser("gate", help="measure whether storage/ is slower than in another commit")
     gate_command.add_options(gate)
     gate.set_defaults(show=gate_command.show_gate)
     return parser
 
 
-def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    compare = commands.add_parser("compare", help="list the cells of a run that are slower than in another")
+def _add_compare_options(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("base", type=Path, metavar="BASE.json", help="the earlier run")
     compare.add_argument("new", type=Path, metavar="NEW.json", help="the later run, on the same machine and images")
     compare.add_argument(

@@ -25,21 +25,11 @@ _NORMAL = 1.4826  # standard deviation of a normal distribution / half the lengt
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From which difference on a cell is slower. Fractions are of the base's time: 0.10 is 1.10 times as long.
+    """From which difference on a cell is slower. Fractions are of the base's time: 0.10 is 1.10 times as long."""
 
-    Attributes
-    ----------
-    threshold : float
-        The smallest slowdown that is a regression. The other fractions follow from it.
-    alpha : float
-        How often a run without any change may report a regression.
-    least_seconds : float
-        The smallest difference of a call, in seconds, that is a regression.
-    """
-
-    threshold: float = 0.10
-    alpha: float = 0.01
-    least_seconds: float = 20e-6
+    threshold: float = 0.10  # the smallest slowdown that is a regression; the other fractions follow from it
+    alpha: float = 0.01  # how often a run without any change may report a regression
+    least_seconds: float = 20e-6  # the smallest difference of a call that is a regression
 
     def widen(self, threshold: float | None) -> "Thresholds":
         """Return the thresholds of a cell that has its own `threshold`, or these."""

@@ -22,10 +22,7 @@ class Rank:
 
 
 def select_largest(results: Iterable[Result]) -> dict[str, Result]:
-    """Select, by backend, the results at the largest number of images that two backends have, or else at the largest.
-
-    The results must be of one group.
-    """
+    """Select, by backend, the results of a group at the largest number of images that two have, or at the largest."""
     found = {(result.store_images, result.backend): result for result in results}
     counts = Counter(count for count, _ in found)
     shared = [count for count, backends in counts.items() if backends > 1]
@@ -34,10 +31,7 @@ def select_largest(results: Iterable[Result]) -> dict[str, Result]:
 
 
 def rank_times(results: Iterable[Result]) -> tuple[Rank, ...]:
-    """Rank results by their medians, in seconds, the fastest first.
-
-    A tier holds the results that none of the rest beats by more than the noise explains.
-    """
+    """Rank results by their medians; a tier holds those that none of the rest beats by more than the noise."""
     ordered = sorted(results, key=lambda result: (result.median, result.backend))
     tiers: dict[str, int] = {}
     rest = ordered

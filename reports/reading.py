@@ -42,7 +42,7 @@ def read_content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as problem:
         words = f"cannot be read ({problem.strerror}); name the JSON file of a run"
-        raise BrokenRunError(f"{_show_path(path)}: {words}") from problem
+        raise BrokenRunError(f"{shorten_text(str(path), 1000)}: {words}") from problem
 
 
 def parse_run(path: Path, content: bytes) -> Run:
@@ -50,11 +50,7 @@ def parse_run(path: Path, content: bytes) -> Run:
     try:
         return _make_run(path, _parse(content))
     except BrokenRunError as problem:
-        raise BrokenRunError(f"{_show_path(path)}: {problem}") from problem
-
-
-def _show_path(path: Path) -> str:
-    return shorten_text(str(path), 1000)
+        raise BrokenRunError(f"{shorten_text(str(path), 1000)}: {problem}") from problem
 
 
 def _parse(content: bytes) -> Any:  # noqa: ANN401 - JSON can be anything until it is checked

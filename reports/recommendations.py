@@ -1,7 +1,8 @@
 """Recommends backends: for each use case the ones that are ahead, by how much, and which tie; then each in words."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from reports.ranking import Rank, rank_sizes, rank_times, select_largest
 from reports.run import Disk, Params, Result, Run
@@ -13,18 +14,63 @@ CROWD = 5  # backends: if more of them tie for first, that is no reason to choos
 MAX_WARNINGS = 3  # named use cases that a backend is not for
 
 
+class _Words(NamedTuple):
+    """The words of a ranking."""
+
+    unit: str
+    takes: str
+    take: str
+    as_much: str
+    no_difference: str
+
+
+_TIME = _Words("median of a call", "takes", "take", "as long as", "No difference beyond the noise.")
+_BYTES = _Words("bytes an image, allocated", "takes", "take", "as much as", "No difference.")
+_FILES = _Words("files in a store", "has", "have", "as many as", "No difference.")
+
+
 @dataclass(frozen=True)
 class Recommendation:
-    """One ranking in words."""
+    """The ranking of a use case that was measured one way."""
 
-    circumstances: str  # such as "10,000 images (warm)"
-    way: str  # the part that differs within the use case: "warm"
-    headline: str  # the backends that are ahead, in no order
-    sentence: str  # how far the next are behind
-    unit: str  # of the ranks' values
+    params: Params
+    words: _Words
     ranks: tuple[Rank, ...]
-    results: Mapping[str, Result]  # the cells behind times, by backend
+    results: Mapping[str, Result]  # the cells behind the ranks, by backend
     absent: tuple[str, ...]  # backends of the run that were not measured this way
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the ranks are of times, in seconds, not of sizes."""
+        return self.words is _TIME
+
+    @property
+    def circumstances(self) -> str:
+        """The number of images and the way, such as `10,000 images (warm)`."""
+        images = max(result.store_images for result in self.results.values())
+        return add_params(count_noun(images, "image"), self.params)
+
+    @property
+    def headline(self) -> str:
+        """The backends that are ahead."""
+        leaders = self.select_tier(0)
+        return f"{join_words(leaders)} tie" if len(leaders) > 1 else leaders[0]
+
+    @property
+    def sentence(self) -> str:
+        """How far the next are behind the best."""
+        followers = self.select_tier(1)
+        if not followers:
+            return self.words.no_difference if len(self.ranks) > 1 else "No other backend was measured."
+        ratio = format_number(next(rank.ratio for rank in self.ranks if rank.tier == 1))
+        behind = f"{ratio} times {self.words.as_much} {self.ranks[0].backend}"
+        if len(followers) > 1:
+            return f"{join_words(followers)} come next and {self.words.take} at least {behind}."
+        return f"{followers[0]} comes next and {self.words.takes} {behind}."
+
+    def select_tier(self, tier: int) -> list[str]:
+        """Return the names of the backends in a tier, sorted, because they tie."""
+        return sorted(rank.backend for rank in self.ranks if rank.tier == tier)
 
 
 @dataclass(frozen=True)
@@ -35,7 +81,7 @@ class UseCase:
     activity: str  # such as "sequential reads", for sentences
     meaning: str
     recommendations: tuple[Recommendation, ...]
-    missing: tuple[str, ...]  # ways that were not measured
+    missing: tuple[str, ...] = ()  # ways that were not measured
 
 
 @dataclass(frozen=True)
@@ -50,18 +96,14 @@ class BackendSummary:
     avoid: str
 
 
+_READ, _WRITE = ("warm", "cold"), ("buffered", "durable")
 _TIMED = {
-    "read_many": ("Scan everything", "sequential reads", "read all images in order", ("warm", "cold")),
-    "read_epoch": (
-        "Shuffled training",
-        "shuffled reads",
-        "read all images in shuffled batches of 256",
-        ("warm", "cold"),
-    ),
-    "read_single": ("One random image", "single reads", "open a store and read one of its images", ("warm", "cold")),
-    "store_many": ("Write once", "writes", "store all images", ("buffered", "durable")),
+    "read_many": ("Scan everything", "sequential reads", "read all images in order", _READ),
+    "read_epoch": ("Shuffled training", "shuffled reads", "read all images in shuffled batches of 256", _READ),
+    "read_single": ("One random image", "single reads", "open a store and read one of its images", _READ),
+    "store_many": ("Write once", "writes", "store all images", _WRITE),
 }
-_OPTIONS = {"cold": "--cold measures it", "durable": "--durable measures it"}
+_OPTIONS = {"cold": " (--cold measures it)", "durable": " (--durable measures it)"}
 
 
 def recommend(run: Run) -> tuple[UseCase, ...]:
@@ -70,101 +112,46 @@ def recommend(run: Run) -> tuple[UseCase, ...]:
     for operation, (title, activity, meaning, ways) in _TIMED.items():
         groups = run.select_groups(operation)
         measured = {value for params in groups for _, value in params}
-        missing = tuple(_describe_missing(way) for way in ways if groups and way not in measured)
+        missing = [way for way in ways if groups and way not in measured]
+        words = tuple(f"{way}: not measured in this run{_OPTIONS.get(way, '')}" for way in missing)
         found = tuple(_recommend_time(params, results, run) for params, results in groups.items())
-        use_cases.append(UseCase(title, activity, meaning, found, missing))
-    return (*use_cases, *_recommend_sizes(run))
-
-
-def _describe_missing(way: str) -> str:
-    option = _OPTIONS.get(way)
-    return f"{way}: not measured in this run" + (f" ({option})" if option else "")
+        use_cases.append(UseCase(title, activity, meaning, found, words))
+    sizes = _recommend_size(run, _BYTES, lambda disk, images: disk.allocated_bytes / images)
+    files = _recommend_size(run, _FILES, lambda disk, _: disk.files)
+    return (
+        *use_cases,
+        UseCase("Least disk", "disk space", "space that the file system gives a store", sizes),
+        UseCase("Few files", "few files", "to copy, to back up and to delete", files),
+    )
 
 
 def _recommend_time(params: Params, results: Iterable[Result], run: Run) -> Recommendation:
     largest = select_largest(results)
-    count = max(result.store_images for result in largest.values())
-    ranks = rank_times(largest.values())
-    sentence = _describe_next(ranks, ("takes", "take"), "as long as", "No difference beyond the noise.")
-    return _make(count, params, ranks, sentence, "median of a call", run, largest)
+    return Recommendation(params, _TIME, rank_times(largest.values()), largest, _find_absent(run, largest))
 
 
-def _recommend_sizes(run: Run) -> Iterator[UseCase]:
-    def measure(
-        size: Callable[[Disk, int], float], unit: str, verbs: tuple[str, str], how_much: str
-    ) -> tuple[Recommendation, ...]:
-        # Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
-        sizes = {each.cell: size(each.disk, each.images) for each in run.stored if each.disk}
-        largest = select_largest(each for each in run.stored if sizes.get(each.cell))
-        ranks = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
-        if not ranks:
-            return ()
-        count = max(result.store_images for result in largest.values())
-        return (_make(count, (), ranks, _describe_next(ranks, verbs, how_much, "No difference."), unit, run, {}),)
-
-    take, have = ("takes", "take"), ("has", "have")
-    bytes_ = measure(
-        lambda disk, images: disk.allocated_bytes / images, "bytes an image, allocated", take, "as much as"
-    )
-    files = measure(lambda disk, _: disk.files, "files in a store", have, "as many as")
-    yield UseCase("Least disk", "disk space", "space that the file system gives a store", bytes_, ())
-    yield UseCase("Few files", "few files", "to copy, to back up and to delete", files, ())
+def _recommend_size(run: Run, words: _Words, measure: Callable[[Disk, int], float]) -> tuple[Recommendation, ...]:
+    # Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
+    sizes = {each.cell: measure(each.disk, each.images) for each in run.stored if each.disk}
+    largest = select_largest(each for each in run.stored if sizes.get(each.cell))
+    ranks = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
+    return (Recommendation((), words, ranks, largest, _find_absent(run, largest)),) if ranks else ()
 
 
-def _make(
-    count: int,
-    params: Params,
-    ranks: tuple[Rank, ...],
-    sentence: str,
-    unit: str,
-    run: Run,
-    results: Mapping[str, Result],
-) -> Recommendation:
-    measured = {rank.backend for rank in ranks}
-    absent = tuple(backend for backend in run.backends if backend not in measured)
-    leaders = _select_tier(ranks, 0)
-    headline = f"{join_words(leaders)} tie" if len(leaders) > 1 else leaders[0]
-    circumstances = add_params(count_noun(count, "image"), params)
-    return Recommendation(circumstances, add_params("", params), headline, sentence, unit, ranks, results, absent)
-
-
-def _describe_next(ranks: Sequence[Rank], verbs: tuple[str, str], how_much: str, no_difference: str) -> str:
-    """Describe how far the second tier is behind the best."""
-    followers = _select_tier(ranks, 1)
-    if not followers:
-        return no_difference if len(ranks) > 1 else "No other backend was measured."
-    ratio = format_number(next(rank.ratio for rank in ranks if rank.tier == 1))
-    best = ranks[0].backend
-    if len(followers) > 1:
-        return f"{join_words(followers)} come next and {verbs[1]} at least {ratio} times {how_much} {best}."
-    return f"{followers[0]} comes next and {verbs[0]} {ratio} times {how_much} {best}."
-
-
-def _select_tier(ranks: Iterable[Rank], tier: int) -> list[str]:
-    return sorted(rank.backend for rank in ranks if rank.tier == tier)
+def _find_absent(run: Run, measured: Mapping[str, Result]) -> tuple[str, ...]:
+    return tuple(backend for backend in run.backends if backend not in measured)
 
 
 def summarise_backends(run: Run, use_cases: Iterable[UseCase]) -> tuple[BackendSummary, ...]:
     """Summarise the measured backends in alphabetical order, then those that could not be measured, and why."""
     standings: dict[str, list[_Standing]] = {name: [] for name in run.backends}
-    for case in use_cases:
-        for standing in _list_standings(case):
-            standings[standing[1].backend].append(standing)
-
-    def find(texts: Mapping[str, str] | None, name: str) -> str:
-        return (texts or {}).get(name, "")
-
-    measured = [
-        BackendSummary(
-            name,
-            find(run.layouts, name),
-            find(run.maintainers, name),
-            find(run.licences, name),
-            _describe_strengths(own),
-            _describe_weaknesses(own),
-        )
-        for name, own in standings.items()
-    ]
+    for standing in (each for case in use_cases for each in _list_standings(case)):
+        standings[standing[1].backend].append(standing)
+    layouts, maintainers, licences = (texts or {} for texts in (run.layouts, run.maintainers, run.licences))
+    measured = []
+    for name, own in standings.items():
+        facts = layouts.get(name, ""), maintainers.get(name, ""), licences.get(name, "")
+        measured.append(BackendSummary(name, *facts, _describe_strengths(own), _describe_weaknesses(own)))
     absent = [
         BackendSummary(name, f"not measured: {reason}", "", "", "", "")
         for name, reason in sorted((run.unavailable or {}).items())
@@ -179,15 +166,15 @@ _Standing = tuple[str, Rank, Recommendation]  # an activity, and the rank that o
 def _list_standings(case: UseCase) -> Iterator[_Standing]:
     """List the ranks of all backends; a backend that was measured alone has none."""
     for each in case.recommendations:
-        activity = f"{case.activity}, {each.way}" if len(case.recommendations) > 1 else case.activity
-        yield from ((activity, rank, each) for rank in each.ranks if len(each.ranks) > 1)
+        way = f", {add_params('', each.params)}" if len(case.recommendations) > 1 else ""
+        yield from ((case.activity + way, rank, each) for rank in each.ranks if len(each.ranks) > 1)
 
 
 def _describe_strengths(standings: Iterable[_Standing]) -> str:
     """Name the use cases in which a backend is ahead of most, or else its best one."""
     behind, strengths = [], []
     for activity, rank, recommendation in standings:
-        leaders = _select_tier(recommendation.ranks, 0)
+        leaders = recommendation.select_tier(0)
         if rank.tier > 0:
             behind.append((rank.tier, rank.ratio, _compare(activity, rank, recommendation)))
         elif len(leaders) <= CROWD:

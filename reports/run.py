@@ -22,8 +22,8 @@ UNSTABLE_RULE = f"IQR above {100 * MAX_SPREAD:.0f} % of the median, or fewer tha
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
 USUAL = {("cache", "warm"), ("durability", "buffered")}  # parameters of a run without options
 
-Params = tuple[tuple[str, str | int | float], ...]
-"""The parameters of a cell besides backend and number of images: pairs of name and value, sorted by name."""
+Params = tuple[tuple[str, str | int | float], ...]  # of a cell, besides backend and number of images; sorted by name
+Group = tuple[str, Params]  # an operation and parameters: results that agree in both may share a table or a figure
 
 
 class BrokenRunError(WrongInputError):
@@ -138,10 +138,6 @@ class Result:
         return self.iqr > MAX_SPREAD * self.median or len(self.rounds) < MIN_ROUNDS
 
 
-Group = tuple[str, Params]
-"""Operation and parameters: results that agree in both may share a table or a figure."""
-
-
 @dataclass(frozen=True)
 class Run:
     """One session: its results and how they were measured. Cells are named by their ids."""
@@ -185,10 +181,7 @@ class Run:
 
     @cached_property
     def groups(self) -> Mapping[Group, Sequence[Result]]:
-        """The results by group, each by number of images, then by time.
-
-        Warm comes before cold, buffered before durable; unknown operations come last.
-        """
+        """The results by group, in the order of `_OPERATIONS`; within a group by number of images, then by time."""
         groups: dict[Group, list[Result]] = {}
         for result in sorted(self.results, key=lambda each: (each.images, each.store_images, each.median, each.cell)):
             groups.setdefault((result.operation, result.params), []).append(result)
@@ -205,6 +198,7 @@ class Run:
 
 
 def _order_group(group: Group) -> tuple[object, ...]:
+    """Put warm before cold and buffered before durable, and unknown operations last."""
     operation, params = group
     names = [(name, (name, value) not in USUAL, isinstance(value, str), value) for name, value in params]
     return (*_OPERATIONS, operation).index(operation), operation, names

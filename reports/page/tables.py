@@ -41,20 +41,20 @@ _WayRow = tuple[str, *tuple[Entry, ...]]  # the way a cell was measured, then it
 
 def tabulate_recommendation(recommendation: Recommendation) -> Table:
     """Show each backend, its value, the ratio to the best, its rank, and the rounds that decide on ties."""
-    results = recommendation.results
+    results, is_timed = recommendation.results, recommendation.is_timed
     tied = {tier for tier, count in Counter(rank.tier for rank in recommendation.ranks).items() if count > 1}
     rows = [
         (
             Entry(rank.backend),
-            Entry(format_time(rank.value) if results else f"{rank.value:,.0f}", rank.value),
+            Entry(format_time(rank.value) if is_timed else f"{rank.value:,.0f}", rank.value),
             Entry(format_number(rank.ratio), rank.ratio),
             Entry(f"{rank.tier + 1}{' (tie)' if rank.tier in tied else ''}", rank.tier),
-            *([_show_noise(results[rank.backend])] if results else []),
+            *([_show_noise(results[rank.backend])] if is_timed else []),
         )
         for rank in recommendation.ranks
     ]
-    noise = ("without the quickest and the slowest tenth",) if results else ()
-    columns = ("backend", recommendation.unit, "times the best", "rank", *noise)
+    noise = ("without the quickest and the slowest tenth",) if is_timed else ()
+    columns = ("backend", recommendation.words.unit, "times the best", "rank", *noise)
     return Table(recommendation.circumstances, columns, tuple(rows))
 
 

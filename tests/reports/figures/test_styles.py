@@ -1,4 +1,4 @@
-"""How backends look."""
+"""Styles of backends."""
 
 import pytest
 
@@ -8,10 +8,12 @@ from reports.run import BrokenRunError
 from tests.support.results import make_result, wrap_results
 
 
-def test_as_many_backends_as_are_allowed_differ_in_their_looks() -> None:
-    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MAX_LINES)))
-    styles = choose_styles(run)
+def test_the_largest_number_of_backends_differ_in_style_and_one_more_is_refused() -> None:
+    results = [make_result(f"{number:03}", 1.0) for number in range(MAX_LINES + 1)]
+    styles = choose_styles(wrap_results(*results[:-1]))
     assert len(set(styles.values())) == len(styles) == MAX_LINES
+    with pytest.raises(BrokenRunError, match="97 backends, figures can show 96; leave some out"):
+        choose_styles(wrap_results(*results))
 
 
 def test_each_style_can_be_drawn() -> None:
@@ -19,9 +21,3 @@ def test_each_style_can_be_drawn() -> None:
     assert len(set(charts.MARKERS)) == MARKERS
     assert len(set(charts.DASHES)) == DASHES
     assert len(set(COLOURS)) == len(set(DARK_COLOURS)) == len(COLOURS)
-
-
-def test_one_more_is_refused() -> None:
-    run = wrap_results(*(make_result(f"{number:03}", 1.0) for number in range(MAX_LINES + 1)))
-    with pytest.raises(BrokenRunError, match="97 backends, figures can show 96; leave some out"):
-        choose_styles(run)
