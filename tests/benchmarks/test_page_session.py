@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert ended.returncode == 0, ended.stdout
     page, saved = ended.stdout.splitlines()[-2:]
     assert page == "page written to first.html"
-    assert re.fullmatch(r"run saved as reports/runs/\S+\.json", saved), "the page is there: no command that makes it"
+    assert re.fullmatch(r"run saved as reports/runs/\S+\.json", saved), "no command to make the page, since it exists"
     return suite
 
 
@@ -37,7 +37,7 @@ def _read(path: Path) -> Element:
     return page
 
 
-def test_a_session_writes_the_page_of_the_run_that_it_saved(folder: Path) -> None:
+def test_session_writes_the_page_of_the_run_that_it_saved(folder: Path) -> None:
     page = _read(folder / "first.html")
     assert unpack(page, "json") == find_runs(folder)[0].read_bytes()
     answers = [each.text for each in page.find("p", class_="answer")]
@@ -45,7 +45,7 @@ def test_a_session_writes_the_page_of_the_run_that_it_saved(folder: Path) -> Non
     assert not list(page.find("section", id="base"))
 
 
-def test_the_page_of_a_session_that_is_compared_has_the_base(folder: Path) -> None:
+def test_page_of_a_compared_session_includes_the_base(folder: Path) -> None:
     ended = run_pytest(folder, "benchmarks", *SMALL, "--page=second.html", "--compare-with=base.json")
     assert "compared with base.json" in ended.stdout
     assert "page written to second.html" in ended.stdout
@@ -54,7 +54,7 @@ def test_the_page_of_a_session_that_is_compared_has_the_base(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("place", "reason"),
+    ("path", "reason"),
     [
         ("base.json", "base.json is a run; name another file for the page"),
         ("other.json", "other.json isn't an earlier page; name another file"),
@@ -63,10 +63,10 @@ def test_the_page_of_a_session_that_is_compared_has_the_base(folder: Path) -> No
     ],
     ids=["base", "other run", "own run", "long"],
 )
-def test_a_wrong_place_is_refused_before_anything_is_measured(folder: Path, place: str, reason: str) -> None:
+def test_wrong_page_path_is_rejected_before_anything_is_measured(folder: Path, path: str, reason: str) -> None:
     runs = find_runs(folder)
     (folder / "other.json").write_bytes(runs[0].read_bytes())
-    options = ("--compare-with=base.json", "--benchmark-json=own.json", f"--page={place}")
+    options = ("--compare-with=base.json", "--benchmark-json=own.json", f"--page={path}")
     ended = run_pytest(folder, "benchmarks", *SMALL, *options)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert ended.stderr.startswith("ERROR: page: ")
@@ -76,7 +76,7 @@ def test_a_wrong_place_is_refused_before_anything_is_measured(folder: Path, plac
     assert (folder / "other.json").read_bytes() == runs[0].read_bytes()
 
 
-def test_a_session_that_saves_no_run_has_no_page_and_says_so(folder: Path) -> None:
+def test_session_without_a_saved_run_says_that_it_has_no_page(folder: Path) -> None:
     options = [option for option in SMALL if option != "--benchmark-only"]
     ended = run_pytest(folder, "benchmarks", *options, "--benchmark-disable", "--page=none.html")
     assert ended.returncode == 3
@@ -84,7 +84,7 @@ def test_a_session_that_saves_no_run_has_no_page_and_says_so(folder: Path) -> No
     assert not (folder / "none.html").exists()
 
 
-def test_a_session_that_failed_keeps_its_exit_code_where_its_page_cannot_be_written_any_more(folder: Path) -> None:
+def test_failed_session_keeps_its_exit_code_if_its_page_cant_be_written(folder: Path) -> None:
     benchmark = folder / "benchmarks" / "test_wrong.py"
     benchmark.write_text(WRONG)
     (folder / "pages").mkdir()

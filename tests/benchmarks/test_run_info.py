@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -50,12 +50,6 @@ def measure(call):
 Make = Callable[..., pytest.Function]
 
 
-def describe(outcomes: Outcomes, measured: list[str]) -> dict[str, Any]:
-    """Describe a run in which cells of the example backend were measured."""
-    cells = [{"fullname": name, "params": {"backend": EXAMPLE}} for name in measured]
-    return describe_run(outcomes, cells, {"name": "standin"}, Path(), "pytest benchmarks", {})
-
-
 @pytest.mark.parametrize(
     ("outcomes", "measured", "complete"),
     [
@@ -67,7 +61,12 @@ def describe(outcomes: Outcomes, measured: list[str]) -> dict[str, Any]:
     ids=["all measured", "cut off", "failed", "skipped"],
 )
 def test_run_is_complete_if_every_cell_was_measured(outcomes: Outcomes, measured: list[str], *, complete: bool) -> None:
-    assert describe(outcomes, measured)["complete"] is complete
+    cells = [{"fullname": name, "params": {"backend": EXAMPLE}} for name in measured]
+    described = describe_run(outcomes, cells, {"name": "standin"}, Path(), "pytest benchmarks", {"tape": "no drive"})
+    assert described["complete"] is complete
+    assert described["licences"] == {EXAMPLE: BACKENDS[EXAMPLE].INFO.licence}
+    assert described["unavailable"] == {"tape": "no drive"}
+    assert described["memory_bytes"] == measure_memory()
 
 
 # --- backends
@@ -80,22 +79,19 @@ def test_measured_backends_contribute_their_libraries(name: str) -> None:
     assert libraries.keys() == {"python", "numpy", "pytest", "pytest-benchmark", *read_facts(BACKENDS[name]).versions}
 
 
-def test_run_has_the_layout_maintainer_and_licence_of_each_measured_backend() -> None:
-    described = describe(Outcomes(["a", "b"]), ["a", "b"])
-    info = BACKENDS[EXAMPLE].INFO
-    assert described["layouts"] == {EXAMPLE: describe_layout(BACKENDS[EXAMPLE])}
-    assert described["maintainers"] == {EXAMPLE: info.maintainer}
-    assert described["licences"] == {EXAMPLE: info.licence}
-
-
-def test_facts_of_an_older_backend_are_read_from_its_constants() -> None:
-    old = SimpleNamespace(VERSIONS={"reel": "1"}, MAINTAINER="the reel project", LICENCE="MIT")
-    assert read_facts(old) == ({"reel": "1"}, "the reel project", "MIT")
-    assert read_facts(SimpleNamespace(INFO=SimpleNamespace(versions={}, maintainer="me", licence="0BSD")))[1:] == (
-        "me",
-        "0BSD",
-    )
-    assert read_facts(SimpleNamespace()) == ({}, "", "")
+@pytest.mark.parametrize(
+    ("members", "facts"),
+    [
+        ({"INFO": SimpleNamespace(versions={}, maintainer="me", licence="0BSD")}, ({}, "me", "0BSD")),
+        ({"VERSIONS": {"reel": "1"}, "MAINTAINER": "us", "LICENCE": "MIT"}, ({"reel": "1"}, "us", "MIT")),
+        ({}, ({}, "", "")),
+    ],
+    ids=["info", "constants", "nothing"],
+)
+def test_facts_are_read_from_info_or_from_the_constants_of_older_backends(
+    members: dict[str, object], facts: object
+) -> None:
+    assert read_facts(SimpleNamespace(**members)) == facts
 
 
 @pytest.mark.parametrize(
@@ -124,16 +120,12 @@ def make(tmp_path: Path) -> Make:
     return make_item
 
 
-def test_definition_is_sixteen_digits_and_doesnt_depend_on_order_or_place(make: Make) -> None:
-    digest = hash_definition(make(backend="png", cutoff=10))
-    assert len(digest) == 16
-    assert int(digest, 16) >= 0
-    assert hash_definition(make(cutoff=10, backend="png")) == digest
-
-
 def test_definition_depends_on_the_benchmark_and_its_parameters(make: Make) -> None:
     items = [make(cutoff=10), make("return", cutoff=10), make(cutoff=100), make(cutoff="10"), make(count=10)]
-    assert len({hash_definition(item) for item in items}) == len(items)
+    digests = {hash_definition(item) for item in items}
+    assert len(digests) == len(items)
+    assert all(len(digest) == 16 and int(digest, 16) for digest in digests)
+    assert hash_definition(make(a=1, b=2)) == hash_definition(make(b=2, a=1)), "neither order nor file name count"
 
 
 def test_definition_depends_on_every_module_that_measures_cells(
@@ -224,14 +216,6 @@ def test_inodes_are_counted_if_their_number_is_fixed(
 ) -> None:
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=files, f_favail=free))
     assert count_inodes(Path()) == counted
-
-
-def test_run_says_what_the_machine_can_hold() -> None:
-    described = describe(Outcomes(["a"]), ["a"])
-    directory = described["store_directory"]
-    assert described["memory_bytes"] == measure_memory()
-    assert directory["free_bytes"] > 0
-    assert directory["free_inodes"] is None or directory["free_inodes"] >= 0
 
 
 def test_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:

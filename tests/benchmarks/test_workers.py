@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -41,12 +42,6 @@ def gather(
     return Workers(opens, store, BATCHES, count=count, start=start, cache=cache)
 
 
-def test_one_and_two_workers_are_measured_everywhere_and_no_number_twice() -> None:
-    counts = choose_counts()
-    assert counts[:2] == (1, 2)
-    assert len(set(counts)) == len(counts)
-
-
 @pytest.mark.parametrize(("method", "condition"), [("fork", "warm"), ("fork", "cold"), ("spawn", "warm")])
 def test_workers_read_again_and_again_what_was_stored(
     backend: str, store: Path, method: StartMethod, condition: Cache
@@ -58,12 +53,6 @@ def test_workers_read_again_and_again_what_was_stored(
             crew.read_epoch()
             crew.check(*make_set(10))
     assert not multiprocessing.active_children()
-
-
-def test_there_may_be_more_workers_than_batches(example: Path) -> None:
-    with gather(example, count=6) as crew:
-        crew.read_epoch()
-        crew.check(*make_set(10))
 
 
 def test_spawned_workers_know_image_storage_as_the_storage_under_test(
@@ -85,10 +74,13 @@ def test_no_two_workers_share_a_processor_if_there_are_enough(monkeypatch: pytes
     assert assign_processors(4) == [[2], [3], [5], [2]]
 
 
-def test_workers_stay_on_their_processors(example: Path) -> None:
-    with gather(example):
+def test_workers_stay_on_their_processors_even_if_there_are_more_than_batches(example: Path) -> None:
+    with gather(example, count=6) as crew:
         found = sorted(sorted(os.sched_getaffinity(worker.pid or 0)) for worker in multiprocessing.active_children())
-    assert found == sorted(assign_processors(2))
+        crew.read_epoch()
+        crew.check(*make_set(10))
+    assert found == sorted(assign_processors(6))
+    assert choose_counts()[:2] == (1, 2)
 
 
 def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(example: Path) -> None:
@@ -147,9 +139,10 @@ def replace_read(monkeypatch: pytest.MonkeyPatch, first: Callable[[], object], o
     monkeypatch.setattr(Worker, "read", read)
 
 
-def hang() -> None:
+def hang() -> NoReturn:
     """Wait until the process is killed."""
-    multiprocessing.Event().wait()
+    while True:
+        signal.pause()
 
 
 def raise_error() -> None:
@@ -188,16 +181,7 @@ def test_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(workers, "TIMEOUT", 0.05)
         with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer for 0.05 seconds: it hangs$"):
             crew.read_epoch()
-    assert not multiprocessing.active_children()
-
-
-def test_worker_that_hangs_while_it_starts_fails_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def open_never(_: Path) -> Reader:
-        hang()
-        raise AssertionError
-
-    monkeypatch.setattr(workers, "TIMEOUT", 0.05)
-    with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer"), gather(tmp_path, open_reader=open_never):
+    with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer"), gather(example, open_reader=lambda _: hang()):
         pass
     assert not multiprocessing.active_children()
 
