@@ -1,15 +1,16 @@
 """Zarr: two sharded arrays of checksummed chunks in one group.
 
 On disk: a group of Zarr format 3. ``images`` is uint8 of shape (N, H, W, 3), ``labels`` little-endian int64 of shape
-(N,); their fill value is 0. A file ``c.0...`` is a shard, of 64 MiB or a 200th of all: chunks of up to 384 KiB, each
-followed by the crc32c of its bytes, then offset and length of each, and a crc32c of these. Chunks hold whole images,
-are not compressed, and are written where they are black, too. The group's own ``zarr.json`` is written last.
+(N,); their fill value is 0. A file ``c.0...`` is a shard, of 64 MiB or a 200th of everything: chunks of up to 384 KiB,
+each followed by the crc32c of its bytes, then the offset and length of each, and a crc32c of these. Chunks hold whole
+images, aren't compressed, and are written even if they are black. The group's own ``zarr.json`` is written last.
 
-Why so: zarr takes 0.25 ms a chunk, so small ones are slow to write: 16 images a chunk take four times as long as 128;
-larger ones cost more of a cold disk for one image. To read, zarr takes 3 ms for one image and 400 microseconds each in
-batches, and what is missing it returns as zeros. So reads go by the specification: a reader maps the shards, proves
-each chunk once, when it is first touched, and copies images out of the map. Other layouts are refused. zarr encodes
-shards into memory, and they are written from there: what its thread still does after Ctrl-C writes nothing.
+Why so: zarr takes 0.25 ms per chunk, so small ones are slow to write: 16 images per chunk take four times as long as
+128; larger ones make a single image cost more on a cold disk. zarr takes 3 ms to read one image and 400 microseconds
+per image in batches, and returns zeros for what is missing. So this module reads shards by itself, as the specification
+describes them: a reader maps them, verifies each chunk when it is first touched, and copies images out of the map.
+Other layouts are refused. zarr encodes shards into memory, and they are written from there, so what zarr's thread still
+does after Ctrl-C writes nothing.
 
 Library: zarr (https://zarr.readthedocs.io/en/stable/user-guide/performance/, "Sharding"); the shards:
 https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html.
@@ -42,9 +43,9 @@ DOCUMENT = "zarr.json"
 DTYPES: dict[str, np.dtype[Any]] = {"images": np.dtype(np.uint8), "labels": np.dtype("<i8")}
 CHUNK = 384 << 10  # bytes at most, unless one image is larger
 SHARD = 64 << 20
-SHARDS = 200  # at most, larger ones if need be: a reader has all of them open
+MAX_SHARDS = 200  # they become larger instead: a reader has all of them open
 CHECKSUM = np.dtype("<u4")
-ERRORS = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # of metadata that mean nothing
+ERRORS = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # from metadata that make no sense
 INFO = BackendInfo({name: version(name) for name in ("zarr", "google-crc32c")}, "the Zarr developers", "MIT")
 
 
@@ -75,7 +76,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find the bytes of pixels and labels, which are all but the indices of the shards; see `storage.Backend`."""
+    """Find everything but the indices of the shards; see `storage.Backend`."""
     with _open_arrays(store) as arrays:
         return {
             f"{array.name}/{_name_shard(array.shape, number)}": [range(array.ends[number])]
@@ -88,18 +89,18 @@ class ZarrReader(Reader):
     """Copies out of memory maps of the shards; the labels are in memory."""
 
     def _open(self) -> tuple[int, int, int]:
-        with _open_arrays(self.store) as (images, labels), reading(self.store):
+        with _open_arrays(self.store) as (images, labels):
             self._labels = labels.read(make_array(self.store, labels.shape, np.int64))
             self._shards = [mmap.mmap(shard, 0, prot=mmap.PROT_READ) for shard in images.descriptors]
             self._views = [memoryview(shard) for shard in self._shards]
-            self._images, self._proved = images, np.zeros(len(images.offsets), np.bool_)
+            self._images, self._verified = images, np.zeros(len(images.offsets), np.bool_)
         return images.shape[0], images.shape[1], images.shape[2]
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         numbers, places = np.divmod(positions, self._images.rows_per_chunk)
-        if not self._proved[numbers].all():
-            self._prove(np.unique(numbers))
+        if not self._verified[numbers].all():
+            self._verify(np.unique(numbers))
         size, pixels = self._images.row_size, images.reshape(-1).data
         shards = (numbers // self._images.chunks_per_shard).tolist()
         starts = (self._images.offsets[numbers] + places * size).tolist()
@@ -107,76 +108,106 @@ class ZarrReader(Reader):
             pixels[place * size : place * size + size] = self._views[shard][start : start + size]
         return images, self._labels[positions]
 
-    def _prove(self, numbers: NDArray[np.intp]) -> None:
-        for number in numbers[~self._proved[numbers]].tolist():
+    def _verify(self, numbers: NDArray[np.intp]) -> None:
+        for number in numbers[~self._verified[numbers]].tolist():
             shard = np.frombuffer(self._shards[number // self._images.chunks_per_shard], np.uint8)
             start = int(self._images.offsets[number])
             content, checksum = np.split(shard[start : start + self._images.chunk_size], [-CHECKSUM.itemsize])
-            self._images.prove(number, google_crc32c.value(content), checksum)
-            self._proved[number] = True
+            self._images.verify(number, google_crc32c.value(content), checksum)
+            self._verified[number] = True
 
     def _read_labels(self) -> Labels:
         return self._labels.copy()
 
     def _close(self) -> None:
-        del self._images, self._labels, self._proved, self._views, self._shards  # the last reference closes a map
+        del self._images, self._labels, self._verified, self._views, self._shards  # the last reference closes a map
 
 
 open_reader = ZarrReader
 
 
 class ShardedArray:
-    """An array of a store, its shards open; made only if none is cut short and no chunk is missing."""
+    """An array of a store with its shards open: none is cut short, and no chunk is missing."""
 
-    def __init__(
-        self,
-        store: Path,
-        name: str,
-        shape: tuple[int, ...],
-        rows_per_chunk: int,
-        chunks_per_shard: int,
-        descriptors: list[int],
-    ) -> None:
-        self.store, self.name, self.shape = store, name, shape
-        self.rows_per_chunk, self.chunks_per_shard, self.descriptors = rows_per_chunk, chunks_per_shard, descriptors
-        self.row_size = prod(shape[1:]) * DTYPES[name].itemsize  # bytes
-        self.chunk_size = rows_per_chunk * self.row_size + CHECKSUM.itemsize
-        self.offsets = np.empty(-(-shape[0] // rows_per_chunk), np.int64)  # of each chunk in its shard
-        self.ends = [self._read_index(number) for number in range(len(descriptors))]  # of the chunks in each shard
+    def __init__(self, store: Path, name: str, stack: ExitStack) -> None:
+        metadata = json.loads(_find_file(store, f"{name}/{DOCUMENT}").read_bytes())
+        self.store, self.name = store, name
+        self.shape: tuple[int, ...] = tuple(metadata["shape"])
+        shard_rows: int = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+        self.rows_per_chunk: int = metadata["codecs"][0]["configuration"]["chunk_shape"][0]
+        self.chunks_per_shard = shard_rows // self.rows_per_chunk
+        if min(self.rows_per_chunk, self.chunks_per_shard) < 1 or not metadata.items() >= self._describe().items():
+            raise CorruptStoreError(f"{name} have another layout than here", store=store, hint="read them with zarr")
+        self.row_size = prod(self.shape[1:]) * DTYPES[name].itemsize  # bytes
+        self.chunk_size = self.rows_per_chunk * self.row_size + CHECKSUM.itemsize
+        self.descriptors = []
+        for number in range(-(-self.shape[0] // shard_rows)):
+            path = _find_file(store, f"{name}/{_name_shard(self.shape, number)}")
+            self.descriptors.append(os.open(path, os.O_RDONLY))
+            stack.callback(os.close, self.descriptors[-1])
+        self.offsets = np.empty(-(-self.shape[0] // self.rows_per_chunk), np.int64)  # of each chunk in its shard
+        self.ends = [self._read_index(number) for number in range(len(self.descriptors))]  # of the chunks
+
+    def _describe(self) -> dict[str, Any]:
+        """Describe an array of this layout as its metadata do, as far as it matters to a reader."""
+        endian = {"configuration": {"endian": "little"}}
+        row = list(self.shape[1:])
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "data_type": DTYPES[self.name].name,
+            "shape": [self.shape[0], *row],
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [self.rows_per_chunk * self.chunks_per_shard, *row]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "codecs": [
+                {
+                    "name": "sharding_indexed",
+                    "configuration": {
+                        "chunk_shape": [self.rows_per_chunk, *row],
+                        "codecs": [{"name": "bytes"} | (endian if self.name == "labels" else {}), {"name": "crc32c"}],
+                        "index_codecs": [{"name": "bytes"} | endian, {"name": "crc32c"}],
+                        "index_location": "end",
+                    },
+                }
+            ],
+        }
 
     def _read_index(self, number: int) -> int:
         descriptor = self.descriptors[number]
         index = 2 * self.chunks_per_shard * np.dtype("<u8").itemsize
-        end = os.fstat(descriptor).st_size - index - CHECKSUM.itemsize
+        end: int = os.fstat(descriptor).st_size - index - CHECKSUM.itemsize
         offsets = self.offsets[number * self.chunks_per_shard :][: self.chunks_per_shard]
         if end < 0:
-            raise CorruptStoreError(f"{self.store}: a shard of {self.name} was cut short: restore a copy")
+            raise CorruptStoreError(f"a shard of {self.name} was cut short", store=self.store)
         content = np.empty(index + CHECKSUM.itemsize, np.uint8)
         read_range(self.store, descriptor, end, content)
         if google_crc32c.value(content[:index]) != content[index:].view(CHECKSUM)[0]:
-            raise CorruptStoreError(f"{self.store}: the index of a shard of {self.name} is damaged: restore a copy")
+            raise CorruptStoreError(f"the index of a shard of {self.name} is damaged", store=self.store)
         entries = content[:index].view("<u8").reshape(-1, 2)[: len(offsets)]
         if not ((entries[:, 1] == self.chunk_size) & (entries[:, 0] <= max(end - self.chunk_size, -1))).all():
-            raise CorruptStoreError(f"{self.store}: chunks of {self.name} are missing: restore a copy")
+            raise CorruptStoreError(f"chunks of {self.name} are missing", store=self.store)
         offsets[:] = entries[:, 0]
         return end
 
-    def prove(self, number: int, found: int, checksum: NDArray[np.uint8]) -> None:
-        """Refuse the chunk `number` if what was found is not its checksum."""
+    def verify(self, number: int, found: int, checksum: NDArray[np.uint8]) -> None:
+        """Refuse the chunk `number` if `found` isn't its checksum."""
         if found != checksum.view(CHECKSUM)[0]:
             first = number * self.rows_per_chunk
             last = min(first + self.rows_per_chunk, self.shape[0]) - 1
-            raise CorruptStoreError(f"{self.store}: {self.name} of records {first} to {last} are damaged, one at least")
+            raise CorruptStoreError(f"at least one of {self.name} {first} to {last} is damaged", store=self.store)
 
     def read(self, out: NDArray[Any]) -> NDArray[Any]:
-        """Read all into `out`."""
+        """Read everything into `out`."""
         for number in range(len(self.offsets)):
             first = number * self.rows_per_chunk
             self._read_chunk(number, out[first : first + self.rows_per_chunk])
         return out
 
     def read_row(self, position: int) -> NDArray[Any]:
-        """Read what is at one position."""
+        """Read one row."""
         number, place = divmod(position, self.rows_per_chunk)
         count = min(self.rows_per_chunk, self.shape[0] - number * self.rows_per_chunk)
         rows = make_array(self.store, (count, *self.shape[1:]), DTYPES[self.name])
@@ -185,71 +216,30 @@ class ShardedArray:
         return row
 
     def _read_chunk(self, number: int, rows: NDArray[Any]) -> None:
-        """Read the rows of a chunk; in the last one, padding stands between them and the checksum."""
+        """Read the rows of a chunk; in the last one, padding follows them."""
         descriptor, start = self.descriptors[number // self.chunks_per_shard], int(self.offsets[number])
         rest = np.empty(self.chunk_size - rows.nbytes, np.uint8)
         read_range(self.store, descriptor, start, rows)
         read_range(self.store, descriptor, start + rows.nbytes, rest)
         padding, checksum = np.split(rest, [-CHECKSUM.itemsize])
-        self.prove(number, google_crc32c.extend(google_crc32c.value(rows), padding), checksum)
+        self.verify(number, google_crc32c.extend(google_crc32c.value(rows), padding), checksum)
 
 
 @contextmanager
 def _open_arrays(store: Path) -> Iterator[tuple[ShardedArray, ShardedArray]]:
     find_file(store, DOCUMENT)
     with ExitStack() as stack, reading(store, *ERRORS):
-        images, labels = (_open_array(store, name, stack) for name in DTYPES)
+        images, labels = (ShardedArray(store, name, stack) for name in DTYPES)
         if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
-            raise CorruptStoreError(f"{store}: images {images.shape}, labels {labels.shape}: another program wrote it")
+            raise CorruptStoreError(f"it has images {images.shape} and labels {labels.shape}", store=store)
         check_shape(store, *images.shape[:3])
         yield images, labels
 
 
-def _open_array(store: Path, name: str, stack: ExitStack) -> ShardedArray:
-    described = json.loads(_find_file(store, f"{name}/{DOCUMENT}").read_bytes())
-    shape, shard = described["shape"], described["chunk_grid"]["configuration"]["chunk_shape"]
-    chunk = described["codecs"][0]["configuration"]["chunk_shape"]
-    rows = chunk[0], shard[0] // chunk[0]
-    if min(rows) < 1 or not described.items() >= _describe(name, shape, *rows).items():
-        raise CorruptStoreError(f"{store}: {name} are in another layout than this backend writes: read them with zarr")
-    descriptors = []
-    for number in range(-(-shape[0] // shard[0])):
-        path = _find_file(store, f"{name}/{_name_shard(shape, number)}")
-        descriptors.append(os.open(path, os.O_RDONLY))
-        stack.callback(os.close, descriptors[-1])
-    return ShardedArray(store, name, tuple(shape), *rows, descriptors)
-
-
-def _describe(name: str, shape: list[int], rows_per_chunk: int, chunks_per_shard: int) -> dict[str, Any]:
-    """Describe an array as its metadata do, without what does not matter to a reader."""
-    endian = {"configuration": {"endian": "little"}}
-    shard = [rows_per_chunk * chunks_per_shard, *shape[1:]]
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "data_type": DTYPES[name].name,
-        "shape": shape,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "codecs": [
-            {
-                "name": "sharding_indexed",
-                "configuration": {
-                    "chunk_shape": [rows_per_chunk, *shape[1:]],
-                    "codecs": [{"name": "bytes"} | (endian if name == "labels" else {}), {"name": "crc32c"}],
-                    "index_codecs": [{"name": "bytes"} | endian, {"name": "crc32c"}],
-                    "index_location": "end",
-                },
-            }
-        ],
-    }
-
-
 def _find_file(store: Path, name: str) -> Path:
-    """Find a file that the group promises."""
     path = Path(store) / name
     if not path.is_file():
-        raise CorruptStoreError(f"{store} has no {name}: the store is not complete, or another backend wrote it")
+        raise CorruptStoreError(f"it has no {name}: it isn't complete, or another backend wrote it", store=store)
     return path
 
 
@@ -262,7 +252,7 @@ def _write_array(folder: Path, array: NDArray[Any]) -> None:
     size = prod(row) * array.itemsize
     rows = max(1, min(count, CHUNK // size))
     chunks = max(1, -(-count // rows))
-    shard = rows * min(chunks, max(1, SHARD // (rows * size), -(-chunks // SHARDS)))
+    shard = rows * min(chunks, max(1, SHARD // (rows * size), -(-chunks // MAX_SHARDS)))
     encoded: dict[str, Any] = {}
     target = zarr.create_array(
         MemoryStore(encoded),
