@@ -35,7 +35,7 @@ def test_an_array_of_any_type_and_shape_is_filled(descriptor: int) -> None:
     assert array.tobytes() == CONTENT[:40_000]
 
 
-def test_a_read_that_gives_less_than_was_asked_for_goes_on(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_read_is_continued(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     preadv = os.preadv
     monkeypatch.setattr(
         os,
@@ -48,12 +48,12 @@ def test_a_read_that_gives_less_than_was_asked_for_goes_on(descriptor: int, monk
 
 
 @pytest.mark.parametrize("offset", [1, 99_000, 200_000])
-def test_a_file_that_ends_early_is_corrupt(descriptor: int, offset: int) -> None:
+def test_a_truncated_file_is_corrupt(descriptor: int, offset: int) -> None:
     with pytest.raises(storage.CorruptStoreError, match=r"the store: it was cut short: \d+ bytes are missing"):
         read_range(Path("the store"), descriptor, offset, np.zeros(100_003, np.uint8))
 
 
-def test_a_result_is_the_array_of_the_caller_or_a_fresh_one() -> None:
+def test_a_result_is_the_array_of_the_caller_or_a_new_one() -> None:
     out = np.full((2, 4, 5, 3), 7, np.uint8)
     assert make_result(Path("store"), (2, 4, 5, 3), out) is out
     assert (out == 7).all()
@@ -64,7 +64,7 @@ def test_a_result_is_the_array_of_the_caller_or_a_fresh_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(10**12, 10**12), (10**9, 10**9, 3)], ids=["more than addresses", "than memory"])
-def test_an_array_that_fits_no_memory_is_an_error_of_ours(shape: tuple[int, ...]) -> None:
+def test_an_array_larger_than_memory_raises_our_error(shape: tuple[int, ...]) -> None:
     for make in (make_array, lambda store, shape: make_result(store, shape, None)):
         with pytest.raises(storage.StorageError, match=r"the store: an array.*does not fit in memory"):
             make(Path("the store"), shape)

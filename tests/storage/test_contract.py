@@ -22,7 +22,7 @@ def count_open_files() -> int:
 @pytest.mark.parametrize(
     ("count", "height", "width"), [(0, 32, 32), (0, 17, 31), (1, 1, 1), (7, 17, 31), (3, 224, 224), (2100, 2, 3)]
 )
-def test_what_was_stored_comes_back(module: Backend, tmp_path: Path, count: int, height: int, width: int) -> None:
+def test_a_stored_set_comes_back(module: Backend, tmp_path: Path, count: int, height: int, width: int) -> None:
     images, labels = make_set(count, height, width)
     module.store_many(tmp_path, images, labels)
     assert_same(module.read_many(tmp_path), (images, labels))
@@ -66,13 +66,13 @@ def test_one_image_is_read_out_of_many(module: Backend, store: Path) -> None:
 @pytest.mark.parametrize(
     "index", [10, -11, 2**40, 2**64, -(10**5000)], ids=["10", "-11", "40 bits", "65 bits", "5000 digits"]
 )
-def test_an_index_out_of_range_is_no_record(module: Backend, store: Path, index: int) -> None:
+def test_an_index_out_of_range_raises_record_not_found(module: Backend, store: Path, index: int) -> None:
     with pytest.raises(storage.RecordNotFoundError, match="10 images"):
         module.read_single(store, index)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "nul\0", "\ud800"], ids=["long", "nul", "not encodable"])
-def test_a_name_that_no_file_can_have_is_an_error_of_ours(module: Backend, tmp_path: Path, name: str) -> None:
+def test_an_impossible_name_is_refused(module: Backend, tmp_path: Path, name: str) -> None:
     with pytest.raises(storage.StorageError):
         module.store_many(tmp_path / name, *make_set(1))
     with pytest.raises(storage.StorageError):
@@ -97,20 +97,20 @@ def test_a_store_may_have_any_name(module: Backend, tmp_path: Path, name: str) -
         assert_same(reader.read(range(3)), make_set(3))
 
 
-def test_an_array_that_is_not_contiguous_is_stored_right(module: Backend, tmp_path: Path) -> None:
+def test_a_set_that_is_not_contiguous_comes_back(module: Backend, tmp_path: Path) -> None:
     images, labels = make_set(20)
     module.store_many(tmp_path, images[::2, ::-1], labels[::2])
     assert_same(module.read_many(tmp_path), (images[::2, ::-1], labels[::2]))
 
 
-def test_arrays_that_cannot_be_written_to_can_be_stored(module: Backend, tmp_path: Path) -> None:
+def test_read_only_arrays_can_be_stored(module: Backend, tmp_path: Path) -> None:
     images, labels = make_set(3)
     images.flags.writeable = labels.flags.writeable = False
     module.store_many(tmp_path, images, labels)
     assert_same(module.read_many(tmp_path), (images, labels))
 
 
-def test_what_is_read_is_fresh_memory(module: Backend, store: Path) -> None:
+def test_reads_return_fresh_memory(module: Backend, store: Path) -> None:
     for array in module.read_many(store):
         assert array.flags.c_contiguous
         assert array.flags.writeable
@@ -164,13 +164,13 @@ def test_a_bad_image_is_refused_before_anything_is_written(
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_is_not_written_over(module: Backend, store: Path) -> None:
+def test_a_store_is_not_overwritten(module: Backend, store: Path) -> None:
     with pytest.raises(storage.StoreExistsError, match="not empty"):
         module.store_many(store, *make_set(1))
     assert_same(module.read_many(store), make_set(10))
 
 
-def test_a_file_is_not_taken_for_a_store(module: Backend, tmp_path: Path) -> None:
+def test_a_file_is_not_a_store(module: Backend, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("mine")
     with pytest.raises(storage.StoreExistsError, match="it is a file"):
@@ -180,7 +180,7 @@ def test_a_file_is_not_taken_for_a_store(module: Backend, tmp_path: Path) -> Non
     assert path.read_text() == "mine"
 
 
-def test_a_store_needs_a_folder_to_be_in(module: Backend, tmp_path: Path) -> None:
+def test_a_store_needs_a_parent_folder(module: Backend, tmp_path: Path) -> None:
     with pytest.raises(storage.StoreNotFoundError, match="missing: there is no such folder"):
         module.store_many(tmp_path / "missing" / "store", *make_set(1))
 
@@ -236,7 +236,7 @@ def read_in_batches(module: Backend, store: Path) -> tuple[Images, Labels]:
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.9, 0.99999])
-def test_a_store_cut_short_is_right_or_refused(module: Backend, store: Path, kept: float) -> None:
+def test_a_truncated_store_is_read_right_or_refused(module: Backend, store: Path, kept: float) -> None:
     for path in [path for path in store.rglob("*") if path.is_file()]:
         content = path.read_bytes()
         path.write_bytes(content[: int(kept * len(content))])
@@ -283,7 +283,7 @@ def test_no_file_stays_open(module: Backend, store: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("limit", [10, 20_000, 200_000])
-def test_a_full_disk_is_an_error_of_ours(module: Backend, tmp_path: Path, limit: int) -> None:
+def test_a_full_disk_raises_store_full(module: Backend, tmp_path: Path, limit: int) -> None:
     images, labels = make_set(4, 300, 300)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))

@@ -54,7 +54,7 @@ def test_any_store_becomes_a_dataset_of_any_backend(run: Command, module: storag
 
 
 @need_backend("lmdb_packed")
-def test_a_folder_tree_becomes_a_dataset_that_knows_its_classes(run: Command, tree: Path, tmp_path: Path) -> None:
+def test_a_folder_tree_becomes_a_dataset_with_classes(run: Command, tree: Path, tmp_path: Path) -> None:
     assert run("convert", tree, tmp_path / "set", "--backend", "lmdb_packed")[0] == 0
     assert run("convert", tmp_path / "set", tmp_path / "again", "--backend", "png")[0] == 0
     for name in ("set", "again"):
@@ -64,7 +64,7 @@ def test_a_folder_tree_becomes_a_dataset_that_knows_its_classes(run: Command, tr
 
 
 @pytest.mark.parametrize("kind", ["folder", "folder above", "archive"])
-def test_cifar10_becomes_a_dataset_that_knows_its_classes(run: Command, kind: str, tmp_path: Path) -> None:
+def test_cifar10_becomes_a_dataset_with_classes(run: Command, kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "in" / FOLDER
     folder.mkdir(parents=True)
     for name, raw in {**FILES, "batches.meta": META}.items():
@@ -158,7 +158,7 @@ def test_a_destination_that_is_being_written_is_exit_code_2(run: Command, saved:
     assert "another writer is saving there" in complaints
 
 
-def test_a_damaged_source_is_exit_code_1_and_goes_on_when_it_was_mended(
+def test_a_damaged_source_is_exit_code_1_and_resumes_after_repair(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
@@ -182,7 +182,7 @@ def test_overwrite_replaces_a_dataset(run: Command, saved: Path, tree: Path) -> 
     assert len(storage.load(saved)[0]) == 5
 
 
-def test_a_link_that_leads_where_nothing_is_yet_is_followed(run: Command, saved: Path) -> None:
+def test_a_dangling_link_is_followed(run: Command, saved: Path) -> None:
     (saved.parent / "disk").mkdir()
     link = saved.with_name("link")
     link.symlink_to("disk/new")
@@ -191,7 +191,7 @@ def test_a_link_that_leads_where_nothing_is_yet_is_followed(run: Command, saved:
     assert_same(storage.load(saved.parent / "disk" / "new"), (IMAGES, LABELS))
 
 
-def test_what_waits_after_an_error_is_named_where_a_link_leads(
+def test_an_error_names_the_kept_images_at_the_target_of_a_link(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
@@ -213,7 +213,7 @@ def test_an_interrupted_conversion_is_exit_code_130(run: Command, saved: Path, m
     assert complaints.startswith("error: interrupted; the same command resumes a conversion")
 
 
-def test_a_terminal_shows_how_far_a_conversion_is(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_the_progress_of_a_conversion(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")[2]
     assert "100%" in complaints

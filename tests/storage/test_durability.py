@@ -27,7 +27,7 @@ def test_every_file_and_directory_and_the_folder_above_are_synced(
     assert synced[-1] == str(tmp_path), "the name of the store is synced last"
 
 
-def test_a_disk_that_is_full_when_synced_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_at_the_sync_raises_store_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -38,7 +38,7 @@ def test_a_disk_that_is_full_when_synced_is_an_error_of_ours(tmp_path: Path, mon
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_what_cannot_be_opened_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_synced_raises_our_error(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(storage.StorageError, match="operating system refused"):
         make_durable(tmp_path)

@@ -19,7 +19,7 @@ FORKS = 8
 PATIENCE = 20.0  # seconds
 
 
-def test_a_child_stores_and_reads_though_a_thread_of_its_parent_did_at_the_fork(
+def test_a_child_works_even_if_a_thread_of_its_parent_was_storing_at_the_fork(
     module: Backend, tmp_path: Path
 ) -> None:
     images, labels = make_set(10)
@@ -45,7 +45,7 @@ def test_a_child_stores_and_reads_though_a_thread_of_its_parent_did_at_the_fork(
     assert endings == {Ending(0, "")}
 
 
-def test_a_child_that_is_forked_while_a_thread_opens_a_reader_anew_opens_it_itself(
+def test_a_child_forked_while_a_reader_reopens_opens_it_itself(
     module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, labels = make_set(10)
@@ -101,7 +101,7 @@ def test_a_child_reads_with_a_reader_that_threads_of_its_parent_are_using(module
     assert endings == {Ending(0, "")}
 
 
-def test_of_two_writers_at_once_one_at_most_is_not_refused_and_its_images_are_there(
+def test_two_concurrent_writers_never_both_succeed(
     module: Backend, tmp_path: Path
 ) -> None:
     images, labels = make_set(40)
@@ -126,7 +126,7 @@ def test_of_two_writers_at_once_one_at_most_is_not_refused_and_its_images_are_th
         np.testing.assert_array_equal(module.read_many(tmp_path / "store")[0], sets[number][0])
 
 
-def test_a_reader_of_a_path_below_a_folder_that_was_deleted_is_refused(
+def test_a_relative_path_in_a_deleted_folder_is_refused(
     module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gone").mkdir()

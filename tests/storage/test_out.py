@@ -28,7 +28,7 @@ def test_read_many_fills_the_array_of_the_caller(
     assert_same(found, (images, labels))
 
 
-def test_read_many_fills_a_part_and_leaves_its_neighbours_alone(module: Backend, store: Path) -> None:
+def test_read_many_fills_exactly_its_part_of_an_array(module: Backend, store: Path) -> None:
     whole = np.full((14, *SHAPE[1:]), 7, np.uint8)
     part = whole[2:12]
     assert module.read_many(store, part)[0] is part
@@ -49,7 +49,7 @@ def test_a_reader_fills_the_array_of_the_caller(module: Backend, store: Path, in
     assert (whole[len(indices) :] == 7).all()
 
 
-def test_a_map_of_a_file_can_be_filled(module: Backend, store: Path, tmp_path: Path) -> None:
+def test_a_memory_map_can_be_filled(module: Backend, store: Path, tmp_path: Path) -> None:
     out = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=SHAPE)
     assert module.read_many(store, out)[0] is out
     assert (tmp_path / "pixels").read_bytes() == make_set(10)[0].tobytes()
@@ -81,7 +81,7 @@ BAD_OUTS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", BAD_OUTS.values(), ids=BAD_OUTS)
-def test_an_array_that_cannot_be_filled_is_refused_untouched(
+def test_an_unsuitable_array_is_refused_untouched(
     module: Backend, store: Path, make: Callable[[], Any]
 ) -> None:
     out = make()
@@ -110,7 +110,7 @@ def test_a_closed_reader_fills_nothing(module: Backend, store: Path) -> None:
     assert (out == 7).all()
 
 
-def test_a_pickled_reader_fills_an_array_too(module: Backend, store: Path) -> None:
+def test_a_pickled_reader_fills_an_array(module: Backend, store: Path) -> None:
     out = np.zeros(SHAPE, np.uint8)
     with module.open_reader(store) as reader:
         reader.read(range(10), out)
@@ -128,7 +128,7 @@ def fill(reader: Reader) -> str:
     return "" if found[0] is out else "another array was filled"
 
 
-def test_an_array_is_filled_after_a_fork_too(module: Backend, store: Path) -> None:
+def test_an_array_is_filled_after_a_fork(module: Backend, store: Path) -> None:
     with module.open_reader(store) as reader:
         assert not fill(reader)
         assert run_child(lambda: fill(reader)) == Ending(0, "")

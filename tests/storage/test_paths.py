@@ -10,7 +10,7 @@ from storage.paths import join_path, refuse_special_files, walk_files
 
 
 @pytest.mark.parametrize("store", ["a/store", "with blank", "Bücher 書", "\udcff", "."])
-def test_a_path_is_what_the_operating_system_takes(store: str) -> None:
+def test_a_path_is_joined_as_the_operating_system_expects(store: str) -> None:
     joined = join_path(Path(store), "file")
     assert isinstance(joined, bytes)
     assert Path(os.fsdecode(joined)) == Path(store) / "file"
@@ -22,7 +22,7 @@ def test_a_null_character_is_refused(store: str) -> None:
         join_path(Path(store), "file")
 
 
-def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_listed_is_not_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def scan(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
@@ -32,7 +32,7 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path: Path, monke
         list(walk_files(tmp_path))
 
 
-def test_a_named_pipe_is_found_wherever_it_is_in_a_store(tmp_path: Path) -> None:
+def test_a_named_pipe_is_found_anywhere_in_a_store(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").touch()
     refuse_special_files(tmp_path)

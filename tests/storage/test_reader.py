@@ -40,7 +40,7 @@ def test_a_reader_reads_the_labels_alone(module: Backend, store: Path) -> None:
         reader.read_labels()
 
 
-def test_a_reader_refuses_what_is_no_index(module: Backend, store: Path) -> None:
+def test_a_reader_refuses_invalid_indices(module: Backend, store: Path) -> None:
     with module.open_reader(store) as reader:
         for indices in ([0, 10], [-11], np.array([2**40]), [2**64], [1, 2**63], (10**5000,)):
             with pytest.raises(storage.RecordNotFoundError, match="10 images"):
@@ -62,7 +62,7 @@ def test_a_reader_is_a_map_style_dataset(module: Backend, store: Path) -> None:
             reader[10]
 
 
-def test_a_closed_reader_says_so(module: Backend, store: Path) -> None:
+def test_a_closed_reader_refuses_to_read(module: Backend, store: Path) -> None:
     reader = module.open_reader(store)
     reader.close()
     reader.close()
@@ -72,7 +72,7 @@ def test_a_closed_reader_says_so(module: Backend, store: Path) -> None:
         reader[0]
 
 
-def test_a_reader_that_cannot_open_again_is_closed(
+def test_a_reader_that_cannot_reopen_its_store_is_closed(
     module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with module.open_reader(store) as reader:
@@ -84,14 +84,14 @@ def test_a_reader_that_cannot_open_again_is_closed(
             reader.read([0])
 
 
-def test_two_readers_and_a_read_do_not_disturb_each_other(module: Backend, store: Path) -> None:
+def test_readers_and_reads_do_not_disturb_each_other(module: Backend, store: Path) -> None:
     with module.open_reader(store) as one, module.open_reader(store) as two:
         assert_same(module.read_many(store), make_set(10))
         one.close()
         assert_same(two.read(range(10)), make_set(10))
 
 
-def test_a_pickled_reader_opens_the_store_anew(
+def test_a_pickled_reader_opens_the_store_again(
     module: Backend, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -146,7 +146,7 @@ def leave_files(count: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("count", range(4))
-def test_too_many_open_files_are_an_error_of_ours(module: Backend, store: Path, count: int) -> None:
+def test_too_many_open_files_raise_our_error(module: Backend, store: Path, count: int) -> None:
     for read in (
         module.read_many,
         lambda path: module.open_reader(path).close(),
@@ -170,7 +170,7 @@ sys.kept_longest = reader, image
 """
 
 
-def test_a_reader_left_open_says_nothing_when_the_interpreter_ends(backend: str, store: Path) -> None:
+def test_a_reader_left_open_ends_silently_with_the_interpreter(backend: str, store: Path) -> None:
     command = [sys.executable, "-W", "error", "-X", "dev", "-c", LEFT_OPEN, backend, str(store)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
@@ -217,7 +217,7 @@ def test_threads_share_a_reader(module: Backend, store: Path) -> None:
     assert right == [True] * 80
 
 
-def test_a_batch_that_fits_no_memory_is_an_error_of_ours(module: Backend, tmp_path: Path) -> None:
+def test_a_batch_larger_than_memory_raises_our_error(module: Backend, tmp_path: Path) -> None:
     module.store_many(tmp_path, *make_set(1, 300, 300))
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     size = 1024 * int(status.partition("VmSize:")[2].split()[0])
@@ -249,13 +249,13 @@ def read_in_threads(reader: Reader) -> str:
     return "" if found == [make_set(10)[0].tobytes()] * 8 else f"{len(found)} threads read, not all the same"
 
 
-def test_threads_may_come_at_once_after_a_fork(module: Backend, store: Path) -> None:
+def test_threads_may_read_at_once_after_a_fork(module: Backend, store: Path) -> None:
     with module.open_reader(store) as reader:
         assert_same(reader.read(range(10)), make_set(10))
         assert run_child(lambda: read_in_threads(reader)) == Ending(0, "")
 
 
-def test_indices_may_lie_in_the_array_that_is_filled(module: Backend, store: Path) -> None:
+def test_indices_may_overlap_the_array_that_is_filled(module: Backend, store: Path) -> None:
     images, labels = make_set(10)
     out = np.zeros((3, 32, 32, 3), np.uint8)
     indices = out.reshape(-1).view(np.intp)[:3]
@@ -265,7 +265,7 @@ def test_indices_may_lie_in_the_array_that_is_filled(module: Backend, store: Pat
     assert_same(found, (images[[7, 0, 7]], labels[[7, 0, 7]]))
 
 
-def test_a_reader_opens_the_store_anew_in_another_process(
+def test_a_reader_reopens_its_store_in_another_process(
     module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with module.open_reader(store) as one, module.open_reader(store) as two:
@@ -274,7 +274,7 @@ def test_a_reader_opens_the_store_anew_in_another_process(
             assert_same(reader.read(range(10)), make_set(10))
 
 
-def test_a_reader_that_another_process_had_begun_to_open_anew_is_not_closed_twice(
+def test_a_reader_that_was_forked_while_it_reopened_is_not_closed_twice(
     module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with module.open_reader(store) as reader:

@@ -43,7 +43,7 @@ def try_to_read(module: Backend, store: Path) -> str:
     return ""
 
 
-def test_a_named_pipe_in_place_of_a_file_is_never_waited_for(module: Backend, tmp_path: Path) -> None:
+def test_reads_never_wait_for_a_named_pipe_in_a_store(module: Backend, tmp_path: Path) -> None:
     store, kept = tmp_path / "store", tmp_path / "kept"
     module.store_many(store, *make_set(COUNT))
     for path in [path for path in store.rglob("*") if path.is_file()]:

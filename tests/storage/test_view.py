@@ -39,7 +39,7 @@ def store(viewed: Any, tmp_path: Path) -> Path:  # noqa: ANN401
     return tmp_path / "store"
 
 
-def test_a_view_is_the_set_and_copies_nothing(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_a_view_copies_nothing(viewed: Any, store: Path) -> None:  # noqa: ANN401
     with viewed.open_reader(store) as reader:
         view = reader.view()
         assert len(view) == 50
@@ -52,7 +52,7 @@ def test_a_view_is_the_set_and_copies_nothing(viewed: Any, store: Path) -> None:
         assert np.shares_memory(view[-1], view[49])
 
 
-def test_a_view_cannot_be_written_to(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_a_view_is_read_only(viewed: Any, store: Path) -> None:  # noqa: ANN401
     with viewed.open_reader(store) as reader:
         image = reader.view()[3]
         assert not image.flags.writeable
@@ -62,7 +62,7 @@ def test_a_view_cannot_be_written_to(viewed: Any, store: Path) -> None:  # noqa:
             image.flags.writeable = True
 
 
-def test_what_a_reader_returns_is_no_view(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_reads_return_copies_not_views(viewed: Any, store: Path) -> None:  # noqa: ANN401
     with viewed.open_reader(store) as reader:
         for image in (reader[3][0], reader.read([3])[0][0], viewed.read_single(store, 3)[0]):
             assert not np.shares_memory(image, reader.view()[3])
@@ -85,7 +85,7 @@ def test_a_closed_reader_cannot_be_viewed(viewed: Any, store: Path) -> None:  # 
         reader.view()
 
 
-def test_a_view_of_no_image_is_empty(viewed: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_view_of_an_empty_set_is_empty(viewed: Any, tmp_path: Path) -> None:  # noqa: ANN401
     viewed.store_many(tmp_path / "empty", IMAGES[:0], LABELS[:0])
     with viewed.open_reader(tmp_path / "empty") as reader:
         assert np.asarray(reader.view()).shape == (0, 32, 32, 3)
@@ -93,7 +93,7 @@ def test_a_view_of_no_image_is_empty(viewed: Any, tmp_path: Path) -> None:  # no
 
 
 @pytest.mark.parametrize("held", ["view", "image", "part", "iterator"])
-def test_the_map_is_there_as_long_as_anything_of_it_is_held_and_no_longer(
+def test_the_map_lives_exactly_as_long_as_its_views(
     viewed: Any,  # noqa: ANN401
     store: Path,
     held: str,
@@ -161,7 +161,7 @@ sys.keep = view, Holder
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_no_process_dies_of_a_view(viewed: Any, store: Path, end: str) -> None:  # noqa: ANN401
+def test_views_survive_their_reader_forks_and_the_end_of_the_interpreter(viewed: Any, store: Path, end: str) -> None:  # noqa: ANN401
     name = viewed.__name__.rpartition(".")[2]
     command = [sys.executable, "-W", "error", "-c", START + end, name, str(store)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)

@@ -1,16 +1,18 @@
-"""Conversions: whole or absent, and behind the last finished part after whatever ended them."""
+"""Conversions: atomic, resumed after an interruption, and never a mixture of old and new images."""
 
 import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image as Pillow
 
 import storage
-from storage import Images, StoreExistsError, StoreLockedError
+from storage import BACKENDS, Images, StoreExistsError, StoreLockedError, arrays
 from storage.dataset import replacement, writer
 from storage.dataset.conversion import convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
@@ -18,17 +20,20 @@ from storage.sources.image_source import ArraySource, ImageSource
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
+from tests.support.open_files import list_names
 
 pytestmark = need_backend("hdf5")
 
 COUNT, PER_PART = 34, 10
 IMAGES, LABELS = make_set(COUNT, 5, 7)
+OTHERS = 255 - IMAGES
 MINE = ArraySource(IMAGES, LABELS, ("cat", "dog"), "mine")
+FAULT = InvalidInputError("a made-up fault")
 
 
 @dataclass(frozen=True)
 class Faulty(ArraySource):
-    """Images in batches of four; reading fails behind the first `healthy` ones."""
+    """Images in batches of four; reading fails after the first `healthy` ones."""
 
     healthy: int
     error: BaseException
@@ -40,27 +45,10 @@ class Faulty(ArraySource):
         raise self.error
 
 
-class Watched:
-    """A source that notes where reading begins."""
-
-    def __init__(self, source: ArraySource) -> None:
-        self.labels, self.classes, self.identity = source.labels, source.classes, source.identity
-        self.starts: list[int] = []
-        self._source = source
-
-    def read(self, start: int) -> Iterator[Images]:
-        """Note the start, then read."""
-        self.starts.append(start)
-        return self._source.read(start)
-
-    def identify(self) -> str:
-        """Say the same as before."""
-        return self.identity
-
-
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "PART", PER_PART * IMAGES[0].nbytes)
+    monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
 
 
 def save(source: ImageSource, path: Path, backend: str = "hdf5", *, overwrite: bool = False) -> int:
@@ -68,16 +56,12 @@ def save(source: ImageSource, path: Path, backend: str = "hdf5", *, overwrite: b
     return convert(source, path, backend, overwrite=overwrite, progress=lambda *_: None)
 
 
-def interrupt(path: Path, healthy: int, error: BaseException | None = None) -> None:
+def interrupt(
+    path: Path, healthy: int, error: BaseException = FAULT, backend: str = "hdf5", *, overwrite: bool = False
+) -> None:
     """Convert as many images, then fail."""
-    error = error or InvalidInputError("a made-up fault")
     with pytest.raises((UnfinishedConversionError, type(error))):
-        save(Faulty(IMAGES, LABELS, MINE.classes, MINE.identity, healthy, error), path)
-
-
-def list_names(folder: Path) -> list[str]:
-    """List what is in a folder, without locks."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+        save(Faulty(IMAGES, LABELS, MINE.classes, "mine", healthy, error), path, backend, overwrite=overwrite)
 
 
 def test_a_source_becomes_a_dataset_of_any_backend_with_its_classes(backend: str, tmp_path: Path) -> None:
@@ -91,95 +75,78 @@ def test_a_source_becomes_a_dataset_of_any_backend_with_its_classes(backend: str
     assert list_names(tmp_path) == ["set"]
 
 
-def test_a_set_without_images_keeps_their_size(tmp_path: Path) -> None:
+def test_an_empty_set_keeps_the_size_of_its_images(tmp_path: Path) -> None:
     images, labels = make_set(0, 5, 7)
     save(ArraySource(images, labels, (), "none"), tmp_path / "set")
     assert_same(storage.load(tmp_path / "set"), (images, labels))
 
 
-@pytest.mark.parametrize(
-    "error", [InvalidInputError("a made-up fault"), KeyboardInterrupt(), RuntimeError("the caller's")], ids=type
-)
-def test_after_an_error_the_same_conversion_goes_on_behind_the_last_finished_part(
-    error: BaseException, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("error", [FAULT, KeyboardInterrupt(), RuntimeError("the caller's")], ids=type)
+def test_the_same_conversion_resumes_after_the_last_finished_part(error: BaseException, tmp_path: Path) -> None:
     interrupt(tmp_path / "set", 27, error)
     assert not (tmp_path / "set").exists()
-    watched = Watched(MINE)
-    assert save(watched, tmp_path / "set") == 20
-    assert watched.starts == [20]
+    assert save(MINE, tmp_path / "set") == 20
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
     assert storage.check(tmp_path / "set").is_whole
     assert list_names(tmp_path) == ["set"]
+    parts = [f"part-{number:05}" for number in range(4)]
+    assert list_names(tmp_path / "set") == ["checksums", "manifest.json", *parts], "a trace of the conversion is left"
+    assert "mine" not in (tmp_path / "set" / "manifest.json").read_text()
 
 
-def test_an_error_in_the_middle_says_what_is_kept_and_where(tmp_path: Path) -> None:
-    fault = Faulty(IMAGES, LABELS, (), "mine", 27, InvalidInputError("a made-up fault"))
-    with pytest.raises(
-        UnfinishedConversionError, match=r"^a made-up fault: 20 images are kept in \.set\.tmp-\* next to"
-    ):
-        save(fault, tmp_path / "set")
+def test_an_error_says_what_is_kept_and_where(tmp_path: Path) -> None:
+    with pytest.raises(UnfinishedConversionError, match=r"^a made-up fault: 20 images are kept in \.set\.tmp-\* next"):
+        save(Faulty(IMAGES, LABELS, (), "mine", 27, FAULT), tmp_path / "set")
     (name,) = list_names(tmp_path)
     assert name.startswith(".set.tmp-")
 
 
-def test_a_conversion_may_be_ended_again_and_again(backend: str, tmp_path: Path) -> None:
+def test_a_conversion_can_be_interrupted_repeatedly(backend: str, tmp_path: Path) -> None:
     for healthy in (13, 15, 33, COUNT):
-        fault = Faulty(IMAGES, LABELS, MINE.classes, MINE.identity, healthy, InvalidInputError("a made-up fault"))
-        with pytest.raises(UnfinishedConversionError):
-            save(fault, tmp_path / "set", backend)
+        interrupt(tmp_path / "set", healthy, backend=backend)
     assert save(MINE, tmp_path / "set", backend) == COUNT
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
-def test_before_a_part_is_finished_nothing_is_left(tmp_path: Path) -> None:
+def test_nothing_is_kept_before_the_first_part_is_finished(tmp_path: Path) -> None:
     interrupt(tmp_path / "set", 9)
     assert list_names(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("other", "backend_name"),
     [
-        replace(MINE, identity="another"),
-        replace(MINE, labels=LABELS[::-1].copy()),
-        replace(MINE, classes=("dog", "cat")),
-        replace(MINE, images=IMAGES[:-1], labels=LABELS[:-1]),
+        (replace(MINE, identity="another"), "hdf5"),
+        (replace(MINE, labels=LABELS[::-1].copy()), "hdf5"),
+        (replace(MINE, classes=("dog", "cat")), "hdf5"),
+        (replace(MINE, images=IMAGES[:-1], labels=LABELS[:-1]), "hdf5"),
+        (MINE, "npy"),
     ],
-    ids=["identity", "labels", "classes", "fewer"],
+    ids=["identity", "labels", "classes", "fewer", "backend"],
 )
-def test_another_source_starts_anew(other: ArraySource, tmp_path: Path) -> None:
+def test_another_source_or_backend_starts_from_the_beginning(
+    other: ArraySource, backend_name: str, tmp_path: Path
+) -> None:
     interrupt(tmp_path / "set", 27)
-    watched = Watched(other)
-    assert save(watched, tmp_path / "set") == 0
-    assert watched.starts == [0]
+    assert save(other, tmp_path / "set", backend_name) == 0
     assert_same(storage.load(tmp_path / "set"), (other.images, other.labels))
     assert list_names(tmp_path) == ["set"]
 
 
-@need_backend("lmdb")
-def test_another_backend_starts_anew(tmp_path: Path) -> None:
-    interrupt(tmp_path / "set", 27)
-    assert save(MINE, tmp_path / "set", "lmdb") == 0
-    assert storage.check(tmp_path / "set").backend == "lmdb"
-    assert list_names(tmp_path) == ["set"]
-
-
 @need_backend("lmdb_packed")
-def test_a_dataset_is_replaced_only_where_that_was_asked_for_and_only_at_the_end(tmp_path: Path) -> None:
+def test_a_conversion_replaces_a_dataset_only_with_overwrite_and_only_at_the_end(tmp_path: Path) -> None:
     old = make_set(3)
     storage.save(tmp_path / "set", *old)
     with pytest.raises(StoreExistsError):
         save(MINE, tmp_path / "set")
-    fault = Faulty(IMAGES, LABELS, MINE.classes, MINE.identity, 27, InvalidInputError("a made-up fault"))
-    with pytest.raises(UnfinishedConversionError):
-        save(fault, tmp_path / "set", overwrite=True)
+    interrupt(tmp_path / "set", 27, overwrite=True)
     assert_same(storage.load(tmp_path / "set"), old)
     assert save(MINE, tmp_path / "set", overwrite=True) == 20
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
     assert list_names(tmp_path) == ["set"]
 
 
-def test_a_dataset_may_be_converted_where_it_is(backend: str, tmp_path: Path) -> None:
+def test_a_dataset_can_be_converted_in_place(backend: str, tmp_path: Path) -> None:
     storage.save(tmp_path / "set", [IMAGES], LABELS, backend)
     with open_source(tmp_path / "set") as source:
         save(source, tmp_path / "set", "png_stored", overwrite=True)
@@ -189,7 +156,7 @@ def test_a_dataset_may_be_converted_where_it_is(backend: str, tmp_path: Path) ->
 
 
 @need_backend("lmdb_packed")
-def test_another_writer_is_not_disturbed(tmp_path: Path) -> None:
+def test_a_conversion_does_not_disturb_another_writer(tmp_path: Path) -> None:
     def make_batches() -> Iterator[Images]:
         with pytest.raises(StoreLockedError):
             save(MINE, tmp_path / "set")
@@ -199,7 +166,7 @@ def test_another_writer_is_not_disturbed(tmp_path: Path) -> None:
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
-def test_a_disk_that_fills_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_parts_are_kept_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find_space(stage: Path) -> SimpleNamespace:
         return SimpleNamespace(f_bavail=0 if (stage / "part-00001").exists() else 1 << 20, f_frsize=4096)
 
@@ -212,35 +179,27 @@ def test_a_disk_that_fills_keeps_what_is_finished(tmp_path: Path, monkeypatch: p
 
 
 @need_backend("lmdb_packed")
-def test_a_last_step_that_fails_keeps_all_that_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_parts_are_kept_if_the_last_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(3))
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(replacement, "exchange", refuse)
-    with pytest.raises(UnfinishedConversionError, match="Input/output error"):
-        save(MINE, tmp_path / "set", overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(replacement, "exchange", refuse)
+        with pytest.raises(UnfinishedConversionError, match="Input/output error"):
+            save(MINE, tmp_path / "set", overwrite=True)
     assert_same(storage.load(tmp_path / "set"), make_set(3))
-    monkeypatch.undo()
     assert save(MINE, tmp_path / "set", overwrite=True) == COUNT
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
     assert list_names(tmp_path) == ["set"]
-
-
-def test_a_dataset_does_not_say_how_its_conversion_went_on(tmp_path: Path) -> None:
-    interrupt(tmp_path / "set", 27)
-    save(MINE, tmp_path / "set")
-    parts = [f"part-{number:05}" for number in range(4)]
-    assert list_names(tmp_path / "set") == ["checksums", "manifest.json", *parts]
-    assert "mine" not in (tmp_path / "set" / "manifest.json").read_text()
 
 
 def test_a_damaged_stage_does_not_replace_the_only_copy(tmp_path: Path) -> None:
     storage.save(tmp_path / "only", [IMAGES], LABELS, "hdf5")
 
     def stop(done: int, _: int) -> None:
-        if done:
+        if done == COUNT:
             raise KeyboardInterrupt
 
     with open_source(tmp_path / "only") as source, pytest.raises(KeyboardInterrupt):
@@ -252,3 +211,76 @@ def test_a_damaged_stage_does_not_replace_the_only_copy(tmp_path: Path) -> None:
     assert storage.check(tmp_path / "only").is_whole
     assert_same(storage.load(tmp_path / "only"), (IMAGES, LABELS))
     assert list_names(tmp_path) == ["only"]
+
+
+def write_store(path: Path, *, new: bool) -> None:
+    """Write a plain store; the new one file by file over the old one, with other pixels and the same labels."""
+    written = path.with_name("written") if new else path
+    BACKENDS["png"].store_many(written, OTHERS if new else IMAGES, LABELS)
+    if new:
+        shutil.copytree(written, path, dirs_exist_ok=True)
+
+
+def write_tree(path: Path, *, new: bool) -> None:
+    """Write a folder tree."""
+    shutil.rmtree(path, ignore_errors=True)
+    (path / "cat").mkdir(parents=True)
+    for index, image in enumerate(OTHERS if new else IMAGES):
+        Pillow.fromarray(image).save(path / "cat" / f"{index}.png")
+
+
+@pytest.mark.parametrize("write", [write_store, write_tree])
+def test_a_source_that_changes_meanwhile_is_refused_and_then_converted_from_the_beginning(
+    write: Callable[..., None], tmp_path: Path
+) -> None:
+    path, destination = tmp_path / "source", tmp_path / "set"
+    write(path, new=False)
+
+    def change(done: int, _: int) -> None:
+        if done == 12:
+            write(path, new=True)
+
+    with (
+        open_source(path) as source,
+        pytest.raises(UnfinishedConversionError, match=r"set: nothing was saved, as the source was changed .* again"),
+    ):
+        convert(source, destination, "hdf5", overwrite=False, progress=change)
+    assert not destination.exists()
+    with open_source(path) as source:
+        assert save(source, destination) == 0
+    assert_same(storage.load(destination), (OTHERS, source.labels))
+    assert not list(tmp_path.glob(".set.tmp-*"))
+
+
+@pytest.mark.parametrize("write", [write_store, write_tree])
+def test_a_source_that_disappears_meanwhile_is_refused(write: Callable[..., None], tmp_path: Path) -> None:
+    write(tmp_path / "source", new=False)
+
+    def remove(done: int, total: int) -> None:
+        if done == total:
+            shutil.rmtree(tmp_path / "source")
+
+    with open_source(tmp_path / "source") as source, pytest.raises(UnfinishedConversionError):
+        convert(source, tmp_path / "set", "hdf5", overwrite=False, progress=remove)
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("write", [write_store, write_tree])
+def test_a_change_before_the_first_image_is_noticed(write: Callable[..., None], tmp_path: Path) -> None:
+    write(tmp_path / "source", new=False)
+    with open_source(tmp_path / "source") as source:
+        assert source.identify() == source.identity
+        write(tmp_path / "source", new=True)
+        assert source.identify() != source.identity
+
+
+def test_a_dataset_that_is_replaced_meanwhile_is_converted_as_it_was(tmp_path: Path) -> None:
+    storage.save(tmp_path / "source", IMAGES, LABELS, "png")
+
+    def change(done: int, _: int) -> None:
+        if done == 12:
+            storage.save(tmp_path / "source", OTHERS, LABELS, "png", overwrite=True)
+
+    with open_source(tmp_path / "source") as source:
+        convert(source, tmp_path / "set", "hdf5", overwrite=False, progress=change)
+    assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))

@@ -1,4 +1,4 @@
-"""Conversions in a process of their own: killed, and how much memory they take."""
+"""Conversions in a subprocess: resumed after a kill, in bounded memory."""
 
 import signal
 import subprocess
@@ -48,7 +48,7 @@ main(sys.argv[4:])
         ("_write_manifest", 5, 34),
     ],
 )
-def test_after_a_kill_the_same_command_goes_on(
+def test_the_same_command_resumes_after_a_kill(
     step: str,
     after: int,
     finished: int,
@@ -89,8 +89,8 @@ print(read_memory("VmHWM") - before)
 
 
 @need_backend("hdf5")
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process's memory")
-def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     images = np.zeros((512, 256, 256, 3), np.uint8)
     images[:] = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
     storage.save(tmp_path / "source", images, np.arange(512), "png_stored", durable=False)

@@ -1,4 +1,4 @@
-"""Saving where something fails: what was there before stays, and nothing else is left."""
+"""Saving when something fails: the old dataset stays, and nothing else is left."""
 
 import errno
 import os
@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 
 import storage
-from storage import BACKENDS, Images
+from storage import BACKENDS, ForkedWriterError, Images, StorageError, StoreFullError
 from storage.dataset import replacement, writer
-from storage.errors import (
-    ForkedWriterError,
-    StorageError,
-    StoreFullError,
-)
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import list_names
@@ -24,7 +19,7 @@ from tests.support.open_files import list_names
 pytestmark = need_backend("lmdb_packed")
 
 
-def test_an_error_of_the_caller_passes_through_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_error_of_the_caller_is_raised_unchanged_and_leaves_nothing_behind(tmp_path: Path) -> None:
     def make_batches() -> Iterator[Images]:
         yield make_set(3)[0]
         raise OSError(errno.EIO, "a camera of the caller")
@@ -37,9 +32,7 @@ def test_an_error_of_the_caller_passes_through_and_leaves_nothing_behind(tmp_pat
     assert_same(storage.load(tmp_path / "set"), make_set(2))
 
 
-def test_a_disk_without_room_for_all_parts_is_noticed_before_a_backend_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_space_is_noticed_before_a_backend_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = make_set(20)
     monkeypatch.setattr(writer, "PART", images.nbytes // 2)
     monkeypatch.setattr(BACKENDS["lmdb_packed"], "store_many", None)
@@ -51,7 +44,7 @@ def test_a_disk_without_room_for_all_parts_is_noticed_before_a_backend_writes(
         assert list_names(tmp_path) == []
 
 
-def test_a_part_that_was_written_needs_no_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_is_checked_for_the_remaining_parts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = make_set(20)
     monkeypatch.setattr(writer, "PART", images.nbytes // 2)
     free = iter([61_760, 30_880])
@@ -61,40 +54,35 @@ def test_a_part_that_was_written_needs_no_room_again(tmp_path: Path, monkeypatch
     assert list(free) == []
 
 
-def test_a_disk_that_fills_in_the_middle_leaves_what_was_there(
-    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (errno.ENOSPC, StoreFullError, r"No space left on device\)\): free some space"),
+        (errno.EIO, StorageError, r"Input/output error\)\)$"),
+    ],
+)
+def test_the_old_dataset_stays_if_the_disk_fails(
+    backend: str, code: int, kind: type[StorageError], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.save(tmp_path / "set", *make_set(2), backend)
 
     def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(
-        StoreFullError,
-        match=r"set: nothing was saved, and what was there is untouched .*No space left.*: free some space",
-    ):
+        StorageError, match=rf"set: nothing was saved, and what was there is untouched \(.*{message}"
+    ) as caught:
         storage.save(tmp_path / "set", *make_set(3), backend, overwrite=True)
+    assert type(caught.value) is kind
     monkeypatch.undo()
     assert_same(storage.load(tmp_path / "set"), make_set(2))
     assert list_names(tmp_path) == ["set"]
 
 
-def test_another_error_of_the_system_names_the_path_and_not_only_the_stage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(StorageError, match=r"set: nothing was saved, and what was there is untouched .*Input/output"):
-        storage.save(tmp_path / "set", *make_set(3))
-    assert list_names(tmp_path) == []
-
-
 @pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
-def test_a_step_that_the_disk_does_not_confirm_is_undone(
+def test_publishing_is_undone_if_the_disk_does_not_confirm_it(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
 ) -> None:
     if there:
@@ -116,7 +104,7 @@ def test_a_step_that_the_disk_does_not_confirm_is_undone(
 @pytest.mark.parametrize(
     ("code", "message"), [(errno.EINVAL, "cannot exchange two directories"), (errno.EIO, "Input/output error")]
 )
-def test_a_file_system_that_cannot_exchange_directories_loses_nothing(
+def test_the_old_dataset_stays_if_directories_cannot_be_exchanged(
     code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.save(tmp_path / "set", *make_set(2))
@@ -128,7 +116,7 @@ def test_a_file_system_that_cannot_exchange_directories_loses_nothing(
     assert list_names(tmp_path) == ["set"]
 
 
-def test_what_a_dead_writer_left_is_removed_by_the_next_one_and_nothing_else(tmp_path: Path) -> None:
+def test_the_next_writer_removes_what_a_dead_one_left_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".set.tmp-123-0123abcd").mkdir()
     (tmp_path / ".set.tmp-123-0123abcd" / "file").write_text("half")
     others = [".set.tmp-123-0123abcd.tmp-4-0123abcd", ".other.tmp-123-0123abcd", ".set.tmp-mine", "set.tmp-1-0123abcd"]
@@ -138,7 +126,7 @@ def test_what_a_dead_writer_left_is_removed_by_the_next_one_and_nothing_else(tmp
     assert list_names(tmp_path) == sorted([*others, "set"])
 
 
-def test_a_folder_that_cannot_be_walked_through_is_an_error(
+def test_a_folder_that_cannot_be_listed_is_an_error(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.walk
@@ -153,9 +141,7 @@ def test_a_folder_that_cannot_be_walked_through_is_an_error(
     assert list_names(tmp_path) == []
 
 
-def test_a_lock_that_cannot_be_let_go_does_no_harm_once_everything_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_cannot_be_released_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -166,7 +152,7 @@ def test_a_lock_that_cannot_be_let_go_does_no_harm_once_everything_is_saved(
     assert_same(storage.load(tmp_path / "set"), make_set(4))
 
 
-def test_in_another_process_a_writer_refuses_and_leaves_the_stage_to_its_owner(
+def test_a_forked_writer_refuses_and_leaves_the_stage_to_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def make_batches() -> Iterator[Images]:
@@ -177,3 +163,24 @@ def test_in_another_process_a_writer_refuses_and_leaves_the_stage_to_its_owner(
     with pytest.raises(ForkedWriterError, match=f"process {os.getpid()} is saving it, not this one"):
         storage.save(tmp_path / "set", make_batches(), make_set(3)[1])
     assert [name[:9] for name in list_names(tmp_path)] == [".set.tmp-"]
+
+
+def test_a_lock_without_permission_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(StorageError, match=r"its lock cannot be opened .*writable for you"):
+        storage.save(tmp_path / "set", *make_set(4))
+
+
+def test_space_is_not_checked_for_a_backend_that_compresses(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0, f_frsize=4096))
+    if BACKENDS[backend].INFO.compresses:
+        storage.save(tmp_path / "set", *make_set(4), backend)
+        assert_same(storage.load(tmp_path / "set"), make_set(4))
+    else:
+        with pytest.raises(StoreFullError):
+            storage.save(tmp_path / "set", *make_set(4), backend)

@@ -1,10 +1,12 @@
-"""The manifest of a dataset: whole, or refused; and it names no file outside."""
+"""The manifest of a dataset: damage is always found, and it never names a file outside the dataset."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 import storage
 from storage import CorruptStoreError, StorageError, StoreNotFoundError
@@ -26,7 +28,7 @@ MANIFEST = Manifest(
 )
 
 
-def test_a_manifest_is_read_as_it_was_written_and_is_json(tmp_path: Path) -> None:
+def test_a_manifest_is_json_and_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     assert read_manifest(tmp_path) == MANIFEST
     content = json.loads((tmp_path / FILE).read_text())
@@ -38,7 +40,7 @@ def test_a_manifest_is_read_as_it_was_written_and_is_json(tmp_path: Path) -> Non
 
 
 @given(data=st.data())
-def test_no_changed_byte_of_a_manifest_is_believed(
+def test_every_changed_byte_of_a_manifest_is_found(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("manifest")
@@ -50,7 +52,7 @@ def test_no_changed_byte_of_a_manifest_is_believed(
         read_manifest(folder)
 
 
-def test_no_cut_manifest_is_believed(tmp_path: Path) -> None:
+def test_a_truncated_manifest_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     content = (tmp_path / FILE).read_bytes()
     for size in range(len(content)):
@@ -101,19 +103,23 @@ def test_no_cut_manifest_is_believed(tmp_path: Path) -> None:
         ({"parts": [True, 8]}, "impossible numbers"),
         ({"shape": [2, 3]}, "not enough values"),
         ({"shape": 2}, "non-iterable"),
+        ({"shape": [0, 32, 3]}, "no pixels"),
+        ({"parts": [], "count": 0}, "no pixels"),
+        ({"parts": [10**30], "count": 10**30}, "impossible numbers"),
+        ({"sizes": [1]}, "'list' object has no attribute"),
+        ({"structure": [1]}, "'list' object has no attribute"),
+        ({"structure": {"part-00000/images.h5": 1}}, "'int' object is not subscriptable"),
     ],
     ids=str,
 )
-def test_a_manifest_that_no_program_of_ours_writes_is_refused(
-    changes: dict[str, Any], reason: str, tmp_path: Path
-) -> None:
+def test_a_manifest_with_impossible_values_is_refused(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
     write_manifest(tmp_path, MANIFEST)
     rewrite_manifest(tmp_path, **changes)
     with pytest.raises(StorageError, match=r"manifest.json is whole, but not understood \(.*" + reason):
         read_manifest(tmp_path)
 
 
-def test_a_folder_without_a_manifest_says_what_it_is(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_explained(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError, match="is empty"):
         read_manifest(tmp_path)
     (tmp_path / "file").touch()
@@ -124,7 +130,7 @@ def test_a_folder_without_a_manifest_says_what_it_is(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_an_unreadable_manifest_is_an_error_of_the_system(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_opened_is_not_damage(tmp_path: Path) -> None:
     (tmp_path / FILE).symlink_to(FILE)
     with pytest.raises(StorageError, match="the operating system refused"):
         read_manifest(tmp_path)
@@ -138,3 +144,37 @@ def test_the_manifest_of_another_dataset_is_refused(backend: str, tmp_path: Path
     with pytest.raises(CorruptStoreError, match=r"damaged|instead of|is missing"):
         storage.load(tmp_path / "one")
     assert not storage.check(tmp_path / "one").is_whole
+
+
+def test_a_deeply_nested_manifest_is_refused(tmp_path: Path) -> None:
+    rest = b'"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    first = f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode()
+    (tmp_path / FILE).write_bytes(first + rest)
+    with pytest.raises(StorageError, match="not understood"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"parts": [3], "count": 3}, {"parts": [0], "count": 0}, {"shape": [16, 64, 3]}], ids=str
+)
+def test_parts_that_do_not_fit_the_manifest_are_refused(
+    changes: dict[str, object], backend: str, tmp_path: Path
+) -> None:
+    storage.save(tmp_path / "set", *make_set(4), backend)
+    rewrite_manifest(tmp_path / "set", **changes)
+    for verify in (True, False):
+        with pytest.raises(CorruptStoreError):
+            storage.load(tmp_path / "set", verify=verify)
+    assert not storage.check(tmp_path / "set").is_whole
+
+
+@pytest.mark.parametrize("size", [None, (1 << 30) + 1])
+def test_a_manifest_that_is_a_pipe_or_far_too_large_is_refused(size: int | None, tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    if size is None:
+        os.mkfifo(path)
+    else:
+        path.touch()
+        os.truncate(path, size)
+    with pytest.raises(CorruptStoreError, match=r"manifest.json is damaged"):
+        read_manifest(tmp_path)

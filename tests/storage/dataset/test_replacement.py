@@ -1,4 +1,4 @@
-"""Replacement: a directory is pinned as long as it is read, and deleted only when nobody reads it."""
+"""A directory stays what it is while it is held, and is deleted only when it has no readers."""
 
 import errno
 import fcntl
@@ -12,7 +12,7 @@ from storage.errors import StorageError, StoreLockedError, StoreNotFoundError
 from tests.support.open_files import count_open
 
 
-def test_what_is_pinned_is_not_deleted(tmp_path: Path) -> None:
+def test_a_held_directory_is_not_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     with hold_directory(folder) as pinned:
@@ -25,7 +25,7 @@ def test_what_is_pinned_is_not_deleted(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_directory_that_is_being_deleted_is_not_pinned_but_its_successor(
+def test_a_directory_that_is_being_deleted_is_skipped_for_its_successor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = tmp_path / "set", tmp_path / "new"
@@ -49,7 +49,7 @@ def test_a_directory_that_is_being_deleted_is_not_pinned_but_its_successor(
     assert len(tries) == 2
 
 
-def test_a_directory_that_was_replaced_before_it_was_locked_is_not_pinned(
+def test_a_directory_that_was_replaced_before_it_was_locked_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = tmp_path / "set", tmp_path / "new"
@@ -77,7 +77,7 @@ def test_a_lock_of_another_program_is_not_waited_for(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
-def test_a_directory_that_is_taken_away_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_disappears_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "set"
     folder.mkdir()
     monkeypatch.setattr(fcntl, "flock", lambda *_: folder.rename(tmp_path / "gone"))
@@ -86,7 +86,7 @@ def test_a_directory_that_is_taken_away_is_missed(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("code", "is_read"), [(errno.ENOLCK, True), (errno.EIO, False)])
-def test_a_file_system_without_locks_is_read_all_the_same(
+def test_a_file_system_without_locks_can_be_read(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_read: bool
 ) -> None:
     def refuse(*_: int) -> None:
@@ -103,19 +103,19 @@ def test_a_file_system_without_locks_is_read_all_the_same(
     assert count_open(tmp_path) == before
 
 
-def test_discarding_what_is_not_there_is_nothing(tmp_path: Path) -> None:
+def test_discarding_a_missing_folder_or_a_file_does_nothing(tmp_path: Path) -> None:
     discard(tmp_path / "absent")
     (tmp_path / "file").touch()
     discard(tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_exchange_that_fails_says_what_the_system_said(tmp_path: Path) -> None:
+def test_a_failed_exchange_raises_the_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         exchange(tmp_path / "one", tmp_path / "other")
 
 
-def test_a_pinned_directory_that_cannot_be_closed_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_directory_that_cannot_be_closed_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.close
 
     def close(descriptor: int) -> None:

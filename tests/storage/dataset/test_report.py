@@ -1,17 +1,27 @@
-"""Reports: everything that is wrong, and what can be saved."""
+"""Reports: everything that is damaged is listed, and nothing else."""
 
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import storage
 from storage import BACKENDS, CorruptStoreError, StorageError
+from storage.dataset import report as report_module
 from storage.dataset import writer
 from storage.dataset.manifest import read_manifest
+from storage.dataset.opening import open_dataset
+from tests.support.backends import EXAMPLE, need_backend
 from tests.support.datasets import flip_bit, require_pixels
 from tests.support.image_sets import assert_same, make_set
+from tests.support.open_files import count_open
 
-COUNT = 30
+COUNT, MANY = 30, 300
 
 
 @pytest.fixture
@@ -44,15 +54,15 @@ def test_a_whole_dataset_has_an_empty_report(backend: str, saved: Path) -> None:
 
 def test_every_changed_record_is_listed(changed: Path) -> None:
     report = storage.check(changed)
-    assert report.records.keys() >= {3, 4, 17}, "more where the backend refuses them together, by a checksum of its own"
+    assert report.records.keys() >= {3, 4, 17}, "more if the backend has checksums of several records"
     assert not report.is_whole
 
 
-def test_changed_records_cost_no_others(backend: str, changed: Path) -> None:
+def test_records_that_are_not_damaged_can_be_read(backend: str, changed: Path) -> None:
     require_pixels(backend, changed)
     report = storage.check(changed)
     others = {reason for index, reason in report.records.items() if index not in {3, 4, 17}}
-    assert all("one at least" in reason for reason in others), "only those that share a checksum of the backend's own"
+    assert all("one at least" in reason for reason in others), "only those that share a checksum of the backend"
     assert not report.files
     images, labels = make_set(COUNT)
     with storage.open(changed) as reader:
@@ -60,7 +70,7 @@ def test_changed_records_cost_no_others(backend: str, changed: Path) -> None:
         assert_same(reader.read(good), (images[good], labels[good]))
 
 
-def test_a_part_whose_structure_is_damaged_costs_no_other_part(backend: str, saved: Path) -> None:
+def test_damaged_structure_affects_its_own_part_only(backend: str, saved: Path) -> None:
     structure = read_manifest(saved).structure
     name = next(name for name in structure if name.startswith("part-00001/"))
     flip_bit(saved / name, structure[name].ranges[0][0])
@@ -69,7 +79,7 @@ def test_a_part_whose_structure_is_damaged_costs_no_other_part(backend: str, sav
     assert report.records.keys() <= set(range(10, 20)), backend
 
 
-def test_a_part_that_its_backend_refuses_is_listed(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_the_backend_refuses_is_listed(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_reader = BACKENDS[backend].open_reader
 
     def refuse(store: Path) -> object:
@@ -83,7 +93,7 @@ def test_a_part_that_its_backend_refuses_is_listed(backend: str, saved: Path, mo
     assert set(report.records.values()) == {"part-00002: a mood"}
 
 
-def test_files_of_images_are_named_beside_their_records(saved: Path, backend: str) -> None:
+def test_damaged_files_of_images_are_listed_with_their_records(saved: Path, backend: str) -> None:
     manifest = read_manifest(saved)
     names = sorted(set(manifest.sizes) - set(manifest.structure))
     if len(names) != COUNT:
@@ -95,7 +105,7 @@ def test_files_of_images_are_named_beside_their_records(saved: Path, backend: st
     assert sorted(report.records) == [4, 24]
 
 
-def test_without_checksums_nothing_is_proved_but_all_can_be_read(saved: Path) -> None:
+def test_without_checksums_records_can_be_read_but_not_verified(saved: Path) -> None:
     (saved / "checksums").unlink()
     report = storage.check(saved)
     assert list(report.files) == ["checksums"]
@@ -103,7 +113,103 @@ def test_without_checksums_nothing_is_proved_but_all_can_be_read(saved: Path) ->
     assert set(report.records.values()) == {"it can be read, but not verified: the checksums are damaged"}
 
 
-def test_a_damaged_manifest_is_an_error(saved: Path) -> None:
+def test_a_damaged_manifest_cannot_be_checked(saved: Path) -> None:
     (saved / "manifest.json").write_text("{}")
     with pytest.raises(StorageError, match=r"manifest.json is damaged"):
         storage.check(saved)
+
+
+def test_a_file_that_links_to_itself_is_one_damaged_record(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", *make_set(4), "png")
+    path = tmp_path / "set" / "part-00000" / "00000002.png"
+    path.unlink()
+    path.symlink_to(path)
+    report = storage.check(tmp_path / "set")
+    assert list(report.files) == ["part-00000/00000002.png"]
+    assert list(report.records) == [2]
+    with pytest.raises(StorageError, match="record 2: it cannot be read"):
+        storage.load(tmp_path / "set")
+    with storage.open(tmp_path / "set") as reader, pytest.raises(StorageError, match="record 2: it cannot be read"):
+        reader.read([1, 2])
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Save three hundred images, and flip the first bit of the structure."""
+    path = tmp_path / "set"
+    storage.save(path, *make_set(MANY), EXAMPLE)
+    name, structure = next(iter(read_manifest(path).structure.items()))
+    flip_bit(path / name, structure.ranges[0][0])
+    return path
+
+
+def replace_open_reader(backend: str, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Have a backend do something else than to open a store."""
+
+    def open_reader(store: Path) -> object:
+        do()
+        raise StorageError("after that", store=store)
+
+    monkeypatch.setattr(BACKENDS[backend], "open_reader", open_reader)
+
+
+@need_backend("lmdb")
+def test_damage_in_the_tree_of_lmdb_affects_only_the_records_behind_it(tmp_path: Path) -> None:
+    images, labels = make_set(MANY, 8, 8)
+    storage.save(tmp_path / "set", images, labels, "lmdb")
+    path = tmp_path / "set" / "part-00000" / "data.mdb"
+    pixels = images[77].tobytes()
+    path.write_bytes(path.read_bytes().replace(pixels, pixels[::-1]))
+    report = storage.check(tmp_path / "set")
+    assert list(report.files) == ["part-00000/data.mdb"]
+    assert report.records == {77: "its pixels or its label are not those that were saved"}
+    with storage.open(tmp_path / "set", verify=False) as reader:
+        assert (reader.read([76, 78])[0] == images[[76, 78]]).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, None], ids=str)
+def test_a_library_that_crashes_or_hangs_on_damage_does_not_stop_check(
+    number: signal.Signals | None, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if number is None:
+        monkeypatch.setattr(report_module, "TIMEOUT", 0.1)
+    replace_open_reader(EXAMPLE, monkeypatch, lambda: os.kill(os.getpid(), number) if number else time.sleep(600))
+    report = storage.check(damaged)
+    assert report.records == dict.fromkeys(range(MANY), "it cannot be read: the process that tried crashed or hung")
+    assert count_open(damaged) == 0
+
+
+def test_a_refusal_in_the_subprocess_is_reported(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_open_reader(EXAMPLE, monkeypatch, lambda: None)
+    assert storage.check(damaged).records == dict.fromkeys(range(MANY), "part-00000: after that")
+
+
+def test_damaged_structure_is_not_opened_without_checksums(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[None] = []
+    replace_open_reader(EXAMPLE, monkeypatch, lambda: opened.append(None))
+    (damaged / "checksums").unlink()
+    report = storage.check(damaged)
+    assert len(report.files) == 2
+    assert len(report.records) == MANY
+    assert not opened
+
+
+@need_backend("png")
+@pytest.mark.parametrize("refusal", ["", "refused"])
+def test_the_subprocess_sends_its_findings(refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(tmp_path / "set", *make_set(3), "png")
+    (tmp_path / "set" / "part-00000" / "00000001.png").unlink()
+    if refusal:
+        replace_open_reader("png", monkeypatch, lambda: None)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr("faulthandler.disable", lambda: None)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    with open_dataset(tmp_path / "set", verify=True) as dataset:
+        report_module._send_damage(dataset, 0, sender)  # noqa: SLF001 - what the child does
+    answer = json.loads(receiver.recv_bytes())
+    if refusal:
+        assert answer == "part-00000: after that"
+    else:
+        assert [index for index, _ in answer] == [1]
+    assert ended == [0]

@@ -1,4 +1,4 @@
-"""Progress: the stage of a dead writer is taken up if it is that of the same source, and as it was left."""
+"""The next writer of the same source resumes a stage only if all of it is as it was left."""
 
 import os
 from collections.abc import Callable
@@ -14,9 +14,11 @@ from storage.dataset.manifest import Manifest, read_manifest
 from storage.dataset.replacement import find_stages
 from storage.dataset.writer import PROGRESS, Writer, resume
 from tests.support.backends import need_backend
+from tests.support.datasets import flip_bit
 from tests.support.image_sets import make_set
 
 pytestmark = need_backend("hdf5")
+
 
 COUNT = 30
 
@@ -40,7 +42,7 @@ def wanted(stage: Path) -> Manifest:
     return replace(read_manifest(stage, PROGRESS), parts=(), sizes={}, structure={}, checksum="")
 
 
-def test_finished_parts_are_taken_up_with_their_checksums(stage: Path, wanted: Manifest) -> None:
+def test_finished_parts_are_resumed_with_their_checksums(stage: Path, wanted: Manifest) -> None:
     resumed = resume(stage, wanted)
     assert resumed is not None
     manifest, digest = resumed
@@ -52,13 +54,11 @@ def test_finished_parts_are_taken_up_with_their_checksums(stage: Path, wanted: M
 
 
 @pytest.mark.parametrize("change", [{"source": "mine "}, {"classes": ("dog",)}, {"backend": "lmdb"}])
-def test_the_stage_of_another_conversion_is_not_taken_up(
-    stage: Path, wanted: Manifest, change: dict[str, object]
-) -> None:
+def test_the_stage_of_another_conversion_is_refused(stage: Path, wanted: Manifest, change: dict[str, object]) -> None:
     assert resume(stage, replace(wanted, **change)) is None  # type: ignore[arg-type] # one field each
 
 
-def test_what_was_written_behind_the_last_finished_part_is_removed(stage: Path, wanted: Manifest) -> None:
+def test_an_unfinished_part_is_removed(stage: Path, wanted: Manifest) -> None:
     checksums = (stage / CHECKSUMS).read_bytes()
     with (stage / CHECKSUMS).open("ab") as file:
         file.write(bytes(80))
@@ -71,34 +71,26 @@ def test_what_was_written_behind_the_last_finished_part_is_removed(stage: Path, 
     assert resumed[1].hexdigest() == resumed[0].checksum
 
 
-def flip(path: Path) -> None:
-    """Flip a bit of a file's first byte."""
-    content = path.read_bytes()
-    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
-
-
-@pytest.mark.parametrize("name", [PROGRESS, CHECKSUMS, "part-00001/images.h5"])
-@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 100)], ids=["missing", "cut short"])
-def test_a_stage_that_is_not_as_it_was_left_is_not_taken_up(
-    stage: Path, wanted: Manifest, name: str, damage: Callable[[Path], None]
-) -> None:
-    damage(stage / name)
-    assert resume(stage, wanted) is None
+def append(path: Path) -> None:
+    """Make a file longer by eight bytes."""
+    path.write_bytes(path.read_bytes() + bytes(8))
 
 
 @pytest.mark.parametrize("name", [PROGRESS, CHECKSUMS, "part-00000/images.h5", "part-00001/images.h5"])
-def test_a_stage_with_a_damaged_byte_is_not_taken_up(stage: Path, wanted: Manifest, name: str) -> None:
-    flip(stage / name)
-    assert resume(stage, wanted) is None
+@pytest.mark.parametrize(
+    "damage",
+    [Path.unlink, lambda path: os.truncate(path, 100), lambda path: flip_bit(path, 0), append],
+    ids=["missing", "truncated", "changed", "longer"],
+)
+def test_a_stage_with_a_damaged_file_is_refused(
+    stage: Path, wanted: Manifest, name: str, damage: Callable[[Path], object]
+) -> None:
+    damage(stage / name)
+    is_restored = damage is append and name == CHECKSUMS  # what follows the last finished part is cut off
+    assert (resume(stage, wanted) is None) is not is_restored
 
 
-def test_a_stage_with_a_file_that_grew_is_not_taken_up(stage: Path, wanted: Manifest) -> None:
-    with (stage / "part-00000" / "images.h5").open("ab") as file:
-        file.write(b"\0")
-    assert resume(stage, wanted) is None
-
-
-def test_a_stage_is_not_taken_up_with_damage_that_changes_no_record(stage: Path, wanted: Manifest) -> None:
+def test_a_stage_with_damaged_structure_is_refused(stage: Path, wanted: Manifest) -> None:
     name = "part-00000/images.h5"
     healthy = (stage / name).read_bytes()
     for start, end in read_manifest(stage, PROGRESS).structure[name].ranges:
@@ -110,7 +102,7 @@ def test_a_stage_is_not_taken_up_with_damage_that_changes_no_record(stage: Path,
 
 
 @pytest.mark.parametrize("index", [0, 19])
-def test_a_stage_with_a_damaged_pixel_is_not_taken_up(stage: Path, wanted: Manifest, index: int) -> None:
+def test_a_stage_with_a_damaged_pixel_is_refused(stage: Path, wanted: Manifest, index: int) -> None:
     file = stage / f"part-{index // 10:05}" / "images.h5"
     content = bytearray(file.read_bytes())
     content[content.index(make_set(COUNT, 5, 7)[0][index].tobytes())] ^= 1
@@ -118,7 +110,7 @@ def test_a_stage_with_a_damaged_pixel_is_not_taken_up(stage: Path, wanted: Manif
     assert resume(stage, wanted) is None
 
 
-def test_a_stage_that_cannot_be_mended_is_not_taken_up(
+def test_a_stage_that_cannot_be_truncated_is_refused(
     stage: Path, wanted: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, size: int) -> None:
@@ -128,7 +120,7 @@ def test_a_stage_that_cannot_be_mended_is_not_taken_up(
     assert resume(stage, wanted) is None
 
 
-def test_what_is_no_stage_is_not_taken_up(tmp_path: Path) -> None:
+def test_something_else_than_a_stage_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name in ("file", "nowhere"):
         assert resume(tmp_path / name, Manifest("hdf5", 0, 0, source="mine")) is None

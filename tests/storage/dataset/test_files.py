@@ -1,4 +1,4 @@
-"""Structure: what a backend believes is checked before it is opened; sizes before anything is mapped."""
+"""Sizes and structure of files are checked before a backend opens them."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ def saved(backend: str, tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_what_is_not_pixels_is_structure(tmp_path: Path) -> None:
+def test_every_byte_outside_the_pixels_is_structure(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(range(100)))
     (tmp_path / "b").write_bytes(b"text")
     (tmp_path / "c").write_bytes(b"pixels")
@@ -40,7 +40,7 @@ def test_what_is_not_pixels_is_structure(tmp_path: Path) -> None:
     }, "an empty file says something by being there"
 
 
-def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
+def test_a_backend_without_find_pixels_has_structure_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3 << 20))
     module: Any = SimpleNamespace(find_pixels=lambda _: {})
     sizes = {"a": 3 << 20}
@@ -55,7 +55,7 @@ def test_a_backend_that_says_nothing_has_structure_only(tmp_path: Path) -> None:
         check_file(tmp_path, manifest, "a")
 
 
-def test_most_of_a_store_is_pixels_and_each_pixel_is_proved_by_its_record(backend: str, saved: Path) -> None:
+def test_most_of_a_store_is_pixels(backend: str, saved: Path) -> None:
     require_pixels(backend, saved)
     images, _ = make_set(COUNT)
     manifest = read_manifest(saved)
@@ -69,7 +69,7 @@ def test_most_of_a_store_is_pixels_and_each_pixel_is_proved_by_its_record(backen
         assert images[0].tobytes() not in bytes(np.frombuffer(content, np.uint8)[covered])
 
 
-def test_a_changed_byte_of_structure_is_refused_before_the_backend_opens_anything(
+def test_damaged_structure_is_refused_before_the_backend_opens_anything(
     backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
@@ -117,7 +117,7 @@ def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(
     assert not opened
 
 
-def test_checksums_that_are_damaged_prove_nothing(saved: Path) -> None:
+def test_damaged_checksums_are_refused(saved: Path) -> None:
     images, labels = storage.load(saved)
     path = saved / "checksums"
     content = bytearray(path.read_bytes())
