@@ -1,4 +1,4 @@
-"""Arrays that reads fill: how work is shared out among threads, and what a file that ends early gives."""
+"""Arrays that reads fill."""
 
 import os
 from collections.abc import Iterator

@@ -1,5 +1,6 @@
-"""The contract of `storage.Backend`, held against every backend that is found."""
+"""Every backend keeps the contract of `storage.Backend`."""
 
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 
 import storage
 from storage import BACKENDS, Backend, Images, Labels
+from tests.faults.children import Ending, run_child
 from tests.support.image_sets import LABELS, assert_same, make_set
 from tests.support.properties import HealthCheck, arrays, given, settings, st
+
+TIMEOUT = 20.0  # seconds
 
 
 def count_open_files() -> int:
@@ -292,3 +296,21 @@ def test_a_full_disk_raises_store_full(module: Backend, tmp_path: Path, limit: i
             module.store_many(tmp_path / "store", images, labels)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_reads_never_wait_for_a_named_pipe_in_a_store(module: Backend, store: Path, tmp_path: Path) -> None:
+    def read_all() -> str:
+        for read in (*READS.values(), read_in_batches):
+            try:
+                read(module, store)
+            except storage.StorageError as error:
+                assert str(store) in str(error)  # noqa: PT017 - either is right
+        return ""
+
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        path.rename(tmp_path / "kept")
+        os.mkfifo(path)
+        ending = run_child(read_all, TIMEOUT)
+        path.unlink()
+        (tmp_path / "kept").rename(path)
+        assert ending == Ending(0, ""), f"{path.name} as a named pipe: {ending.describe()}"

@@ -1,4 +1,4 @@
-"""A reader is a dataset for PyTorch as it is: no adapter, in worker processes that are forked or spawned."""
+"""PyTorch uses a reader as a dataset without an adapter, in forked and in spawned workers."""
 
 from pathlib import Path
 from typing import Any

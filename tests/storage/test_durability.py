@@ -1,4 +1,4 @@
-"""One function makes any store durable: files, directories, and the folder above."""
+"""Durability: files, directories and the name of a store are synced."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Paths of stores, as libraries in C take them."""
+"""Paths of stores, and what is found there."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The contract of `storage.Reader`, held against the reader of every backend that is found."""
+"""The readers of every backend keep the contract of `storage.Reader`."""
 
 import gc
 import os
@@ -278,6 +278,6 @@ def test_a_reader_that_was_forked_while_it_reopened_is_not_closed_twice(
     module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with module.open_reader(store) as reader:
-        reader._close()  # noqa: SLF001 - so far the thread had come that was not forked
+        reader._close()  # noqa: SLF001 - how far the other thread had come
         monkeypatch.setattr(reader, "_process", 0)
         assert_same(reader.read(range(10)), make_set(10))

@@ -1,4 +1,4 @@
-"""Views: the images where they lie in a store's map, without a copy, as long as anybody holds them."""
+"""Views: images in the memory map of a store, without a copy, valid for as long as they are used."""
 
 import gc
 import subprocess
@@ -19,8 +19,8 @@ IMAGES, LABELS = make_set(50)
 
 
 @pytest.fixture
-def viewed(module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401 - views are arrays or sequences
-    """Take a backend whose readers can be viewed."""
+def viewed(module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """Store fifty images; skip backends that can't view them."""
     if hasattr(module, "RECORD"):
         monkeypatch.setattr(module, "RECORD", 8 * IMAGES[0].nbytes)  # more than one
     module.store_many(tmp_path / "store", IMAGES, LABELS)
@@ -33,15 +33,14 @@ def viewed(module: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def store(viewed: Any, tmp_path: Path) -> Path:  # noqa: ANN401
-    """Find the store of fifty images."""
-    assert viewed
+def store(tmp_path: Path) -> Path:
+    """Return the path of the store that `viewed` writes."""
     return tmp_path / "store"
 
 
-def test_a_view_copies_nothing(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_a_view_copies_nothing(viewed: Backend, store: Path) -> None:
     with viewed.open_reader(store) as reader:
-        view = reader.view()
+        view: Any = reader.view()  # an array or a sequence
         assert len(view) == 50
         assert view.shape == IMAGES.shape
         np.testing.assert_array_equal(np.asarray(view), IMAGES)
@@ -52,7 +51,7 @@ def test_a_view_copies_nothing(viewed: Any, store: Path) -> None:  # noqa: ANN40
         assert np.shares_memory(view[-1], view[49])
 
 
-def test_a_view_is_read_only(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_a_view_is_read_only(viewed: Backend, store: Path) -> None:
     with viewed.open_reader(store) as reader:
         image = reader.view()[3]
         assert not image.flags.writeable
@@ -62,7 +61,7 @@ def test_a_view_is_read_only(viewed: Any, store: Path) -> None:  # noqa: ANN401
             image.flags.writeable = True
 
 
-def test_reads_return_copies_not_views(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_reads_return_copies_not_views(viewed: Backend, store: Path) -> None:
     with viewed.open_reader(store) as reader:
         for image in (reader[3][0], reader.read([3])[0][0], viewed.read_single(store, 3)[0]):
             assert not np.shares_memory(image, reader.view()[3])
@@ -70,7 +69,7 @@ def test_reads_return_copies_not_views(viewed: Any, store: Path) -> None:  # noq
         assert_same(reader.read(range(50)), (IMAGES, LABELS))
 
 
-def test_a_view_is_iterated_in_order_and_ends(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_a_view_is_iterated_in_order_and_ends(viewed: Backend, store: Path) -> None:
     with viewed.open_reader(store) as reader:
         np.testing.assert_array_equal(list(reader.view()), IMAGES)
         for index in (50, -51):
@@ -78,14 +77,14 @@ def test_a_view_is_iterated_in_order_and_ends(viewed: Any, store: Path) -> None:
                 reader.view()[index]
 
 
-def test_a_closed_reader_cannot_be_viewed(viewed: Any, store: Path) -> None:  # noqa: ANN401
+def test_a_closed_reader_cannot_be_viewed(viewed: Backend, store: Path) -> None:
     reader = viewed.open_reader(store)
     reader.close()
     with pytest.raises(storage.ReaderClosedError):
         reader.view()
 
 
-def test_a_view_of_an_empty_set_is_empty(viewed: Any, tmp_path: Path) -> None:  # noqa: ANN401
+def test_a_view_of_an_empty_set_is_empty(viewed: Backend, tmp_path: Path) -> None:
     viewed.store_many(tmp_path / "empty", IMAGES[:0], LABELS[:0])
     with viewed.open_reader(tmp_path / "empty") as reader:
         assert np.asarray(reader.view()).shape == (0, 32, 32, 3)
@@ -94,12 +93,12 @@ def test_a_view_of_an_empty_set_is_empty(viewed: Any, tmp_path: Path) -> None:  
 
 @pytest.mark.parametrize("held", ["view", "image", "part", "iterator"])
 def test_the_map_lives_exactly_as_long_as_its_views(
-    viewed: Any,  # noqa: ANN401
+    viewed: Backend,
     store: Path,
     held: str,
 ) -> None:
     reader = viewed.open_reader(store)
-    view = reader.view()
+    view: Any = reader.view()
     kept = {"view": view, "image": view[9], "part": view[9][4:, 2:], "iterator": iter(view)}[held]
     del view
     reader.close()
@@ -161,7 +160,7 @@ sys.keep = view, Holder
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_views_survive_their_reader_forks_and_the_end_of_the_interpreter(viewed: Any, store: Path, end: str) -> None:  # noqa: ANN401
+def test_views_survive_their_reader_forks_and_the_interpreter(viewed: Backend, store: Path, end: str) -> None:
     name = viewed.__name__.rpartition(".")[2]
     command = [sys.executable, "-W", "error", "-c", START + end, name, str(store)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
