@@ -31,7 +31,7 @@ COMPARED_AT_ONCE = 1_000  # images, so that comparing needs little memory
 Durability = Literal["buffered", "durable"]
 Arguments = tuple[Any, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; the gate slows cells with it to test itself
+WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; the gate slows cells with it in its self-test
 
 
 class Cell:
@@ -46,7 +46,7 @@ class Cell:
         backend: str,
         benchmark: BenchmarkFixture,
         directories: StoreDirectories,
-        wrap: Wrap = lambda function: function,
+        wrap: Wrap | None = None,
     ) -> None:
         self.backend: Backend = BACKENDS[backend]
         self._operation = operation
@@ -154,7 +154,8 @@ class Cell:
         measure_memory: bool = True,
     ) -> None:
         """Warm up, choose the number of rounds, measure, and check the last result."""
-        benchmark, facts, target = self._benchmark, self._benchmark.extra_info, self._wrap(target)
+        benchmark, facts = self._benchmark, self._benchmark.extra_info
+        target = self._wrap(target) if self._wrap else target
         benchmark.group = self._name_group()
         benchmark.has_error = True  # leaves the cell out of the run unless its result is verified
         gc.collect()
@@ -188,8 +189,7 @@ def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: s
     """Prepare a cell with its own folder of stores."""
     operation = request.function.__name__.removeprefix("test_")
     directories = StoreDirectories(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
-    wrap = request.node.stash.get(WRAP, lambda function: function)
-    prepared = Cell(operation, backend, benchmark, directories, wrap)
+    prepared = Cell(operation, backend, benchmark, directories, request.node.stash.get(WRAP, None))
     prepared.note(definition=hash_definition(request.node), **read_threshold(request.node))
     yield prepared
     directories.discard(directories.folder)

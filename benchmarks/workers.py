@@ -51,7 +51,7 @@ def assign_processors(count: int) -> list[list[int]]:
     Schedulers may keep two workers that are woken at the same time on one processor for seconds.
     """
     processors = sorted(os.sched_getaffinity(0))
-    return [processors[place::count] or [processors[place % len(processors)]] for place in range(count)]
+    return [processors[index::count] or [processors[index % len(processors)]] for index in range(count)]
 
 
 def read_batches(reader: Reader, batches: Batches) -> None:
@@ -141,8 +141,8 @@ class Workers:
     ) -> None:
         self._folder = TemporaryDirectory()
         self._workers = [
-            Worker(open_reader, store, cache, batches[place::count], processors, Path(self._folder.name, str(place)))
-            for place, processors in enumerate(assign_processors(count))
+            Worker(open_reader, store, cache, batches[index::count], processors, Path(self._folder.name, str(index)))
+            for index, processors in enumerate(assign_processors(count))
         ]
         context = multiprocessing.get_context(start)
         self._pools = [ProcessPoolExecutor(1, context, _start_worker, (worker,)) for worker in self._workers]
@@ -173,10 +173,10 @@ class Workers:
     def check(self, images: Images, labels: Labels) -> None:
         """Have every worker read its batches again; fail unless `images` and `labels` are the same at these indices."""
         answers = self._gather([pool.submit(_run_command, "digest") for pool in self._pools])
-        for number, (worker, digests) in enumerate(zip(self._workers, answers, strict=True)):
-            for place, (batch, digest) in enumerate(zip(worker.batches, digests, strict=True), start=1):
+        for index, (worker, digests) in enumerate(zip(self._workers, answers, strict=True)):
+            for number, (batch, digest) in enumerate(zip(worker.batches, digests, strict=True), start=1):
                 if digest != compute_digest(images[batch], labels[batch]):
-                    self._fail(number, f"batch {place} of its {len(worker.batches)} was not read as it was stored")
+                    self._fail(index, f"batch {number} of its {len(worker.batches)} was not read as it was stored")
 
     def _start(self, pool: ProcessPoolExecutor) -> "Future[Any]":
         others = multiprocessing.active_children()
@@ -187,24 +187,24 @@ class Workers:
     def _gather(self, futures: Sequence["Future[Any]"]) -> list[Any]:
         """Wait for the answers of all workers; fail as soon as one of them fails or dies, or if one is too late."""
         wait(futures, TIMEOUT, FIRST_EXCEPTION)
-        for place, future in enumerate(futures):
+        for index, future in enumerate(futures):
             if future.done() and (error := future.exception()) is not None:
-                self._fail(place, self._explain(place, error))
-        for place, future in enumerate(futures):
+                self._fail(index, self._explain(index, error))
+        for index, future in enumerate(futures):
             if not future.done():
-                self._fail(place, f"no answer for {TIMEOUT} seconds: it hangs")
+                self._fail(index, f"no answer for {TIMEOUT} seconds: it hangs")
         return [future.result() for future in futures]
 
-    def _explain(self, place: int, error: BaseException) -> str:
+    def _explain(self, index: int, error: BaseException) -> str:
         if not isinstance(error, BrokenProcessPool):
             summary = "".join(traceback.format_exception_only(error)).strip()
             return f"{summary}\n{error.__cause__}"  # the worker's traceback
-        self._pools[place].shutdown()  # waits for the process, which has an exit code then
-        stack = self._workers[place].stack.read_text(encoding="utf-8", errors="replace")
-        return f"ended without an answer, exit code {self._processes[place].exitcode}\n{stack}".rstrip()
+        self._pools[index].shutdown()  # waits for the process, which has an exit code then
+        stack = self._workers[index].stack.read_text(encoding="utf-8", errors="reindex")
+        return f"ended without an answer, exit code {self._processes[index].exitcode}\n{stack}".rstrip()
 
-    def _fail(self, place: int, reason: str) -> None:
-        pytest.fail(f"worker {place + 1} of {len(self._workers)}: {reason}")
+    def _fail(self, index: int, reason: str) -> None:
+        pytest.fail(f"worker {index + 1} of {len(self._workers)}: {reason}")
 
     def _end(self) -> None:
         for process in self._processes:
