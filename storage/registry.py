@@ -39,7 +39,7 @@ def import_backend(name: str) -> Backend | str:
     try:
         module = import_module(found) if isinstance(found, str) else found.load()
     except Exception as error:  # noqa: BLE001 - it must not stop the other backends
-        return _explain(name, error)
+        return _explain(name, found, error)
     if not isinstance(module, ModuleType):
         return f"its entry point is of type {type(module).__name__}: it must name a module"
     if missing := [name for name in REQUIRED if not hasattr(module, name)]:
@@ -72,10 +72,12 @@ def complete(module: ModuleType) -> Backend:
     return backend
 
 
-def _explain(name: str, error: Exception) -> str:
+def _explain(name: str, found: str | EntryPoint, error: Exception) -> str:
     if isinstance(error, BackendUnavailableError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != PACKAGE:
+        if isinstance(found, EntryPoint):
+            return f"{error.name} is not installed, and {found.value} needs it"
         source = '-e ".' if PACKAGE == "storage" else '"image-storage'
         return f'{error.name} is not installed: python -m pip install {source}[{name}]"'
     return f"{type(error).__name__}: {error}"

@@ -145,7 +145,7 @@ def test_a_backend_of_another_package_cannot_replace_a_built_in_one(
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ("tape_absent", "tape_absent is not installed"),
+        ("tape_absent", "tape_absent is not installed, and tape_absent needs it"),
         ("tape_empty", "tape_empty lacks INFO, store_many, read_many, open_reader"),
         ("tape_empty:missing", "AttributeError: module 'tape_empty' has no attribute 'missing'"),
         ("tape_empty:number", "its entry point is of type int: it must name a module"),

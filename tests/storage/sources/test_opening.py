@@ -14,6 +14,7 @@ from storage.paths import walk_files
 from storage.sources.image_source import ArraySource, ImageSource
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
+from tests.support.cifar import ALL_LABELS, PIXELS, arrange, write_folder
 from tests.support.image_sets import assert_same, make_set
 
 COUNT = 30
@@ -178,3 +179,14 @@ def test_damaged_labels_are_refused_unless_verification_is_off(tmp_path: Path) -
         reader.read_labels()
     with storage.open(tmp_path / "set", verify=False) as reader:
         assert reader.read_labels()[0] == 7
+
+
+def test_cifar10_is_opened_with_its_labels(tmp_path: Path) -> None:
+    with open_source(write_folder(tmp_path / "batches")) as source:
+        assert source.identify() == source.identity
+        assert_same(read_all(source), (arrange(b"".join(PIXELS)), np.array(ALL_LABELS)))
+
+
+def test_a_folder_without_images_or_stores_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="it isn't a dataset, CIFAR-10, a folder"), open_source(tmp_path):
+        pass
