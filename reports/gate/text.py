@@ -47,7 +47,7 @@ def make_summary(finding: Finding) -> str:
         escape_text(f"{finding.candidate} against {finding.baseline}"),
     ]
     if shown:
-        parts.append(write_table([("cell", "base", "ratio", "p", "pairs", "verdict"), *map(_make_row, shown)]))
+        parts.append(write_table([("cell", "base", "ratio", "p-value", "pairs", "verdict"), *map(_make_row, shown)]))
     parts += _list_names("Missing, measured in the baseline only", map(name_cell, outcome.missing))
     parts += _list_names("New, without a baseline", map(name_cell, outcome.new))
     reasons = [f"{name_cell(cell)} ({absence.side}: {absence.reason})" for cell, absence in outcome.absent.items()]

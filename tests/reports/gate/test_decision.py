@@ -12,7 +12,7 @@ import pytest
 from reports.errors import WrongInputError
 from reports.gate.decision import Absence, Outcome, run_gate
 from reports.gate.pairs import Pair, Session, SideName
-from reports.noise import Thresholds
+from reports.noise import Thresholds, Verdict
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
@@ -68,100 +68,65 @@ def drop(session: Session, cell: str, reason: str | None = None) -> Session:
     return replace(session, seconds=seconds, absent={} if reason is None else {cell: reason})
 
 
-def step_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a second pass whenever the clock is read."""
+@pytest.mark.parametrize(
+    ("ratios", "course", "verdicts", "confirmed"),
+    [
+        ({}, {}, {}, 0),
+        ({SECOND: 1.3}, {}, {SECOND: "regression"}, 12),
+        ({THIRD: 0.7}, {}, {THIRD: "improvement"}, 12),
+        (
+            {FIRST: 1.5, SECOND: 1.3, THIRD: 0.7, FOURTH: 0.5},
+            {},
+            {FIRST: "regression", SECOND: "regression", THIRD: "improvement", FOURTH: "improvement"},
+            12,
+        ),
+        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 12),
+        ({SECOND: 1.3}, {6: {SECOND: 1.07}, 18: {SECOND: 1.5}}, {SECOND: "regression"}, 24),
+        ({SECOND: 1.3}, {6: {SECOND: 1.07}}, {SECOND: "inconclusive"}, 60),
+    ],
+    ids=["identical", "slower", "faster", "both", "slower in the screen only", "later analysis", "never decided"],
+)
+def test_fresh_pairs_decide_about_the_suspects_of_the_screen(
+    ratios: Mapping[str, float],
+    course: Mapping[int, Mapping[str, float]],
+    verdicts: Mapping[str, Verdict],
+    confirmed: int,
+) -> None:
+    outcome = FakeSides(ratios, course=course).run()
+    assert [each.cell for each in outcome.decisions] == list(CELLS)
+    assert name_verdicts(outcome) == verdicts
+    assert (outcome.screened, outcome.confirmed) == (5, confirmed)
+
+
+@pytest.mark.parametrize("ratio", [1.3, 0.7])
+def test_a_decision_rests_on_the_fresh_pairs(ratio: float) -> None:
+    decided = FakeSides({SECOND: 2 * ratio - 1}, course={6: {SECOND: ratio}}).run().decisions[1]
+    assert decided.ratio == pytest.approx(ratio, rel=0.02)
+    assert decided.base_seconds == pytest.approx(1e-3, rel=0.02)
+    assert decided.value == pytest.approx(2.0**-12)
+    assert (decided.pairs, decided.threshold) == (12, 0.1)
+
+
+def test_only_undecided_suspects_are_measured_again_and_each_pair_is_announced() -> None:
+    sides = FakeSides({SECOND: 1.3, FOURTH: 1.3}, course={6: {FOURTH: 1.07}})
+    sides.run()
+    assert sides.asked == [()] * 5 + [(SECOND, FOURTH)] * 12 + [(FOURTH,)] * 48
+    assert sides.progress[:5] == [f"screen: pair {number} of 5" for number in range(1, 6)]
+    assert sides.progress[5:17] == [f"confirm: pair {number} of 12, 2 cells left" for number in range(1, 13)]
+    assert sides.progress[17] == "confirm: pair 13 of 24, 1 cells left"
+
+
+@pytest.mark.parametrize(("budget", "confirmed", "pairs"), [(0.001, 0, 5), (4.5, 4, 4)])
+def test_a_budget_ends_fresh_pairs_but_not_the_screen(
+    budget: float, confirmed: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = count(0.0, 1.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-
-
-def test_identical_sides_have_no_regression() -> None:
-    sides = FakeSides({})
-    outcome = sides.run()
-    assert [each.verdict for each in outcome.decisions] == ["ok"] * 4
-    assert [each.cell for each in outcome.decisions] == list(CELLS)
-    assert sides.asked == [()] * 5
-    assert (outcome.screened, outcome.confirmed) == (5, 0)
-
-
-def test_the_slower_cell_is_named_and_no_other() -> None:
-    outcome = FakeSides({SECOND: 1.3}).run()
-    assert name_verdicts(outcome) == {SECOND: "regression"}
-    (verdict,) = outcome.select("regression")
-    assert verdict.ratio == pytest.approx(1.3, rel=0.02)
-    assert verdict.base_seconds == pytest.approx(1e-3, rel=0.02)
-    assert verdict.value == pytest.approx(2.0**-12)
-    assert verdict.pairs == 12
-    assert verdict.threshold == 0.1
-
-
-def test_the_faster_cell_is_an_improvement() -> None:
-    outcome = FakeSides({THIRD: 1 / 1.3}).run()
-    assert name_verdicts(outcome) == {THIRD: "improvement"}
-    (verdict,) = outcome.select("improvement")
-    assert verdict.ratio == pytest.approx(1 / 1.3, rel=0.02)
-    assert verdict.base_seconds == pytest.approx(1e-3, rel=0.02)
-
-
-def test_slower_and_faster_cells_do_not_hide_each_other() -> None:
-    outcome = FakeSides({FIRST: 1.5, SECOND: 1.3, THIRD: 0.7, FOURTH: 0.5}).run()
-    assert [each.cell for each in outcome.select("regression")] == [FIRST, SECOND]
-    assert [each.cell for each in outcome.select("improvement")] == [FOURTH, THIRD]
-
-
-def test_fresh_pairs_alone_decide() -> None:
-    outcome = FakeSides({SECOND: 2.0}, course={6: {SECOND: 1.0}}).run()
-    assert name_verdicts(outcome) == {}
-    cleared = outcome.decisions[1]
-    assert cleared.pairs == 12
-    assert cleared.ratio == pytest.approx(1, abs=0.02)
-    assert cleared.value is not None
-    assert cleared.value > 0.5
-
-
-def test_suspects_alone_are_measured_again() -> None:
-    sides = FakeSides({SECOND: 1.3})
-    sides.run()
-    assert sides.asked == [()] * 5 + [(SECOND,)] * 12
-
-
-def test_undecided_suspects_are_measured_until_the_last_analysis() -> None:
-    sides = FakeSides({SECOND: 1.3, FOURTH: 1.3}, course={6: {FOURTH: 1.07}})
-    outcome = sides.run()
-    assert sides.asked[5:] == [(SECOND, FOURTH)] * 12 + [(FOURTH,)] * 48
-    assert name_verdicts(outcome) == {SECOND: "regression", FOURTH: "inconclusive"}
-    assert outcome.confirmed == 60
-    assert outcome.decisions[3].pairs == 60
-    assert outcome.decisions[3].ratio == pytest.approx(1.07, abs=0.01)
-
-
-def test_a_suspect_may_be_decided_at_a_later_analysis() -> None:
-    outcome = FakeSides({SECOND: 1.3}, course={6: {SECOND: 1.07}, 18: {SECOND: 1.5}}).run()
-    assert outcome.confirmed == 24
-    assert name_verdicts(outcome) == {SECOND: "regression"}
-
-
-def test_without_time_for_a_fresh_pair_a_suspect_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
-    step_the_clock(monkeypatch)
-    sides = FakeSides({SECOND: 1.3})
-    outcome = sides.run(budget=0.5)
-    assert sides.asked == [()] * 5
-    (verdict,) = outcome.select("inconclusive")
-    assert (verdict.cell, verdict.pairs, verdict.value) == (SECOND, 5, None)
-    assert verdict.ratio == pytest.approx(1.3, rel=0.02)
-
-
-def test_a_budget_that_ends_between_two_analyses_leaves_a_suspect_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
-    step_the_clock(monkeypatch)
-    outcome = FakeSides({SECOND: 1.3}).run(budget=4.5)
-    (verdict,) = outcome.select("inconclusive")
-    assert (outcome.confirmed, verdict.pairs, verdict.value) == (4, 4, None)
-    assert verdict.ratio == pytest.approx(1.3, rel=0.02)
-    assert outcome.seconds == 6
-
-
-def test_the_budget_does_not_cut_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    step_the_clock(monkeypatch)
-    assert FakeSides({}).run(budget=0.001).screened == 5
+    outcome = FakeSides({SECOND: 1.3}).run(budget)
+    assert (outcome.screened, outcome.confirmed) == (5, confirmed)
+    (suspect,) = outcome.select("inconclusive")
+    assert (suspect.cell, suspect.pairs, suspect.value) == (SECOND, pairs, None)
+    assert suspect.ratio == pytest.approx(1.3, rel=0.02)
 
 
 @pytest.mark.parametrize(("side", "missing", "new"), [("candidate", (THIRD,), ()), ("baseline", (), (THIRD,))])
@@ -250,13 +215,6 @@ def test_libraries_that_differ_are_listed() -> None:
 
     outcome = FakeSides({}, upgrade).run()
     assert outcome.libraries == ("h5py 3.15 -> 3.16", "old 1 -> none", "young none -> 2")
-
-
-def test_each_pair_is_announced() -> None:
-    sides = FakeSides({SECOND: 1.3})
-    sides.run()
-    assert sides.progress[:5] == [f"screen: pair {number} of 5" for number in range(1, 6)]
-    assert sides.progress[5:] == [f"confirm: pair {number} of 12, 1 cells left" for number in range(1, 13)]
 
 
 def test_a_selection_begins_with_the_largest_change() -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.support.repositories import commit_all
 from tests.support.suite import clean_environment, copy_suite
 
+pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
+
 pytestmark = pytest.mark.slow
 
 

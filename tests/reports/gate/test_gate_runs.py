@@ -18,6 +18,8 @@ from tests.support.repositories import commit_all
 from tests.support.sessions import READ
 from tests.support.suite import clean_environment, copy_suite
 
+pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
+
 
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

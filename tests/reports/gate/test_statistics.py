@@ -23,7 +23,6 @@ pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip insta
 
 NOTHING: Floats = np.empty(0)
 _COLUMN = st.lists(st.floats(-10, 10), min_size=1, max_size=12)
-_VALUES = st.lists(st.floats(0, 1), max_size=12)
 
 
 def make_column(*differences: float) -> Floats:
@@ -51,18 +50,11 @@ def is_suspect(*differences: float, seconds: float = 1.0) -> bool:
 # --- the signed-rank test
 
 
-@pytest.mark.parametrize("pairs", [1, 2, 5, 12, 24, 36, 48])
-def test_only_greater_differences_have_the_smallest_p_value(pairs: int) -> None:
+@pytest.mark.parametrize("pairs", [1, 2, 5, 12, 24, 36, 48, 60])
+def test_p_values_are_exact_if_all_differences_have_one_sign(pairs: int) -> None:
     assert compute_greater(spread(1, pairs), 0.0) == pytest.approx(2.0**-pairs, rel=1e-9, abs=1e-15)
-
-
-def test_sixty_greater_differences_have_a_tiny_p_value() -> None:
-    assert 0 <= compute_greater(spread(1, 60), 0.0)[0] < 1e-15
-
-
-@pytest.mark.parametrize("pairs", [1, 5, 60])
-def test_only_smaller_differences_have_a_p_value_of_one(pairs: int) -> None:
     assert compute_greater(spread(-1, pairs), 0.0).tolist() == [1]
+    assert compute_greater(np.zeros((pairs, 1)), 0.0).tolist() == [1]
 
 
 def test_each_sum_of_ranks_has_its_exact_p_value() -> None:
@@ -74,11 +66,6 @@ def test_each_sum_of_ranks_has_its_exact_p_value() -> None:
 
 def test_differences_of_zero_are_left_out() -> None:
     assert compute_greater(make_column(0, 0, 0, 1, 2, -3, 4), 0.0) == compute_greater(make_column(1, 2, -3, 4), 0.0)
-
-
-@pytest.mark.parametrize("pairs", [1, 5, 60])
-def test_zeros_have_a_p_value_of_one(pairs: int) -> None:
-    assert compute_greater(np.zeros((pairs, 1)), 0.0).tolist() == [1]
 
 
 def test_equal_differences_share_their_ranks() -> None:
@@ -105,21 +92,6 @@ def test_the_shift_is_the_median_of_the_means_of_all_pairs(values: list[float]) 
     assert estimate_shift(make_column(*values)) == pytest.approx(expected)
 
 
-@given(_COLUMN, st.floats(-10, 10))
-def test_the_estimate_moves_with_the_differences(values: list[float], step: float) -> None:
-    assert estimate_shift(make_column(*values) + step) == pytest.approx(estimate_shift(make_column(*values)) + step)
-
-
-@given(_COLUMN)
-def test_the_estimate_of_opposite_differences_is_opposite(values: list[float]) -> None:
-    assert estimate_shift(-make_column(*values)) == pytest.approx(-estimate_shift(make_column(*values)))
-
-
-@pytest.mark.parametrize("values", [(7,), (7, 7, 7), (7, 7, 7, 7, 1000)], ids=["one pair", "all equal", "one astray"])
-def test_the_estimate_ignores_a_pair_that_is_astray(values: tuple[float, ...]) -> None:
-    assert estimate_shift(make_column(*values)).tolist() == [7]
-
-
 def test_each_cell_has_its_own_estimate() -> None:
     assert estimate_shift(np.array([[1.0, 5.0], [3.0, -5.0]])).tolist() == [2, 0]
 
@@ -127,36 +99,23 @@ def test_each_cell_has_its_own_estimate() -> None:
 # --- many tests at once
 
 
-def test_holm_decides_the_textbook_example() -> None:
-    values = np.array(
-        [0.01, 0.04, 0.03, 0.005]
-    )  # against 0.05 / 4, / 3, / 2: the third smallest fails, and so the last
-    assert reject_all(values, 0.05).tolist() == [True, False, False, True]
+@pytest.mark.parametrize(
+    ("values", "rejected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [True, False, False, True]),  # against 0.05 / 4, / 3, / 2: then it stops
+        ([0.9, 0.9, 0.04], [False, False, False]),
+    ],
+)
+def test_holm_stops_at_the_first_that_is_not_rejected(values: list[float], rejected: list[bool]) -> None:
+    assert reject_all(np.array(values), 0.05).tolist() == rejected
 
 
-@given(_VALUES)
+@given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_agrees_with_its_definition(values: list[float]) -> None:
-    left, rejected = list(enumerate(values)), [False] * len(values)
-    while left and min(left, key=lambda each: each[1])[1] <= 0.5 / len(left):
-        place = min(left, key=lambda each: each[1])
-        rejected[place[0]] = True
-        left.remove(place)
+    left, rejected = sorted(enumerate(values), key=lambda each: each[1]), [False] * len(values)
+    while left and left[0][1] <= 0.5 / len(left):
+        rejected[left.pop(0)[0]] = True
     assert reject_all(np.array(values), 0.5).tolist() == rejected
-
-
-@given(_VALUES.flatmap(lambda values: st.tuples(st.just(values), st.permutations(range(len(values))))))
-def test_holm_does_not_depend_on_the_order(drawn: tuple[list[float], list[int]]) -> None:
-    values, order = np.array(drawn[0]), np.array(drawn[1], int)
-    same = [
-        number for number in range(len(values)) if (values == values[number]).sum() == 1
-    ]  # of equals, any may be it
-    shuffled = np.empty(len(values), bool)
-    shuffled[order] = reject_all(values[order], 0.5)
-    assert shuffled[same].tolist() == reject_all(values, 0.5)[same].tolist()
-
-
-def test_holm_stops_at_the_first_that_is_not_rejected() -> None:
-    assert reject_all(np.array([0.9, 0.9, 0.04]), 0.05).tolist() == [False, False, False]
 
 
 # --- the screen

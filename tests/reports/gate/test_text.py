@@ -111,7 +111,7 @@ def test_the_table_has_a_row_for_each_cell_that_is_not_ok() -> None:
     )
     summary = make_summary(make_finding(make_outcome(decisions=decisions)))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in summary.splitlines() if line.startswith("|")]
-    assert rows[0] == ["cell", "base", "ratio", "p", "pairs", "verdict"]
+    assert rows[0] == ["cell", "base", "ratio", "p-value", "pairs", "verdict"]
     assert rows[2:] == [
         ["test_slower", "593 µs", "1.50x", "2.4e-04", "12", "regression"],
         ["test_slow", "593 µs", "1.20x", "2.4e-04", "12", "regression"],

@@ -162,27 +162,18 @@ def test_a_file_that_the_history_has_lost_is_named(project: Path, tmp_path: Path
 # --- what differs
 
 
-def test_a_clean_tree_has_no_changes(project: Path) -> None:
+def test_changed_and_untracked_files_of_the_storage_are_counted(project: Path) -> None:
+    head = find_version(project, "HEAD")
     write_files(project, {"benchmarks/test_x.py": b"x = 2\n"})
     assert describe_changes(project) == ""
-
-
-def test_changes_of_the_storage_are_counted_with_those_that_git_does_not_track(project: Path) -> None:
+    assert is_same(project, head, WORKING_TREE)
     write_files(project, {"storage/__init__.py": b"x"})
     assert describe_changes(project) == "uncommitted changes in 1 file of storage/"
+    assert not is_same(project, head, WORKING_TREE)
+    assert is_same(project, head, head)
     write_files(project, {"storage/new/a.py": b"", "storage/new/b.py": b""})
     run_git(project, "config", "status.showUntrackedFiles", "no")
     assert describe_changes(project) == "uncommitted changes in 3 files of storage/"
-
-
-def test_the_working_tree_is_the_same_as_its_commit(project: Path) -> None:
-    assert is_same(project, find_version(project, "HEAD"), WORKING_TREE)
-
-
-@pytest.mark.parametrize("name", ["__init__.py", "new.py"])
-def test_a_changed_working_tree_is_not_the_same(project: Path, name: str) -> None:
-    write_files(project, {f"storage/{name}": b"changed"})
-    assert not is_same(project, find_version(project, "HEAD"), WORKING_TREE)
 
 
 def test_commits_are_the_same_if_their_storage_is(project: Path) -> None:
@@ -209,9 +200,3 @@ def test_the_git_configuration_of_this_machine_does_not_matter(
     assert not is_same(project, first, second)
     make_worktree(project, first, tmp_path / "worktree")
     assert read_files(tmp_path / "worktree" / "storage") == STORAGE
-
-
-def test_changes_of_the_working_tree_do_not_matter_to_two_commits(project: Path) -> None:
-    version = find_version(project, "HEAD")
-    write_files(project, {"storage/__init__.py": b"x"})
-    assert is_same(project, version, version)
