@@ -200,8 +200,9 @@ class Workers:
             summary = "".join(traceback.format_exception_only(error)).strip()
             return f"{summary}\n{error.__cause__}"  # the worker's traceback
         self._pools[index].shutdown()  # waits for the process, which has an exit code then
-        stack = self._workers[index].stack.read_text(encoding="utf-8", errors="reindex")
-        return f"ended without an answer, exit code {self._processes[index].exitcode}\n{stack}".rstrip()
+        stack = self._workers[index].stack
+        words = stack.read_text(encoding="utf-8", errors="replace") if stack.exists() else ""
+        return f"ended without an answer, exit code {self._processes[index].exitcode}\n{words}".rstrip()
 
     def _fail(self, index: int, reason: str) -> None:
         pytest.fail(f"worker {index + 1} of {len(self._workers)}: {reason}")

@@ -130,6 +130,13 @@ def test_worker_that_fails_to_start_gives_the_reason(tmp_path: Path, method: Sta
     assert not multiprocessing.active_children()
 
 
+def test_worker_that_cannot_be_spawned_fails_the_cell(example: Path) -> None:
+    open_reader = type("Unpicklable", (), {"__reduce__": lambda _: (os._exit, (7,))})()
+    with pytest.raises(FAILED) as caught, gather(example, start="spawn", open_reader=open_reader):
+        pass
+    assert caught.match(r"^worker [12] of 2: ended without an answer, exit code 7$")
+
+
 def replace_read(monkeypatch: pytest.MonkeyPatch, first: Callable[[], object], other: Callable[[], object]) -> None:
     """Replace how an epoch is read: by the worker that has the first batch, and by the others."""
 
