@@ -28,7 +28,7 @@ from benchmarks.run_info import (
     round_to_clock,
 )
 from benchmarks.workers import START_METHODS, choose_counts
-from fixtures.image_set import COUNT, DOUBLED, SOURCE, find_source
+from fixtures.image_set import COUNT, DOUBLED, ORIGIN, find_origin
 from reports.compare.comparison import compare_runs, find_differences
 from reports.compare.text import describe_differences, make_verdicts
 from reports.errors import WrongInputError
@@ -64,12 +64,12 @@ def configure(config: pytest.Config) -> None:
     """Check the options, and adjust those of pytest-benchmark before it reads them."""
     options = read_options(config)
     try:
-        source = find_source(options.cifar10)
+        origin = find_origin(options.cifar10)
     except (OSError, ValueError) as error:
         raise pytest.UsageError(f"cifar10: {error}") from error
     config.stash[SESSION] = Session(options, _read_base(config))
-    config.stash[SOURCE] = source
-    config.stash[COUNT] = count_images(options, DOUBLED * source.count)
+    config.stash[ORIGIN] = origin
+    config.stash[COUNT] = count_images(options, DOUBLED * origin.count)
     for marker in (CUTOFFS_MARKER, THRESHOLD_MARKER):
         config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder in which pytest was started
@@ -96,17 +96,17 @@ def _read_base(config: pytest.Config) -> Run | None:
 
 def describe_session(config: pytest.Config) -> list[str]:
     """Describe the images of this session and the backends that are missing, for pytest's header."""
-    source = config.stash[SOURCE]
-    images = f"images: {source.name}, {config.stash[COUNT]:,} of {DOUBLED * source.count:,}"
+    origin = config.stash[ORIGIN]
+    images = f"images: {origin.name}, {config.stash[COUNT]:,} of {DOUBLED * origin.count:,}"
     unavailable = config.stash[SESSION].options.unavailable
     return [images, *(f"no backend {name}: {reason}" for name, reason in unavailable.items())]
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Make the cells of a benchmark, one for each value of the parameters that it takes."""
-    options, source = metafunc.config.stash[SESSION].options, metafunc.config.stash[SOURCE]
+    options, origin = metafunc.config.stash[SESSION].options, metafunc.config.stash[ORIGIN]
     marker = metafunc.definition.get_closest_marker("default_cutoffs")
-    cutoffs = choose_cutoffs(options, DOUBLED * source.count, marker.args if marker else DEFAULT_CUTOFFS)
+    cutoffs = choose_cutoffs(options, DOUBLED * origin.count, marker.args if marker else DEFAULT_CUTOFFS)
     if {"workers", "dataset"} & set(metafunc.fixturenames):
         cutoffs = (max(cutoffs),)  # few images show neither the effect of workers nor the cost of verification
     parameters: dict[str, tuple[str | int, ...]] = {
@@ -138,7 +138,7 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
 
 def _expect_run(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) -> Run:
     """Describe this session's run before it is made; what isn't known yet is as in the base."""
-    source, backends = config.stash[SOURCE], {result.backend for result in base.results}
+    origin, backends = config.stash[ORIGIN], {result.backend for result in base.results}
     machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
     stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
     libraries = list_libraries(name for name in config.stash[SESSION].options.backends if name in backends)
@@ -146,7 +146,7 @@ def _expect_run(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) 
     return replace(
         base,
         complete=True,
-        image_set=ImageSet(source.name, config.stash[COUNT], source.sha256),
+        image_set=ImageSet(origin.name, config.stash[COUNT], origin.sha256),
         machine=make_machine(machine),
         cpu_count=count_processors(),
         store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
@@ -170,11 +170,11 @@ def complete_json(config: pytest.Config, output: dict[str, Any]) -> None:
     for stats in (each["stats"] for each in output["benchmarks"]):
         if "data" in stats:  # a new list, because the session's tables are made from the old one
             stats["data"] = round_to_clock(stats["data"])
-    session, source = config.stash[SESSION], config.stash[SOURCE]
+    session, origin = config.stash[SESSION], config.stash[ORIGIN]
     output["run"] = describe_run(
         outcomes=session.outcomes,
         cells=output["benchmarks"],
-        images={"name": source.name, "count": config.stash[COUNT], "sha256": source.sha256},
+        images={"name": origin.name, "count": config.stash[COUNT], "sha256": origin.sha256},
         stores=config.stash[STORES],
         command=shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),
         unavailable=session.options.unavailable,
