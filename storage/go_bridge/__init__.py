@@ -1,10 +1,10 @@
-"""The Go bridge: two key-value stores written in Go, Badger and Bolt, in one C shared library that ctypes loads.
+"""The Go bridge: Badger and Bolt, key-value stores written in Go, in one C shared library that ctypes loads.
 
-``python -m storage.go_bridge`` builds the library into the user's cache, under a name that its sources decide: another
-version of them never loads it. Records cross the boundary in batches. What went wrong comes back as text.
+``python -m storage.go_bridge`` builds the library into the user's cache, under a name that depends on its sources, so
+other versions of the sources never load it. Records cross the boundary in batches, and errors come back as text.
 
-The Go runtime does not survive a fork. A forked process therefore loads a copy of the library, with a runtime of its
-own, beside the one of its parent, which it never calls again.
+The Go runtime doesn't survive a fork. A forked process therefore loads a copy of the library, which has its own
+runtime, and never calls its parent's.
 
 Library: cgo (https://pkg.go.dev/cmd/cgo), ``go build -buildmode=c-shared`` (https://pkg.go.dev/cmd/go).
 """
@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import weakref
+from contextlib import suppress
 from ctypes import c_char_p, c_int64, c_void_p
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
@@ -24,144 +24,108 @@ from numpy.typing import NDArray
 from ..errors import BackendUnavailableError, StorageError
 from ..reader import fork_lock
 
-SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.name == "go.mod" or path.suffix == ".go")
+SOURCES = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in {".go", ".mod"})
 PACKAGES = {"badger": "golang-github-dgraph-io-badger-dev", "bbolt": "golang-github-coreos-bbolt-dev"}  # of Debian
 INSTALL = f"apt-get install golang-go {' '.join(PACKAGES.values())}"
-READ = -1  # bytes of a store that is opened to be read
+BUILD = f"python -m {__name__}"
+READ = -1  # the size of a store that is opened for reading
 
-_loaded: list[ctypes.CDLL] = []  # by this process, and by those that forked it
-_foreign = 0  # how many of them are not of this process
+_loaded: list[ctypes.CDLL] = []  # by this process
+_inherited: list[ctypes.CDLL] = []  # loaded by a process that forked this one
 
 
 class BridgeError(Exception):
-    """What went wrong in Go, in its words."""
+    """An error in Go, in its words."""
 
 
 def find_library() -> Path:
-    """Find where the library of these sources is, or will be once it is built."""
+    """Find the place of the library that is built from these sources."""
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in SOURCES)).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "image-storage-benchmarks" / f"go-bridge-{digest[:16]}.so"
 
 
 def read_versions(name: str) -> dict[str, str]:
-    """Read which versions the library was built of.
-
-    Parameters
-    ----------
-    name : str
-        ``badger`` or ``bbolt``.
-
-    Returns
-    -------
-    dict of str to str
-        Of this module and of Go.
-
-    Raises
-    ------
-    BackendUnavailableError
-        The library is not built.
-    """
+    """Read the versions of ``badger`` or ``bbolt``, and of Go, that the library was built from."""
     library = find_library()
-    try:
+    with suppress(FileNotFoundError):
         versions = json.loads(library.with_suffix(".json").read_bytes())
         if library.is_file():
             return {name: versions[name], "Go": versions["Go"]}
-    except FileNotFoundError:
-        pass
-    raise BackendUnavailableError(f"the Go bridge is not built: {INSTALL}, then python -m {__name__}")
+    raise BackendUnavailableError("the Go bridge is not built", hint=f"{INSTALL}, then {BUILD}")
 
 
 class Records:
-    """An open store of records; a key has 8 bytes, keys are put in ascending order.
+    """An open store of records of the engine ``badger`` or ``bolt``; keys have 8 bytes and are put in ascending order.
 
-    Parameters
-    ----------
-    engine : str
-        ``badger`` or ``bolt``.
-    path : bytes
-        What the engine stores into.
-    size : int
-        Bytes of addresses that are enough for a store that is written; `READ` opens one to read.
-
-    Raises
-    ------
-    BridgeError
-        The engine could not open it.
+    To write a store, give as many bytes of addresses as are enough for it as `size`.
     """
 
     def __init__(self, engine: str, path: bytes, size: int = READ) -> None:
-        self._library, self._process = _load(), os.getpid()
+        self._library = _load()
         handle = c_int64()
-        self._tell(self._library.bridge_open(engine.encode(), path, size, ctypes.byref(handle)))
+        self._check(self._library.bridge_open(engine.encode(), path, size, ctypes.byref(handle)))
         self._handle = handle.value
-        self._forgotten = weakref.finalize(self, _forget, self._library, self._handle, self._process)
-        self._forgotten.atexit = False
+        self._finalizer = weakref.finalize(self, _close, self._library, self._handle)
+        self._finalizer.atexit = False
 
     def put(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
-        """Put one record for each key: a value is a part of `heads` and then a part of `tails`, all alike."""
-        self._call("put", keys, heads.ctypes.data, heads.nbytes, tails)
+        """Put a record for each key; its value is the part of `heads` and then the part of `tails`."""
+        self._call(self._library.bridge_put, keys, heads.ctypes.data, heads.nbytes, tails)
 
     def get(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
         """Get the records of these keys, in any order; arrays are C-contiguous."""
-        self._call("get", keys, heads.ctypes.data, heads.nbytes, tails)
+        self._call(self._library.bridge_get, keys, heads.ctypes.data, heads.nbytes, tails)
 
     def scan(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
-        """Do what `get` does for keys that follow each other."""
-        self._call("scan", keys, heads.ctypes.data, heads.nbytes, tails)
+        """Get the records of keys that follow each other."""
+        self._call(self._library.bridge_scan, keys, heads.ctypes.data, heads.nbytes, tails)
 
     def scan_tails(self, keys: NDArray[Any], head: int, tails: NDArray[Any]) -> None:
-        """Do what `scan` does, without the heads, which have this many bytes each."""
-        self._call("scan", keys, None, head * len(keys), tails)
+        """Do what `scan` does without the heads, which have `head` bytes each."""
+        self._call(self._library.bridge_scan, keys, None, head * len(keys), tails)
 
     def close(self) -> None:
-        """Close the store; one that was opened before a fork is left to the process that opened it."""
-        if self._process == os.getpid() and self._forgotten.detach():
-            self._tell(self._library.bridge_close(self._handle))
+        """Close the store."""
+        if self._finalizer.detach():
+            self._check(self._library.bridge_close(self._handle))
 
     def __enter__(self) -> Self:
         """Return the records themselves."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the store."""
         self.close()
 
-    def _call(self, name: str, keys: NDArray[Any], heads: int | None, size: int, tails: NDArray[Any]) -> None:
-        if not len(keys):
-            return
-        if self._process != os.getpid():
-            raise BridgeError("this store was opened before a fork: open it anew")
-        function = getattr(self._library, f"bridge_{name}")
-        self._tell(function(self._handle, keys.ctypes.data, keys.nbytes, heads, size, tails.ctypes.data, tails.nbytes))
+    def _call(self, function: Any, keys: NDArray[Any], heads: int | None, size: int, tails: NDArray[Any]) -> None:  # noqa: ANN401 - of ctypes
+        if len(keys):
+            arrays = keys.ctypes.data, keys.nbytes, heads, size, tails.ctypes.data, tails.nbytes
+            self._check(function(self._handle, *arrays))
 
-    def _tell(self, text: int | None) -> None:
+    def _check(self, text: int | None) -> None:
         if text is not None:
             message = ctypes.string_at(text).decode(errors="replace")
             self._library.bridge_free(text)
             raise BridgeError(message)
 
 
-def _forget(library: ctypes.CDLL, handle: int, process: int) -> None:
-    """Close a store that nothing refers to any more, if this process opened it."""
-    if process == os.getpid():
-        library.bridge_free(library.bridge_close(handle))
+def _close(library: ctypes.CDLL, handle: int) -> None:
+    library.bridge_free(library.bridge_close(handle))
 
 
 def _load() -> ctypes.CDLL:
-    """Load the library once a process; in a forked one a copy of it, which the linker takes for another library."""
+    """Load the library once per process: in a forked one a copy, which the linker takes for another library."""
     with fork_lock:
-        if len(_loaded) == _foreign:
+        if not _loaded:
             library = find_library()
-            _loaded.append(_load_copy(library) if _loaded else _load_file(os.fspath(library)))
-        return _loaded[-1]
+            _loaded.append(_load_copy(library) if _inherited else _load_file(os.fspath(library)))
+        return _loaded[0]
 
 
 def _begin_child() -> None:
-    global _foreign  # noqa: PLW0603 - a fork changes it, nothing else
-    _foreign = len(_loaded)
+    _inherited.extend(_loaded)
+    _loaded.clear()
 
 
 os.register_at_fork(after_in_child=_begin_child)
@@ -181,11 +145,11 @@ def _load_file(path: str) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise StorageError(f"the Go bridge cannot be loaded ({error}): python -m {__name__} builds it") from error
+        raise StorageError(f"the Go bridge can't be loaded ({error})", hint=f"build it: {BUILD}") from error
     batch: list[Any] = [c_int64, *[c_void_p, c_int64] * 3]
     opening: list[Any] = [c_char_p, c_char_p, c_int64, c_void_p]
     for name, types in {"open": opening, "close": [c_int64], "put": batch, "get": batch, "scan": batch}.items():
-        function = getattr(library, f"bridge_{name}")  # an item would be another object each time
+        function = getattr(library, f"bridge_{name}")  # library["bridge_..."] would be another object each time
         function.argtypes, function.restype = types, c_void_p
     library.bridge_free.argtypes, library.bridge_free.restype = [c_void_p], None
     return library

@@ -13,19 +13,19 @@ import (
 type badgerStore struct {
 	db     *badger.DB
 	writer *badger.StreamWriter
-	inside int32 // calls that have not come back: after a panic, a lock of Badger's may be held for ever
+	inside int32 // calls that have not returned: after a panic, Badger may hold a lock for ever
 }
 
 func openBadger(path string, size int) (store, error) {
-	table := int64(8 << 20) // bytes of keys: as many are set aside in memory
+	table := int64(8 << 20) // bytes of keys, which are reserved in memory
 	if size < 0 {
 		table = 1 << 20
 	}
 	options := badger.DefaultOptions(path).WithLogger(silence{}).WithReadOnly(size < 0).
-		WithBypassLockGuard(size < 0).                       // a writer's lock lives on in a child that was forked meanwhile
-		WithValueThreshold(0).WithVerifyValueChecksum(true). // values lie in the value log, each with its checksum
-		WithMaxTableSize(table).WithBloomFalsePositive(1).   // every key that is asked for is there: one bit for each
-		WithNumCompactors(0).WithCompactL0OnClose(false).    // tables are written in order, so none needs it
+		WithBypassLockGuard(size < 0).                       // a child that was forked meanwhile keeps a writer's lock
+		WithValueThreshold(0).WithVerifyValueChecksum(true). // values are in the value log, with a checksum each
+		WithMaxTableSize(table).WithBloomFalsePositive(1).   // one bit per key: every key that is asked for exists
+		WithNumCompactors(0).WithCompactL0OnClose(false).    // tables are written in order
 		WithSyncWrites(false).WithDetectConflicts(false)
 	db, err := badger.Open(options)
 	if err != nil {
@@ -116,7 +116,7 @@ func (silence) Warningf(string, ...interface{}) {}
 func (silence) Infof(string, ...interface{})    {}
 func (silence) Debugf(string, ...interface{})   {}
 
-// Badger ends the process through the standard logger where it finds itself wrong: a panic can be told instead.
+// Badger ends the process through the standard logger if an assertion fails; a panic becomes an error instead.
 type alarm struct{}
 
 func (alarm) Write(text []byte) (int, error) { panic(string(text)) }

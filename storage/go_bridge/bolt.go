@@ -15,8 +15,8 @@ import (
 
 var bucketName = []byte("images")
 
-// A boltStore that is read knows which pages of the tree are its leaves: Bolt believes every page, and would follow one
-// that was overwritten round in circles. Pages: https://github.com/etcd-io/bbolt/blob/v1.3.6/page.go
+// A boltStore that is read knows the leaves of the tree: Bolt trusts every page, and would follow a damaged one for ever.
+// Pages: https://github.com/etcd-io/bbolt/blob/v1.3.6/page.go
 type boltStore struct {
 	db     *bolt.DB
 	file   []byte // mapped
@@ -29,13 +29,13 @@ type leaf struct {
 }
 
 const (
-	headerSize           = 16 // bytes: number of the page, flags, how many elements, how many pages more; of an element, too
+	headerSize           = 16 // bytes: number of the page, flags, number of elements, number of overflow pages; also an element
 	branchFlag, leafFlag = 1, 2
 	maxDepth             = 32
 )
 
 func openBolt(path string, size int) (store, error) {
-	options := &bolt.Options{PageSize: 32 << 10, InitialMmapSize: size, Timeout: time.Nanosecond, // nobody is waited for
+	options := &bolt.Options{PageSize: 32 << 10, InitialMmapSize: size, Timeout: time.Nanosecond, // never wait for a lock
 		NoSync: true, NoGrowSync: true, NoFreelistSync: true, FreelistType: bolt.FreelistMapType}
 	if size < 0 {
 		options.ReadOnly = true
@@ -61,7 +61,7 @@ func openBolt(path string, size int) (store, error) {
 	return opened, err
 }
 
-// check refuses a file that was cut short, and what leads to the leaves if it does not fit together.
+// check refuses a file that was cut short, and inconsistent pages above the leaves.
 func (s *boltStore) check() error {
 	file, err := os.Open(s.db.Path())
 	if err != nil {
@@ -86,14 +86,14 @@ func (s *boltStore) check() error {
 		if bucket == nil {
 			return fmt.Errorf("there is no bucket %s", bucketName)
 		}
-		if bucket.Root() == 0 { // few records lie in the page of their parent
+		if bucket.Root() == 0 { // a few records are in the page of their parent
 			return nil
 		}
 		return s.findLeaves(uint64(bucket.Root()))
 	})
 }
 
-// findLeaves goes down the tree, level by level; a page that is no branch is taken for a leaf, until it is read.
+// findLeaves goes down the tree, level by level. A page that is not a branch counts as a leaf until it is read.
 func (s *boltStore) findLeaves(root uint64) error {
 	s.leaves = []leaf{{page: root}}
 	for depth := 0; depth < maxDepth && len(s.leaves) <= len(s.file)/s.db.Info().PageSize; depth++ {
@@ -110,7 +110,7 @@ func (s *boltStore) findLeaves(root uint64) error {
 		}
 		s.leaves = below
 	}
-	return fmt.Errorf("the pages below page %d lead round in circles", root)
+	return fmt.Errorf("the pages below page %d form a cycle", root)
 }
 
 func (s *boltStore) findChildren(branch leaf) ([]leaf, error) {
@@ -121,7 +121,7 @@ func (s *boltStore) findChildren(branch leaf) ([]leaf, error) {
 	children := make([]leaf, binary.LittleEndian.Uint16(page[10:]))
 	first := branch.first
 	for i := range children {
-		element := page[headerSize*(i+1):] // where the key is from here, how long it is, which page
+		element := page[headerSize*(i+1):] // offset of the key from here, its length, number of the page
 		child := leaf{page: binary.LittleEndian.Uint64(element[8:])}
 		child.first = binary.BigEndian.Uint64(element[binary.LittleEndian.Uint32(element):])
 		if binary.LittleEndian.Uint32(element[4:]) != keySize || child.first < first || i == 0 && first > 0 && child.first > first {
@@ -132,7 +132,7 @@ func (s *boltStore) findChildren(branch leaf) ([]leaf, error) {
 	return children, nil
 }
 
-// readPage returns a page of the tree, if its header can be believed.
+// readPage returns a page of the tree if its header makes sense.
 func (s *boltStore) readPage(number uint64, flags uint16) ([]byte, error) {
 	size := uint64(s.db.Info().PageSize)
 	if number < uint64(len(s.file))/size {

@@ -1,7 +1,7 @@
-// Bridge gives C the records of two key-value stores written in Go: Badger and Bolt.
+// Bridge lets C read and write the records of two key-value stores written in Go: Badger and Bolt.
 //
-// Records cross the boundary in batches. A key has 8 bytes; a value is a head and a tail, for an image its pixels and
-// its label, which lie in arrays of their own on the other side. Stores are numbers there, errors are text.
+// Records cross the boundary in batches. A key has 8 bytes. A value is a head and a tail: the pixels of an image and its
+// label, which are in two arrays on the other side. There, stores are numbers and errors are text.
 package main
 
 // #include <stdint.h>
@@ -17,7 +17,7 @@ import (
 
 const keySize = 8
 
-// A store is what both engines are made into. Keys are put in ascending order; scan is get for neighbours.
+// A store is the interface of both engines. Keys are put in ascending order; scan is get for consecutive keys.
 type store interface {
 	put(records *batch) error
 	get(records *batch) error
@@ -32,7 +32,7 @@ var (
 	engines = map[string]func(path string, size int) (store, error){"badger": openBadger, "bolt": openBolt}
 )
 
-// A batch is memory of the caller: keys, and what belongs to each. Without heads, only tails are read.
+// A batch is memory of the caller: keys, and a head and a tail for each. Without heads, only tails are read.
 type batch struct {
 	keys, heads, tails []byte
 	head, tail         int // bytes of each
@@ -62,7 +62,7 @@ func (b *batch) count() int { return len(b.keys) / keySize }
 
 func (b *batch) key(i int) []byte { return b.keys[i*keySize : (i+1)*keySize] }
 
-// value joins a head and a tail, in memory that stays as it is while the batch is in use.
+// value joins a head and a tail, in memory that stays valid while the batch is in use.
 func (b *batch) value(i int) []byte {
 	size := b.head + b.tail
 	if b.joined == nil {
@@ -87,11 +87,11 @@ func (b *batch) take(i int, value []byte) error {
 
 func (b *batch) missing(i int) error { return fmt.Errorf("record %x is missing", b.key(i)) }
 
-// bridge_open makes a store to write, for which size bytes of addresses are enough; below 0, it opens one to read.
+// bridge_open creates a store that needs at most size bytes of addresses; if size is negative, it opens one to read.
 //
 //export bridge_open
 func bridge_open(engine, path *C.char, size C.int64_t, handle *C.int64_t) *C.char {
-	return tell(func() error {
+	return report(func() error {
 		open, found := engines[C.GoString(engine)]
 		if !found {
 			return fmt.Errorf("there is no engine %q", C.GoString(engine))
@@ -111,7 +111,7 @@ func bridge_open(engine, path *C.char, size C.int64_t, handle *C.int64_t) *C.cha
 
 //export bridge_close
 func bridge_close(handle C.int64_t) *C.char {
-	return tell(func() error {
+	return report(func() error {
 		opened, err := find(handle)
 		if err != nil {
 			return err
@@ -146,7 +146,7 @@ func bridge_free(text *C.char) { C.free(unsafe.Pointer(text)) }
 
 func use(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
 	tails *C.uint8_t, tailsSize C.int64_t, work func(store, *batch) error) *C.char {
-	return tell(func() error {
+	return report(func() error {
 		opened, err := find(handle)
 		if err != nil {
 			return err
@@ -169,9 +169,9 @@ func find(handle C.int64_t) (store, error) {
 	return opened, nil
 }
 
-// tell makes text of an error, and of a panic: both engines panic at what they cannot believe, and a page that is
-// missing behind the end of a mapped file is a fault, which would end the process.
-func tell(work func() error) (text *C.char) {
+// report turns an error, or a panic, into text. Both engines panic on data that makes no sense, and touching a page
+// beyond the end of a mapped file is a fault, which would end the process.
+func report(work func() error) (text *C.char) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if problem := recover(); problem != nil {

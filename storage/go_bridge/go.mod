@@ -1,8 +1,4 @@
+// With this file, Go finds Debian's badger in GOPATH mode although the import path ends in /v2.
 module bridge
 
 go 1.19
-
-require (
-	github.com/dgraph-io/badger/v2 v2.2007.2
-	go.etcd.io/bbolt v1.3.6
-)

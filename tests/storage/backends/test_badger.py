@@ -1,4 +1,4 @@
-"""What only the Badger backend has: files that are checked before Badger believes them, checksums of values."""
+"""Badger: files that are checked before Badger opens them, and checksums of values."""
 
 import fcntl
 import os
@@ -8,122 +8,118 @@ import numpy as np
 import pytest
 
 import storage
-from storage.errors import CorruptStoreError
 from tests.support.backends import take_backend
-from tests.support.image_sets import make_set
+from tests.support.foreign import Case, Change, cut, delete, write
+from tests.support.image_sets import assert_same, make_set
 
 badger = take_backend("badger")
 
 from storage.go_bridge import Records  # noqa: E402 - not before it is known to be here
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
-LABELS = np.arange(50) - 5
+IMAGES, LABELS = make_set(10)
 LOG, TABLE = "000000.vlog", "000001.sst"
+FILES = [LOG, TABLE, "000002.sst", "KEYREGISTRY", "MANIFEST", "files.json"]
+CHANGED = r"aren't those in files\.json"
+
+
+def flip(name: str, place: int) -> Change:
+    """Flip a bit."""
+
+    def change(store: Path) -> None:
+        content = bytearray((store / name).read_bytes())
+        content[place] ^= 1
+        (store / name).write_bytes(content)
+
+    return change
+
+
+def flip_pixel(store: Path) -> None:
+    """Flip a bit of image 7."""
+    flip(LOG, (store / LOG).read_bytes().index(IMAGES[7].tobytes()) + 100)(store)
+
+
+def add_table(store: Path) -> None:
+    """Add a table of another store."""
+    (store / "000009.sst").write_bytes((store / TABLE).read_bytes())
+
+
+FOREIGN = {
+    **{f"a changed {name}": Case(flip(name, 20), CHANGED) for name in FILES if name not in {LOG, "files.json"}},
+    **{f"no {name}": Case(delete(name)) for name in FILES},
+    **{f"a list of files {text!r}": Case(write("files.json", text)) for text in (b"", b"7", b"{}")},
+    "a value log cut short": Case(cut(LOG, -1), CHANGED),
+    "a table of another store": Case(add_table, CHANGED),
+    "a changed pixel": Case(flip_pixel, "checksum mismatch"),
+}
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Make a store of fifty images."""
+    """Make a store of ten images."""
     badger.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
-
-
-def flip(path: Path, offset: int) -> None:
-    """Flip a bit."""
-    content = bytearray(path.read_bytes())
-    content[offset] ^= 1
-    path.write_bytes(content)
 
 
 def test_a_record_is_the_pixels_and_then_the_label(store: Path) -> None:
     value = np.empty((1, 32 * 32 * 3 + 8), np.uint8)
     with Records("badger", os.fsencode(store)) as records:
         records.get(np.array([7], ">u8"), value, np.empty(0, np.uint8))
-    assert value.tobytes() == IMAGES[7].tobytes() + (2).to_bytes(8, "little")
+    assert value.tobytes() == IMAGES[7].tobytes() + LABELS[7].astype("<i8").tobytes()
 
 
-def test_the_files_are_always_the_same(store: Path) -> None:
-    expected = [LOG, TABLE, "000002.sst", "KEYREGISTRY", "MANIFEST", "files.json"]
-    assert sorted(path.name for path in store.iterdir()) == expected
-
-
-def test_no_more_room_is_taken_than_the_records_need(store: Path) -> None:
+def test_the_files_are_always_the_same_and_take_no_more_space_than_the_records(store: Path) -> None:
+    assert sorted(path.name for path in store.iterdir()) == FILES
     allocated = sum(path.stat().st_blocks * 512 for path in store.iterdir())
     assert allocated < 1.1 * (IMAGES.nbytes + LABELS.nbytes) + 8 * 4096
 
 
-def test_reading_changes_nothing(store: Path) -> None:
-    before = {path.name: path.stat().st_mtime_ns for path in store.iterdir()}
-    with badger.open_reader(store) as reader, badger.open_reader(store) as other:
-        assert reader[3][1] == other[3][1]
-    assert {path.name: path.stat().st_mtime_ns for path in store.iterdir()} == before
-
-
-def test_a_pixel_that_changed_is_found_when_it_is_read(store: Path) -> None:
-    flip(store / LOG, (store / LOG).read_bytes().index(IMAGES[7].tobytes()) + 100)
+def test_a_changed_pixel_costs_no_other_image(store: Path) -> None:
+    flip_pixel(store)
     with badger.open_reader(store) as reader:
-        assert reader[6][1] == LABELS[6]
-        with pytest.raises(CorruptStoreError, match="checksum mismatch"):
+        assert_same(reader[6], (IMAGES[6], LABELS[6]))
+        with pytest.raises(storage.CorruptStoreError, match="checksum mismatch"):
             reader.read([6, 7])
-
-
-@pytest.mark.parametrize("name", [TABLE, "000002.sst", "KEYREGISTRY", "MANIFEST"])
-def test_a_bit_that_changed_is_found_before_badger_sees_it(store: Path, name: str) -> None:
-    flip(store / name, 20)
-    with pytest.raises(CorruptStoreError, match=r"not those that files\.json lists"):
-        badger.read_single(store, 0)
-
-
-def test_a_value_log_that_was_cut_short_is_refused(store: Path) -> None:
-    os.truncate(store / LOG, (store / LOG).stat().st_size - 1)
-    with pytest.raises(CorruptStoreError, match=r"not those that files\.json lists"):
-        badger.open_reader(store)
 
 
 def test_a_value_log_that_is_cut_short_while_it_is_read_is_an_error(store: Path) -> None:
     with badger.open_reader(store) as reader:
         os.truncate(store / LOG, 4096)
-        with pytest.raises(CorruptStoreError, match="invalid memory address"):
-            reader.read(range(50))
+        with pytest.raises(storage.CorruptStoreError, match="invalid memory address"):
+            reader.read(range(10))
 
 
-def test_a_table_of_another_store_is_refused_and_stays(store: Path) -> None:
-    (store / "000009.sst").write_bytes((store / TABLE).read_bytes())
-    with pytest.raises(CorruptStoreError, match=r"not those that files\.json lists"):
+def test_a_refused_table_is_not_deleted(store: Path) -> None:
+    add_table(store)
+    with pytest.raises(storage.CorruptStoreError, match=CHANGED):
         badger.read_many(store)
     assert (store / "000009.sst").exists()
 
 
-@pytest.mark.parametrize("text", ["", "7", "{}"])
-def test_a_list_of_files_that_is_none_is_refused(store: Path, text: str) -> None:
-    (store / "files.json").write_text(text, encoding="utf-8")
-    with pytest.raises(CorruptStoreError):
-        badger.open_reader(store)
-
-
-def test_a_store_that_is_being_written_is_refused_at_once(store: Path, tmp_path: Path) -> None:
-    (tmp_path / "files.json").rename(tmp_path / "listed")
-    with Records("badger", os.fsencode(store), 1 << 20), pytest.raises(CorruptStoreError, match=r"has no files\.json"):
-        badger.read_many(store)
+def test_a_store_that_is_being_written_is_refused_at_once(tmp_path: Path) -> None:
+    with (
+        Records("badger", os.fsencode(tmp_path), 1 << 20),
+        pytest.raises(storage.CorruptStoreError, match=r"has no files\.json"),
+    ):
+        badger.read_many(tmp_path)
 
 
 def test_an_image_larger_than_a_record_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.go_bridge.image_set.LARGEST", 3071)
+    monkeypatch.setattr("storage.backends._go.MAX_IMAGE", 3071)
     with pytest.raises(storage.InvalidInputError, match="a record at most 3071"):
-        badger.store_many(tmp_path / "store", *make_set(2))
+        badger.store_many(tmp_path / "store", IMAGES, LABELS)
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "lost+found"])
-def test_what_is_not_of_badger_is_passed_over(store: Path, name: str) -> None:
+def test_files_that_badger_ignores_are_ignored(store: Path, name: str) -> None:
     (store / name).mkdir() if "+" in name else (store / name).touch()
-    np.testing.assert_array_equal(badger.read_many(store)[0], IMAGES)
+    assert_same(badger.read_many(store), (IMAGES, LABELS))
 
 
-def test_a_store_is_read_though_a_child_that_was_forked_meanwhile_holds_the_lock_of_its_writer(store: Path) -> None:
+def test_a_store_is_read_although_a_forked_child_holds_the_lock_of_its_writer(store: Path) -> None:
     folder = os.open(store, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
-    np.testing.assert_array_equal(badger.read_many(store)[0], IMAGES)
+    assert_same(badger.read_many(store), (IMAGES, LABELS))
     os.close(folder)

@@ -1,10 +1,9 @@
-"""The Go bridge: what crosses it, and that it survives what a process goes through."""
+"""The Go bridge: what crosses it, and forks, signals and threads around it."""
 
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,15 +14,17 @@ go_bridge = pytest.importorskip("storage.go_bridge", reason="storage/go_bridge i
 
 from storage.go_bridge import BridgeError, Records  # noqa: E402 - not before it is known to be here
 
+if "bolt" not in BACKENDS:
+    pytest.skip(UNAVAILABLE.get("bolt", "storage/backends/bolt.py is not here"), allow_module_level=True)
+
 ENGINES = ("badger", "bolt")
 KEYS = np.arange(3, dtype=np.uint64).astype(">u8")
 HEADS, TAILS = np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(3, dtype="<i8")
-needs_bridge = pytest.mark.skipif("bolt" not in BACKENDS, reason=UNAVAILABLE.get("bolt", ""))
 
 
-@pytest.fixture(params=[pytest.param(engine, marks=needs_bridge) for engine in ENGINES])
+@pytest.fixture(params=ENGINES)
 def records(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Write three records with the engine of the test; return the path."""
+    """Write three records with each engine; return the path."""
     path = tmp_path / "records"
     if request.param == "badger":
         path.mkdir()
@@ -53,23 +54,16 @@ def test_tails_come_back_alone(records: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["get", "scan"])
-def test_a_record_that_is_missing_is_named(records: Path, name: str) -> None:
-    with open_records(records) as opened, pytest.raises(BridgeError, match="record 0000000000000003 is missing"):
-        getattr(opened, name)((KEYS.astype(np.uint64) + 1).astype(">u8"), np.empty_like(HEADS), np.empty_like(TAILS))
-
-
-@pytest.mark.parametrize("name", ["get", "scan"])
-def test_a_record_of_another_size_is_refused(records: Path, name: str) -> None:
-    with open_records(records) as opened, pytest.raises(BridgeError, match="has 12 bytes, not 13"):
-        getattr(opened, name)(KEYS, np.empty((3, 5), np.uint8), np.empty_like(TAILS))
-
-
-def test_sizes_that_do_not_fit_are_refused(records: Path) -> None:
-    with (
-        open_records(records) as opened,
-        pytest.raises(BridgeError, match=r"24 bytes of keys, 13 of heads.*: no batch"),
-    ):
-        opened.get(KEYS, np.empty(13, np.uint8), np.empty_like(TAILS))
+def test_wrong_keys_and_sizes_are_refused(records: Path, name: str) -> None:
+    later = (KEYS.astype(np.uint64) + 1).astype(">u8")
+    with open_records(records) as opened:
+        for keys, heads, words in (
+            (later, np.empty_like(HEADS), "record 0000000000000003 is missing"),
+            (KEYS, np.empty((3, 5), np.uint8), "has 12 bytes, not 13"),
+            (KEYS, np.empty(13, np.uint8), "24 bytes of keys, 13 of heads.*: no batch"),
+        ):
+            with pytest.raises(BridgeError, match=words):
+                getattr(opened, name)(keys, heads, np.empty_like(TAILS))
 
 
 def test_a_handle_of_a_closed_store_is_refused(records: Path) -> None:
@@ -89,45 +83,29 @@ def test_a_store_that_is_forgotten_is_closed(records: Path) -> None:
     assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
-def test_a_child_forgets_nothing_of_its_parent_s() -> None:
-    calls: list[object] = []
-    library = SimpleNamespace(bridge_close=calls.append, bridge_free=calls.append)
-    go_bridge._forget(library, 1, os.getpid() + 1)  # noqa: SLF001 - what a fork changes
-    assert not calls
-    go_bridge._forget(library, 1, os.getpid())  # noqa: SLF001 - likewise
-    assert calls == [1, None]
-
-
-def test_a_store_that_is_read_cannot_be_written(records: Path) -> None:
+def test_a_store_that_is_open_for_reading_cannot_be_written(records: Path) -> None:
     with open_records(records) as opened, pytest.raises(BridgeError, match=r"panic|read-only"):
         opened.put(KEYS, HEADS, TAILS)
 
 
-def test_a_store_is_left_to_the_process_that_opened_it(records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tails = np.empty_like(TAILS)
-    with open_records(records) as opened:
-        with monkeypatch.context() as patch:
-            patch.setattr(opened, "_process", 0)
-            opened.close()
-            with pytest.raises(BridgeError, match="before a fork"):
-                opened.get(KEYS, HEADS, tails)
-        opened.scan_tails(KEYS, HEADS.shape[1], tails)
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(BridgeError, match='there is no engine "tape"'):
+        Records("tape", b"nowhere")
 
 
-@needs_bridge
 def test_a_new_process_loads_a_copy_of_the_library_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = []
 
-    def note(path: str) -> bytes:  # the copy itself is loaded in children below: tests go on with one runtime of Go
+    def note(path: str) -> bytes:  # children in other tests load it: Go runs once in this process
         assert path.startswith(f"/proc/{os.getpid()}/fd/"), "another process may have loaded a file of this name"
         loaded.append(Path(path).read_bytes())
         return loaded[-1]
 
-    first = go_bridge._load()  # noqa: SLF001 - what a fork changes
-    monkeypatch.setattr(go_bridge, "_load_file", note)
-    monkeypatch.setattr(go_bridge, "_loaded", go_bridge._loaded.copy())  # noqa: SLF001 - as a fork does
-    monkeypatch.setattr(go_bridge, "_foreign", 0)
+    first = go_bridge._load()  # noqa: SLF001 - a fork changes it
     assert go_bridge._load() is first  # noqa: SLF001 - likewise
+    monkeypatch.setattr(go_bridge, "_load_file", note)
+    for name in ("_loaded", "_inherited"):
+        monkeypatch.setattr(go_bridge, name, getattr(go_bridge, name).copy())
     go_bridge._begin_child()  # noqa: SLF001 - likewise
     copy = go_bridge._load()  # noqa: SLF001 - likewise
     assert copy == go_bridge.find_library().read_bytes()
@@ -154,7 +132,7 @@ def test_forked_processes_read_with_threads(records: Path) -> None:
             assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 8 * TAILS.sum()
 
 
-def test_an_interrupt_is_still_python_s(records: Path) -> None:
+def test_an_interrupt_still_raises_keyboard_interrupt(records: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     try:
         with open_records(records), pytest.raises(KeyboardInterrupt):
@@ -168,9 +146,3 @@ def test_a_broken_pipe_is_still_an_error(records: Path) -> None:
     os.close(reading)
     with open_records(records), os.fdopen(writing, "wb", buffering=0) as pipe, pytest.raises(BrokenPipeError):
         pipe.write(b"x")
-
-
-@needs_bridge
-def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(BridgeError, match='there is no engine "tape"'):
-        Records("tape", b"nowhere")
