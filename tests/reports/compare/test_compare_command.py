@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,47 +21,49 @@ def base(tmp_path: Path) -> Path:
     return save(make_run(), tmp_path / "base")
 
 
-def _slow(run: dict[str, Any]) -> dict[str, Any]:
+@pytest.fixture
+def slower(tmp_path: Path) -> Path:
+    """Save a run in which one cell takes three times as long."""
+    (tmp_path / "slower").mkdir()
+    run = make_run()
     slow_down(run, CELL, 3)
-    return run
+    return save(run, tmp_path / "slower")
 
 
-def _thin(run: dict[str, Any]) -> dict[str, Any]:
+@pytest.fixture
+def shorter(tmp_path: Path) -> Path:
+    """Save a run without one cell."""
+    (tmp_path / "shorter").mkdir()
+    run = make_run()
     run["benchmarks"].remove(find_cell(run, CELL))
-    return run
+    return save(run, tmp_path / "shorter")
 
 
-def test_equal_runs_are_exit_code_0(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(base), str(base)]) == 0
-    printed, complaints = capsys.readouterr()
-    assert printed.startswith("## 39 ok\n")
-    assert complaints == ""
-
-
-def test_a_slower_cell_is_exit_code_1(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(base), str(save(_slow(make_run()), tmp_path))]) == 1
-    printed, complaints = capsys.readouterr()
-    assert printed.startswith("## 1 regression, 38 ok\n")
-    assert complaints == ""
-
-
-def test_a_threshold_of_the_command_line_lets_more_pass(base: Path, tmp_path: Path) -> None:
-    assert main(["compare", str(base), str(save(_slow(make_run()), tmp_path)), "--threshold=2.5"]) == 0
-
-
-def test_a_missing_cell_is_exit_code_1_unless_it_is_only_warned_of(
-    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("before", "after", "options", "code", "counts"),
+    [
+        ("base", "base", [], 0, "39 ok"),
+        ("base", "slower", [], 1, "1 regression, 38 ok"),
+        ("base", "slower", ["--threshold=2.5"], 0, "39 ok"),
+        ("base", "shorter", [], 1, "1 missing, 38 ok"),
+        ("base", "shorter", ["--missing=warn"], 0, "1 missing, 38 ok"),
+        ("shorter", "base", [], 0, "1 new, 38 ok"),
+    ],
+)
+def test_the_exit_code_follows_the_verdicts(
+    before: str,
+    after: str,
+    options: list[str],
+    code: int,
+    counts: str,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    new = str(save(_thin(make_run()), tmp_path))
-    assert main(["compare", str(base), new]) == 1
-    assert capsys.readouterr().out.startswith("## 1 missing, 38 ok\n")
-    assert main(["compare", str(base), new, "--missing=warn"]) == 0
-    assert capsys.readouterr().out.startswith("## 1 missing, 38 ok\n")
-
-
-def test_a_new_cell_is_listed_and_fine(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", str(save(_thin(make_run()), tmp_path)), str(base)]) == 0
-    assert capsys.readouterr().out.startswith("## 1 new, 38 ok\n")
+    paths = [str(request.getfixturevalue(name)) for name in (before, after)]
+    assert main(["compare", *paths, *options]) == code
+    printed, complaints = capsys.readouterr()
+    assert printed.startswith(f"## {counts}\n")
+    assert complaints == ""
 
 
 def test_runs_that_cannot_be_compared_are_one_line_and_exit_code_3(
@@ -92,9 +93,7 @@ def test_a_broken_run_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("threshold", ["0", "10", "-1", "nan", "inf", "much"])
-def test_a_threshold_that_is_no_share_is_wrong_usage(
-    threshold: str, base: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_impossible_threshold_is_wrong_usage(threshold: str, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["compare", str(base), str(base), f"--threshold={threshold}"])
     assert stopped.value.code == 2
@@ -102,14 +101,13 @@ def test_a_threshold_that_is_no_share_is_wrong_usage(
 
 
 def test_a_reader_that_leaves_early_changes_no_exit_code(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, slower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = str(save(_slow(make_run()), tmp_path))
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        assert main(["compare", str(base), new]) == 1
+        assert main(["compare", str(base), str(slower)]) == 1
 
 
 @given(chosen=st.data())

@@ -112,12 +112,3 @@ def test_a_hostile_name_is_shown_and_breaks_nothing(
     assert len(table) == 5
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in table)
     assert not re.search(r"<|(?<!\\)`", "".join(table))
-
-
-def test_runs_that_cannot_be_compared_are_one_line(show: Callable[[dict[str, Any], dict[str, Any]], str]) -> None:
-    new = make_run()
-    new["run"] |= {"complete": False, "cpu_count": 3}
-    assert show(make_run(), new) == (
-        "the runs can't be compared: the new run is incomplete: repeat it; "
-        "number of processors: 2 in the base, 3 in the new run\n"
-    )

@@ -75,26 +75,23 @@ def test_a_wrong_name_is_wrong_input(arguments: list[str], message: str, capsys:
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"benchmarks": []}'])
-def test_a_broken_run_is_wrong_input(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "run.json"
-    path.write_text(content)
-    assert str(path) in fail(capsys, 2, str(path))
-
-
-@pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
-    ("commit", "code", "message"),
+    ("content", "code", "message"),
     [
-        ("1" * 40, 2, "neither a file nor a commit here"),
-        ("unknown", 3, "doesn't say which commit it measured; name a commit"),
-        ("unversioned", 3, "doesn't say which commit it measured; name a commit"),
+        ({"benchmarks": []}, 2, "run.json"),
+        (make_run() | {"commit_info": {"id": "1" * 40, "dirty": False}}, 2, "neither a file nor a commit here"),
+        (
+            make_run() | {"commit_info": {"id": "unversioned", "dirty": False}},
+            3,
+            "doesn't say which commit it measured",
+        ),
     ],
+    ids=["broken", "unknown commit", "no commit"],
 )
-def test_a_run_of_an_unknown_commit_is_refused(
-    commit: str, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_without_a_commit_of_this_repository_is_refused(
+    content: object, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in fail(capsys, code, str(save_run(tmp_path, commit)))
+    assert message in fail(capsys, code, str(save(content, tmp_path)))
 
 
 def test_a_folder_without_history_cannot_be_measured(
@@ -159,14 +156,6 @@ def test_the_exit_code_and_the_summary_follow_the_verdicts(
     printed, complaints = capsys.readouterr()
     assert expected in printed
     assert complaints == ""
-
-
-def test_a_cell_that_fails_on_one_side_is_exit_code_3(
-    sessions: FakeSessions, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sessions.absent = {READ: "OSError: disk"}
-    assert main(["gate", "HEAD"]) == 3
-    assert "Not measured:\n\n- test_read_many[hdf5-10] (candidate: OSError: disk)\n" in capsys.readouterr().out
 
 
 # --- what is compared with what
@@ -300,7 +289,8 @@ def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, mon
 def test_the_self_test_shows_its_runs_and_replays_them(
     sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "no cell of 100 images or more is long enough to be slowed" in self_test_without_cells(capsys)
+    assert main(["gate", "--self-test"]) == 3
+    assert "no cell of 100 images or more is long enough to be slowed" in capsys.readouterr().err
     sessions.ratios = {cell.replace("-10]", "-100]"): 1.0 for cell in (READ, STORE)}
     record = tmp_path / "record"
     assert main(["gate", "--self-test", "--replays=2", "--conditions=cpu", f"--record={record}"]) == 0
@@ -309,12 +299,6 @@ def test_the_self_test_shows_its_runs_and_replays_them(
     assert "one cell 1.2x" in printed
     assert "| cpu       |       10 | " in printed, "only the run without a change is recorded"
     assert len(record.read_text().splitlines()) == 5
-
-
-def self_test_without_cells(capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a self-test that has no cell to slow; return what it says."""
-    assert main(["gate", "--self-test"]) == 3
-    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
