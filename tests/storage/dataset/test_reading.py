@@ -304,3 +304,23 @@ def test_a_pickled_reader_refuses_another_dataset(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", *make_set(5), overwrite=True)
     with pytest.raises(StoreNotFoundError, match="was replaced since the reader was pickled"):
         pickle.loads(pickled)  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_reader_of_a_dataset_reads_the_labels_alone(saved: Path, *, verify: bool) -> None:
+    with storage.open(saved, verify=verify) as reader:
+        np.testing.assert_array_equal(reader.read_labels(), make_set(COUNT, 5, 7)[1])
+
+
+@need_backend("hdf5")
+def test_damaged_labels_are_refused_unless_verification_is_off(tmp_path: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    storage.save(tmp_path / "set", images, labels, "hdf5")
+    file = tmp_path / "set" / "part-00000" / "images.h5"
+    content = file.read_bytes()
+    start = content.index(labels.tobytes())
+    file.write_bytes(content[:start] + (7).to_bytes(8, "little") + content[start + 8 :])
+    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="record 0: it is damaged"):
+        reader.read_labels()
+    with storage.open(tmp_path / "set", verify=False) as reader:
+        assert reader.read_labels()[0] == 7

@@ -161,26 +161,6 @@ def test_arrays_are_read_from_any_image_to_the_end() -> None:
     assert_same(read_all(ArraySource(images, labels, ("cat",), "mine"), 2), (images[2:], labels[2:]))
 
 
-@pytest.mark.parametrize("verify", [True, False])
-def test_a_reader_of_a_dataset_reads_the_labels_alone(saved: Path, *, verify: bool) -> None:
-    with storage.open(saved, verify=verify) as reader:
-        np.testing.assert_array_equal(reader.read_labels(), make_set(COUNT, 5, 7)[1])
-
-
-@need_backend("hdf5")
-def test_damaged_labels_are_refused_unless_verification_is_off(tmp_path: Path) -> None:
-    images, labels = make_set(COUNT, 5, 7)
-    storage.save(tmp_path / "set", images, labels, "hdf5")
-    file = tmp_path / "set" / "part-00000" / "images.h5"
-    content = file.read_bytes()
-    start = content.index(labels.tobytes())
-    file.write_bytes(content[:start] + (7).to_bytes(8, "little") + content[start + 8 :])
-    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="record 0: it is damaged"):
-        reader.read_labels()
-    with storage.open(tmp_path / "set", verify=False) as reader:
-        assert reader.read_labels()[0] == 7
-
-
 def test_cifar10_is_opened_with_its_labels(tmp_path: Path) -> None:
     with open_source(write_folder(tmp_path / "batches")) as source:
         assert source.identify() == source.identity
