@@ -187,19 +187,15 @@ def _acquire(store: Path, *, readahead: bool) -> tuple[tuple[int, int], lmdb.Env
     with fork_lock:
         key = status.st_dev, status.st_ino
         if key not in _shared:
-            _shared[key] = _open_shared(path, readahead=readahead)
+            environment = lmdb.open(path, subdir=False, readonly=True, lock=False, create=False, readahead=readahead)
+            size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+            _shared[key] = _SharedEnvironment(environment, size)
         shared = _shared[key]
         shared.users += 1
     if status.st_size < shared.size:  # reading beyond the end of a map kills the process
         _release(key)
         raise CorruptStoreError(f"{FILE} was cut short: {status.st_size} of {shared.size} bytes are left", store=store)
     return key, shared.environment
-
-
-def _open_shared(path: bytes, *, readahead: bool) -> _SharedEnvironment:
-    environment = lmdb.open(path, subdir=False, readonly=True, lock=False, create=False, readahead=readahead)
-    size = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    return _SharedEnvironment(environment, size)
 
 
 def _release(key: tuple[int, int]) -> None:

@@ -1,16 +1,14 @@
 """Badger: one record per image in a log-structured tree that keeps its values in a log.
 
-On disk: a database of Badger 2. The key of an image is its index, 8 bytes big-endian; its value is the raw pixels,
-H x W x 3 bytes, and then the label, a little-endian integer of 8 bytes. The last record, ``metadata``, holds the number
-of images, height and width as little-endian integers of 8 bytes. All values are in ``*.vlog``, all keys in ``*.sst``.
-``files.json``, written last, lists Badger's files with their sizes, and XXH3 of those that aren't value logs. Badger
-aborts the process, or deletes files, if they are damaged, so they are checked first.
+On disk: a database of Badger 2 with the records that `_go` describes. All values are in ``*.vlog``, all keys in
+``*.sst``. ``files.json``, written last, lists Badger's files with their sizes, and XXH3 of those that aren't value
+logs. Badger aborts the process, or deletes files, if they are damaged, so they are checked first.
 
 Why so: the stream writer puts sorted records straight into tables, without compaction. Values of any size go to the log
 (``ValueThreshold`` 0), each with a CRC-32C that every read verifies (``VerifyValueChecksum``). The log is mapped: with
 file access a shuffled image takes about 20 microseconds instead of 4. Bloom filters have one bit per key, because every
-key that is asked for exists. Nothing is compressed, and conflicts aren't detected. Badger syncs its tables, its
-manifest and the directory, and no option prevents that: this is why opening a store takes milliseconds.
+key that is asked for exists. Badger always syncs its tables, its manifest and the directory: this is why opening a
+store takes milliseconds.
 
 Library: Badger (https://pkg.go.dev/github.com/dgraph-io/badger/v2), through `storage.go_bridge`.
 """

@@ -1,16 +1,14 @@
 """Bolt: one record per image in the memory-mapped B+ tree of a Go library.
 
-On disk: ``images.bolt``, one file with one bucket, ``images``. The key of an image is its index, 8 bytes big-endian;
-its value is the raw pixels, H x W x 3 bytes, and then the label, a little-endian integer of 8 bytes. The last record,
-``metadata``, holds the number of images, height and width as little-endian integers of 8 bytes. It is written in the
-last transaction: a store without it isn't complete.
+On disk: ``images.bolt``, one file with one bucket, ``images``, with the records that `_go` describes. The last record
+is written in the last transaction: a store without it isn't complete.
 
 Why so: records are appended in transactions of 1.5 MiB, and pages are filled completely (``FillPercent`` 1). Pages have
 32 KiB: a CIFAR-10 image takes 3,290 bytes, and 4,110 with 4 KiB, which take twice as long to store. 64 KiB take still
-less, but a store of one image would take 400 KiB. Nothing is synced, and there is no list of free pages (``NoSync``,
-``NoGrowSync``, ``NoFreelistSync``), because a store is written once. A shuffled batch of 256 images takes about 1.3
-microseconds per image. Bolt has no checksums and trusts its pages, so the bridge checks the pages that lead to the
-leaves when a store is opened, and the header of a leaf when it is first read.
+less, but a store of one image would take 400 KiB. Nothing is synced, and there is no list of free pages, because a
+store is written once. A shuffled batch of 256 images takes about 1.3 microseconds per image. Bolt has no checksums and
+trusts its pages, so the bridge checks the pages that lead to the leaves when a store is opened, and the header of a
+leaf when it is first read.
 
 Library: bbolt (https://pkg.go.dev/go.etcd.io/bbolt), through `storage.go_bridge`.
 """

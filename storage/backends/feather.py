@@ -2,14 +2,13 @@
 
 On disk: ``images.arrow`` in the file format of Arrow IPC, also called Feather V2. Column ``image`` has Arrow's type for
 tensors of one shape, *fixed_shape_tensor*: uint8, (H, W, 3), dimensions named H, W and C. Column ``label`` is int64.
-The schema's metadata hold the number of images, ``images``. All is in one record batch, uncompressed, so the pixels lie
-in the file as they lie in memory. The footer is written last: a file without it is refused.
+The schema's metadata hold the number of images, ``images``. All is in one record batch, uncompressed. The footer is
+written last: a file without it is refused.
 
-Why it is fast: the file is written from the caller's arrays, with one call for all pixels. Arrow finds the pixels in
-the file; from there, a read of everything goes straight into the result, and a reader copies images out of a memory map
-without calling Arrow. A tensor takes as long as plain bytes, and other tools see numbers of a known shape: pyarrow
-makes an array of (N, H, W, 3) without a copy, and Polars and DuckDB have arrays of uint8. Files of more record batches,
-or compressed ones, are read one batch at a time. Arrow validates each column before it is touched.
+Why it is fast: the pixels are in the file as they are in memory. One call writes them, a read of everything goes
+straight into the result, and a reader copies images out of a memory map without calling Arrow. Other tools see numbers
+of a known shape: pyarrow makes an array of (N, H, W, 3) without a copy. Files of more record batches, or compressed
+ones, are read one batch at a time. Arrow validates each column before it is touched.
 
 Library: pyarrow (https://arrow.apache.org/docs/python/ipc.html,
 https://arrow.apache.org/docs/format/CanonicalExtensions.html#fixed-shape-tensor).

@@ -2,20 +2,17 @@
 
 On disk: a LevelDB database: ``CURRENT``, ``MANIFEST-NNNNNN`` and tables ``NNNNNN.ldb``. The key of an image is its
 index, 8 bytes big-endian; its value is the raw pixels, H x W x 3 bytes, and the label, little-endian int64. The record
-``layout`` holds the number of images, height and width, little-endian integers of 8 bytes. It is written last: without
-it a store isn't complete. Log and lock files are removed, because LevelDB creates them again.
+``layout``, written last, holds the number of images, height and width, little-endian integers of 8 bytes.
 
 Why so: ascending keys are never merged, so each image is written twice, to LevelDB's log and to a table. A block of
-2 KiB holds one image of CIFAR-10, so a random read verifies the checksum of that image alone (3.2 us per image; 4.0 in
-blocks of 4 KiB, 24 in blocks of 64 KiB). Snappy takes twice the time and saves 1 %.
+2 KiB holds one image of CIFAR-10, so a random read verifies the checksum of that image alone (3.2 us per image; 24 in
+blocks of 64 KiB). Snappy takes twice the time and saves 1 %.
 
-LevelDB has no read-only mode (https://github.com/google/leveldb/issues/1082): it locks a database that it opens, and
-writes a new MANIFEST into its folder. But its tables never change. So each reader opens a temporary folder with
-symbolic links to the tables and copies of the two small files that name them; the store stays as it is, and any number
-of readers share it. The links go through a descriptor of the store's folder, so a store that is later moved to its path
-is never read. The temporary folder is in memory if possible, because LevelDB syncs it: opening and closing takes 1 ms
-there and 25 ms on a disk. It is removed when the reader is closed or forgotten, and when the process ends. If the
-process is killed, a later one removes it.
+LevelDB locks and changes a database that it opens (https://github.com/google/leveldb/issues/1082), but never its
+tables. So each reader opens a temporary folder with symbolic links to the tables, and copies of the files that name
+them. The links go through a descriptor of the store's folder, so a store that is later moved to its path is never read.
+The folder is in memory if possible, because LevelDB syncs it: opening and closing takes 1 ms there and 25 ms on a disk.
+It is removed with its reader and when the process ends. If the process is killed, a later one removes it.
 
 Library: plyvel (https://plyvel.readthedocs.io); LevelDB itself: https://github.com/google/leveldb/tree/main/doc.
 """
@@ -68,6 +65,7 @@ MAX_RECORD = (1 << 32) - 1  # bytes: LevelDB counts them with 32 bits
 BLOCK = 2 << 10  # bytes
 BUFFER = 16 << 20  # bytes that LevelDB collects before it writes a table; it holds two such buffers
 MAX_BUFFER = 1 << 30  # bytes
+OPTIONS = {"create_if_missing": True, "block_size": BLOCK, "compression": None}
 OVERHEAD = 64  # bytes, at most, that a record takes in the buffer in addition to its value
 BATCH = 1 << 20  # bytes that are written or copied at once: they stay in the processor's cache
 PART = 32 << 20  # bytes read before the database is reopened: touched pages of tables count as memory of this process
@@ -106,12 +104,13 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
         )
     folder = claim_store(store)
     with writing(store, plyvel.Error):
-        with closing(_create_database(folder, BUFFER if has_thread else MAX_BUFFER)) as database:
+        options = {**OPTIONS, "write_buffer_size": BUFFER if has_thread else MAX_BUFFER}
+        with closing(_open(folder, **options)) as database:
             _write_records(database, images, labels)
             if has_thread:
                 _write_tables(database)
         if not has_thread:  # nothing but opening a database makes a table of its log
-            with closing(_create_database(folder, MAX_BUFFER)) as database:
+            with closing(_open(folder, **options)) as database:
                 _read_shape(store, database)  # LevelDB ignores a log that it doesn't find
         _remove_logs(folder)
 
@@ -179,7 +178,8 @@ class ReaderFolder:
             held = os.open(store, os.O_RDONLY)
             stack.callback(os.close, held)
             refuse_special_files(store)
-            place = MEMORY if _has_space(MEMORY) else Path(tempfile.gettempdir())
+            fits = os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free > MIN_SPACE
+            place = MEMORY if fits else Path(tempfile.gettempdir())
             remove_leftovers(place, os.getpid())
             self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
             stack.callback(_remove_folder, self.path)
@@ -191,10 +191,6 @@ class ReaderFolder:
             except BaseException:
                 self.close()
                 raise
-
-
-def _has_space(place: Path) -> bool:
-    return os.access(place, os.W_OK | os.X_OK) and shutil.disk_usage(place).free > MIN_SPACE
 
 
 @lru_cache(maxsize=1)
@@ -269,10 +265,6 @@ def is_settled(tables: bytes) -> bool:
     return len(levels[0]) < MAX_FIRST_LEVEL and all(
         sum(sizes) < 10**level << 20 for level, sizes in enumerate(levels[1:], 1)
     )
-
-
-def _create_database(folder: Path, buffer: int) -> plyvel.DB:
-    return _open(folder, create_if_missing=True, write_buffer_size=buffer, block_size=BLOCK, compression=None)
 
 
 def _open(folder: Path, **options: object) -> plyvel.DB:

@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
 
 import lmdb
 import numpy as np
@@ -42,8 +41,6 @@ from ._lmdb import (
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
 LAYOUT = struct.Struct("<3Q")  # number of images, height, width
-
-Value: TypeAlias = bytes | memoryview
 
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
@@ -125,7 +122,7 @@ def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, part: Ima
             raise CorruptStoreError(f"a record before {start + len(part)} is missing", store=store)
 
 
-def _copy_values(store: Path, values: Iterable[Value | None], images: Images) -> None:
+def _copy_values(store: Path, values: Iterable[bytes | memoryview | None], images: Images) -> None:
     pixels = images.reshape(-1).data
     size = images.nbytes // max(len(images), 1)
     start = 0

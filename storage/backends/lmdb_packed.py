@@ -200,7 +200,7 @@ class MappedImages(Sequence[Image]):
     def _look_up(self, numbers: NDArray[np.intp]) -> None:
         """Stretch the windows over these records: all lie in one map, so their distances in memory are fixed."""
         records = [self._find_record(number) for number in numbers.tolist()]
-        addresses = [_find_address(record) for record in records]
+        addresses: list[int] = [record.__array_interface__["data"][0] for record in records]
         lowest = min(addresses)
         if not self._end or lowest < self._start:
             self._start, self._first = lowest, records[addresses.index(lowest)][0]
@@ -221,11 +221,6 @@ class MappedImages(Sequence[Image]):
             record = _view_record(self._store, self._transaction, self._layout, number)
             view = self._views[number] = np.asarray(_MapView(record, self._environment))
         return view
-
-
-def _find_address(array: NDArray[np.uint8]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, number: int) -> Images:

@@ -6,10 +6,9 @@ and ``width`` as decimal numbers. The footer is written last: a file without it 
 
 Why so: a row group is always decoded as a whole. With 192 KiB of pixels, 64 images of CIFAR-10, a shuffled image costs
 a third of what it costs with 768 KiB, and a read of everything costs no more, since 16 row groups are decoded with one
-call; smaller ones make the file slower to write and to open. A row group is one page of each column. The CRC-32 of each
-page is verified when it is read: 3.5 GB/s, two fifths of the time of a read. The pixels aren't numbers of a list,
-because Parquet would turn each byte into 32 bits. They hardly compress and never repeat: no compression, no dictionary,
-no statistics.
+call. A row group is one page of each column, whose CRC-32 is verified when it is read: 3.5 GB/s, two fifths of the time
+of a read. Parquet would turn numbers of a list into 32 bits each, so an image is plain bytes. Pixels hardly compress
+and never repeat: no compression, no dictionary, no statistics.
 
 Library: pyarrow (https://arrow.apache.org/docs/python/parquet.html); the format: https://parquet.apache.org/docs/.
 """

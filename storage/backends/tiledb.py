@@ -2,16 +2,14 @@
 
 On disk: a TileDB group with two dense arrays, of one fragment each. ``images`` has the dimensions ``image`` and
 ``byte`` and one attribute ``pixels`` of type blob: a cell is a byte, a row the H x W x 3 bytes of an image, a tile as
-many images as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. TileDB writes
-little-endian. The group's metadata ``count``, ``height``, ``width`` are written last. Without images there is no
-fragment.
+many images as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. The group's
+metadata ``count``, ``height``, ``width`` are written last. Without images there is no fragment.
 
 Why so: TileDB opens the file again for each tile of a query. With 8 to 32 images per tile, shuffled batches take about
-30 microseconds per image; with fewer, everything else is slower. The ranges of a batch are sorted, and gaps between
-tiles aren't read (``vfs.min_batch_gap``), as TileDB would to save requests to a cloud: that took 300. TileDB keeps the
-minimum and maximum of each tile of numbers or text, but not of a blob, which is written in two thirds of the time.
-Four dimensions are read 20 times as slowly. Checksum filters hash whole tiles: batches take two to three times as long
-with SHA-256, longer with MD5. So there are none.
+30 microseconds per image. The ranges of a batch are sorted, and gaps between tiles aren't read (``vfs.min_batch_gap``),
+as TileDB would to save requests to a cloud: that took 300. TileDB keeps no minimum and maximum of a blob, so it is
+written in two thirds of the time of numbers. Four dimensions are read 20 times as slowly. Checksum filters hash whole
+tiles: batches take two to three times as long with SHA-256. So there are none.
 
 Library: TileDB-Py (https://tiledb-inc-tiledb.readthedocs-hosted.com/projects/tiledb-py/en/stable/).
 """

@@ -1,16 +1,15 @@
 """Zarr: two sharded arrays of checksummed chunks in one group.
 
 On disk: a group of Zarr format 3. ``images`` is uint8 of shape (N, H, W, 3), ``labels`` little-endian int64 of shape
-(N,); their fill value is 0. A file ``c.0...`` is a shard, of 64 MiB or a 200th of everything: chunks of up to 384 KiB,
-each followed by the crc32c of its bytes, then the offset and length of each, and a crc32c of these. Chunks hold whole
-images, aren't compressed, and are written even if they are black. The group's own ``zarr.json`` is written last.
+(N,). A file ``c.0...`` is a shard, of 64 MiB or a 200th of everything: chunks of up to 384 KiB, each followed by the
+crc32c of its bytes, then the offset and length of each, and a crc32c of these. Chunks hold whole images, aren't
+compressed, and are written even if they are black. The group's own ``zarr.json`` is written last.
 
-Why so: zarr takes 0.25 ms per chunk, so small ones are slow to write: 16 images per chunk take four times as long as
-128; larger ones make a single image cost more on a cold disk. zarr takes 3 ms to read one image and 400 microseconds
-per image in batches, and returns zeros for what is missing. So this module reads shards by itself, as the specification
-describes them: a reader maps them, verifies each chunk when it is first touched, and copies images out of the map.
-Other layouts are refused. zarr encodes shards into memory, and they are written from there, so what zarr's thread still
-does after Ctrl-C writes nothing.
+Why so: zarr takes 0.25 ms per chunk, so 16 images per chunk take four times as long to write as 128; larger chunks make
+a single image cost more on a cold disk. zarr takes 3 ms to read one image and 400 microseconds per image in batches,
+and returns zeros for what is missing. So this module reads shards by itself: a reader maps them, verifies each chunk
+when it is first touched, and copies images out of the map. Other layouts are refused. zarr encodes shards into memory,
+and they are written from there, so what zarr's thread still does after Ctrl-C writes nothing.
 
 Library: zarr (https://zarr.readthedocs.io/en/stable/user-guide/performance/, "Sharding"); the shards:
 https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html.
@@ -150,29 +149,23 @@ class ShardedArray:
 
     def _describe(self) -> dict[str, Any]:
         """Describe an array of this layout as its metadata do, as far as it matters to a reader."""
-        endian = {"configuration": {"endian": "little"}}
-        row = list(self.shape[1:])
+        count, *row = self.shape
+        number = {"name": "bytes", "configuration": {"endian": "little"}}
+        sharding = {
+            "chunk_shape": [self.rows_per_chunk, *row],
+            "codecs": [number if self.name == "labels" else {"name": "bytes"}, {"name": "crc32c"}],
+            "index_codecs": [number, {"name": "crc32c"}],
+            "index_location": "end",
+        }
+        shard = [self.rows_per_chunk * self.chunks_per_shard, *row]
         return {
             "zarr_format": 3,
             "node_type": "array",
             "data_type": DTYPES[self.name].name,
-            "shape": [self.shape[0], *row],
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [self.rows_per_chunk * self.chunks_per_shard, *row]},
-            },
+            "shape": [count, *row],
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-            "codecs": [
-                {
-                    "name": "sharding_indexed",
-                    "configuration": {
-                        "chunk_shape": [self.rows_per_chunk, *row],
-                        "codecs": [{"name": "bytes"} | (endian if self.name == "labels" else {}), {"name": "crc32c"}],
-                        "index_codecs": [{"name": "bytes"} | endian, {"name": "crc32c"}],
-                        "index_location": "end",
-                    },
-                }
-            ],
+            "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         }
 
     def _read_index(self, number: int) -> int:

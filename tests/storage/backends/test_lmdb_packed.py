@@ -16,7 +16,6 @@ from storage import Images
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, cut
 from tests.support.image_sets import assert_same, make_set
-from tests.support.open_files import count_maps, count_open
 
 lmdb_packed = take_backend("lmdb_packed")
 
@@ -186,27 +185,6 @@ def test_a_thread_reads_right_while_another_looks_records_up(store: Path, monkey
     np.testing.assert_array_equal(found, [IMAGES[[49, 40]]])
 
 
-def test_threads_that_look_records_up_at_once_read_right(store: Path) -> None:
-    shuffle_records(store)
-    right: list[bool] = []
-
-    def read(seed: int) -> None:
-        batches = np.split(np.random.default_rng(seed).permutation(50), [1, 2, 3, 5, 10])
-        start.wait()
-        found = [reader.read(batch)[0] for batch in batches]
-        right.extend(map(np.array_equal, found, (IMAGES[batch] for batch in batches)))
-
-    for round_ in range(20):
-        start = threading.Barrier(4)
-        with lmdb_packed.open_reader(store) as reader:
-            threads = [threading.Thread(target=read, args=(4 * round_ + number,)) for number in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    assert right == [True] * 20 * 4 * 6
-
-
 def test_a_damaged_record_costs_no_image_of_another(store: Path) -> None:
     change_records(store, {make_key(3): b"short"})
     out = np.empty_like(IMAGES)
@@ -253,16 +231,3 @@ def test_an_array_of_a_view_is_a_copy(store: Path) -> None:
 def test_a_view_has_no_slices(store: Path) -> None:
     with lmdb_packed.open_reader(store) as reader, pytest.raises(TypeError, match="integer"):
         reader.view()[1:3]
-
-
-def test_readers_and_their_views_share_an_environment(store: Path) -> None:
-    one, two = (lmdb_packed.open_reader(store) for _ in range(2))
-    views = [one.view(), two.view()]
-    assert (count_open(store), count_maps(store)) == (1, 1)
-    one.close()
-    two.close()
-    assert np.shares_memory(views[0][0], views[1][0])
-    views.pop()
-    np.testing.assert_array_equal(views[0][49], IMAGES[49])
-    views.pop()
-    assert (count_open(store), count_maps(store)) == (0, 0)

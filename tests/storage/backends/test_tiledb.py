@@ -123,9 +123,6 @@ def test_tiledb_itself_reads_the_arrays(store: Path) -> None:
         assert images.schema.domain.dim("image").tile == 4
     with library.open(str(store / "labels"), ctx=context) as labels:
         np.testing.assert_array_equal(labels[:]["label"], LABELS)
-
-
-def test_an_array_is_one_fragment(store: Path) -> None:
     for name in ("images", "labels"):
         assert len(list((store / name / "__fragments").iterdir())) == 1
 
@@ -136,13 +133,6 @@ def test_a_batch_may_take_many_queries(store: Path, monkeypatch: pytest.MonkeyPa
     positions = np.random.default_rng(0).integers(0, 50, 100)
     with tiledb.open_reader(store) as reader:
         assert_same(reader.read(positions), (IMAGES[positions], LABELS[positions]))
-
-
-def test_images_larger_than_a_tile_have_a_tile_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiledb, "TILE", 1)
-    monkeypatch.setattr(tiledb, "PART", 1)
-    tiledb.store_many(tmp_path, IMAGES[:3], LABELS[:3])
-    assert_same(tiledb.read_many(tmp_path), (IMAGES[:3], LABELS[:3]))
 
 
 def test_a_query_that_ends_early_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
