@@ -66,6 +66,13 @@ def test_documents_name_files_that_exist(document: Path) -> None:
     assert missing <= EXAMPLES
 
 
+def test_every_decision_has_a_number_and_the_next_one_is_named() -> None:
+    text = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+    numbers = sorted(map(int, re.findall(r"^\*\*(\d+)\.", text, re.MULTILINE)))
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert f"New entries get the next number: {len(numbers) + 1}." in text
+
+
 def test_the_readme_is_short_and_starts_with_a_command() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 120
