@@ -4,7 +4,6 @@ It makes sure that the right `storage` is measured, writes a journal that surviv
 """
 
 import functools
-import gc
 import json
 import platform
 import time
@@ -44,12 +43,6 @@ def pytest_collection_modifyitems() -> Generator[None, None, None]:
         yield
     except pytest.UsageError as error:
         pytest.exit(str(error), WRONG_EXPRESSION)
-
-
-def pytest_collection_finish() -> None:
-    """Freeze what exists: collecting it before each cell took a fifth of a session."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
