@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import run_pip, run_python
+from tests.support.environments import run_pip, run_python
 from tests.support.repositories import commit_all
 from tests.support.suite import HERE, QUICK, ROOT, clean_environment, copy_suite, read_last_run
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.packaging.conftest import run_pip, run_python
 from tests.support.cifar import ALL_LABELS, META, write_folder
+from tests.support.environments import run_pip, run_python
 from tests.support.suite import ROOT
 
 pytestmark = pytest.mark.slow
