@@ -1,4 +1,4 @@
-"""Charts: everything stands inside its drawing, apart, and where its value says."""
+"""Charts: everything is inside its drawing, apart from its neighbours, and at its value."""
 
 import math
 from itertools import pairwise
@@ -19,8 +19,8 @@ LETTER = 7.4  # the widest digit of the fonts that browsers bring, at 13 units; 
 
 
 def _lay_out(lines: Lines, scale: Scale = "fit", **more: object) -> Chart:
-    panel = Subplot("title", "seconds", lines, scale, **more)  # type: ignore[arg-type]
-    return lay_out(panel, {name: Style(place, place, 0) for place, name in enumerate(lines)})
+    subplot = Subplot("title", "seconds", lines, scale, **more)  # type: ignore[arg-type]
+    return lay_out(subplot, {name: Style(place, place, 0) for place, name in enumerate(lines)})
 
 
 def _line(*values: float) -> Lines:
@@ -53,7 +53,7 @@ def _check_inside(chart: Chart) -> None:
 @given(lines=LINES, scale=st.sampled_from(SCALES), reference=st.none() | POSITIVE)
 @example(lines={"png": [(1, 0.0, 0.0, 0.0)]}, scale="fit", reference=None)
 @example(lines={"png": [(1, 0.0, 0.0, 0.0)], "lmdb": [(1, 0.0, 5.0, 9.0)]}, scale="fit", reference=2.0)
-def test_any_values_stand_inside_with_ticks_and_labels_apart(
+def test_any_values_are_inside_with_ticks_and_labels_apart(
     lines: dict[str, list[Point]], scale: Scale, reference: float | None
 ) -> None:
     chart = _lay_out(lines, scale, reference=reference and ("raw", reference))
@@ -74,7 +74,7 @@ def test_any_values_stand_inside_with_ticks_and_labels_apart(
 @example([10.0**power for power in range(7)])
 @example([3104.12288, 4124.0304])
 @example([10_000_000_000, 12_345_678_901])
-def test_numbers_below_an_axis_have_room_side_by_side(across: list[float]) -> None:
+def test_numbers_below_an_axis_fit_side_by_side(across: list[float]) -> None:
     chart = _lay_out({"png": [(x, 1.0, 1.0, 1.0) for x in across]})
     for left, right in pairwise(chart.x_ticks):
         assert right.place - left.place >= LETTER * (len(left.text) + len(right.text)) / 2
@@ -82,7 +82,7 @@ def test_numbers_below_an_axis_have_room_side_by_side(across: list[float]) -> No
 
 @settings(max_examples=40, deadline=None)
 @given(lines=LINES, scale=st.sampled_from(SCALES))
-def test_a_tick_stands_at_the_number_that_it_says(lines: dict[str, list[Point]], scale: Scale) -> None:
+def test_a_tick_is_at_its_number(lines: dict[str, list[Point]], scale: Scale) -> None:
     chart = _lay_out(lines, scale)
     for ticks, log in ((chart.x_ticks, scale != "linear"), (chart.y_ticks, _read_number(chart.y_ticks[0]) > 0)):
         numbers = [_read_number(tick) for tick in ticks]
@@ -98,7 +98,7 @@ def test_each_number_of_images_has_its_tick() -> None:
     assert [tick.place for tick in chart.x_ticks] == [mark.x for mark in chart.curves[0].marks]
 
 
-def test_measured_numbers_that_are_not_whole_have_round_ticks_beside_them() -> None:
+def test_measured_numbers_that_are_not_whole_get_round_ticks() -> None:
     chart = _lay_out({"png": [(3104.12288, 1.0, 1.0, 1.0), (4124.0304, 1.0, 1.0, 1.0)]})
     assert [tick.text for tick in chart.x_ticks] == ["3,000", "4,000", "5,000"]
 
@@ -117,7 +117,7 @@ def test_a_linear_axis_starts_at_zero_with_round_numbers(largest: float, texts: 
     assert [tick.text for tick in _lay_out(_line(largest)).y_ticks] == texts
 
 
-def test_values_more_than_tenfold_apart_are_fitted_with_a_logarithmic_axis() -> None:
+def test_values_more_than_tenfold_apart_get_a_logarithmic_axis() -> None:
     assert [tick.text for tick in _lay_out(_line(1, 10)).y_ticks] == ["0", "2.5", "5", "7.5", "10"]
     assert [tick.text for tick in _lay_out(_line(1, 1000)).y_ticks] == ["1", "10", "100", "1,000"]
     assert [tick.text for tick in _lay_out(_line(1, 10), "logarithmic").y_ticks] == ["1", "2", "5", "10"]
@@ -131,18 +131,18 @@ def test_a_reference_counts_as_a_value() -> None:
     assert chart.reference.place < min(mark.y for mark in chart.curves[0].marks)
 
 
-def test_a_mark_says_its_exact_figures() -> None:
+def test_a_mark_has_its_exact_numbers() -> None:
     lines = {"png": [(100, 1.0, 2.5, 30.0), (1000, 4.0, 4.0, 4.0)], "lmdb": [(10, 7.0, 7.0, 7.0)]}
     first, second = _lay_out(lines, marked=frozenset({"lmdb"})).curves
     assert [mark.words for mark in first.marks] == [
         "png: 2.50 seconds, 1.00 to 30.0; number of images: 100",
         "png: 4.00 seconds; number of images: 1,000",
     ]
-    assert first.marks[0].high < first.marks[0].y < first.marks[0].low, "a larger value stands higher"
+    assert first.marks[0].high < first.marks[0].y < first.marks[0].low, "a larger value is higher"
     assert [mark.ringed for curve in (first, second) for mark in curve.marks] == [False, False, True]
 
 
-def test_more_labels_than_a_chart_has_room_for_make_it_higher() -> None:
+def test_many_labels_make_a_chart_higher() -> None:
     few, many = (_lay_out({str(name): [(1, 1.0, 1.0, 1.0)] for name in range(count)}) for count in (3, 90))
     assert many.height == TOP + 90 * LINE + BOTTOM
     assert few.height == TOP + 240 + BOTTOM

@@ -1,4 +1,4 @@
-"""What a sweep says of many more images, on lines made for it."""
+"""Projections: lines, intervals and limits of made-up sweeps."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ SWEEP = (10, 100, 1_000, 10_000, 100_000)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Make a run without results, on a machine that says nothing of what it can hold but free disk without end."""
+    """Make a run without results, on a machine without limits."""
     run = read_run(save(make_run(["png"], [10]), tmp_path_factory.mktemp("run")))
     directory = replace(run.store_directory, free_bytes=2**62, free_inodes=None)
     return replace(run, results=(), memory_bytes=None, store_directory=directory)
@@ -83,29 +83,25 @@ def test_an_exact_line_is_found(run: Run, fixed: float, each: float, counts: set
         assert found.fixed + found.each * count == pytest.approx(fixed + each * count, rel=1e-6)
 
 
-def test_an_exact_line_is_followed(run: Run) -> None:
+def test_an_exact_line_is_projected_with_the_scatter_of_processes(run: Run) -> None:
     found = _project_one(run, _make_cells(SWEEP, lambda count: 3e-4 + 2e-6 * count))
     assert (found.fixed, found.each) == pytest.approx((3e-4, 2e-6))
-    assert [estimate.value for estimate in found.estimates] == pytest.approx([3e-4 + 2e-6 * count for count in COUNTS])
-
-
-def test_times_without_residuals_keep_the_scatter_of_processes(run: Run) -> None:
-    found = _project_one(run, _make_cells(SWEEP, lambda count: 3e-4 + 2e-6 * count))
-    for estimate in found.estimates:
+    for count, estimate in zip(COUNTS, found.estimates, strict=True):
+        assert estimate.value == pytest.approx(3e-4 + 2e-6 * count)
         assert estimate.low == pytest.approx(estimate.value * math.exp(-2 * UNKNOWN_SCATTER))
         assert estimate.high == pytest.approx(estimate.value * math.exp(2 * UNKNOWN_SCATTER))
 
 
-def test_bytes_without_residuals_are_known(run: Run) -> None:
+def test_bytes_without_residuals_are_exact(run: Run) -> None:
     (found,) = _find_sweep(run, _store_cells(8192, 4096), "bytes", ()).projections
     for count, estimate in zip(COUNTS, found.estimates, strict=True):
         assert (estimate.low, estimate.value, estimate.high) == pytest.approx([8192 + 4096 * count] * 3)
 
 
-def test_each_measurement_counts_by_its_share_not_by_its_size(run: Run) -> None:
+def test_residuals_are_relative(run: Run) -> None:
     times = {10: 1e-3, 100: 1.1e-3, 1_000: 2e-3, 10_000: 12e-3, 100_000: 101e-3}
     found = _project_one(run, _make_cells(SWEEP, times.__getitem__))
-    assert found.fixed == pytest.approx(1e-3, rel=0.05), "the largest sweep alone would not say"
+    assert found.fixed == pytest.approx(1e-3, rel=0.05), "the largest cell alone doesn't show it"
     assert found.each == pytest.approx(1e-6, rel=0.05)
 
 
@@ -117,7 +113,7 @@ def test_the_misfit_is_that_of_the_worst_point(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("noise", "least"), [(0.05, 0.95), (0.15, 0.90), (0.3, 0.85)])
-def test_intervals_hold_about_what_they_promise(run: Run, noise: float, least: float) -> None:
+def test_intervals_hold_about_95_percent(run: Run, noise: float, least: float) -> None:
     chance = np.random.default_rng(0)
     inside = [0, 0]
     for _ in range(400):
@@ -126,19 +122,19 @@ def test_intervals_hold_about_what_they_promise(run: Run, noise: float, least: f
         for place, (count, estimate) in enumerate(zip(COUNTS, found.estimates, strict=True)):
             inside[place] += estimate.low <= errors[count] * (4e-4 + 1e-6 * count) <= estimate.high
     assert all(count / 400 > least for count in inside), inside
-    assert noise < 0.1 or all(count / 400 < 0.97 for count in inside), "wider than they need be"
+    assert noise < 0.1 or all(count / 400 < 0.97 for count in inside), "too wide"
 
 
-def test_quantiles_are_those_of_student() -> None:
+def test_quantiles_match_student_s_t() -> None:
     table = projection._QUANTILES  # noqa: SLF001 - the numbers themselves
     assert table == pytest.approx([t.ppf(0.975, freedom) for freedom in range(1, len(table) + 1)], abs=5e-4)
 
 
-def test_more_points_than_the_table_has_take_its_last_quantile(run: Run) -> None:
+def test_more_points_than_quantiles_use_the_last_one(run: Run) -> None:
     counts = range(10, 410, 10)
     found = _project_one(run, _make_cells(counts, lambda count: count * (1.3 if count % 20 else 0.7)))
     spread = [abs(1 - found.each * n / (n * (1.3 if n % 20 else 0.7))) for n in counts]
-    least = 1 + 2.228 * math.sqrt(sum(share**2 for share in spread) / 38)
+    least = 1 + 2.228 * math.sqrt(sum(each**2 for each in spread) / 38)
     estimate = found.estimates[0]
     assert least < estimate.high / estimate.value < 1.2 * least
 
@@ -157,10 +153,10 @@ def test_no_parameter_is_negative(run: Run, measure: Callable[[int], float], fix
     residuals = [1 - (found.fixed + found.each * count) / measure(count) for count in SWEEP]
     for factor in (0.99, 1.01):  # the least squares of what is left
         others = [1 - factor * (found.fixed + found.each * count) / measure(count) for count in SWEEP]
-        assert sum(share**2 for share in residuals) < sum(share**2 for share in others)
+        assert sum(each**2 for each in residuals) < sum(each**2 for each in others)
 
 
-def test_what_does_not_grow_in_the_sweep_may_still_grow_past_it(run: Run) -> None:
+def test_a_flat_sweep_may_still_grow_past_its_end(run: Run) -> None:
     found = _project_one(run, _make_cells((10, 20, 30), {10: 1.0, 20: 1.1, 30: 0.9}.__getitem__))
     assert found.each == 0
     near, far = found.estimates
@@ -169,22 +165,15 @@ def test_what_does_not_grow_in_the_sweep_may_still_grow_past_it(run: Run) -> Non
     assert far.high > COUNTS[-1] / 1_000
 
 
-def test_two_points_are_no_sweep_since_a_line_goes_through_any_two(run: Run) -> None:
-    assert project_run(replace(run, results=_make_cells((10, 1_000), lambda count: 1e-3 + 1e-5 * count))) == ()
-
-
-def test_one_point_is_no_sweep(run: Run) -> None:
-    alone = _make_cell(10, 1.0, "png")
-    assert project_run(replace(run, results=(alone,))) == ()
-    sweep = _find_sweep(run, (alone, *_make_cells(SWEEP, float)), "seconds", WARM)
+@pytest.mark.parametrize("counts", [(10,), (10, 1_000), (10, 10, 10)], ids=["one", "two", "one number"])
+def test_fewer_than_three_numbers_of_images_are_not_projected(run: Run, counts: tuple[int, ...]) -> None:
+    few = tuple(_make_cell(count, 1.0, "png") for count in counts)
+    assert project_run(replace(run, results=few)) == ()
+    sweep = _find_sweep(run, (*few, *_make_cells(SWEEP, float)), "seconds", WARM)
     assert [each.backend for each in sweep.projections] == ["lmdb"]
 
 
-def test_one_number_of_images_measured_twice_is_no_sweep(run: Run) -> None:
-    assert project_run(replace(run, results=_make_cells((10, 10), float))) == ()
-
-
-def test_numbers_of_images_that_hardly_differ_do_no_harm(run: Run) -> None:
+def test_numbers_of_images_may_hardly_differ(run: Run) -> None:
     found = _project_one(run, _make_cells((2**62, 2**62 + 1, 2**62 + 2), lambda _: 1.0))
     assert found.misfit < 1e-6
 
@@ -200,7 +189,7 @@ def test_backends_are_in_the_order_of_their_times_at_many_images(run: Run) -> No
     assert [each.backend for each in _find_sweep(run, cells, "seconds", WARM).projections] == ["hdf5", "lmdb", "png"]
 
 
-def test_durable_and_buffered_warm_and_cold_are_sweeps_of_their_own(run: Run) -> None:
+def test_each_group_has_its_own_sweep(run: Run) -> None:
     kinds = {("store_many", BUFFERED): 1.0, ("store_many", DURABLE): 4.0, ("read_many", COLD): 2.0}
     kinds[("read_many", WARM)] = 0.5
     cells = tuple(_make_cell(n, cost * n, "png", *kind) for n in SWEEP for kind, cost in kinds.items())
@@ -210,20 +199,20 @@ def test_durable_and_buffered_warm_and_cold_are_sweeps_of_their_own(run: Run) ->
     assert found == pytest.approx(kinds)
 
 
-def test_disk_use_is_that_of_buffered_stores_where_there_are_some(run: Run) -> None:
+def test_disk_use_is_that_of_buffered_stores_if_there_are_any(run: Run) -> None:
     durable = _store_cells(0, 5000, params=DURABLE) + _store_cells(0, 3000, params=DURABLE, backend="hdf5")
     sweep = _find_sweep(run, durable + _store_cells(0, 4000), "bytes", ())
     assert {each.backend: each.each for each in sweep.projections} == pytest.approx({"png": 4000})
     assert sweep.operation == "store_many"
 
 
-def test_a_file_system_that_says_nothing_of_a_store_yet_gives_no_projection_of_bytes(run: Run) -> None:
+def test_stores_of_no_bytes_are_not_projected(run: Run) -> None:
     sweeps = project_run(replace(run, results=_store_cells(-40_960, 4096)[:3]))
     assert [sweep.quantity for sweep in sweeps] == ["seconds"]
 
 
 def _limit(run: Run, results: tuple[Result, ...], **held: int | None) -> Limit | None:
-    """Find the limit of one backend on a machine that holds so much."""
+    """Find the limit of one backend on a machine of that capacity."""
     facts = {name: value for name, value in held.items() if name != "memory_bytes"}
     directory = replace(run.store_directory, **facts)  # type: ignore[arg-type]
     machine = replace(run, results=results, memory_bytes=held.get("memory_bytes"), store_directory=directory)
@@ -233,25 +222,19 @@ def _limit(run: Run, results: tuple[Result, ...], **held: int | None) -> Limit |
     return limit
 
 
-def test_memory_limits_the_image_set(run: Run) -> None:
-    cells = _make_cells(SWEEP, float)
-    assert _limit(run, cells, memory_bytes=24 * 10**9) == Limit(24 * 10**9 // IMAGE_BYTES, "memory: 24.0 GB")
-
-
-def test_memory_limits_a_store_that_is_larger_than_the_image_set(run: Run) -> None:
+def test_memory_limits_the_image_set_or_a_larger_store(run: Run) -> None:
+    limit = Limit(24 * 10**9 // IMAGE_BYTES, "memory: 24.0 GB")
+    assert _limit(run, _make_cells(SWEEP, float), memory_bytes=24 * 10**9) == limit
     assert _limit(run, _store_cells(8192, 4096), memory_bytes=2**29) == Limit(2**17, "memory: 0.54 GB")
     smaller = _limit(run, _store_cells(8192, 1000), memory_bytes=2**29)
     assert smaller == Limit(2**29 // IMAGE_BYTES, "memory: 0.54 GB")
 
 
-def test_inodes_limit_a_store_of_many_files(run: Run) -> None:
+def test_inodes_and_free_disk_limit_a_store(run: Run) -> None:
     many, one = _store_cells(0, 4096, files=2), _store_cells(0, 4096)
     assert _limit(run, many, free_inodes=5_000_001) == Limit(2_500_000, "inodes: 5,000,001 free")
     assert _limit(run, one, free_inodes=5, free_bytes=4096 * 7) == Limit(7, "free disk: 0.00 GB")
-
-
-def test_free_disk_limits_a_store(run: Run) -> None:
-    assert _limit(run, _store_cells(0, 4000), free_bytes=78 * 10**9) == Limit(19_500_000, "free disk: 78.0 GB")
+    assert _limit(run, _make_cells(SWEEP, float), free_bytes=1) is None, "the size of its store is unknown"
 
 
 def test_the_tightest_limit_counts_for_every_sweep_of_a_backend(run: Run) -> None:
@@ -260,11 +243,7 @@ def test_the_tightest_limit_counts_for_every_sweep_of_a_backend(run: Run) -> Non
     assert _limit(run, cells, **held) == Limit(10**6, "inodes: 1,000,000 free")
 
 
-def test_what_a_run_does_not_say_is_no_limit(run: Run) -> None:
-    assert _limit(run, _make_cells(SWEEP, float), free_bytes=1) is None, "nothing is known of its store"
-
-
-def test_a_run_as_the_suite_saves_it_is_projected(tmp_path: Path) -> None:
+def test_a_run_of_the_suite_is_projected(tmp_path: Path) -> None:
     run = read_run(save(make_run(), tmp_path))
     sweeps = project_run(run)
     assert [(sweep.operation, sweep.params, sweep.quantity) for sweep in sweeps] == [

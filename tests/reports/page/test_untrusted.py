@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import random
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -243,13 +242,6 @@ def test_formulas_are_disarmed(name: str) -> None:
 )
 def test_a_download_is_named_after_the_run_by_harmless_letters(path: str, name: str) -> None:
     assert name_file(replace(wrap_results(), path=Path(path))) == name
-
-
-@given(st.text(st.characters(exclude_characters="/\0")))
-def test_any_name_of_a_download_is_harmless(name: str) -> None:
-    assert re.fullmatch(
-        r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,78}[A-Za-z0-9_])?", name_file(replace(wrap_results(), path=Path(name)))
-    )
 
 
 def _restore(content: bytes) -> tuple[bytes, int]:
