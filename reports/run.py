@@ -32,11 +32,11 @@ class BrokenRunError(WrongInputError):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images that a run stored."""
+    """The images that a run stored; `sha256` is hexadecimal."""
 
     name: str
     count: int
-    sha256: str  # hexadecimal
+    sha256: str
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Draws the figures of a run into files, with matplotlib's objects and without its global state.
-
-The page draws the same plan in its own SVG (`page/charts.py`): matplotlib's takes 782 kB and can't be pointed at.
-"""
+"""Draws figures into files with matplotlib; the page draws them again, as matplotlib's SVG would add 782 kB to it."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

@@ -193,10 +193,7 @@ def _plan_disk(params: Params, cells: Sequence[Result]) -> tuple[str, list[Subpl
 
 
 def _plan_sizes(params: Params, read: Sequence[Result], store: Sequence[Result]) -> Subplot:
-    """Plan size against time at the largest number of images; a store's size doesn't depend on durability.
-
-    Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
-    """
+    """Plan size against time at the largest number of images; a size of 0 bytes isn't known yet."""
     measured = {(result.backend, result.images): result.disk.allocated_bytes for result in store if result.disk}
     largest = select_largest(result for result in read if measured.get((result.backend, result.images)))
     sizes = {backend: measured[backend, result.images] / result.images for backend, result in largest.items()}

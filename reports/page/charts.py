@@ -1,12 +1,10 @@
-"""Lays a subplot out as inline SVG: places, paths and words that the template only writes down.
-
-Figures are drawn a second time here, because matplotlib's SVG takes 782 kB of a page and can't be pointed at.
-"""
+"""Lays figures out as inline SVG: drawn a second time, because matplotlib's SVG would add 782 kB to a page."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from reports.figures.plan import Point, Subplot, space_out
 from reports.figures.styles import Style
@@ -36,16 +34,14 @@ MARKERS = (
 DASHES = ("", "7 3", "2 3", "7 3 2 3")
 
 
-@dataclass(frozen=True)
-class Tick:
+class Tick(NamedTuple):
     """A line of an axis, and the number beside it."""
 
     place: float
     text: str
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """One value: where it is, the ends of its spread, the exact numbers in words, whether it has a ring."""
 
     x: float
@@ -71,8 +67,7 @@ class Curve:
         return "".join(f"M{mark.x},{mark.low}V{mark.high}" for mark in self.marks if mark.low != mark.high)
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """A line to compare with, and the height of its label."""
 
     place: float

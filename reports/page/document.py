@@ -72,7 +72,8 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
 
 
 def _load_template() -> Template:
-    script, style = _read_file("page.js"), _read_file("page.css") + _write_colours()
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8") + _write_colours()
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -99,10 +100,6 @@ def _load_template() -> Template:
         "style_hash": _hash(style),
     }
     return environment.get_template("page.html")
-
-
-def _read_file(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

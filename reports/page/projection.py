@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,7 @@ _MIN_WIDTH = {"seconds": 2 * UNKNOWN_SCATTER, "bytes": 0.0}  # as logarithm: two
 _QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(NamedTuple):
     """A projected value and the bounds of its interval."""
 
     value: float
@@ -49,8 +48,7 @@ class Estimate:
     high: float
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """The largest number of images that a machine can hold, and the reason, such as `inodes: 5,000,000 free`."""
 
     images: int
@@ -82,10 +80,7 @@ class Sweep:
 
 
 def project_run(run: Run) -> tuple[Sweep, ...]:
-    """Project the sweeps of a run to each of `COUNTS`.
-
-    First come seconds of `store_many` and of `read_many`, one sweep for each group, then bytes on disk in one sweep.
-    """
+    """Project the times of each group that stores or reads many images, then the bytes on disk, to each of `COUNTS`."""
     groups = {group: results for group, results in run.groups.items() if group[0] in _OPERATIONS}
     disks = {
         backend: [(result.images, result.disk) for result in own if result.disk]
@@ -149,10 +144,7 @@ def _project(backend: str, points: Points, width: float, limits: Sequence[Limit]
 
 
 def _fit_line(design: _Floats) -> tuple[_Floats, _Floats]:
-    """Fit a line without negative parameters; return it, and its covariance for residuals with a variance of 1.
-
-    The covariance is that of the unconstrained line, because a parameter set to 0 isn't known to be 0.
-    """
+    """Fit a line without negative parameters; return it, and the covariance of the unconstrained line at variance 1."""
     scales = np.linalg.norm(design, axis=0)
     inverse = np.linalg.pinv(design / scales) / scales[:, np.newaxis]
     line = inverse.sum(axis=1)

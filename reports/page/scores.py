@@ -26,14 +26,11 @@ class Aspect:
 
 @dataclass(frozen=True)
 class Score:
-    """A backend's ratios to the best by aspect, their geometric mean by `WEIGHTS`, and its rank.
-
-    Mean and rank are None if the backend wasn't measured in all aspects.
-    """
+    """A backend's ratios to the best by aspect; without all aspects it has neither mean nor rank."""
 
     backend: str
     ratios: Mapping[str, float]
-    mean: float | None
+    mean: float | None  # geometric, by `WEIGHTS`
     rank: int | None
 
 

@@ -1,4 +1,4 @@
-"""How sure a ratio of two runs is, on rounds made for it."""
+"""Scatter between processes, and intervals of ratios."""
 
 import math
 
@@ -19,7 +19,7 @@ _SECONDS = st.floats(1e-12, 1e9)
 _ROUNDS = st.lists(_SECONDS, min_size=1, max_size=20)
 
 
-def test_equal_runs_scatter_as_little_as_any() -> None:
+def test_equal_runs_have_the_smallest_scatter() -> None:
     assert estimate_scatter([0.0] * 40) == MIN_SCATTER
 
 
@@ -28,34 +28,34 @@ def test_normal_scatter_is_estimated_as_its_standard_deviation() -> None:
     assert estimate_scatter(ratios) == pytest.approx(0.2, rel=0.05)
 
 
-def test_a_few_slow_cells_are_no_scatter() -> None:
+def test_a_few_slow_cells_do_not_count_as_scatter() -> None:
     ratios = np.random.default_rng(0).normal(0, 0.05, 60).tolist()
     assert estimate_scatter([*ratios, 2.0, 2.0, 2.0]) == pytest.approx(estimate_scatter(ratios), rel=0.2)
 
 
-def test_a_factor_that_all_cells_share_is_no_scatter() -> None:
+def test_a_common_factor_does_not_count_as_scatter() -> None:
     assert estimate_scatter([math.log(3)] * 40) == MIN_SCATTER
 
 
-def test_too_few_cells_take_a_scatter_that_is_wide() -> None:
+def test_too_few_cells_have_an_unknown_scatter() -> None:
     assert estimate_scatter([]) == UNKNOWN_SCATTER
     assert estimate_scatter([0.0] * (MIN_CELLS - 1)) == UNKNOWN_SCATTER > MIN_SCATTER
     assert estimate_scatter([0.0] * MIN_CELLS) == MIN_SCATTER
 
 
-def test_rounds_that_are_all_equal_leave_the_scatter_of_processes() -> None:
+def test_equal_rounds_keep_the_scatter_of_processes() -> None:
     low, high = estimate_interval([1.0] * 5, [2.0] * 9, 0.05, stable=True)
     assert [low, high] == pytest.approx([2 * math.exp(-FACTOR * 0.05), 2 * math.exp(FACTOR * 0.05)])
 
 
-def test_the_quickest_tenth_of_one_run_is_held_against_the_slowest_tenth_of_the_other() -> None:
+def test_the_quickest_tenth_is_compared_with_the_slowest_tenth() -> None:
     base, new = [1.0 + place / 100 for place in range(11)], [2.0 + place / 100 for place in range(11)]
     low, high = estimate_interval(base, new, 0.05, stable=True)
     widening = math.exp(FACTOR * 0.05)
     assert [low, high] == pytest.approx([2.01 / 1.09 / widening, 2.09 / 1.01 * widening])
 
 
-def test_unstable_rounds_count_all_and_the_scatter_twice() -> None:
+def test_all_unstable_rounds_count_and_the_scatter_twice() -> None:
     low, high = estimate_interval([1.0, 1.5, 4.0], [20.0, 30.0, 50.0], 0.05, stable=False)
     widening = math.exp(2 * FACTOR * 0.05)
     assert [low, high] == pytest.approx([20.0 / 4.0 / widening, 50.0 / 1.0 * widening])

@@ -1,4 +1,4 @@
-"""Which backends are ahead, which tie, and which no other beats."""
+"""Ranks, ties, and the Pareto front."""
 
 import math
 from itertools import pairwise, product
@@ -28,7 +28,7 @@ def test_a_backend_without_that_number_is_not_compared() -> None:
     assert _select(("png", 10), ("png", 100), ("lmdb", 100), ("hdf5", 10)) == {"png": 100, "lmdb": 100}
 
 
-def test_where_no_number_is_shared_the_largest_stands_alone() -> None:
+def test_the_largest_number_counts_if_none_is_shared() -> None:
     assert _select(("png", 10), ("png", 100), ("lmdb", 1000)) == {"lmdb": 1000}
     assert _select() == {}
 
@@ -40,8 +40,8 @@ def test_single_reads_are_compared_by_the_images_in_their_stores() -> None:
 
 def test_times_are_ranked_by_their_medians() -> None:
     results = [make_result("png", [3.0, 9.0, 6.0]), make_result("lmdb", 1.0), make_result("hdf5", 2.0)]
-    places = [(place.backend, place.value, place.ratio, place.tier) for place in rank_times(results)]
-    assert places == [("lmdb", 1.0, 1.0, 0), ("hdf5", 2.0, 2.0, 1), ("png", 6.0, 6.0, 2)]
+    ranks = [(rank.backend, rank.value, rank.ratio, rank.tier) for rank in rank_times(results)]
+    assert ranks == [("lmdb", 1.0, 1.0, 0), ("hdf5", 2.0, 2.0, 1), ("png", 6.0, 6.0, 2)]
 
 
 def test_nothing_is_ranked_without_results() -> None:
@@ -63,7 +63,7 @@ def test_unstable_cells_tie_within_twice_of_that(factor: float, count: tuple[int
     assert is_slower(best, other) is slower
 
 
-def test_rounds_that_overlap_tie_whatever_their_medians() -> None:
+def test_overlapping_rounds_tie_whatever_their_medians() -> None:
     best, other = make_result("a", [1.0] * 8 + [9.0] * 2), make_result("b", [3.0] * 10)
     assert not is_slower(best, other), "the slowest tenth of the best is above the other"
     assert is_slower(make_result("a", [1.0] * 19 + [9.0]), other), "less than a tenth does not count"
@@ -77,24 +77,24 @@ def test_no_two_results_are_slower_than_each_other(one: list[float], other: list
 
 
 @given(measured=st.dictionaries(st.text(max_size=3), ROUNDS, min_size=1), chance=st.randoms())
-def test_a_ranking_rises_from_one_and_knows_no_order_of_cells(
+def test_a_ranking_rises_from_one_in_any_order_of_cells(
     measured: dict[str, list[float]], chance: st.DataObject
 ) -> None:
     results = [make_result(name, rounds) for name, rounds in measured.items()]
-    places = rank_times(results)
-    assert (places[0].ratio, places[0].tier) == (1.0, 0)
-    assert all(left.ratio <= right.ratio for left, right in pairwise(places))
-    tiers = {place.backend: place.tier for place in places}
+    ranks = rank_times(results)
+    assert (ranks[0].ratio, ranks[0].tier) == (1.0, 0)
+    assert all(left.ratio <= right.ratio for left, right in pairwise(ranks))
+    tiers = {rank.backend: rank.tier for rank in ranks}
     assert set(tiers.values()) == set(range(max(tiers.values()) + 1)), "no tier is empty"
     for one, other in product(results, results):
         assert not is_slower(one, other) or tiers[one.backend] < tiers[other.backend], "who is beaten is behind"
     chance.shuffle(results)  # type: ignore[attr-defined]
-    assert rank_times(results) == places
+    assert rank_times(results) == ranks
 
 
 def test_sizes_within_one_percent_tie() -> None:
-    places = rank_sizes({"png": 102.0, "lmdb": 100.0, "hdf5": 101.0})
-    assert [(place.backend, place.ratio, place.tier) for place in places] == [
+    ranks = rank_sizes({"png": 102.0, "lmdb": 100.0, "hdf5": 101.0})
+    assert [(rank.backend, rank.ratio, rank.tier) for rank in ranks] == [
         ("lmdb", 1.0, 0),
         ("hdf5", 1.01, 0),
         ("png", 1.02, 1),
@@ -127,7 +127,7 @@ def test_a_backend_of_unknown_size_neither_beats_nor_is_shown() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=3), st.tuples(st.floats(1, 1e9), st.floats(1e-9, 1e3)), min_size=1))
-def test_somebody_is_never_beaten(measured: dict[str, tuple[float, float]]) -> None:
+def test_at_least_one_backend_is_not_beaten(measured: dict[str, tuple[float, float]]) -> None:
     times = [make_result(name, seconds) for name, (_, seconds) in measured.items()]
     found = find_pareto({name: size for name, (size, _) in measured.items()}, times)
     assert found

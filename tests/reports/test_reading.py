@@ -15,7 +15,7 @@ import pytest
 from reports.reading import parse_run, read_content, read_run
 from reports.run import BrokenRunError, Disk
 from tests.support.properties import given, settings, st
-from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
+from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save, spoil
 
 
 def _refusal(document: object, folder: Path) -> str:
@@ -314,17 +314,6 @@ def _list_texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any part of a ru
         yield from (text for part in value for text in _list_texts(part))
 
 
-def _spoil(part: Any, text: str) -> None:  # noqa: ANN401 - JSON
-    """Put a text in the place of every string, and beside every key that the suite doesn't fix."""
-    for key in list(part) if isinstance(part, dict) else range(len(part)):
-        if isinstance(part[key], dict | list):
-            _spoil(part[key], text)
-        elif isinstance(part[key], str) and key != "datetime":
-            part[key] = text
-    if isinstance(part, dict) and part and not {"format", "benchmarks", "run"} & part.keys():
-        part[text] = text
-
-
 @pytest.mark.parametrize(
     "text",
     ["a\n\r\t\v\fb", "\x00\x1b[31m\x7f\x9b", "\u202e\u2066\u200b\u2028", "\ud800", "W" * 10_000],
@@ -333,7 +322,7 @@ def _spoil(part: Any, text: str) -> None:  # noqa: ANN401 - JSON
 def test_every_string_of_a_run_is_one_clean_line_of_limited_length(text: str, tmp_path: Path) -> None:
     document = make_run(["png"], [10], durable=True, workers=[1])
     document["run"] |= {"failed": {"x": "y"}, "skipped": {"x": "y"}}
-    _spoil(document, text)
+    spoil(document, text)
     for number, cell in enumerate(document["benchmarks"]):
         cell["fullname"] = f"{number}{text}"
     texts = list(_list_texts(read_run(save(document, tmp_path))))

@@ -130,17 +130,14 @@ def test_cells_with_other_parameters_have_another_table(tmp_path: Path) -> None:
     assert all(len(rows) == 2 for rows in tables.values())
 
 
-def test_unstable_cells_are_flagged_and_explained(tmp_path: Path) -> None:
+def test_only_unstable_cells_are_flagged_and_explained(tmp_path: Path) -> None:
+    assert "unstable" not in _show(make_run(), tmp_path)
     document = make_run(["png", "lmdb"], [10])
     document["benchmarks"][0]["stats"]["data"] = [1.0, 2.0]
     markdown = _show(document, tmp_path)
     flagged = [row["backend"] for rows in _parse(markdown).values() for row in rows if row["flag"] == "unstable"]
     assert flagged == ["png"]
     assert markdown.splitlines()[-1].startswith("unstable: IQR above 10 % of the median, or fewer than 3 rounds.")
-
-
-def test_a_stable_run_has_no_explanation(tmp_path: Path) -> None:
-    assert "unstable" not in _show(make_run(), tmp_path)
 
 
 def test_the_heading_names_run_images_and_machine(tmp_path: Path) -> None:
@@ -172,14 +169,11 @@ def test_the_heading_lists_missing_cells(tmp_path: Path) -> None:
     assert "- Skipped: benchmarks/test_many.py::test_read_many[png-9]: no room on the disk\n" in heading
 
 
-def test_columns_are_aligned_in_a_terminal(tmp_path: Path) -> None:
-    for block in _show(make_run(), tmp_path).split("\n\n"):
-        lines = [line for line in block.splitlines() if line.startswith("|")]
-        assert len({len(line) for line in lines}) <= 1, "all lines of one table are equally long"
-
-
-def test_numbers_are_aligned_to_the_right(tmp_path: Path) -> None:
-    lines = _show(make_run(), tmp_path).splitlines()
+def test_columns_are_aligned_and_numbers_to_the_right(tmp_path: Path) -> None:
+    markdown = _show(make_run(), tmp_path)
+    for block in markdown.split("\n\n"):
+        assert len({len(line) for line in block.splitlines() if line.startswith("|")}) <= 1, "equally long lines"
+    lines = markdown.splitlines()
     header, rules, row = lines[lines.index("### store_many (buffered)") + 2 :][:3]
     aligned = dict(zip((cell.strip() for cell in header.split("|")), rules.split("|"), strict=True))
     left = {name for name, rule in aligned.items() if name and not rule.strip().endswith("-:")}
@@ -218,7 +212,7 @@ def test_a_hostile_name_is_shown_as_text(name: str, tmp_path: Path) -> None:
     assert "<" not in markdown
     assert not re.search(r"(?<!\\)`|\x1b|(?<!\\)\]\(", markdown)
     assert len(re.findall(r"^#", markdown, re.MULTILINE)) == 4, "one title and one heading a table"
-    assert len(re.findall(r"^- ", markdown, re.MULTILINE)) == 5, "no bullet comes out of a name"
+    assert len(re.findall(r"^- ", markdown, re.MULTILINE)) == 5, "a name starts no list"
 
 
 @given(name=st.text(min_size=1))

@@ -16,7 +16,6 @@ import pytest
 
 from reports.__main__ import main
 from reports.page.command import write_page
-from reports.run import BrokenRunError
 from reports.text import format_time
 from tests.support.pages import Element, check_soundness, read_page, read_table, unpack
 from tests.support.runs import find_cell, make_run, save, slow_down
@@ -190,29 +189,6 @@ def test_an_empty_file_or_a_page_is_replaced(content: str, tmp_path: Path) -> No
     assert list(_make_page(_save(tmp_path, "run.json"), out).find("section", id="run"))
 
 
-def test_a_shell_pattern_does_not_overwrite_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = (_save(tmp_path, name) for name in ("1.json", "2.json"))
-    before = first.read_bytes()
-    assert "1.json isn't an earlier page" in _refuse(capsys, "--out", first, second)
-    assert first.read_bytes() == before
-
-
-def test_a_read_only_folder_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = _save(tmp_path, "run.json")
-    folder = Path("/proc/self") if os.geteuid() == 0 else tmp_path / "locked"  # where not even root can write
-    if os.geteuid():
-        folder.mkdir(mode=0o500)
-    assert f"{folder / 'report.html'} cannot be written (" in _refuse(capsys, run, "--out", folder / "report.html")
-
-
-@pytest.mark.parametrize("arguments", [[], ["run.json"], ["--out", "report.html"]], ids=["none", "no place", "no run"])
-def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["page", *arguments])
-    assert stopped.value.code == 2
-    assert "usage: python -m reports page" in capsys.readouterr().err
-
-
 def test_other_commands_do_not_import_jinja2(tmp_path: Path) -> None:
     program = "import sys; from reports.__main__ import main; main(sys.argv[1:]); assert 'jinja2' not in sys.modules"
     command = [sys.executable, "-c", program, "table", str(_save(tmp_path, "run.json"))]
@@ -242,13 +218,6 @@ def test_a_run_may_come_from_a_pipe(run: Path, *, is_base: bool) -> None:
     page = _read(out)
     assert unpack(page, "json") == content
     assert bool(list(page.find("section", id="base"))) is is_base
-
-
-def test_an_empty_pipe_is_refused(tmp_path: Path) -> None:
-    pipe = _feed_pipe(b"", tmp_path)
-    with pytest.raises(BrokenRunError) as refused:
-        write_page([pipe], None, tmp_path / "report.html")
-    assert str(refused.value) == f"{pipe}: the file is empty; repeat the run"
 
 
 def test_a_symbolic_link_stays_one(run: Path) -> None:
