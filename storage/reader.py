@@ -1,4 +1,4 @@
-"""What every reader shares: indices, batches, fork, pickling, closing."""
+"""The base class of readers: indices, batches, forks, pickling and closing."""
 
 import ctypes
 import os

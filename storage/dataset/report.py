@@ -1,4 +1,4 @@
-"""What is damaged in a dataset, and how the rest can be saved."""
+"""Finds what is damaged in a dataset, and advises how to save the rest."""
 
 import faulthandler
 import json

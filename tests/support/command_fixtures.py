@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the storage room's commands."""
+"""Fixtures for the tests of `python -m storage`."""
 
 from pathlib import Path
 

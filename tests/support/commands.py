@@ -1,4 +1,4 @@
-"""A command of the storage room, run in this process."""
+"""`python -m storage`, run in this process."""
 
 import pytest
 
@@ -12,6 +12,6 @@ class Command:
         self._capsys = capsys
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        """Give the exit code, the output and the complaints."""
+        """Return the exit code, the output and the errors."""
         code = main([str(argument) for argument in arguments])
         return code, *self._capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What the tests of datasets do to files, and what they ask of a backend."""
+"""Helpers of the tests of datasets: damage files, rewrite manifests, skip backends."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def flip_bit(path: Path, place: int) -> None:
 
 
 def rewrite_manifest(folder: Path, **changes: object) -> None:
-    """Change fields of a manifest, and make its checksum fit."""
+    """Change fields of a manifest, and update its checksum."""
     content = {**json.loads((folder / FILE).read_text()), **changes}
     del content["manifest_checksum"]
     rest = json.dumps(content)[1:].encode()

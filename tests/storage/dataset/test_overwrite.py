@@ -1,4 +1,4 @@
-"""What a save may replace, and what it never does, whatever other programs put at its path."""
+"""Saving replaces a dataset with `overwrite=True`, and never anything else that is at its path."""
 
 import os
 from collections.abc import Callable

@@ -51,14 +51,14 @@ def put_under(path: Path, images: Images, labels: Labels, backend: str) -> None:
     other = path.with_name("other")
     storage.save(other, images, labels, backend)
     if read_manifest(path).sizes != read_manifest(other).sizes:
-        pytest.skip(f"{backend} draws names or sizes of files anew: those of another are missing, not wrong")
+        pytest.skip(f"{backend} names or compresses each file differently, so swapped files are missing, not wrong")
     (path / "part-00000").rename(path.with_name("part"))
     (other / "part-00000").rename(path / "part-00000")
 
 
 @pytest.fixture
 def swapped(backend: str, tmp_path: Path) -> Path:
-    """Save thirty images with one label, and swap two of them behind the back of the dataset."""
+    """Save thirty images with one label, and swap two of them in the store."""
     images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
     storage.save(tmp_path / "set", images, labels, backend)
     order = [*range(4), 9, *range(5, 9), 4, *range(10, COUNT)]
