@@ -1,10 +1,6 @@
 """`python -m reports gate`, end to end on a small repository: real sessions, few cells."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ from reports.gate import command, decision
 from tests.support.backends import need_backend
 from tests.support.repositories import commit_all
 from tests.support.sessions import READ
-from tests.support.suite import clean_environment, copy_suite
+from tests.support.suite import copy_suite
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
@@ -75,45 +71,3 @@ def test_the_cells_of_a_new_backend_are_new(suite: Path) -> None:
     code, outcome = run_gate(suite, "--cells", "read_many and (png_other or png_stored)")
     assert code == 0
     assert outcome["new"] == [READ.replace("hdf5", "png_other")]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_the_middle_of_a_session_leaves_no_process_and_no_folder(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    folder, trees, stores = (tmp_path / name for name in ("suite", "trees", "stores"))
-    commit_all(copy_suite(folder))
-    trees.mkdir()
-    stores.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-m", "reports", "gate", f"--stores={stores}"],
-        cwd=folder,
-        env=clean_environment(TMPDIR=str(trees)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
-    ) as process:
-        while not list(stores.glob("gate-stores-*/session/*")):
-            assert process.poll() is None
-            time.sleep(0.02)
-        assert find_processes(trees)
-        process.send_signal(number)
-        printed, complaint = process.communicate(timeout=60)
-    assert (process.returncode, printed) == (130, "")
-    assert complaint == "error: interrupted\n"
-    assert find_processes(trees) == []
-    assert [*trees.iterdir(), *stores.iterdir()] == []
-
-
-def find_processes(folder: Path) -> list[str]:
-    """Find the processes that work in `folder`, which may be deleted."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            place = process.readlink()
-        except OSError:  # it has ended, or is not ours
-            continue
-        if place.is_relative_to(folder):
-            found.append(process.parent.name)
-    return found

@@ -61,19 +61,6 @@ def make_evil_finding() -> Finding:
         (make_outcome("ok", missing=(OTHER,), absent=FAILED), 1, 1, 3),
         (make_outcome("regression", absent=FAILED), 1, 1, 1),
     ],
-    ids=[
-        "ok",
-        "improvement",
-        "inconclusive",
-        "new",
-        "regression",
-        "missing",
-        "regression and missing",
-        "absent",
-        "absent from the baseline",
-        "missing and absent",
-        "regression and absent",
-    ],
 )
 def test_the_exit_code_is_that_of_the_gravest_verdict(outcome: Outcome, usual: int, strict: int, allowing: int) -> None:
     assert choose_exit_code(outcome, strict=False, allow_missing=False) == usual
