@@ -169,7 +169,8 @@ class DatasetReader(Reader):
             if not isinstance(error, InvalidInputError):
                 for position in positions.tolist():
                     self._read_one(position + int(self._starts[number]))  # raises an error that names the record
-            raise self._dataset.show_path(error) from error
+            self._dataset.show_path(error)
+            raise
 
     def _verify_records(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
         new = ~self._is_verified[positions]
