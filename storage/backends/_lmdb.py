@@ -85,7 +85,7 @@ def refuse_replacement(store: Path) -> Iterator[None]:
 
 
 def write_store(store: Path, images: Images, labels: Labels, layout: bytes, images_per_record: int = 1) -> None:
-    """Write a store, unsynced and without locks; the last record, in a transaction of its own, marks it as complete."""
+    """Write a store, unsynced and without locks; the last record, in a separate transaction, marks it as complete."""
     path = create_file(store, FILE)
     size = compute_map_size(images)
     with (

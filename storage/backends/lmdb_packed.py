@@ -4,7 +4,7 @@ On disk: ``data.mdb`` as in `lmdb`, but each record holds as many images as fit 
 another; its key is the number of the record, 8 bytes big-endian. The record ``layout`` has a fourth number: how many
 images a record holds. The last record may hold fewer.
 
-Why it is fast: LMDB puts a value of more than half a page on pages of its own, so an image of 3,072 bytes takes 4,096,
+Why it is fast: LMDB puts a value of more than half a page on separate pages, so an image of 3,072 bytes takes 4,096,
 and 256 of them take 193 pages instead of 256. Few large values need few calls. A reader asks LMDB for each record once;
 then it knows the addresses of the images in the map, and NumPy collects a batch from there in one call.
 

@@ -146,7 +146,7 @@ class TileDbReader(Reader):
             query.layout = LayoutType.ROW_MAJOR
             query.set_subarray(subarray)
             query.set_data_buffer(attribute, out, out.size)
-            query._submit()  # noqa: SLF001 - `submit` allocates a buffer of its own
+            query._submit()  # noqa: SLF001 - `submit` allocates another buffer
             if not query.is_complete():
                 raise CorruptStoreError(f"a query of {attribute} ended early", store=self.store)
 

@@ -18,7 +18,6 @@ import storage
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change
 from tests.support.image_sets import assert_same, make_set
-from tests.support.suite import ROOT
 
 leveldb = take_backend("leveldb")
 
@@ -313,30 +312,6 @@ def test_storing_ends_when_leveldb_has_nothing_more_to_do(tmp_path: Path, monkey
     assert not answers
 
 
-FORK = """
-import os, sys
-from pathlib import Path
-from storage import BACKENDS
-from tests.support.image_sets import assert_same, make_set
-
-folder, leveldb = Path(sys.argv[1]), BACKENDS["leveldb"]
-leveldb.store_many(folder / "parent", *make_set(50))
-child = os.fork()
-if not child:
-    leveldb.store_many(folder / "child", *make_set(50))
-    assert_same(leveldb.read_many(folder / "child"), make_set(50))
-    assert_same(leveldb.read_many(folder / "parent"), make_set(50))
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-def test_a_forked_child_stores_without_the_thread_of_its_parent(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-W", "error", "-c", FORK, tmp_path], check=True, cwd=ROOT, timeout=60)
-    assert_same(leveldb.read_many(tmp_path / "child"), (IMAGES, LABELS))
-    assert {path.suffix for path in (tmp_path / "child").iterdir()} == {"", ".ldb"}
-
-
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have LevelDB's thread belong to another process, as in a forked child."""
@@ -348,6 +323,7 @@ def test_a_forked_child_refuses_more_than_leveldb_can_collect(tmp_path: Path, mo
     monkeypatch.setattr(leveldb, "MAX_BUFFER", 50 * (3080 + leveldb.OVERHEAD))
     leveldb.store_many(tmp_path / "whole", IMAGES, LABELS)
     assert_same(leveldb.read_many(tmp_path / "whole"), (IMAGES, LABELS))
+    assert {path.suffix for path in (tmp_path / "whole").iterdir()} == {"", ".ldb"}
     with pytest.raises(storage.StorageError, match="use a process that was started with spawn"):
         leveldb.store_many(tmp_path / "more", *make_set(51))
     assert not (tmp_path / "more").exists()

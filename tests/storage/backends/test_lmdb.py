@@ -1,6 +1,5 @@
 """LMDB: the records of a store, a map that grows, and environments that readers share; for packed records, too."""
 
-import os
 import struct
 from pathlib import Path
 
@@ -186,22 +185,6 @@ def test_a_store_that_is_refused_is_closed(family: Backend, tmp_path: Path) -> N
         with pytest.raises(storage.CorruptStoreError, match="MDB_INVALID"):
             family.read_many(tmp_path)
     assert (count_open(tmp_path), count_maps(tmp_path)) == (0, 0)
-
-
-@FAMILY
-def test_a_file_that_may_not_be_read_is_a_storage_error(
-    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: object, **options: object) -> os.stat_result:
-        if "data.mdb" in str(path):
-            raise PermissionError(13, "Permission denied")
-        return stat(path, **options)  # type: ignore[arg-type] # as it was called
-
-    stat = os.stat
-    family.store_many(tmp_path, *make_set(1))
-    monkeypatch.setattr(os, "stat", refuse)
-    with pytest.raises(storage.StorageError, match="the operating system refused"):
-        family.read_many(tmp_path)
 
 
 @FAMILY

@@ -202,13 +202,6 @@ def test_a_damaged_record_costs_no_image_of_another(store: Path) -> None:
         assert_same(reader.read([0, 49]), (IMAGES[[0, 49]], LABELS[[0, 49]]))
 
 
-def test_a_key_that_lmdb_refuses_to_read_is_a_storage_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with lmdb_packed.open_reader(store) as reader:
-        monkeypatch.setattr(lmdb_packed, "pack_key", lambda _: b"")
-        with pytest.raises(storage.CorruptStoreError, match="records 0 to 7"):
-            reader[0]
-
-
 def test_a_shape_beyond_memory_is_a_storage_error(tmp_path: Path) -> None:
     lmdb_packed.store_many(tmp_path, IMAGES[:0], LABELS[:0])
     change_records(tmp_path, {b"layout": struct.pack("<4Q", 0, 10**12, 10**12, 1)})

@@ -1,7 +1,6 @@
 """Zarr: shards that zarr itself reads, verified chunks, and no zeros for what is missing."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,16 +189,6 @@ def test_a_changed_byte_of_the_padding_is_refused(store: Path) -> None:
     flip("images/c.2.0.0.0", 10 * SIZE + 2 * 4)(store)
     with pytest.raises(storage.CorruptStoreError, match="images 48 to 49"):
         zarr.read_many(store)
-
-
-def test_a_child_of_a_process_that_stored_can_store(tmp_path: Path) -> None:
-    zarr.store_many(tmp_path / "parent", IMAGES, LABELS)
-    child = os.fork()
-    if child == 0:  # pragma: no cover - in the child
-        zarr.store_many(tmp_path / "child", IMAGES, LABELS)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert_same(zarr.read_many(tmp_path / "child"), (IMAGES, LABELS))
 
 
 def test_all_bytes_but_the_indices_are_pixels_or_labels(store: Path) -> None:

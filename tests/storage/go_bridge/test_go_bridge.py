@@ -2,7 +2,6 @@
 
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -111,25 +110,6 @@ def test_a_new_process_loads_a_copy_of_the_library_once(monkeypatch: pytest.Monk
     assert copy == go_bridge.find_library().read_bytes()
     assert go_bridge._load() is copy  # noqa: SLF001 - likewise
     assert len(loaded) == 1
-
-
-def test_forked_processes_read_with_threads(records: Path) -> None:
-    def read(_: int) -> int:
-        tails = np.zeros_like(TAILS)
-        with open_records(records) as opened:
-            opened.get(KEYS, np.empty_like(HEADS), tails)
-        return int(tails.sum())
-
-    with open_records(records):
-        for _ in range(5):
-            process = os.fork()
-            if not process:
-                try:
-                    with ThreadPoolExecutor(4) as pool:
-                        os._exit(sum(pool.map(read, range(8))))
-                finally:
-                    os._exit(99)
-            assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 8 * TAILS.sum()
 
 
 def test_an_interrupt_still_raises_keyboard_interrupt(records: Path) -> None:
