@@ -265,6 +265,20 @@ def test_indices_may_overlap_the_array_that_is_filled(module: Backend, store: Pa
     assert_same(found, (images[[7, 0, 7]], labels[[7, 0, 7]]))
 
 
+def test_a_child_that_closes_a_reader_does_not_close_what_its_parent_opened(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with module.open_reader(store) as reader:
+        closed: list[Reader] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: -1)
+            patch.setattr(type(reader), "_close", closed.append)
+            reader.close()
+        assert not closed
+        with pytest.raises(storage.ReaderClosedError):
+            reader.read([0])
+
+
 def test_a_reader_reopens_its_store_in_another_process(
     module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ esac
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Name a cache that doesn't exist, and leave no command to be found."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "commands"))
@@ -36,60 +36,60 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "image-storage-benchmarks"
 
 
-def make_command(cache: Path, name: str, text: str) -> None:
+def make_command(folder: Path, name: str, text: str) -> None:
     """Make a command that is found."""
-    path = cache.parents[1] / "commands" / name
+    path = folder.parents[1] / "commands" / name
     path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
 
 
-def test_without_a_go_toolchain_one_line_says_how_to_get_one(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_go_toolchain_one_line_says_how_to_get_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main() == 1
     assert capsys.readouterr().err == f"there is no Go toolchain here: {go_bridge.INSTALL}\n"
-    assert not cache.exists()
+    assert not folder.exists()
 
 
-@pytest.mark.usefixtures("cache")
+@pytest.mark.usefixtures("folder")
 def test_the_command_ends_with_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "storage.go_bridge.__main__")
     with pytest.raises(SystemExit, match="1"):
         runpy.run_module("storage.go_bridge", run_name="__main__")
 
 
-def test_a_failed_build_shows_the_error_and_leaves_nothing(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_command(cache, "go", "#!/bin/sh\necho no such package >&2\nexit 1\n")
+def test_a_failed_build_shows_the_error_and_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_command(folder, "go", "#!/bin/sh\necho no such package >&2\nexit 1\n")
     assert __main__.main() == 1
     error = capsys.readouterr().err
     assert error.startswith("no such package\n")
     assert go_bridge.INSTALL in error
-    assert not list(cache.iterdir())
+    assert not list(folder.iterdir())
 
 
-def test_a_cache_that_cannot_be_written_is_named(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_command(cache, "go", FAKE_GO)
-    cache.parent.write_bytes(b"")
+def test_a_cache_that_cannot_be_written_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_command(folder, "go", FAKE_GO)
+    folder.parent.write_bytes(b"")
     assert __main__.main() == 1
-    assert str(cache.parent) in capsys.readouterr().err
+    assert str(folder.parent) in capsys.readouterr().err
 
 
-def test_it_is_built_from_debian_s_sources(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_command(cache, "go", FAKE_GO)
-    make_command(cache, "dpkg-query", "#!/bin/sh\nprintf 1.2.3\n")
+def test_it_is_built_from_debian_s_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_command(folder, "go", FAKE_GO)
+    make_command(folder, "dpkg-query", "#!/bin/sh\nprintf 1.2.3\n")
     assert __main__.main() == 0
-    asked = (cache.parents[1] / "asked").read_text(encoding="utf-8")
+    asked = (folder.parents[1] / "asked").read_text(encoding="utf-8")
     assert asked.startswith("off ")
     assert asked.endswith(f":{__main__.DEBIAN}\n")
     assert capsys.readouterr().out == f"{find_library()}: badger 1.2.3, bbolt 1.2.3, Go 9.9\n"
     names = {find_library().with_suffix(".json").name, find_library().name}
-    assert {path.name for path in cache.iterdir()} == names
+    assert {path.name for path in folder.iterdir()} == names
     assert read_versions("badger") == {"badger": "1.2.3", "Go": "9.9"}
 
 
-def test_a_library_that_is_not_built_is_reported_with_the_commands(cache: Path) -> None:
+def test_a_library_that_is_not_built_is_reported_with_the_commands(folder: Path) -> None:
     words = r"apt-get install golang-go .*, then python -m storage\.go_bridge"
     with pytest.raises(BackendUnavailableError, match=words):
         read_versions("bbolt")
-    cache.mkdir(parents=True)
+    folder.mkdir(parents=True)
     find_library().with_suffix(".json").write_text(json.dumps({"bbolt": "1", "Go": "1"}), encoding="utf-8")
     with pytest.raises(BackendUnavailableError, match=words):
         read_versions("bbolt")
