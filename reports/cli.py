@@ -1,4 +1,4 @@
-"""What the subcommands share: checked values of options, and printing."""
+"""Options, their checked values, and printing, shared by the subcommands."""
 
 import argparse
 import contextlib

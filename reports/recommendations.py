@@ -10,7 +10,7 @@ from reports.text import add_params, count_noun, format_number, join_words
 
 COLUMNS = ("backend", "what it is", "kept by", "licence", "choose it for", "not for")
 FAR = 10  # times the best: a backend that is so far behind is not for that use case
-CROWD = 5  # backends: if more of them tie for first, that is no reason to choose one of them
+CROWD = 5  # backends: if more of them tie for first, that is not a reason to choose one of them
 MAX_WARNINGS = 3  # named use cases that a backend is not for
 
 

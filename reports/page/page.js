@@ -69,8 +69,8 @@
       if (rank === 1) ahead.push(row.cells[0].textContent);
     }
     sortTable(all("th", scores.tHead)[2], "ascending");
-    const nobody = weights.some(Boolean) ? "No backend was measured in all that has weight." : "All weights are 0.";
-    document.getElementById("winner").textContent = ahead.length ? `Ahead: ${ahead.sort().join(", ")}.` : nobody;
+    const nothing = weights.some(Boolean) ? "No backend was measured in all weighted aspects." : "All weights are 0.";
+    document.getElementById("winner").textContent = ahead.length ? `Ahead: ${ahead.sort().join(", ")}.` : nothing;
   }
 
   sliders.forEach((slider) => {

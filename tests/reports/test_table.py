@@ -80,14 +80,11 @@ def test_the_fastest_of_each_number_of_images_comes_first(tmp_path: Path) -> Non
     assert ratios[6:] == sorted(ratios[6:])
 
 
-def test_only_tables_of_stored_images_show_disk_use(tmp_path: Path) -> None:
+def test_columns_depend_on_the_operation(tmp_path: Path) -> None:
     tables = _parse(_show(make_run(), tmp_path))
-    shown = {heading for heading, rows in tables.items() if "bytes/image on disk" in rows[0]}
-    assert shown == {"store_single (buffered)", "store_many (buffered)"}
-
-
-def test_single_reads_are_compared_within_one_size_of_the_store(tmp_path: Path) -> None:
-    rows = _parse(_show(make_run(), tmp_path))["read_single"]
+    with_disk = {heading for heading, rows in tables.items() if "bytes/image on disk" in rows[0]}
+    assert with_disk == {"store_single (buffered)", "store_many (buffered)"}
+    rows = tables["read_single"]
     assert {row["images"] for row in rows} == {"1"}
     assert [row["in store"] for row in rows if row["x slower"] == "1.0x"] == ["10", "100", "1,000"]
 

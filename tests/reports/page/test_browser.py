@@ -108,7 +108,7 @@ def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> 
             entries = [row[place] for row in _read_rows(table)]
             empty = [entry in {"", "-"} for entry in entries]
             assert 0 < sum(empty) < len(empty), f"{caption}: some entries are empty"
-            assert empty == sorted(empty), f"{caption}, {direction}: an empty entry stands before others: {entries}"
+            assert empty == sorted(empty), f"{caption}, {direction}: an empty entry comes before others: {entries}"
 
 
 def _expect_scores(run: Run, weights: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[str]], str]:
@@ -243,7 +243,7 @@ def inspected(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Pag
 def test_the_page_opens_from_a_file_without_requests_or_complaints(browser: Browser, report: Report) -> None:
     visited = visit(browser, report.address, viewport=WIDE)
     open_details(visited.page)
-    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert not visited.complaints, f"complaints: {visited.complaints}"
     assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
     visited.page.close()
 
@@ -265,7 +265,7 @@ def test_the_page_requests_nothing_else_from_a_server(browser: Browser, report: 
             server.shutdown()
             thread.join()
     assert asked == [f"/{report.path.name}"], f"the server was asked for {asked}"
-    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert not visited.complaints, f"complaints: {visited.complaints}"
 
 
 def test_every_figure_is_visible_and_has_a_title_and_a_description(sight: Page) -> None:
@@ -381,6 +381,6 @@ def test_text_of_a_run_is_shown_as_text_and_runs_nothing(browser: Browser, tmp_p
         assert words in text, f"cannot be read as it was written: {words}"
     assert page.locator("img, iframe, object, b, link[rel=stylesheet]").count() == 0
     assert page.locator("script:not([type='application/octet-stream'])").count() == 1, "the page's own"
-    assert not visited.complaints, f"the page said: {visited.complaints}"
+    assert not visited.complaints, f"complaints: {visited.complaints}"
     assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
     page.close()
