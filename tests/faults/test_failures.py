@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.children import Ending
 from tests.faults.extent import Extent
-from tests.faults.failures import FAILURES, REFUSED, SIGINT, fail_at_calls, is_late
+from tests.faults.failures import FAILURES, SIGINT, fail_at_calls
 from tests.faults.findings import Record, count_findings
 from tests.faults.mounts import find_obstacle
 from tests.faults.shortages import fill_disk, forbid_save, limit_files
@@ -49,18 +48,3 @@ def test_a_full_disk_leaves_the_old_store(
 @pytest.mark.usefixtures("mounts")
 def test_a_read_only_disk_is_read_from_and_refuses_a_save(backend: str, folder: Path, record_property: Record) -> None:
     count_findings(record_property, backend, {"a read-only disk": forbid_save(backend, folder)})
-
-
-@pytest.mark.parametrize(
-    ("told", "late"),
-    [
-        (f"saved{REFUSED}nothing was saved ([Errno 24] Too many open files)", True),
-        (f"saved{REFUSED}nothing was saved ([Errno 5] Input/output error)", False),
-        (f"saved{REFUSED}another writer is saving there", False),
-        (f"refused{REFUSED}nothing was saved ([Errno 24] Too many open files)", False),
-        ("", False),
-    ],
-    ids=["the_next_save_failed", "of_another_error", "a_lock_is_held", "the_first_save_failed_too", "all_is_well"],
-)
-def test_a_fault_that_comes_to_the_next_save_is_told_from_a_lock_that_is_held(told: str, late: bool) -> None:  # noqa: FBT001 - a parameter
-    assert is_late("EMFILE", "saved", Ending(0, told)) is late
