@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -176,45 +176,39 @@ def test_a_reader_left_open_ends_silently_with_the_interpreter(backend: str, sto
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-def test_a_thread_reads_while_others_open_and_close(module: Backend, store: Path) -> None:
-    images, labels = make_set(10)
-    start, right = threading.Barrier(3), []
+def run_at_once(count: int, work: Callable[[], bool]) -> list[bool]:
+    """Run the same work in several threads, started together; return what each returned."""
+    start, found = threading.Barrier(count), []
 
-    def open_and_close() -> None:
+    def run() -> None:
         start.wait()
-        for _ in range(20):
-            with module.open_reader(store) as other:
-                right.append(np.array_equal(other.read([9, 0])[0], images[[9, 0]]))
+        found.append(work())
 
-    threads = [threading.Thread(target=open_and_close) for _ in range(2)]
-    with module.open_reader(store) as reader:
-        for thread in threads:
-            thread.start()
-        start.wait()
-        for _ in range(20):
-            assert_same(reader.read(range(10)), (images, labels))
-        for thread in threads:
-            thread.join()
-    assert right == [True] * 40
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
-def test_threads_share_a_reader(module: Backend, store: Path) -> None:
+def test_threads_share_a_reader_while_others_open_and_close_theirs(module: Backend, store: Path) -> None:
     images, _ = make_set(10)
-    start, right = threading.Barrier(4), []
 
-    def read() -> None:
-        start.wait()
-        for index in range(10):
-            right.append(np.array_equal(reader[index][0], images[index]))
-            right.append(np.array_equal(reader.read([index, 0])[0], images[[index, 0]]))
+    def read(reader: Reader) -> bool:
+        return all(
+            np.array_equal(reader[index][0], images[index])
+            and np.array_equal(reader.read([index, 0])[0], images[[index, 0]])
+            for index in range(10)
+        )
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    with module.open_reader(store) as reader:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert right == [True] * 80
+    def open_and_read() -> bool:
+        with module.open_reader(store) as other:
+            return read(other) and read(shared)
+
+    with module.open_reader(store) as shared:
+        assert run_at_once(4, lambda: all(open_and_read() for _ in range(5))) == [True] * 4
+        assert read(shared)
 
 
 def test_a_batch_larger_than_memory_raises_our_error(module: Backend, tmp_path: Path) -> None:
@@ -233,26 +227,16 @@ def test_a_batch_larger_than_memory_raises_our_error(module: Backend, tmp_path: 
         assert len(reader.read([0])[0]) == 1
 
 
-def read_in_threads(reader: Reader) -> str:
-    """Read ten images in eight threads at once; return which images came back wrong."""
-    start, found = threading.Barrier(8), []
-
-    def read() -> None:
-        start.wait()
-        found.append(reader.read(range(10))[0].tobytes())
-
-    threads = [threading.Thread(target=read) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return "" if found == [make_set(10)[0].tobytes()] * 8 else f"{len(found)} threads read, not all the same"
-
-
 def test_threads_may_read_at_once_after_a_fork(module: Backend, store: Path) -> None:
+    expected = make_set(10)[0]
+
+    def read_at_once() -> str:
+        right = run_at_once(8, lambda: np.array_equal(reader.read(range(10))[0], expected))
+        return "" if right == [True] * 8 else f"not all threads read right: {right}"
+
     with module.open_reader(store) as reader:
         assert_same(reader.read(range(10)), make_set(10))
-        assert run_child(lambda: read_in_threads(reader)) == Ending(0, "")
+        assert run_child(read_at_once) == Ending(0, "")
 
 
 def test_indices_may_overlap_the_array_that_is_filled(module: Backend, store: Path) -> None:
