@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from .dataset.conversion import convert
 from .dataset.replacement import check_target
@@ -178,20 +179,24 @@ def _open_closed_streams() -> None:
 
 
 def _print(text: str) -> None:
-    """Write all of a text; if the reader of a pipe leaves early, that changes no exit code."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except OSError as problem:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit does not fail
-        if not isinstance(problem, BrokenPipeError):
-            raise
+    """Print a text; if the reader of a pipe leaves early, that changes no exit code."""
+    with contextlib.suppress(BrokenPipeError):
+        _write(sys.stdout, text)
 
 
 def _fail(problem: str, code: int) -> int:
     with contextlib.suppress(OSError):  # the exit code is still true
-        sys.stderr.write(f"error: {problem}\n")
+        _write(sys.stderr, f"error: {problem}\n")
     return code
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # flushing at exit would fail, with exit code 120
+        raise
 
 
 if __name__ == "__main__":

@@ -195,7 +195,14 @@ def run_shell(redirection: str, *arguments: object) -> tuple[int, str]:
     """Run the command in a shell; give its exit code and all that it prints."""
     command = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "storage", *map(str, arguments)]
     ended = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60
+        command,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=60,
     )
     return ended.returncode, ended.stdout
 
