@@ -6,12 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.cli import print_text, read_fraction
-from reports.compare.comparison import compare_runs
-from reports.compare.text import make_verdicts
+from reports.cli import print_text
+from reports.compare import command as compare_command
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import command as gate_command
-from reports.noise import Thresholds
 from reports.page import command as page_command
 from reports.reading import read_run
 from reports.table import make_table
@@ -67,40 +65,13 @@ def _make_parser() -> argparse.ArgumentParser:
     page = commands.add_parser("page", help="write the report of a run, one HTML file")
     page_command.add_options(page)
     page.set_defaults(show=page_command.show_page)
-    _add_compare_options(commands.add_parser("compare", help="list the cells of a run that are slower than in another"))
+    compare = commands.add_parser("compare", help="list the cells of a run that are slower than in another")
+    compare_command.add_options(compare)
+    compare.set_defaults(show=compare_command.show_compare)
     gate = commands.add_parser("gate", help="measure whether storage/ is slower than in another commit")
     gate_command.add_options(gate)
     gate.set_defaults(show=gate_command.show_gate)
     return parser
-
-
-def _add_compare_options(compare: argparse.ArgumentParser) -> None:
-    compare.add_argument("base", type=Path, metavar="BASE.json", help="the earlier run")
-    compare.add_argument("new", type=Path, metavar="NEW.json", help="the later run, on the same machine and images")
-    compare.add_argument(
-        "--threshold",
-        type=read_fraction,
-        default=Thresholds.threshold,
-        metavar="FRACTION",
-        help="the slowdown, as a fraction, from which a cell counts as slower (default: %(default)s)",
-    )
-    compare.add_argument(
-        "--missing",
-        choices=("fail", "warn"),
-        default="fail",
-        help="whether a cell that only BASE.json has is a failure (default: %(default)s)",
-    )
-    compare.set_defaults(show=_show_compare)
-
-
-def _show_compare(options: argparse.Namespace) -> int:
-    comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold)
-    text = make_verdicts(comparison)
-    if comparison.differences:
-        sys.stderr.write(f"error: {text}")
-    else:
-        print_text(text)
-    return comparison.choose_exit_code(options.missing)
 
 
 def _show_figures(options: argparse.Namespace) -> int:
