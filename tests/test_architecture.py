@@ -63,12 +63,6 @@ def test_dependencies_have_lower_bounds_and_no_upper_caps() -> None:
         assert re.fullmatch(rf"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+{marker}", requirement), requirement
 
 
-def test_the_extra_all_includes_the_extra_of_each_backend() -> None:
-    project = read_project()
-    extras = sorted(project["optional-dependencies"].keys() - {"all", "gate", "test"})
-    assert project["optional-dependencies"]["all"] == [f"{project['name']}[{','.join(extras)}]"]
-
-
 def read_project() -> dict[str, Any]:
     """Read the table `project` of pyproject.toml."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -139,9 +139,10 @@ class ShardedArray:
             raise CorruptStoreError(f"{name} have another layout than here", store=store, hint="read them with zarr")
         self.row_size = prod(self.shape[1:]) * DTYPES[name].itemsize  # bytes
         self.chunk_size = self.rows_per_chunk * self.row_size + CHECKSUM.itemsize
+        numbers = range(-(-self.shape[0] // shard_rows))
+        self.paths = [_find_file(store, f"{name}/{_name_shard(self.shape, number)}") for number in numbers]
         self.descriptors = []
-        for number in range(-(-self.shape[0] // shard_rows)):
-            path = _find_file(store, f"{name}/{_name_shard(self.shape, number)}")
+        for path in self.paths:
             self.descriptors.append(os.open(path, os.O_RDONLY))
             stack.callback(os.close, self.descriptors[-1])
         self.offsets = np.empty(-(-self.shape[0] // self.rows_per_chunk), np.int64)  # of each chunk in its shard
@@ -169,19 +170,19 @@ class ShardedArray:
         }
 
     def _read_index(self, number: int) -> int:
-        descriptor = self.descriptors[number]
+        path, descriptor = self.paths[number], self.descriptors[number]
         index = 2 * self.chunks_per_shard * np.dtype("<u8").itemsize
         end: int = os.fstat(descriptor).st_size - index - CHECKSUM.itemsize
         offsets = self.offsets[number * self.chunks_per_shard :][: self.chunks_per_shard]
         if end < 0:
-            raise CorruptStoreError(f"a shard of {self.name} was cut short", store=self.store)
+            raise CorruptStoreError("this shard was cut short", store=path)
         content = np.empty(index + CHECKSUM.itemsize, np.uint8)
-        read_range(self.store, descriptor, end, content)
+        read_range(path, descriptor, end, content)
         if google_crc32c.value(content[:index]) != content[index:].view(CHECKSUM)[0]:
-            raise CorruptStoreError(f"the index of a shard of {self.name} is damaged", store=self.store)
+            raise CorruptStoreError("the index of this shard is damaged", store=path)
         entries = content[:index].view("<u8").reshape(-1, 2)[: len(offsets)]
         if not ((entries[:, 1] == self.chunk_size) & (entries[:, 0] <= max(end - self.chunk_size, -1))).all():
-            raise CorruptStoreError(f"chunks of {self.name} are missing", store=self.store)
+            raise CorruptStoreError(f"chunks of {self.name} are missing", store=path)
         offsets[:] = entries[:, 0]
         return end
 
@@ -190,7 +191,8 @@ class ShardedArray:
         if found != checksum.view(CHECKSUM)[0]:
             first = number * self.rows_per_chunk
             last = min(first + self.rows_per_chunk, self.shape[0]) - 1
-            raise CorruptStoreError(f"at least one of {self.name} {first} to {last} is damaged", store=self.store)
+            path = self.paths[number // self.chunks_per_shard]
+            raise CorruptStoreError(f"at least one of {self.name} {first} to {last} is damaged", store=path)
 
     def read(self, out: NDArray[Any]) -> NDArray[Any]:
         """Read everything into `out`."""
@@ -210,10 +212,11 @@ class ShardedArray:
 
     def _read_chunk(self, number: int, rows: NDArray[Any]) -> None:
         """Read the rows of a chunk; in the last one, padding follows them."""
-        descriptor, start = self.descriptors[number // self.chunks_per_shard], int(self.offsets[number])
+        shard, start = number // self.chunks_per_shard, int(self.offsets[number])
+        path, descriptor = self.paths[shard], self.descriptors[shard]
         rest = np.empty(self.chunk_size - rows.nbytes, np.uint8)
-        read_range(self.store, descriptor, start, rows)
-        read_range(self.store, descriptor, start + rows.nbytes, rest)
+        read_range(path, descriptor, start, rows)
+        read_range(path, descriptor, start + rows.nbytes, rest)
         padding, checksum = np.split(rest, [-CHECKSUM.itemsize])
         self.verify(number, google_crc32c.extend(google_crc32c.value(rows), padding), checksum)
 

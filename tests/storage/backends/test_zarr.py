@@ -105,7 +105,7 @@ FOREIGN = {
     "a changed last pixel": Case(flip(SHARD, 10 * 3072 - 1), "images 0 to 9"),
     "a changed checksum": Case(flip(SHARD, 10 * 3072), "images 0 to 9"),
     "a changed label": Case(flip("labels/c.0", 0), "labels 0 to 9"),
-    "a changed index": Case(flip(SHARD, -15), "index of a shard"),
+    "a changed index": Case(flip(SHARD, -15), "index of this shard"),
     **{f"a shard of {size} bytes": Case(cut(SHARD, size)) for size in (0, 19, 20, 9999, -1)},
 }
 
@@ -180,7 +180,9 @@ def test_an_index_without_its_chunks_is_refused(store: Path, read: Callable[[Pat
 def test_a_changed_byte_costs_no_image_of_another_chunk(store: Path, place: int) -> None:
     flip(SHARD, place)(store)
     with zarr.open_reader(store) as reader:
-        with pytest.raises(storage.CorruptStoreError, match=f"{store}: at least one of images 0 to 3 is damaged"):
+        with pytest.raises(
+            storage.CorruptStoreError, match=f"{store / SHARD}: at least one of images 0 to 3 is damaged"
+        ):
             reader.read([4, 3])
         assert_same(reader.read([4]), (IMAGES[[4]], LABELS[[4]]))
 
