@@ -39,10 +39,20 @@ from ._lmdb import (
     write_store,
 )
 
-__all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
+__all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
 LAYOUT = struct.Struct("<4Q")  # number of images, height, width, images per record
 RECORD = 768 << 10  # bytes of pixels
+
+
+def read_single(store: Path, index: int) -> tuple[Image, int]:
+    """Read one image out of a store of any size; see `storage.Backend`."""
+    with begin_reading(store) as transaction:
+        layout = Layout(*read_layout(store, transaction, LAYOUT))
+        position = check_index(store, index, layout.images)
+        number, place = divmod(position, layout.images_per_record)
+        label = view_labels(store, transaction, layout.images)[position]
+        return _view_record(store, transaction, layout, number)[place].copy(), int(label)
 
 
 def store_many(store: Path, images: Images, labels: Labels) -> None:
