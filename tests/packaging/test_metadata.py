@@ -18,7 +18,6 @@ FOLDERS = pytest.mark.parametrize("folder", [ROOT, STORAGE], ids=["suite", "libr
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Read a pyproject.toml."""
     return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 

@@ -78,7 +78,6 @@ def reel_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(python: Path, *arguments: str, folder: Path, log: Path) -> str:
-    """Run a command of the suite, and return its output."""
     environment = clean_environment(REEL_LOG=str(log))
     ended = subprocess.run(
         [str(python), "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False

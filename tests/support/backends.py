@@ -17,7 +17,6 @@ def need_backend(name: str) -> pytest.MarkDecorator:
 
 
 def explain_absence(name: str) -> str:
-    """Say why a backend is not here."""
     return UNAVAILABLE.get(name, f"storage/{name}.py is not here")
 
 

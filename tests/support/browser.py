@@ -129,7 +129,6 @@ def open_browser() -> Iterator[Browser]:
 
 
 def visit(browser: Browser, address: str, **options: Any) -> Visit:  # noqa: ANN401 - those of `Browser.new_page`
-    """Open an address in a page of its own, and note from the start what it does."""
     visit = Visit(browser.new_page(**options))
 
     def refuse(dialog: Dialog) -> None:
@@ -167,7 +166,6 @@ def load_axe(page: Page) -> None:
 
 
 def find_violations(page: Page) -> list[str]:
-    """Find what axe-core objects to, whatever its impact."""
     passes, violations = page.evaluate(
         "axe.run(document, { resultTypes: ['violations'] }).then((found) => [found.passes.length, found.violations])"
     )

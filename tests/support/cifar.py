@@ -23,14 +23,12 @@ RECONSTRUCT, ARRAY, DTYPE = b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\
 
 
 def write_number(number: int) -> bytes:
-    """Write an int or a bool as Python 2 does."""
     if isinstance(number, bool):
         return TRUE if number else FALSE
     return b"K%c" % number if 0 <= number < 256 else b"J" + struct.pack("<i", number)
 
 
 def write_string(string: bytes) -> bytes:
-    """Write a byte string as Python 2 does."""
     return b"U%c" % len(string) + string if len(string) < 256 else b"T" + struct.pack("<i", len(string)) + string
 
 
@@ -76,7 +74,6 @@ def make_batch(
 
 
 def make_pixels(count: int, seed: int = 1) -> bytes:
-    """Make the pixel bytes of some images, no two alike."""
     return np.random.default_rng(seed).integers(0, 256, count * IMAGE, np.uint8).tobytes()
 
 
@@ -103,7 +100,6 @@ META = (  # as Python 2 wrote the official one, with fewer classes
 
 
 def write_folder(folder: Path) -> Path:
-    """Write the batches in the official layout."""
     folder.mkdir(parents=True)
     for name, raw in FILES.items():
         (folder / name).write_bytes(raw)
@@ -114,19 +110,16 @@ Member = tuple[tarfile.TarInfo, bytes]
 
 
 def regular(name: str, raw: bytes) -> Member:
-    """Make a member that is a regular file."""
     member = tarfile.TarInfo(name)
     member.size = len(raw)
     return member, raw
 
 
 def honest(order: Sequence[int] = (1, 2, 3, 4, 5)) -> list[Member]:
-    """Make the members of an honest archive."""
     return [regular(f"{FOLDER}/data_batch_{number}", FILES[f"data_batch_{number}"]) for number in order]
 
 
 def join(*members: Member) -> bytes:
-    """Make an archive that isn't compressed."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w") as archive:
         for member, content in members:
@@ -135,7 +128,6 @@ def join(*members: Member) -> bytes:
 
 
 def pack(path: Path, members: Iterable[Member]) -> Path:
-    """Write a ``.tar.gz``."""
     path.write_bytes(gzip.compress(join(*members), 1))
     return path
 

@@ -12,13 +12,11 @@ from tests.support.image_sets import make_set
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Make the command."""
     return Command(capsys)
 
 
 @pytest.fixture
 def saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Save thirty images in three parts of PNG files."""
     images, labels = make_set(30, 5, 7)
     monkeypatch.setattr(writer, "PART", 10 * images[0].nbytes)
     storage.save(tmp_path / "set", [images], labels, "png", durable=False)

@@ -11,7 +11,6 @@ from storage.dataset.manifest import FILE
 
 
 def flip_bit(path: Path, place: int) -> None:
-    """Flip one bit of the byte at `place`."""
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)

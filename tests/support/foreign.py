@@ -28,12 +28,10 @@ class Case(NamedTuple):
 
 
 def both(first: Change, second: Change) -> Change:
-    """Change one thing after another."""
     return lambda store: (first(store), second(store))
 
 
 def write(name: str, content: bytes) -> Change:
-    """Replace the content of a file."""
     return lambda store: (store / name).write_bytes(content)
 
 
@@ -43,7 +41,6 @@ def cut(name: str, size: int) -> Change:
 
 
 def append(name: str, content: bytes) -> Change:
-    """Write more at the end of a file."""
     return lambda store: (store / name).write_bytes((store / name).read_bytes() + content)
 
 
@@ -59,13 +56,10 @@ def overwrite(name: str, place: int, content: bytes) -> Change:
 
 
 def delete(name: str) -> Change:
-    """Delete a file."""
     return lambda store: (store / name).unlink()
 
 
 def make_folder(name: str) -> Change:
-    """Put a directory in a file's place."""
-
     def change(store: Path) -> None:
         (store / name).unlink()
         (store / name).mkdir()

@@ -16,7 +16,6 @@ def make_set(count: int, height: int = 32, width: int = 32) -> tuple[Images, Lab
 
 
 def assert_same(found: tuple[Images, Any], expected: tuple[Images, Any]) -> None:
-    """Compare images, labels, and their types."""
     assert found[0].dtype == np.uint8
     assert np.asarray(found[1]).dtype == np.int64
     np.testing.assert_array_equal(found[0], expected[0])

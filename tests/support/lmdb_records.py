@@ -8,7 +8,6 @@ from tests.support.foreign import Change
 
 
 def make_key(number: int) -> bytes:
-    """Make the key of a record of pixels."""
     return number.to_bytes(8, "big")
 
 
@@ -26,11 +25,9 @@ def change_records(store: Path, records: dict[bytes, bytes | None]) -> None:
 
 
 def put(records: dict[bytes, bytes | None]) -> Change:
-    """Make the change of a case of ``FOREIGN``."""
     return lambda store: change_records(store, records)
 
 
 def read_records(store: Path) -> dict[bytes, bytes]:
-    """Read all records as LMDB itself does."""
     with lmdb.open(str(store), readonly=True, lock=False) as environment, environment.begin() as transaction:
         return dict(transaction.cursor())

@@ -5,13 +5,11 @@ from pathlib import Path
 
 
 def count_open(store: Path) -> int:
-    """Count how often this process has files of a store open."""
     links = Path("/proc/self/fd").iterdir()
     return sum(str(store) in str(link.readlink()) for link in links if link.is_symlink())
 
 
 def count_maps(store: Path) -> int:
-    """Count the maps of files of a store in this process."""
     return Path("/proc/self/maps").read_text(encoding="utf-8").count(str(store))
 
 

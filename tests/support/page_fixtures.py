@@ -12,7 +12,6 @@ BACKENDS, CUTOFFS = ("png", "lmdb", "raw"), (10, 100, 1000, 10_000, 100_000)
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Open one browser for all."""
     with open_browser() as browser:
         yield browser
 

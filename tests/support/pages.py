@@ -69,7 +69,6 @@ class _Reader(HTMLParser):
 
 
 def make_html(document: object, folder: Path) -> str:
-    """Make the page of a run's JSON."""
     path = save(document, folder)
     return make_page([read_run(path)], path.read_bytes())
 
@@ -106,7 +105,6 @@ def _restore_rounds(content: bytes) -> bytes:
 
 
 def unpack_tables(page: Element) -> list[Element]:
-    """Unpack the tables that a page unpacks when they are opened."""
     sources = [each.attributes["data-source"] for each in page.find("details") if "data-source" in each.attributes]
     return [read_page(unpack(page, source).decode()) for source in sources]
 

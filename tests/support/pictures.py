@@ -18,12 +18,10 @@ ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 
 def make_chunk(kind: bytes, content: bytes) -> bytes:
-    """Make a chunk, with its length and its CRC."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def make_header(image: Image, interlace: int = 0) -> bytes:
-    """Make the chunk IHDR of an RGB picture."""
     height, width, _ = image.shape
     return make_chunk(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, interlace))
 
@@ -39,7 +37,6 @@ def filter_rows(image: Image, kind: int = 0) -> bytes:
 
 
 def compress(image: Image) -> bytes:
-    """Write a picture as Pillow does."""
     content = BytesIO()
     Pillow.fromarray(image).save(content, "PNG")
     return content.getvalue()
@@ -51,7 +48,6 @@ def filter_stored(image: Image) -> bytes:
 
 
 def filter_above(image: Image) -> bytes:
-    """Write a picture whose rows are differences to the row above."""
     return SIGNATURE + make_header(image) + make_chunk(b"IDAT", zlib.compress(filter_rows(image, 2))) + END
 
 
@@ -63,7 +59,6 @@ def interlace(image: Image) -> bytes:
 
 
 def add_text(image: Image) -> bytes:
-    """Write a picture with a comment."""
     pixels = make_chunk(b"IDAT", zlib.compress(filter_rows(image), 0))
     return SIGNATURE + make_header(image) + make_chunk(b"tEXt", b"Comment\0by another program") + pixels + END
 

@@ -115,7 +115,6 @@ def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def find_cell(run: dict[str, Any], name: str) -> dict[str, Any]:
-    """Find a cell of a run by its short name, such as `test_read_many[png-10]`."""
     (cell,) = [cell for cell in run["benchmarks"] if cell["name"] == name]
     return dict[str, Any](cell)
 
@@ -138,7 +137,6 @@ def spoil(part: Any, text: str) -> None:  # noqa: ANN401 - JSON
 
 
 def save(run: object, folder: Path) -> Path:
-    """Write a run's JSON into a folder, as pytest-benchmark does."""
     path = folder / "run.json"
     path.write_text(json.dumps(run, indent=4), encoding="ascii")
     return path

@@ -37,7 +37,6 @@ class FakeSessions:
 
 
 def write_interpreter(folder: Path, *lines: str) -> str:
-    """Write a shell script that replaces Python, with these lines."""
     path = folder / "python"
     path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     path.chmod(0o755)

@@ -49,11 +49,9 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """Find the runs that sessions in `folder` have saved, oldest first."""
     return sorted((folder / "reports" / "runs").rglob("*.json"))
 
 
 def read_last_run(folder: Path) -> dict[str, Any]:
-    """Read the JSON of the last session."""
     run: dict[str, Any] = json.loads(find_runs(folder)[-1].read_text(encoding="utf-8"))
     return run

@@ -6,7 +6,7 @@ import os
 import pickle
 import tarfile
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,6 @@ KINDS = pytest.mark.parametrize("kind", ["folder", "archive"])
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a folder with the official layout."""
     return write_folder(tmp_path / "in" / FOLDER)
 
 
@@ -63,20 +62,17 @@ def path(kind: str, folder: Path, tmp_path: Path) -> Path:
 
 
 def write_meta(folder: Path, raw: bytes) -> Path:
-    """Write the file of the class names into a folder."""
     (folder / "batches.meta").write_bytes(raw)
     return folder
 
 
 def load(batches: Batches, count: int) -> tuple[Images, Labels]:
-    """Load the first images into new arrays."""
     images, labels = np.full((count, 32, 32, 3), 99, np.uint8), np.full(count, -99, np.int64)
     batches.fill(images, labels)
     return images, labels
 
 
 def check_loads(path: Path) -> Batches:
-    """Assert that all images of the set come out of a path."""
     batches = describe(path)
     images, labels = load(batches, sum(COUNTS))
     assert batches.count == sum(COUNTS)
@@ -85,31 +81,23 @@ def check_loads(path: Path) -> Batches:
     return batches
 
 
-def test_a_folder_loads_in_order_and_is_named_custom_with_the_hash_of_its_bytes(folder: Path) -> None:
-    batches = check_loads(folder)
-    assert (batches.name, batches.sha256, batches.path) == ("custom", WHOLE, folder)
-    assert describe(folder.parent) == batches, "the folder above is as good"
-
-
-@pytest.mark.parametrize("order", [(1, 2, 3, 4, 5), (4, 3, 2, 5, 1), (5, 4, 3, 2, 1)])
-def test_an_archive_in_any_order_is_the_same_set_as_its_folder(tmp_path: Path, order: Sequence[int]) -> None:
-    archive = pack(tmp_path / "mine.tar.gz", honest(order))
-    batches = check_loads(archive)
-    assert (batches.name, batches.sha256, batches.path) == ("custom", WHOLE, archive)
+def test_a_folder_and_an_archive_in_any_order_are_the_same_set(folder: Path, tmp_path: Path) -> None:
+    orders = ((1, 2, 3, 4, 5), (4, 3, 2, 5, 1), (5, 4, 3, 2, 1))
+    for path in (folder, *(pack(tmp_path / f"{order}.tar.gz", honest(order)) for order in orders)):
+        batches = check_loads(path)
+        assert (batches.name, batches.sha256, batches.path) == ("custom", WHOLE, path)
+    assert describe(folder.parent) == describe(folder), "the folder above is as good"
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the genuine sample isn't part of the repository")
 def test_the_genuine_sample_loads_as_its_bytes_say() -> None:
     files = [(SAMPLE / f"data_batch_{number}").read_bytes() for number in range(1, 6)]
-    batches = describe(SAMPLE)
-    images, labels = load(batches, 5000)
+    images, labels = load(describe(SAMPLE), 5000)
     # Each ends with its pixels and 8 more bytes; each label is one byte after a K, all after the opening of one list.
     starts = [raw.index(b"U\x06labelsq\x04]q\x05(") + 14 for raw in files]
     np.testing.assert_array_equal(images, arrange(b"".join(raw[-8 - 1000 * IMAGE : -8] for raw in files)))
     numbers = [raw[start + 1 : start + 2000 : 2] for raw, start in zip(files, starts, strict=True)]
     assert labels.tolist() == list(b"".join(numbers))
-    assert (batches.name, batches.count) == ("custom", 5000)
-    assert batches.sha256 == hashlib.sha256(b"".join(files)).hexdigest()
     names = "airplane automobile bird cat deer dog frog horse ship truck"
     assert read_class_names(SAMPLE) == tuple(names.split())
 
@@ -129,9 +117,6 @@ def test_official_files_are_recognized_by_their_checksums(folder: Path, official
     for path in (folder, official):
         batches = check_loads(path)
         assert (batches.name, batches.sha256) == ("cifar10", cifar10.SHA256)
-
-
-def test_one_changed_byte_makes_the_set_custom(folder: Path, official: Path) -> None:
     last = folder / "data_batch_5"
     last.write_bytes(last.read_bytes().replace(b"training batch 1", b"training batch 2"))
     assert describe(folder).name == "custom"
@@ -207,16 +192,12 @@ def test_a_path_without_batches_is_not_found_and_the_error_says_what_to_name(tmp
         assert part in str(caught.value)
 
 
-def test_a_folder_that_lacks_a_batch_names_the_missing_file(folder: Path) -> None:
-    (folder / "data_batch_4").unlink()
-    with pytest.raises(ImageSetNotFoundError, match="data_batch_4: it is missing"):
-        describe(folder)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_in_place_of_a_batch_is_not_opened(folder: Path) -> None:
+@pytest.mark.parametrize("replace", [lambda _: None, os.mkfifo], ids=["missing", "pipe"])
+def test_a_batch_that_is_missing_or_a_pipe_is_named_and_not_opened(
+    folder: Path, replace: Callable[[Path], object]
+) -> None:
     (folder / "data_batch_2").unlink()
-    os.mkfifo(folder / "data_batch_2")  # opening it would wait for ever
+    replace(folder / "data_batch_2")  # opening a pipe would wait for ever
     with pytest.raises(ImageSetNotFoundError, match="data_batch_2: it is missing, or isn't a regular file"):
         describe(folder)
 
@@ -255,7 +236,6 @@ def test_loading_holds_one_batch_at_a_time(tmp_path: Path) -> None:
 
 
 def special(name: str, kind: bytes, target: str = "") -> Member:
-    """Make a member that isn't a regular file."""
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, target
     return member, b""
@@ -289,7 +269,6 @@ def test_extra_members_are_neither_opened_nor_written(tmp_path: Path, monkeypatc
 
 
 def forge(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """Make a header that claims a size."""
     member = tarfile.TarInfo(name)
     member.size, member.type = size, kind
     return member.tobuf(tarfile.GNU_FORMAT)
@@ -304,11 +283,7 @@ SPARSE.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.spa
     ("make", "reason"),
     [
         pytest.param(lambda: join(*honest(), *honest((3,))), "data_batch_3 is there twice", id="duplicate"),
-        pytest.param(
-            lambda: join(special(MEMBERS[0], tarfile.SYMTYPE, "data_batch_2"), *honest()),
-            "data_batch_1 isn't a regular file",
-            id="link",
-        ),
+        pytest.param(lambda: join(special(MEMBERS[0], tarfile.SYMTYPE, MEMBERS[1])), "a regular file", id="link"),
         pytest.param(lambda: join(special(MEMBERS[0], tarfile.LNKTYPE, MEMBERS[1])), "a regular file", id="hard-link"),
         pytest.param(lambda: join((SPARSE, b"")), "data_batch_1 isn't a regular file", id="holes"),
         pytest.param(lambda: forge(MEMBERS[0], LARGE), "at most 201,326,592 bytes", id="large-batch"),
@@ -332,10 +307,10 @@ def test_a_dishonest_archive_is_refused_early(tmp_path: Path, make: Callable[[],
     assert peak < 10 * 2**20, "a few bytes of archive took much memory"
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3, 4), ()], ids=["one", "all"])
-def test_an_archive_that_lacks_batches_names_the_first_missing_one(tmp_path: Path, order: Sequence[int]) -> None:
-    archive = pack(tmp_path / "a.tar.gz", honest(order))
-    with pytest.raises(ImageSetNotFoundError, match=f"{archive}: it has no {MEMBERS[len(order)]}"):
+@pytest.mark.parametrize("count", [0, 4])
+def test_an_archive_that_lacks_batches_names_the_first_missing_one(tmp_path: Path, count: int) -> None:
+    archive = pack(tmp_path / "a.tar.gz", honest(range(1, count + 1)))
+    with pytest.raises(ImageSetNotFoundError, match=f"{archive}: it has no {MEMBERS[count]}"):
         describe(archive)
 
 
@@ -373,10 +348,10 @@ def test_class_names_are_read_in_the_order_of_their_labels(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("key", [b"label_names", "label_names"], ids=["bytes", "text"])
-def test_class_names_may_have_been_written_by_python_3(tmp_path: Path, protocol: int, key: bytes | str) -> None:
-    raw = pickle.dumps({"num_vis": 3072, key: ["bird", "Löwe"]}, protocol)
-    assert read_class_names(write_meta(tmp_path, raw)) == ("bird", "Löwe")
+def test_class_names_may_have_been_written_by_python_3(tmp_path: Path, protocol: int) -> None:
+    for key in (b"label_names", "label_names"):
+        raw = pickle.dumps({"num_vis": 3072, key: ["bird", "Löwe"]}, protocol)
+        assert read_class_names(write_meta(tmp_path, raw)) == ("bird", "Löwe")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from storage.errors import InvalidInputError
 from storage.sources.folder import FolderSource, read_folder
 from tests.support.image_sets import make_set
 
+LOSSY = ("gif", "jpg", "webp")
+FRAMES = {"save_all": True, "append_images": [Pillow.new("RGB", (7, 5), "red"), Pillow.new("RGB", (7, 5), "blue")]}
 NAMES = ("cat/1.png", "cat/2.png", "cat/10.bmp", "dog/a.png", "dog/b.png")
 
 
 def write_images(root: Path, names: Iterable[str] = NAMES) -> Images:
-    """Write one image per name; return their pixels in the order of the names."""
     images, _ = make_set(len(list(names)), 5, 7)
     for name, image in zip(names, images, strict=True):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -29,20 +31,23 @@ def write_images(root: Path, names: Iterable[str] = NAMES) -> Images:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a tree of two classes."""
     write_images(tmp_path / "tree")
     return tmp_path / "tree"
 
 
+@pytest.fixture
+def cat(tmp_path: Path) -> Path:
+    (tmp_path / "cat").mkdir()
+    return tmp_path / "cat"
+
+
 def find(root: Path) -> FolderSource:
-    """Find the images of a valid tree."""
     source = read_folder(root)
     assert source is not None
     return source
 
 
 def refuse(root: Path) -> str:
-    """Read a tree that must be refused; return the message."""
     with pytest.raises(InvalidInputError) as caught:
         read_folder(root)
     return str(caught.value)
@@ -71,49 +76,30 @@ def test_classes_are_in_natural_order_and_may_be_empty(tmp_path: Path) -> None:
     assert source.labels.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK"])
-def test_any_mode_of_8_bits_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    (tmp_path / "cat").mkdir()
-    picture = Pillow.fromarray(make_set(1, 5, 7)[0][0]).convert(mode)
-    picture.save(tmp_path / "cat" / "1.tif")
-    (found,) = find(tmp_path).read(0)
-    np.testing.assert_array_equal(found[0], np.asarray(picture.convert("RGB")))
-
-
-@pytest.mark.parametrize("kind", ["gif", "jpg", "tif", "webp"])
-def test_any_format_that_pillow_reads_is_read_as_pillow_does(tmp_path: Path, kind: str) -> None:
-    write_images(tmp_path, [f"cat/1.{kind}"])
-    (found,) = find(tmp_path).read(0)
-    with Pillow.open(tmp_path / "cat" / f"1.{kind}") as picture:
+@pytest.mark.parametrize(
+    ("mode", "kind"), [*((mode, "tif") for mode in ("1", "L", "P", "RGB", "CMYK")), *(("RGB", k) for k in LOSSY)]
+)
+def test_any_mode_and_format_is_read_as_pillow_does(cat: Path, mode: str, kind: str) -> None:
+    Pillow.fromarray(make_set(1, 5, 7)[0][0]).convert(mode).save(cat / f"1.{kind}")
+    (found,) = find(cat.parent).read(0)
+    with Pillow.open(cat / f"1.{kind}") as picture:
         np.testing.assert_array_equal(found[0], np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize(
-    ("image", "kind", "reason"),
+    ("mode", "kind", "reason", "options"),
     [
-        *((np.full((5, 7), 9, dtype), "tif", "it has more than 8 bits per channel") for dtype in ("u2", "i4", "f4")),
-        *((np.ones((5, 7, channels), np.uint8), "png", "it may be transparent") for channels in (2, 4)),
+        *((mode, "tif", "it has more than 8 bits per channel", {}) for mode in ("I;16", "I", "F")),
+        *((mode, "png", "it may be transparent", {}) for mode in ("LA", "RGBA")),
+        ("P", "png", "it may be transparent, mode P", {"transparency": 0}),
+        *(("RGB", kind, "it has more than one frame or page: save", FRAMES) for kind in ("gif", "png", "tif", "webp")),
     ],
-    ids=["uint16", "int32", "float32", "LA", "RGBA"],
 )
-def test_pixels_that_8_bit_rgb_cannot_hold_are_refused(tmp_path: Path, image: Images, kind: str, reason: str) -> None:
-    (tmp_path / "cat").mkdir()
-    Pillow.fromarray(image).save(tmp_path / "cat" / f"1.{kind}")
-    assert f"1.{kind}: it can't be read as an image ({reason}" in refuse(tmp_path)
-
-
-def test_a_transparent_palette_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    Pillow.new("P", (7, 5)).save(tmp_path / "cat" / "1.png", transparency=0)
-    assert "it may be transparent, mode P" in refuse(tmp_path)
-
-
-@pytest.mark.parametrize("kind", ["gif", "png", "tif", "webp"])
-def test_more_than_one_frame_or_page_is_refused(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "cat").mkdir()
-    first, *others = (Pillow.fromarray(image) for image in make_set(3, 5, 7)[0])
-    first.save(tmp_path / "cat" / f"1.{kind}", save_all=True, append_images=others)
-    assert f"1.{kind}: it can't be read as an image (it has more than one frame or page: save" in refuse(tmp_path)
+def test_a_picture_that_8_bit_rgb_cannot_hold_is_refused(
+    cat: Path, mode: str, kind: str, reason: str, options: dict[str, Any]
+) -> None:
+    Pillow.new(mode, (7, 5)).save(cat / f"1.{kind}", **options)
+    assert f"1.{kind}: it can't be read as an image ({reason}" in refuse(cat.parent)
 
 
 def test_names_that_begin_with_a_dot_are_skipped(root: Path) -> None:
@@ -124,19 +110,20 @@ def test_names_that_begin_with_a_dot_are_skipped(root: Path) -> None:
     assert find(root).names == before.names == list(NAMES)
 
 
-def test_the_tree_is_another_one_when_a_name_a_size_or_a_time_changes(root: Path) -> None:
-    found = {find(root).identity, find(root).identity}
-    assert len(found) == 1
-    os.utime(root / "cat" / "2.png", ns=(0, 0))
-    found.add(find(root).identity)
-    (root / "dog" / "b.png").rename(root / "dog" / "c.png")
-    found.add(find(root).identity)
-    times = (root / "dog" / "c.png").stat()
-    with (root / "dog" / "c.png").open("ab") as file:
-        file.write(b"\0")
-    os.utime(root / "dog" / "c.png", ns=(times.st_atime_ns, times.st_mtime_ns))
-    found.add(find(root).identity)
-    assert len(found) == 4
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.utime(path, ns=(0, 0)),
+        lambda path: path.rename(path.with_name("c.png")),
+        lambda path: (times := path.stat(), os.truncate(path, 80), os.utime(path, ns=(0, times.st_mtime_ns))),
+    ],
+    ids=["time", "name", "size"],
+)
+def test_a_tree_has_another_identity_when_a_file_changes(root: Path, change: Callable[[Path], object]) -> None:
+    before = find(root).identity
+    assert find(root).identity == before
+    change(root / "dog" / "b.png")
+    assert find(root).identity != before
 
 
 def test_an_image_of_another_size_is_named_before_any_pixel_is_read(
@@ -187,24 +174,25 @@ def test_without_folders_there_is_no_tree(tmp_path: Path) -> None:
     assert read_folder(tmp_path / "1.png") is None
 
 
-def test_a_tree_without_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    assert "it has folders, but no images" in refuse(tmp_path)
+def test_a_tree_without_images_is_refused(cat: Path) -> None:
+    assert "it has folders, but no images" in refuse(cat.parent)
 
 
-def test_an_image_that_was_cut_short_is_named_when_it_is_read(root: Path) -> None:
-    os.truncate(root / "dog" / "a.png", 80)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: os.truncate(path, 80), "it can't be read as an image"),
+        (lambda path: Pillow.new("RGB", (7, 6)).save(path), "its size has changed"),
+    ],
+)
+def test_an_image_that_changed_is_named_when_it_is_read(
+    root: Path, change: Callable[[Path], object], reason: str
+) -> None:
     source = find(root)
-    with pytest.raises(CorruptStoreError, match=r"dog/a\.png: it can't be read as an image"):
+    change(root / "dog" / "a.png")
+    with pytest.raises(CorruptStoreError, match=rf"dog/a\.png: {reason}"):
         list(source.read(0))
     assert len(np.concatenate(list(source.read(4)))) == 1
-
-
-def test_an_image_whose_size_changes_is_named(root: Path) -> None:
-    source = find(root)
-    Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
-    with pytest.raises(CorruptStoreError, match=r"dog/b\.png: its size has changed"):
-        list(source.read(0))
 
 
 def test_a_folder_that_cannot_be_listed_is_a_storage_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

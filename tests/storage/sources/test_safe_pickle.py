@@ -21,7 +21,6 @@ HONEST = make_batch([3, 9], PIXELS)
 
 
 def refuse(raw: bytes) -> str:
-    """Read what must be refused; return the message."""
     with pytest.raises(UnsafeInputError) as caught:
         read_batch(raw, FILE)
     message = str(caught.value)
@@ -32,7 +31,6 @@ def refuse(raw: bytes) -> str:
 
 
 def read_or_refuse(raw: bytes) -> None:
-    """Read what may be honest or not: the result must be a valid batch or a refusal."""
     try:
         planes, labels = read_batch(raw, FILE)
     except UnsafeInputError:
@@ -121,7 +119,6 @@ STATELESS = b"\x80\x02}(U\x06labels]U\x04data" + RECONSTRUCT + ARRAY + b"K\x00\x
         pytest.param(b"\x80\x02" + b"(K\x01" * 300_000 + b".", "more than 500,000 opcodes", id="too-many-opcodes"),
         pytest.param(b"\x80\x02}" + b"}" * 600_000 + b".", "more than 500,000 opcodes", id="too-many-containers"),
         pytest.param(b"\x80\x02T" + struct.pack("<i", -1) + b".", "byte count < 0", id="negative-length"),
-        pytest.param(b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b".", "only 1 remain", id="huge-length"),
         pytest.param(b"\x80\x02B" + struct.pack("<I", 2**32 - 1) + b".", "only 1 remain", id="huge-bytes"),
         pytest.param(b"\x80\x02h\x05.", "BINGET at byte 2 doesn't fit", id="empty-slot"),
         pytest.param(b"\x80\x02\x8a\x01\x05.", "opcode LONG1 at byte 2 isn't one of plain values", id="long"),
@@ -136,11 +133,9 @@ STATELESS = b"\x80\x02}(U\x06labels]U\x04data" + RECONSTRUCT + ARRAY + b"K\x00\x
         pytest.param(b"", "exhausted", id="empty"),
         pytest.param(make_batch([3, 9], PIXELS, rows=10**9), "shape (1000000000, 3072)", id="claims-10**9-rows"),
         pytest.param(make_batch([3, 9, 1], PIXELS), "shape (3, 3072) and 6144 bytes", id="missing-pixels"),
-        pytest.param(make_batch([3], PIXELS), "shape (1, 3072) and 6144 bytes", id="too-many-pixels"),
         pytest.param(make_batch([], b""), "shape (0, 3072)", id="no-images"),
         pytest.param(make_batch([1] * 3072, PIXELS, rows=3072, columns=2), "shape (3072, 2)", id="other-shape"),
         pytest.param(make_batch([3, 9], PIXELS, rows=-2), "shape (-2, 3072)", id="negative-rows"),
-        pytest.param(make_batch([3, 9], PIXELS, kind=b"i1"), "uint8 in C order", id="other-dtype"),
         pytest.param(make_batch([3, 9], PIXELS, kind=b"x" * 10**6), "uint8 in C order", id="endless-dtype"),
         pytest.param(make_batch([3, 9], PIXELS, order=b"<"), "uint8 in C order", id="other-byte-order"),
         pytest.param(make_batch([3, 9], PIXELS, fortran=True), "uint8 in C order", id="fortran-order"),
@@ -152,11 +147,9 @@ STATELESS = b"\x80\x02}(U\x06labels]U\x04data" + RECONSTRUCT + ARRAY + b"K\x00\x
         pytest.param(make_batch([-1, 3], PIXELS), "label 0 isn't a number from 0 to 9", id="label--1"),
         pytest.param(make_batch([3, True], PIXELS), "label 1 isn't a number", id="bool-label"),
         pytest.param(make_batch([3, 9, 1], PIXELS, rows=2), "a list of 2 numbers", id="too-many-labels"),
-        pytest.param(make_batch([3], PIXELS, rows=2), "a list of 2 numbers", id="too-few-labels"),
         pytest.param(make_batch([3, 9], PIXELS, without=b"labels"), "'labels'", id="no-labels"),
         pytest.param(make_batch([3, 9], PIXELS, without=b"data"), "'data'", id="no-data"),
         pytest.param(b"\x80\x02].", "it isn't a dictionary", id="no-dictionary"),
-        pytest.param(HONEST + b".", "1 bytes follow its end", id="trailing-byte"),
         pytest.param(HONEST + HONEST, f"{len(HONEST)} bytes follow its end", id="trailing-pickle"),
     ],
 )
