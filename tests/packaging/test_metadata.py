@@ -14,14 +14,13 @@ from tests.support.suite import ROOT
 STORAGE = ROOT / "storage"
 BUILT_IN = sorted(name for name, found in list_modules().items() if isinstance(found, str))
 OTHER_EXTRAS = {ROOT: {"all", "gate", "test"}, STORAGE: {"all", "images"}}
-FOLDERS = pytest.mark.parametrize("folder", [ROOT, STORAGE], ids=["suite", "library"])
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-@FOLDERS
+@pytest.mark.parametrize("folder", [ROOT, STORAGE], ids=["suite", "library"])
 def test_every_backend_has_an_extra_and_all_includes_it(folder: Path) -> None:
     project = read_settings(folder)["project"]
     extras = project["optional-dependencies"]

@@ -48,9 +48,8 @@ def test_without_extras_the_package_saves_loads_and_checks(python: Path, tmp_pat
 def test_without_extras_the_command_converts_cifar10_and_checks_it(python: Path, tmp_path: Path) -> None:
     write_folder(tmp_path / "batches")
     (tmp_path / "batches" / "batches.meta").write_bytes(META)
-    converted = run_python(
-        python, "-m", "image_storage", "convert", "batches", "set", "--backend", "npy", folder=tmp_path
-    )
+    command = ("-m", "image_storage", "convert", "batches", "set", "--backend", "npy")
+    converted = run_python(python, *command, folder=tmp_path)
     assert (converted.returncode, converted.stdout) == (0, "12 images saved in set as npy\n"), converted.stderr
     program = "import image_storage as s; print(s.load('set')[1].tolist(), s.open('set').classes)"
     loaded = run_python(python, "-c", program, folder=tmp_path)
