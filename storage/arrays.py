@@ -4,14 +4,17 @@ import operator
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import DTypeLike, NDArray
 
-from .contract import Image, Images, Labels
 from .errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
+
+Image: TypeAlias = NDArray[np.uint8]
+Images: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int64]
 
 BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
 CHANNELS = 3

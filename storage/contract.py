@@ -3,17 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from .arrays import Image, Images, Labels
+from .reader import Reader
 
-if TYPE_CHECKING:
-    from .reader import Reader
+__all__ = ["Backend", "BackendInfo", "Image", "Images", "Kind", "Labels"]
 
-Image: TypeAlias = NDArray[np.uint8]
-Images: TypeAlias = NDArray[np.uint8]
-Labels: TypeAlias = NDArray[np.int64]
 Kind = Literal["pixels", "encoded"]
 
 
@@ -155,7 +151,7 @@ class Backend(Protocol):
             The store is cut short, damaged, or of another backend.
         """
 
-    def open_reader(self, store: Path) -> "Reader":
+    def open_reader(self, store: Path) -> Reader:
         """Open a store for reading in any order, as training does.
 
         Parameters

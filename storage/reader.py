@@ -12,8 +12,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import CHANNELS, check_index, check_indices
-from .contract import Image, Images, Labels
+from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices
 from .errors import ReaderClosedError, StorageError, reading
 
 fork_lock = RLock()
