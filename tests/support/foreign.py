@@ -11,19 +11,10 @@ Change = Callable[[Path], object]
 
 
 class Case(NamedTuple):
-    """One way to change a store of ten images (`make_set(10)`) in place, and how it must be refused.
-
-    Attributes
-    ----------
-    change : callable
-        Takes the store.
-    message : str
-        A regular expression to find in the error's message, which must name the store in any case.
-    error : type of StorageError
-    """
+    """One way to change a store of ten images (`make_set(10)`) in place, and how it must be refused."""
 
     change: Change
-    message: str | None = None
+    message: str | None = None  # a regular expression; the message must name the store in any case
     error: type[StorageError] = CorruptStoreError
 
 
@@ -51,6 +42,17 @@ def overwrite(name: str, place: int, content: bytes) -> Change:
         with (store / name).open("r+b") as file:
             file.seek(place)
             file.write(content)
+
+    return change
+
+
+def flip(name: str, place: int) -> Change:
+    """Flip one bit of the byte at `place`."""
+
+    def change(store: Path) -> None:
+        content = bytearray((store / name).read_bytes())
+        content[place] ^= 1
+        (store / name).write_bytes(content)
 
     return change
 

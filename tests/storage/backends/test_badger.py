@@ -23,8 +23,6 @@ CHANGED = r"aren't those in files\.json"
 
 
 def flip(name: str, place: int) -> Change:
-    """Flip a bit."""
-
     def change(store: Path) -> None:
         content = bytearray((store / name).read_bytes())
         content[place] ^= 1
@@ -34,12 +32,10 @@ def flip(name: str, place: int) -> Change:
 
 
 def flip_pixel(store: Path) -> None:
-    """Flip a bit of image 7."""
     flip(LOG, (store / LOG).read_bytes().index(IMAGES[7].tobytes()) + 100)(store)
 
 
 def add_table(store: Path) -> None:
-    """Add a table of another store."""
     (store / "000009.sst").write_bytes((store / TABLE).read_bytes())
 
 
@@ -55,7 +51,6 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Make a store of ten images."""
     badger.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
 

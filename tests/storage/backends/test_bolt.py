@@ -25,7 +25,6 @@ METADATA = np.array([10, 32, 32], "<u8")
 
 
 def put(numbers: range = range(10), metadata: Any = METADATA) -> Change:  # noqa: ANN401 - of any shape
-    """Write some of ten records only, or another description of them."""
     images, labels = make_set(10)
 
     def change(store: Path) -> None:
@@ -38,7 +37,6 @@ def put(numbers: range = range(10), metadata: Any = METADATA) -> Change:  # noqa
 
 
 def rename_bucket(store: Path) -> None:
-    """Change the name of the bucket."""
     (store / FILE).write_bytes((store / FILE).read_bytes().replace(b"images", b"figure"))
 
 
@@ -56,13 +54,11 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Make a store whose tree has two levels."""
     bolt.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
 
 
 def overwrite(store: Path, offset: int, content: bytes) -> None:
-    """Overwrite some bytes of the file."""
     with (store / FILE).open("r+b") as file:
         file.seek(offset)
         file.write(content)
@@ -79,7 +75,6 @@ def find_branches(store: Path) -> list[int]:
 
 
 def overwrite_branches(store: Path, offset: int, content: bytes) -> None:
-    """Overwrite some bytes of each page that has children."""
     for page in find_branches(store):
         overwrite(store, page + offset, content)
 

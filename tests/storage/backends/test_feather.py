@@ -23,7 +23,6 @@ INDICES = [3, 9, 3, 0, 4, -1]
 
 
 def make_tensors(images: Any, shape: tuple[int, ...] = SHAPE, **options: object) -> Any:  # noqa: ANN401 - of pyarrow
-    """Make a column of tensors as another program would, value by value."""
     tensor = pa.fixed_shape_tensor(pa.from_numpy_dtype(images.dtype), shape, **options)
     values = pa.array(images.reshape(-1))
     return pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(values, images[0].size))
@@ -33,13 +32,11 @@ TENSORS = make_tensors(IMAGES)
 
 
 def save(columns: dict[str, object], **options: object) -> Change:
-    """Write a table as another program would: without options, uncompressed and in one record batch."""
     table = pa.table(columns)
     return lambda store: write_feather(table, str(store / "images.arrow"), **{"compression": "uncompressed", **options})
 
 
 def save_batches(*sizes: int) -> Change:
-    """Write record batches of these sizes."""
     table = pa.table({"image": TENSORS, "label": LABELS})
 
     def change(store: Path) -> None:
@@ -52,7 +49,6 @@ def save_batches(*sizes: int) -> Change:
 
 
 def lengthen_buffer(store: Path) -> None:
-    """Make the file say that the pixels go on after its end."""
     path = store / "images.arrow"
     content, size = path.read_bytes(), IMAGES.nbytes.to_bytes(8, "little")
     assert content.count(size) > 1  # length of the column's values, and of their buffer
@@ -89,7 +85,6 @@ FOREIGN = {
 
 
 def check_reads(store: Path) -> None:
-    """Read the ten images in each way."""
     assert_same(feather.read_many(store), (IMAGES, LABELS))
     assert_same(feather.read_single(store, 7), (IMAGES[7], LABELS[7]))
     with feather.open_reader(store) as reader:

@@ -21,13 +21,11 @@ LABELS = np.arange(300)
 
 
 def drop_images(store: Path) -> None:
-    """Write the first nine images only, with the number of all in the metadata."""
     table = read_table(store / "images.arrow")
     write_feather(table.slice(0, 9), str(store / "images.arrow"))
 
 
 def spoil_frame(store: Path) -> None:
-    """Damage the first LZ4 frame."""
     path = store / "images.arrow"
     content = path.read_bytes()
     frame = content.index(b"\x04\x22\x4d\x18")  # the magic number of LZ4 frames
@@ -42,7 +40,6 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Make a store of three record batches."""
     feather_lz4.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
 

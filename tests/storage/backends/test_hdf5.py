@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from storage import StorageError, StoreFullError
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, cut
-from tests.support.image_sets import assert_same, make_set
+from tests.support.image_sets import check_reads, make_set
 
 hdf5 = take_backend("hdf5")
 FILE = "images.h5"
@@ -22,8 +22,6 @@ INDICES = [3, 9, 3, 0]
 
 
 def create(images: NDArray[Any] = IMAGES, labels: NDArray[Any] = LABELS, **options: object) -> Change:
-    """Replace the file by one of h5py, which keeps images as `options` say."""
-
     def fill(file: h5py.File) -> None:
         file.create_dataset("images", data=images, **options)
         file.create_dataset("labels", data=labels)
@@ -44,25 +42,21 @@ def replace(fill: Callable[[h5py.File], object]) -> Change:
 
 
 def create_group(file: h5py.File) -> None:
-    """Have a group where the images should be."""
     file.create_group("images")
     file["labels"] = LABELS
 
 
 def link_outside(file: h5py.File) -> None:
-    """Link to the datasets of another file."""
     file["images"] = h5py.ExternalLink("other.h5", "images")
     file["labels"] = h5py.ExternalLink("other.h5", "labels")
 
 
 def keep_outside(file: h5py.File) -> None:
-    """Keep the pixels in a raw file beside the HDF5 file."""
     file.create_dataset("images", IMAGES.shape, np.uint8, external=[("/etc/passwd", 0, IMAGES.nbytes)])
     file["labels"] = LABELS
 
 
 def map_outside(file: h5py.File) -> None:
-    """Make the pixels a view of another file."""
     layout = h5py.VirtualLayout(IMAGES.shape, np.uint8)
     layout[...] = h5py.VirtualSource("other.h5", "images", IMAGES.shape)
     file.create_virtual_dataset("images", layout)
@@ -70,7 +64,6 @@ def map_outside(file: h5py.File) -> None:
 
 
 def move_values(store: Path) -> None:
-    """Make the header say that the pixels begin after the end of the file."""
     content = (store / FILE).read_bytes()
     with h5py.File(store / FILE) as file:
         start = file["images"].id.get_offset().to_bytes(8, "little")
@@ -82,16 +75,13 @@ FOREIGN = {
     "empty": Case(replace(lambda _: None), "images"),
     "no labels": Case(replace(lambda file: file.create_dataset("images", data=IMAGES)), "labels"),
     "a group": Case(replace(create_group)),
-    "floats": Case(create(IMAGES / 2), "images of type float64"),
     "grey": Case(create(IMAGES[..., 0]), "RGB"),
     "alpha": Case(create(np.zeros((10, 32, 32, 4), np.uint8)), "RGB"),
-    "labels of 8 bits": Case(create(labels=LABELS.astype(np.uint8)), "labels of type uint8"),
-    "labels of 32 bits": Case(create(labels=LABELS.astype("<i4")), "labels of type int32"),
-    "labels without sign": Case(create(labels=LABELS.astype("<u8")), "labels of type uint64"),
-    "labels big-endian": Case(create(labels=LABELS.astype(">i8")), "labels of type >i8"),
-    "images with sign": Case(create(IMAGES.astype(np.int8)), "images of type int8"),
-    "images of 16 bits": Case(create(IMAGES.astype("<u2")), "images of type uint16"),
-    "images of truth": Case(create(IMAGES > 127), "images of type bool"),
+    **{
+        f"labels {kind}": Case(create(labels=LABELS.astype(kind)), "labels of type")
+        for kind in ("u1", "i4", "u8", ">i8")
+    },
+    **{f"images {kind}": Case(create(IMAGES.astype(kind)), "images of type") for kind in ("i1", "u2", "f8", "?")},
     "fewer labels": Case(create(labels=LABELS[:-1]), "labels of shape"),
     "linked": Case(replace(link_outside), "other files"),
     "external": Case(replace(keep_outside), "other files"),
@@ -122,14 +112,12 @@ LAYOUTS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize("options", LAYOUTS.values(), ids=LAYOUTS)
 def test_a_file_that_is_not_contiguous_is_read_but_not_viewed(tmp_path: Path, options: dict[str, object]) -> None:
     create(**options)(tmp_path)  # type: ignore[arg-type] # options of h5py
+    check_reads(hdf5, tmp_path, (IMAGES, LABELS))
     out = np.zeros_like(IMAGES)
     assert hdf5.read_many(tmp_path, out)[0] is out
-    assert_same((out, LABELS), (IMAGES, LABELS))
-    assert_same(hdf5.read_single(tmp_path, -1), (IMAGES[-1], LABELS[-1]))
     with hdf5.open_reader(tmp_path) as reader:
-        assert reader.read(INDICES, out[:4])[0].base is out
-        assert_same((out[:4], LABELS[INDICES]), (IMAGES[INDICES], LABELS[INDICES]))
-        assert_same(reader[7], (IMAGES[7], LABELS[7]))
+        reader.read(INDICES, out[:4])
+        np.testing.assert_array_equal(out, np.concatenate([IMAGES[INDICES], IMAGES[4:]]))
         assert len(reader.read([])[0]) == 0
         with pytest.raises(StorageError, match="contiguous"):
             reader.view()
@@ -149,11 +137,8 @@ def test_a_contiguous_file_of_another_program_is_read_right(tmp_path: Path) -> N
         file.create_dataset("labels", data=LABELS)
         file.create_dataset("images", data=IMAGES)
     (tmp_path / "notes.txt").write_text("mine")
-    assert_same(hdf5.read_many(tmp_path), (IMAGES, LABELS))
-    assert_same(hdf5.read_single(tmp_path, 7), (IMAGES[7], LABELS[7]))
+    check_reads(hdf5, tmp_path, (IMAGES, LABELS))
     with hdf5.open_reader(tmp_path) as reader:
-        assert_same(reader.read(INDICES), (IMAGES[INDICES], LABELS[INDICES]))
-        assert_same(reader[9], (IMAGES[9], LABELS[9]))
         np.testing.assert_array_equal(reader.view(), IMAGES)
 
 

@@ -29,18 +29,14 @@ SMALLEST = 64 << 10  # bytes that LevelDB collects at least
 
 
 def make_key(number: int) -> bytes:
-    """Make the key of an image."""
     return number.to_bytes(8, "big")
 
 
 def make_layout(*numbers: int) -> bytes:
-    """Make the record ``layout``."""
     return b"".join(number.to_bytes(8, "little") for number in numbers)
 
 
 def put(records: Mapping[bytes, bytes | None]) -> Change:
-    """Change records of a store, None to delete one, as another program would."""
-
     def change(store: Path) -> None:
         with plyvel.DB(str(store)) as database:
             for key, value in records.items():
@@ -53,20 +49,16 @@ def put(records: Mapping[bytes, bytes | None]) -> Change:
 
 
 def add_to_log(store: Path) -> None:
-    """Put a record that stays in LevelDB's log."""
     with plyvel.DB(str(store)) as database:
         database.put(bytes(8), bytes(3080))
 
 
 def find_file(store: Path, pattern: str = "*.ldb") -> Path:
-    """Find the one file of a small store that matches."""
     (path,) = store.glob(pattern)
     return path
 
 
 def flip(find: Callable[[bytearray], int], pattern: str = "*.ldb", mask: int = 1) -> Change:
-    """Change a byte of a file, at the place that `find` finds in its content."""
-
     def change(store: Path) -> None:
         path = find_file(store, pattern)
         content = bytearray(path.read_bytes())
@@ -77,7 +69,6 @@ def flip(find: Callable[[bytearray], int], pattern: str = "*.ldb", mask: int = 1
 
 
 def cut(size: int) -> Change:
-    """Cut the table."""
     return lambda store: find_file(store).write_bytes(find_file(store).read_bytes()[:size])
 
 
@@ -119,14 +110,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, place: Path) -> Path:
-    """Make a store of fifty images."""
     assert not list(place.iterdir())
     leveldb.store_many(tmp_path / "store", IMAGES, LABELS)
     return tmp_path / "store"
 
 
 def read_files(store: Path) -> dict[str, bytes]:
-    """Read the files of a store."""
     return {path.name: path.read_bytes() for path in store.iterdir()}
 
 
@@ -330,12 +319,10 @@ def test_a_forked_child_refuses_more_than_leveldb_can_collect(tmp_path: Path, mo
 
 
 def spoil_log(folder: Path) -> None:
-    """Change a byte of LevelDB's log."""
     flip(lambda _: 1000, "*.log")(folder)
 
 
 def lose_log(folder: Path) -> None:
-    """Delete LevelDB's log."""
     find_file(folder, "*.log").unlink()
 
 

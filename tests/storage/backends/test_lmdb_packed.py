@@ -27,7 +27,6 @@ RECORD = TEN[:4].tobytes()
 
 
 def repack(records: dict[bytes, bytes | None], *layout: int) -> Change:
-    """Turn a store of ten images into three records, and change those."""
     packed: dict[bytes, bytes | None] = {
         make_key(number): TEN[4 * number : 4 * number + 4].tobytes() for number in range(3)
     }
@@ -77,7 +76,6 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a store of fifty images, eight per record."""
     monkeypatch.setattr(lmdb_packed, "RECORD", 8 * IMAGES[0].nbytes)
     lmdb_packed.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 import storage
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, append, both, cut, write
-from tests.support.image_sets import assert_same, make_set
+from tests.support.image_sets import check_reads, make_set
 
 npy = take_backend("npy")
 IMAGES, LABELS = make_set(10)
 
 
 def save(images: NDArray[Any] = IMAGES, labels: NDArray[Any] = LABELS) -> Change:
-    """Replace both files."""
-
     def change(store: Path) -> None:
         np.save(store / "images.npy", images)
         np.save(store / "labels.npy", labels)
@@ -29,7 +27,6 @@ def save(images: NDArray[Any] = IMAGES, labels: NDArray[Any] = LABELS) -> Change
 
 
 def write_header(header: bytes, version: bytes = b"\1\0", values: bytes = IMAGES.tobytes()) -> Change:
-    """Replace the file of images by one with any header."""
     size = struct.pack("<H" if version == b"\1\0" else "<I", len(header))
     return write("images.npy", b"\x93NUMPY" + version + size + header + values)
 
@@ -41,12 +38,8 @@ FOREIGN = {
     "alpha": Case(save(np.zeros((10, 32, 32, 4), np.uint8)), "RGB"),
     "columns first": Case(save(np.asfortranarray(IMAGES)), "C order"),
     "no pixels": Case(save(np.zeros((10, 0, 32, 3), np.uint8))),
-    "images with sign": Case(save(IMAGES.astype(np.int8)), "uint8"),
-    "images of 16 bits": Case(save(IMAGES.astype("<u2")), "uint8"),
-    "images of truth": Case(save(IMAGES > 127), "uint8"),
-    "labels big-endian": Case(save(labels=LABELS.astype(">i8")), "labels.npy"),
-    "labels without sign": Case(save(labels=LABELS.astype("<u8")), "labels.npy"),
-    "labels of 32 bits": Case(save(labels=LABELS.astype("<i4")), "labels.npy"),
+    **{f"images {kind}": Case(save(IMAGES.astype(kind)), "uint8") for kind in ("i1", "u2", "?")},
+    **{f"labels {kind}": Case(save(labels=LABELS.astype(kind)), "labels.npy") for kind in (">i8", "u8", "i4")},
     "labels of rank 2": Case(save(labels=LABELS[:, np.newaxis]), "labels.npy"),
     "fewer labels": Case(save(labels=LABELS[:-1]), "labels.npy"),
     "named fields": Case(save(labels=LABELS.view([("label", "<i8")])), "labels.npy"),
@@ -84,9 +77,7 @@ def test_the_files_are_those_that_numpy_saves(tmp_path: Path, count: int) -> Non
 
 def test_files_of_numpy_are_a_store(tmp_path: Path) -> None:
     save()(tmp_path)
-    assert_same(npy.read_many(tmp_path), (IMAGES, LABELS))
-    with npy.open_reader(tmp_path) as reader:
-        assert_same(reader.read([3, 9, 3]), (IMAGES[[3, 9, 3]], LABELS[[3, 9, 3]]))
+    check_reads(npy, tmp_path, (IMAGES, LABELS))
 
 
 def test_all_bytes_after_the_headers_are_pixels_or_labels(tmp_path: Path) -> None:

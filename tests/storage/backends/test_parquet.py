@@ -22,7 +22,6 @@ NUMBERS = {"images": "10", "height": "32", "width": "32"}
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Make a store of three row groups."""
     parquet.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
 
@@ -30,7 +29,6 @@ def store(tmp_path: Path) -> Path:
 def save(
     images: object = None, labels: object = TEN_LABELS, numbers: object = NUMBERS, *sizes: int, rows: int = 64
 ) -> Change:
-    """Write ten images as another program would, with the library's defaults, or in row groups of these sizes."""
     pixels = pa.array([image.tobytes() for image in TEN], pa.binary(3072)) if images is None else images
     table = pa.table({"image": pixels, "label": labels}).replace_schema_metadata(numbers)
 
@@ -45,12 +43,10 @@ def save(
 
 
 def replace_file(**columns: object) -> Change:
-    """Write a file without metadata of its own."""
     return lambda store: library.write_table(pa.table(columns), store / "images.parquet", store_schema=False)
 
 
 def flip_pixel(store: Path) -> None:
-    """Change a pixel of image 7."""
     path = store / "images.parquet"
     content = bytearray(path.read_bytes())
     content[content.index(TEN[7].tobytes()) + 3] ^= 16

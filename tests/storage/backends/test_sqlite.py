@@ -18,8 +18,6 @@ IMAGES, LABELS = make_set(50)
 
 
 def execute(statement: str) -> Change:
-    """Change a store as another program would."""
-
     def change(store: Path) -> None:
         connection = library.connect(store / FILE, isolation_level=None)
         connection.execute(statement)
@@ -74,7 +72,6 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Make a store of fifty images."""
     sqlite.store_many(tmp_path / "store", IMAGES, LABELS)
     return tmp_path / "store"
 

@@ -16,7 +16,7 @@ from storage import CorruptStoreError, StorageError
 from storage.dataset.manifest import read_manifest
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, append, cut, delete, overwrite
-from tests.support.image_sets import assert_same, make_set
+from tests.support.image_sets import assert_same, check_reads, make_set
 
 tar = take_backend("tar")
 COUNT, HEIGHT, WIDTH = 10, 5, 7
@@ -98,7 +98,6 @@ FOREIGN = {
 
 @pytest.fixture(params=[COUNT, 4, 1], ids=["one shard", "three shards", "ten shards"])
 def shards(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a store of one shard or more."""
     monkeypatch.setattr(tar, "SHARD", request.param * RECORD)
     tar.store_many(tmp_path / "store", IMAGES, LABELS)
     return tmp_path / "store"
@@ -106,7 +105,6 @@ def shards(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a store of three shards, of four, four and two images."""
     monkeypatch.setattr(tar, "SHARD", 4 * RECORD)
     tar.store_many(tmp_path / "store", IMAGES, LABELS)
     return tmp_path / "store"
@@ -165,12 +163,9 @@ def test_any_number_of_shards_is_read_alike(shards: Path, monkeypatch: pytest.Mo
     out = np.zeros_like(IMAGES)
     assert tar.read_many(shards, out)[0] is out
     assert_same((out, LABELS), tar.read_many(shards))
+    check_reads(tar, shards, (IMAGES, LABELS))
     with tar.open_reader(shards) as reader:
-        for filled in (None, out[: len(INDICES)]):
-            assert_same(reader.read(INDICES, filled), (IMAGES[INDICES], LABELS[INDICES]))
-        for index in range(COUNT):
-            assert_same(reader[index], (IMAGES[index], LABELS[index]))
-            assert_same(tar.read_single(shards, index), (IMAGES[index], LABELS[index]))
+        assert_same(reader.read(INDICES, out[: len(INDICES)]), (IMAGES[INDICES], LABELS[INDICES]))
 
 
 def test_a_shard_of_several_windows_and_batches_is_read_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

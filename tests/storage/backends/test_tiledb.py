@@ -32,8 +32,6 @@ def make_context() -> Any:  # noqa: ANN401 - tiledb has no types
 
 
 def save_pixels(pixels: Any, **options: Any) -> Change:  # noqa: ANN401 - of any shape
-    """Put another array in the place of the images; options are those of its attribute."""
-
     def change(store: Path) -> None:
         shutil.rmtree(store / "images")
         context = make_context()
@@ -51,8 +49,6 @@ def save_pixels(pixels: Any, **options: Any) -> Change:  # noqa: ANN401 - of any
 
 
 def set_metadata(name: str, value: object) -> Change:
-    """Change the group's metadata."""
-
     def change(store: Path) -> None:
         with library.Group(str(store), "w", ctx=make_context()) as group:
             group.meta[name] = value
@@ -61,14 +57,11 @@ def set_metadata(name: str, value: object) -> Change:
 
 
 def remove_labels(store: Path) -> None:
-    """Take the labels out of the group."""
     with library.Group(str(store), "w", ctx=make_context()) as group:
         group.remove("labels")
 
 
 def empty(*names: str) -> Change:
-    """Delete the content of folders."""
-
     def change(store: Path) -> None:
         for name in names:
             shutil.rmtree(store / name)
@@ -78,8 +71,6 @@ def empty(*names: str) -> Change:
 
 
 def cut_pixels(size: int) -> Change:
-    """Cut the file of pixels."""
-
     def change(store: Path) -> None:
         (path,) = (store / "images" / "__fragments").glob("*/a0.tdb")
         path.write_bytes(path.read_bytes()[:size])
@@ -107,7 +98,6 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a store of fifty images, four per tile."""
     monkeypatch.setattr(tiledb, "TILE", 4 * SIZE)
     tiledb.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path

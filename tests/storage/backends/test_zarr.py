@@ -27,8 +27,6 @@ READS: dict[str, Callable[[Path], object]] = {
 
 
 def flip(name: str, place: int) -> Change:
-    """Change the byte at a place of a file."""
-
     def change(store: Path) -> None:
         content = bytearray((store / name).read_bytes())
         content[place] ^= 1
@@ -38,8 +36,6 @@ def flip(name: str, place: int) -> Change:
 
 
 def edit(*path: Any, value: object) -> Change:  # noqa: ANN401 - keys and positions
-    """Put another value at one place of the images' metadata."""
-
     def change(store: Path) -> None:
         file = store / "images" / "zarr.json"
         metadata = json.loads(file.read_bytes())
@@ -53,8 +49,6 @@ def edit(*path: Any, value: object) -> Change:  # noqa: ANN401 - keys and positi
 
 
 def create_images(*shape: int) -> Change:
-    """Put an array of another shape in the place of the images."""
-
     def change(store: Path) -> None:
         library.open_group(store, mode="r+").create_array(
             "images",
@@ -112,7 +106,6 @@ FOREIGN = {
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a store of fifty images, four per chunk, five chunks per shard, with padding after the last image."""
     monkeypatch.setattr(zarr, "CHUNK", 4 * SIZE)
     monkeypatch.setattr(zarr, "SHARD", 20 * SIZE)
     zarr.store_many(tmp_path, IMAGES, LABELS)

@@ -23,7 +23,6 @@ HEADS, TAILS = np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(3, dtype="
 
 @pytest.fixture(params=ENGINES)
 def records(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Write three records with each engine; return the path."""
     path = tmp_path / "records"
     if request.param == "badger":
         path.mkdir()
@@ -33,7 +32,6 @@ def records(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def open_records(path: Path) -> Records:
-    """Open what the fixture wrote."""
     return Records("badger" if path.is_dir() else "bolt", os.fsencode(path))
 
 

@@ -37,7 +37,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_command(folder: Path, name: str, text: str) -> None:
-    """Make a command that is found."""
     path = folder.parents[1] / "commands" / name
     path.write_text(text, encoding="utf-8")
     path.chmod(0o755)
