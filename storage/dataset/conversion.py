@@ -1,11 +1,34 @@
 """Conversion of any source into a dataset; one that was interrupted resumes after its last finished part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
+from ..arrays import Images, Labels
 from ..errors import StorageError, UnfinishedConversionError
-from ..sources.image_source import ImageSource
 from .writer import Writer
+
+
+class ImageSource(Protocol):
+    """An image set that is read in order, starting at any image."""
+
+    @property
+    def labels(self) -> Labels:
+        """Labels of all images, ndarray of int64, shape (N,)."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels 0, 1, ...; empty if the source has none."""
+
+    @property
+    def identity(self) -> str:
+        """Changes if images or labels may have changed: made of checksums, or of file names, sizes and times."""
+
+    def identify(self) -> str:
+        """Compute the identity again, to find out whether the source changed while it was read."""
+
+    def read(self, start: int) -> Iterator[Images]:
+        """Read batches of shape (n, H, W, 3), from image `start` on; a set without images yields one empty batch."""
 
 
 def convert(

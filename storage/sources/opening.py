@@ -11,6 +11,7 @@ from xxhash import xxh3_64_intdigest
 
 from ..arrays import cut_indices
 from ..contract import Backend, Images, Labels
+from ..dataset.conversion import ImageSource
 from ..dataset.manifest import FILE, name_part
 from ..dataset.reading import open  # noqa: A004 - a dataset's
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
@@ -19,7 +20,6 @@ from ..reader import Reader
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
 from .folder import read_folder
-from .image_source import ImageSource
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from PIL import Image as Pillow
 import storage
 from storage import BACKENDS, Images, StoreExistsError, StoreLockedError, arrays
 from storage.dataset import replacement, writer
-from storage.dataset.conversion import convert
+from storage.dataset.conversion import ImageSource, convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
-from storage.sources.image_source import ArraySource, ImageSource
+from storage.sources.array import ArraySource
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set

@@ -9,9 +9,10 @@ import pytest
 import storage
 from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError, arrays
 from storage.dataset import writer
+from storage.dataset.conversion import ImageSource
 from storage.errors import InvalidInputError
 from storage.paths import walk_files
-from storage.sources.image_source import ArraySource, ImageSource
+from storage.sources.array import ArraySource
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.cifar import ALL_LABELS, PIXELS, arrange, write_folder
