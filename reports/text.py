@@ -54,9 +54,13 @@ def count_noun(number: int, noun: str) -> str:
 
 
 def count_verdicts(counts: Mapping[Verdict, int]) -> str:
-    """Count the verdicts, gravest first: `1 regression, 64 ok`; those without a cell are left out, except ok."""
+    """Count the verdicts, gravest first: `2 regressions, 64 ok`; those without a cell are left out, except ok."""
     shown = [name for name in get_args(Verdict) if counts.get(name) or name == "ok"]
-    return ", ".join(f"{counts.get(name, 0):,} {name}" for name in shown)
+    return ", ".join(_count_verdict(name, counts.get(name, 0)) for name in shown)
+
+
+def _count_verdict(name: Verdict, number: int) -> str:
+    return count_noun(number, name) if name in {"regression", "improvement"} else f"{number:,} {name}"
 
 
 def name_cell(cell: str) -> str:

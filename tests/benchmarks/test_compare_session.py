@@ -74,7 +74,7 @@ def test_a_slower_session_fails_and_says_what_the_command_says(
 ) -> None:
     code, printed = _compare(folder, _set_rounds(1e-6))
     assert code == 1
-    assert "## 3 regression, 0 ok" in printed
+    assert "## 3 regressions, 0 ok" in printed
     assert "3 passed" in printed
     assert main(["compare", str(folder / "changed.json"), str(find_runs(folder)[-1])]) == 1
     said = capsys.readouterr().out
@@ -85,7 +85,7 @@ def test_a_missing_cell_is_fine_where_it_is_only_warned_of(folder: Path) -> None
     code, printed = _compare(folder, _add_cell, "--compare-missing=warn")
     assert code == 0
     assert "compared with changed.json" in printed
-    assert "## 1 missing, 3 improvement, 0 ok" in printed
+    assert "## 1 missing, 3 improvements, 0 ok" in printed
 
 
 def test_a_session_that_failed_keeps_its_exit_code(folder: Path) -> None:

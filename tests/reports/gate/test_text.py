@@ -74,7 +74,7 @@ def test_the_exit_code_is_that_of_the_gravest_verdict(outcome: Outcome, usual: i
 def test_counts_begin_with_what_fails_and_always_end_with_ok() -> None:
     verdicts: list[Verdict] = ["ok", "ok", "improvement", "inconclusive", "regression", "regression"]
     outcome = make_outcome(*verdicts, missing=(CELL,), new=(OTHER,), absent=FAILED)
-    expected = "2 regression, 1 missing, 1 not measured, 1 inconclusive, 1 improvement, 1 new, 2 ok"
+    expected = "2 regressions, 1 missing, 1 not measured, 1 inconclusive, 1 improvement, 1 new, 2 ok"
     assert count_verdicts(outcome.counts) == expected
     assert count_verdicts(make_outcome("regression").counts) == "1 regression, 0 ok"
 

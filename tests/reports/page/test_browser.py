@@ -1,6 +1,8 @@
 """The page in a real browser: sorting, weights, exact numbers, downloads, any screen, paper, axe-core, hostile text."""
 
 import csv
+import io
+from collections.abc import Callable
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from reports.figures.styles import COLOURS
 from reports.page import scores
 from reports.run import Run
-from reports.text import format_number, format_time, name_cell
+from reports.text import format_number, format_time
 from tests.support.browser import (
     NARROW,
     WIDE,
@@ -58,45 +60,25 @@ def _find_table(page: Page, caption: str) -> Locator:
     return page.locator("table", has=page.locator("caption", has_text=caption))
 
 
-def _find_head(table: Locator, column: str) -> Locator:
-    """Find what sorts a table by a column."""
-    return table.get_by_role("button", name=column, exact=True)
-
-
-def _list_directions(table: Locator) -> list[str]:
-    directions: list[str] = table.evaluate(
-        "table => [...table.tHead.rows[0].cells].map((head) => head.getAttribute('aria-sort'))"
-    )
-    return directions
-
-
 def _point_at(page: Page, backend: str) -> Locator:
     """Find the last point of a backend in the first figure."""
     return page.locator("svg.chart").first.locator(f".point[aria-label^='{backend}:']").last
 
 
-def test_a_click_on_a_column_sorts_numbers_and_a_second_click_reverses_them(page: Page, report: Report) -> None:
+@pytest.mark.parametrize("press", [Locator.click, partial(Locator.press, key="Enter")], ids=["mouse", "keyboard"])
+def test_a_column_sorts_numbers_and_a_second_press_reverses_them(
+    page: Page, report: Report, press: Callable[[Locator], None]
+) -> None:
     table = _find_table(page, "Raw rounds of each cell: warm")
     warm = [result.median for result in report.run.results if ("cache", "warm") in result.params]
     ordered = [format_time(median) for median in sorted(warm)]
-    head = _find_head(table, "median")
+    head = table.get_by_role("button", name="median", exact=True)
     for direction, expected in (("ascending", ordered), ("descending", ordered[::-1])):
-        head.click()
+        press(head)
         assert [row[2] for row in _read_rows(table)] == expected, f"not {direction} by seconds"
-        assert _list_directions(table) == ["none", "none", direction, "none", "none", "none", "none"]
-
-
-def test_a_table_is_sorted_by_keyboard(page: Page, report: Report) -> None:
-    table = _find_table(page, "Raw rounds of each cell: warm")
-    cells = sorted(name_cell(result.cell) for result in report.run.results if ("cache", "warm") in result.params)
-    table.locator("caption").click()
-    page.keyboard.press("Tab")
-    for direction in ("ascending", "descending"):
-        page.keyboard.press("Enter")
-        assert _list_directions(table)[0] == direction
-        names = [row[0] for row in _read_rows(table)]
-        assert names != cells if direction == "descending" else sorted(names) == cells
-    assert page.evaluate("document.activeElement.textContent") == "cell", "the focus stays where it was"
+        directions = table.locator("thead th").evaluate_all("all => all.map((head) => head.ariaSort)")
+        assert directions == ["none", "none", direction, "none", "none", "none", "none"]
+        assert page.evaluate("document.activeElement.textContent") == "median", "the focus stays where it was"
 
 
 def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> None:
@@ -104,7 +86,7 @@ def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> 
         table = _find_table(page, caption)
         place = table.get_by_role("button").all_text_contents().index(column)
         for direction in ("ascending", "descending"):
-            _find_head(table, column).click()
+            table.get_by_role("button", name=column, exact=True).click()
             entries = [row[place] for row in _read_rows(table)]
             empty = [entry in {"", "-"} for entry in entries]
             assert 0 < sum(empty) < len(empty), f"{caption}: some entries are empty"
@@ -114,12 +96,9 @@ def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> 
 def _expect_scores(run: Run, weights: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[str]], str]:
     """Compute the rows that a page must show for some weights, and the line that names the leaders."""
     monkeypatch.setattr(scores, "WEIGHTS", weights)
-    expected = scores.score_backends(scores.measure_aspects(run))
-    ahead = sorted(each.backend for each in expected if each.rank == 1)
-    rows = [
-        [each.backend, str(each.rank or "-"), "-" if each.mean is None else format_number(each.mean)]
-        for each in expected
-    ]
+    found = scores.score_backends(scores.measure_aspects(run))
+    ahead = sorted(each.backend for each in found if each.rank == 1)
+    rows = [[each.backend, str(each.rank or "-"), format_number(each.mean) if each.mean else "-"] for each in found]
     return rows, f"Ahead: {', '.join(ahead)}."
 
 
@@ -196,19 +175,14 @@ def test_arrow_keys_go_from_value_to_value_and_escape_hides_the_tip(page: Page) 
     assert page.evaluate(_POINTED) not in labels, "one stop of the Tab key a figure"
 
 
-def test_the_downloaded_json_is_the_run_byte_for_byte(sight: Page, report: Report) -> None:
-    with sight.expect_download() as download:
-        sight.get_by_role("button", name="Run as JSON").click()
-    assert download.value.suggested_filename == "run.json"
-    assert download.value.path().read_bytes() == report.run.path.read_bytes()
-
-
-def test_the_downloaded_csv_has_a_line_for_each_cell(sight: Page, report: Report) -> None:
-    with sight.expect_download() as download:
-        sight.get_by_role("button", name="Cells as CSV").click()
-    with download.value.path().open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert download.value.suggested_filename == "run.csv"
+def test_the_run_and_its_cells_can_be_downloaded(sight: Page, report: Report) -> None:
+    files = {}
+    for button in ("Run as JSON", "Cells as CSV"):
+        with sight.expect_download() as download:
+            sight.get_by_role("button", name=button).click()
+        files[download.value.suggested_filename] = download.value.path().read_bytes()
+    assert files["run.json"] == report.run.path.read_bytes(), "byte for byte"
+    lines = csv.DictReader(io.StringIO(files["run.csv"].decode(), newline=""))
     assert sorted(line["cell"] for line in lines) == sorted(result.cell for result in report.run.results)
 
 
@@ -240,42 +214,32 @@ def inspected(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Pag
     return page
 
 
-def test_the_page_opens_from_a_file_without_requests_or_complaints(browser: Browser, report: Report) -> None:
-    visited = visit(browser, report.address, viewport=WIDE)
-    open_details(visited.page)
-    assert not visited.complaints, f"complaints: {visited.complaints}"
-    assert visited.requests == [report.address], f"more than the file was requested: {visited.requests}"
-    visited.page.close()
-
-
 def test_the_page_requests_nothing_else_from_a_server(browser: Browser, report: Report) -> None:
-    asked: list[str] = []
+    requests: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_request(self, *_: object) -> None:
-            asked.append(self.path)
+            requests.append(self.path)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=report.path.parent)) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
+        Thread(target=server.serve_forever).start()
         try:
             visited = visit(browser, f"http://127.0.0.1:{server.server_port}/{report.path.name}")
             visited.page.close()
         finally:
             server.shutdown()
-            thread.join()
-    assert asked == [f"/{report.path.name}"], f"the server was asked for {asked}"
+    assert requests == [f"/{report.path.name}"]
     assert not visited.complaints, f"complaints: {visited.complaints}"
 
 
 def test_every_figure_is_visible_and_has_a_title_and_a_description(sight: Page) -> None:
     figures = sight.locator("svg.chart").evaluate_all(_LOOK_AT_FIGURES)
     assert len(figures) > 10
-    for title, description, size, markers in figures:
-        assert title, "a figure without title"
-        assert description, f"{title} has no description"
-        assert size > 150, f"{title} is {size} pixels in one direction"
-        assert markers > 4, f"{title}: a marker of {markers} pixels"
+    for title, description, pixels, marker_pixels in figures:
+        assert title
+        assert description, title
+        assert pixels > 150, title
+        assert marker_pixels > 4, title
 
 
 @pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
@@ -293,15 +257,13 @@ def test_long_names_don_t_make_the_page_wider_than_the_screen(window: Page, tmp_
     window.set_viewport_size(NARROW)
     window.goto(report.address)
     open_details(window)
-    width = window.evaluate("document.documentElement.scrollWidth")
-    assert width == NARROW["width"], f"a long name makes the page {width} pixels wide"
+    assert window.evaluate("document.documentElement.scrollWidth") == NARROW["width"]
 
 
 def test_a_wide_table_is_scrolled_by_keyboard(sight: Page) -> None:
     sight.set_viewport_size(NARROW)
+    sight.locator("#weight-warm").press("Tab")
     region = sight.get_by_role("group", name="Scores")
-    sight.locator("#weight-warm").focus()
-    sight.keyboard.press("Tab")
     assert region.evaluate("region => region === document.activeElement"), "it comes after the weights"
     sight.keyboard.press("ArrowRight")
     sight.wait_for_function("() => document.activeElement.scrollLeft > 0")
@@ -318,11 +280,9 @@ def test_text_and_drawings_have_enough_contrast(sight: Page, scheme: Scheme) -> 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_each_colour_of_a_backend_has_enough_contrast(window: Page, tmp_path: Path, scheme: Scheme) -> None:
     names = [f"backend{place}" for place in range(len(COLOURS))]
-    report = make_report(
-        tmp_path, run_of([make_cell("read_many", name, count) for name in names for count in (10, 100)])
-    )
+    cells = [make_cell("read_many", name, count) for name in names for count in (10, 100)]
     window.emulate_media(media="screen", color_scheme=scheme)
-    window.goto(report.address)
+    window.goto(make_report(tmp_path, run_of(cells)).address)
     assert not (weak := find_weak_contrasts(window)), "\n".join(weak)
 
 
@@ -369,7 +329,7 @@ def test_answer_figures_and_tables_work_without_javascript(browser: Browser, rep
     page.close()
 
 
-def test_text_of_a_run_is_shown_as_text_and_runs_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_of_hostile_text_shows_it_and_runs_and_requests_nothing(browser: Browser, tmp_path: Path) -> None:
     report = make_report(tmp_path, make_hostile_run("new"), make_hostile_run("old"))
     visited = visit(browser, report.address)
     page = visited.page

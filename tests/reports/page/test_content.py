@@ -17,8 +17,6 @@ from tests.support.pages import Element, check_soundness, make_html, read_page, 
 from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
 from tests.support.runs import make_cell, make_run, run_of, save
 
-SECTIONS = ["answer", "stores", "run", "figures", "projection", "rounds", "method", "repeat"]
-
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
@@ -39,7 +37,8 @@ def _section(page: Element, name: str) -> Element:
 
 def test_a_run_with_everything_has_all_sections_but_base_and_history(page: Element) -> None:
     check_soundness(page)
-    assert [each.attributes["id"] for each in page.find("section") if "id" in each.attributes] == SECTIONS
+    sections = [each.attributes["id"] for each in page.find("section") if "id" in each.attributes]
+    assert sections == ["answer", "stores", "run", "figures", "projection", "rounds", "method", "repeat"]
 
 
 def test_each_figure_has_charts_and_a_table_for_each(page: Element) -> None:
@@ -113,11 +112,8 @@ def test_the_scores_name_the_backend_that_is_ahead(page: Element) -> None:
 
 
 def test_no_backend_is_ahead_if_none_has_all_aspects(tmp_path: Path) -> None:
-    cells = [
-        make_cell("read_many", "png", 10, cache="warm"),
-        make_cell("store_many", "lmdb", 10, durability="buffered"),
-    ]
-    page = read_page(make_html(run_of(cells), tmp_path))
+    read = make_cell("read_many", "png", 10, cache="warm")
+    page = read_page(make_html(run_of([read, make_cell("store_many", "lmdb", 10, durability="buffered")]), tmp_path))
     (winner,) = page.find("p", id="winner")
     assert winner.text == "No backend was measured in all of these."
     (table,) = page.find("table", id="scores")
@@ -139,13 +135,12 @@ def test_missing_cells_are_counted_and_listed(tmp_path: Path) -> None:
     assert details.text.split("test_") == ["Missing cells: 1", "read_many[png-7]: AssertionError: pixels differ"]
 
 
-def test_the_downloads_are_the_run_and_all_its_cells(document: dict[str, Any], page: Element, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_bytes_with_the_run_and_its_cells_to_download(
+    document: dict[str, Any], page: Element, tmp_path: Path
+) -> None:
+    assert make_html(document, tmp_path) == make_html(document, tmp_path)
     assert unpack(page, "json") == save(document, tmp_path).read_bytes()
     assert len(unpack(page, "csv").decode().splitlines()) == 1 + len(document["benchmarks"])
-
-
-def test_the_same_run_gives_the_same_bytes(document: dict[str, Any], tmp_path: Path) -> None:
-    assert make_html(document, tmp_path) == make_html(document, tmp_path)
 
 
 @pytest.fixture
@@ -160,18 +155,15 @@ def _unsettle(run: Run, count: int) -> Run:
     return replace(run, results=(*results, *run.results[count:]))
 
 
-def test_stand_in_images_are_a_warning(run: Run) -> None:
+def test_stand_in_images_and_lost_cells_are_warnings(run: Run) -> None:
     assert list_warnings(run) == ()
-    assert list_warnings(replace(run, image_set=ImageSet("standin", 1, "00"))) == (
-        ("Stand-in images.", "As hard to compress and to decode as CIFAR-10; for PNG, measure your own images too."),
-    )
-
-
-def test_an_incomplete_run_is_a_warning_that_counts_the_lost_cells(run: Run) -> None:
     intended = (*run.intended, *(f"file::lost{number}" for number in range(5)))
     skipped = {"file::lost1": "no", "file::lost2": "no"}
     broken = replace(run, complete=False, intended=intended, failed={"file::lost0": "wrong"}, skipped=skipped)
-    assert list_warnings(broken) == (("Incomplete run.", "Of 15 cells 1 failed, 2 skipped, 2 never run."),)
+    assert list_warnings(replace(broken, image_set=ImageSet("standin", 1, "00"))) == (
+        ("Stand-in images.", "As hard to compress and to decode as CIFAR-10; for PNG, measure your own images too."),
+        ("Incomplete run.", "Of 15 cells 1 failed, 2 skipped, 2 never run."),
+    )
 
 
 def test_a_run_is_noisy_if_more_than_a_tenth_of_its_cells_are_unstable(run: Run) -> None:
@@ -182,7 +174,7 @@ def test_a_run_is_noisy_if_more_than_a_tenth_of_its_cells_are_unstable(run: Run)
 
 
 def test_the_facts_of_a_run_are_listed(run: Run) -> None:
-    facts = {
+    assert dict(list_facts(_unsettle(run, 1))) == {
         "Images": "cifar10, 100,000 images, SHA-256 ab12cd34ab12",
         "Date": "2026-11-21 06:39 UTC",
         "Processor": "AMD EPYC 9654, 2 cores",
@@ -193,7 +185,6 @@ def test_the_facts_of_a_run_are_listed(run: Run) -> None:
         "Cells": "10 cells measured, 1 of them unstable",
         "Complete": "yes",
     }
-    assert dict(list_facts(_unsettle(run, 1))) == facts
     local = dt.datetime(2026, 1, 2, 3, 4)  # noqa: DTZ001 - a run may lack its zone
     other = dict(list_facts(replace(run, commit=Commit("none", dirty=True), complete=False, datetime=local)))
     assert (other["Commit"], other["Complete"], other["Date"]) == ("none with changes", "no", "2026-01-02 03:04")
@@ -211,7 +202,7 @@ def test_each_missing_cell_is_listed_with_its_reason(run: Run) -> None:
 def test_a_base_is_compared_as_by_the_command(run: Run) -> None:
     slower = replace(run, results=tuple(replace(each, rounds=(5.0,) * 5) for each in run.results[:9]))
     described = describe_comparison(run, slower)
-    expected = "Against the run of 2026-11-21 06:39, commit 01234567: 9 regression, 1 missing, 0 ok. Inconclusive"
+    expected = "Against the run of 2026-11-21 06:39, commit 01234567: 9 regressions, 1 missing, 0 ok. Inconclusive"
     assert described.words.startswith(expected)
     verdicts = [row[-1].text for table in described.tables for row in table.rows]
     assert sorted(verdicts) == ["missing"] + ["regression"] * 9

@@ -7,37 +7,28 @@ import pytest
 
 from reports.compare.comparison import compare_runs
 from reports.figures.plan import Subplot
+from reports.page import tables
 from reports.page.projection import project_run
-from reports.page.tables import (
-    STRIP,
-    Table,
-    draw_strip,
-    tabulate_comparison,
-    tabulate_history,
-    tabulate_rounds,
-    tabulate_subplot,
-    tabulate_sweep,
-)
 from reports.run import Result
 from tests.support.properties import given, st
-from tests.support.results import make_result, make_store, wrap_results
+from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
 
-WIDTH, HEIGHT = STRIP
+WIDTH, HEIGHT = tables.STRIP
 
 
-def _texts(table: Table) -> list[list[str]]:
+def _texts(table: tables.Table) -> list[list[str]]:
     assert all(len(row) == len(table.columns) for row in table.rows)
     return [[entry.text for entry in row] for row in table.rows]
 
 
-def _numbers(table: Table, column: str) -> list[float | None]:
+def _numbers(table: tables.Table, column: str) -> list[float | None]:
     place = table.columns.index(column)
     return [row[place].number for row in table.rows]
 
 
 def test_the_table_of_a_subplot_has_its_exact_numbers() -> None:
     lines = {"png": [(10, 1.0, 2.5, 300.0), (1000, 4.0, 4.0, 4.0)], "lmdb": [(1000, 0.5, 0.5, 0.5)]}
-    table = tabulate_subplot("Time to read", Subplot("to read (warm)", "seconds", lines))
+    table = tables.tabulate_subplot("Time to read", Subplot("to read (warm)", "seconds", lines))
     assert table.caption == "Time to read: to read (warm), seconds by number of images"
     assert table.columns == ("backend", "10", "1,000")
     assert _texts(table) == [["png", "2.50 (1.00 to 300)", "4.00"], ["lmdb", "-", "0.50"]]
@@ -47,7 +38,7 @@ def test_the_table_of_a_subplot_has_its_exact_numbers() -> None:
 
 def test_a_subplot_of_single_values_has_a_column_for_x() -> None:
     lines = {"lmdb": [(10, 1.0, 2.0, 3.0)], "png": [(2000, 2.0, 2.0, 2.0)]}
-    table = tabulate_subplot("Disk use", Subplot("", "bytes", lines))
+    table = tables.tabulate_subplot("Disk use", Subplot("", "bytes", lines))
     assert (table.caption, table.columns) == ("Disk use", ("backend", "number of images", "bytes"))
     assert _texts(table) == [["lmdb", "10", "2.00 (1.00 to 3.00)"], ["png", "2,000", "2.00"]]
 
@@ -55,7 +46,7 @@ def test_a_subplot_of_single_values_has_a_column_for_x() -> None:
 def test_each_cell_is_shown_with_its_rounds() -> None:
     stable = make_result("png", [2.0, 1.9, 2.1, 2.0])
     unstable = make_result("lmdb", [0.001, 0.002], operation="store_many")
-    (table,) = tabulate_rounds(wrap_results(stable, unstable))
+    (table,) = tables.tabulate_rounds(wrap_results(stable, unstable))
     assert [row[:-1] for row in _texts(table)] == [
         ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable"],
         ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable"],
@@ -67,7 +58,7 @@ def test_each_cell_is_shown_with_its_rounds() -> None:
 
 def _read_strip(result: Result) -> dict[int, int]:
     """Read the ticks of a strip: place -> height."""
-    path = draw_strip(result)
+    path = tables.draw_strip(result)
     assert re.fullmatch(r"M\d+,\d+v-\d+(m\d+,\d+v-\d+)*", path)
     ticks, place, height = {}, 0, 0
     for right, down, up in re.findall(r"(\d+),(\d+)v-(\d+)", path):
@@ -92,38 +83,23 @@ def test_each_round_has_a_tick_inside_the_strip(rounds: list[float]) -> None:
     assert len(strip) <= len(rounds)
 
 
-def _sweep(*counts: int, limit: bool = True) -> list[Table]:
-    """Project stores whose time and size follow a line."""
-    results = [make_store("png", 1.1e-3 + 2e-6 * count, 4000 * count, images=count) for count in counts]
-    run = wrap_results(*results)
-    if not limit:
-        run = wrap_results(*(make_result("png", 1.1e-3 + 2e-6 * count, count) for count in counts))
-        object.__setattr__(run, "memory_bytes", None)
-    return [tabulate_sweep(sweep) for sweep in project_run(run)]
-
-
 def test_a_projection_is_shown_with_its_line_its_intervals_and_its_limit() -> None:
-    seconds, size = _sweep(10, 100, 1000)
+    run = wrap_results(*(make_store("png", 1.1e-3 + 2e-6 * n, 4000 * n, images=n) for n in (10, 100, 1000)))
+    seconds, size = map(tables.tabulate_sweep, project_run(run))
     assert seconds.caption == "Time to store (buffered), projected from up to 1,000 images"
     assert size.caption == "Bytes on disk, allocated, projected from up to 1,000 images"
     million, hundred = "1,000,000 images", "100,000,000 images"
     assert seconds.columns == ("backend", million, hundred, "valid up to", "fixed", "each image", "worst misfit")
-    limit = 24 * 2**30 // 4000
     estimates = ["2.00 s (1.64 s to 2.44 s)", "200 s (164 s to 244 s), past the limit"]
-    assert _texts(seconds) == [
-        ["png", *estimates, "6,400,000 (memory: 25.8 GB)", "1.10 ms", "2.00 µs", "0 %"],
-    ]
+    assert _texts(seconds) == [["png", *estimates, "6,400,000 (memory: 25.8 GB)", "1.10 ms", "2.00 µs", "0 %"]]
     assert _texts(size)[0][1] == "4.00 GB (4.00 GB to 4.00 GB)"
     assert _texts(size)[0][4:] == ["0", "4.00 kB", "0 %"]
     assert "memory" not in _texts(size)[0][3], "memory doesn't limit disk use"
-    assert _numbers(seconds, "valid up to") == [limit]
+    assert _numbers(seconds, "valid up to") == [24 * 2**30 // 4000]
     assert _numbers(seconds, million) == pytest.approx([2.0011])
-
-
-def test_a_run_without_a_known_limit_has_none() -> None:
-    (seconds,) = _sweep(10, 100, 1000, limit=False)
-    assert _texts(seconds)[0][3] == "unknown"
-    assert "past the limit" not in _texts(seconds)[0][2]
+    reads = wrap_results(*(make_result("png", 1.1e-3 + 2e-6 * n, n) for n in (10, 100, 1000)))
+    (unlimited,) = map(tables.tabulate_sweep, project_run(replace(reads, memory_bytes=None)))
+    assert _texts(unlimited)[0][2:4] == ["200 s (164 s to 244 s)", "unknown"]
 
 
 def test_a_comparison_starts_with_slower_cells_and_ends_with_unpaired_ones() -> None:
@@ -132,7 +108,7 @@ def test_a_comparison_starts_with_slower_cells_and_ends_with_unpaired_ones() -> 
     base = wrap_results(*(make_result(name, 1.0) for name in names), make_result("gone", 1.0))
     noisy = make_result("backend9", [0.5, 1.0, 1.5])
     news = [noisy if name == "backend9" else make_result(name, factor) for name, factor in factors.items()]
-    (table,) = tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
+    (table,) = tables.tabulate_comparison(compare_runs(base, wrap_results(*news, make_result("come", 2.0)), 0.1))
     rows = _texts(table)
     assert [row[0].partition("[")[2].partition("-")[0] for row in rows[:3]] == ["backend7", "backend3", "backend9"]
     assert [row[-1] for row in rows] == ["regression", "improvement", "inconclusive", *["ok"] * 9, "missing", "new"]
@@ -150,7 +126,7 @@ def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
         wrap_results(make_result("png", 4.0), make_result("lmdb", 1.0)),
         wrap_results(make_result("png", 2.0), make_result("lmdb", 0.1), make_result("come", 1.0)),
     ]
-    (table,) = tabulate_history(runs)
+    (table,) = tables.tabulate_history(runs)
     assert table.columns[2:] == ("2026-11-21 06:39",) * 4
     assert [row[2:] for row in _texts(table)] == [
         ["1.00 s", "", "4.00 s", "2.00 s"],
@@ -163,14 +139,18 @@ def test_a_history_shows_each_cell_of_the_last_run_in_all_runs() -> None:
 
 
 def test_cells_measured_in_different_ways_share_no_table() -> None:
-    ways = ("warm", "cold", "buffered", "durable")
-    params = [(("cache", way),) if way in ways[:2] else (("durability", way),) for way in ways]
-    results = [replace(make_result("png", 1.0), cell=f"test[{each}]", params=each) for each in params]
-    run = wrap_results(*results, replace(make_result("png", 1.0), cell="test[none]", params=()))
-    for tables in (
-        tabulate_rounds(run),
-        tabulate_history([run, run]),
-        tabulate_comparison(compare_runs(run, run, 0.1)),
+    run = wrap_results(*(make_result("png", 1.0, params=each) for each in (WARM, COLD, BUFFERED, DURABLE, ())))
+    comparison = compare_runs(run, run, 0.1)
+    for parts in (
+        tables.tabulate_rounds(run),
+        tables.tabulate_history([run, run]),
+        tables.tabulate_comparison(comparison),
     ):
-        assert sorted(table.caption.rpartition(": ")[2] for table in tables) == sorted(["other", *ways])
-        assert all(len(table.rows) == 1 for table in tables)
+        assert sorted(table.caption.rpartition(": ")[2] for table in parts) == [
+            "buffered",
+            "cold",
+            "durable",
+            "other",
+            "warm",
+        ]
+        assert all(len(table.rows) == 1 for table in parts)
