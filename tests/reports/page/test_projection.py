@@ -201,7 +201,7 @@ def test_stores_of_no_bytes_are_not_projected(run: Run) -> None:
 
 def _limit(run: Run, results: tuple[Result, ...], memory_bytes: int | None = None, **free: int) -> Limit | None:
     """Find the limit of one backend on a machine of that capacity."""
-    directory = replace(run.store_directory, **free)
+    directory = replace(run.store_directory, **free)  # type: ignore[arg-type]
     sweeps = project_run(replace(run, results=results, memory_bytes=memory_bytes, store_directory=directory))
     (limit,) = {each.limit for sweep in sweeps if sweep.quantity == "seconds" for each in sweep.projections}
     return limit
