@@ -9,7 +9,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut, delete, write
+from tests.support.foreign import Case, cut, delete, flip, write
 from tests.support.image_sets import assert_same, make_set
 
 badger = take_backend("badger")
@@ -20,15 +20,6 @@ IMAGES, LABELS = make_set(10)
 LOG, TABLE = "000000.vlog", "000001.sst"
 FILES = [LOG, TABLE, "000002.sst", "KEYREGISTRY", "MANIFEST", "files.json"]
 CHANGED = r"aren't those in files\.json"
-
-
-def flip(name: str, place: int) -> Change:
-    def change(store: Path) -> None:
-        content = bytearray((store / name).read_bytes())
-        content[place] ^= 1
-        (store / name).write_bytes(content)
-
-    return change
 
 
 def flip_pixel(store: Path) -> None:

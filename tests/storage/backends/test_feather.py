@@ -10,7 +10,7 @@ import pytest
 import storage
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, cut
-from tests.support.image_sets import assert_same, make_set
+from tests.support.image_sets import assert_same, check_reads, make_set
 
 feather = take_backend("feather")
 
@@ -19,7 +19,6 @@ from pyarrow.feather import read_table, write_feather  # noqa: E402
 
 IMAGES, LABELS = make_set(10)
 SHAPE = IMAGES.shape[1:]
-INDICES = [3, 9, 3, 0, 4, -1]
 
 
 def make_tensors(images: Any, shape: tuple[int, ...] = SHAPE, **options: object) -> Any:  # noqa: ANN401 - of pyarrow
@@ -84,16 +83,6 @@ FOREIGN = {
 }
 
 
-def check_reads(store: Path) -> None:
-    assert_same(feather.read_many(store), (IMAGES, LABELS))
-    assert_same(feather.read_single(store, 7), (IMAGES[7], LABELS[7]))
-    with feather.open_reader(store) as reader:
-        assert_same(reader.read(INDICES), (IMAGES[INDICES], LABELS[INDICES]))
-        np.testing.assert_array_equal(reader.read_labels(), LABELS)
-        for index, record in enumerate(reader):
-            assert_same(record, (IMAGES[index], LABELS[index]))
-
-
 def test_arrow_itself_reads_the_images_without_a_copy(tmp_path: Path) -> None:
     feather.store_many(tmp_path, IMAGES, LABELS)
     table = read_table(tmp_path / "images.arrow", memory_map=True)
@@ -117,7 +106,7 @@ def test_the_pixels_lie_in_the_file_as_they_lie_in_memory(tmp_path: Path) -> Non
 )
 def test_a_file_of_another_program_is_read_right(tmp_path: Path, options: dict[str, object]) -> None:
     save({"more": ["x"] * 10, "label": LABELS, "image": TENSORS}, **options)(tmp_path)
-    check_reads(tmp_path)
+    check_reads(feather, tmp_path, (IMAGES, LABELS))
 
 
 def test_an_empty_file_of_another_program_is_an_empty_set(tmp_path: Path) -> None:
@@ -134,17 +123,6 @@ def test_batches_and_compressed_files_cannot_be_viewed(tmp_path: Path, options: 
     assert feather.find_pixels(tmp_path) == {"images.arrow": []}
     with feather.open_reader(tmp_path) as reader, pytest.raises(storage.StorageError, match="use read"):
         reader.view()
-
-
-@pytest.mark.parametrize("count", [0, 1, 10])
-def test_a_view_is_the_file_itself(tmp_path: Path, count: int) -> None:
-    feather.store_many(tmp_path, IMAGES[:count], LABELS[:count])
-    with feather.open_reader(tmp_path) as reader:
-        view = reader.view()
-        assert np.shares_memory(view, reader.view()) == bool(count)
-        assert reader.read_labels().shape == (count,)
-    np.testing.assert_array_equal(view, IMAGES[:count])
-    assert not view.flags.writeable
 
 
 def test_an_image_too_large_for_arrow_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from storage import Backend, Images
 from storage.arrays import make_result
 from tests.support.backends import take_backend, take_family
 from tests.support.foreign import Case, cut, make_folder, write
-from tests.support.image_sets import assert_same, make_set
+from tests.support.image_sets import assert_same, check_reads, make_set
 from tests.support.open_files import count_maps, count_open
 
 lmdb = take_backend("lmdb")
@@ -128,11 +128,7 @@ def test_labels_take_the_smallest_integers_that_hold_them(
     images, _ = make_set(len(row), 4, 4)
     family.store_many(tmp_path, images, labels)
     assert read_records(tmp_path)[b"labels"] == labels.astype(kind).tobytes()
-    assert_same(family.read_many(tmp_path), (images, labels))
-    assert family.read_single(tmp_path, -1)[1] == row[-1]
-    with family.open_reader(tmp_path) as reader:
-        assert_same(reader.read(range(len(row))), (images, labels))
-        assert reader[0][1] == row[0]
+    check_reads(family, tmp_path, (images, labels))
 
 
 @FAMILY

@@ -15,7 +15,7 @@ import storage
 from storage import Images
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, cut
-from tests.support.image_sets import assert_same, make_set
+from tests.support.image_sets import assert_same, check_reads, make_set
 
 lmdb_packed = take_backend("lmdb_packed")
 
@@ -106,13 +106,11 @@ def test_a_record_holds_as_many_images_as_fit(
     images, labels = make_set(count, height, width)
     lmdb_packed.store_many(tmp_path, images, labels)
     assert struct.unpack("<4Q", read_records(tmp_path)[b"layout"])[3] == images_per_record
-    assert_same(lmdb_packed.read_many(tmp_path), (images, labels))
-    order = np.random.default_rng(0).permutation(count)
+    check_reads(lmdb_packed, tmp_path, (images, labels))
+    order = np.random.default_rng(1).permutation(count)
     with lmdb_packed.open_reader(tmp_path) as reader:
-        assert_same(reader[count // 2], (images[count // 2], labels[count // 2]))
         for part in np.array_split(order, 7):
             assert_same(reader.read(part), (images[part], labels[part]))
-        assert_same(reader.read(order, np.empty_like(images)), (images[order], labels[order]))
 
 
 def test_read_many_uses_as_many_transactions_as_it_needs(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,25 +143,17 @@ def shuffle_records(store: Path) -> None:
         change_records(store, {make_key(number): IMAGES[8 * number : 8 * number + 8].tobytes()})
 
 
-@pytest.mark.parametrize("first", [0, 20, 49])
-def test_records_may_lie_in_any_order(store: Path, first: int) -> None:
+def test_records_may_lie_in_any_order(store: Path) -> None:
     shuffle_records(store)
-    assert_same(lmdb_packed.read_many(store), (IMAGES, LABELS))
-    with lmdb_packed.open_reader(store) as reader:
-        assert_same(reader[first], (IMAGES[first], LABELS[first]))
-        for batch in ([first], [first, 17], [30, 2, 30], [41, 49, 0], range(50), [8]):
-            assert_same(reader.read(batch), (IMAGES[list(batch)], LABELS[list(batch)]))
-        addresses = [image.__array_interface__["data"][0] for image in reader.view()]
-    assert addresses != sorted(addresses), "the records lie in order: nothing was tested"
-
-
-def test_every_order_of_batches_finds_every_image(store: Path) -> None:
-    shuffle_records(store)
+    check_reads(lmdb_packed, store, (IMAGES, LABELS))
     random = np.random.default_rng(0)
     for _ in range(50):
         with lmdb_packed.open_reader(store) as reader:
             for batch in np.split(random.permutation(50), [1, 2, 5, 20]):
                 assert_same(reader.read(batch), (IMAGES[batch], LABELS[batch]))
+    with lmdb_packed.open_reader(store) as reader:
+        addresses = [image.__array_interface__["data"][0] for image in reader.view()]
+    assert addresses != sorted(addresses), "the records lie in order: nothing was tested"
 
 
 def test_a_thread_reads_right_while_another_looks_records_up(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut
-from tests.support.image_sets import assert_same, make_set
+from tests.support.foreign import Case, Change, cut, flip
+from tests.support.image_sets import assert_same, check_reads, make_set
 
 parquet = take_backend("parquet")
 
@@ -46,13 +46,6 @@ def replace_file(**columns: object) -> Change:
     return lambda store: library.write_table(pa.table(columns), store / "images.parquet", store_schema=False)
 
 
-def flip_pixel(store: Path) -> None:
-    path = store / "images.parquet"
-    content = bytearray(path.read_bytes())
-    content[content.index(TEN[7].tobytes()) + 3] ^= 16
-    path.write_bytes(content)
-
-
 FOREIGN = {
     "no numbers": Case(save(numbers={})),
     "no metadata at all": Case(replace_file(x=[1])),
@@ -66,7 +59,7 @@ FOREIGN = {
     "a label missing": Case(save(labels=pa.array([None, *range(9)]))),
     "row groups of several sizes": Case(save(None, TEN_LABELS, NUMBERS, 4, 3, 3), "different numbers"),
     "row groups of fewer images": Case(save(None, TEN_LABELS, NUMBERS, 4, 4), "8 of 10 images"),
-    "a changed pixel": Case(flip_pixel, "CRC checksum verification failed"),
+    "a changed pixel": Case(flip("images.parquet", 20_000), "CRC checksum verification failed"),
     **{f"cut to {size} bytes": Case(cut("images.parquet", size)) for size in (0, 3, 9, 20_000, -9, -1)},
 }
 
@@ -87,10 +80,7 @@ def test_row_groups_are_small_and_their_pages_plain(store: Path) -> None:
 
 @pytest.mark.parametrize("value", [IMAGES[7].tobytes(), LABELS[7:11].tobytes()], ids=["pixels", "labels"])
 def test_a_changed_page_costs_no_image_of_another_row_group(store: Path, value: bytes) -> None:
-    path = store / "images.parquet"
-    content = bytearray(path.read_bytes())
-    content[content.index(value) + 3] ^= 16
-    path.write_bytes(content)
+    flip("images.parquet", (store / "images.parquet").read_bytes().index(value) + 3)(store)
     with parquet.open_reader(store) as reader:
         with pytest.raises(storage.CorruptStoreError, match="CRC checksum verification failed"):
             reader.read([149, 0])
@@ -100,11 +90,7 @@ def test_a_changed_page_costs_no_image_of_another_row_group(store: Path, value: 
 @pytest.mark.parametrize("rows", [1, 3, 5, 10, 1000])
 def test_a_file_of_another_program_is_read_right(tmp_path: Path, rows: int) -> None:
     save(rows=rows)(tmp_path)
-    assert_same(parquet.read_many(tmp_path), (TEN, TEN_LABELS))
-    with parquet.open_reader(tmp_path) as reader:
-        order = np.random.default_rng(2).permutation(10)
-        assert_same(reader.read(order), (TEN[order], TEN_LABELS[order]))
-        np.testing.assert_array_equal(reader.read_labels(), TEN_LABELS)
+    check_reads(parquet, tmp_path, (TEN, TEN_LABELS))
 
 
 def test_an_empty_store_has_no_labels(tmp_path: Path) -> None:

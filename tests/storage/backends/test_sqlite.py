@@ -1,10 +1,8 @@
 """The SQLite backend: any SQLite reads its file; other tables, unfinished changes and damage are refused."""
 
-import random
 import sqlite3 as library
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from storage import CorruptStoreError, InvalidInputError, StorageError, StoreFullError
@@ -111,25 +109,6 @@ def test_an_unfinished_change_of_another_program_is_refused(store: Path) -> None
         sqlite.read_many(store)
 
 
-def test_damaged_pages_are_refused_or_read_in_the_right_shape(store: Path) -> None:
-    path = store / FILE
-    content = path.read_bytes()
-    chance = random.Random(7)  # noqa: S311 - the same damage each time
-    places = [page + chance.randrange(200) for page in range(0, len(content), 65536) for _ in range(25)]
-    refused = 0
-    for place in places:
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << chance.randrange(8)
-        path.write_bytes(damaged)
-        try:
-            images, labels = sqlite.read_many(store)
-        except CorruptStoreError:
-            refused += 1
-        else:
-            assert (images.shape, labels.shape) == ((50, 32, 32, 3), (50,))
-    assert refused > 10
-
-
 @pytest.mark.parametrize(
     ("code", "when_writing", "when_reading"),
     [
@@ -180,14 +159,6 @@ def test_a_path_is_never_taken_for_a_uri(tmp_path: Path, monkeypatch: pytest.Mon
     for path in (Path(name), tmp_path / name):
         assert_same(sqlite.read_many(path), make_set(3))
     assert not list((tmp_path / "x").iterdir())
-
-
-def test_an_image_that_fills_many_pages_comes_back(tmp_path: Path) -> None:
-    images, labels = make_set(3, 300, 300)
-    sqlite.store_many(tmp_path, images, labels)
-    with sqlite.open_reader(tmp_path) as reader:
-        assert_same(reader.read([2, 0, 2]), (images[[2, 0, 2]], labels[[2, 0, 2]]))
-        np.testing.assert_array_equal(reader[1][0], images[1])
 
 
 def test_opening_a_store_that_is_replaced_all_the_time_gives_up(

@@ -10,29 +10,19 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut, delete, write
-from tests.support.image_sets import assert_same, make_set
+from tests.support.foreign import Case, Change, cut, delete, flip, write
+from tests.support.image_sets import assert_same, check_reads, make_set
 
 zarr = take_backend("zarr")
 library = pytest.importorskip("zarr")
 
 IMAGES, LABELS = make_set(50, 5, 7)
-INDICES = [3, 49, 3, 0, 20, 19]
 SIZE = IMAGES[0].nbytes
 READS: dict[str, Callable[[Path], object]] = {
     "read_single": lambda path: zarr.read_single(path, 0),
     "read_many": zarr.read_many,
     "reader": lambda path: zarr.open_reader(path).read([0]),
 }
-
-
-def flip(name: str, place: int) -> Change:
-    def change(store: Path) -> None:
-        content = bytearray((store / name).read_bytes())
-        content[place] ^= 1
-        (store / name).write_bytes(content)
-
-    return change
 
 
 def edit(*path: Any, value: object) -> Change:  # noqa: ANN401 - keys and positions
@@ -122,28 +112,18 @@ def test_zarr_itself_reads_the_arrays(store: Path) -> None:
 def test_a_store_of_many_shards_comes_back(store: Path) -> None:
     shards = [f"c.{number}.0.0.0" for number in range(3)]
     assert sorted(path.name for path in (store / "images").iterdir()) == [*shards, "zarr.json"]
-    assert_same(zarr.read_many(store), (IMAGES, LABELS))
-    for index in INDICES:
-        assert_same(zarr.read_single(store, index), (IMAGES[index], LABELS[index]))
-    with zarr.open_reader(store) as reader:
-        for _ in range(2):
-            assert_same(reader.read(INDICES), (IMAGES[INDICES], LABELS[INDICES]))
+    check_reads(zarr, store, (IMAGES, LABELS))
 
 
-def test_images_larger_than_a_chunk_have_a_shard_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "count"), [(8, 8), (100, 50)])
+def test_images_larger_than_a_chunk_have_a_shard_each_up_to_the_number_that_a_reader_may_have_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, count: int
+) -> None:
     monkeypatch.setattr(zarr, "CHUNK", 1)
     monkeypatch.setattr(zarr, "SHARD", 1)
-    zarr.store_many(tmp_path, IMAGES[:3], LABELS[:3])
-    assert len(list((tmp_path / "images").glob("c.*"))) == 3
-    assert_same(zarr.read_many(tmp_path), (IMAGES[:3], LABELS[:3]))
-
-
-def test_no_store_has_more_shards_than_a_reader_may_have_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zarr, "CHUNK", SIZE)
-    monkeypatch.setattr(zarr, "SHARD", SIZE)
-    monkeypatch.setattr(zarr, "MAX_SHARDS", 8)
+    monkeypatch.setattr(zarr, "MAX_SHARDS", limit)
     zarr.store_many(tmp_path, IMAGES, LABELS)
-    assert len(list((tmp_path / "images").glob("c.*"))) == 8
+    assert len(list((tmp_path / "images").glob("c.*"))) == count
     assert_same(zarr.read_many(tmp_path), (IMAGES, LABELS))
 
 
@@ -153,18 +133,20 @@ def test_black_images_are_written(tmp_path: Path) -> None:
     assert not zarr.read_many(tmp_path)[0].any()
 
 
-@pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_a_chunk_that_was_never_written_is_refused(store: Path, read: Callable[[Path], object]) -> None:
-    group = library.open_group(store, mode="r+")
-    group["images"][4:8] = 0  # zarr leaves out a chunk of fill values
-    assert not group["images"][4:8].any()
-    with pytest.raises(storage.CorruptStoreError, match="images are missing"):
-        read(store)
+def fill_chunk(store: Path) -> None:
+    library.open_group(store, mode="r+")["images"][4:8] = 0  # zarr leaves out a chunk of fill values
 
 
-@pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_an_index_without_its_chunks_is_refused(store: Path, read: Callable[[Path], object]) -> None:
+def keep_index(store: Path) -> None:
     (store / SHARD).write_bytes((store / SHARD).read_bytes()[-(5 * 16 + 4) :])
+
+
+@pytest.mark.parametrize("change", [fill_chunk, keep_index])
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_an_index_whose_chunks_are_missing_is_refused(
+    store: Path, change: Change, read: Callable[[Path], object]
+) -> None:
+    change(store)
     with pytest.raises(storage.CorruptStoreError, match="images are missing"):
         read(store)
 
