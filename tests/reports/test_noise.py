@@ -5,22 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from reports.noise import (
-    FACTOR,
-    MIN_CELLS,
-    MIN_SCATTER,
-    UNKNOWN_SCATTER,
-    estimate_interval,
-    estimate_scatter,
-)
+from reports.noise import FACTOR, MIN_CELLS, MIN_SCATTER, UNKNOWN_SCATTER, estimate_interval, estimate_scatter
 from tests.support.properties import given, st
 
 _SECONDS = st.floats(1e-12, 1e9)
 _ROUNDS = st.lists(_SECONDS, min_size=1, max_size=20)
 
 
-def test_equal_runs_have_the_smallest_scatter() -> None:
-    assert estimate_scatter([0.0] * 40) == MIN_SCATTER
+@pytest.mark.parametrize("ratio", [0.0, math.log(3)], ids=["equal", "common factor"])
+def test_runs_that_differ_by_a_common_factor_have_the_smallest_scatter(ratio: float) -> None:
+    assert estimate_scatter([ratio] * 40) == MIN_SCATTER
 
 
 def test_normal_scatter_is_estimated_as_its_standard_deviation() -> None:
@@ -31,10 +25,6 @@ def test_normal_scatter_is_estimated_as_its_standard_deviation() -> None:
 def test_a_few_slow_cells_do_not_count_as_scatter() -> None:
     ratios = np.random.default_rng(0).normal(0, 0.05, 60).tolist()
     assert estimate_scatter([*ratios, 2.0, 2.0, 2.0]) == pytest.approx(estimate_scatter(ratios), rel=0.2)
-
-
-def test_a_common_factor_does_not_count_as_scatter() -> None:
-    assert estimate_scatter([math.log(3)] * 40) == MIN_SCATTER
 
 
 def test_too_few_cells_have_an_unknown_scatter() -> None:

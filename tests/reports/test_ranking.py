@@ -22,14 +22,8 @@ def _select(*measured: tuple[str, int]) -> dict[str, int]:
 
 def test_backends_are_compared_at_the_largest_number_of_images_that_two_have() -> None:
     assert _select(("png", 10), ("lmdb", 10), ("png", 100), ("lmdb", 100), ("png", 1000)) == {"png": 100, "lmdb": 100}
-
-
-def test_a_backend_without_that_number_is_not_compared() -> None:
     assert _select(("png", 10), ("png", 100), ("lmdb", 100), ("hdf5", 10)) == {"png": 100, "lmdb": 100}
-
-
-def test_the_largest_number_counts_if_none_is_shared() -> None:
-    assert _select(("png", 10), ("png", 100), ("lmdb", 1000)) == {"lmdb": 1000}
+    assert _select(("png", 10), ("png", 100), ("lmdb", 1000)) == {"lmdb": 1000}, "no number is shared"
     assert _select() == {}
 
 
@@ -101,29 +95,21 @@ def test_sizes_within_one_percent_tie() -> None:
     ]
 
 
-def test_what_is_larger_and_slower_is_beaten() -> None:
-    times = [make_result("fast", 1.0), make_result("small", 5.0), make_result("neither", 6.0)]
-    assert find_pareto({"fast": 300.0, "small": 100.0, "neither": 300.0}, times) == {"fast", "small"}
-
-
-def test_as_small_and_slower_is_beaten_and_as_fast_and_larger_too() -> None:
-    times = [make_result("best", 1.0), make_result("slower", 2.0), make_result("larger", 1.0)]
-    assert find_pareto({"best": 100.0, "slower": 100.0, "larger": 200.0}, times) == {"best"}
-
-
-def test_what_ties_in_both_is_not_beaten() -> None:
-    times = [make_result("one", 1.0), make_result("other", 1.05)]
-    assert find_pareto({"one": 100.0, "other": 100.5}, times) == {"one", "other"}
-
-
-def test_what_is_hardly_smaller_and_much_slower_is_beaten() -> None:
-    times = [make_result("fast", 1.0), make_result("slow", 100.0)]
-    assert find_pareto({"fast": 100.03, "slow": 100.0}, times) == {"fast"}
-
-
-def test_a_backend_of_unknown_size_neither_beats_nor_is_shown() -> None:
-    times = [make_result("known", 2.0), make_result("unknown", 1.0)]
-    assert find_pareto({"known": 100.0}, times) == {"known"}
+@pytest.mark.parametrize(
+    ("measured", "front"),
+    [
+        ({"fast": (300.0, 1.0), "small": (100.0, 5.0), "neither": (300.0, 6.0)}, {"fast", "small"}),
+        ({"best": (100.0, 1.0), "as small": (100.0, 2.0), "as fast": (200.0, 1.0)}, {"best"}),
+        ({"one": (100.0, 1.0), "tie": (100.5, 1.05)}, {"one", "tie"}),
+        ({"fast": (100.03, 1.0), "hardly smaller": (100.0, 100.0)}, {"fast"}),
+        ({"known": (100.0, 2.0), "of unknown size": (None, 1.0)}, {"known"}),
+    ],
+)
+def test_a_backend_that_another_beats_is_not_on_the_front(
+    measured: dict[str, tuple[float | None, float]], front: set[str]
+) -> None:
+    times = [make_result(name, seconds) for name, (_, seconds) in measured.items()]
+    assert find_pareto({name: size for name, (size, _) in measured.items() if size}, times) == front
 
 
 @given(st.dictionaries(st.text(max_size=3), st.tuples(st.floats(1, 1e9), st.floats(1e-9, 1e3)), min_size=1))
