@@ -3,7 +3,7 @@
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -42,32 +42,33 @@ def compress(image: Image) -> bytes:
     return content.getvalue()
 
 
-def filter_stored(image: Image) -> bytes:
-    """Write a picture whose rows are filtered, in blocks that are not compressed."""
-    return SIGNATURE + make_header(image) + make_chunk(b"IDAT", zlib.compress(filter_rows(image, 1), 0)) + END
-
-
-def filter_above(image: Image) -> bytes:
-    return SIGNATURE + make_header(image) + make_chunk(b"IDAT", zlib.compress(filter_rows(image, 2))) + END
-
-
 def interlace(image: Image) -> bytes:
-    """Write an interlaced picture: seven passes, each of every so many rows and columns."""
+    """Write the rows of seven passes, each of every so many rows and columns."""
     passes = [image[top::down, left::right] for top, left, down, right in ADAM7]
-    pixels = b"".join(filter_rows(part) for part in passes if part.size)
-    return SIGNATURE + make_header(image, interlace=1) + make_chunk(b"IDAT", zlib.compress(pixels)) + END
+    return b"".join(filter_rows(part) for part in passes if part.size)
 
 
-def add_text(image: Image) -> bytes:
-    pixels = make_chunk(b"IDAT", zlib.compress(filter_rows(image), 0))
-    return SIGNATURE + make_header(image) + make_chunk(b"tEXt", b"Comment\0by another program") + pixels + END
+def join(image: Image, pixels: bytes, *before: bytes, interlace: int = 0) -> bytes:
+    """Join the chunks of a picture."""
+    return b"".join((SIGNATURE, make_header(image, interlace), *before, make_chunk(b"IDAT", pixels), END))
 
 
 def split_pixels(image: Image) -> bytes:
     """Write a picture with its pixels in two chunks, one of them not long enough for a header of zlib."""
     pixels = zlib.compress(filter_rows(image), 0)
-    chunks = make_chunk(b"IDAT", pixels[:1]) + make_chunk(b"IDAT", pixels[1:])
-    return SIGNATURE + make_header(image) + chunks + END
+    return join(image, pixels[1:], make_chunk(b"IDAT", pixels[:1]))
+
+
+PROGRAMS: dict[str, Callable[[Image], bytes]] = {
+    "as Pillow does": compress,
+    "filtered and stored": lambda image: join(image, zlib.compress(filter_rows(image, 1), 0)),
+    "differences to the row above": lambda image: join(image, zlib.compress(filter_rows(image, 2))),
+    "interlaced": lambda image: join(image, zlib.compress(interlace(image)), interlace=1),
+    "with a comment": lambda image: join(
+        image, zlib.compress(filter_rows(image)), make_chunk(b"tEXt", b"Comment\0by another program")
+    ),
+    "pixels in two chunks": split_pixels,
+}
 
 
 def flip_bits(path: Path) -> Iterator[None]:

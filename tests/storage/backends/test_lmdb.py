@@ -10,18 +10,47 @@ import storage
 from storage import Backend, Images
 from storage.arrays import make_result
 from tests.support.backends import take_backend, take_family
-from tests.support.foreign import Case, cut, make_folder, write
+from tests.support.foreign import Case, Change, cut, make_folder, write
 from tests.support.image_sets import assert_same, check_reads, make_set
 from tests.support.open_files import count_maps, count_open
 
 lmdb = take_backend("lmdb")
 
-from storage.backends import _lmdb  # noqa: E402 - not before it is known to be here
-from tests.support.lmdb_records import change_records, make_key, put, read_records  # noqa: E402
+import lmdb as library  # noqa: E402 - it is here if the backend is
+
+from storage.backends import _lmdb  # noqa: E402 - likewise
 
 MEMBERS = take_family("lmdb", "lmdb_packed")
 FAMILY = pytest.mark.parametrize("family", MEMBERS.values(), ids=MEMBERS)
 IMAGES, LABELS = make_set(10)
+
+
+def make_key(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def change_records(store: Path, records: dict[bytes, bytes | None]) -> None:
+    """Change records of a store; None deletes one."""
+    with (
+        library.open(str(store), map_size=1 << 26, lock=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for key, value in records.items():
+            if value is None:
+                transaction.delete(key)
+            else:
+                transaction.put(key, value)
+
+
+def put(records: dict[bytes, bytes | None]) -> Change:
+    return lambda store: change_records(store, records)
+
+
+def read_records(store: Path) -> dict[bytes, bytes]:
+    with library.open(str(store), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        return dict(transaction.cursor())
+
+
 LAYOUTS = {
     "one image more": (11, 32, 32),
     "far more images": (10**12, 32, 32),

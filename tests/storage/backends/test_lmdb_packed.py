@@ -19,7 +19,7 @@ from tests.support.image_sets import assert_same, check_reads, make_set
 
 lmdb_packed = take_backend("lmdb_packed")
 
-from tests.support.lmdb_records import change_records, make_key, read_records  # noqa: E402 - it needs lmdb
+from tests.storage.backends.test_lmdb import change_records, make_key, read_records  # noqa: E402 - it needs lmdb
 
 IMAGES, LABELS = make_set(50)[0], np.arange(50)
 TEN = make_set(10)[0]

@@ -10,11 +10,19 @@ import pytest
 from PIL import Image as Pillow
 
 from storage import Backend, CorruptStoreError, Image, StorageError
-from tests.support import pictures
 from tests.support.backends import take_backend, take_family
 from tests.support.foreign import Case, Change, append, both, cut, delete, make_endless, make_folder, write
 from tests.support.image_sets import assert_same, make_set
-from tests.support.pictures import END, SIGNATURE, filter_rows, flip_bits, make_chunk, make_header
+from tests.support.pictures import (
+    END,
+    PROGRAMS,
+    SIGNATURE,
+    compress,
+    filter_rows,
+    flip_bits,
+    make_chunk,
+    make_header,
+)
 
 png = take_backend("png")
 MEMBERS = take_family("png", "png_stored")
@@ -140,18 +148,6 @@ READS: tuple[Callable[[Backend, Path, int], Image], ...] = (
 )
 each_read = pytest.mark.parametrize("read", READS, ids=["alone", "all", "one", "batch"])
 each_index = pytest.mark.parametrize("index", [0, 2])
-each_program = pytest.mark.parametrize(
-    "write",
-    [
-        pictures.compress,
-        pictures.filter_stored,
-        pictures.filter_above,
-        pictures.interlace,
-        pictures.add_text,
-        pictures.split_pixels,
-    ],
-    ids=lambda write: write.__name__,
-)
 
 
 def test_any_viewer_can_open_the_files(store: Path) -> None:
@@ -178,7 +174,7 @@ def test_pixels_in_many_chunks_come_back(tmp_path: Path) -> None:
 
 
 @each_read
-@each_program
+@pytest.mark.parametrize("write", PROGRAMS.values(), ids=PROGRAMS)
 @each_index
 def test_an_rgb_file_of_another_program_is_read_right(
     folder: Backend,
@@ -238,7 +234,7 @@ def test_too_little_memory_is_not_corruption(
     def refuse(*_: object) -> None:
         raise MemoryError
 
-    (store / "00000002.png").write_bytes(pictures.compress(IMAGES[2]))
+    (store / "00000002.png").write_bytes(compress(IMAGES[2]))
     monkeypatch.setattr(zlib, "crc32", refuse)
     with pytest.raises(StorageError, match="too little memory") as caught:
         read(folder, store, 2)
