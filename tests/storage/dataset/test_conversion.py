@@ -3,16 +3,22 @@
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import BACKENDS, Images, StoreExistsError, StoreLockedError, arrays
+from storage import BACKENDS, Images, StoreExistsError, arrays
+from storage.__main__ import main
 from storage.dataset import replacement, writer
 from storage.dataset.conversion import ImageSource, convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
@@ -21,6 +27,7 @@ from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import list_names
+from tests.support.suite import ROOT
 
 pytestmark = need_backend("hdf5")
 
@@ -76,9 +83,8 @@ def test_a_source_becomes_a_dataset_of_any_backend_with_its_classes(backend: str
 
 
 def test_an_empty_set_keeps_the_size_of_its_images(tmp_path: Path) -> None:
-    images, labels = make_set(0, 5, 7)
-    save(ArraySource(images, labels, (), "none"), tmp_path / "set")
-    assert_same(storage.load(tmp_path / "set"), (images, labels))
+    save(ArraySource(IMAGES[:0], LABELS[:0], (), "none"), tmp_path / "set")
+    assert_same(storage.load(tmp_path / "set"), (IMAGES[:0], LABELS[:0]))
 
 
 @pytest.mark.parametrize("error", [FAULT, KeyboardInterrupt(), RuntimeError("the caller's")], ids=type)
@@ -94,13 +100,6 @@ def test_the_same_conversion_resumes_after_the_last_finished_part(error: BaseExc
     assert "mine" not in (tmp_path / "set" / "manifest.json").read_text()
 
 
-def test_an_error_says_what_is_kept_and_where(tmp_path: Path) -> None:
-    with pytest.raises(UnfinishedConversionError, match=r"^a made-up fault: 20 images are kept in \.set\.tmp-\* next"):
-        save(Faulty(IMAGES, LABELS, (), "mine", 27, FAULT), tmp_path / "set")
-    (name,) = list_names(tmp_path)
-    assert name.startswith(".set.tmp-")
-
-
 def test_a_conversion_can_be_interrupted_repeatedly(backend: str, tmp_path: Path) -> None:
     for healthy in (13, 15, 33, COUNT):
         interrupt(tmp_path / "set", healthy, backend=backend)
@@ -108,13 +107,17 @@ def test_a_conversion_can_be_interrupted_repeatedly(backend: str, tmp_path: Path
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
-def test_nothing_is_kept_before_the_first_part_is_finished(tmp_path: Path) -> None:
+def test_only_finished_parts_are_kept_and_the_error_says_where(tmp_path: Path) -> None:
     interrupt(tmp_path / "set", 9)
     assert list_names(tmp_path) == []
+    with pytest.raises(UnfinishedConversionError, match=r"^a made-up fault: 20 images are kept in \.set\.tmp-\* next"):
+        save(Faulty(IMAGES, LABELS, (), "mine", 27, FAULT), tmp_path / "set")
+    (name,) = list_names(tmp_path)
+    assert name.startswith(".set.tmp-")
 
 
 @pytest.mark.parametrize(
-    ("other", "backend_name"),
+    ("other", "name"),
     [
         (replace(MINE, identity="another"), "hdf5"),
         (replace(MINE, labels=LABELS[::-1].copy()), "hdf5"),
@@ -124,11 +127,9 @@ def test_nothing_is_kept_before_the_first_part_is_finished(tmp_path: Path) -> No
     ],
     ids=["identity", "labels", "classes", "fewer", "backend"],
 )
-def test_another_source_or_backend_starts_from_the_beginning(
-    other: ArraySource, backend_name: str, tmp_path: Path
-) -> None:
+def test_another_source_or_backend_starts_from_the_beginning(other: ArraySource, name: str, tmp_path: Path) -> None:
     interrupt(tmp_path / "set", 27)
-    assert save(other, tmp_path / "set", backend_name) == 0
+    assert save(other, tmp_path / "set", name) == 0
     assert_same(storage.load(tmp_path / "set"), (other.images, other.labels))
     assert list_names(tmp_path) == ["set"]
 
@@ -155,17 +156,6 @@ def test_a_dataset_can_be_converted_in_place(backend: str, tmp_path: Path) -> No
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
 
 
-@need_backend("lmdb_packed")
-def test_a_conversion_does_not_disturb_another_writer(tmp_path: Path) -> None:
-    def make_batches() -> Iterator[Images]:
-        with pytest.raises(StoreLockedError):
-            save(MINE, tmp_path / "set")
-        yield IMAGES
-
-    storage.save(tmp_path / "set", make_batches(), LABELS)
-    assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
-
-
 def test_finished_parts_are_kept_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find_space(stage: Path) -> SimpleNamespace:
         return SimpleNamespace(f_bavail=0 if (stage / "part-00001").exists() else 1 << 20, f_frsize=4096)
@@ -181,12 +171,8 @@ def test_finished_parts_are_kept_when_the_disk_is_full(tmp_path: Path, monkeypat
 @need_backend("lmdb_packed")
 def test_finished_parts_are_kept_if_the_last_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(3))
-
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
     with monkeypatch.context() as patch:
-        patch.setattr(replacement, "exchange", refuse)
+        patch.setattr(replacement, "exchange", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
         with pytest.raises(UnfinishedConversionError, match="Input/output error"):
             save(MINE, tmp_path / "set", overwrite=True)
     assert_same(storage.load(tmp_path / "set"), make_set(3))
@@ -265,15 +251,6 @@ def test_a_source_that_disappears_meanwhile_is_refused(write: Callable[..., None
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("write", [write_store, write_tree])
-def test_a_change_before_the_first_image_is_noticed(write: Callable[..., None], tmp_path: Path) -> None:
-    write(tmp_path / "source", new=False)
-    with open_source(tmp_path / "source") as source:
-        assert source.identify() == source.identity
-        write(tmp_path / "source", new=True)
-        assert source.identify() != source.identity
-
-
 def test_a_dataset_that_is_replaced_meanwhile_is_converted_as_it_was(tmp_path: Path) -> None:
     storage.save(tmp_path / "source", IMAGES, LABELS, "png")
 
@@ -284,3 +261,82 @@ def test_a_dataset_that_is_replaced_meanwhile_is_converted_as_it_was(tmp_path: P
     with open_source(tmp_path / "source") as source:
         convert(source, tmp_path / "set", "hdf5", overwrite=False, progress=change)
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
+
+
+KILLED = """
+import os, signal, sys
+from storage.__main__ import main
+from storage.dataset import writer
+
+writer.PART, step, after = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+original, calls = getattr(writer.Writer, step), []
+
+def die(self, *arguments):
+    original(self, *arguments)
+    calls.append(step)
+    if len(calls) == after:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(writer.Writer, step, die)
+main(sys.argv[4:])
+"""
+
+
+@need_backend("lmdb")
+@pytest.mark.parametrize(
+    ("step", "after", "finished"),
+    [
+        ("write_part", 1, 10),
+        ("_append_checksums", 2, 10),
+        ("_describe", 3, 20),
+        ("write_part", 4, 34),
+        ("_write_manifest", 5, 34),
+    ],
+)
+def test_the_same_command_resumes_after_a_kill(
+    step: str, after: int, finished: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage.save(tmp_path / "source", [IMAGES], LABELS, "png_stored", durable=False)
+    command = ["convert", str(tmp_path / "source"), str(tmp_path / "set"), "--backend", "lmdb"]
+    program = [sys.executable, "-c", KILLED, str(writer.PART), step, str(after)]
+    killed = subprocess.run([*program, *command], cwd=ROOT, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "set").exists()
+    assert main(command) == 0
+    assert capsys.readouterr().out == (
+        f"34 images saved in {tmp_path}/set as lmdb; an earlier conversion had saved the first {finished}\n"
+    )
+    assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
+    assert list_names(tmp_path) == ["set", "source"]
+
+
+GROWTH = """
+import sys
+from pathlib import Path
+from storage.__main__ import main
+from storage.dataset import writer
+
+def read_memory(field):
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(field + ":")[2].split()[0]) << 10
+
+writer.PART = 8 << 20
+before = read_memory("VmRSS")
+assert main(sys.argv[1:]) == 0
+print(read_memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has /proc")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    images = np.zeros((512, 256, 256, 3), np.uint8)
+    images[:] = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
+    storage.save(tmp_path / "source", images, np.arange(512), "png_stored", durable=False)
+    command = ["convert", str(tmp_path / "source"), str(tmp_path / "set"), "--backend", "hdf5"]
+    ended = subprocess.run(
+        [sys.executable, "-c", GROWTH, *command], cwd=ROOT, check=True, capture_output=True, text=True, timeout=120
+    )
+    growth = int(ended.stdout.splitlines()[-1])
+    assert images.nbytes == 96 << 20
+    assert growth < 56 << 20, f"{growth:,} bytes"
+    assert len(list((tmp_path / "set").glob("part-*"))) == 13

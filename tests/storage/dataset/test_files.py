@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -24,6 +24,16 @@ def saved(backend: str, tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
+@pytest.fixture
+def opened(backend: str, monkeypatch: pytest.MonkeyPatch, saved: Path) -> list[Path]:
+    """List the stores that the backend opens after the images were saved."""
+    stores: list[Path] = []
+    assert saved.exists()
+    for function in ("read_many", "open_reader"):
+        monkeypatch.setattr(BACKENDS[backend], function, stores.append)
+    return stores
+
+
 def test_every_byte_outside_the_pixels_is_structure(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(range(100)))
     (tmp_path / "b").write_bytes(b"text")
@@ -40,19 +50,13 @@ def test_every_byte_outside_the_pixels_is_structure(tmp_path: Path) -> None:
     }, "an empty file says something by being there"
 
 
-def test_a_backend_without_find_pixels_has_structure_only(tmp_path: Path) -> None:
+def test_damage_in_the_last_byte_of_a_large_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(3 << 20))
-    module: Any = SimpleNamespace(find_pixels=lambda _: {})
     sizes = {"a": 3 << 20}
-    structure = find_structure(module, tmp_path, sizes)
-    assert structure["a"].ranges == ((0, 3 << 20),)
-    manifest = Manifest("raw", 1, 1, sizes=sizes, structure=structure)
-    check_file(tmp_path, manifest, "a")
-    with (tmp_path / "a").open("r+b") as file:
-        file.seek((3 << 20) - 1)
-        file.write(b"x")
+    structure = find_structure(cast("Any", SimpleNamespace(find_pixels=lambda _: {})), tmp_path, sizes)
+    (tmp_path / "a").write_bytes(bytes((3 << 20) - 1) + b"x")
     with pytest.raises(CorruptStoreError, match="a is damaged outside its pixels"):
-        check_file(tmp_path, manifest, "a")
+        check_file(tmp_path, Manifest("raw", 1, 1, sizes=sizes, structure=structure), "a")
 
 
 def test_most_of_a_store_is_pixels(backend: str, saved: Path) -> None:
@@ -69,12 +73,7 @@ def test_most_of_a_store_is_pixels(backend: str, saved: Path) -> None:
         assert images[0].tobytes() not in bytes(np.frombuffer(content, np.uint8)[covered])
 
 
-def test_damaged_structure_is_refused_before_the_backend_opens_anything(
-    backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Path] = []
-    for function in ("read_many", "open_reader"):
-        monkeypatch.setattr(BACKENDS[backend], function, opened.append)
+def test_damaged_structure_is_refused_before_the_backend_opens_anything(saved: Path, opened: list[Path]) -> None:
     for name, structure in read_manifest(saved).structure.items():
         content = (saved / name).read_bytes()
         for start, end in structure.ranges:
@@ -89,12 +88,7 @@ def test_damaged_structure_is_refused_before_the_backend_opens_anything(
     assert not opened
 
 
-def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(
-    backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[Path] = []
-    for function in ("read_many", "open_reader"):
-        monkeypatch.setattr(BACKENDS[backend], function, opened.append)
+def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(saved: Path, opened: list[Path]) -> None:
     for name in read_manifest(saved).structure:
         path = saved / name
         content = path.read_bytes()

@@ -67,13 +67,6 @@ def test_a_folder_that_appears_meanwhile_stays(tmp_path: Path, *, overwrite: boo
     assert list_names(tmp_path) == ["set"]
 
 
-def test_a_dataset_that_appears_meanwhile_stays(tmp_path: Path) -> None:
-    storage.save(tmp_path / "other", *make_set(4))
-    with pytest.raises(StoreExistsError, match="holds a dataset"):
-        save_while(tmp_path / "set", lambda: (tmp_path / "other").rename(tmp_path / "set"))
-    assert_same(storage.load(tmp_path / "set"), make_set(4))
-
-
 def test_a_dataset_that_appears_at_the_last_moment_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(4))
     storage.save(tmp_path / "other", *make_set(5))
