@@ -190,7 +190,8 @@ def test_a_record_that_the_backend_refuses_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "place"), [(StorageError, r": record 3: it cannot be read \(part-00000: "), (CorruptStoreError, "/part-00000: ")]
+    ("kind", "place"),
+    [(StorageError, r": record 3: it cannot be read \(part-00000: "), (CorruptStoreError, "/part-00000: ")],
 )
 def test_an_error_of_a_backend_keeps_its_kind_even_if_it_does_not_happen_again(
     kind: type[StorageError], place: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
