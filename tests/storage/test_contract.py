@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 
 import storage
-from storage import BACKENDS, Backend, Images, Labels
+from storage import BACKENDS, Backend
 from tests.faults.children import Ending, run_child
 from tests.support.image_sets import LABELS, assert_same, make_set
 
 TIMEOUT = 20.0  # seconds
+READS: dict[str, Callable[[Backend, Path], object]] = {
+    "read_single": lambda module, store: module.read_single(store, 0),
+    "read_many": lambda module, store: module.read_many(store),
+    "open_reader": lambda module, store: module.open_reader(store),
+}
 
 
 def count_open_files() -> int:
-    """Count the file descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -28,10 +32,12 @@ def count_open_files() -> int:
 def test_a_stored_set_comes_back(module: Backend, tmp_path: Path, count: int, height: int, width: int) -> None:
     images, labels = make_set(count, height, width)
     module.store_many(tmp_path, images, labels)
-    assert_same(module.read_many(tmp_path), (images, labels))
+    out = np.zeros_like(images)
+    assert module.read_many(tmp_path, out)[0] is out
     with module.open_reader(tmp_path) as reader:
         assert len(reader) == count
-        assert_same(reader.read(range(count)), (images, labels))
+        for found in (module.read_many(tmp_path), (out, labels), reader.read(range(count))):
+            assert_same(found, (images, labels))
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -56,21 +62,13 @@ def test_an_index_out_of_range_raises_record_not_found(module: Backend, store: P
         module.read_single(store, index)
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "nul\0", "\ud800"], ids=["long", "nul", "not encodable"])
-def test_an_impossible_name_is_refused(module: Backend, tmp_path: Path, name: str) -> None:
-    with pytest.raises(storage.StorageError):
-        module.store_many(tmp_path / name, *make_set(1))
-    with pytest.raises(storage.StorageError):
-        module.read_many(tmp_path / name)
-
-
-def test_a_name_with_a_null_character_does_not_open_the_store_before_it(module: Backend, store: Path) -> None:
-    for name in ("store\0", "store\0/more", "store/\0"):
-        for read in READS.values():
-            with pytest.raises(storage.StorageError):
-                read(module, store.parent / name)
+@pytest.mark.parametrize("name", ["x" * 300, "\ud800", "store\0", "store\0/more", "store/\0"], ids=ascii)
+def test_an_impossible_name_is_refused(module: Backend, store: Path, name: str) -> None:
+    for read in READS.values():
         with pytest.raises(storage.StorageError):
-            module.store_many(store.parent / name, *make_set(1))
+            read(module, store.parent / name)
+    with pytest.raises(storage.StorageError):
+        module.store_many(store.parent / name, *make_set(1))
     assert_same(module.read_many(store), make_set(10))
 
 
@@ -82,17 +80,11 @@ def test_a_store_may_have_any_name(module: Backend, tmp_path: Path, name: str) -
         assert_same(reader.read(range(3)), make_set(3))
 
 
-def test_a_set_that_is_not_contiguous_comes_back(module: Backend, tmp_path: Path) -> None:
+def test_a_set_that_is_neither_contiguous_nor_writable_comes_back(module: Backend, tmp_path: Path) -> None:
     images, labels = make_set(20)
+    images.flags.writeable = labels.flags.writeable = False
     module.store_many(tmp_path, images[::2, ::-1], labels[::2])
     assert_same(module.read_many(tmp_path), (images[::2, ::-1], labels[::2]))
-
-
-def test_read_only_arrays_can_be_stored(module: Backend, tmp_path: Path) -> None:
-    images, labels = make_set(3)
-    images.flags.writeable = labels.flags.writeable = False
-    module.store_many(tmp_path, images, labels)
-    assert_same(module.read_many(tmp_path), (images, labels))
 
 
 def test_reads_return_fresh_memory(module: Backend, store: Path) -> None:
@@ -120,9 +112,7 @@ BAD_SETS: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_SETS.values(), ids=BAD_SETS)
-def test_a_bad_image_set_is_refused_before_anything_is_written(
-    module: Backend, tmp_path: Path, bad: tuple[Any, Any]
-) -> None:
+def test_a_bad_image_set_is_refused_and_nothing_written(module: Backend, tmp_path: Path, bad: tuple[Any, Any]) -> None:
     with pytest.raises(storage.InvalidInputError):
         module.store_many(tmp_path / "store", *bad)
     assert not (tmp_path / "store").exists()
@@ -141,9 +131,7 @@ def test_a_bad_image_set_is_refused_before_anything_is_written(
     ],
     ids=["rank 4", "floats", "65 bits", "5000 digits", "half a label", "text", "nothing"],
 )
-def test_a_bad_image_is_refused_before_anything_is_written(
-    module: Backend, tmp_path: Path, bad: tuple[Any, Any]
-) -> None:
+def test_a_bad_image_is_refused_and_nothing_written(module: Backend, tmp_path: Path, bad: tuple[Any, Any]) -> None:
     with pytest.raises(storage.InvalidInputError):
         module.store_single(tmp_path / "store", *bad)
     assert not (tmp_path / "store").exists()
@@ -168,13 +156,6 @@ def test_a_file_is_not_a_store(module: Backend, tmp_path: Path) -> None:
 def test_a_store_needs_a_parent_folder(module: Backend, tmp_path: Path) -> None:
     with pytest.raises(storage.StoreNotFoundError, match="missing: there is no such folder"):
         module.store_many(tmp_path / "missing" / "store", *make_set(1))
-
-
-READS: dict[str, Callable[[Backend, Path], object]] = {
-    "read_single": lambda module, store: module.read_single(store, 0),
-    "read_many": lambda module, store: module.read_many(store),
-    "open_reader": lambda module, store: module.open_reader(store),
-}
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
@@ -207,30 +188,6 @@ def test_a_store_of_a_variant_is_refused_or_read_right(backend: str, module: Bac
                 assert str(store) in str(error)  # noqa: PT017 - either is right
             else:
                 assert_same(read, make_set(3))
-
-
-def read_at_once(module: Backend, store: Path) -> tuple[Images, Labels]:
-    """Read everything in one call."""
-    return module.read_many(store)
-
-
-def read_in_batches(module: Backend, store: Path) -> tuple[Images, Labels]:
-    """Read ten images through a reader."""
-    with module.open_reader(store) as reader:
-        return reader.read(range(10))
-
-
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.9, 0.99999])
-def test_a_truncated_store_is_read_right_or_refused(module: Backend, store: Path, kept: float) -> None:
-    for path in [path for path in store.rglob("*") if path.is_file()]:
-        content = path.read_bytes()
-        path.write_bytes(content[: int(kept * len(content))])
-        for read in (read_at_once, read_in_batches):
-            try:
-                assert_same(read(module, store), make_set(10))
-            except storage.StorageError as error:
-                assert str(store) in str(error), "the message does not say which store"  # noqa: PT017 - either is right
-        path.write_bytes(content)
 
 
 def test_a_store_without_one_of_its_files_is_refused(module: Backend, store: Path) -> None:
@@ -280,8 +237,11 @@ def test_a_full_disk_raises_store_full(module: Backend, tmp_path: Path, limit: i
 
 
 def test_reads_never_wait_for_a_named_pipe_in_a_store(module: Backend, store: Path, tmp_path: Path) -> None:
+    def read_batch(module: Backend, store: Path) -> object:
+        return module.open_reader(store).read(range(10))
+
     def read_all() -> str:
-        for read in (*READS.values(), read_in_batches):
+        for read in (*READS.values(), read_batch):
             try:
                 read(module, store)
             except storage.StorageError as error:

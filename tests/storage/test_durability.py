@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 import storage
 from storage.durability import make_durable
+from tests.support.open_files import count_open
 
 
 def test_every_file_and_directory_and_the_folder_above_are_synced(
@@ -28,14 +30,10 @@ def test_every_file_and_directory_and_the_folder_above_are_synced(
 
 
 def test_a_disk_that_is_full_at_the_sync_raises_store_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(storage.StoreFullError, match=str(tmp_path)):
         make_durable(tmp_path)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert count_open(tmp_path) == 0
 
 
 def test_a_file_that_cannot_be_synced_raises_our_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -35,11 +36,10 @@ def test_a_child_works_even_if_a_thread_of_its_parent_was_storing_at_the_fork(mo
 
     work(tmp_path / "before")  # what a library imports late is imported now
     ended = threading.Event()
-    thread = threading.Thread(target=work_on)
-    thread.start()
-    endings = {run_child(partial(work, tmp_path / f"child-{number}"), TIMEOUT) for number in range(FORKS)}
-    ended.set()
-    thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work_on)
+        endings = {run_child(partial(work, tmp_path / f"child-{number}"), TIMEOUT) for number in range(FORKS)}
+        ended.set()
     assert endings == {Ending(0, "")}
 
 
@@ -88,13 +88,11 @@ def test_a_child_reads_with_a_reader_that_threads_of_its_parent_are_using(module
         return ""
 
     with module.open_reader(tmp_path / "store") as reader:
-        threads = [threading.Thread(target=read_on) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        endings = {run_child(read, TIMEOUT) for _ in range(FORKS)}
-        ended.set()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as pool:
+            threads = [pool.submit(read_on) for _ in range(4)]
+            endings = {run_child(read, TIMEOUT) for _ in range(FORKS)}
+            ended.set()
+        assert [thread.result() for thread in threads] == [None] * 4
         assert_same(reader.read(range(200)), (images, labels))
     assert endings == {Ending(0, "")}
 
@@ -112,11 +110,8 @@ def test_two_concurrent_writers_never_both_succeed(module: Backend, tmp_path: Pa
         except storage.StorageError as error:
             assert str(tmp_path / "store") in str(error)  # noqa: PT017 - either is right
 
-    threads = [threading.Thread(target=write, args=[number]) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(write, range(2))) == [None, None]
     assert len(wrote) < 2
     for number in wrote:
         np.testing.assert_array_equal(module.read_many(tmp_path / "store")[0], sets[number][0])

@@ -9,22 +9,9 @@ import pytest
 
 import storage
 from storage import Backend
-from tests.faults.children import Ending, run_child
 from tests.support.image_sets import assert_same, make_set
 
 SHAPE = (10, 32, 32, 3)
-
-
-@pytest.mark.parametrize(("count", "height", "width"), [(10, 32, 32), (0, 32, 32), (7, 17, 31), (3, 224, 224)])
-def test_read_many_fills_the_array_of_the_caller(
-    module: Backend, tmp_path: Path, count: int, height: int, width: int
-) -> None:
-    images, labels = make_set(count, height, width)
-    module.store_many(tmp_path, images, labels)
-    out = np.zeros_like(images)
-    found = module.read_many(tmp_path, out)
-    assert found[0] is out
-    assert_same(found, (images, labels))
 
 
 def test_read_many_fills_exactly_its_part_of_an_array(module: Backend, store: Path) -> None:
@@ -54,12 +41,6 @@ def test_a_memory_map_can_be_filled(module: Backend, store: Path, tmp_path: Path
     assert (tmp_path / "pixels").read_bytes() == make_set(10)[0].tobytes()
 
 
-def protect(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Make an array that cannot be written to."""
-    array.flags.writeable = False
-    return array
-
-
 SEVENS = np.full(SHAPE, 7, np.uint8)
 BAD_OUTS: dict[str, Callable[[], Any]] = {
     "a list": SEVENS.tolist,
@@ -75,7 +56,7 @@ BAD_OUTS: dict[str, Callable[[], Any]] = {
     "columns first": lambda: SEVENS.copy(order="F"),
     "every second image": lambda: np.full((20, *SHAPE[1:]), 7, np.uint8)[::2],
     "backwards": lambda: SEVENS.copy()[::-1],
-    "read-only": lambda: protect(SEVENS.copy()),
+    "read-only": lambda: np.frombuffer(SEVENS.tobytes(), np.uint8).reshape(SHAPE),
 }
 
 
@@ -98,16 +79,3 @@ def test_a_failed_read_leaves_the_array_untouched(module: Backend, store: Path) 
     with pytest.raises(storage.ReaderClosedError):
         reader.read([0, 1], out)
     assert (out == 7).all()
-
-
-def test_an_array_is_filled_after_a_fork(module: Backend, store: Path) -> None:
-    def fill() -> str:
-        out = np.zeros(SHAPE, np.uint8)
-        found = reader.read(range(10), out)
-        assert_same(found, make_set(10))
-        return "" if found[0] is out else "another array was filled"
-
-    with module.open_reader(store) as reader:
-        assert not fill()
-        assert run_child(fill) == Ending(0, "")
-        assert not fill()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,16 +31,8 @@ def test_a_null_character_is_refused(store: str) -> None:
         (lambda store: store.touch(), StoreNotFoundError, r"store: it is a file"),
         (lambda _: None, StoreNotFoundError, r"store: it does not exist"),
         (lambda store: store.mkdir(), StoreNotFoundError, r"store: it is empty"),
-        (
-            lambda store: (store / "b").mkdir(parents=True),
-            CorruptStoreError,
-            r"store: it has no file \(but b, for one\)",
-        ),
-        (
-            lambda store: (store / "file").mkdir(parents=True),
-            CorruptStoreError,
-            r"store/file: it is not a regular file",
-        ),
+        (lambda store: (store / "b").mkdir(parents=True), CorruptStoreError, r"it has no file \(but b, for one\)"),
+        (lambda store: (store / "file").mkdir(parents=True), CorruptStoreError, "store/file: it is not a regular file"),
     ],
     ids=["a file", "nothing", "empty", "another file", "a folder"],
 )
@@ -66,11 +59,8 @@ def test_a_file_that_appears_while_it_is_missed_is_found(tmp_path: Path, monkeyp
 
 
 def test_a_folder_that_cannot_be_listed_is_not_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def scan(_: Path) -> None:
-        raise OSError(5, "Input/output error")
-
     assert list(walk_files(tmp_path)) == [(tmp_path, [])]
-    monkeypatch.setattr(os, "scandir", scan)
+    monkeypatch.setattr(os, "scandir", Mock(side_effect=OSError(5, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         list(walk_files(tmp_path))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -36,8 +37,6 @@ def test_a_reader_reads_the_labels_alone(module: Backend, store: Path) -> None:
         assert_same((make_set(10)[0], labels), make_set(10))
         labels[:] = 7
         np.testing.assert_array_equal(reader.read_labels(), make_set(10)[1])
-    with pytest.raises(storage.ReaderClosedError):
-        reader.read_labels()
 
 
 def test_a_reader_refuses_invalid_indices(module: Backend, store: Path) -> None:
@@ -66,10 +65,9 @@ def test_a_closed_reader_refuses_to_read(module: Backend, store: Path) -> None:
     reader = module.open_reader(store)
     reader.close()
     reader.close()
-    with pytest.raises(storage.ReaderClosedError, match="closed"):
-        reader.read([0])
-    with pytest.raises(storage.ReaderClosedError, match="closed"):
-        reader[0]
+    for read in (lambda: reader.read([0]), lambda: reader[0], reader.read_labels):
+        with pytest.raises(storage.ReaderClosedError, match="closed"):
+            read()
 
 
 def test_a_reader_that_cannot_reopen_its_store_is_closed(
@@ -100,28 +98,6 @@ def test_a_pickled_reader_opens_the_store_again(
     monkeypatch.chdir("/")
     with pickle.loads(pickled) as copy:  # noqa: S301 - written two lines above
         assert_same(copy.read(range(10)), make_set(10))
-
-
-FORK = """
-import os, sys
-from pathlib import Path
-from storage import BACKENDS
-
-reader, other = (BACKENDS[sys.argv[1]].open_reader(Path(sys.argv[2])) for _ in range(2))
-before = reader.read(range(10))[0].tobytes()
-child = os.fork()
-same = all(each.read(range(10))[0].tobytes() == before for each in (reader, other, reader))
-if child == 0:
-    reader.close()
-    os._exit(0 if same else 1)
-status = os.waitpid(child, 0)[1]
-sys.exit(status or not same or reader.read(range(10))[0].tobytes() != before)
-"""
-
-
-def test_a_reader_is_safe_after_a_fork(module: Backend, store: Path) -> None:
-    name = module.__name__.rpartition(".")[2]
-    subprocess.run([sys.executable, "-W", "error", "-c", FORK, name, store], check=True, cwd=ROOT, timeout=60)
 
 
 @contextmanager
@@ -178,18 +154,9 @@ def test_a_reader_left_open_ends_silently_with_the_interpreter(backend: str, sto
 
 def run_at_once(count: int, work: Callable[[], bool]) -> list[bool]:
     """Run the same work in several threads, started together; return what each returned."""
-    start, found = threading.Barrier(count), []
-
-    def run() -> None:
-        start.wait()
-        found.append(work())
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+    start = threading.Barrier(count)
+    with ThreadPoolExecutor(count) as pool:
+        return [each.result() for each in [pool.submit(lambda: start.wait() >= 0 and work()) for _ in range(count)]]
 
 
 def test_threads_share_a_reader_while_others_open_and_close_theirs(module: Backend, store: Path) -> None:

@@ -49,6 +49,8 @@ def test_a_view_copies_nothing(viewed: Backend, store: Path) -> None:
             assert not view[index].flags.owndata
             np.testing.assert_array_equal(view[index], IMAGES[index])
         assert np.shares_memory(view[-1], view[49])
+    with pytest.raises(storage.ReaderClosedError):
+        reader.view()
 
 
 def test_a_view_is_read_only(viewed: Backend, store: Path) -> None:
@@ -77,13 +79,6 @@ def test_a_view_is_iterated_in_order_and_ends(viewed: Backend, store: Path) -> N
                 reader.view()[index]
 
 
-def test_a_closed_reader_cannot_be_viewed(viewed: Backend, store: Path) -> None:
-    reader = viewed.open_reader(store)
-    reader.close()
-    with pytest.raises(storage.ReaderClosedError):
-        reader.view()
-
-
 def test_a_view_of_an_empty_set_is_empty(viewed: Backend, tmp_path: Path) -> None:
     viewed.store_many(tmp_path / "empty", IMAGES[:0], LABELS[:0])
     with viewed.open_reader(tmp_path / "empty") as reader:
@@ -92,11 +87,7 @@ def test_a_view_of_an_empty_set_is_empty(viewed: Backend, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("held", ["view", "image", "part", "iterator"])
-def test_the_map_lives_exactly_as_long_as_its_views(
-    viewed: Backend,
-    store: Path,
-    held: str,
-) -> None:
+def test_the_map_lives_exactly_as_long_as_its_views(viewed: Backend, store: Path, held: str) -> None:
     reader = viewed.open_reader(store)
     view: Any = reader.view()
     kept = {"view": view, "image": view[9], "part": view[9][4:, 2:], "iterator": iter(view)}[held]
