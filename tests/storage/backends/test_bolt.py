@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut, write
+from tests.support.foreign import Case, Change, cut, overwrite, write
 from tests.support.image_sets import make_set
 
 bolt = take_backend("bolt")
@@ -58,27 +59,6 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def overwrite(store: Path, offset: int, content: bytes) -> None:
-    with (store / FILE).open("r+b") as file:
-        file.seek(offset)
-        file.write(content)
-
-
-def find_branches(store: Path) -> list[int]:
-    """Find the offsets of the pages that have children."""
-    whole = (store / FILE).read_bytes()
-    return [
-        page
-        for page in range(2 * PAGE, len(whole), PAGE)
-        if struct.unpack_from("<QH", whole, page) == (page // PAGE, 1)
-    ]
-
-
-def overwrite_branches(store: Path, offset: int, content: bytes) -> None:
-    for page in find_branches(store):
-        overwrite(store, page + offset, content)
-
-
 def test_a_record_is_the_pixels_and_then_the_label(store: Path) -> None:
     value = np.empty((1, 8 * 8 * 3 + 8), np.uint8)
     with Records("bolt", os.fsencode(store / FILE)) as records:
@@ -106,44 +86,37 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_an_error(store: Path) -> N
             reader.read(range(COUNT))
 
 
-def test_two_branches_that_lead_to_the_same_page_are_refused(store: Path) -> None:
-    overwrite_branches(store, 16 + 8, (5).to_bytes(8, "little"))
-    overwrite_branches(store, 16 + 16 + 8, (5).to_bytes(8, "little"))
-    with pytest.raises(storage.CorruptStoreError, match="is missing"):
-        bolt.read_many(store)
+def number(value: int) -> bytes:
+    return value.to_bytes(8, "little")
 
 
-def test_a_page_that_leads_back_to_itself_is_refused(store: Path) -> None:
-    for page in find_branches(store):
-        overwrite(store, page + 16 + 8, (page // PAGE).to_bytes(8, "little"))
-    with pytest.raises(storage.CorruptStoreError, match=r"form a cycle|is damaged|do not fit"):
-        bolt.open_reader(store)
+# A branch begins with 16 bytes of its own; then there are 16 for each child: where its key is, and which page it is.
+BRANCHES: dict[str, tuple[Callable[[bytes, int], dict[int, bytes]], str]] = {
+    "two children are one page": (lambda *_: {24: number(5), 40: number(5)}, "is missing"),
+    "it leads to itself": (lambda _, page: {24: number(page // PAGE)}, "form a cycle|is damaged|do not fit"),
+    "it leads out of the file": (lambda *_: {24: number(1 << 40)}, f"page {1 << 40} is damaged"),
+    "keys are out of order": (
+        lambda whole, page: {32 + struct.unpack_from("<I", whole, page + 32)[0]: b"\xff"},
+        "has keys that do not fit",
+    ),
+    "zeros": (lambda *_: {0: bytes(PAGE)}, "is damaged"),
+}
 
 
-def test_a_page_that_leads_out_of_the_file_is_refused(store: Path) -> None:
-    overwrite_branches(store, 16 + 8, (1 << 40).to_bytes(8, "little"))
-    with pytest.raises(storage.CorruptStoreError, match=f"page {1 << 40} is damaged"):
-        bolt.read_many(store)
-
-
-def test_keys_that_are_out_of_order_are_refused(store: Path) -> None:
+@pytest.mark.parametrize(("change", "words"), BRANCHES.values(), ids=BRANCHES)
+def test_a_damaged_branch_is_refused(store: Path, change: Callable[[bytes, int], dict[int, bytes]], words: str) -> None:
     whole = (store / FILE).read_bytes()
-    for page in find_branches(store):
-        second = page + 2 * 16
-        overwrite(store, second + struct.unpack_from("<I", whole, second)[0], b"\xff")
-    with pytest.raises(storage.CorruptStoreError, match="has keys that do not fit"):
-        bolt.open_reader(store)
+    for page in range(2 * PAGE, len(whole), PAGE):
+        if struct.unpack_from("<QH", whole, page) == (page // PAGE, 1):
+            for place, content in change(whole, page).items():
+                overwrite(FILE, page + place, content)(store)
+    with pytest.raises(storage.CorruptStoreError, match=words):
+        bolt.read_many(store)
 
 
 def test_a_leaf_of_zeros_is_refused_when_it_is_read(store: Path) -> None:
-    overwrite(store, 6 * PAGE, bytes(PAGE))
+    overwrite(FILE, 6 * PAGE, bytes(PAGE))(store)
     with bolt.open_reader(store) as reader:
         assert reader[0][1] == LABELS[0]
         with pytest.raises(storage.CorruptStoreError, match="page 6 is damaged"):
             reader.read(range(COUNT))
-
-
-def test_a_branch_of_zeros_is_refused(store: Path) -> None:
-    overwrite_branches(store, 0, bytes(PAGE))
-    with pytest.raises(storage.CorruptStoreError, match="is damaged"):
-        bolt.read_many(store)

@@ -1,9 +1,8 @@
-"""The tar backend: tarfile, webdataset and tar itself read its archives, and the index is compared with them."""
+"""The tar backend: tarfile and webdataset read its archives, and the index is compared with them."""
 
 import io
 import os
 import shutil
-import subprocess
 import tarfile
 from pathlib import Path
 
@@ -147,17 +146,6 @@ def test_the_headers_are_those_that_tarfile_writes(store: Path) -> None:
     assert (store / "000000.tar").read_bytes() == written.getvalue()
 
 
-@pytest.mark.skipif(shutil.which("tar") is None, reason="there is no command tar here")
-def test_the_command_tar_extracts_the_images(shards: Path, tmp_path: Path) -> None:
-    for path in sorted(shards.glob("*.tar")):
-        ended = subprocess.run(["tar", "-xf", path], cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S607 - whichever there is
-        assert (ended.returncode, ended.stderr) == (0, "")
-    for index in range(COUNT):
-        with Image.open(tmp_path / f"{index:012}.ppm") as picture:
-            np.testing.assert_array_equal(np.asarray(picture), IMAGES[index])
-        assert int((tmp_path / f"{index:012}.cls").read_text()) == LABELS[index]
-
-
 def test_any_number_of_shards_is_read_alike(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar, "BATCH", 3 * IMAGES[0].nbytes)
     out = np.zeros_like(IMAGES)
@@ -214,12 +202,6 @@ def test_a_damaged_header_matters_only_where_its_image_is_read_alone(store: Path
     assert_same(tar.read_many(store), (IMAGES, LABELS))
     with tar.open_reader(store) as reader:
         assert_same(reader.read(INDICES), (IMAGES[INDICES], LABELS[INDICES]))
-
-
-def test_the_same_images_make_the_same_files(store: Path, tmp_path: Path) -> None:
-    tar.store_many(tmp_path / "again", IMAGES, LABELS)
-    for path in store.iterdir():
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_only_the_ends_of_archives_and_the_header_of_the_index_are_verified_first(tmp_path: Path) -> None:
