@@ -12,7 +12,6 @@ import pytest
 from benchmarks import gate_session
 from benchmarks.cell import WRAP
 from benchmarks.gate_session import slow_down
-from reports.gate import session
 
 CELL = "benchmarks/test_many.py::test_read_many[hdf5-100]"
 
@@ -55,17 +54,12 @@ def test_a_function_that_fails_is_not_slowed(clock: Clock) -> None:
     assert clock.now == 100.0
 
 
-def make_item(journal: Path, nodeid: str) -> pytest.Item:
-    """Make a cell of a session that slows `CELL`."""
-    options = {"journal": journal, "slow_cell": CELL, "slow_factor": 1.2}
-    config = SimpleNamespace(getoption=options.__getitem__)
-    return cast("pytest.Item", SimpleNamespace(nodeid=nodeid, stash=pytest.Stash(), config=config))
-
-
 def test_only_the_named_cell_is_slowed_and_the_journal_names_those_that_started(tmp_path: Path, clock: Clock) -> None:
-    items = [make_item(tmp_path / "journal", nodeid) for nodeid in (CELL, f"{CELL}0")]
+    options = {"journal": tmp_path / "journal", "slow_cell": CELL, "slow_factor": 1.2}
+    config = SimpleNamespace(getoption=options.__getitem__)
+    items = [SimpleNamespace(nodeid=nodeid, stash=pytest.Stash(), config=config) for nodeid in (CELL, f"{CELL}0")]
     for item in items:
-        gate_session.pytest_runtest_setup(item)
+        gate_session.pytest_runtest_setup(cast("pytest.Item", item))
     assert [WRAP in item.stash for item in items] == [True, False]
     calls: list[int] = []
     wrap: Callable[..., Callable[[int], None]] = items[0].stash[WRAP]
@@ -73,7 +67,3 @@ def test_only_the_named_cell_is_slowed_and_the_journal_names_those_that_started(
     assert (calls, clock.now) == ([7], 100.0)
     lines = (tmp_path / "journal").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"started": CELL}, {"started": f"{CELL}0"}]
-
-
-def test_the_gate_knows_the_exit_code_of_a_wrong_expression() -> None:
-    assert gate_session.WRONG_EXPRESSION == session.WRONG_EXPRESSION

@@ -2,6 +2,7 @@
 
 import mmap
 import time
+from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
 
@@ -48,10 +49,24 @@ def test_store_of_every_backend_can_be_made_cold(store: Path, module: Backend) -
     assert cold.resident_fraction < 0.01
 
 
+def fake_fractions(monkeypatch: pytest.MonkeyPatch, fractions: Iterable[float]) -> list[str]:
+    """Replace the fractions that are found in memory; return a list that each step of an eviction is added to."""
+    steps: list[str] = []
+    left = iter(fractions)
+
+    def measure(_: Path) -> float:
+        steps.append("measure")
+        return next(left)
+
+    monkeypatch.setattr("benchmarks.page_cache.evict_store", lambda _: steps.append("evict"))
+    monkeypatch.setattr("benchmarks.page_cache.measure_residency", measure)
+    monkeypatch.setattr(time, "sleep", lambda seconds: steps.append(f"pause {seconds}"))
+    return steps
+
+
 def test_largest_fraction_of_all_rounds_is_kept(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ColdStore(files)
-    fractions = iter([0.0, 0.001, 0.0, 0.009, 0.0, 0.0])
-    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(fractions))
+    fake_fractions(monkeypatch, [0.0, 0.001, 0.0, 0.009, 0.0, 0.0])
     for _ in range(3):
         cold.evict()
     assert cold.resident_fraction == 0.009
@@ -59,30 +74,18 @@ def test_largest_fraction_of_all_rounds_is_kept(files: Path, monkeypatch: pytest
 
 def test_store_that_is_still_being_read_ahead_is_evicted_again(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ColdStore(files)
-    done: list[str] = []
-    fractions = iter([0.5, 0.0, 0.01, 0.0, 0.002])
-
-    def check(_: Path) -> float:
-        done.append("check")
-        return next(fractions)
-
-    monkeypatch.setattr("benchmarks.page_cache.evict_store", lambda _: done.append("evict"))
-    monkeypatch.setattr("benchmarks.page_cache.measure_residency", check)
-    monkeypatch.setattr(time, "sleep", lambda seconds: done.append(f"pause {seconds}"))
+    steps = fake_fractions(monkeypatch, [0.5, 0.0, 0.01, 0.0, 0.002])
     cold.evict()
-    assert done == ["evict", "check", *["pause 0.03", "evict", "check"] * 4], "two checks in a row found it cold"
+    assert steps == ["evict", "measure", *["pause 0.03", "evict", "measure"] * 4], "two checks in a row found it cold"
     assert cold.resident_fraction == 0.002
 
 
 def test_store_that_is_cold_only_now_and_then_fails_the_cell(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cold = ColdStore(files)
-    fractions = cycle([0.0, 0.5])
-    pauses: list[float] = []
-    monkeypatch.setattr("benchmarks.page_cache.measure_residency", lambda _: next(fractions))
-    monkeypatch.setattr(time, "sleep", pauses.append)
+    steps = fake_fractions(monkeypatch, cycle([0.0, 0.5]))
     with pytest.raises(FAILED, match=r"^not cold: 50\.0% of "):
         cold.evict()
-    assert sum(pauses) < 1
+    assert steps.count("pause 0.03") < 33, "less than a second"
 
 
 def test_mapped_store_fails_the_cell(files: Path) -> None:
