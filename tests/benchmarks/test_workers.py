@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,7 @@ from storage import BACKENDS, Reader
 from tests.support.backends import EXAMPLE
 from tests.support.image_sets import make_set
 
+OPEN = BACKENDS[EXAMPLE].open_reader
 BATCHES = [np.arange(start, 10, 4) for start in range(4)]
 FAILED = pytest.fail.Exception
 
@@ -32,21 +34,20 @@ def example(tmp_path: Path) -> Path:
 
 def gather(
     store: Path,
+    open_reader: Callable[[Path], Reader] = OPEN,
     count: int = 2,
     start: StartMethod = "fork",
     cache: Cache = "warm",
-    open_reader: Callable[[Path], Reader] | None = None,
 ) -> Workers:
     """Gather workers that read the ten images of a store in four batches."""
-    opens = open_reader or BACKENDS[EXAMPLE].open_reader
-    return Workers(opens, store, BATCHES, count=count, start=start, cache=cache)
+    return Workers(open_reader, store, BATCHES, count=count, start=start, cache=cache)
 
 
 @pytest.mark.parametrize(("method", "condition"), [("fork", "warm"), ("fork", "cold"), ("spawn", "warm")])
 def test_workers_read_again_and_again_what_was_stored(
     backend: str, store: Path, method: StartMethod, condition: Cache
 ) -> None:
-    with gather(store, start=method, cache=condition, open_reader=BACKENDS[backend].open_reader) as crew:
+    with gather(store, BACKENDS[backend].open_reader, start=method, cache=condition) as crew:
         assert crew.startup_seconds > 0
         assert crew.first_batch_seconds > 0
         for _ in range(2):
@@ -62,8 +63,7 @@ def test_spawned_workers_know_image_storage_as_the_storage_under_test(
     monkeypatch.syspath_prepend(tmp_path)
     import tape  # type: ignore[import-not-found] # noqa: PLC0415 - made by this test
 
-    opens = partial(tape.open_reader)
-    with gather(example, start="spawn", open_reader=opens) as crew:
+    with gather(example, partial(tape.open_reader), start="spawn") as crew:
         crew.check(*make_set(10))
 
 
@@ -86,39 +86,30 @@ def test_workers_stay_on_their_processors_even_if_there_are_more_than_batches(ex
 def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(example: Path) -> None:
     images, labels = make_set(10)
     labels[BATCHES[3][0]] += 1
-    with (
-        gather(example) as crew,
-        pytest.raises(FAILED, match=r"worker 2 of 2: batch 2 of its 2 was not read"),
-    ):
+    with gather(example) as crew, pytest.raises(FAILED, match=r"worker 2 of 2: batch 2 of its 2 was not read"):
         crew.check(images, labels)
 
 
+@pytest.mark.parametrize(("condition", "log"), [("cold", ["open", "close"] * 2), ("warm", ["open"])])
 def test_readers_of_a_cold_store_are_open_only_while_they_read(
-    example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    example: Path, tmp_path: Path, condition: Cache, log: list[str]
 ) -> None:
-    log = tmp_path / "log"
+    def note(line: str) -> None:
+        with (tmp_path / "log").open("a") as file:
+            file.write(f"{line}\n")
 
-    def open_logging(store: Path) -> Reader:
-        reader = BACKENDS[EXAMPLE].open_reader(store)
-        close = reader.close
-
-        def close_and_log() -> None:
-            close()
-            log.write_text(f"{log.read_text()}closed ")
-
-        monkeypatch.setattr(reader, "close", close_and_log)
-        log.write_text(f"{log.read_text()}opened ")
+    def open_and_note(store: Path) -> Reader:
+        reader = OPEN(store)
+        stack = ExitStack()
+        stack.callback(note, "close")
+        stack.callback(reader.close)
+        vars(reader)["close"] = stack.close
+        note("open")
         return reader
 
-    expected: dict[Cache, str] = {"cold": "opened closed opened closed ", "warm": "opened "}
-    for condition, words in expected.items():
-        log.write_text("")
-        with gather(example, count=1, cache=condition, open_reader=open_logging) as crew:
-            crew.read_epoch()
-            assert log.read_text() == words
-
-
-# --- failures
+    with gather(example, open_and_note, count=1, cache=condition) as crew:
+        crew.read_epoch()
+        assert (tmp_path / "log").read_text().split() == log
 
 
 @pytest.mark.parametrize("method", START_METHODS)
@@ -132,7 +123,7 @@ def test_worker_that_fails_to_start_gives_the_reason(tmp_path: Path, method: Sta
 
 def test_worker_that_cannot_be_spawned_fails_the_cell(example: Path) -> None:
     open_reader = type("Unpicklable", (), {"__reduce__": lambda _: (os._exit, (7,))})()
-    with pytest.raises(FAILED) as caught, gather(example, start="spawn", open_reader=open_reader):
+    with pytest.raises(FAILED) as caught, gather(example, open_reader, start="spawn"):
         pass
     assert caught.match(r"^worker [12] of 2: ended without an answer, exit code 7$")
 
@@ -188,7 +179,7 @@ def test_worker_that_hangs_fails_the_cell(example: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(workers, "TIMEOUT", 0.05)
         with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer for 0.05 seconds: it hangs$"):
             crew.read_epoch()
-    with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer"), gather(example, open_reader=lambda _: hang()):
+    with pytest.raises(FAILED, match=r"^worker 1 of 2: no answer"), gather(example, lambda _: hang()):
         pass
     assert not multiprocessing.active_children()
 
