@@ -9,20 +9,7 @@ from types import ModuleType
 
 
 def alias_package(name: str, package: ModuleType) -> None:
-    """Make `name` another name of `package`: ``import NAME.x`` gives the very module ``PACKAGE.x``.
-
-    Parameters
-    ----------
-    name : str
-        A top-level name, such as ``image_storage``. An installed package of this name is hidden.
-    package : module
-        The package that it stands for. Aliasing it twice changes nothing.
-
-    Raises
-    ------
-    ImportError
-        Another package of this name was imported before.
-    """
+    """Make `name` another name of `package`: ``import NAME.x`` gives the very module ``PACKAGE.x``."""
     imported = sys.modules.setdefault(name, package)
     if imported is not package:
         raise ImportError(f"{name} was already imported from {imported.__file__}: import it after the alias is set")

@@ -51,13 +51,7 @@ class StoreDirectories:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def check_space(self, images: NDArray[np.uint8], stores: int) -> int:
-        """Skip the cell if the disk may not hold this many stores of these images.
-
-        Returns
-        -------
-        int
-            The maximum number of rounds, each of which may fill a store; leaves space for two that warm up.
-        """
+        """Skip the cell if the disk may not hold this many stores; return how many rounds it can hold, with warm-up."""
         store, free = estimate_bytes(images), shutil.disk_usage(self.folder).free
         if free < store * stores:
             pytest.skip(

@@ -63,13 +63,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def read_options(config: pytest.Config) -> Options:
-    """Read and check the options of a session.
-
-    Raises
-    ------
-    pytest.UsageError
-        A value is wrong; the message says which ones are right.
-    """
+    """Read and check the options of a session."""
     cutoffs = _split(_find(config, "cutoffs"))
     backends = _split(_find(config, "backends"))
     for name in backends:
@@ -88,13 +82,7 @@ def read_options(config: pytest.Config) -> Options:
 
 
 def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:
-    """Choose the cutoffs that were asked for, else the defaults that an image set is large enough for, else all of it.
-
-    Raises
-    ------
-    pytest.UsageError
-        More images were asked for than are available.
-    """
+    """Choose the cutoffs that were asked for, else the defaults up to the size of the set, else all of it."""
     if options.cutoffs is None:
         return tuple(cutoff for cutoff in defaults if cutoff <= available) or (available,)
     if max(options.cutoffs) > available:

@@ -30,18 +30,7 @@ LIBRARY.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
 
 
 class ColdStore:
-    """A store that is evicted from the page cache before each round.
-
-    Parameters
-    ----------
-    store : Path
-        A complete store, which no process has open. It is synced.
-
-    Attributes
-    ----------
-    resident_fraction : float
-        The largest fraction of its pages that was still in memory after an eviction.
-    """
+    """A store that is evicted from the page cache before each round."""
 
     def __init__(self, store: Path) -> None:
         make_durable(store)

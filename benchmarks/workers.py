@@ -120,13 +120,6 @@ class Workers:
     Each is a pool of one process, so that it keeps its batches, its reader and its processors. A reader of a cold store
     is open only while it reads, because it may keep pages of the store in memory. `open_reader` is pickled for spawned
     processes.
-
-    Attributes
-    ----------
-    startup_seconds : float
-        From starting the processes until all of them had opened a reader.
-    first_batch_seconds : float
-        From starting the processes until one of them had read a batch.
     """
 
     def __init__(

@@ -24,17 +24,7 @@ from .folder import read_folder
 
 @contextmanager
 def open_source(path: Path | str) -> Iterator[ImageSource]:
-    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100.
-
-    Raises
-    ------
-    StoreNotFoundError
-        There is nothing at `path`, or a CIFAR batch is missing.
-    InvalidInputError
-        It is something else, or a file in it can't be read as an image.
-    CorruptStoreError
-        It is a damaged dataset.
-    """
+    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100."""
     path = Path(path).absolute()
     with reading(path, ValueError):
         if not path.exists():
