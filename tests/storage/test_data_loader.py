@@ -32,12 +32,9 @@ def check_epochs(module: Backend, store: Path, **options: Any) -> None:  # noqa:
     assert LABELS.tolist() not in orders
 
 
-def test_a_loader_without_workers_reads_every_image_once(module: Backend, tmp_path: Path) -> None:
-    check_epochs(module, tmp_path)
-
-
-def test_forked_workers_read_every_image_once(module: Backend, tmp_path: Path) -> None:
-    check_epochs(module, tmp_path, num_workers=2, multiprocessing_context="fork")
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2, "multiprocessing_context": "fork"}], ids=["none", "forked"])
+def test_a_loader_reads_every_image_once(module: Backend, options: dict[str, Any], tmp_path: Path) -> None:
+    check_epochs(module, tmp_path, **options)
 
 
 @pytest.mark.parametrize("name", ["hdf5", "lmdb_packed"])  # a worker that is spawned imports PyTorch: seconds each

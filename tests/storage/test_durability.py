@@ -15,18 +15,15 @@ def test_every_file_and_directory_and_the_folder_above_are_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "store" / "inner").mkdir(parents=True)
-    (tmp_path / "store" / "inner" / "file").write_bytes(b"1")
-    (tmp_path / "store" / "other").write_bytes(b"2")
-    (tmp_path / "beside").write_bytes(b"3")
-    synced = []
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
-    )
+    for name in ("store/inner/file", "store/other", "beside"):
+        (tmp_path / name).write_bytes(b"1")
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(f"/proc/self/fd/{number}").readlink()))
     make_durable(tmp_path / "store")
     names = ["store/inner/file", "store/inner", "store/other", "store"]
-    assert sorted(synced) == sorted([str(tmp_path), *(str(tmp_path / name) for name in names)])
-    assert synced.index(str(tmp_path / "store/inner/file")) < synced.index(str(tmp_path / "store"))
-    assert synced[-1] == str(tmp_path), "the name of the store is synced last"
+    assert sorted(synced) == sorted([tmp_path, *(tmp_path / name for name in names)])
+    assert synced.index(tmp_path / "store/inner/file") < synced.index(tmp_path / "store")
+    assert synced[-1] == tmp_path, "the name of the store is synced last"
 
 
 def test_a_disk_that_is_full_at_the_sync_raises_store_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,12 +115,6 @@ view = reader.view()
 first = view[0]
 """
 ENDS = {
-    "a view outlives its reader": """
-reader.close()
-del reader
-module.open_reader(store).close()
-sys.exit(not np.array_equal(np.asarray(view), before) or not np.array_equal(first, before[0]))
-""",
     "a view lives through a fork": """
 child = os.fork()
 right = np.array_equal(reader.read(range(50))[0], before)

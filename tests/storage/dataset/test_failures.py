@@ -80,18 +80,17 @@ def test_the_old_dataset_stays_if_the_disk_fails(
 def test_publishing_is_undone_if_the_disk_does_not_confirm_it(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
 ) -> None:
-    if there:
-        storage.save(tmp_path / "set", *make_set(2))
-
     def fail(path: Path) -> None:
         assert path == tmp_path
         assert_same(storage.load(tmp_path / "set"), make_set(3))
         raise error
 
+    if there:
+        storage.save(tmp_path / "set", *make_set(2))
     monkeypatch.setattr(replacement, "sync", fail)
     with pytest.raises((StorageError, KeyboardInterrupt)):
         storage.save(tmp_path / "set", *make_set(3), overwrite=True)
-    assert list_names(tmp_path) == (["set"] if there else [])
+    assert list_names(tmp_path) == ["set"] * there
     if there:
         assert_same(storage.load(tmp_path / "set"), make_set(2))
 
@@ -112,11 +111,10 @@ def test_the_old_dataset_stays_if_directories_cannot_be_exchanged(
 
 
 def test_the_next_writer_removes_what_a_dead_one_left_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / ".set.tmp-123-0123abcd").mkdir()
-    (tmp_path / ".set.tmp-123-0123abcd" / "file").write_text("half")
     others = [".set.tmp-123-0123abcd.tmp-4-0123abcd", ".other.tmp-123-0123abcd", ".set.tmp-mine", "set.tmp-1-0123abcd"]
-    for name in others:
+    for name in (".set.tmp-123-0123abcd", *others):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("half")
     storage.save(tmp_path / "set", *make_set(2))
     assert list_names(tmp_path) == sorted([*others, "set"])
 

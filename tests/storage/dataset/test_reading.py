@@ -77,11 +77,15 @@ def test_errors_name_the_path_of_the_caller(saved: Path) -> None:
         reader.read([3])
 
 
-def test_a_pickled_reader_opens_the_dataset_again(saved: Path) -> None:
+def test_a_pickled_reader_opens_the_dataset_again_unless_it_was_replaced(backend: str, saved: Path) -> None:
     with storage.open(saved, verify=False) as reader:
-        with pickle.loads(pickle.dumps(reader)) as copy:  # noqa: S301 - our own
+        pickled = pickle.dumps(reader)
+        with pickle.loads(pickled) as copy:  # noqa: S301 - our own
             assert_same(copy.read([3, 25]), reader.read([3, 25]))
         assert vars(copy)["_verify"] is False
+    storage.save(saved, *make_set(5), backend, overwrite=True)
+    with pytest.raises(StoreNotFoundError, match="was replaced since the reader was pickled"):
+        pickle.loads(pickled)  # noqa: S301 - our own
 
 
 def test_a_forked_child_reads_the_dataset_that_its_parent_opened(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +114,7 @@ def test_an_open_reader_keeps_the_replaced_dataset_until_it_is_closed(saved: Pat
     assert not list(saved.parent.glob(".set.tmp-*"))
 
 
-def test_swapped_records_are_found_by_every_way_of_reading(swapped: Path) -> None:
+def test_swapped_records_are_found_by_every_way_of_reading_and_others_read(backend: str, swapped: Path) -> None:
     ways: list[tuple[int, Callable[[], object]]] = [
         (4, lambda: storage.load(swapped)),
         (9, lambda: storage.open(swapped).read([3, 9, 5])),
@@ -121,17 +125,10 @@ def test_swapped_records_are_found_by_every_way_of_reading(swapped: Path) -> Non
         with pytest.raises(CorruptStoreError, match=f"^{swapped}: ({reason})"):
             read()
     assert sorted(storage.check(swapped).records) == [4, 9]
-
-
-def test_other_records_than_the_swapped_ones_can_be_read(backend: str, swapped: Path) -> None:
     require_pixels(backend, swapped)
-    images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
     with storage.open(swapped) as reader:
-        for indices in ([9], [3, 4]):
-            with pytest.raises(CorruptStoreError, match=f"record {indices[-1]}: it is damaged"):
-                reader.read(indices)
-        assert_same(reader.read([3, 5]), (images[[3, 5]], labels[[3, 5]]))
-        assert_same(reader[8], (images[8], labels[8]))
+        assert_same(reader.read([3, 5]), (make_set(COUNT)[0][[3, 5]], np.zeros(2, np.int64)))
+        assert_same(reader[8], (make_set(COUNT)[0][8], 0))
 
 
 def test_load_names_the_wrong_record_of_a_block(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,15 +230,6 @@ def test_a_missing_backend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("storage.registry.BACKENDS", {"png": BACKENDS["png"]})
     with pytest.raises(StorageError, match="the backend that wrote this dataset is missing: 'hdf5' isn't a backend"):
         storage.load(tmp_path / "set")
-
-
-def test_a_pickled_reader_refuses_another_dataset(tmp_path: Path) -> None:
-    storage.save(tmp_path / "set", *make_set(4))
-    with storage.open(tmp_path / "set") as reader:
-        pickled = pickle.dumps(reader)
-    storage.save(tmp_path / "set", *make_set(5), overwrite=True)
-    with pytest.raises(StoreNotFoundError, match="was replaced since the reader was pickled"):
-        pickle.loads(pickled)  # noqa: S301 - our own
 
 
 @need_backend("hdf5")
