@@ -75,12 +75,10 @@ def cut_table(size: int) -> Change:
 RECORDS: dict[str, dict[bytes, bytes | None]] = {
     "no layout": {b"layout": None},
     "an empty layout": {b"layout": b""},
-    "a longer layout": {b"layout": bytes(32)},
     "one image more": {b"layout": make_layout(11, 32, 32)},
     "one image fewer": {b"layout": make_layout(9, 32, 32)},
     "no height": {b"layout": make_layout(10, 0, 32)},
     "a width of 64 bits": {b"layout": make_layout(10, 32, 1 << 63)},
-    "the largest numbers": {b"layout": b"\xff" * 24},
     "the first record too short": {make_key(0): b"too short"},
     "the last record too long": {make_key(9): bytes(3081)},
     "the first record missing": {make_key(0): None},
@@ -281,17 +279,15 @@ def test_a_level_that_is_too_large_is_not_settled(sizes: list[list[int]], settle
     assert leveldb.is_settled("\n".join(lines).encode()) is settled
 
 
-def test_a_store_that_leveldb_would_go_on_sorting_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leveldb, "is_settled", lambda _: False)
-    with pytest.raises(storage.CorruptStoreError, match="would move"):
-        leveldb.open_reader(store)
-
-
-def test_storing_ends_when_leveldb_has_nothing_more_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [False, False, True]
+def test_a_store_is_settled_when_it_is_written_and_refused_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [False, False, True, False]
     monkeypatch.setattr(leveldb, "is_settled", lambda _: answers.pop(0))
     leveldb.store_many(tmp_path, *make_set(5))
-    assert not answers
+    assert answers == [False]
+    with pytest.raises(storage.CorruptStoreError, match="would move"):
+        leveldb.open_reader(tmp_path)
 
 
 @pytest.fixture
