@@ -11,32 +11,20 @@ from reports.__main__ import main
 from tests.support.properties import given, settings, st
 from tests.support.runs import find_cell, make_run, save, slow_down
 
+Capture = pytest.CaptureFixture[str]
+
 CELL = "test_store_many[png-1000]"
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    """Save the run before."""
-    (tmp_path / "base").mkdir()
-    return save(make_run(), tmp_path / "base")
-
-
-@pytest.fixture
-def slower(tmp_path: Path) -> Path:
-    """Save a run in which one cell takes three times as long."""
-    (tmp_path / "slower").mkdir()
-    run = make_run()
-    slow_down(run, CELL, 3)
-    return save(run, tmp_path / "slower")
-
-
-@pytest.fixture
-def shorter(tmp_path: Path) -> Path:
-    """Save a run without one cell."""
-    (tmp_path / "shorter").mkdir()
-    run = make_run()
-    run["benchmarks"].remove(find_cell(run, CELL))
-    return save(run, tmp_path / "shorter")
+def runs(tmp_path: Path) -> dict[str, Path]:
+    """Save a run, one in which a cell takes three times as long, and one without this cell."""
+    documents = {"base": make_run(), "slower": make_run(), "shorter": make_run()}
+    slow_down(documents["slower"], CELL, 3)
+    documents["shorter"]["benchmarks"].remove(find_cell(documents["shorter"], CELL))
+    for name in documents:
+        (tmp_path / name).mkdir()
+    return {name: save(document, tmp_path / name) for name, document in documents.items()}
 
 
 @pytest.mark.parametrize(
@@ -51,63 +39,53 @@ def shorter(tmp_path: Path) -> Path:
     ],
 )
 def test_the_exit_code_follows_the_verdicts(
-    before: str,
-    after: str,
-    options: list[str],
-    code: int,
-    counts: str,
-    request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
+    before: str, after: str, options: list[str], code: int, counts: str, runs: dict[str, Path], capsys: Capture
 ) -> None:
-    paths = [str(request.getfixturevalue(name)) for name in (before, after)]
-    assert main(["compare", *paths, *options]) == code
+    assert main(["compare", str(runs[before]), str(runs[after]), *options]) == code
     printed, complaints = capsys.readouterr()
     assert printed.startswith(f"## {counts}\n")
     assert complaints == ""
 
 
 def test_runs_that_cannot_be_compared_are_one_line_and_exit_code_3(
-    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], tmp_path: Path, capsys: Capture
 ) -> None:
     new = make_run()
     new["machine_info"]["release"] = "7.0"
-    assert main(["compare", str(base), str(save(new, tmp_path))]) == 3
+    assert main(["compare", str(runs["base"]), str(save(new, tmp_path))]) == 3
     printed, complaints = capsys.readouterr()
     assert printed == ""
-    expected = "error: the runs can't be compared: kernel: 6.18.44 in the base, 7.0 in the new run\n"
-    assert complaints == expected
+    assert complaints == "error: the runs can't be compared: kernel: 6.18.44 in the base, 7.0 in the new run\n"
 
 
-@pytest.mark.parametrize("broken", ["base", "new"])
+@pytest.mark.parametrize("names", [("base", "slower"), ("slower", "base")])
 def test_a_broken_run_is_one_line_and_exit_code_2(
-    broken: str, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    names: tuple[str, str], runs: dict[str, Path], capsys: Capture
 ) -> None:
-    nothing = tmp_path / "nothing.json"
-    nothing.write_text("{", encoding="ascii")
-    paths = {"base": base, "new": base} | {broken: nothing}
-    assert main(["compare", str(paths["base"]), str(paths["new"])]) == 2
+    runs["slower"].write_text("{", encoding="ascii")
+    assert main(["compare", *(str(runs[name]) for name in names)]) == 2
     printed, complaints = capsys.readouterr()
     assert printed == ""
-    assert complaints.startswith(f"error: {nothing}: ")
+    assert complaints.startswith(f"error: {runs['slower']}: ")
     assert complaints.count("\n") == 1
 
 
 @pytest.mark.parametrize("threshold", ["0", "10", "-1", "nan", "inf", "much"])
-def test_an_impossible_threshold_is_wrong_usage(threshold: str, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_threshold_is_wrong_usage(threshold: str, runs: dict[str, Path], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["compare", str(base), str(base), f"--threshold={threshold}"])
+        main(["compare", str(runs["base"]), str(runs["base"]), f"--threshold={threshold}"])
     assert stopped.value.code == 2
     assert f"'{threshold}' isn't a fraction between 0 and 10, such as 0.1" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_early_changes_no_exit_code(
-    base: Path, slower: Path, monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", encoding="utf-8") as pipe:
         monkeypatch.setattr(sys, "stdout", pipe)
-        assert main(["compare", str(base), str(slower)]) == 1
+        assert main(["compare", str(runs["base"]), str(runs["slower"])]) == 1
 
 
 @given(chosen=st.data())

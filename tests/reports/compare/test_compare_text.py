@@ -14,12 +14,14 @@ from reports.noise import Thresholds
 from reports.reading import read_run
 from tests.support.runs import find_cell, make_cell, make_run, run_of, save, slow_down
 
+Show = Callable[[dict[str, Any], dict[str, Any]], str]
+
 CELL = "test_store_many[png-1000]"
 OTHER = "test_read_many[lmdb-1000]"
 
 
 @pytest.fixture
-def show(tmp_path: Path) -> Callable[[dict[str, Any], dict[str, Any]], str]:
+def show(tmp_path: Path) -> Show:
     """Show how two runs compare."""
 
     def show_runs(base: dict[str, Any], new: dict[str, Any]) -> str:
@@ -35,9 +37,7 @@ def _find_command(text: str) -> list[str]:
     return shlex.split(line)
 
 
-def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(
-    show: Callable[[dict[str, Any], dict[str, Any]], str],
-) -> None:
+def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(show: Show) -> None:
     new = make_run()
     slow_down(new, CELL, 3)
     slow_down(new, OTHER, 1 / 3)
@@ -60,7 +60,7 @@ def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(
     assert "inconclusive: too noisy to be called ok, in one of the runs (IQR above 10 %" in text
 
 
-def test_equal_runs_need_neither_table_nor_command(show: Callable[[dict[str, Any], dict[str, Any]], str]) -> None:
+def test_equal_runs_need_neither_table_nor_command(show: Show) -> None:
     text = show(make_run(), make_run())
     assert text.startswith("## 39 ok\n\n- Base: run of 2026-11-21 06:39, commit 01234567\n- New: run of 2026-")
     assert "|" not in text
@@ -69,9 +69,7 @@ def test_equal_runs_need_neither_table_nor_command(show: Callable[[dict[str, Any
     assert "weak evidence" in text
 
 
-def test_suspects_are_named_in_a_command_that_measures_them_again(
-    show: Callable[[dict[str, Any], dict[str, Any]], str],
-) -> None:
+def test_suspects_are_named_in_a_command_that_measures_them_again(show: Show) -> None:
     new = make_run()
     slow_down(new, CELL, 3)
     slow_down(new, OTHER, 3)
@@ -86,9 +84,7 @@ def test_suspects_are_named_in_a_command_that_measures_them_again(
     [{"id": "unversioned", "dirty": False}, {"id": "0123456789", "dirty": True}, {"id": "--help", "dirty": False}],
     ids=["no repository", "changed tree", "no digest"],
 )
-def test_a_base_that_is_no_commit_is_named_by_its_file(
-    commit: object, show: Callable[[dict[str, Any], dict[str, Any]], str], tmp_path: Path
-) -> None:
+def test_a_base_that_is_no_commit_is_named_by_its_file(commit: object, show: Show, tmp_path: Path) -> None:
     base, new = make_run() | {"commit_info": commit}, make_run()
     slow_down(new, CELL, 3)
     assert _find_command(show(base, new))[4] == str(tmp_path / "run.json")
@@ -97,9 +93,7 @@ def test_a_base_that_is_no_commit_is_named_by_its_file(
 @pytest.mark.parametrize(
     "name", ["a|b", "`code`", "<script>", "x'; rm -rf ~; '", "line\nbreak\n# title", "\x1b[31mred", "$(touch x)"]
 )
-def test_a_hostile_name_is_shown_and_breaks_nothing(
-    name: str, show: Callable[[dict[str, Any], dict[str, Any]], str]
-) -> None:
+def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, show: Show) -> None:
     base, new = (run_of([make_cell("read_many", name, 10)]) for _ in range(2))
     new["benchmarks"][0]["stats"]["data"] = [1.0] * 5
     new["benchmarks"].append(make_cell("read_epoch", name, 10))

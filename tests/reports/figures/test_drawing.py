@@ -12,7 +12,6 @@ from PIL import Image
 
 from reports.figures.drawing import draw
 from reports.reading import read_run
-from reports.run import BrokenRunError
 from tests.support.properties import given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 
@@ -150,12 +149,6 @@ def test_names_are_never_read_as_mathematics_or_markup(tmp_path: Path) -> None:
     assert max(len(text) for text in texts if "WWW" in text) == 18
     assert texts[-2].startswith("images: $\\frac{1}{0}$  ·  ")
     assert max(map(len, texts)) < 140
-
-
-def test_too_many_backends_are_refused(tmp_path: Path) -> None:
-    document = run_of([make_cell("read_many", f"backend{number}", 10) for number in range(97)])
-    with pytest.raises(BrokenRunError, match="97 backends"):
-        _draw(document, tmp_path)
 
 
 def test_an_empty_store_can_be_drawn_beside_another(tmp_path: Path) -> None:

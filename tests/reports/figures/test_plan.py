@@ -165,9 +165,8 @@ def test_a_figure_without_cells_is_absent() -> None:
 
 
 def test_file_names_have_only_letters_digits_and_dashes(tmp_path: Path) -> None:
-    cells = [
-        make_cell("read_many", "png", 10, param=value) for value in ("../../up", "Up", "UP", "", "x" * 500, "漢字")
-    ]
+    values = ("../../up", "Up", "UP", "", "x" * 500, "漢字")
+    cells = [make_cell("read_many", "png", 10, param=value) for value in values]
     cells.append(make_cell("read_many", "png", 10, fraction=0.5))
     stems = _plan_document(run_of(cells), tmp_path).keys()
     assert len(stems) == 2 * len(cells), "an overview and a figure for each"
@@ -213,15 +212,10 @@ def test_an_axis_shows_each_line_with_its_spread_and_the_reference() -> None:
         ((1.0, 2.0), 30.0, True),
         ((1.0, 2.0), 0.0, False),
     ],
-    ids=["tenfold", "more", "from zero", "to the reference", "reference of zero"],
 )
-def test_a_fitted_axis_is_logarithmic_if_positive_values_differ_more_than_tenfold(
+def test_an_axis_is_fitted_by_whether_positive_values_differ_more_than_tenfold_unless_its_scale_is_given(
     values: tuple[float, ...], reference: float | None, *, expected: bool
 ) -> None:
     assert _make_subplot(*values, reference=reference).is_logarithmic is expected
-
-
-@pytest.mark.parametrize("values", [(1.0, 2.0), (1.0, 1000.0)], ids=["close", "apart"])
-def test_an_axis_with_a_given_scale_keeps_it(values: tuple[float, ...]) -> None:
     assert _make_subplot(*values, scale="logarithmic").is_logarithmic
     assert not _make_subplot(*values, scale="linear").is_logarithmic
