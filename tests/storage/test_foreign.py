@@ -18,43 +18,32 @@ from tests.support.image_sets import make_set
 COUNT = 10
 
 
-def read_single(module: Backend, store: Path) -> None:
-    """Read each image alone."""
-    for index in range(COUNT):
-        module.read_single(store, index)
-
-
-def read_many(module: Backend, store: Path) -> None:
-    """Read all images at once."""
-    module.read_many(store)
-
-
 def read_batch(module: Backend, store: Path) -> None:
-    """Read a batch of all images through a reader."""
     with module.open_reader(store) as reader:
         reader.read(range(COUNT))
 
 
 def read_each(module: Backend, store: Path) -> None:
-    """Read one image after another through a reader."""
     with module.open_reader(store) as reader:
         for index in range(COUNT):
             reader[index]
 
 
-READS: tuple[Callable[[Backend, Path], None], ...] = (read_single, read_many, read_batch, read_each)
+READS: dict[str, Callable[[Backend, Path], object]] = {
+    "read_single": lambda module, store: [module.read_single(store, index) for index in range(COUNT)],
+    "read_many": lambda module, store: module.read_many(store),
+    "read": read_batch,
+    "reader[index]": read_each,
+}
 
 
 def find_cases(backend: str) -> Mapping[str, Case]:
     """Find the table of a backend; it is empty if there are no tests of the backend, or if they are skipped here."""
     name = f"tests.storage.backends.test_{backend}"
-    if find_spec(name) is None:
-        return {}
     try:
-        cases: Mapping[str, Case] = getattr(import_module(name), "FOREIGN", {})
+        return getattr(import_module(name), "FOREIGN", {}) if find_spec(name) else {}
     except pytest.skip.Exception:
         return {}
-    return cases
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -71,8 +60,8 @@ def test_a_foreign_store_is_refused(name: str, case: Case, tmp_path: Path, subte
     store = tmp_path / "store"
     BACKENDS[name].store_many(store, *make_set(COUNT))
     case.change(store)
-    for read in READS:
-        with subtests.test(read.__name__):
+    for way, read in READS.items():
+        with subtests.test(way):
             with pytest.raises(case.error, match=case.message) as caught:
                 read(BACKENDS[name], store)
             assert caught.value.store is not None

@@ -49,6 +49,10 @@ def test_a_view_copies_nothing(viewed: Backend, store: Path) -> None:
             assert not view[index].flags.owndata
             np.testing.assert_array_equal(view[index], IMAGES[index])
         assert np.shares_memory(view[-1], view[49])
+        np.testing.assert_array_equal(list(view), IMAGES)
+        for index in (50, -51):
+            with pytest.raises(IndexError):
+                view[index]
     with pytest.raises(storage.ReaderClosedError):
         reader.view()
 
@@ -69,14 +73,6 @@ def test_reads_return_copies_not_views(viewed: Backend, store: Path) -> None:
             assert not np.shares_memory(image, reader.view()[3])
             image[...] = 0
         assert_same(reader.read(range(50)), (IMAGES, LABELS))
-
-
-def test_a_view_is_iterated_in_order_and_ends(viewed: Backend, store: Path) -> None:
-    with viewed.open_reader(store) as reader:
-        np.testing.assert_array_equal(list(reader.view()), IMAGES)
-        for index in (50, -51):
-            with pytest.raises(IndexError):
-                reader.view()[index]
 
 
 def test_a_view_of_an_empty_set_is_empty(viewed: Backend, tmp_path: Path) -> None:

@@ -59,14 +59,12 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(source: ImageSource, path: Path, backend: str = "hdf5", *, overwrite: bool = False) -> int:
-    """Convert without looking at the progress."""
     return convert(source, path, backend, overwrite=overwrite, progress=lambda *_: None)
 
 
 def interrupt(
     path: Path, healthy: int, error: BaseException = FAULT, backend: str = "hdf5", *, overwrite: bool = False
 ) -> None:
-    """Convert as many images, then fail."""
     with pytest.raises((UnfinishedConversionError, type(error))):
         save(Faulty(IMAGES, LABELS, MINE.classes, "mine", healthy, error), path, backend, overwrite=overwrite)
 
@@ -208,7 +206,6 @@ def write_store(path: Path, *, new: bool) -> None:
 
 
 def write_tree(path: Path, *, new: bool) -> None:
-    """Write a folder tree."""
     shutil.rmtree(path, ignore_errors=True)
     (path / "cat").mkdir(parents=True)
     for index, image in enumerate(OTHERS if new else IMAGES):
