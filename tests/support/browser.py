@@ -12,14 +12,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="Playwright is not installed: python -m pip install -e '.[test]'")
 
-from playwright.sync_api import (
-    Browser,
-    Dialog,
-    Locator,
-    Page,
-    ViewportSize,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, Dialog, Locator, Page, ViewportSize, sync_playwright
 
 from reports.page.command import write_page
 from reports.reading import read_run

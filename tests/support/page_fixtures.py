@@ -30,7 +30,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 @pytest.fixture(scope="module")
 def window(browser: Browser) -> Page:
-    """Open one window for all; a new one would take longer than most tests."""
     return browser.new_page()
 
 

@@ -74,7 +74,6 @@ def make_html(document: object, folder: Path) -> str:
 
 
 def read_page(html: str) -> Element:
-    """Read a page; each element must be closed in its turn."""
     reader = _Reader()
     reader.feed(html)
     reader.close()
@@ -83,7 +82,6 @@ def read_page(html: str) -> Element:
 
 
 def read_table(table: Element) -> list[list[str]]:
-    """Read the text of a table, its head first."""
     rows = ([each.text for each in row.content if isinstance(each, Element)] for row in table.find("tr"))
     return list(rows)
 

@@ -49,7 +49,6 @@ def interlace(image: Image) -> bytes:
 
 
 def join(image: Image, pixels: bytes, *before: bytes, interlace: int = 0) -> bytes:
-    """Join the chunks of a picture."""
     return b"".join((SIGNATURE, make_header(image, interlace), *before, make_chunk(b"IDAT", pixels), END))
 
 

@@ -19,7 +19,6 @@ _NOBODY = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org", "-c"
 
 
 def run_git(folder: Path, *arguments: str) -> str:
-    """Run git in `folder`, without the configuration of this machine; return what it prints."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", *_NOBODY, *arguments]
     environment = ours | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
@@ -43,7 +42,6 @@ def commit_all(folder: Path) -> str:
 
 
 def make_repository(folder: Path, storage: Mapping[str, bytes]) -> str:
-    """Make a repository that looks like the suite, with these files in ``storage/``; return its commit."""
     write_files(folder, _RULER)
     write_files(folder, {f"storage/{name}": content for name, content in storage.items()})
     return commit_all(folder)

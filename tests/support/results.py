@@ -40,12 +40,10 @@ def make_result(
 
 
 def make_store(backend: str, seconds: float, size: int, *, images: int = 1000, params: Params = BUFFERED) -> Result:
-    """Make a result that stored images in one file."""
     return make_result(backend, seconds, images, operation="store_many", params=params, disk=(size, 1))
 
 
 def wrap_results(*results: Result) -> Run:
-    """Make a complete run of results, on genuine images."""
     return Run(
         path=Path("run.json"),
         results=results,

@@ -81,7 +81,6 @@ def make_run(
 
 
 def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make the JSON of a complete run on stand-in images out of its cells."""
     backends = {cell["extra_info"]["backend"]: None for cell in cells}
     return {
         "machine_info": {
@@ -120,7 +119,6 @@ def find_cell(run: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def slow_down(run: dict[str, Any], name: str, factor: float) -> None:
-    """Make all rounds of a cell so many times slower."""
     rounds = find_cell(run, name)["stats"]["data"]
     rounds[:] = [factor * seconds for seconds in rounds]
 

@@ -15,7 +15,6 @@ QUICK = (*HERE, "--benchmark-only", "--benchmark-max-time=0.001", "--benchmark-m
 
 
 def copy_suite(folder: Path) -> Path:
-    """Copy the suite, without the runs that it has saved."""
     for room in ROOMS:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "runs"))
     for name in ("conftest.py", "pyproject.toml"):
@@ -24,7 +23,6 @@ def copy_suite(folder: Path) -> Path:
 
 
 def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest in `folder`, as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         cwd=folder,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -133,18 +134,13 @@ def test_an_image_too_large_for_arrow_is_refused_before_anything_is_written(tmp_
 
 
 def test_a_write_that_fails_leaves_no_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing:
-        """A writer whose disk is full until it is closed."""
-
-        def __init__(self, *arguments: object, **options: object) -> None:
-            self.write_table = self._fail
-            self.close = new_file(*arguments, **options).close
-
-        def _fail(self, *_: object, **__: object) -> None:
-            raise OSError(28, "No space left on device")
+    def fail_to_write(*arguments: object, **options: object) -> Mock:
+        writer = Mock(wraps=new_file(*arguments, **options))
+        writer.write_table.side_effect = OSError(28, "No space left on device")
+        return writer
 
     new_file: Callable[..., Any] = pa.ipc.new_file
-    monkeypatch.setattr(pa.ipc, "new_file", Failing)
+    monkeypatch.setattr(pa.ipc, "new_file", fail_to_write)
     with pytest.raises(storage.StoreFullError, match=str(tmp_path)):
         feather.store_many(tmp_path, IMAGES, LABELS)
     with pytest.raises(storage.CorruptStoreError):

@@ -13,16 +13,7 @@ from storage import Backend, CorruptStoreError, Image, StorageError
 from tests.support.backends import take_backend, take_family
 from tests.support.foreign import Case, Change, append, both, cut, delete, make_endless, make_folder, write
 from tests.support.image_sets import assert_same, make_set
-from tests.support.pictures import (
-    END,
-    PROGRAMS,
-    SIGNATURE,
-    compress,
-    filter_rows,
-    flip_bits,
-    make_chunk,
-    make_header,
-)
+from tests.support.pictures import END, PROGRAMS, SIGNATURE, compress, filter_rows, flip_bits, make_chunk, make_header
 
 png = take_backend("png")
 MEMBERS = take_family("png", "png_stored")
@@ -215,16 +206,6 @@ def test_a_flipped_bit_is_refused_or_changes_no_pixel(
         else:
             np.testing.assert_array_equal(image, IMAGES[index])
     assert refused > 7 * path.stat().st_size, "CRCs find damage, whether or not it is in the pixels"
-
-
-def test_a_failed_write_is_never_corruption(folder: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("os.write", fail)
-    with pytest.raises(StorageError, match="Input/output error") as caught:
-        folder.store_many(tmp_path / "store", IMAGES, LABELS)
-    assert type(caught.value) is StorageError
 
 
 @each_read
