@@ -95,9 +95,7 @@ def spread(cases: Sequence[Case], run: Callable[[Case, Path], str], folder: Path
         own.mkdir()
     if shares == 1:
         return [run(case, owned[0]) for case in cases]
-    children = []
-    for number, own in enumerate(owned):
-        children.append(Child(partial(_run_share, cases[number::shares], run, own)))
+    children = [Child(partial(_run_share, cases[number::shares], run, own)) for number, own in enumerate(owned)]
     for child in children:
         child.release()
     outcomes = [""] * len(cases)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,15 @@ Loop = Callable[[], str]  # does its work once; returns nothing, or what is wron
 
 def read_while_writing(backends: Sequence[str], folder: Path, seconds: float) -> dict[str, Findings]:
     """Replace the stores of all backends at once, each under four readers, for so many seconds."""
-    sets = _make_sets()
+    images, labels = make_set(sum(COUNTS), 32, 32)
+    ends = np.cumsum(COUNTS)[:-1]
+    sets = list(zip(np.split(images, ends), np.split(labels, ends), strict=True))
     children = {}
     for backend in backends:
         path = folder / backend / STORE
         path.parent.mkdir()
         storage.save(path, *sets[0], backend)
-        loops: dict[str, Loop] = {"saved": partial(_save, path, backend, _turn(sets))}
+        loops: dict[str, Loop] = {"saved": partial(_save, path, backend, cycle(sets))}
         for number in range(READERS):
             draw = np.random.default_rng([SEED, number])
             loops[f"read by {number}"] = partial(_load, path, sets) if number % 2 else partial(_read, path, sets, draw)
@@ -45,17 +48,6 @@ def read_while_writing(backends: Sequence[str], folder: Path, seconds: float) ->
     for backend, found in findings.items():
         found.append(("the save after all", _tidy(folder / backend / STORE, backend, sets)))
     return findings
-
-
-def _make_sets() -> list[ImageSet]:
-    images, labels = make_set(sum(COUNTS), 32, 32)
-    ends = np.cumsum(COUNTS)[:-1]
-    return list(zip(np.split(images, ends), np.split(labels, ends), strict=True))
-
-
-def _turn(sets: Sequence[ImageSet]) -> Iterator[ImageSet]:
-    while True:
-        yield from sets
 
 
 def _repeat(loop: Loop, seconds: float) -> str:

@@ -42,9 +42,7 @@ HARMLESS: Mapping[str, str] = {
     **dict.fromkeys(["open", "openat", "read"], "LMDB looks at the beginning of its file before it opens it"),
     "fcntl": "a library asks for the flags of a file, or a folder is listed that was replaced",
     "flock": "the lock is let go a second time; this process has saved there again",
-    **dict.fromkeys(
-        ["statfs", "fstatfs"], "LMDB asks whether the file system is a network's, and goes on without an answer"
-    ),
+    **dict.fromkeys(["statfs", "fstatfs"], "LMDB asks whether the file system is a network's, and needs no answer"),
 }
 DIARY = "LevelDB writes down what it does, for people; no program reads it"
 TIDIES = {"getdents64", "unlink", "unlinkat"}
@@ -73,9 +71,8 @@ def fail_at_calls(
         injected = inject(partial(_save_twice, path, sets.new, backend), call, fault, path)
         return usual.judge(error, call, injected, path)
 
-    outcomes = zip(cases, spread(cases, run, folder), strict=True)
     found: dict[str, Findings] = {error: [] for error in errors}
-    for (error, call), outcome in outcomes:
+    for (error, call), outcome in zip(cases, spread(cases, run, folder), strict=True):
         found[error].append((call.describe(), outcome))
     return found
 
@@ -153,9 +150,7 @@ class Usual:
 
     def _is_synced(self, syncs: Sequence[str]) -> bool:
         """Whether the disk was waited for as often; a library's thread may do so more often, or less."""
-        if self._threads:
-            return len(set(syncs)) == len(set(self._syncs))
-        return len(syncs) == len(self._syncs)
+        return len(set(syncs)) == len(set(self._syncs)) if self._threads else len(syncs) == len(self._syncs)
 
 
 def _judge(call: Call, injected: Injected, state: str, *, alike: bool) -> str:

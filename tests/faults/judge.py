@@ -100,9 +100,8 @@ def find_state(path: Path, sets: Sets) -> str:
         read = reader.read(order)
     for name, expected in (("old", sets.old), ("new", sets.new)):
         if is_same(loaded, expected):
-            return (
-                name if is_same(read, (expected[0][order], expected[1][order])) else f"a reader has not the {name} set"
-            )
+            alike = is_same(read, (expected[0][order], expected[1][order]))
+            return name if alike else f"a reader has not the {name} set"
     return "neither the old set nor the new one"
 
 

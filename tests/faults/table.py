@@ -26,21 +26,15 @@ def make_tables(report: Path) -> str:
 
 def count_kinds(outcomes: Row) -> Row:
     """Count outcomes by what is left, whatever is said of how it came."""
-    kinds: Counter[str] = Counter()
-    for outcome, count in outcomes.items():
-        kinds[outcome.partition(",")[0]] += count
-    return dict(kinds)
-
-
-def describe(row: Row) -> str:
-    """Describe the outcomes of one backend."""
-    return ", ".join(f"{count:,} {kind}" for kind, count in sorted(row.items())) or "not tried"
+    return dict(Counter(outcome.partition(",")[0] for outcome, count in outcomes.items() for _ in range(count)))
 
 
 def _make_table(kind: str, faults: dict[str, dict[str, Row]]) -> str:
     backends = sorted({backend for rows in faults.values() for backend in rows})
     lines = [[kind, *faults], ["---"] * (1 + len(faults))]
-    lines += [[backend, *(describe(rows.get(backend, {})) for rows in faults.values())] for backend in backends]
+    for backend in backends:
+        found = [sorted(rows.get(backend, {}).items()) for rows in faults.values()]
+        lines.append([backend, *(", ".join(f"{n:,} {kind}" for kind, n in row) or "not tried" for row in found)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -26,26 +26,15 @@ __all__ = ["careless"]  # the fixture
 
 BACKEND = "hdf5"
 SOME = Extent(sample=False, backends=180)  # four cases of each fault
+LOST = "it is there, but|cannot be loaded"
 HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
-    "kills_at_calls": (
-        lambda folder: kill_at_calls(BACKEND, folder, SOME, count=20, replacing=True),
-        "it is there, but|cannot be loaded",
-    ),
-    "kills_at_random": (
-        lambda folder: kill_at_random(BACKEND, folder, count=5000, cases=20),
-        "it is there, but|cannot be loaded",
-    ),
+    "kills_at_calls": (lambda folder: kill_at_calls(BACKEND, folder, SOME, count=20, replacing=True), LOST),
+    "kills_at_random": (lambda folder: kill_at_random(BACKEND, folder, count=5000, cases=20), LOST),
     "failing_calls": (lambda folder: fail_at_calls(BACKEND, folder, SOME, ["EIO"], count=20)["EIO"], "and then it"),
     "damage": (lambda folder: damage_and_read(BACKEND, folder, ["bit flip"], cases=10)["bit flip"], "wrong pixels"),
     "limits_on_files": (lambda folder: limit_files(BACKEND, folder, SOME), "cannot be loaded"),
-    "small_disks": (
-        lambda folder: fill_disk(BACKEND, folder, SOME, midway=True),
-        "it is there, but|cannot be loaded",
-    ),
-    "readers": (
-        lambda folder: read_while_writing([BACKEND], folder, 1)[BACKEND],
-        "Error|neither old|not all of one set",
-    ),
+    "small_disks": (lambda folder: fill_disk(BACKEND, folder, SOME, midway=True), LOST),
+    "readers": (lambda folder: read_while_writing([BACKEND], folder, 1)[BACKEND], "Error|neither old|not all of one"),
     "failed_opens": (lambda folder: fail_to_open(BACKEND, folder, cases=300), "leave 200 descriptors"),
 }
 

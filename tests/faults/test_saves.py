@@ -1,4 +1,4 @@
-"""A save that fails says so, leaves the old store, and can be repeated with no cleaning."""
+"""A save that is killed or fails leaves the old store, the new one or none; and the next one needs no cleaning."""
 
 from pathlib import Path
 
@@ -7,17 +7,39 @@ import pytest
 from tests.faults.extent import Extent
 from tests.faults.failures import FAILURES, SIGINT, fail_at_calls
 from tests.faults.findings import Record, count_findings
+from tests.faults.kills import kill_at_calls, kill_at_random
 from tests.faults.mounts import find_obstacle
 from tests.faults.shortages import fill_disk, forbid_save, limit_files
 
-COUNT = 8  # images
+
+@pytest.fixture
+def mounts() -> None:
+    """Skip where nothing can be mounted."""
+    if reason := find_obstacle():
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("kind", ["new", "replacing"])
+def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
+    backend: str, kind: str, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    findings = kill_at_calls(backend, folder, extent, count=30, replacing=kind == "replacing")
+    count_findings(record_property, backend, {f"SIGKILL at system calls, {kind}": findings})
+
+
+def test_a_save_killed_at_random_leaves_old_new_or_nothing(
+    backend: str, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    findings = kill_at_random(backend, folder, count=100 if extent.sample else 1000, cases=extent.count(2))
+    count_findings(record_property, backend, {"SIGKILL at random": findings})
 
 
 @pytest.mark.usefixtures("traced")
 def test_a_system_call_that_fails_or_is_interrupted_leaves_the_old_store(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    found = fail_at_calls(backend, folder, extent, [*FAILURES, SIGINT], count=COUNT)
+    found = fail_at_calls(backend, folder, extent, [*FAILURES, SIGINT], count=8)
     names = {error: f"{error} {'at' if error == SIGINT else 'of'} system calls" for error in found}
     count_findings(record_property, backend, {names[error]: findings for error, findings in found.items()})
 
@@ -27,13 +49,6 @@ def test_a_limit_on_the_size_of_files_leaves_the_old_store(
 ) -> None:
     findings = limit_files(backend, folder, extent)
     count_findings(record_property, backend, {"short writes, by a limit on files": findings})
-
-
-@pytest.fixture
-def mounts() -> None:
-    """Skip where nothing can be mounted."""
-    if reason := find_obstacle():
-        pytest.skip(reason)
 
 
 @pytest.mark.usefixtures("mounts")

@@ -1,4 +1,4 @@
-"""What readers see of a store that is replaced, and what failed opens leave behind."""
+"""A damaged store is read right or refused, a replaced one is all old or all new, and failed opens leave nothing."""
 
 from pathlib import Path
 
@@ -6,9 +6,25 @@ import pytest
 
 from benchmarks.options import read_options
 from tests.faults.crowd import read_while_writing
+from tests.faults.damages import DAMAGES
 from tests.faults.extent import Extent
-from tests.faults.findings import Record, count_findings
+from tests.faults.findings import PLAIN, Record, count_findings
+from tests.faults.integrity import damage_plain
 from tests.faults.opens import fail_to_open
+from tests.faults.reading import damage_and_read
+
+
+def test_a_damaged_store_is_read_right_or_refused(
+    backend: str, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    count_findings(record_property, backend, damage_and_read(backend, folder, DAMAGES, cases=extent.count(1)))
+
+
+def test_damage_to_a_plain_store_raises_no_foreign_error(
+    backend: str, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    found = damage_plain(backend, folder, cases=3 if extent.sample else 200)
+    count_findings(record_property, backend, {f"{PLAIN}{damage}": findings for damage, findings in found.items()})
 
 
 def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
