@@ -251,10 +251,7 @@ def test_a_score_is_the_weighted_geometric_mean_of_ratios_to_the_best() -> None:
 @pytest.mark.parametrize(
     ("results", "ratios"),
     [
-        (
-            [*_read("png", many_warm=4.0), *_read("lmdb", many_warm=1.0)],
-            {"lmdb": {"warm": 1.0}, "png": {"warm": 4.0}},
-        ),
+        ([*_read("png", many_warm=4.0), *_read("lmdb", many_warm=1.0)], {"lmdb": {"warm": 1.0}, "png": {"warm": 4.0}}),
         ([*_read("png", many_warm=2.0, epoch_warm=1.0), *_read("lmdb", many_warm=1.0)], {"png": {"warm": 2**0.5}}),
         ([*_read("png", many_warm=2.0), *_read("lmdb", epoch_warm=1.0)], {}),
         ([make_store("png", 1.0, 5, params=DURABLE), make_result("png", 1.0, operation="other")], {"png": {"size": 1}}),
