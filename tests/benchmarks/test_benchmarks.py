@@ -159,11 +159,13 @@ def test_backend_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_p
 
 
 @need_backend("hdf5")
-def test_run_is_saved_where_the_user_says_or_in_the_repository(tmp_path: Path) -> None:
+def test_run_with_cells_is_saved_where_the_user_says_or_in_the_repository(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
     ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
     assert ended.stdout.splitlines()[-1].endswith("python -m reports page mine.json --out report.html")
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "-k", "nothing")
+    assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert not find_runs(folder)
     run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
     assert len(find_runs(folder)) == 1, "a session that was started in another folder"
@@ -208,10 +210,3 @@ def test_genuine_images_are_named_in_the_run(tmp_path: Path) -> None:
     ended = run_pytest(folder, "benchmarks", *QUICK, *chosen)
     assert "images: custom, 10 of 24" in ended.stdout
     assert read_last_run(folder)["run"]["image_set"]["name"] == "custom"
-
-
-def test_session_without_benchmarks_saves_no_run(tmp_path: Path) -> None:
-    folder = copy_suite(tmp_path)
-    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "-k", "nothing")
-    assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert not find_runs(folder)

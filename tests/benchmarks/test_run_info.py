@@ -1,6 +1,5 @@
 """What a run's JSON says about the machine, the backends, and how each cell is defined."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -160,32 +159,24 @@ def test_marker_without_one_valid_threshold_is_rejected(values: tuple[object, ..
 
 
 @pytest.mark.parametrize(
-    ("quota", "limit"), [("100000 100000\n", 1), ("150000 100000\n", 2), ("10000 100000", 1), ("max 100000\n", 10**6)]
+    ("measure", "limits"),
+    [
+        (
+            run_info.count_processors,
+            {"100000 100000\n": 1, "150000 100000\n": 2, "10000 100000": 1, "max 100000\n": None},
+        ),
+        (measure_memory, {"1048576\n": 1048576, "max\n": None, f"{2**62}\n": None}),
+    ],
+    ids=["processors", "memory"],
 )
-def test_processors_are_limited_by_the_quota_of_the_control_group(tmp_path: Path, quota: str, limit: int) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    unlimited = run_info.count_processors(tmp_path / "missing")
-    assert unlimited >= 1
-    assert run_info.count_processors(tmp_path / "cpu.max") == min(limit, unlimited)
-
-
-def test_memory_is_limited_by_the_control_group(tmp_path: Path) -> None:
-    limit = tmp_path / "memory.max"
-    limit.write_text("1048576\n")
-    assert measure_memory(limit) == 1048576
-    unlimited = measure_memory(tmp_path / "missing")
-    assert unlimited >= 2**26
-    for words in ("max\n", f"{2**62}\n"):
-        limit.write_text(words)
-        assert measure_memory(limit) == unlimited
-
-
-@pytest.mark.parametrize(("files", "free", "counted"), [(100, 7, 7), (100, 0, 0), (0, 0, None)])
-def test_inodes_are_counted_if_their_number_is_fixed(
-    monkeypatch: pytest.MonkeyPatch, files: int, free: int, counted: int | None
+def test_processors_and_memory_are_limited_by_the_control_group(
+    tmp_path: Path, measure: Callable[[Path], int], limits: dict[str, int | None]
 ) -> None:
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=files, f_favail=free))
-    assert run_info.count_inodes(Path()) == counted
+    unlimited = measure(tmp_path / "missing")
+    assert unlimited >= 1
+    for text, limit in limits.items():
+        (tmp_path / "limit").write_text(text)
+        assert measure(tmp_path / "limit") == min(limit or unlimited, unlimited)
 
 
 def test_file_system_is_that_of_the_nearest_mount(tmp_path: Path) -> None:
