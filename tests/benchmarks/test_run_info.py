@@ -62,21 +62,15 @@ def test_measured_backends_contribute_their_libraries(name: str) -> None:
     assert libraries.keys() == {"python", "numpy", "pytest", "pytest-benchmark", *read_facts(BACKENDS[name]).versions}
 
 
-@pytest.mark.parametrize(
-    ("members", "facts"),
-    [
-        ({"VERSIONS": {"reel": "1"}, "MAINTAINER": "us", "LICENCE": "MIT"}, ({"reel": "1"}, "us", "MIT")),
-        ({}, ({}, "", "")),
-    ],
-    ids=["constants", "nothing"],
-)
-def test_facts_of_older_backends_are_read_from_constants(members: dict[str, object], facts: object) -> None:
-    assert read_facts(SimpleNamespace(**members)) == facts
+def test_facts_of_older_backends_are_read_from_constants() -> None:
+    older = SimpleNamespace(VERSIONS={"reel": "1"}, MAINTAINER="us", LICENCE="MIT")
+    assert read_facts(older) == ({"reel": "1"}, "us", "MIT")
+    assert read_facts(SimpleNamespace()) == ({}, "", "")
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("Tape: slow.\n\nOn disk: nothing.", "Tape: slow."), ("\nTape.\n", "Tape."), ("", ""), (None, "")],
+    [("Tape: slow.\n\nOn disk: it.", "Tape: slow."), ("\nTape.\n", "Tape."), ("", ""), (None, "")],
 )
 def test_layout_is_the_first_line_of_the_docstring(text: str | None, line: str) -> None:
     assert run_info.describe_layout(ModuleType("tape", text)) == line
@@ -161,10 +155,7 @@ def test_marker_without_one_valid_threshold_is_rejected(values: tuple[object, ..
 @pytest.mark.parametrize(
     ("measure", "limits"),
     [
-        (
-            run_info.count_processors,
-            {"100000 100000\n": 1, "150000 100000\n": 2, "10000 100000": 1, "max 100000\n": None},
-        ),
+        (run_info.count_processors, {"100000 100000\n": 1, "150000 100000\n": 2, "10000 100000": 1, "max 1\n": None}),
         (measure_memory, {"1048576\n": 1048576, "max\n": None, f"{2**62}\n": None}),
     ],
     ids=["processors", "memory"],

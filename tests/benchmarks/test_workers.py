@@ -72,6 +72,7 @@ def test_no_two_workers_share_a_processor_if_there_are_enough(monkeypatch: pytes
     assert assign_processors(1) == [[2, 3, 5]], "a library's threads can use the others"
     assert assign_processors(2) == [[2, 5], [3]]
     assert assign_processors(4) == [[2], [3], [5], [2]]
+    assert choose_counts()[:2] == (1, 2)
 
 
 def test_workers_stay_on_their_processors_even_if_there_are_more_than_batches(example: Path) -> None:
@@ -80,7 +81,6 @@ def test_workers_stay_on_their_processors_even_if_there_are_more_than_batches(ex
         crew.read_epoch()
         crew.check(*make_set(10))
     assert found == sorted(assign_processors(6))
-    assert choose_counts()[:2] == (1, 2)
 
 
 def test_batches_are_dealt_in_turns_and_a_wrong_one_is_named(example: Path) -> None:
