@@ -43,12 +43,8 @@ def _verdict(comparison: Comparison, name: str = CELL) -> str:
     return row.verdict
 
 
-def _do_nothing(_: dict[str, Any]) -> None:
-    pass
-
-
 def test_a_run_compared_with_itself_is_ok(compare: Callable[..., Comparison]) -> None:
-    comparison = compare(_do_nothing)
+    comparison = compare(lambda _: None)
     assert {row.verdict for row in comparison.rows} == {"ok"}
     assert len(comparison.rows) == 39
     assert all(row.low < row.ratio == 1 < row.high and row.base == row.new for row in comparison.rows)
@@ -123,7 +119,7 @@ def test_many_slower_cells_neither_hide_each_other_nor_count_as_scatter(
 
 
 def test_few_cells_leave_an_interval_too_wide_to_be_ok(compare: Callable[..., Comparison]) -> None:
-    comparison = compare(_do_nothing, backends=["png"], cutoffs=[10])
+    comparison = compare(lambda _: None, backends=["png"], cutoffs=[10])
     assert {row.verdict for row in comparison.rows} == {"inconclusive"}
 
 
