@@ -1,9 +1,11 @@
 """The PNG backends: any viewer opens their files, PNG files of other programs are read, others are refused."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,3 +219,20 @@ def test_too_little_memory_is_not_corruption(
         read(folder, store, 2)
     assert type(caught.value) is StorageError
     assert caught.value.store == store
+
+
+@pytest.mark.parametrize("name", ["", "labels.csv"])
+def test_too_many_open_files_are_not_corruption(
+    folder: Backend, store: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    open_file = os.open
+
+    def refuse(path: bytes | str, *arguments: Any, **options: Any) -> int:  # noqa: ANN401 - as os.open's
+        if os.fsencode(path).endswith(os.fsencode(name)):
+            raise OSError(24, "Too many open files")
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="Too many open files") as caught:
+        folder.read_many(store)
+    assert type(caught.value) is StorageError
