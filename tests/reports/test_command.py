@@ -26,11 +26,17 @@ _JSON = st.recursive(
 
 def _start(*arguments: object, stdout: IO[str] | int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
     """Start the command in another process, with pipes for its output."""
-    command = [sys.executable, "-m", "reports", *map(str, arguments)]
-    environment = os.environ | environment
-    return subprocess.Popen(
-        command, stdout=stdout, stderr=subprocess.PIPE, encoding="utf-8", cwd=_ROOT, env=environment
-    )
+    command, environment = [sys.executable, "-m", "reports", *map(str, arguments)], os.environ | environment
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=stdout, stderr=pipe, encoding="utf-8", cwd=_ROOT, env=environment)
+
+
+def _fail(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must fail with one line; return the line."""
+    assert main([*map(str, arguments)]) == 2
+    printed, complaint = capsys.readouterr()
+    assert (printed, complaint.count("\n")) == ("", 1)
+    return complaint
 
 
 def test_figures_prints_the_path_of_each_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,16 +55,13 @@ def test_a_run_without_figures_has_a_message(tmp_path: Path, capsys: pytest.Capt
     path = save(run_of([make_cell("an_unknown_one", "png", 10)]), tmp_path)
     assert main(["figures", str(path), "--out", str(tmp_path)]) == 0
     printed, complaints = capsys.readouterr()
-    assert printed == ""
-    assert complaints.startswith("nothing to draw: ")
+    assert (printed, complaints[:17]) == ("", "nothing to draw: ")
 
 
 def test_table_prints_markdown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = save(make_run(), tmp_path)
     assert main(["table", str(path)]) == 0
-    printed, complaints = capsys.readouterr()
-    assert printed == make_table(read_run(path))
-    assert complaints == ""
+    assert capsys.readouterr() == (make_table(read_run(path)), "")
 
 
 @pytest.mark.parametrize("command", [["table"], ["figures", "--out", "figures"]], ids=["table", "figures"])
@@ -69,11 +72,7 @@ def test_a_broken_run_is_one_line_and_exit_code_2(
     path = tmp_path / "run.json"
     if content is not None:
         path.write_text(content, encoding="utf-8")
-    assert main([command[0], str(path), *command[1:]]) == 2
-    printed, complaints = capsys.readouterr()
-    assert printed == ""
-    assert complaints.startswith(f"error: {path}: ")
-    assert complaints.count("\n") == 1
+    assert _fail(capsys, command[0], path, *command[1:]).startswith(f"error: {path}: ")
 
 
 @pytest.mark.parametrize(
@@ -99,12 +98,9 @@ def test_an_unwritable_place_is_one_line_and_exit_code_2(
 ) -> None:
     path = save(run_of([make_cell("read_epoch", "png", 10)]), tmp_path)
     (tmp_path / "taken" / "read_epoch.svg").mkdir(parents=True)
-    assert main(["figures", str(path), "--out", str(tmp_path / out)]) == 2
-    printed, complaints = capsys.readouterr()
-    assert printed == ""
-    assert complaints.startswith(f"error: {tmp_path / out}")
-    assert "cannot be written" in complaints
-    assert complaints.count("\n") == 1
+    complaint = _fail(capsys, "figures", path, "--out", tmp_path / out)
+    assert complaint.startswith(f"error: {tmp_path / out}")
+    assert "cannot be written" in complaint
 
 
 def test_a_reader_that_leaves_early_is_not_an_error(tmp_path: Path) -> None:

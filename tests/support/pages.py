@@ -90,21 +90,13 @@ def unpack(page: Element, kind: str) -> bytes:
     """Unpack what a page offers to download, `json` or `csv`, or a packed table."""
     (script,) = page.find("script", id=kind)
     content = gzip.decompress(base64.b64decode(script.text, validate=True))
-    return _restore_rounds(content) if kind == "json" else content
-
-
-def _restore_rounds(content: bytes) -> bytes:
-    """Put the rounds of a run back into its text; see `reports.page.downloads.pack_run`."""
-    text, _, rounds = content.partition(b"\1")
+    if kind != "json":
+        return content
+    text, _, rounds = content.partition(b"\1")  # see `reports.page.downloads.pack_run`
     text = re.sub(rb"(\n *\0,)\x02(\d+)\x02", lambda found: found[1] * int(found[2]), text)
     count = text.count(b"\0")
     seconds = (int.from_bytes(rounds[place::count], "little") / 1e9 for place in range(count))
     return re.sub(rb"\0", lambda _: repr(next(seconds)).encode(), text)
-
-
-def unpack_tables(page: Element) -> list[Element]:
-    sources = [each.attributes["data-source"] for each in page.find("details") if "data-source" in each.attributes]
-    return [read_page(unpack(page, source).decode()) for source in sources]
 
 
 def check_soundness(page: Element) -> None:
@@ -114,7 +106,8 @@ def check_soundness(page: Element) -> None:
     sections = [each.attributes["id"] for each in page.find("section") if "id" in each.attributes]
     contents = [link.attributes["href"] for each in page.find("nav") for link in each.find("a")]
     assert contents == [f"#{section}" for section in sections]
-    parts = [page, *unpack_tables(page)]
+    packed = [each.attributes["data-source"] for each in page.find("details") if "data-source" in each.attributes]
+    parts = [page, *(read_page(unpack(page, source).decode()) for source in packed)]
     for each in (each for part in parts for each in part.find()):
         _check_attributes(each, set(ids))
         assert each.text or each.tag not in _FILLED, f"<{each.tag}> is empty"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,11 +66,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 
 def make_options(*loads: str, runs: int = 1) -> Namespace:
-    """Make the options of a self-test."""
     return Namespace(conditions=loads, runs=runs, budget=60)
-
-
-# --- real runs
 
 
 def test_each_load_is_tried_without_a_change_and_with_one_slower_cell(plans: list[Plan]) -> None:
@@ -102,9 +99,6 @@ def test_a_trial_names_slowdowns_found_and_missed_and_false_alarms() -> None:
         ["idle", "nothing", "2", "0", "1"],
         ["idle", "one cell 1.2x", "1", "1", "0"],
     ]
-
-
-# --- replays
 
 
 def test_a_pair_is_replayed_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,31 +137,22 @@ def test_replays_are_shown_by_background_load(tmp_path: Path, capsys: pytest.Cap
     assert rows[4][4:] == [""] * 5
 
 
-# --- background loads
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """Note the processes that are started."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    class Noted(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: object, **options: object) -> None:
-            super().__init__(*arguments, **options)  # type: ignore[call-overload]
-            processes.append(self)
-
-    monkeypatch.setattr(subprocess, "Popen", Noted)
-    return processes
-
-
 @pytest.mark.parametrize(("load", "count"), [("idle", 0), ("cpu", 1), ("disk", 1)])
 def test_a_background_load_ends_with_its_block(
-    load: str, count: int, started: list[subprocess.Popen[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    load: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    start = subprocess.Popen
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def note(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - those of Popen
+        processes.append(start(*arguments, **options))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", note)
     with BACKGROUND_LOADS[load]():
-        assert [process.poll() for process in started] == [None] * count
-    assert [process.returncode for process in started] == [-9] * count
+        assert [process.poll() for process in processes] == [None] * count
+    assert [process.returncode for process in processes] == [-9] * count
     assert list(tmp_path.iterdir()) == []
 
 

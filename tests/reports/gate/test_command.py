@@ -12,7 +12,6 @@ import pytest
 
 from reports.__main__ import main
 from reports.errors import NotMeasurableError
-from reports.gate import command
 from tests.support.repositories import commit_all, run_git, write_files
 from tests.support.runs import make_run, save
 from tests.support.sessions import READ, STORE, FakeSessions
@@ -20,53 +19,29 @@ from tests.support.sessions import READ, STORE, FakeSessions
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
 
-def save_run(folder: Path, commit: str, *, dirty: bool = False) -> Path:
-    """Save a run of this commit."""
-    return save(make_run() | {"commit_info": {"id": commit, "dirty": dirty}}, folder)
-
-
 def fail(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
     """Run a gate that must end with this code and one line; return the line."""
     assert main(["gate", *arguments]) == code
     printed, complaint = capsys.readouterr()
-    assert printed == ""
-    assert complaint.startswith("error: ")
-    assert complaint.count("\n") == 1
+    assert (printed, complaint[:7], complaint.count("\n")) == ("", "error: ", 1)
     return complaint
 
 
-# --- wrong usage, broken input
-
-
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("--cutoffs", ["0", "", "10,x", "-1"]),
-        ("--budget", ["0", "-1", "nan", "inf", "x"]),
-        ("--alpha", ["0", "1", "nan", "x"]),
-        ("--threshold", ["0", "-0.1", "99", "nan", "10%"]),
-        ("--missing", ["maybe"]),
-    ],
-)
-def test_an_impossible_value_is_wrong_usage(name: str, values: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for value in values:
-        with pytest.raises(SystemExit) as ended:
-            main(["gate", "HEAD", f"{name}={value}"])
-        assert ended.value.code == 2, value
-        assert f"argument {name}: " in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--cutoffs=10,x", "--budget=0", "--alpha=1", "--threshold=10%", "--missing=maybe"])
+def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["gate", "HEAD", option])
+    assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "nothing: neither a file nor a commit here"),
-        (["HEAD", "--ref=nothing"], "nothing: neither a file nor a commit here"),
-        (["HEAD", "--base-python=no/such/python"], "no/such/python: no such interpreter"),
-        (["HEAD", "--new-python=no/such/python"], "no/such/python: no such interpreter"),
-        (["HEAD", "--json=no/such/file"], "no/such/file can't be written; name a file in a folder that exists"),
-        (["HEAD", "--markdown=no/such/file"], "no/such/file can't be written; name a file in a folder that exists"),
-        (["HEAD", "--stores=no/such/folder"], "no/such/folder isn't a writable folder; name one that exists"),
-        (["HEAD", f"--stores={__file__}"], "isn't a writable folder; name one that exists"),
+        (["no/such"], "no/such: neither a file nor a commit here"),
+        (["HEAD", "--ref=no/such"], "no/such: neither a file nor a commit here"),
+        *((["HEAD", f"--{side}-python=no/such"], "no/such: no such interpreter") for side in ("base", "new")),
+        *((["HEAD", f"--{kind}=no/such"], "no/such can't be written; name a file") for kind in ("json", "markdown")),
+        *((["HEAD", f"--stores={name}"], "isn't a writable folder; name one") for name in ("no/such", __file__)),
     ],
 )
 @pytest.mark.usefixtures("project")
@@ -76,30 +51,15 @@ def test_a_wrong_name_is_wrong_input(arguments: list[str], message: str, capsys:
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize(
-    ("content", "code", "message"),
-    [
-        ({"benchmarks": []}, 2, "run.json"),
-        (make_run() | {"commit_info": {"id": "1" * 40, "dirty": False}}, 2, "neither a file nor a commit here"),
-        (
-            make_run() | {"commit_info": {"id": "unversioned", "dirty": False}},
-            3,
-            "doesn't say which commit it measured",
-        ),
-    ],
+    ("commit", "code", "message"),
+    [(None, 2, "run.json"), ("1" * 40, 2, "neither a file nor a commit here"), ("unversioned", 3, "doesn't say which")],
     ids=["broken", "unknown commit", "no commit"],
 )
 def test_a_run_without_a_commit_of_this_repository_is_refused(
-    content: object, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commit: str | None, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in fail(capsys, code, str(save(content, tmp_path)))
-
-
-def test_a_folder_without_history_cannot_be_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(command, "PROJECT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert f"no git history in {tmp_path}" in fail(capsys, 3, "HEAD")
+    run = make_run() | {"commit_info": commit and {"id": commit, "dirty": False}}
+    assert message in fail(capsys, code, str(save(run, tmp_path)))
 
 
 def test_different_versions_can_be_neither_recorded_nor_self_tested(
@@ -117,9 +77,6 @@ def test_without_scipy_the_gate_says_how_to_install_it(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else pytest.fail(name))
     assert 'python -m pip install -e ".[gate]"' in fail(capsys, 3, "HEAD")
-
-
-# --- exit codes and the summary
 
 
 def test_identical_versions_pass(sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,9 +115,6 @@ def test_the_exit_code_and_the_summary_follow_the_verdicts(
     assert complaints == ""
 
 
-# --- what is compared with what
-
-
 @pytest.mark.usefixtures("sessions")
 def test_changes_of_the_working_tree_are_measured_and_mentioned(
     project: Path, capsys: pytest.CaptureFixture[str]
@@ -187,14 +141,12 @@ def test_two_commits_are_compared_without_the_working_tree(project: Path, capsys
 @pytest.mark.usefixtures("sessions")
 @pytest.mark.parametrize("dirty", [False, True])
 def test_a_run_stands_for_its_commit(
-    dirty: bool,  # noqa: FBT001 - a parameter
-    project: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, dirty: bool
 ) -> None:
     commit = run_git(project, "rev-parse", "HEAD")
     commit_all(project)
-    assert main(["gate", str(save_run(tmp_path, commit, dirty=dirty))]) == 0
+    run = save(make_run() | {"commit_info": {"id": commit, "dirty": dirty}}, tmp_path)
+    assert main(["gate", str(run)]) == 0
     printed = capsys.readouterr().out
     assert f"against {commit} ({commit[:8]})\n" in printed
     note = f"- the run had uncommitted changes; the base is its commit {commit[:8]} without them\n"
@@ -213,9 +165,6 @@ def test_each_side_has_its_interpreter_and_other_libraries_are_listed(
     printed = capsys.readouterr().out
     assert "- h5py 3.15 -&gt; 3.16\n" in printed
     assert "noise" not in printed
-
-
-# --- files, annotations, progress
 
 
 def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,28 +211,16 @@ def test_a_build_is_told_why_nothing_can_be_measured(
     assert complaint == "error: the candidate was killed by SIGBUS in <some> cell\n"
 
 
-class Terminal(io.StringIO):
-    """A terminal that remembers."""
-
-    def isatty(self) -> bool:
-        """Say that this is one."""
-        return True
-
-
 def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminals = Terminal(), Terminal()
-    monkeypatch.setattr(sys, "stderr", terminals[0])
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
     assert main(["gate", "HEAD"]) == 0
-    shown = terminals[0].getvalue().split("\r\x1b[K")
+    shown = terminal.getvalue().split("\r\x1b[K")
     assert shown == ["", *(f"screen: pair {number} of 5" for number in range(1, 6)), ""]
     sessions.ratios = {}
-    monkeypatch.setattr(sys, "stderr", terminals[1])
     assert main(["gate", "HEAD"]) == 2
-    last = terminals[1].getvalue().rpartition("\r\x1b[K")[2]
-    assert last.startswith("error: no benchmark matches")
-
-
-# --- the self-test, signals
+    assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark matches")
 
 
 def test_the_self_test_shows_its_runs_and_replays_them(
@@ -303,21 +240,17 @@ def test_the_self_test_shows_its_runs_and_replays_them(
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_gate_and_leaves_no_folder(
-    name: str,
-    sessions: FakeSessions,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    name: str, sessions: FakeSessions, stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in ("temporary", "stores"):
-        (tmp_path / folder).mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    temporary = stores.with_name("temporary")
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     sessions.before = lambda: os.kill(os.getpid(), signal.Signals[name])
     try:
-        assert main(["gate", "HEAD", f"--stores={tmp_path / 'stores'}"]) == 130
+        assert main(["gate", "HEAD", f"--stores={stores}"]) == 130
         assert signal.getsignal(signal.SIGTERM) == before[1]
     finally:
         signal.signal(signal.SIGINT, before[0])
     assert capsys.readouterr().err == "error: interrupted\n"
-    assert [*(tmp_path / "temporary").iterdir(), *(tmp_path / "stores").iterdir()] == []
+    assert [*temporary.iterdir(), *stores.iterdir()] == []

@@ -1,6 +1,5 @@
 """Recordings of pairs."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -25,16 +24,13 @@ def test_a_recording_is_read_by_background_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "no JSON",
-        "[]",
-        "{}",
-        "[" * 100_000,
-        json.dumps({"condition": "idle", "base": [1.0], "new": [1.0]}),
-        json.dumps({"condition": "idle", "base": {"a": 1.0}}),
-        json.dumps({"condition": "idle", "base": {"a": 1.0}, "new": {"a": "1"}}),
-        json.dumps({"condition": "idle", "base": {"a": 1.0}, "new": {"a": 0.0}}),
-        json.dumps({"condition": "idle", "base": {}, "new": {}}),
-        json.dumps({"condition": "idle", "base": {"a": 1e-300}, "new": {"a": 1e300}}),
+        *("no JSON", "[]", "{}", "[" * 100_000),
+        '{"condition": "idle", "base": [1.0], "new": [1.0]}',
+        '{"condition": "idle", "base": {"a": 1.0}}',
+        '{"condition": "idle", "base": {"a": 1.0}, "new": {"a": "1"}}',
+        '{"condition": "idle", "base": {"a": 1.0}, "new": {"a": 0.0}}',
+        '{"condition": "idle", "base": {}, "new": {}}',
+        '{"condition": "idle", "base": {"a": 1e-300}, "new": {"a": 1e300}}',
         '{"condition": "idle", "base": {"a": NaN}, "new": {"a": 1.0}}',
         '{"condition": "idle", "base": {"a": 1.0}, "new": {"a": Infinity}}',
     ],
@@ -46,15 +42,12 @@ def test_a_file_that_is_not_a_recording_is_refused(line: str, tmp_path: Path) ->
         read_recordings(path)
 
 
-def test_a_missing_or_empty_file_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_pair_of_the_same_cells_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WrongInputError, match=r"none\.jsonl can't be read"):
         read_recordings(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(WrongInputError, match="is empty; name a file that --record wrote"):
         read_recordings(tmp_path / "empty.jsonl")
-
-
-def test_a_recording_without_a_pair_of_the_same_cells_is_refused(tmp_path: Path) -> None:
     write_pair(tmp_path / "other.jsonl", "idle", Pair(Session({"a": 1.0}), Session({"b": 1.0})))
     with pytest.raises(WrongInputError, match="no pair has the same cells on both sides"):
         read_recordings(tmp_path / "other.jsonl")

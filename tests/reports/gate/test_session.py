@@ -9,12 +9,12 @@ import pytest
 
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import session
-from reports.gate.pairs import Recording, Session, read_recordings
+from reports.gate.pairs import Session
 from reports.gate.session import Plan, Selection, Side, Sides, Slowdown, claim_stores, prepare_sides, run_session
 from reports.gate.worktrees import WORKING_TREE, make_worktree
 from tests.support.backends import need_backend
 from tests.support.runs import make_cell, run_of, save
-from tests.support.sessions import READ, FakeSessions, write_interpreter
+from tests.support.sessions import READ, write_interpreter
 from tests.support.suite import ROOT
 
 QUICK = Selection((10,), cells=(READ,))
@@ -29,7 +29,7 @@ def worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fake_side(folder: Path, *lines: str, slowdown: Slowdown | None = None) -> Side:
-    """Make a candidate whose interpreter runs these lines of shell."""
+    """Make a candidate whose interpreter is a shell script."""
     return Side("candidate", folder, write_interpreter(folder, *lines), slowdown)
 
 
@@ -37,9 +37,6 @@ def spoil_reading(worktree: Path, statement: str) -> None:
     """Replace the function that reads many images from HDF5 by a statement."""
     with (worktree / "storage" / "backends" / "hdf5.py").open("a") as file:
         file.write(f"\n\ndef read_many(*_, **__):\n    {statement}\n")
-
-
-# --- what is measured
 
 
 @need_backend("hdf5")
@@ -94,25 +91,19 @@ def test_a_wrong_expression_is_wrong_input(worktree: Path, stores: Path) -> None
         run_session(Side("candidate", worktree), Selection((10,), "and and"), stores, seed=1)
 
 
-# --- what is run: shell scripts replace Python
-
-
 @pytest.mark.parametrize(
-    ("lines", "message"),
+    ("script", "message"),
     [
-        (["exit 1"], "the candidate can't run today's benchmarks (exit code 1): no output"),
-        (["echo one", "echo; echo two; exit 2"], "the candidate can't run today's benchmarks (exit code 2): two"),
-        (["kill -9 $$"], "the candidate was killed by SIGKILL in its start"),
-        (["echo ERROR: bad option; echo bye; exit 4"], "(exit code 4): ERROR: bad option"),
-        (["echo {} > run.json"], "(exit code 0): no output"),
+        ("exit 1", "the candidate can't run today's benchmarks (exit code 1): no output"),
+        ("echo one; echo; echo two; exit 2", "the candidate can't run today's benchmarks (exit code 2): two"),
+        ("kill -9 $$", "the candidate was killed by SIGKILL in its start"),
+        ("echo ERROR: bad option; echo bye; exit 4", "(exit code 4): ERROR: bad option"),
+        ("echo {} > run.json", "(exit code 0): no output"),
     ],
-    ids=["silent", "last line", "killed", "error", "no run"],
 )
-def test_a_process_that_measures_nothing_is_one_line(
-    lines: list[str], message: str, tmp_path: Path, stores: Path
-) -> None:
+def test_a_process_that_measures_nothing_is_one_line(script: str, message: str, tmp_path: Path, stores: Path) -> None:
     with pytest.raises(NotMeasurableError) as caught:
-        run_session(fake_side(tmp_path, *lines), QUICK, stores, seed=1)
+        run_session(fake_side(tmp_path, script), QUICK, stores, seed=1)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -133,11 +124,8 @@ def test_own_thresholds_and_the_reasons_of_unmeasured_cells_are_read(tmp_path: P
     measured = run_session(fake_side(tmp_path, "cp saved.json run.json; exit 2"), QUICK, stores, 1)
     assert measured.thresholds == {first["fullname"]: 0.3}
     assert list(measured.seconds) == [first["fullname"], second["fullname"]]
-    assert measured.absent == {
-        "failed": "OSError: disk",
-        "skipped": "Skipped: no room",
-        "late": "the session ended before it",
-    }
+    reasons = {"failed": "OSError: disk", "skipped": "Skipped: no room", "late": "the session ended before it"}
+    assert measured.absent == reasons
 
 
 def test_the_processes_of_a_session_end_with_it(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,43 +179,29 @@ def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path,
     assert not any(each.startswith(("--backends", "--slow")) for each in asked)
 
 
-# --- pairs of sessions
-
-
-def make_plan(tmp_path: Path, python: str = "python", record: Path | None = None) -> Plan:
-    """Make a plan of sessions that this program runs."""
+def make_plan(tmp_path: Path, python: str = "python") -> Plan:
     selection = Selection((10,), "read")
-    return Plan(ROOT, WORKING_TREE, WORKING_TREE, (python, python), selection, tmp_path / "stores", record)
+    return Plan(ROOT, WORKING_TREE, WORKING_TREE, (python, python), selection, tmp_path / "stores")
 
 
-def test_sides_take_turns_and_share_a_seed_within_a_pair(tmp_path: Path, stores: Path) -> None:
+def test_sides_take_turns_share_a_seed_within_a_pair_and_leave_no_folder(
+    tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
     python = write_interpreter(tmp_path, f'echo "${{PWD##*/}} $PYTHONHASHSEED" >> "{tmp_path}/noted"', "exit 5")
     with prepare_sides(make_plan(tmp_path, python)) as sides:
         assert sides.stores.parent == stores
         for _ in range(3):
             sides.measure(())
-    lines = (tmp_path / "noted").read_text().splitlines()
-    assert lines == ["old 1", "new 1", "new 2", "old 2", "old 3", "new 3"]
-
-
-def test_no_folder_is_left_behind(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    with prepare_sides(make_plan(tmp_path, write_interpreter(tmp_path, "exit 1"))) as sides:
-        assert len(list((tmp_path / "temporary").iterdir())) == len(list(stores.iterdir())) == 1
+        assert len(list(temporary.iterdir())) == len(list(stores.iterdir())) == 1
+        write_interpreter(tmp_path, "exit 1")
         with pytest.raises(NotMeasurableError):
             sides.measure(())
-    assert list((tmp_path / "temporary").iterdir()) == list(stores.iterdir()) == []
-
-
-def test_each_pair_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeSessions()
-    fake.ratios = {READ: 2.0}
-    monkeypatch.setattr(session, "run_session", fake.run_session)
-    plan = make_plan(tmp_path, record=tmp_path / "record.jsonl")
-    sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), plan, tmp_path)
-    pairs = tuple((pair.baseline.seconds, pair.candidate.seconds) for pair in map(sides.measure, [(READ,)] * 2))
-    assert read_recordings(tmp_path / "record.jsonl") == [Recording("idle", pairs)]
+    assert list(temporary.iterdir()) == list(stores.iterdir()) == []
+    lines = (tmp_path / "noted").read_text().splitlines()
+    assert lines == ["old 1", "new 1", "new 2", "old 2", "old 3", "new 3"]
 
 
 def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,32 +215,27 @@ def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, mon
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
     for cells in ((), ("c", "a"), ("a", "unknown")):
         sides.measure(cells)
-    assert [(each.cells, each.backends) for each in asked[::2]] == [
-        ((), ()),
-        (("c", "a"), ("png",)),
-        (("a", "unknown"), ()),
-    ]
-
-
-# --- stores
-
-
-def test_stores_are_in_the_named_folder(tmp_path: Path) -> None:
-    with claim_stores(tmp_path, 1) as stores:
-        assert stores.parent == tmp_path
-        (stores / "store").mkdir()
-    assert list(tmp_path.iterdir()) == []
+    expected = [((), ()), (("c", "a"), ("png",)), (("a", "unknown"), ())]
+    assert [(each.cells, each.backends) for each in asked[::2]] == expected
 
 
 @pytest.mark.parametrize(
-    ("memory", "images", "used"), [("memory", 1, "memory"), ("memory", 1 << 40, "disk"), ("missing", 1, "disk")]
+    ("named", "memory", "images", "used"),
+    [
+        ("named", "memory", 1, "named"),
+        (None, "memory", 1, "memory"),
+        (None, "memory", 1 << 40, "disk"),
+        (None, "missing", 1, "disk"),
+    ],
 )
-def test_stores_are_in_memory_if_they_fit(
-    memory: str, images: int, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stores_are_in_the_named_folder_or_in_memory_if_they_fit(
+    named: str | None, memory: str, images: int, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("memory", "disk"):
+    for name in ("memory", "disk", "named"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "disk"))
     monkeypatch.setattr(session, "MEMORY", tmp_path / memory)
-    with claim_stores(None, images) as stores:
+    with claim_stores(tmp_path / named if named else None, images) as stores:
         assert stores.parent == tmp_path / used
+        (stores / "store").mkdir()
+    assert list((tmp_path / used).iterdir()) == []

@@ -17,7 +17,7 @@ from reports.gate.statistics import (
     reject_all,
 )
 from reports.noise import Thresholds
-from tests.support.properties import given, st
+from tests.support.properties import example, given, st
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
@@ -26,7 +26,6 @@ _COLUMN = st.lists(st.floats(-10, 10), min_size=1, max_size=12)
 
 
 def make_column(*differences: float) -> Floats:
-    """Make the differences of one cell."""
     return np.array([differences], float).T
 
 
@@ -43,11 +42,7 @@ def analyse(
 
 
 def is_suspect(*differences: float, seconds: float = 1.0) -> bool:
-    """Check whether the screen suspects one cell."""
     return bool(find_suspects(make_column(*differences), np.array([seconds]), [Thresholds()])[0])
-
-
-# --- the signed-rank test
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 5, 12, 24, 36, 48, 60])
@@ -64,24 +59,18 @@ def test_each_sum_of_ranks_has_its_exact_p_value() -> None:
     assert compute_greater(np.transpose(signed).astype(float), 0.0) == pytest.approx(expected)
 
 
-def test_differences_of_zero_are_left_out() -> None:
+def test_differences_of_zero_are_left_out_and_equal_ones_share_their_ranks() -> None:
     assert compute_greater(make_column(0, 0, 0, 1, 2, -3, 4), 0.0) == compute_greater(make_column(1, 2, -3, 4), 0.0)
-
-
-def test_equal_differences_share_their_ranks() -> None:
     assert compute_greater(make_column(1, 1, 1, 1, 1), 0.0).tolist() == [1 / 32]
     assert compute_greater(make_column(2, -1, 1), 0.0) == compute_greater(make_column(2, 1, -1), 0.0)
 
 
-def test_differences_are_compared_with_the_shift_of_their_own_cell() -> None:
+def test_each_cell_has_its_own_shift_estimate_threshold_and_seconds() -> None:
     assert compute_greater(np.ones((5, 3)), np.array([0.5, 1, 2])).tolist() == [1 / 32, 1, 1]
-
-
-def test_no_cells_have_no_p_values() -> None:
-    assert compute_greater(np.empty((5, 0)), 0.0).shape == (0,)
-
-
-# --- the estimate
+    assert estimate_shift(np.array([[1.0, 5.0], [3.0, -5.0]])).tolist() == [2, 0]
+    differences = math.log(1.2) + np.linspace(0, 1e-3, 5)[:, None] * np.ones(3)
+    thresholds = [Thresholds(), Thresholds().widen(0.3), Thresholds()]
+    assert find_suspects(differences, np.array([1, 1, 50e-6]), thresholds).tolist() == [True, False, False]
 
 
 @given(_COLUMN)
@@ -92,33 +81,13 @@ def test_the_shift_is_the_median_of_the_means_of_all_pairs(values: list[float]) 
     assert estimate_shift(make_column(*values)) == pytest.approx(expected)
 
 
-def test_each_cell_has_its_own_estimate() -> None:
-    assert estimate_shift(np.array([[1.0, 5.0], [3.0, -5.0]])).tolist() == [2, 0]
-
-
-# --- many tests at once
-
-
-@pytest.mark.parametrize(
-    ("values", "rejected"),
-    [
-        ([0.01, 0.04, 0.03, 0.005], [True, False, False, True]),  # against 0.05 / 4, / 3, / 2: then it stops
-        ([0.9, 0.9, 0.04], [False, False, False]),
-    ],
-)
-def test_holm_stops_at_the_first_that_is_not_rejected(values: list[float], rejected: list[bool]) -> None:
-    assert reject_all(np.array(values), 0.05).tolist() == rejected
-
-
 @given(st.lists(st.floats(0, 1), max_size=12))
+@example([0.1, 0.4, 0.3, 0.05])  # against 0.5 / 4, / 3, / 2: then it stops
 def test_holm_agrees_with_its_definition(values: list[float]) -> None:
     left, rejected = sorted(enumerate(values), key=lambda each: each[1]), [False] * len(values)
     while left and left[0][1] <= 0.5 / len(left):
         rejected[left.pop(0)[0]] = True
     assert reject_all(np.array(values), 0.5).tolist() == rejected
-
-
-# --- the screen
 
 
 @pytest.mark.parametrize(
@@ -134,8 +103,7 @@ def test_holm_agrees_with_its_definition(values: list[float]) -> None:
     ids=["slower", "equal", "below 15 %", "one pair far above 15 %", "estimate of 2.9 %", "estimate of 3.1 %"],
 )
 def test_a_suspect_is_estimated_above_noise_and_may_be_fifteen_percent_slower(
-    differences: tuple[float, ...],
-    suspect: bool,  # noqa: FBT001 - a parameter
+    differences: tuple[float, ...], *, suspect: bool
 ) -> None:
     assert is_suspect(*differences) is suspect
 
@@ -146,17 +114,9 @@ def test_twice_as_slow_is_not_suspect_if_the_difference_is_below_twenty_microsec
     assert not is_suspect(*slower, seconds=19e-6)
 
 
-def test_a_cell_is_screened_by_its_own_threshold_and_seconds() -> None:
-    differences = math.log(1.2) + np.linspace(0, 1e-3, 5)[:, None] * np.ones(3)
-    thresholds = [Thresholds(), Thresholds().widen(0.3), Thresholds()]
-    assert find_suspects(differences, np.array([1, 1, 50e-6]), thresholds).tolist() == [True, False, False]
-
-
-def test_no_cells_have_no_suspects() -> None:
+def test_no_cells_have_neither_p_values_nor_suspects() -> None:
+    assert compute_greater(np.empty((5, 0)), 0.0).shape == (0,)
     assert find_suspects(np.empty((5, 0)), NOTHING, []).shape == (0,)
-
-
-# --- an interim analysis
 
 
 def test_a_large_slowdown_in_all_pairs_is_confirmed() -> None:
@@ -164,6 +124,7 @@ def test_a_large_slowdown_in_all_pairs_is_confirmed() -> None:
     assert (analysis.confirmed.tolist(), analysis.cleared.tolist()) == ([True], [False])
     assert analysis.shift == pytest.approx(math.log(1.2))
     assert analysis.value == pytest.approx(2.0**-12)
+    assert analyse(math.log(1.2), seconds=110e-6).confirmed.all(), "20 microseconds are enough"
 
 
 @pytest.mark.parametrize(
@@ -181,10 +142,6 @@ def test_weak_evidence_neither_confirms_nor_clears(ratio: float, width: float, s
 @pytest.mark.parametrize(("ratio", "seconds"), [(0.5, 1.0), (1.0, 1.0), (1.049, 1.0), (1.2, 49e-6)])
 def test_an_estimate_below_five_percent_or_ten_microseconds_clears(ratio: float, seconds: float) -> None:
     assert analyse(math.log(ratio), seconds=seconds).cleared.all()
-
-
-def test_a_slowdown_of_twenty_microseconds_is_confirmed() -> None:
-    assert analyse(math.log(1.2), seconds=110e-6).confirmed.all()
 
 
 def test_a_suspect_is_judged_by_its_own_threshold() -> None:

@@ -6,15 +6,7 @@ from pathlib import Path
 import pytest
 
 from reports.errors import NotMeasurableError, WrongInputError
-from reports.gate.worktrees import (
-    WORKING_TREE,
-    Version,
-    describe_changes,
-    find_version,
-    is_same,
-    list_files,
-    make_worktree,
-)
+from reports.gate.worktrees import WORKING_TREE, Version, describe_changes, find_version, is_same, make_worktree
 from tests.support.repositories import commit_all, make_repository, run_git, write_files
 
 STORAGE = {"__init__.py": b"version = 1\n", "deep/er/tables.py": b"", "image.bin": bytes(range(256)) + b"\r\n\0"}
@@ -31,9 +23,6 @@ def project(tmp_path: Path) -> Path:
 def read_files(folder: Path) -> dict[str, bytes]:
     """Read all files, by their paths."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-# --- which commit
 
 
 @pytest.mark.parametrize("reference", ["HEAD", "HEAD~1", "main", "a/branch", "v1", "annotated", "full", "short"])
@@ -67,17 +56,11 @@ def test_a_folder_without_git_history_cannot_be_measured(tmp_path: Path, monkeyp
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(NotMeasurableError, match=rf"^no git history in {tmp_path} \(fatal: .*; the gate needs a clone"):
         find_version(tmp_path, "HEAD")
-
-
-def test_a_machine_without_git_has_no_history(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(NotMeasurableError, match=r"^no git history in .* \(git isn't installed\)"):
-        find_version(project, "HEAD")
-
-
-def test_a_repository_without_a_commit_has_no_such_commit(tmp_path: Path) -> None:
     run_git(tmp_path, "init", "--quiet")
     with pytest.raises(WrongInputError, match="nor a commit"):
+        find_version(tmp_path, "HEAD")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotMeasurableError, match=r"^no git history in .* \(git isn't installed\)"):
         find_version(tmp_path, "HEAD")
 
 
@@ -86,10 +69,6 @@ def test_a_commit_without_the_suite_is_too_old(project: Path) -> None:
     commit = commit_all(project)
     with pytest.raises(NotMeasurableError, match=f"^{commit[:8]} is older than this suite: it has no storage/__init__"):
         find_version(project, "HEAD")
-    assert list_files(project, commit) == []
-
-
-# --- what is in a worktree
 
 
 def test_the_storage_of_a_commit_is_written_byte_for_byte(project: Path, tmp_path: Path) -> None:
@@ -113,14 +92,9 @@ def test_every_worktree_has_the_benchmarks_of_today(project: Path, tmp_path: Pat
     make_worktree(project, version, tmp_path / "worktree")
     files = read_files(tmp_path / "worktree")
     assert files["benchmarks/test_x.py"] == b"x = 2\n"
+    packages = {"benchmarks/test_x.py", "fixtures/__init__.py", "reports/__init__.py"}
     others = {name for name in files if not name.startswith("storage/")}
-    assert others == {
-        "benchmarks/test_x.py",
-        "fixtures/__init__.py",
-        "reports/__init__.py",
-        "conftest.py",
-        "pyproject.toml",
-    }
+    assert others == packages | {"conftest.py", "pyproject.toml"}
 
 
 def test_the_working_tree_is_copied_with_all_its_changes(project: Path, tmp_path: Path) -> None:
@@ -159,32 +133,29 @@ def test_a_file_that_the_history_has_lost_is_named(project: Path, tmp_path: Path
         make_worktree(project, version, tmp_path / "worktree")
 
 
-# --- what differs
-
-
 def test_changed_and_untracked_files_of_the_storage_are_counted(project: Path) -> None:
-    head = find_version(project, "HEAD")
     write_files(project, {"benchmarks/test_x.py": b"x = 2\n"})
     assert describe_changes(project) == ""
-    assert is_same(project, head, WORKING_TREE)
     write_files(project, {"storage/__init__.py": b"x"})
     assert describe_changes(project) == "uncommitted changes in 1 file of storage/"
-    assert not is_same(project, head, WORKING_TREE)
-    assert is_same(project, head, head)
     write_files(project, {"storage/new/a.py": b"", "storage/new/b.py": b""})
     run_git(project, "config", "status.showUntrackedFiles", "no")
     assert describe_changes(project) == "uncommitted changes in 3 files of storage/"
 
 
-def test_commits_are_the_same_if_their_storage_is(project: Path) -> None:
+def test_versions_are_the_same_if_their_storage_is(project: Path) -> None:
     first = find_version(project, "HEAD")
     write_files(project, {"benchmarks/test_x.py": b"x = 2\n"})
     second = Version("second", commit_all(project))
+    assert is_same(project, first, WORKING_TREE)
     write_files(project, {"storage/__init__.py": b"version = 3\n"})
     third = Version("third", commit_all(project))
-    assert is_same(project, first, second)
-    assert not is_same(project, first, third)
-    assert not is_same(project, first, WORKING_TREE)
+    assert [is_same(project, first, each) for each in (first, second, third, WORKING_TREE)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_the_git_configuration_of_this_machine_does_not_matter(

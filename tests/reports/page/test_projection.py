@@ -123,12 +123,10 @@ def test_quantiles_match_student_s_t() -> None:
 
 
 def test_more_points_than_quantiles_use_the_last_one(run: Run) -> None:
-    counts = range(10, 410, 10)
-    found = _project_one(run, _make_cells(counts, lambda count: count * (1.3 if count % 20 else 0.7)))
-    spread = [abs(1 - found.each * n / (n * (1.3 if n % 20 else 0.7))) for n in counts]
-    least = 1 + 2.228 * math.sqrt(sum(each**2 for each in spread) / 38)
-    estimate = found.estimates[0]
-    assert least < estimate.high / estimate.value < 1.2 * least
+    times = {count: count * (1.3 if count % 20 else 0.7) for count in range(10, 410, 10)}
+    found = _project_one(run, _make_cells(list(times), times.__getitem__))
+    least = 1 + 2.228 * math.sqrt(sum((1 - found.each * n / times[n]) ** 2 for n in times) / 38)
+    assert least < found.estimates[0].high / found.estimates[0].value < 1.2 * least
 
 
 @pytest.mark.parametrize(
