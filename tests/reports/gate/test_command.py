@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,23 @@ from tests.support.sessions import READ, STORE, FakeSessions
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
+Gate = Callable[..., str]
 
-def fail(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
-    """Run a gate that must end with this code and one line; return the line."""
-    assert main(["gate", *arguments]) == code
-    printed, complaint = capsys.readouterr()
-    assert (printed, complaint[:7], complaint.count("\n")) == ("", "error: ", 1)
-    return complaint
+
+@pytest.fixture
+def gate(capsys: pytest.CaptureFixture[str]) -> Gate:
+    """Run a gate that must end with this code; return what it printed, or the one line of its error."""
+
+    def run(code: int, *arguments: str) -> str:
+        assert main(["gate", *arguments]) == code
+        printed, complaint = capsys.readouterr()
+        if code > 1:
+            assert (printed, complaint[:7], complaint.count("\n")) == ("", "error: ", 1)
+        else:
+            assert complaint == ""
+        return complaint or printed
+
+    return run
 
 
 @pytest.mark.parametrize("option", ["--cutoffs=10,x", "--budget=0", "--alpha=1", "--threshold=10%", "--missing=maybe"])
@@ -45,8 +56,8 @@ def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureF
     ],
 )
 @pytest.mark.usefixtures("project")
-def test_a_wrong_name_is_wrong_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert message in fail(capsys, 2, *arguments)
+def test_a_wrong_name_is_wrong_input(arguments: list[str], message: str, gate: Gate) -> None:
+    assert message in gate(2, *arguments)
 
 
 @pytest.mark.usefixtures("project")
@@ -56,36 +67,31 @@ def test_a_wrong_name_is_wrong_input(arguments: list[str], message: str, capsys:
     ids=["broken", "unknown commit", "no commit"],
 )
 def test_a_run_without_a_commit_of_this_repository_is_refused(
-    commit: str | None, code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    commit: str | None, code: int, message: str, tmp_path: Path, gate: Gate
 ) -> None:
     run = make_run() | {"commit_info": commit and {"id": commit, "dirty": False}}
-    assert message in fail(capsys, code, str(save(run, tmp_path)))
+    assert message in gate(code, str(save(run, tmp_path)))
 
 
-def test_different_versions_can_be_neither_recorded_nor_self_tested(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_different_versions_can_be_neither_recorded_nor_self_tested(project: Path, gate: Gate) -> None:
     (project / "storage" / "more.py").touch()
     problem = "a recording and a self-test need the same storage on both sides"
-    assert problem in fail(capsys, 2, "HEAD", f"--record={project / 'r'}")
+    assert problem in gate(2, "HEAD", f"--record={project / 'r'}")
     commit_all(project)
-    assert problem in fail(capsys, 2, "HEAD", "--ref=HEAD~1", "--self-test")
+    assert problem in gate(2, "HEAD", "--ref=HEAD~1", "--self-test")
 
 
-def test_without_scipy_the_gate_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_scipy_the_gate_says_how_to_install_it(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else pytest.fail(name))
-    assert 'python -m pip install -e ".[gate]"' in fail(capsys, 3, "HEAD")
+    assert 'python -m pip install -e ".[gate]"' in gate(3, "HEAD")
 
 
-def test_identical_versions_pass(sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gate", "HEAD", f"--stores={tmp_path}"]) == 0
-    printed, complaints = capsys.readouterr()
+def test_identical_versions_pass(sessions: FakeSessions, gate: Gate, tmp_path: Path) -> None:
+    printed = gate(0, "HEAD", f"--stores={tmp_path}")
     assert printed.startswith("## Gate: 2 ok\n\nthe working tree against HEAD (")
     assert "- storage/ is the same in both: every difference is noise\n" in printed
     assert f"- stores were in {tmp_path}, on a disk" in printed
-    assert (complaints, sessions.count) == ("", 10)
+    assert sessions.count == 10
 
 
 @pytest.mark.parametrize(
@@ -101,79 +107,61 @@ def test_identical_versions_pass(sessions: FakeSessions, tmp_path: Path, capsys:
     ids=["regression", "improvement", "no time", "strict", "threshold", "alpha"],
 )
 def test_the_exit_code_and_the_summary_follow_the_verdicts(
-    ratio: float,
-    options: list[str],
-    code: int,
-    expected: str,
-    sessions: FakeSessions,
-    capsys: pytest.CaptureFixture[str],
+    ratio: float, options: list[str], code: int, expected: str, sessions: FakeSessions, gate: Gate
 ) -> None:
     sessions.ratios[READ] = ratio
-    assert main(["gate", "HEAD", *options]) == code
-    printed, complaints = capsys.readouterr()
-    assert expected in printed
-    assert complaints == ""
+    assert expected in gate(code, "HEAD", *options)
 
 
 @pytest.mark.usefixtures("sessions")
-def test_changes_of_the_working_tree_are_measured_and_mentioned(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_changes_of_the_working_tree_are_measured_and_mentioned(project: Path, gate: Gate) -> None:
     write_files(project, {"storage/__init__.py": b"x"})
-    assert main(["gate", "HEAD"]) == 0
-    printed = capsys.readouterr().out
+    printed = gate(0, "HEAD")
     assert "- uncommitted changes in 1 file of storage/ are measured\n" in printed
     assert "is the same in both" not in printed
 
 
 @pytest.mark.usefixtures("sessions")
-def test_two_commits_are_compared_without_the_working_tree(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_commits_are_compared_without_the_working_tree(project: Path, gate: Gate) -> None:
     first = run_git(project, "rev-parse", "HEAD")
     write_files(project, {"storage/__init__.py": b"second"})
     second = commit_all(project)
     write_files(project, {"storage/__init__.py": b"third"})
-    assert main(["gate", "HEAD~1", "--ref", "main"]) == 0
-    printed = capsys.readouterr().out
+    printed = gate(0, "HEAD~1", "--ref", "main")
     assert f"\nmain ({second[:8]}) against HEAD\\~1 ({first[:8]})\n" in printed
     assert "- uncommitted changes in 1 file of storage/ are not measured\n" in printed
 
 
 @pytest.mark.usefixtures("sessions")
 @pytest.mark.parametrize("dirty", [False, True])
-def test_a_run_stands_for_its_commit(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, dirty: bool
-) -> None:
+def test_a_run_stands_for_its_commit(project: Path, tmp_path: Path, gate: Gate, *, dirty: bool) -> None:
     commit = run_git(project, "rev-parse", "HEAD")
     commit_all(project)
-    run = save(make_run() | {"commit_info": {"id": commit, "dirty": dirty}}, tmp_path)
-    assert main(["gate", str(run)]) == 0
-    printed = capsys.readouterr().out
+    printed = gate(0, str(save(make_run() | {"commit_info": {"id": commit, "dirty": dirty}}, tmp_path)))
     assert f"against {commit} ({commit[:8]})\n" in printed
     note = f"- the run had uncommitted changes; the base is its commit {commit[:8]} without them\n"
     assert (note in printed) == dirty
 
 
 def test_each_side_has_its_interpreter_and_other_libraries_are_listed(
-    sessions: FakeSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sessions: FakeSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
     sessions.libraries["candidate"] = {"h5py": "3.16"}
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path, {"old/python": b""})
     (tmp_path / "old" / "python").chmod(0o755)
-    assert main(["gate", "HEAD", "--base-python=old/python"]) == 0
+    printed = gate(0, "HEAD", "--base-python=old/python")
     assert sessions.pythons == {("baseline", str(tmp_path / "old" / "python")), ("candidate", sys.executable)}
-    printed = capsys.readouterr().out
     assert "- h5py 3.15 -&gt; 3.16\n" in printed
     assert "noise" not in printed
 
 
-def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, gate: Gate) -> None:
     sessions.ratios[READ] = 1.3
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
     options = [f"--json={tmp_path / 'gate.json'}", f"--markdown={summary}", f"--record={tmp_path / 'record'}"]
-    assert main(["gate", "HEAD", *options]) == 1
-    assert summary.read_text(encoding="utf-8") == f"before\n{capsys.readouterr().out}"
+    assert f"before\n{gate(1, 'HEAD', *options)}" == summary.read_text(encoding="utf-8")
     document = json.loads((tmp_path / "gate.json").read_text())
     assert document["exit_code"] == 1
     verdicts = {each["cell"]: each["verdict"] for each in document["outcome"]["verdicts"]}
@@ -181,14 +169,11 @@ def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, capsys: 
     assert len((tmp_path / "record").read_text().splitlines()) == sessions.count / 2
 
 
-def test_github_gets_annotations(
-    sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_github_gets_annotations(sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     sessions.ratios[READ] = 1.3
     sessions.absent = {STORE: "OSError: 100 %\n::error::mine"}
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    assert main(["gate", "HEAD"]) == 1
-    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("::")] == [
+    assert [line for line in gate(1, "HEAD").splitlines() if line.startswith("::")] == [
         "::error title=Gate - regression::test_read_many[hdf5-10] takes 1.30 times as long (12 pairs)",
         "::error title=Gate - not measured::test_store_many[hdf5-10]: candidate: OSError: 100 %25 ::error::mine",
     ]
@@ -223,24 +208,25 @@ def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, mon
     assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark matches")
 
 
-def test_the_self_test_shows_its_runs_and_replays_them(
-    sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["gate", "--self-test"]) == 3
-    assert "no cell of 100 images or more is long enough to be slowed" in capsys.readouterr().err
+def test_the_self_test_shows_its_runs_and_replays_them(sessions: FakeSessions, tmp_path: Path, gate: Gate) -> None:
     sessions.ratios = {cell.replace("-10]", "-100]"): 1.0 for cell in (READ, STORE)}
     record = tmp_path / "record"
-    assert main(["gate", "--self-test", "--replays=2", "--conditions=cpu", f"--record={record}"]) == 0
-    printed = capsys.readouterr().out
+    printed = gate(0, "--self-test", "--replays=2", "--conditions=cpu", f"--record={record}")
     assert printed.startswith("cpu: ")
     assert "one cell 1.2x" in printed
     assert "| cpu       |       10 | " in printed, "only the run without a change is recorded"
     assert len(record.read_text().splitlines()) == 5
 
 
+@pytest.mark.usefixtures("sessions")
+def test_a_self_test_of_short_cells_only_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", "--self-test"]) == 3
+    assert "no cell of 100 images or more is long enough to be slowed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_gate_and_leaves_no_folder(
-    name: str, sessions: FakeSessions, stores: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, sessions: FakeSessions, stores: Path, monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
     temporary = stores.with_name("temporary")
     temporary.mkdir()
@@ -248,9 +234,8 @@ def test_a_signal_ends_the_gate_and_leaves_no_folder(
     before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     sessions.before = lambda: os.kill(os.getpid(), signal.Signals[name])
     try:
-        assert main(["gate", "HEAD", f"--stores={stores}"]) == 130
+        assert gate(130, "HEAD", f"--stores={stores}") == "error: interrupted\n"
         assert signal.getsignal(signal.SIGTERM) == before[1]
     finally:
         signal.signal(signal.SIGINT, before[0])
-    assert capsys.readouterr().err == "error: interrupted\n"
     assert [*temporary.iterdir(), *stores.iterdir()] == []
