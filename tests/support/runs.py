@@ -82,13 +82,9 @@ def make_run(
 
 def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
     backends = {cell["extra_info"]["backend"]: None for cell in cells}
+    machine = {"machine": "x86_64", "system": "Linux", "release": "6.18.44"}
     return {
-        "machine_info": {
-            "machine": "x86_64",
-            "system": "Linux",
-            "release": "6.18.44",
-            "cpu": {"brand_raw": "AMD EPYC 9654 96-Core Processor"},
-        },
+        "machine_info": machine | {"cpu": {"brand_raw": "AMD EPYC 9654 96-Core Processor"}},
         "commit_info": {"id": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
         "benchmarks": cells,
         "datetime": "2026-11-21T06:39:47.354255+00:00",

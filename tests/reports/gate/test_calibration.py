@@ -35,31 +35,24 @@ def make_recording(noise: float = 0.01, load: str = "idle") -> Recording:
     return Recording(load, tuple(zip(sessions[::2], sessions[1::2], strict=True)))
 
 
-class FakeSides:
-    """Sides whose candidate is as much slower as the plan says."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._slowdown = plan.slowdown
-        self._chance = np.random.default_rng(0)
-
-    def measure(self, cells: Sequence[str]) -> Pair:
-        """Draw a pair."""
-        noise = 1 + self._chance.normal(0, 0.01, (2, len(CELLS)))
-        base, new = (dict(zip(CELLS, row * list(CELLS.values()), strict=True)) for row in noise)
-        if self._slowdown:
-            new[self._slowdown.cell] *= self._slowdown.factor
-        return Pair(*(Session({cell: float(side[cell]) for cell in cells or CELLS}) for side in (base, new)))
-
-
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """Replace both sides, and note the plans that they were prepared for."""
+    """Draw the pairs of both sides, with the slowdown of the plan, and note the plans."""
     prepared: list[Plan] = []
 
     @contextmanager
-    def prepare(plan: Plan) -> Iterator[FakeSides]:
+    def prepare(plan: Plan) -> Iterator[Namespace]:
+        chance = np.random.default_rng(0)
+
+        def measure(cells: Sequence[str]) -> Pair:
+            noise = 1 + chance.normal(0, 0.01, (2, len(CELLS)))
+            base, new = (dict(zip(CELLS, row * list(CELLS.values()), strict=True)) for row in noise)
+            if plan.slowdown:
+                new[plan.slowdown.cell] *= plan.slowdown.factor
+            return Pair(*(Session({cell: float(side[cell]) for cell in cells or CELLS}) for side in (base, new)))
+
         prepared.append(plan)
-        yield FakeSides(plan)
+        yield Namespace(measure=measure)
 
     monkeypatch.setattr(calibration, "prepare_sides", prepare)
     return prepared

@@ -17,6 +17,7 @@ from reports.noise import Thresholds, Verdict
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
 CELLS = FIRST, SECOND, THIRD, FOURTH = tuple(f"benchmarks/test_many.py::test_{name}_many[png-10]" for name in "abcd")
+Ratios = Mapping[str, float]
 
 
 class FakeSides:
@@ -40,8 +41,8 @@ class FakeSides:
         self.asked.append(tuple(cells))
         self.ratios |= self._course.get(len(self.asked), {})
         sides = [
-            {cell: 1e-3 * ratio * math.exp(self._chance.normal(0, 0.01)) for cell, ratio in ratios.items()}
-            for ratios in (dict.fromkeys(cells or CELLS, 1.0), {cell: self.ratios[cell] for cell in cells or CELLS})
+            {cell: 1e-3 * ratios[cell] * math.exp(self._chance.normal(0, 0.01)) for cell in cells or CELLS}
+            for ratios in (dict.fromkeys(CELLS, 1.0), self.ratios)
         ]
         return self._change(Pair(*map(Session, sides)), len(self.asked))
 
@@ -75,10 +76,7 @@ def drop(session: Session, cell: str, reason: str | None = None) -> Session:
     ids=["identical", "slower", "faster", "both", "slower in the screen only", "later analysis", "never decided"],
 )
 def test_fresh_pairs_decide_about_the_suspects_of_the_screen(
-    ratios: Mapping[str, float],
-    course: Mapping[int, Mapping[str, float]],
-    verdicts: Mapping[str, Verdict],
-    confirmed: int,
+    ratios: Ratios, course: Mapping[int, Ratios], verdicts: Mapping[str, Verdict], confirmed: int
 ) -> None:
     outcome = FakeSides(ratios, course=course).run()
     assert [each.cell for each in outcome.decisions] == list(CELLS)
