@@ -1,4 +1,7 @@
-"""What is measured, and how. In a process that imports this package, `image_storage` is the `storage` under test."""
+"""Measurements, one file per question.
+
+In a process that imports this package, `image_storage` is the `storage` under test.
+"""
 
 import storage
 from benchmarks.alias import alias_package

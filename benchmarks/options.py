@@ -26,7 +26,7 @@ HELP = {
 
 @dataclass(frozen=True)
 class Options:
-    """What the session was asked to measure.
+    """The cells that the session was asked to measure.
 
     `cutoffs` is None if not given. `unavailable` says why backends can't be measured, if all of them should be.
     """

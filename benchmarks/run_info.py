@@ -1,4 +1,4 @@
-"""What the JSON of a run contains besides the timings: images, libraries, machine, and how each cell is defined."""
+"""The contents of a run's JSON besides the timings: images, libraries, machine, and how each cell is defined."""
 
 import ast
 import functools
@@ -30,7 +30,7 @@ MEASURING = ("cell", "directories", "memory", "page_cache", "workers")  # module
 SHARED = tuple(Path(__file__).with_name(f"{name}.py") for name in MEASURING)
 HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 MAX_THRESHOLD = 10  # as reports check it
-THRESHOLD_MARKER = "threshold(share): how much slower, as a share, before a cell of the benchmark is slower (0.10)"
+THRESHOLD_MARKER = "threshold(fraction): how much slower a cell of the benchmark may become, as a fraction (0.10)"
 
 
 @dataclass
@@ -142,7 +142,7 @@ def read_threshold(item: pytest.Function) -> dict[str, float]:
         return {}
     fraction = marker.args[0] if len(marker.args) == 1 else None
     if not isinstance(fraction, int | float) or not 0 < fraction < MAX_THRESHOLD:
-        raise pytest.UsageError(f"{item.nodeid}: threshold takes one share between 0 and {MAX_THRESHOLD}, such as 0.2")
+        raise pytest.UsageError(f"{item.nodeid}: threshold takes a fraction between 0 and {MAX_THRESHOLD}, such as 0.2")
     return {"threshold": float(fraction)}
 
 

@@ -1,4 +1,4 @@
-"""What happens in a session besides its cells: the code behind the hooks of conftest.py.
+"""A session besides its cells: the code behind the hooks of conftest.py.
 
 This is the only module of `benchmarks` that uses `reports`.
 """

@@ -62,7 +62,7 @@ def read_batches(reader: Reader, batches: Batches) -> None:
 
 @dataclass
 class Worker:
-    """What one worker reads and how, and the file for its stack if it crashes. Its methods run in its process."""
+    """The batches of one worker, how it opens a reader, and a file for its stack. Its methods run in its process."""
 
     open_reader: Callable[[Path], Reader]
     store: Path

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 Verdict = Literal["regression", "missing", "not measured", "inconclusive", "improvement", "new", "ok"]
-"""What `compare` and `gate` say of a cell, gravest first."""
+"""The words of `compare` and `gate` for a cell, gravest first."""
 
 FACTOR = 6.0  # scatters to each side: cells differ in their own scatter, and the worst of a hundred must be inside
 TENTHS = (0.1, 0.9)  # of the rounds: the slowest and the quickest tenth are left out

@@ -144,8 +144,8 @@ def _find_absent(run: Run, measured: Mapping[str, Result]) -> tuple[str, ...]:
 
 def summarise_backends(run: Run, use_cases: Iterable[UseCase]) -> tuple[BackendSummary, ...]:
     """Summarise the measured backends in alphabetical order, then those that could not be measured, and why."""
-    standings: dict[str, list[_Standing]] = {name: [] for name in run.backends}
-    for standing in (each for case in use_cases for each in _list_standings(case)):
+    standings: dict[str, list[_RankedUse]] = {name: [] for name in run.backends}
+    for standing in (each for case in use_cases for each in _list_ranks(case)):
         standings[standing[1].backend].append(standing)
     layouts, maintainers, licences = (texts or {} for texts in (run.layouts, run.maintainers, run.licences))
     measured = []
@@ -160,17 +160,17 @@ def summarise_backends(run: Run, use_cases: Iterable[UseCase]) -> tuple[BackendS
     return (*measured, *absent)
 
 
-_Standing = tuple[str, Rank, Recommendation]  # an activity, and the rank that one backend has in it
+_RankedUse = tuple[str, Rank, Recommendation]  # an activity, and the rank that one backend has in it
 
 
-def _list_standings(case: UseCase) -> Iterator[_Standing]:
+def _list_ranks(case: UseCase) -> Iterator[_RankedUse]:
     """List the ranks of all backends; a backend that was measured alone has none."""
     for each in case.recommendations:
         way = f", {add_params('', each.params)}" if len(case.recommendations) > 1 else ""
         yield from ((case.activity + way, rank, each) for rank in each.ranks if len(each.ranks) > 1)
 
 
-def _describe_strengths(standings: Iterable[_Standing]) -> str:
+def _describe_strengths(standings: Iterable[_RankedUse]) -> str:
     """Name the use cases in which a backend is ahead of most, or else its best one."""
     behind, strengths = [], []
     for activity, rank, recommendation in standings:
@@ -186,7 +186,7 @@ def _describe_strengths(standings: Iterable[_Standing]) -> str:
     return f"{_write_ordinal(tier + 1)} in {words}"
 
 
-def _describe_weaknesses(standings: Iterable[_Standing]) -> str:
+def _describe_weaknesses(standings: Iterable[_RankedUse]) -> str:
     """Name the use cases in which a backend is far behind, the worst first."""
     far = sorted((each for each in standings if each[1].ratio >= FAR and each[1].tier), key=lambda each: -each[1].ratio)
     words = [_compare(*each) for each in far]

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Any, Self
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 REFUSALS = {errno.EACCES, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
@@ -45,6 +46,12 @@ class StorageError(Exception):
         self.store = None if store is None else Path(store)
         self.record = record
         self.hint = self.usual_hint if hint is None else hint
+
+    def replace(self, **fields: Any) -> Self:  # noqa: ANN401 - any field of the class
+        """Return a copy with other fields, whatever `__init__` of a subclass takes."""
+        copy = type(self).__new__(type(self), *self.args)
+        vars(copy).update(vars(self) | fields)
+        return copy
 
     def __str__(self) -> str:
         """Build the message from the fields."""

@@ -14,6 +14,7 @@ SPECIAL_FILE = "it is not a regular file: another program made it"
 def claim_store(store: Path) -> Path:
     """Return the empty directory of a new store; make it if the path is free."""
     store = Path(store)
+    join_path(store, "")  # refuses names that no file can have
     with writing(store, ValueError):
         try:
             store.mkdir(exist_ok=True)
@@ -67,7 +68,7 @@ def find_file(store: Path, name: str) -> Path:
         if path.is_file():
             return path
         if not store.is_dir():
-            problem = "it is a file" if store.exists() else "it does not exist"
+            problem = "it is a file" if store.exists() else "it doesn't exist"
             raise StoreNotFoundError(problem, store=store, hint="give the directory that store_many wrote")
         first = min((file.name for file in store.iterdir()), default=None)
         if path.exists():

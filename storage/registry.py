@@ -45,7 +45,8 @@ def import_backend(name: str) -> Backend | str:
     if missing := [name for name in REQUIRED if not hasattr(module, name)]:
         return f"{module.__name__} lacks {', '.join(missing)}"
     if not isinstance(module.INFO, BackendInfo):
-        return f"INFO of {module.__name__} isn't a BackendInfo"
+        kind = type(module.INFO)
+        return f"INFO of {module.__name__} is a {kind.__module__}.{kind.__name__}, not a BackendInfo of {PACKAGE}"
     return complete(module)
 
 

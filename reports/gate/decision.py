@@ -51,7 +51,7 @@ class Absence(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run of the gate found: a decision for each cell of both sides, cells of one side only, and its cost."""
+    """The findings of the gate: a decision for each cell of both sides, cells of one side only, and the cost."""
 
     decisions: tuple[Decision, ...]
     missing: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the gate measures: pairs of sessions, and recordings of them."""
+"""The measurements of the gate: pairs of sessions, and recordings of them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ Seconds = Mapping[str, float]  # of a call, by cell
 
 @dataclass(frozen=True)
 class Session:
-    """What one process measured: by cell the median seconds, its own threshold, its backend, why it wasn't measured."""
+    """The measurements of one process, by cell: median seconds, threshold, backend, why it wasn't measured."""
 
     seconds: Seconds
     thresholds: Mapping[str, float] = field(default_factory=dict)

@@ -58,7 +58,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run of the gate compares, and where it puts things."""
+    """The two sides that a run of the gate compares, and where it puts things."""
 
     project: Path  # its benchmarks measure both sides
     baseline: Version

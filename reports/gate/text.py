@@ -1,4 +1,4 @@
-"""What the gate found, in words: Markdown for people, JSON for programs, annotations for GitHub."""
+"""The findings of the gate in words: Markdown for people, JSON for programs, annotations for GitHub."""
 
 import json
 from collections.abc import Iterable, Iterator

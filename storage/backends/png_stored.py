@@ -37,7 +37,7 @@ BATCH = 1 << 20  # bytes of files that are built or read at once: they stay in t
 
 
 class Form(NamedTuple):
-    """What all files of one shape have in common.
+    """The bytes that all files of one shape share.
 
     `content` is a file with 0 in the bytes that differ, `fixed` the positions of the others. `head` comes before the
     first row, `tail` after the CRC of the pixels' chunk. `rows` are the parts with pixels, one for each stored block.

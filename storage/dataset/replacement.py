@@ -179,7 +179,7 @@ def _open_folder(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
-        problem = "it is a file" if path.exists() else "it does not exist"
+        problem = "it is a file" if path.exists() else "it doesn't exist"
         raise StoreNotFoundError(problem, store=path, hint="save images there first, or correct the path") from None
 
 

@@ -28,7 +28,7 @@ def name_record(path: Path, index: int, error: StorageError) -> StorageError:
     """Make an error of the same kind that names the record of a dataset."""
     reason = explain(path, error)
     if not isinstance(error, CorruptStoreError):
-        return type(error)(f"it cannot be read ({reason})", store=path, record=index, hint=error.hint)
+        return error.replace(problem=f"it cannot be read ({reason})", store=path, record=index)
     return CorruptStoreError(
         f"it is damaged ({reason})",
         store=path,

@@ -231,7 +231,7 @@ class Writer:
 
 
 @contextmanager
-def describe_failure(path: Path) -> Iterator[None]:
+def describe_failure(path: Path, start: int = 0) -> Iterator[None]:
     """Turn an error in the stage into one about the path; a failed write is never reported as corruption."""
     try:
         with writing(path):
@@ -240,9 +240,9 @@ def describe_failure(path: Path) -> Iterator[None]:
         hint = error.hint
         if error.__cause__ is not None:  # an error of the system or a library, whose hint is about the hidden stage
             hint = SPACE_HINT if isinstance(error, StoreFullError) else ""
-        raise type(error)(
-            f"nothing was saved, and what was there is untouched ({error.problem})", store=path, hint=hint
-        ) from error
+        problem = f"nothing was saved, and what was there is untouched ({error.problem})"
+        record = None if error.record is None else start + error.record
+        raise error.replace(problem=problem, store=path, record=record, hint=hint) from error
 
 
 def resume(stage: Path, wanted: Manifest) -> tuple[Manifest, xxh3_64] | None:

@@ -1,4 +1,4 @@
-"""What the gate runs from today's tree also works with the `storage` of older commits."""
+"""The code that the gate runs from today's tree also works with the `storage` of older commits."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a run's JSON says about the machine, the backends, and how each cell is defined."""
+"""The JSON of a run describes the machine, the backends, and how each cell is defined."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +148,7 @@ def test_threshold_is_read_from_the_marker(make: Make) -> None:
 
 @pytest.mark.parametrize("values", [(), (0,), (10,), ("0.1",), (0.1, 0.2), (float("nan"),)], ids=repr)
 def test_marker_without_one_valid_threshold_is_rejected(values: tuple[object, ...], make: Make) -> None:
-    with pytest.raises(pytest.UsageError, match=r"^a: threshold takes one share between 0 and 10, such as 0\.2$"):
+    with pytest.raises(pytest.UsageError, match=r"^a: threshold takes a fraction between 0 and 10, such as 0\.2$"):
         read_threshold(make(mark=pytest.mark.threshold(*values).mark))
 
 

@@ -93,7 +93,7 @@ def _can_fail(call: Call, error: str) -> bool:
 
 
 class GivenUpError(Exception):
-    """What the images of the second save raise."""
+    """Raised by the images of the second save."""
 
 
 def _save(path: Path, image_set: ImageSet, backend: str) -> str:
@@ -126,7 +126,7 @@ def _save_twice(path: Path, image_set: ImageSet, backend: str) -> str:
 
 
 class Usual:
-    """What a save is without a fault, and so whether one with a fault has done all the same."""
+    """A save without a fault, to compare with one that had a fault."""
 
     def __init__(self, sets: Sets, backend: str, path: Path, calls: Sequence[Call]) -> None:
         self._sets, self._backend = sets, backend

@@ -1,4 +1,4 @@
-"""What a format notices by itself: plain stores, written without `storage.save`, are damaged and read.
+"""The corruption that a format notices by itself: plain stores, written without `storage.save`, are damaged and read.
 
 A child reads one damaged copy after the other until one of them ends it; another child goes on behind that one.
 """

@@ -21,7 +21,7 @@ RECORD = re.compile(r"\b(record|image)s? \d")
 
 
 class GuiltyError(Exception):
-    """What must not be: the message says what."""
+    """An outcome that must not happen; the message says which."""
 
 
 def damage_and_read(backend: str, folder: Path, damages: Iterable[str], *, cases: int) -> dict[str, Findings]:

@@ -52,7 +52,7 @@ class Call(NamedTuple):
 
 
 class Injected(NamedTuple):
-    """What came of a fault."""
+    """The outcome of a fault."""
 
     ending: Ending
     signalled: Call | None

@@ -138,7 +138,7 @@ def test_exit_code_is_2_if_there_is_nothing_that_can_be_checked(
     run: Command, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     BACKENDS["hdf5"].store_many(tmp_path / "plain", IMAGES, LABELS)
-    for path, message in ((tmp_path / "nowhere", "it does not exist"), (tmp_path / "plain", "it has no manifest.json")):
+    for path, message in ((tmp_path / "nowhere", "it doesn't exist"), (tmp_path / "plain", "it has no manifest.json")):
         code, printed, complaints = run("check", path)
         assert (code, printed) == (2, "")
         assert complaints.startswith(f"error: {path}: {message}")
@@ -169,7 +169,7 @@ def test_wrong_usage_is_exit_code_2_and_help_lists_the_exit_codes(
 def test_a_terminal_without_unicode_gets_question_marks(tmp_path: Path) -> None:
     code, printed = run_shell("", "check", tmp_path / "日本")
     assert code == 2
-    assert "??: it does not exist" in printed
+    assert "??: it doesn't exist" in printed
 
 
 def run_shell(redirection: str, *arguments: object) -> tuple[int, str]:

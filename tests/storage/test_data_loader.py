@@ -9,7 +9,7 @@ import pytest
 from storage import BACKENDS, Backend
 from tests.support.image_sets import make_set
 
-torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed; it is no dependency of the suite")
+torch: Any = pytest.importorskip("torch", reason="PyTorch isn't installed; the suite doesn't depend on it")
 
 IMAGES, LABELS = make_set(40, 8, 6)[0], np.arange(40)  # a label is the place of its image
 

@@ -84,3 +84,12 @@ def test_a_failed_write_of_a_backend_is_never_reported_as_corruption(
             storage.save(tmp_path / "set", *make_set(3), EXAMPLE)
         assert type(caught.value) is kind
         assert not list(tmp_path.glob("[!.]*"))
+
+
+def test_replacing_fields_keeps_a_subclass_whose_init_takes_other_arguments() -> None:
+    class CodeError(StorageError):
+        def __init__(self, code: int) -> None:
+            super().__init__(f"code {code}", record=3)
+
+    changed = CodeError(7).replace(store=Path("photos"))
+    assert (type(changed), str(changed)) == (CodeError, "photos: record 3: code 7")

@@ -29,7 +29,7 @@ def test_a_null_character_is_refused(store: str) -> None:
     ("make", "error", "message"),
     [
         (lambda store: store.touch(), StoreNotFoundError, r"store: it is a file"),
-        (lambda _: None, StoreNotFoundError, r"store: it does not exist"),
+        (lambda _: None, StoreNotFoundError, r"store: it doesn't exist"),
         (lambda store: store.mkdir(), StoreNotFoundError, r"store: it is empty"),
         (lambda store: (store / "b").mkdir(parents=True), CorruptStoreError, r"it has no file \(but b, for one\)"),
         (lambda store: (store / "file").mkdir(parents=True), CorruptStoreError, "store/file: it is not a regular file"),

@@ -97,7 +97,7 @@ def add_entry_points(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
         ("raise OSError('no drive')", "OSError: no drive"),
         ("from storage.errors import *; raise BackendUnavailableError('build it')", "build it"),
         ("", "storage.backends.tape lacks INFO, read_many, open_reader"),
-        (f"{COMPLETE}\nINFO = 1", "INFO of storage.backends.tape isn't a BackendInfo"),
+        (f"{COMPLETE}\nINFO = 1", "INFO of storage.backends.tape is a builtins.int, not a BackendInfo of storage"),
     ],
 )
 def test_a_module_that_cannot_be_used_is_unavailable_with_the_reason(

@@ -1,4 +1,4 @@
-"""What a comparison says: its words, its table, and the command that follows."""
+"""A comparison in words: its words, its table, and the command that follows."""
 
 import re
 import shlex

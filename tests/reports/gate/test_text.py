@@ -1,4 +1,4 @@
-"""What the gate found, in words: for people, for programs, for GitHub, for the shell."""
+"""The findings of the gate in words: for people, for programs, for GitHub, for the shell."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -217,7 +217,7 @@ def test_something_else_than_a_dataset_is_refused_with_the_next_step(tmp_path: P
         "plain": "it has no manifest.json, so storage.save did not write it.*python -m storage convert",
         "empty": "it is empty",
         "file": "it is a file",
-        "absent": "it does not exist",
+        "absent": "it doesn't exist",
     }.items():
         for read in (storage.load, storage.open, storage.check):
             with pytest.raises(StoreNotFoundError, match=f"^{tmp_path / name}: {message}"):

@@ -64,7 +64,7 @@ def test_a_directory_that_disappears_is_not_found(tmp_path: Path, monkeypatch: p
     folder = tmp_path / "set"
     folder.mkdir()
     monkeypatch.setattr(fcntl, "flock", lambda *_: folder.rename(tmp_path / "gone"))
-    with pytest.raises(StoreNotFoundError, match="set: it does not exist"), hold_directory(folder):
+    with pytest.raises(StoreNotFoundError, match="set: it doesn't exist"), hold_directory(folder):
         pass
 
 
