@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,16 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 REFUSALS = {errno.EACCES, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
 HDF5_ERRNO = re.compile(r"\berrno = (\d+)")  # h5py turns some errors of the operating system into a RuntimeError
 NO_THREADS = re.compile(r"start new thread|launch worker thread")
+FOREIGN = (  # what damage may make any library raise, or the operating system
+    OSError,
+    MemoryError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    SystemError,
+    ValueError,
+    struct.error,
+)
 WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # other libraries pass on its words
 
 
@@ -109,15 +120,15 @@ class ReaderClosedError(StorageError, ValueError):
 class reading:  # noqa: N801 - reads as a function in a with statement; a generator takes twice the time
     """Turn what a library raises while it reads `store` into an error of this package.
 
-    `OSError` is always included; `library_errors` are what the library raises for a file that it can't make sense of.
-    If the operating system refused, the result is a `StorageError`, otherwise a `CorruptStoreError`.
+    Errors of the operating system and `FOREIGN` ones are always included; `library_errors` are the library's own. If
+    the operating system refused or memory is too little, the result is a `StorageError`, else a `CorruptStoreError`.
     """
 
     __slots__ = ("_expected", "_store")
 
     def __init__(self, store: Path, *library_errors: type[Exception]) -> None:
         self._store = store
-        self._expected: tuple[type[Exception], ...] = (OSError, *library_errors)
+        self._expected: tuple[type[Exception], ...] = FOREIGN + library_errors
 
     def __enter__(self) -> None:
         """Do nothing."""

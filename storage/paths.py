@@ -1,21 +1,24 @@
 """Where a store is: claimed before it is written, found before it is read."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, reading, writing
 
 SPECIAL_FILE = "it is not a regular file: another program made it"
+LINK = "it is a link: another program made it"
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never through a link, or waiting for a named pipe
 
 
 def claim_store(store: Path) -> Path:
     """Return the empty directory of a new store; make it if the path is free."""
     store = Path(store)
     join_path(store, "")  # refuses names that no file can have
-    with writing(store, ValueError):
+    with writing(store):
         try:
             store.mkdir(exist_ok=True)
         except FileExistsError:
@@ -53,31 +56,78 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def refuse_special_files(store: Path) -> None:
-    """Refuse a store with a named pipe or a device, on which a library would wait for ever."""
-    for folder, names in walk_files(store):
-        for path in map(folder.joinpath, names):
-            if not path.is_file():
-                raise CorruptStoreError(SPECIAL_FILE, store=path)
+    """Refuse a store with a link, which may lead anywhere, or a named pipe, on which a library would wait for ever."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(store, onerror=fail):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode):
+                _check_mode(path, mode)
+
+
+def open_regular(path: bytes | str | os.PathLike[str], folder: int | None = None) -> tuple[int, os.stat_result]:
+    """Open a file that another program may have written, in the folder of this descriptor; return its own and status.
+
+    Links, folders, named pipes and devices raise a `CorruptStoreError`.
+    """
+    try:
+        descriptor = os.open(path, READ, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            _check_mode(path, os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
+        raise
+    try:
+        status = os.fstat(descriptor)
+        _check_mode(path, status.st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status
+
+
+@contextmanager
+def open_file(store: Path, name: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Open a file of a store as `open_regular` does; if it isn't there, say what is."""
+    path = join_path(store, name)
+    with reading(store):
+        try:
+            descriptor, status = open_regular(path)
+        except OSError:
+            find_file(store, name)
+            raise
+        try:
+            yield descriptor, status
+        finally:
+            os.close(descriptor)
 
 
 def find_file(store: Path, name: str) -> Path:
     """Find the file that every store of a backend has; if it isn't there, say what is."""
     path = Path(store) / name
     store = path.parent
-    with reading(store, ValueError):
-        if path.is_file():
+    with reading(store):
+        mode = path.lstat().st_mode if os.path.lexists(path) else 0
+        if stat.S_ISREG(mode):
             return path
         if not store.is_dir():
             problem = "it is a file" if store.exists() else "it doesn't exist"
             raise StoreNotFoundError(problem, store=store, hint="give the directory that store_many wrote")
+        if mode:
+            _check_mode(path, mode)
         first = min((file.name for file in store.iterdir()), default=None)
-        if path.exists():
-            raise CorruptStoreError(SPECIAL_FILE, store=path)
     if first is None:
         raise StoreNotFoundError("it is empty", store=store, hint="store images there first")
     raise CorruptStoreError(
         f"it has no {name} (but {first}, for one): it is not complete, or another backend wrote it", store=store
     )
+
+
+def _check_mode(path: bytes | str | os.PathLike[str], mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise CorruptStoreError(LINK if stat.S_ISLNK(mode) else SPECIAL_FILE, store=os.fsdecode(path))
 
 
 def join_path(store: Path, name: str) -> bytes:
@@ -92,11 +142,14 @@ def join_path(store: Path, name: str) -> bytes:
 
 
 def stat_file(store: Path, name: str) -> tuple[bytes, os.stat_result]:
-    """Do what `find_file` does in a tenth of its time if the file is there; return its path and status."""
+    """Do what `find_file` does in a tenth of its time if the file is there; return its path and status.
+
+    For a library that opens the file by its path; where we open it, `open_file` leaves no time to replace it.
+    """
     path = join_path(store, name)
     with suppress(OSError):
-        status = os.stat(path)  # noqa: PTH116 - a Path takes longer
+        status = os.lstat(path)
         if stat.S_ISREG(status.st_mode):
             return path, status
     with reading(store):
-        return path, find_file(store, name).stat()
+        return path, find_file(store, name).lstat()

@@ -66,7 +66,7 @@ def test_an_error_says_what_happened_to_which_store(
 
 
 def test_our_errors_and_unexpected_ones_pass_unchanged() -> None:
-    for error in (StoreExistsError("mine"), KeyError("theirs")):
+    for error in (StoreExistsError("mine"), AttributeError("theirs")):
         for manager in (reading, writing):
             with pytest.raises(type(error)) as caught, manager(STORE, ValueError):
                 raise error

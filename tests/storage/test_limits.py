@@ -1,0 +1,42 @@
+"""Limits on work that a file asks for."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from storage import CorruptStoreError, StorageError
+from storage.limits import MAX_EXPANSION, MAX_MEMORY, check_amount, check_memory, measure_content
+
+STORE = Path("photos")
+
+
+def test_an_amount_that_is_there_is_accepted() -> None:
+    check_amount("a chunk", 7, available=7, store=STORE, limit=7)
+
+
+def test_an_amount_that_cannot_be_there_is_damage() -> None:
+    with pytest.raises(CorruptStoreError, match=r"^photos: a chunk has 5,000 bytes, and there are 4,096: "):
+        check_amount("a chunk", 5000, available=4096, store=STORE)
+
+
+def test_an_amount_above_a_limit_is_no_damage() -> None:
+    with pytest.raises(StorageError, match=r"^photos: it has 5,000 pixels, more than the limit of 99: raise") as caught:
+        check_amount("it", 5000, store=STORE, limit=99, unit="pixels")
+    assert not isinstance(caught.value, CorruptStoreError)
+
+
+SIZE = 8 << 20  # bytes
+
+
+@pytest.mark.parametrize("content", [0, SIZE], ids=["hole", "zeros"])
+def test_only_bytes_on_the_disk_allow_memory(tmp_path: Path, content: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(content))
+    os.truncate(path, SIZE)
+    assert measure_content(os.fsencode(path), path.stat()) == content
+    with path.open("rb") as file:
+        allowed = MAX_MEMORY + MAX_EXPANSION * content
+        check_memory(STORE, allowed, file.fileno(), path.stat())
+        with pytest.raises(StorageError, match=r"photos: .* it has holes: .*open_reader"):
+            check_memory(STORE, allowed + 1, file.fileno(), path.stat())
