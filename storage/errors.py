@@ -139,10 +139,16 @@ class reading:  # noqa: N801 - reads as a function in a with statement; a genera
             raise self._translate(error) from error
 
     def _translate(self, error: BaseException) -> StorageError:
-        return _find_refusal(self._store, error) or CorruptStoreError(
-            f"it can't be read ({_quote(self._store, error)}): it is damaged, or another backend wrote it",
-            store=self._store,
-        )
+        return explain(self._store, error)
+
+
+def explain(store: Path, error: BaseException) -> StorageError:
+    """Make the error of this package for what a library raised while it read `store`."""
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return CorruptStoreError(f"a file is a link, and stores have none ({_quote(store, error)})", store=store)
+    return _find_refusal(store, error) or CorruptStoreError(
+        f"it can't be read ({_quote(store, error)}): it is damaged, or another backend wrote it", store=store
+    )
 
 
 class writing(reading):  # noqa: N801 - likewise

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from .errors import CorruptStoreError, StorageError
 
-MAX_MEMORY = 64 << 20  # bytes that any read may take
-MAX_EXPANSION = 10  # bytes that it may take for each byte that exists, if the store isn't compressed
+MAX_MEMORY = 64 << 20  # bytes that any read may take; a caller can raise it
+MAX_EXPANSION = 10  # bytes that it may take in addition for each byte on the disk, if nothing is compressed
 MAX_DEFLATE = 1032  # bytes that deflate can make of one
 
 
@@ -26,13 +26,13 @@ def check_amount(
         )
 
 
-def check_memory(store: Path, needed: int, file: int | bytes, status: os.stat_result) -> None:
-    """Refuse to read a file into far more memory than it has bytes on the disk: a sparse file can claim any size."""
-    if needed > MAX_MEMORY and needed > MAX_MEMORY + MAX_EXPANSION * (content := measure_content(file, status)):
+def check_memory(store: Path, needed: int, content: int, what: str = "reading everything") -> None:
+    """Refuse to take far more memory than a file has bytes, those of `measure_content`."""
+    if needed > MAX_MEMORY + MAX_EXPANSION * content:
         raise StorageError(
-            f"reading it takes {needed:,} bytes of memory, but only {content:,} bytes are on the disk: it has holes",
+            f"{what} takes {needed:,} bytes of memory, but {content:,} are on the disk: it is damaged, or has holes",
             store=store,
-            hint="if that is right, read batches through open_reader, or give read_many an array to fill",
+            hint=f"if that is right, read batches through open_reader, or raise {__name__}.MAX_MEMORY",
         )
 
 

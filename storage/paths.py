@@ -68,20 +68,23 @@ def refuse_special_files(store: Path) -> None:
                 _check_mode(path, mode)
 
 
-def open_regular(path: bytes | str | os.PathLike[str], folder: int | None = None) -> tuple[int, os.stat_result]:
-    """Open a file that another program may have written, in the folder of this descriptor; return its own and status.
+def open_regular(
+    path: bytes | str | os.PathLike[str], folder: int | None = None, store: Path | None = None
+) -> tuple[int, os.stat_result]:
+    """Open a file that another program may have written; return its descriptor and status.
 
-    Links, folders, named pipes and devices raise a `CorruptStoreError`.
+    The path is relative to `folder`, the descriptor of `store`, if there is one. Links, folders, named pipes and
+    devices raise a `CorruptStoreError`.
     """
     try:
         descriptor = os.open(path, READ, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            _check_mode(path, os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode)
+            _check_mode(path, os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode, store)
         raise
     try:
         status = os.fstat(descriptor)
-        _check_mode(path, status.st_mode)
+        _check_mode(path, status.st_mode, store)
     except BaseException:
         os.close(descriptor)
         raise
@@ -125,9 +128,11 @@ def find_file(store: Path, name: str) -> Path:
     )
 
 
-def _check_mode(path: bytes | str | os.PathLike[str], mode: int) -> None:
+def _check_mode(path: bytes | str | os.PathLike[str], mode: int, store: Path | None = None) -> None:
     if not stat.S_ISREG(mode):
-        raise CorruptStoreError(LINK if stat.S_ISLNK(mode) else SPECIAL_FILE, store=os.fsdecode(path))
+        raise CorruptStoreError(
+            LINK if stat.S_ISLNK(mode) else SPECIAL_FILE, store=Path(store or "", os.fsdecode(path))
+        )
 
 
 def join_path(store: Path, name: str) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices
-from .errors import ReaderClosedError, StorageError, reading
+from .errors import FOREIGN, ReaderClosedError, StorageError, explain, reading
 
 fork_lock = RLock()
 """Held across calls of libraries that a child can't use if a thread of its parent was inside one at the fork."""
@@ -125,7 +125,13 @@ class Reader(ABC):
             The index is out of range.
         """
         self._be_ready()
-        return self._read_one(check_index(self.store, index, self._count))
+        position = check_index(self.store, index, self._count)
+        try:
+            return self._read_one(position)
+        except StorageError:
+            raise
+        except FOREIGN as error:  # faster than `reading`
+            raise explain(self.store, error) from error
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Image, int]]:
         """Read a batch the way PyTorch's fetcher asks for it: a list of ``(image, label)``."""
@@ -165,7 +171,8 @@ class Reader(ABC):
         positions = check_indices(self.store, indices, self._count)
         if out is not None:
             positions = positions.copy()  # they may lie in the memory that is filled
-        return self._read(positions, out)
+        with reading(self.store):
+            return self._read(positions, out)
 
     def read_labels(self) -> Labels:
         """Read all labels, without the images if the store can.
@@ -181,7 +188,8 @@ class Reader(ABC):
             The reader is closed.
         """
         self._be_ready()
-        return self._read_labels()
+        with reading(self.store):
+            return self._read_labels()
 
     def view(self) -> Images | Sequence[Image]:
         """View all images where they lie in the store, without a copy, if the backend can.
@@ -237,7 +245,8 @@ class Reader(ABC):
             raise
 
     def _start(self) -> None:
-        count, height, width = self._open()
+        with reading(self.store):
+            count, height, width = self._open()
         self._count = count
         self._shape = height, width, CHANNELS
         self._process = os.getpid()

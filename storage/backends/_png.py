@@ -2,8 +2,6 @@
 
 import os
 import re
-import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +12,15 @@ import numpy as np
 from ..arrays import CHANNELS, LABEL, check_index, check_shape, make_array, read_range
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..paths import claim_store, find_file, join_path
+from ..limits import MAX_DEFLATE, check_memory, measure_content
+from ..paths import READ, claim_store, find_file, join_path, open_regular
 
 FILE = "labels.csv"
 HEADER = re.compile(rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9}),characters=([1-9]\d?)\n")
 LINES = re.compile(rb"(?: *+-?\d++\n)*+")
 MAX_HEADER = 128  # bytes
-MAX_RATIO = 1032  # bytes that deflate can make of one
 MAX_COMMENTS = 1 << 20  # bytes of all that isn't pixels
-OPEN = os.O_RDONLY | os.O_NONBLOCK  # don't wait for a writer if a named pipe is in a file's place
 DAMAGED = "it is damaged, or another program wrote it"
-PNG_ERRORS = (SyntaxError, ValueError, IndexError, struct.error, MemoryError)  # of a file that isn't a whole PNG
 
 
 class Table(NamedTuple):
@@ -45,7 +41,7 @@ class Table(NamedTuple):
 @contextmanager
 def create_folder(store: Path) -> Iterator[int]:
     """Claim a new store and open it; yield the descriptor in which files are created."""
-    with writing(store, *PNG_ERRORS):
+    with writing(store, SyntaxError):
         folder = os.open(claim_store(store), os.O_RDONLY | os.O_DIRECTORY)
         try:
             yield folder
@@ -56,7 +52,7 @@ def create_folder(store: Path) -> Iterator[int]:
 @contextmanager
 def open_folder(store: Path) -> Iterator[int]:
     """Open a store; yield the descriptor in which its files are found."""
-    with reading(store, *PNG_ERRORS):
+    with reading(store, SyntaxError):
         try:
             folder = os.open(join_path(store, ""), os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -81,7 +77,7 @@ def write_file(folder: int, name: str, content: bytes | memoryview) -> None:
 def open_image(store: Path, folder: int, index: int) -> int:
     """Open the file of one image; return its descriptor."""
     try:
-        return os.open(f"{index:08}.png", OPEN, dir_fd=folder)
+        return os.open(f"{index:08}.png", READ, dir_fd=folder)
     except FileNotFoundError:
         raise CorruptStoreError(
             f"{index:08}.png is missing", store=store, record=index, hint="store the images again"
@@ -93,7 +89,7 @@ def read_file(store: Path, folder: int, index: int, pixels: int) -> bytes:
     descriptor = open_image(store, folder, index)
     try:
         size = os.fstat(descriptor).st_size
-        if size * MAX_RATIO < pixels or size > 4 * pixels + MAX_COMMENTS:
+        if size * MAX_DEFLATE < pixels or size > 4 * pixels + MAX_COMMENTS:
             raise CorruptStoreError(
                 f"{index:08}.png has {size} bytes, which can't hold {pixels} bytes of pixels: {DAMAGED}",
                 store=store,
@@ -115,10 +111,14 @@ def write_labels(folder: int, images: Images, labels: Labels) -> None:
 
 def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
     """Read one label; return the table, the index counted from the start, and the label."""
-    with _open_table(store, folder) as (table, descriptor):
+    descriptor, status = _open_labels(store, folder)
+    try:  # not a generator's context, which takes a microsecond
+        table = _read_header(store, descriptor, status)
         position = check_index(store, index, table.images)
         length = table.characters + 1
         line = os.pread(descriptor, length, table.start + position * length)
+    finally:
+        os.close(descriptor)
     label = int(line) if LINES.fullmatch(line) else LABEL.max + 1
     if not LABEL.min <= label <= LABEL.max:
         raise CorruptStoreError(f"{FILE} has the label {line!r}: {DAMAGED}", store=store, record=position)
@@ -127,7 +127,8 @@ def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
 
 def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
     """Read all labels."""
-    with _open_table(store, folder) as (table, descriptor):
+    with _open_table(store, folder) as (table, descriptor, status):
+        check_memory(store, table.images * 8, measure_content(descriptor, status))
         lines = make_array(store, (table.images, table.characters + 1))
         read_range(store, descriptor, table.start, lines)
     try:
@@ -140,26 +141,29 @@ def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
 
 def find_lines(store: Path, folder: int) -> dict[str, list[range]]:
     """Find the bytes of the labels in ``labels.csv``."""
-    with _open_table(store, folder) as (table, descriptor):
-        return {FILE: [range(table.start, os.fstat(descriptor).st_size)]}
+    with _open_table(store, folder) as (table, _, status):
+        return {FILE: [range(table.start, status.st_size)]}
 
 
-@contextmanager
-def _open_table(store: Path, folder: int) -> Iterator[tuple[Table, int]]:
+def _open_labels(store: Path, folder: int) -> tuple[int, os.stat_result]:
     try:
-        descriptor = os.open(FILE, OPEN, dir_fd=folder)
+        return open_regular(FILE, folder, store)
     except OSError:
         find_file(store, FILE)  # says what is wrong
         raise
+
+
+@contextmanager
+def _open_table(store: Path, folder: int) -> Iterator[tuple[Table, int, os.stat_result]]:
+    descriptor, status = _open_labels(store, folder)
     try:
-        yield _read_header(store, descriptor), descriptor
+        yield _read_header(store, descriptor, status), descriptor, status
     finally:
         os.close(descriptor)
 
 
-def _read_header(store: Path, descriptor: int) -> Table:
-    status = os.fstat(descriptor)
-    match = HEADER.match(os.pread(descriptor, MAX_HEADER, 0)) if stat.S_ISREG(status.st_mode) else None
+def _read_header(store: Path, descriptor: int, status: os.stat_result) -> Table:
+    match = HEADER.match(os.pread(descriptor, MAX_HEADER, 0))
     if match is None:
         raise CorruptStoreError(f"{FILE} has another header: {DAMAGED}", store=store)
     images, height, width, characters = map(int, match.groups())

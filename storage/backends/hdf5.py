@@ -26,16 +26,18 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5p, h5s, h5t
+from h5py import h5d, h5f, h5l, h5p, h5s, h5t
 from numpy.typing import NDArray
 
 from ..arrays import CHANNELS, check_images, check_index, make_array, make_result, read_range, write_range
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
+from ..limits import MAX_DEFLATE, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
 from ..reader import Reader
 
 FILE = "images.h5"
+OTHER = "another program wrote it"
 DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
 MAX_METADATA = 4096  # bytes: headers of the file and of two datasets
@@ -81,7 +83,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, c
     images, labels = check_images(images, labels)
     path = os.fsencode(claim_store(store) / FILE)
     rows = min(len(images), max(1, chunk // math.prod(images.shape[1:]))) if chunk else 0
-    with writing(store, RuntimeError, ValueError), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
+    with writing(store), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
         size = _measure_chunks(images, rows) if rows else images.nbytes
         os.posix_fallocate(file.get_vfd_handle(), 0, size + labels.nbytes + MAX_METADATA)
         if rows:
@@ -95,6 +97,9 @@ def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, c
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_datasets(store) as (images, labels):
+        _check_memory(store, labels)
+        if out is None:
+            _check_memory(store, images)
         result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
         for opened, array in zip((images, labels), result, strict=True):
             if opened.offset is not None:
@@ -119,15 +124,14 @@ class Hdf5Reader(Reader):
             content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
             self._images, self._labels = _view(self.store, images, content), _view(self.store, labels, content)
             count, height, width, _ = images.shape
-            self._resources = stack.pop_all()
+            self._label_dataset, self._resources = labels, stack.pop_all()
         return count, height, width
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         labels = make_array(self.store, (len(positions),), np.int64)
-        with reading(self.store, RuntimeError):
-            _take(self._labels, positions, labels)
-            _take(self._images, positions, images)
+        _take(self._labels, positions, labels)
+        _take(self._images, positions, images)
         return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
@@ -136,10 +140,10 @@ class Hdf5Reader(Reader):
         return super()._read_one(position)
 
     def _read_labels(self) -> Labels:
+        _check_memory(self.store, self._label_dataset)
         if isinstance(self._labels, np.ndarray):
             return self._labels.astype(np.int64)
-        with reading(self.store, RuntimeError):
-            return self._labels.read(0, self._count)
+        return self._labels.read(0, self._count)
 
     def view(self) -> Images:
         """View all images in the map of a contiguous file; see `storage.Reader`."""
@@ -149,7 +153,7 @@ class Hdf5Reader(Reader):
         return self._images
 
     def _close(self) -> None:
-        del self._images, self._labels
+        del self._images, self._labels, self._label_dataset
         self._resources.close()
 
 
@@ -235,12 +239,9 @@ def _write_chunks(file: h5f.FileID, images: Images, rows: int, compress_level: i
 @contextmanager
 def _open_datasets(store: Path) -> Iterator[tuple[OpenDataset, OpenDataset]]:
     path, _ = stat_file(store, FILE)
-    with (
-        reading(store, KeyError, RuntimeError, ValueError),
-        closing(h5f.open(path, h5f.ACC_RDONLY)) as file,
-    ):
-        images = _open_dataset(store, file, path, b"images")
-        labels = _open_dataset(store, file, path, b"labels")
+    with reading(store), closing(_open_file(path)) as file:
+        images = _open_dataset(store, file, b"images")
+        labels = _open_dataset(store, file, b"labels")
         if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
             raise CorruptStoreError(f"{FILE} has images of shape {images.shape}: not RGB images", store=store)
         if labels.shape != images.shape[:1]:
@@ -250,17 +251,48 @@ def _open_datasets(store: Path) -> Iterator[tuple[OpenDataset, OpenDataset]]:
         yield images, labels
 
 
-def _open_dataset(store: Path, file: h5f.FileID, path: bytes, name: bytes) -> OpenDataset:
-    dataset = h5d.open(file, name, UNCACHED)
+def _open_file(path: bytes) -> h5f.FileID:
+    try:
+        return h5f.open(path, h5f.ACC_RDONLY)
+    except OSError:  # another program has locked the file, or there are no locks
+        return h5f.open(path, h5f.ACC_RDONLY, UNLOCKED)  # not at first: h5py couldn't open it then in this process
+
+
+def _open_dataset(store: Path, file: h5f.FileID, name: bytes) -> OpenDataset:
+    if not file.links.exists(name):
+        raise CorruptStoreError(f"{FILE} has no {name.decode()}: {OTHER}", store=store)
+    is_linked = file.links.get_info(name).type != h5l.TYPE_HARD  # it isn't followed: a named pipe may be there
+    if is_linked or _is_outside(dataset := h5d.open(file, name, UNCACHED)):
+        raise CorruptStoreError(f"{FILE} has a link, or keeps its values in other files: {OTHER}", store=store)
     if dataset.get_type() != TYPES[name]:
         raise CorruptStoreError(
             f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}: another program wrote it",
             store=store,
         )
-    offset = dataset.get_offset()
-    if h5f.get_name(dataset) != path or (offset is None and _is_outside(dataset)):
-        raise CorruptStoreError(f"{FILE} keeps its values in other files: another program wrote it", store=store)
-    return OpenDataset(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle())
+    opened = OpenDataset(dataset, dataset.shape, DTYPES[name], dataset.get_offset(), file.get_vfd_handle())
+    _check_size(store, opened, f"{FILE}: {name.decode()}")
+    return opened
+
+
+def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
+    """Refuse values after the end of the file, and chunks that are far larger than it."""
+    size = os.fstat(opened.descriptor).st_size
+    if opened.offset is not None:
+        check_amount(what, opened.offset + math.prod(opened.shape) * opened.dtype.itemsize, size, store=store)
+    elif math.prod(opened.shape):
+        check_amount(f"what is stored of {what}", opened.dataset.get_storage_size(), size, store=store)
+        chunk = math.prod(_find_chunk_shape(opened.dataset)) * opened.dtype.itemsize
+        check_memory(store, chunk, size, f"a chunk of {what}")
+
+
+def _check_memory(store: Path, opened: OpenDataset) -> None:
+    """Refuse to read all values if they aren't there: HDF5 fills in what was never written."""
+    size, content = math.prod(opened.shape) * opened.dtype.itemsize, opened.dataset.get_storage_size()
+    if opened.offset is not None:
+        content = min(content, measure_content(opened.descriptor, os.fstat(opened.descriptor)))
+    elif opened.dataset.get_create_plist().get_nfilters() and size <= MAX_DEFLATE * content:
+        return
+    check_memory(store, size, content)
 
 
 def _is_outside(dataset: h5d.DatasetID) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.format import header_data_from_array_1_0, read_array_header_1_0, read_magic, write_array_header_1_0
@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range, write_range
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..paths import claim_store, stat_file
+from ..limits import check_memory, measure_content
+from ..paths import claim_store, open_file
 from ..reader import Reader
 
 IMAGES, LABELS = "images.npy", "labels.npy"
@@ -37,7 +38,8 @@ INFO = BackendInfo({"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause")
 class ArrayFile(NamedTuple):
     """An open file; the values of its array begin at byte `start`."""
 
-    file: BinaryIO
+    descriptor: int
+    status: os.stat_result
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     start: int
@@ -62,9 +64,11 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_files(store) as (images, labels):
+        if out is None:
+            check_memory(store, math.prod(images.shape), measure_content(images.descriptor, images.status))
         result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
         for opened, array in zip((images, labels), result, strict=True):
-            read_range(store, opened.file.fileno(), opened.start, array)
+            read_range(store, opened.descriptor, opened.start, array)
         return result
 
 
@@ -122,7 +126,7 @@ def _write(path: Path, array: Images | Labels) -> None:
 @contextmanager
 def _open_files(store: Path) -> Iterator[tuple[ArrayFile, ArrayFile]]:
     with (
-        reading(store, ValueError),
+        reading(store),
         _open_file(store, IMAGES, np.dtype(np.uint8)) as images,
         _open_file(store, LABELS, np.dtype("<i8")) as labels,
     ):
@@ -134,17 +138,17 @@ def _open_files(store: Path) -> Iterator[tuple[ArrayFile, ArrayFile]]:
                 f"{LABELS} has an array of shape {labels.shape}: not one label for each of {images.shape[0]} images",
                 store=store,
             )
+        check_memory(store, labels.shape[0] * 8, measure_content(labels.descriptor, labels.status))
         yield images, labels
 
 
 @contextmanager
 def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[ArrayFile]:
-    path, status = stat_file(store, name)
-    with open(path, "rb") as file:  # noqa: PTH123 - a Path takes longer
-        with reading(store, Exception):  # a damaged header can raise anything
+    with open_file(store, name) as (descriptor, status):
+        with reading(store, Exception), open(descriptor, "rb", closefd=False) as file:  # a header can raise anything
             version = read_magic(file)
             shape, fortran_order, found = read_array_header_1_0(file)
-        start = file.tell()
+            start = file.tell()
         if version != (1, 0) or fortran_order or found != dtype:
             raise CorruptStoreError(
                 f"{name} isn't an array of {dtype} in C order, format 1.0", store=store, hint="store the images again"
@@ -155,15 +159,15 @@ def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[ArrayFi
                 store=store,
                 hint="store the images again",
             )
-        yield ArrayFile(file, shape, dtype, start)
+        yield ArrayFile(descriptor, status, shape, dtype, start)
 
 
 def _map(opened: ArrayFile) -> NDArray[Any]:
-    content = mmap.mmap(opened.file.fileno(), 0, prot=mmap.PROT_READ)
+    content = mmap.mmap(opened.descriptor, 0, prot=mmap.PROT_READ)
     return np.ndarray(opened.shape, opened.dtype, content, opened.start)
 
 
 def _read_at(store: Path, opened: ArrayFile, position: int) -> NDArray[Any]:
     array = make_array(store, opened.shape[1:], opened.dtype)
-    read_range(store, opened.file.fileno(), opened.start + position * array.nbytes, array)
+    read_range(store, opened.descriptor, opened.start + position * array.nbytes, array)
     return array

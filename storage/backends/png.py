@@ -32,7 +32,6 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading
 from ..reader import Reader
 from ._png import (
-    PNG_ERRORS,
     create_folder,
     find_lines,
     open_folder,
@@ -110,7 +109,7 @@ class PngReader(Reader):
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
-        with reading(self.store, *PNG_ERRORS):
+        with reading(self.store, SyntaxError):
             for position, image in zip(positions.tolist(), images, strict=True):
                 read_image(self.store, self._folder, position, image)
         return images, self._labels[positions]

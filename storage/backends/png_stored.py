@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, make_array, make_result
 from ..contract import Image, Images, Labels
 from ..errors import reading
-from ._png import PNG_ERRORS, create_folder, open_folder, open_image, read_label, read_labels, write_file, write_labels
+from ._png import create_folder, open_folder, open_image, read_label, read_labels, write_file, write_labels
 from .png import CHUNK, INFO, RGB, SIGNATURE, PngReader, find_pixels, read_image
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
@@ -83,12 +83,12 @@ class PngStoredReader(PngReader):
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
-        with reading(self.store, *PNG_ERRORS):
+        with reading(self.store, SyntaxError):
             _read_images(self.store, self._folder, positions.tolist(), images)
         return images, self._labels[positions]
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        with reading(self.store, *PNG_ERRORS):
+        with reading(self.store, SyntaxError):
             return _read_image(self.store, self._folder, position, self._shape), int(self._labels[position])
 
 

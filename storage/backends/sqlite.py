@@ -29,9 +29,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_result
+from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading, writing
+from ..limits import MAX_MEMORY, check_amount, check_memory, measure_content
 from ..paths import claim_store, join_path, stat_file
 from ..reader import Reader, fork_lock
 
@@ -45,7 +46,8 @@ TABLES = (
     "CREATE TABLE images (id INTEGER PRIMARY KEY, label INTEGER NOT NULL, pixels BLOB NOT NULL)",
     "CREATE TABLE layout (count INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL)",
 )
-MAX_IMAGE = 999_999_000  # bytes; SQLite's limit for a row, less what else is in it
+MAX_LENGTH = 1_000_000_000  # bytes: SQLite's limit for a row
+MAX_IMAGE = 999_999_000  # bytes, less what else is in a row
 MAX_PATH = 504  # bytes of a path, where SQLITE_MAX_PATHLEN is 512
 REFUSALS = {  # what the operating system refused, as far as SQLite passes it on; a code's lowest byte is its kind
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -55,6 +57,7 @@ REFUSALS = {  # what the operating system refused, as far as SQLite passes it on
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
+MAX_BATCH = 1 << 20  # images, whose numbers are one text
 MAPPED = 1 << 40  # bytes; SQLite reduces it to its own limit, 2 GiB
 WRITING = ("page_size=65536", "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
 READING = ("cell_size_check=ON", "trusted_schema=OFF")
@@ -84,10 +87,11 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
         raise InvalidInputError(
             f"an image of {size} bytes is too large for a row of SQLite", store=store, hint="choose another backend"
         )
-    if len(os.path.realpath(join_path(store, FILE))) > MAX_PATH:
-        raise InvalidInputError(
-            f"SQLite can't open a file whose path is longer than {MAX_PATH} bytes", store=store, hint="shorten it"
-        )
+    with writing(store):
+        if len(os.path.realpath(join_path(store, FILE))) > MAX_PATH:
+            raise InvalidInputError(
+                f"SQLite can't open a file whose path is longer than {MAX_PATH} bytes", store=store, hint="shorten it"
+            )
     pixels = images.reshape(-1).data
     rows = ((index, label, pixels[index * size : (index + 1) * size]) for index, label in enumerate(labels.tolist()))
     path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" would be taken for a URI
@@ -111,6 +115,8 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with fork_lock, _open_file(store) as connection:
         count, height, width = _read_shape(store, connection)
+        if out is None:
+            check_memory(store, count * height * width * CHANNELS, measure_content(*stat_file(store, FILE)))
         images = make_result(store, (count, height, width, CHANNELS), out)
         with _translate_errors(store):
             return images, _copy_rows(store, connection.execute(ALL), range(count), images)
@@ -130,12 +136,15 @@ class SqliteReader(Reader):
         return shape
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        wanted = positions.tolist()
-        images = make_result(self.store, (len(wanted), *self._shape), out)
-        with fork_lock, _translate_errors(self.store):
-            return images, _copy_rows(
-                self.store, self._connection.execute(BATCH, (json.dumps(wanted),)), wanted, images
-            )
+        images = make_result(self.store, (len(positions), *self._shape), out)
+        labels: Labels = make_array(self.store, (len(positions),), np.int64)
+        for start in range(0, len(positions), MAX_BATCH):
+            part = slice(start, start + MAX_BATCH)
+            wanted = positions[part].tolist()
+            with fork_lock, _translate_errors(self.store):
+                rows = self._connection.execute(BATCH, (json.dumps(wanted),))
+                labels[part] = _copy_rows(self.store, rows, wanted, images[part])
+        return images, labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         with fork_lock:
@@ -154,7 +163,8 @@ open_reader = SqliteReader
 def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
     """Open the file as one that nothing changes, so SQLite takes no locks."""
     path, status = stat_file(store, FILE)
-    path = os.path.abspath(path)  # noqa: PTH100 - bytes
+    with reading(store):
+        path = os.path.abspath(path)  # noqa: PTH100 - bytes
     for journal in JOURNALS:
         if os.path.lexists(path + journal.encode()):
             raise CorruptStoreError(
@@ -169,13 +179,15 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
             raise CorruptStoreError(
                 f"{FILE} has {status.st_size} of {size} bytes: it was cut short", store=store, hint=AGAIN
             )
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max(size, MAX_MEMORY), MAX_LENGTH))  # of a damaged row
         yield connection
 
 
 def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connection:
     """Connect to the file of this status: SQLite follows links, whose targets may be replaced meanwhile."""
     for _ in range(MAX_ATTEMPTS):
-        real = os.path.realpath(path)
+        with reading(store):
+            real = os.path.realpath(path)
         uri = f"file://{quote(real)}?mode=ro&immutable=1"
         with _translate_errors(store):
             try:
@@ -216,6 +228,8 @@ def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, 
                 f"table layout of {FILE} doesn't have one row: another program wrote to it", store=store
             )
         count, height, width = check_shape(store, *layouts[0])
+        size = connection.execute(SIZE).fetchone()[0]
+        check_amount(f"{count} images", count * height * width * CHANNELS, size, store=store)
         ends = connection.execute("SELECT (SELECT min(id) FROM images), (SELECT max(id) FROM images)").fetchone()
         if ends != ((0, count - 1) if count else (None, None)):
             raise CorruptStoreError(f"the rows of {FILE} aren't those of {count} images", store=store, hint=AGAIN)

@@ -35,8 +35,9 @@ from numpy.typing import NDArray
 
 from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range, write_range
 from ..contract import BackendInfo, Image, Images, Labels
-from ..errors import CorruptStoreError, StorageError, reading, writing
-from ..paths import claim_store, stat_file
+from ..errors import CorruptStoreError, StorageError, writing
+from ..limits import check_memory, measure_content
+from ..paths import claim_store, open_file, stat_file
 from ..reader import Reader
 
 FILE = "index.bin"
@@ -137,6 +138,9 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     layout, labels = _read_index(store)
+    if out is None:
+        content = sum(measure_content(*stat_file(store, _name_shard(number))) for number in layout.shards)
+        check_memory(store, math.prod(layout.shape), content)
     images = make_result(store, layout.shape, out)
     step = max(1, WINDOW // (layout.record * ALIGNED)) * ALIGNED
     for number in layout.shards:
@@ -272,9 +276,8 @@ def _round_up(size: int, unit: int) -> int:
 @contextmanager
 def _open_index(store: Path) -> Iterator[tuple[Layout, int]]:
     """Open the index; yield the layout in its header, and its descriptor."""
-    path, status = stat_file(store, FILE)
-    with reading(store), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is bytes
-        header = file.read(HEADER.size)
+    with open_file(store, FILE) as (descriptor, status):
+        header = os.pread(descriptor, HEADER.size, 0)
         if len(header) < HEADER.size or not header.startswith(SIGNATURE):
             raise CorruptStoreError(f"{FILE} has another header: another program wrote it", store=store)
         layout = Layout(*HEADER.unpack(header)[1:])
@@ -286,7 +289,8 @@ def _open_index(store: Path) -> Iterator[tuple[Layout, int]]:
                 store=store,
                 hint="store the images again",
             )
-        yield layout, file.fileno()
+        check_memory(store, size, measure_content(descriptor, status))
+        yield layout, descriptor
 
 
 def _read_index(store: Path) -> tuple[Layout, Labels]:
@@ -295,25 +299,24 @@ def _read_index(store: Path) -> tuple[Layout, Labels]:
         labels = make_array(store, (layout.images,), LABEL)
         read_range(store, descriptor, HEADER.size, labels)
     for number in layout.shards:
-        _find_shard(store, layout, number)
+        _check_shard(store, layout, number, stat_file(store, _name_shard(number))[1])
     return layout, labels.astype(np.int64, copy=False)
 
 
-def _find_shard(store: Path, layout: Layout, number: int) -> bytes:
+def _check_shard(store: Path, layout: Layout, number: int, status: os.stat_result) -> None:
     name, size = _name_shard(number), layout.measure_shard(number)
-    path, status = stat_file(store, name)
     if status.st_size != size:
         raise CorruptStoreError(
-            f"{name} has {status.st_size} bytes, not {size}: it was cut short, or another program wrote it", store=store
+            f"{name} has {status.st_size} bytes, not {size}: it was cut short, or another program wrote it",
+            store=store,
         )
-    return path
 
 
 @contextmanager
 def _open_shard(store: Path, layout: Layout, number: int) -> Iterator[int]:
-    path = _find_shard(store, layout, number)
-    with reading(store, ValueError), open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the path is bytes
-        yield file.fileno()
+    with open_file(store, _name_shard(number)) as (descriptor, status):
+        _check_shard(store, layout, number, status)
+        yield descriptor
 
 
 def _map_images(layout: Layout, descriptor: int, place: int, count: int) -> Images:

@@ -36,7 +36,13 @@ def test_only_bytes_on_the_disk_allow_memory(tmp_path: Path, content: int) -> No
     os.truncate(path, SIZE)
     assert measure_content(os.fsencode(path), path.stat()) == content
     with path.open("rb") as file:
-        allowed = MAX_MEMORY + MAX_EXPANSION * content
-        check_memory(STORE, allowed, file.fileno(), path.stat())
-        with pytest.raises(StorageError, match=r"photos: .* it has holes: .*open_reader"):
-            check_memory(STORE, allowed + 1, file.fileno(), path.stat())
+        assert measure_content(file.fileno(), path.stat()) == content
+
+
+def test_memory_is_limited_by_what_is_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed = MAX_MEMORY + 5 * MAX_EXPANSION
+    check_memory(STORE, allowed, 5)
+    with pytest.raises(StorageError, match=r"photos: .* it is damaged, or has holes: .*storage.limits.MAX_MEMORY"):
+        check_memory(STORE, allowed + 1, 5)
+    monkeypatch.setattr("storage.limits.MAX_MEMORY", MAX_MEMORY + 1)
+    check_memory(STORE, allowed + 1, 5)
