@@ -12,7 +12,8 @@ LevelDB locks and changes a database that it opens (https://github.com/google/le
 tables. So each reader opens a temporary folder with symbolic links to the tables, and copies of the files that name
 them. The links go through a descriptor of the store's folder, so a store that is later moved to its path is never read.
 The folder is in memory if possible, because LevelDB syncs it: opening and closing takes 1 ms there and 25 ms on a disk.
-It is removed with its reader and when the process ends. If the process is killed, a later one removes it.
+It is removed with its reader and when the process ends. If the process is killed, a later one removes it,
+because the lock on it is gone.
 
 Library: plyvel (https://plyvel.readthedocs.io); LevelDB itself: https://github.com/google/leveldb/tree/main/doc.
 """
@@ -38,7 +39,8 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, check_shape, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading, writing
-from ..paths import claim_store, find_file, refuse_special_files
+from ..limits import check_amount
+from ..paths import claim_store, find_file, open_regular, refuse_special_files
 from ..reader import Reader, fork_lock, leak
 
 try:
@@ -72,6 +74,8 @@ PART = 32 << 20  # bytes read before the database is reopened: touched pages of 
 AFTER_ALL = b"\xff"  # no record has such a key
 
 CURRENT = "CURRENT"  # names the MANIFEST, which names the tables
+MANIFEST = re.compile(rb"(MANIFEST-\d{1,20})\n")
+MAX_CURRENT, MAX_MANIFEST = 64, 16 << 20  # bytes; a table takes about 60 in a MANIFEST, and has 16 MiB
 TABLES = (".ldb", ".sst")
 TABLE = re.compile(rb"^ \d+:(\d+)\[", re.MULTILINE)  # number and bytes of a table in LevelDB's list of them
 MAX_FIRST_LEVEL = 4  # tables: as many are merged
@@ -79,10 +83,10 @@ FOOTER = 48  # bytes at the end of a table: two block handles of two varints eac
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 TRAILER = 5  # bytes after a block: compression and checksum
 
-PREFIX = "image-store-leveldb-"
+PREFIX = "image-storage-leveldb-"
 MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
-MIN_SPACE = 1 << 20  # bytes: far more than LevelDB writes into a reader's folder
-TIMEOUT = 60  # seconds within which LevelDB locks a new folder
+MIN_SPACE = 1 << 20  # bytes: far more than LevelDB writes into a reader's folder, beside another MANIFEST
+MAX_ATTEMPTS = 100  # to make a folder
 
 pack_key = struct.Struct(">Q").pack
 
@@ -175,36 +179,56 @@ class ReaderFolder:
     def __init__(self, store: Path) -> None:
         find_file(store, CURRENT)
         with ExitStack() as stack, reading(store):
-            held = os.open(store, os.O_RDONLY)
+            held = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
             stack.callback(os.close, held)
             refuse_special_files(store)
-            fits = os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free > MIN_SPACE
-            place = MEMORY if fits else Path(tempfile.gettempdir())
-            remove_leftovers(place, os.getpid())
-            self.path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=place))
-            stack.callback(_remove_folder, self.path)
+            source = Path(f"/proc/self/fd/{held}")
+            copies = _read_names(Path(store), source)
+            size = sum(map(len, copies.values()))
+            place = MEMORY if _has_space(MEMORY, size) else Path(tempfile.gettempdir())
+            remove_leftovers(place)
+            self.path = _make_folder(place, stack)
             # exitpriority: processes of multiprocessing, such as a DataLoader's, end without atexit
             self.close = Finalize(self, stack.pop_all().close, exitpriority=0)
             try:
-                for path in Path(f"/proc/self/fd/{held}").iterdir():
-                    _take_file(Path(store), path, self.path / path.name)
+                for path in source.iterdir():
+                    _link_table(Path(store), path, self.path / path.name)
+                for name, content in copies.items():
+                    (self.path / name).write_bytes(content)
             except BaseException:
                 self.close()
                 raise
 
 
+def _has_space(place: Path, size: int) -> bool:
+    return os.access(place, os.W_OK | os.X_OK) and shutil.disk_usage(place).free > MIN_SPACE + 2 * size
+
+
+def _make_folder(place: Path, stack: ExitStack) -> Path:
+    """Make a folder that is locked, so that other processes leave it alone, for as long as this process lives."""
+    for _ in range(MAX_ATTEMPTS):
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
+        with suppress(OSError), ExitStack() as made:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            made.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.exists():  # else another process locked it first, and removed it
+                made.callback(_remove_folder, folder)
+                stack.push(made.pop_all())
+                return folder
+    raise StorageError(f"other processes remove new folders in {place}", hint="try again")
+
+
 @lru_cache(maxsize=1)
-def remove_leftovers(place: Path, process: int) -> None:
-    """Remove folders of killed processes: LevelDB locks a file in each folder that is in use, except by `process`."""
+def remove_leftovers(place: Path) -> None:
+    """Remove the folders of this user's processes that were killed: a process has its folders locked while it lives."""
     for folder in place.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            status = folder.stat()
-            own = folder.name.startswith(f"{PREFIX}{process}-") or status.st_uid != os.geteuid()
-            if own or time.time() - status.st_mtime < TIMEOUT:
-                continue
-            with (folder / "LOCK").open("ab") as lock:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove_folder(folder)
+        with suppress(OSError), ExitStack() as stack:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, lock)
+            if os.fstat(lock).st_uid == os.geteuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_folder(folder)
 
 
 def _remove_folder(folder: Path) -> None:
@@ -222,12 +246,31 @@ def _remove_logs(folder: Path) -> None:
             path.unlink()
 
 
-def _take_file(store: Path, path: Path, copy: Path) -> None:
+def _read_names(store: Path, source: Path) -> dict[str, bytes]:
+    """Read the files that name the tables: CURRENT, and the MANIFEST that it names."""
+    current = _read_small(store, source / CURRENT, MAX_CURRENT)
+    match = MANIFEST.fullmatch(current)
+    manifest = match[1].decode("ascii") if match else ""
+    if not match or not os.path.lexists(source / manifest):
+        raise CorruptStoreError(
+            f"{CURRENT} holds {current[:40]!r}, not the name of a MANIFEST of the store", store=store
+        )
+    return {CURRENT: current, manifest: _read_small(store, source / manifest, MAX_MANIFEST)}
+
+
+def _read_small(store: Path, path: Path, limit: int) -> bytes:
+    descriptor, status = open_regular(path)
+    try:
+        check_amount(path.name, status.st_size, limit, store=store)
+        return os.pread(descriptor, limit, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _link_table(store: Path, path: Path, link: Path) -> None:
     if path.suffix in TABLES:
         _check_table(store, path)
-        copy.symlink_to(path)
-    elif path.name == CURRENT or path.name.startswith("MANIFEST-"):
-        shutil.copyfile(path, copy)
+        link.symlink_to(path)
     elif path.suffix == ".log" and path.stat().st_size:
         raise CorruptStoreError(
             f"it has records that are in no table yet ({path.name}): it isn't complete, or another program wrote to it",
@@ -237,7 +280,8 @@ def _take_file(store: Path, path: Path, copy: Path) -> None:
 
 def _check_table(store: Path, path: Path) -> None:
     """Refuse a table whose index can't be where its footer says: LevelDB would run out of memory and abort."""
-    with path.open("rb") as file:
+    descriptor, _ = open_regular(path)
+    with open(descriptor, "rb") as file:
         end = file.seek(0, os.SEEK_END) - FOOTER
         file.seek(max(end, 0))
         footer = file.read(FOOTER)

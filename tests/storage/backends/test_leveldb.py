@@ -214,33 +214,70 @@ def test_without_space_in_memory_folders_are_made_where_temporary_files_are(
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=space))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with leveldb.open_reader(store):
-        assert len(list(tmp_path.glob("image-store-leveldb-*"))) == 1
+        assert len(list(tmp_path.glob("image-storage-leveldb-*"))) == 1
 
 
 HOLD = """
-import fcntl, sys
-with open(sys.argv[1], "ab") as lock:
-    fcntl.lockf(lock, fcntl.LOCK_EX)
-    print("held", flush=True)
-    sys.stdin.read()
+import sys
+from pathlib import Path
+from storage.backends import leveldb
+leveldb.MEMORY = Path(sys.argv[2])
+reader = leveldb.open_reader(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.read()
 """
 
 
-def test_the_folder_of_a_killed_process_is_removed_and_no_other(tmp_path: Path) -> None:
-    names = {"dead": "1-a", "alive": "1-b", "own": f"{os.getpid()}-a", "young": "1-c"}
-    folders = {kind: tmp_path / f"image-store-leveldb-{name}" for kind, name in names.items()}
-    for kind, folder in folders.items():
-        folder.mkdir()
-        (folder / "LOCK").touch()
-        if kind != "young":
-            os.utime(folder, (0, 0))
-    command = [sys.executable, "-c", HOLD, str(folders["alive"] / "LOCK")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+def test_the_folder_of_a_killed_process_is_removed_and_no_other(store: Path, place: Path) -> None:
+    command = [sys.executable, "-c", HOLD, store, place]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder,
+        leveldb.open_reader(store) as reader,
+    ):
         assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        leveldb.remove_leftovers(tmp_path, os.getpid())
-        assert set(tmp_path.iterdir()) == {folders[kind] for kind in ("alive", "own", "young")}
-        holder.communicate()
+        assert holder.stdout.readline() == b"open\n"
+        (place / f"{leveldb.PREFIX}link").symlink_to(store)
+        (place / "other").mkdir()
+        before = set(place.iterdir())
+        leveldb.remove_leftovers.cache_clear()
+        leveldb.remove_leftovers(place)
+        assert set(place.iterdir()) == before
+        holder.kill()
+        holder.wait()
+        leveldb.remove_leftovers.cache_clear()
+        leveldb.remove_leftovers(place)
+        assert len(before) - len(list(place.iterdir())) == 1
+        assert_same(reader.read(range(50)), (IMAGES, LABELS))
+    assert read_files(store)
+
+
+def test_a_folder_of_another_user_is_not_touched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / f"{leveldb.PREFIX}other").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: -1)
+    leveldb.remove_leftovers.cache_clear()
+    leveldb.remove_leftovers(place)
+    assert len(list(place.iterdir())) == 1
+
+
+@pytest.mark.parametrize("attempts", [1, 100])
+def test_a_folder_that_another_process_removes_is_made_again(
+    store: Path, place: Path, monkeypatch: pytest.MonkeyPatch, attempts: int
+) -> None:
+    locks: list[int] = []
+
+    def lock(descriptor: int, _: int) -> None:
+        locks.append(descriptor)
+        if len(locks) <= attempts:
+            for folder in place.iterdir():
+                folder.rmdir()
+
+    monkeypatch.setattr("fcntl.flock", lock)
+    if attempts < leveldb.MAX_ATTEMPTS:
+        assert_same(leveldb.read_many(store), (IMAGES, LABELS))
+    else:
+        with pytest.raises(storage.StorageError, match="other processes remove"):
+            leveldb.read_many(store)
+    assert not list(place.iterdir())
 
 
 def test_a_reader_never_reads_a_store_that_came_to_its_path_later(
