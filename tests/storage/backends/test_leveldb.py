@@ -229,7 +229,7 @@ sys.stdin.read()
 
 
 def test_the_folder_of_a_killed_process_is_removed_and_no_other(store: Path, place: Path) -> None:
-    command = [sys.executable, "-c", HOLD, store, place]
+    command = [sys.executable, "-c", HOLD, str(store), str(place)]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as holder,
         leveldb.open_reader(store) as reader,
@@ -248,7 +248,6 @@ def test_the_folder_of_a_killed_process_is_removed_and_no_other(store: Path, pla
         leveldb.remove_leftovers(place)
         assert len(before) - len(list(place.iterdir())) == 1
         assert_same(reader.read(range(50)), (IMAGES, LABELS))
-    assert read_files(store)
 
 
 def test_a_folder_of_another_user_is_not_touched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
