@@ -18,6 +18,7 @@ import storage
 from tests.support.backends import take_backend
 from tests.support.foreign import Case, Change, cut
 from tests.support.image_sets import assert_same, make_set
+from tests.support.suite import ROOT
 
 leveldb = take_backend("leveldb")
 

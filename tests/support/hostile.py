@@ -1,0 +1,198 @@
+"""Reads of a hostile store in a child that is limited, and stores whose numbers are absurd."""
+
+import json
+import re
+import resource
+import sqlite3
+import struct
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import storage
+from storage import BACKENDS, Backend
+from storage.limits import MAX_EXPANSION, MAX_MEMORY
+from tests.faults.children import Ending, run_child
+from tests.support.image_sets import make_set
+
+COUNT, HEIGHT, WIDTH = 20, 32, 32
+SECONDS = 5  # of the processor
+ADDRESSES = 8 << 30  # bytes beyond those of the parent, so that no machine is harmed
+
+SetNumbers = Callable[[Path, int, int, int], object]
+
+
+def make_store(backend: str, store: Path) -> Backend:
+    """Store twenty images."""
+    module = BACKENDS[backend]
+    module.store_many(store, *make_set(COUNT, HEIGHT, WIDTH))
+    return module
+
+
+def read_single(module: Backend, store: Path) -> None:
+    """Read the first and the last image alone."""
+    for index in (0, -1):
+        module.read_single(store, index)
+
+
+def read_batch(module: Backend, store: Path) -> None:
+    """Read two images through a reader."""
+    with module.open_reader(store) as reader:
+        reader.read([0, len(reader) - 1])
+
+
+def read_labels(module: Backend, store: Path) -> None:
+    """Read all labels."""
+    with module.open_reader(store) as reader:
+        reader.read_labels()
+
+
+READS: dict[str, Callable[[Backend, Path], object]] = {
+    "read_many": lambda module, store: module.read_many(store),
+    "read_single": read_single,
+    "read_batch": read_batch,
+    "read_labels": read_labels,
+    "find_pixels": lambda module, store: module.find_pixels(store),
+}
+
+
+def find_excess(module: Backend, store: Path) -> str:
+    """Read a store in each way, in a child; return what exceeds the limits, or isn't an error of ours."""
+    ending = run_child(partial(_limit_and_read, module, store))
+    return ending.describe() if ending != Ending(0, "") else ""
+
+
+def _limit_and_read(module: Backend, store: Path) -> str:
+    addresses = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize() + ADDRESSES
+    resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(usage.ru_utime + usage.ru_stime) + SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    size = sum(path.lstat().st_blocks * 512 for path in store.rglob("*"))
+    return "; ".join(filter(None, (_read(name, module, store, size) for name in READS)))
+
+
+def _read(name: str, module: Backend, store: Path, size: int) -> str:
+    Path("/proc/self/clear_refs").write_text("5", "ascii")  # begin to measure the peak
+    before = _measure_peak()
+    try:
+        READS[name](module, store)
+    except storage.StorageError as error:
+        if error.store is None or not error.store.is_relative_to(store):
+            return f"{name}: {error} doesn't name {store}"
+    except Exception as error:  # noqa: BLE001 - any other is wrong
+        return f"{name}: {type(error).__name__}: {error}"
+    peak = _measure_peak() - before
+    return f"{name}: {peak:,} bytes of memory" if peak > MAX_MEMORY + MAX_EXPANSION * size else ""
+
+
+def _measure_peak() -> int:
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+    return int(match[1]) << 10 if match else 0
+
+
+def _set_npy(store: Path, count: int, height: int, width: int) -> None:
+    for name, dtype, shape in (("images", "|u1", (count, height, width, 3)), ("labels", "<i8", (count,))):
+        path = store / f"{name}.npy"
+        header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+        text = b"\x93NUMPY\x01\x00" + struct.pack("<H", 246) + header.encode().ljust(245) + b"\n"
+        path.write_bytes(text + path.read_bytes()[128:])
+
+
+def _set_hdf5(chunked: bool, store: Path, count: int, height: int, width: int) -> None:  # noqa: FBT001 - of a table
+    h5py = pytest.importorskip("h5py")
+    options = {"chunks": (1, min(height, 1000), min(width, 1000), 3)} if chunked else {}
+    with suppress(ValueError, OverflowError, TypeError, OSError), h5py.File(store / "images.h5", "w") as file:
+        file.create_dataset("images", (count, height, width, 3), np.uint8, **options)
+        file.create_dataset("labels", (count,), "<i8")
+
+
+def _set_png(store: Path, count: int, height: int, width: int) -> None:
+    path = store / "labels.csv"
+    numbers = b"images=%d,height=%d,width=%d," % (count, height, width)
+    path.write_bytes(re.sub(rb"images=\d+,height=\d+,width=\d+,", numbers, path.read_bytes(), count=1))
+
+
+def _set_bytes(store: Path, count: int, height: int, width: int) -> None:
+    before, after = (
+        struct.pack("<3Q", *(number % 2**64 for number in numbers))
+        for numbers in ((COUNT, HEIGHT, WIDTH), (count, height, width))
+    )
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        path.write_bytes(path.read_bytes().replace(before, after))
+
+
+def _set_sqlite(store: Path, count: int, height: int, width: int) -> None:
+    with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError):
+        connection.execute("UPDATE layout SET count=?, height=?, width=?", (count, height, width))
+        connection.execute("UPDATE images SET id=? WHERE id=?", (count - 1, COUNT - 1))
+        connection.commit()
+
+
+def _set_leveldb(store: Path, count: int, height: int, width: int) -> None:
+    plyvel = pytest.importorskip("plyvel")
+    with plyvel.DB(str(store)) as database:
+        database.put(b"layout", struct.pack("<3Q", *(number % 2**64 for number in (count, height, width))))
+        if count > COUNT:
+            database.put(struct.pack(">Q", (count - 1) % 2**64), bytes(HEIGHT * WIDTH * 3 + 8))
+        database.compact_range()
+    for log in store.glob("*.log"):
+        log.unlink()
+
+
+def _set_zarr(store: Path, count: int, height: int, width: int) -> None:
+    for name in ("images", "labels"):
+        path = store / name / "zarr.json"
+        document = json.loads(path.read_text("utf-8"))
+        row = [height, width, 3] if name == "images" else []
+        document["shape"] = [count, *row]
+        document["chunk_grid"]["configuration"]["chunk_shape"] = [count, *row]
+        document["codecs"][0]["configuration"]["chunk_shape"] = [1, *row]
+        path.write_text(json.dumps(document), "utf-8")
+
+
+def _set_parquet(store: Path, count: int, height: int, width: int) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(store / "images.parquet")
+    numbers = {"images": str(count), "height": str(height), "width": str(width)}
+    parquet.write_table(table.replace_schema_metadata(numbers), store / "images.parquet")
+
+
+def _set_feather(store: Path, count: int, height: int, width: int) -> None:  # noqa: ARG001 - as the others
+    ipc = pytest.importorskip("pyarrow").ipc
+    with ipc.open_file(store / "images.arrow") as file:
+        table = file.read_all().replace_schema_metadata({"images": str(count)})
+    with ipc.new_file(store / "images.arrow", table.schema) as file:
+        file.write_table(table)
+
+
+def _set_tiledb(store: Path, count: int, height: int, width: int) -> None:
+    tiledb = pytest.importorskip("tiledb")
+    with suppress(OverflowError, ValueError, TypeError, tiledb.TileDBError), tiledb.Group(str(store), "w") as group:
+        group.meta.update({"count": count, "height": height, "width": width})
+
+
+SET_NUMBERS: dict[str, SetNumbers] = {
+    "npy": _set_npy,
+    "hdf5": partial(_set_hdf5, False),  # noqa: FBT003
+    "hdf5_chunked": partial(_set_hdf5, True),  # noqa: FBT003
+    "hdf5_gzip": partial(_set_hdf5, True),  # noqa: FBT003
+    "png": _set_png,
+    "png_stored": _set_png,
+    "tar": _set_bytes,
+    "sqlite": _set_sqlite,
+    "leveldb": _set_leveldb,
+    "lmdb": _set_bytes,
+    "lmdb_packed": _set_bytes,
+    "bolt": _set_bytes,
+    "badger": _set_bytes,
+    "zarr": _set_zarr,
+    "parquet": _set_parquet,
+    "feather": _set_feather,
+    "feather_lz4": _set_feather,
+    "tiledb": _set_tiledb,
+}
