@@ -1,5 +1,6 @@
 """Image sets as arrays: checked before they are written, made before they are read."""
 
+import math
 import operator
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from numpy.ma import MaskedArray
 from numpy.typing import DTypeLike, NDArray
 
 from .errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
+from .limits import check_store
 
 Image: TypeAlias = NDArray[np.uint8]
 Images: TypeAlias = NDArray[np.uint8]
@@ -123,6 +125,13 @@ def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8)
             store=store,
             hint="read fewer images at a time, through open_reader; if the store should be smaller, it is damaged",
         ) from None
+
+
+def make_all(store: Path, shape: tuple[int, ...], out: object, ratio: int = 1) -> Images:
+    """Do what `make_result` does for all images of a store, if its bytes justify that; see `check_store`."""
+    pixels = math.prod(shape) if out is None else 0
+    check_store(store, pixels + LABEL.bits // 8 * shape[0], ratio)
+    return make_result(store, shape, out)
 
 
 def make_result(store: Path, shape: tuple[int, ...], out: object) -> Images:

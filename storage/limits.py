@@ -36,6 +36,13 @@ def check_memory(store: Path, needed: int, content: int, what: str = "reading ev
         )
 
 
+def check_store(store: Path, needed: int, ratio: int = 1) -> None:
+    """Do what `check_memory` does for all files of a store; `ratio` is how much its compression can expand a byte."""
+    if needed > MAX_MEMORY:
+        paths = [path for path in Path(store).rglob("*") if path.is_file() and not path.is_symlink()]
+        check_memory(store, needed, ratio * sum(measure_content(os.fsencode(path), path.stat()) for path in paths))
+
+
 def measure_content(file: int | bytes, status: os.stat_result) -> int:
     """Measure how many bytes of a file exist on the disk; holes, which are read as zeros, don't count.
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, reading, writing
+from .limits import check_amount
 
 SPECIAL_FILE = "it is not a regular file: another program made it"
 LINK = "it is a link: another program made it"
@@ -105,6 +106,16 @@ def open_file(store: Path, name: str) -> Iterator[tuple[int, os.stat_result]]:
             yield descriptor, status
         finally:
             os.close(descriptor)
+
+
+def read_small(store: Path, path: Path, limit: int) -> bytes:
+    """Read a file of a store that has at most `limit` bytes, opened as `open_regular` does."""
+    descriptor, status = open_regular(path)
+    try:
+        check_amount(path.name, status.st_size, limit, store=store)
+        return os.pread(descriptor, limit, 0)
+    finally:
+        os.close(descriptor)
 
 
 def find_file(store: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from ..arrays import CHANNELS, check_shape, make_array, make_result
+from ..arrays import CHANNELS, check_shape, make_all, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError
 from ..reader import Reader, fork_lock
@@ -24,13 +24,14 @@ INFO = BackendInfo({"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}, "th
 IMAGE, LABEL = "image", "label"  # the two columns
 APPEND = "ab"  # mode for a new file: "wb" would truncate it, and ext4 writes a truncated file to disk on close
 MAX_IMAGE = 2**31 - 1  # bytes: Arrow counts those of a value of fixed size in 32 bits
-ERRORS = (pa.ArrowException, ValueError)
+ERRORS = (pa.ArrowException, TypeError)
 
 
 class RowGroupReader(Reader):
     """Decodes one row group after another, and keeps the last one for images that are read in order."""
 
     _source: Any  # pyarrow.NativeFile
+    _ratio = 1  # bytes that one byte of the file may become
     _together = 1  # row groups that are decoded with one call
     _last: tuple[int, Images, Labels] | None
 
@@ -40,7 +41,7 @@ class RowGroupReader(Reader):
 
     def read_all(self, out: Images | None) -> tuple[Images, Labels]:
         """Read everything, for `read_many`."""
-        images = make_result(self.store, (self._count, *self._shape), out)
+        images = make_all(self.store, (self._count, *self._shape), out, self._ratio)
         labels = make_array(self.store, (self._count,), np.int64)
         for first in range(0, self._groups, self._together):
             pixels, values = self._decode(range(first, min(first + self._together, self._groups)))

@@ -12,10 +12,11 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_shape, make_array, make_result
+from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
 from ..contract import Images, Labels
 from ..errors import InvalidInputError, reading
 from ..go_bridge import BridgeError, Records
+from ..limits import check_store
 from ..reader import Reader
 
 METADATA = np.frombuffer(b"metadata", np.uint8)  # sorts after the key of any image
@@ -70,7 +71,7 @@ class RecordsReader(Reader):
 
     def read_all(self, out: Images | None) -> tuple[Images, Labels]:
         """Read everything, for `read_many`."""
-        images = make_result(self.store, (self._count, *self._shape), out)
+        images = make_all(self.store, (self._count, *self._shape), out)
         labels = make_array(self.store, (self._count,), "<i8")
         step = max(1, BATCH // prod(self._shape))
         with reading(self.store, BridgeError):
@@ -87,6 +88,7 @@ class RecordsReader(Reader):
         return images, labels.astype(np.int64, copy=False)
 
     def _read_labels(self) -> Labels:
+        check_store(self.store, self._count * 8)
         labels = make_array(self.store, (self._count,), "<i8")
         with reading(self.store, BridgeError):
             self._records.scan_tails(_make_keys(0, self._count), prod(self._shape), labels)

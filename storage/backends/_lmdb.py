@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_shape
 from ..contract import BackendInfo, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..paths import create_file, stat_file
+from ..limits import check_amount, check_memory, measure_content
+from ..paths import create_file, open_file, stat_file
 from ..reader import fork_lock, leak
 
 FILE = "data.mdb"
@@ -60,15 +61,15 @@ def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Trans
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the pages that hold nothing but a value; a wrong byte in any other page can kill the process."""
-    with begin_reading(store) as transaction:
-        size = transaction.stat()["psize"]
-    path, status = stat_file(store, FILE)
     found = []
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:  # noqa: PTH123 - bytes
-        number, end = META_PAGES, status.st_size // size
+    with begin_reading(store) as transaction, open_file(store, FILE) as (descriptor, status):
+        size, used = transaction.stat()["psize"], _shared[status.st_dev, status.st_ino].size
+        check_memory(store, used, measure_content(descriptor, status), "a list of all pages")
+        content = mmap.mmap(descriptor, used, prot=mmap.PROT_READ)
+        number, end = META_PAGES, used // size
         while number < end:
             flags, pages = PAGE_HEADER.unpack_from(content, number * size)
-            step = pages if flags & OVERFLOW else 1
+            step = max(1, pages) if flags & OVERFLOW else 1
             if flags & OVERFLOW:
                 found.append(range(number * size, (number + step) * size))
             number += step
@@ -150,6 +151,8 @@ def read_layout(store: Path, transaction: lmdb.Transaction, layout: struct.Struc
         or first != min(count, images_per_record) * height * width * CHANNELS
     ):
         raise CorruptStoreError(f"its records aren't those of {count} images", store=store)
+    size = stat_file(store, FILE)[1].st_size
+    check_amount(f"{count} images", count * height * width * CHANNELS, size, store=store)
     return numbers
 
 

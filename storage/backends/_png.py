@@ -128,7 +128,7 @@ def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
 def read_labels(store: Path, folder: int) -> tuple[Table, Labels]:
     """Read all labels."""
     with _open_table(store, folder) as (table, descriptor, status):
-        check_memory(store, table.images * 8, measure_content(descriptor, status))
+        check_memory(store, table.images * LABEL.bits // 8, measure_content(descriptor, status))
         lines = make_array(store, (table.images, table.characters + 1))
         read_range(store, descriptor, table.start, lines)
     try:

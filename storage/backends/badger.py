@@ -22,10 +22,12 @@ from xxhash import xxh3_64_hexdigest
 from ..contract import BackendInfo, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
-from ..paths import claim_store, find_file, refuse_special_files
+from ..paths import claim_store, find_file, read_small, refuse_special_files
 from ._go import RecordsReader, check_set, write_records
 
 FILES = "files.json"
+MAX_LIST = 16 << 20  # bytes of this list
+LOG = ".vlog"  # of a value log
 NAMES = {"KEYREGISTRY", "MANIFEST"}  # Badger's files besides value logs and tables; it ignores all others
 INFO = BackendInfo(read_versions("badger"), "Dgraph Labs", "Apache-2.0")
 
@@ -51,9 +53,11 @@ class BadgerReader(RecordsReader):
 
     def _open_records(self) -> Records:
         path = find_file(self.store, FILES)
-        with reading(self.store, ValueError):
+        with reading(self.store, AttributeError, TypeError):
             refuse_special_files(self.store)
-            if _list_files(self.store) != json.loads(path.read_bytes()):
+            listed = json.loads(read_small(self.store, path, MAX_LIST))
+            sizes = {name: facts[0] for name, facts in listed.items()}
+            if sizes != _list_sizes(self.store) or listed != _list_files(self.store):  # a file may be sparse
                 raise CorruptStoreError(f"the files aren't those in {FILES}", store=self.store)
         return Records("badger", os.fsencode(self.store))
 
@@ -61,13 +65,15 @@ class BadgerReader(RecordsReader):
 open_reader = BadgerReader
 
 
+def _list_sizes(folder: Path) -> dict[str, int]:
+    """List the sizes of Badger's files."""
+    paths = [path for path in folder.iterdir() if path.suffix in {LOG, ".sst"} or path.name in NAMES]
+    return {path.name: path.stat().st_size for path in paths}
+
+
 def _list_files(folder: Path) -> dict[str, list[int | str]]:
     """List size and checksum of Badger's files; of a value log only the size: its values have checksums."""
-    files: dict[str, list[int | str]] = {}
-    for path in folder.iterdir():
-        if path.suffix == ".vlog":
-            files[path.name] = [path.stat().st_size]
-        elif path.suffix == ".sst" or path.name in NAMES:
-            content = path.read_bytes()
-            files[path.name] = [len(content), xxh3_64_hexdigest(content)]
-    return files
+    return {
+        name: [size] if name.endswith(LOG) else [size, xxh3_64_hexdigest((folder / name).read_bytes())]
+        for name, size in _list_sizes(folder).items()
+    }

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..arrays import CHANNELS, check_images, make_array, make_result, read_range
+from ..arrays import CHANNELS, check_images, make_all, make_array, read_range
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
+from ..limits import check_store
 from ..paths import create_file, stat_file
 from ..reader import fork_lock
 from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, view_column
@@ -34,6 +35,7 @@ __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
 
 FILE = "images.arrow"
 BATCH = 384 << 10  # bytes of pixels in a record batch that is compressed: 128 images of CIFAR-10
+MAX_LZ4 = 255  # bytes that LZ4 can make of one
 COUNT = b"images"
 DIMENSIONS = ["H", "W", "C"]
 
@@ -105,6 +107,7 @@ class FeatherReader(RowGroupReader):
             self._set_groups(sizes, number, *tensor.shape[:2])
             if expected is not None and int(expected) != self._count:
                 raise CorruptStoreError(f"{FILE} has {self._count} of {int(expected)} images", store=self.store)
+            self._ratio = 1 if is_map else MAX_LZ4
             self.is_mapped = self._groups == 1 and len(self.find_ranges()) == len(columns)
             stack.pop_all()
 
@@ -125,11 +128,12 @@ class FeatherReader(RowGroupReader):
         """Read everything, straight into the result if the file isn't compressed."""
         if not self.is_mapped:
             return super().read_all(out)
-        images = make_result(self.store, (self._count, *self._shape), out)
+        images = make_all(self.store, (self._count, *self._shape), out)
         read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, images)
         return images, self._read_labels()
 
     def _read_labels(self) -> Labels:
+        check_store(self.store, self._count * 8, self._ratio)
         labels = make_array(self.store, (self._count,), np.int64)
         with fork_lock, reading(self.store, *ERRORS):
             for group in range(self._groups):

@@ -36,11 +36,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_shape, make_array, make_result
+from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading, writing
-from ..limits import check_amount, check_memory, measure_content
-from ..paths import claim_store, find_file, open_regular, refuse_special_files
+from ..paths import claim_store, find_file, open_regular, read_small, refuse_special_files
 from ..reader import Reader, fork_lock, leak
 
 try:
@@ -124,10 +123,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     with closing(ReaderFolder(store)) as folder:
         with _open_database(store, folder) as database:
             count, height, width = _read_shape(store, database)
-        if out is None:
-            check_memory(store, count * height * width * CHANNELS, folder.size)
-        images = make_result(store, (count, height, width, CHANNELS), out)
-        check_memory(store, count * LABEL.itemsize, folder.size)
+        images = make_all(store, (count, height, width, CHANNELS), out)
         labels: Labels = make_array(store, (count,), np.int64)
         step = max(1, PART // (height * width * CHANNELS))
         for start in range(0, count, step):
@@ -194,7 +190,8 @@ class ReaderFolder:
             # exitpriority: processes of multiprocessing, such as a DataLoader's, end without atexit
             self.close = Finalize(self, stack.pop_all().close, exitpriority=0)
             try:
-                self.size = sum(_link_table(Path(store), path, self.path / path.name) for path in source.iterdir())
+                for path in source.iterdir():
+                    _link_table(Path(store), path, self.path / path.name)
                 for name, content in copies.items():
                     (self.path / name).write_bytes(content)
             except BaseException:
@@ -250,51 +247,38 @@ def _remove_logs(folder: Path) -> None:
 
 def _read_names(store: Path, source: Path) -> dict[str, bytes]:
     """Read the files that name the tables: CURRENT, and the MANIFEST that it names."""
-    current = _read_small(store, source / CURRENT, MAX_CURRENT)
+    current = read_small(store, source / CURRENT, MAX_CURRENT)
     match = MANIFEST.fullmatch(current)
     manifest = match[1].decode("ascii") if match else ""
     if not match or not os.path.lexists(source / manifest):
         raise CorruptStoreError(
             f"{CURRENT} holds {current[:40]!r}, not the name of a MANIFEST of the store", store=store
         )
-    return {CURRENT: current, manifest: _read_small(store, source / manifest, MAX_MANIFEST)}
+    return {CURRENT: current, manifest: read_small(store, source / manifest, MAX_MANIFEST)}
 
 
-def _read_small(store: Path, path: Path, limit: int) -> bytes:
-    descriptor, status = open_regular(path)
-    try:
-        check_amount(path.name, status.st_size, limit, store=store)
-        return os.pread(descriptor, limit, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _link_table(store: Path, path: Path, link: Path) -> int:
-    """Link to a table, and return its size on the disk; pass over other files."""
+def _link_table(store: Path, path: Path, link: Path) -> None:
     if path.suffix in TABLES:
+        _check_table(store, path)
         link.symlink_to(path)
-        return _check_table(store, path)
-    if path.suffix == ".log" and path.stat().st_size:
+    elif path.suffix == ".log" and path.stat().st_size:
         raise CorruptStoreError(
             f"it has records that are in no table yet ({path.name}): it isn't complete, or another program wrote to it",
             store=store,
         )
-    return 0
 
 
-def _check_table(store: Path, path: Path) -> int:
-    """Refuse a table whose index can't be where its footer says, else LevelDB would abort; return its size on disk."""
+def _check_table(store: Path, path: Path) -> None:
+    """Refuse a table whose index can't be where its footer says: LevelDB would run out of memory and abort."""
     descriptor, status = open_regular(path)
     try:
         end = status.st_size - FOOTER
         footer = os.pread(descriptor, FOOTER, max(end, 0))
-        content = measure_content(descriptor, status)
     finally:
         os.close(descriptor)
     _, _, start, size, *_ = _read_varints(footer[: -len(MAGIC)])
     if not footer.endswith(MAGIC) or start + size + TRAILER > end:
         raise CorruptStoreError(f"{path.name} is cut short or damaged", store=store)
-    return content
 
 
 def _read_varints(content: bytes) -> list[int]:

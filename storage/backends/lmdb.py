@@ -22,7 +22,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, make_result
+from ..arrays import CHANNELS, check_images, check_index, make_all, make_result
 from ..contract import Image, Images, Labels
 from ..errors import CorruptStoreError, reading
 from ..reader import Reader
@@ -64,7 +64,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
         with begin_reading(store) as transaction:
             count, height, width = read_layout(store, transaction, LAYOUT)
             labels = view_labels(store, transaction, count).astype(np.int64)
-            images = make_result(store, (count, height, width, CHANNELS), out)
+            images = make_all(store, (count, height, width, CHANNELS), out)
             step = max(1, PART // (height * width * CHANNELS))
             _copy_part(store, transaction, 0, images[:step])
         for start in range(step, count, step):

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, make_array, make_result
+from ..arrays import CHANNELS, check_images, check_index, make_all, make_array, make_result
 from ..contract import Image, Images, Labels
 from ..errors import CorruptStoreError
 from ..reader import Reader
@@ -69,7 +69,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
         with begin_reading(store) as transaction:
             layout = Layout(*read_layout(store, transaction, LAYOUT))
             labels = view_labels(store, transaction, layout.images).astype(np.int64)
-            images = make_result(store, layout.shape, out)
+            images = make_all(store, layout.shape, out)
             step = max(1, PART // (layout.images_per_record * layout.height * layout.width * CHANNELS))
             _copy_records(store, transaction, layout, layout.records[:step], images)
         for start in layout.records[step::step]:

@@ -24,10 +24,20 @@ import numpy as np
 from numpy.lib.format import header_data_from_array_1_0, read_array_header_1_0, read_magic, write_array_header_1_0
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range, write_range
+from ..arrays import (
+    CHANNELS,
+    check_images,
+    check_index,
+    check_shape,
+    make_all,
+    make_array,
+    make_result,
+    read_range,
+    write_range,
+)
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..limits import check_memory, measure_content
+from ..limits import check_store
 from ..paths import claim_store, open_file
 from ..reader import Reader
 
@@ -39,7 +49,6 @@ class ArrayFile(NamedTuple):
     """An open file; the values of its array begin at byte `start`."""
 
     descriptor: int
-    status: os.stat_result
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     start: int
@@ -64,9 +73,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_files(store) as (images, labels):
-        if out is None:
-            check_memory(store, math.prod(images.shape), measure_content(images.descriptor, images.status))
-        result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
+        result = make_all(store, images.shape, out), make_array(store, labels.shape, np.int64)
         for opened, array in zip((images, labels), result, strict=True):
             read_range(store, opened.descriptor, opened.start, array)
         return result
@@ -99,6 +106,7 @@ class NpyReader(Reader):
         return self._images[position].copy(), int(self._labels[position])
 
     def _read_labels(self) -> Labels:
+        check_store(self.store, self._labels.nbytes)
         return self._labels.astype(np.int64)
 
     def view(self) -> Images:
@@ -138,7 +146,6 @@ def _open_files(store: Path) -> Iterator[tuple[ArrayFile, ArrayFile]]:
                 f"{LABELS} has an array of shape {labels.shape}: not one label for each of {images.shape[0]} images",
                 store=store,
             )
-        check_memory(store, labels.shape[0] * 8, measure_content(labels.descriptor, labels.status))
         yield images, labels
 
 
@@ -159,7 +166,7 @@ def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[ArrayFi
                 store=store,
                 hint="store the images again",
             )
-        yield ArrayFile(descriptor, status, shape, dtype, start)
+        yield ArrayFile(descriptor, shape, dtype, start)
 
 
 def _map(opened: ArrayFile) -> NDArray[Any]:

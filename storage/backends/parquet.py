@@ -25,6 +25,7 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 from ..arrays import CHANNELS, check_images
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, reading, writing
+from ..limits import check_store
 from ..paths import create_file, stat_file
 from ..reader import fork_lock
 from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, view_column
@@ -78,6 +79,8 @@ class ParquetReader(RowGroupReader):
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             self._set_groups(sizes, len(sizes), height, width)
             self._together = max(1, TOGETHER // (self._rows * math.prod(self._shape)))
+            rows = min(self._count, self._rows * self._together)
+            check_store(self.store, 2 * rows * (math.prod(self._shape) + 8))  # compressed pages are unpacked first
             if self._count != count:
                 raise CorruptStoreError(f"{FILE} has {self._count} of {count} images", store=self.store)
             fields = {field.name: field.type for field in self._file.schema_arrow}
@@ -95,6 +98,7 @@ class ParquetReader(RowGroupReader):
             return view_column(images, np.uint8, (count, *self._shape)), view_column(labels, np.int64, (count,))
 
     def _read_labels(self) -> Labels:
+        check_store(self.store, self._count * 8)
         with fork_lock, reading(self.store, *ERRORS):
             labels = self._file.read([LABEL], use_threads=False).column(LABEL)
             return view_column(labels.combine_chunks(), np.int64, (self._count,)).copy()

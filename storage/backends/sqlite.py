@@ -29,10 +29,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result
+from ..arrays import CHANNELS, check_images, check_index, check_shape, make_all, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading, writing
-from ..limits import MAX_MEMORY, check_amount, check_memory, measure_content
+from ..limits import MAX_MEMORY, check_amount
 from ..paths import claim_store, join_path, stat_file
 from ..reader import Reader, fork_lock
 
@@ -115,9 +115,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with fork_lock, _open_file(store) as connection:
         count, height, width = _read_shape(store, connection)
-        if out is None:
-            check_memory(store, count * height * width * CHANNELS, measure_content(*stat_file(store, FILE)))
-        images = make_result(store, (count, height, width, CHANNELS), out)
+        images = make_all(store, (count, height, width, CHANNELS), out)
         with _translate_errors(store):
             return images, _copy_rows(store, connection.execute(ALL), range(count), images)
 

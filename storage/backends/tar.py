@@ -33,10 +33,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range, write_range
+from ..arrays import (
+    CHANNELS,
+    check_images,
+    check_index,
+    check_shape,
+    make_all,
+    make_array,
+    make_result,
+    read_range,
+    write_range,
+)
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, writing
-from ..limits import check_memory, measure_content
+from ..limits import check_store
 from ..paths import claim_store, open_file, stat_file
 from ..reader import Reader
 
@@ -138,10 +148,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     layout, labels = _read_index(store)
-    if out is None:
-        content = sum(measure_content(*stat_file(store, _name_shard(number))) for number in layout.shards)
-        check_memory(store, math.prod(layout.shape), content)
-    images = make_result(store, layout.shape, out)
+    images = make_all(store, layout.shape, out)
     step = max(1, WINDOW // (layout.record * ALIGNED)) * ALIGNED
     for number in layout.shards:
         found = layout.find_images(number)
@@ -289,7 +296,7 @@ def _open_index(store: Path) -> Iterator[tuple[Layout, int]]:
                 store=store,
                 hint="store the images again",
             )
-        check_memory(store, size, measure_content(descriptor, status))
+        check_store(store, size)
         yield layout, descriptor
 
 

@@ -32,9 +32,10 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
     import tiledb
     from tiledb.libtiledb import LayoutType
 
-from ..arrays import CHANNELS, check_images, check_shape, make_array, make_result
+from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
+from ..limits import check_store
 from ..paths import claim_store, find_file, refuse_special_files
 from ..reader import Reader, fork_lock, leak
 
@@ -78,7 +79,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with TileDbReader(store) as reader:
-        return reader.read(np.arange(len(reader)), out)
+        return reader.read_all(out)
 
 
 class TileDbReader(Reader):
@@ -105,6 +106,11 @@ class TileDbReader(Reader):
             self._resources = stack.pop_all()
         return shape
 
+    def read_all(self, out: Images | None) -> tuple[Images, Labels]:
+        """Read everything, for `read_many`."""
+        images = make_all(self.store, (self._count, *self._shape), out)
+        return self._read(np.arange(self._count), images)
+
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         step = max(1, PART // prod(self._shape))
@@ -121,6 +127,7 @@ class TileDbReader(Reader):
         return image, int(label[0])
 
     def _read_labels(self) -> Labels:
+        check_store(self.store, self._count * 8)
         labels = make_array(self.store, (self._count,), np.int64)
         if self._count:
             self._query(self._labels, "label", [(0, self._count - 1)], labels)

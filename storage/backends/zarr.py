@@ -32,10 +32,11 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_array, make_result, read_range
+from ..arrays import CHANNELS, check_images, check_index, check_shape, make_all, make_array, make_result, read_range
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..paths import claim_store, find_file
+from ..limits import check_store
+from ..paths import claim_store, find_file, open_regular, read_small
 from ..reader import Reader
 
 DOCUMENT = "zarr.json"
@@ -44,7 +45,7 @@ CHUNK = 384 << 10  # bytes at most, unless one image is larger
 SHARD = 64 << 20
 MAX_SHARDS = 200  # they become larger instead: a reader has all of them open
 CHECKSUM = np.dtype("<u4")
-ERRORS = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError)  # from metadata that make no sense
+MAX_DOCUMENT = 1 << 20  # bytes
 INFO = BackendInfo({name: version(name) for name in ("zarr", "google-crc32c")}, "the Zarr developers", "MIT")
 
 
@@ -70,7 +71,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_arrays(store) as (images, labels):
-        result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
+        result = make_all(store, images.shape, out), make_array(store, labels.shape, np.int64)
         return images.read(result[0]), labels.read(result[1])
 
 
@@ -89,6 +90,7 @@ class ZarrReader(Reader):
 
     def _open(self) -> tuple[int, int, int]:
         with _open_arrays(self.store) as (images, labels):
+            check_store(self.store, 8 * labels.shape[0])
             self._labels = labels.read(make_array(self.store, labels.shape, np.int64))
             self._shards = [mmap.mmap(shard, 0, prot=mmap.PROT_READ) for shard in images.descriptors]
             self._views = [memoryview(shard) for shard in self._shards]
@@ -129,7 +131,9 @@ class ShardedArray:
     """An array of a store with its shards open: none is cut short, and no chunk is missing."""
 
     def __init__(self, store: Path, name: str, stack: ExitStack) -> None:
-        metadata = json.loads(_find_file(store, f"{name}/{DOCUMENT}").read_bytes())
+        if (Path(store) / name).is_symlink():
+            raise CorruptStoreError("it is a link: another program made it", store=Path(store) / name)
+        metadata = json.loads(read_small(store, _find_file(store, f"{name}/{DOCUMENT}"), MAX_DOCUMENT))
         self.store, self.name = store, name
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
         shard_rows: int = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
@@ -143,8 +147,9 @@ class ShardedArray:
         self.paths = [_find_file(store, f"{name}/{_name_shard(self.shape, number)}") for number in numbers]
         self.descriptors = []
         for path in self.paths:
-            self.descriptors.append(os.open(path, os.O_RDONLY))
+            self.descriptors.append(open_regular(path)[0])
             stack.callback(os.close, self.descriptors[-1])
+        check_store(store, 8 * self.shape[0] // self.rows_per_chunk)
         self.offsets = np.empty(-(-self.shape[0] // self.rows_per_chunk), np.int64)  # of each chunk in its shard
         self.ends = [self._read_index(number) for number in range(len(self.descriptors))]  # of the chunks
 
@@ -224,7 +229,7 @@ class ShardedArray:
 @contextmanager
 def _open_arrays(store: Path) -> Iterator[tuple[ShardedArray, ShardedArray]]:
     find_file(store, DOCUMENT)
-    with ExitStack() as stack, reading(store, *ERRORS):
+    with ExitStack() as stack, reading(store, AttributeError, TypeError):
         images, labels = (ShardedArray(store, name, stack) for name in DTYPES)
         if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
             raise CorruptStoreError(f"it has images {images.shape} and labels {labels.shape}", store=store)
@@ -234,7 +239,7 @@ def _open_arrays(store: Path) -> Iterator[tuple[ShardedArray, ShardedArray]]:
 
 def _find_file(store: Path, name: str) -> Path:
     path = Path(store) / name
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise CorruptStoreError(f"it has no {name}: it isn't complete, or another backend wrote it", store=store)
     return path
 

@@ -44,13 +44,13 @@ def fill_hdf5(store: Path, **options: Any) -> None:  # noqa: ANN401 - of h5py
 
 
 def compress_chunk(store: Path) -> None:
-    """Replace an HDF5 file by one with a chunk of 400 MB that is far smaller in the file."""
+    """Replace an HDF5 file by one with a chunk of 100 MB that is far smaller in the file."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(store / "images.h5", "w") as file:
         images = file.create_dataset(
-            "images", (2, 1, 1, 3), "u1", chunks=(1 << 27, 1, 1, 3), maxshape=(None, 1, 1, 3), compression=9
+            "images", (2, 1, 1, 3), "u1", chunks=(1 << 25, 1, 1, 3), maxshape=(None, 1, 1, 3), compression=9
         )
-        images.id.write_direct_chunk((0, 0, 0, 0), zlib.compress(bytes(3 << 27)))
+        images.id.write_direct_chunk((0, 0, 0, 0), zlib.compress(bytes(3 << 25)))
         file["labels"] = np.zeros(2, "<i8")
 
 
@@ -88,9 +88,9 @@ def grow_manifest(store: Path) -> None:
 
 
 def repeat_values(store: Path) -> None:
-    """Replace a Parquet file by one that holds one image and label 20 million times, in few bytes."""
+    """Replace a Parquet file by one that holds one image and label ten million times, in few bytes."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    count = 20_000_000
+    count = 10_000_000
     pixels = pa.Array.from_buffers(pa.binary(3), count, [None, pa.py_buffer(bytes(3 * count))])
     numbers = {"images": str(count), "height": "1", "width": "1"}
     fields = [pa.field("image", pa.binary(3), nullable=False), pa.field("label", pa.int64(), nullable=False)]
@@ -107,7 +107,7 @@ HOSTILE: dict[str, dict[str, Change]] = {
         "2**33 images never written": fill_hdf5,
         "2**33 images in a hole": partial(fill_hdf5, chunks=None),
         "2**33 images in chunks never written": partial(fill_hdf5, chunks=True),
-        "a chunk that unpacks to 400 MB": compress_chunk,
+        "a chunk that unpacks to 100 MB": compress_chunk,
         "a link to a named pipe": link_hdf5,
     },
     "png": {
@@ -128,7 +128,7 @@ HOSTILE: dict[str, dict[str, Change]] = {
         "2**40 images": claim("leveldb", HUGE, 1, 1021),
     },
     "zarr": {"10**12 chunks": claim("zarr", 10**12), "2**62 rows": claim("zarr", COUNT, 1 << 62)},
-    "parquet": {"20 million images in few bytes": repeat_values},
+    "parquet": {"ten million images in few bytes": repeat_values},
 }
 CASES = [
     pytest.param(backend, change, id=f"{backend}-{name}")

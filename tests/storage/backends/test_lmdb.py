@@ -221,6 +221,6 @@ def test_a_store_that_is_replaced_while_it_is_read_is_refused(
         (tmp_path / "two" / "data.mdb").replace(tmp_path / "one" / "data.mdb")
         return make_result(store, shape, out)
 
-    monkeypatch.setattr(family, "make_result", replace)
+    monkeypatch.setattr(family, "make_all", replace)
     with pytest.raises(storage.CorruptStoreError, match="replaced while it was read"):
         family.read_many(tmp_path / "one")
