@@ -11,7 +11,7 @@ import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import DTypeLike, NDArray
 
-from .errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
+from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
 from .limits import check_store
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -40,13 +40,22 @@ def check_pixels(images: Images) -> Images:
         raise InvalidInputError(
             f"images of shape {images.shape} have no pixels", hint="height and width must be at least 1"
         )
-    return np.ascontiguousarray(images)
+    return _make_contiguous("images", images)
 
 
 def check_labels(labels: Labels) -> Labels:
     """Do what `check_images` does for the labels alone."""
     _check_array("labels", labels, np.dtype(np.int64), ("N",))
-    return np.ascontiguousarray(labels)
+    return _make_contiguous("labels", labels)
+
+
+def _make_contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    try:
+        return np.ascontiguousarray(array)
+    except FOREIGN as error:
+        raise StorageError(
+            f"{name} aren't C-contiguous, and can't be copied ({error})", hint="free some memory, or give them so"
+        ) from error
 
 
 def check_image(image: Image, label: int) -> tuple[Images, Labels]:
@@ -119,7 +128,7 @@ def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8)
     """Make the array that a read fills; its values are not set."""
     try:
         return np.empty(shape, dtype)
-    except (MemoryError, ValueError):
+    except FOREIGN:
         raise StorageError(
             f"an array of shape {shape} does not fit in memory",
             store=store,

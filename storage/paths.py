@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import CorruptStoreError, StoreExistsError, StoreNotFoundError, reading, writing
+from .errors import FOREIGN, CorruptStoreError, StoreExistsError, StoreNotFoundError, reading, writing
 from .limits import check_amount
 
 SPECIAL_FILE = "it is not a regular file: another program made it"
@@ -163,7 +163,7 @@ def stat_file(store: Path, name: str) -> tuple[bytes, os.stat_result]:
     For a library that opens the file by its path; where we open it, `open_file` leaves no time to replace it.
     """
     path = join_path(store, name)
-    with suppress(OSError):
+    with suppress(*FOREIGN):
         status = os.lstat(path)
         if stat.S_ISREG(status.st_mode):
             return path, status

@@ -168,10 +168,10 @@ class Reader(ABC):
             The reader is closed.
         """
         self._be_ready()
-        positions = check_indices(self.store, indices, self._count)
-        if out is not None:
-            positions = positions.copy()  # they may lie in the memory that is filled
         with reading(self.store):
+            positions = check_indices(self.store, indices, self._count)
+            if out is not None:
+                positions = positions.copy()  # they may lie in the memory that is filled
             return self._read(positions, out)
 
     def read_labels(self) -> Labels:

@@ -44,7 +44,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with BadgerReader(store) as reader:
+    with reading(store), BadgerReader(store) as reader:
         return reader.read_all(out)
 
 

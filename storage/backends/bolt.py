@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 
 from ..contract import BackendInfo, Images, Labels
-from ..errors import writing
+from ..errors import reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
 from ..paths import claim_store, stat_file
 from ._go import RecordsReader, check_set, write_records
@@ -36,7 +36,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with BoltReader(store) as reader:
+    with reading(store), BoltReader(store) as reader:
         return reader.read_all(out)
 
 

@@ -53,19 +53,19 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
     images, labels = check_images(images, labels)
     size = count_bytes(images)
     rows = max(1, BATCH // size) if compression else max(1, len(images))
-    columns = {IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)}
-    table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
-    options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
-    path = create_file(store, FILE)
-    with fork_lock, writing(store, pa.ArrowException), pa.OSFile(path, APPEND) as file:
-        writer = pa.ipc.new_file(file, table.schema, options=options)
-        writer.write_table(table, max_chunksize=rows)
-        writer.close()  # not a `with` statement, which would write a footer after an error
+    with fork_lock, writing(store, pa.ArrowException):
+        columns = {IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)}
+        table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
+        options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+        with pa.OSFile(create_file(store, FILE), APPEND) as file:
+            writer = pa.ipc.new_file(file, table.schema, options=options)
+            writer.write_table(table, max_chunksize=rows)
+            writer.close()  # not a `with` statement, which would write a footer after an error
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with FeatherReader(store) as reader:
+    with reading(store), FeatherReader(store) as reader:
         return reader.read_all(out)
 
 

@@ -43,25 +43,19 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
     size = count_bytes(images)
-    pixels = pa.Array.from_buffers(pa.binary(size), len(images), [None, pa.py_buffer(images)])
-    numbers = dict(zip(NUMBERS, map(str, images.shape), strict=False))
-    schema = pa.schema(
-        [pa.field(IMAGE, pixels.type, nullable=False), pa.field(LABEL, pa.int64(), nullable=False)], numbers
-    )
-    table = pa.table([pixels, pa.array(labels)], schema)
-    path = create_file(store, FILE)
-    with (
-        fork_lock,
-        writing(store, pa.ArrowException),
-        pa.OSFile(path, APPEND) as file,
-        ParquetWriter(file, schema, **OPTIONS) as writer,
-    ):
-        writer.write_table(table, row_group_size=max(1, GROUP // size))
+    with fork_lock, writing(store, pa.ArrowException):
+        pixels = pa.Array.from_buffers(pa.binary(size), len(images), [None, pa.py_buffer(images)])
+        numbers = dict(zip(NUMBERS, map(str, images.shape), strict=False))
+        fields = [pa.field(IMAGE, pixels.type, nullable=False), pa.field(LABEL, pa.int64(), nullable=False)]
+        table = pa.table([pixels, pa.array(labels)], pa.schema(fields, numbers))
+        path = create_file(store, FILE)
+        with pa.OSFile(path, APPEND) as file, ParquetWriter(file, table.schema, **OPTIONS) as writer:
+            writer.write_table(table, row_group_size=max(1, GROUP // size))
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with ParquetReader(store) as reader:
+    with reading(store), ParquetReader(store) as reader:
         return reader.read_all(out)
 
 

@@ -87,28 +87,21 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
         raise InvalidInputError(
             f"an image of {size} bytes is too large for a row of SQLite", store=store, hint="choose another backend"
         )
-    with writing(store):
+    with fork_lock, _translate_errors(store, writing):
         if len(os.path.realpath(join_path(store, FILE))) > MAX_PATH:
             raise InvalidInputError(
                 f"SQLite can't open a file whose path is longer than {MAX_PATH} bytes", store=store, hint="shorten it"
             )
-    pixels = images.reshape(-1).data
-    rows = ((index, label, pixels[index * size : (index + 1) * size]) for index, label in enumerate(labels.tolist()))
-    path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" would be taken for a URI
-    with (
-        fork_lock,
-        _translate_errors(store, writing),
-        closing(sqlite3.connect(path, isolation_level=None)) as connection,
-    ):
-        for pragma in WRITING:
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("BEGIN")
-        for table in TABLES:
-            connection.execute(table)
-        connection.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
-        connection.execute("INSERT INTO layout VALUES (?, ?, ?)", images.shape[:3])
-        connection.execute("COMMIT")
-        connection.execute(f"PRAGMA application_id={APPLICATION}")
+        pixels = images.reshape(-1).data
+        rows = ((index, label, pixels[index * size :][:size]) for index, label in enumerate(labels.tolist()))
+        path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" could mean a URI
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for statement in (*(f"PRAGMA {pragma}" for pragma in WRITING), "BEGIN", *TABLES):
+                connection.execute(statement)
+            connection.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
+            connection.execute("INSERT INTO layout VALUES (?, ?, ?)", images.shape[:3])
+            connection.execute("COMMIT")
+            connection.execute(f"PRAGMA application_id={APPLICATION}")
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
@@ -170,9 +163,8 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
                 store=store,
                 hint="open it with that program, or store the images again",
             )
-    with closing(_connect(store, path, status)) as connection:
-        with _translate_errors(store):
-            size = connection.execute(SIZE).fetchone()[0]
+    with _translate_errors(store), closing(_connect(store, path, status)) as connection:
+        size = connection.execute(SIZE).fetchone()[0]
         if size != status.st_size:  # SQLite itself notices only whole pages that are missing
             raise CorruptStoreError(
                 f"{FILE} has {status.st_size} of {size} bytes: it was cut short", store=store, hint=AGAIN
@@ -184,16 +176,14 @@ def _open_file(store: Path) -> Iterator[sqlite3.Connection]:
 def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connection:
     """Connect to the file of this status: SQLite follows links, whose targets may be replaced meanwhile."""
     for _ in range(MAX_ATTEMPTS):
-        with reading(store):
-            real = os.path.realpath(path)
+        real = os.path.realpath(path)
         uri = f"file://{quote(real)}?mode=ro&immutable=1"
-        with _translate_errors(store):
-            try:
-                connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            except sqlite3.OperationalError:
-                if _is_at(real, status):
-                    raise
-                continue
+        try:
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError:
+            if _is_at(real, status):
+                raise
+            continue
         if _is_at(real, status):
             return connection
         connection.close()

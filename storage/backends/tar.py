@@ -119,8 +119,8 @@ class Layout(NamedTuple):
 
 def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    label = np.empty(1, LABEL)
     with _open_index(store) as (layout, descriptor):
+        label = np.empty(1, LABEL)
         position = check_index(store, index, layout.images)
         read_range(store, descriptor, HEADER.size + position * label.nbytes, label)
     number, place = divmod(position, layout.images_per_shard)
@@ -305,9 +305,9 @@ def _read_index(store: Path) -> tuple[Layout, Labels]:
     with _open_index(store) as (layout, descriptor):
         labels = make_array(store, (layout.images,), LABEL)
         read_range(store, descriptor, HEADER.size, labels)
-    for number in layout.shards:
-        _check_shard(store, layout, number, stat_file(store, _name_shard(number))[1])
-    return layout, labels.astype(np.int64, copy=False)
+        for number in layout.shards:
+            _check_shard(store, layout, number, stat_file(store, _name_shard(number))[1])
+        return layout, labels.astype(np.int64, copy=False)
 
 
 def _check_shard(store: Path, layout: Layout, number: int, status: os.stat_result) -> None:

@@ -60,10 +60,9 @@ _contexts: "WeakSet[Any]" = WeakSet()
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels)
-    folder = claim_store(store)
     count, height, width, _ = images.shape
-    rows = images.reshape(count, height * width * CHANNELS)
-    with fork_lock, writing(store, *ERRORS), _open_folder(folder) as uri:
+    with fork_lock, writing(store, *ERRORS), _open_folder(claim_store(store)) as uri:
+        rows = images.reshape(count, height * width * CHANNELS)
         context = _make_context()
         tiledb.Group.create(uri, ctx=context)
         _write_array(f"{uri}/images", context, rows.view("S1"), {"name": "pixels", "dtype": "blob", "var": False})
@@ -78,7 +77,7 @@ def store_many(store: Path, images: Images, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with TileDbReader(store) as reader:
+    with reading(store), TileDbReader(store) as reader:
         return reader.read_all(out)
 
 
