@@ -40,6 +40,7 @@ FILE = "images.h5"
 OTHER = "another program wrote it"
 DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
+COPIES = 4  # of a row, while some are read
 MAX_METADATA = 4096  # bytes: headers of the file and of two datasets
 MAX_INDEX, MAX_CHUNK_INDEX = 4096, 256  # bytes: the index of a dataset in chunks, and what it takes for each chunk
 UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a child that is forked meanwhile would keep a lock
@@ -280,9 +281,13 @@ def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
     if opened.offset is not None:
         check_amount(what, opened.offset + math.prod(opened.shape) * opened.dtype.itemsize, size, store=store)
     elif math.prod(opened.shape):
-        check_amount(f"what is stored of {what}", opened.dataset.get_storage_size(), size, store=store)
-        chunk = math.prod(_find_chunk_shape(opened.dataset)) * opened.dtype.itemsize
-        check_memory(store, chunk, size, f"a chunk of {what}")
+        stored = opened.dataset.get_storage_size()
+        check_amount(f"what is stored of {what}", stored, size, store=store)
+        chunk, row = (math.prod(shape) for shape in (_find_chunk_shape(opened.dataset), opened.shape[1:]))
+        if chunk > row:
+            check_memory(store, chunk * opened.dtype.itemsize, size, f"a chunk of {what}")
+        ratio = MAX_DEFLATE if opened.dataset.get_create_plist().get_nfilters() else 1
+        check_memory(store, COPIES * row, ratio * stored, "reading one image")
 
 
 def _check_memory(store: Path, opened: OpenDataset) -> None:

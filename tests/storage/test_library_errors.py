@@ -16,7 +16,16 @@ from tests.support.image_sets import make_set
 
 ERRORS = (MemoryError, ValueError, OverflowError, KeyError, RuntimeError, UnicodeError)
 FOLDER = str(Path(storage.__file__).parent)
-SAFE = {"__enter__", "__exit__", "acquire", "close", "fspath", "getpid", "register_at_fork", "release"}  # functions that don't fail
+SAFE = {
+    "__enter__",
+    "__exit__",
+    "acquire",
+    "close",
+    "fspath",
+    "getpid",
+    "register_at_fork",
+    "release",
+}  # functions that don't fail
 LANGUAGE = {"_operator", "_struct", "_thread", "builtins", "collections", "itertools", "math", "re", "time"}
 IMAGES, LABELS = make_set(5)
 

@@ -127,7 +127,7 @@ def _set_bytes(store: Path, count: int, height: int, width: int) -> None:
 
 
 def _set_sqlite(store: Path, count: int, height: int, width: int) -> None:
-    with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError):
+    with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError, sqlite3.Error):
         connection.execute("UPDATE layout SET count=?, height=?, width=?", (count, height, width))
         connection.execute("UPDATE images SET id=? WHERE id=?", (count - 1, COUNT - 1))
         connection.commit()
