@@ -41,6 +41,8 @@ OTHER = "another program wrote it"
 DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
 COPIES = 4  # of a row, while some are read
+CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
+MAX_CHUNKS = 1024  # read at once
 MAX_METADATA = 4096  # bytes: headers of the file and of two datasets
 MAX_INDEX, MAX_CHUNK_INDEX = 4096, 256  # bytes: the index of a dataset in chunks, and what it takes for each chunk
 UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a child that is forked meanwhile would keep a lock
@@ -106,7 +108,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
             if opened.offset is not None:
                 read_range(store, opened.descriptor, opened.offset, array)
             elif array.size:
-                opened.dataset.read(h5s.ALL, h5s.ALL, array)
+                _read_chunks(opened.dataset, array)
         return result
 
 
@@ -287,7 +289,8 @@ def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
         if chunk > row:
             check_memory(store, chunk * opened.dtype.itemsize, size, f"a chunk of {what}")
         ratio = MAX_DEFLATE if opened.dataset.get_create_plist().get_nfilters() else 1
-        check_memory(store, COPIES * row, ratio * stored, "reading one image")
+        needed = COPIES * row + CHUNK_MEMORY * _count_chunks(opened.dataset)
+        check_memory(store, needed, ratio * stored, "reading one image")
 
 
 def _check_memory(store: Path, opened: OpenDataset) -> None:
@@ -340,6 +343,19 @@ def _read_at(store: Path, opened: OpenDataset, position: int) -> NDArray[Any]:
     else:
         _read_rows(opened.dataset, position, array[np.newaxis])
     return array
+
+
+def _count_chunks(dataset: h5d.DatasetID) -> int:
+    """Count the chunks that a row lies in."""
+    pairs = zip(dataset.shape[1:], _find_chunk_shape(dataset)[1:], strict=True)
+    return math.prod(-(-size // per_chunk) for size, per_chunk in pairs)
+
+
+def _read_chunks(dataset: h5d.DatasetID, array: NDArray[Any]) -> None:
+    """Read all rows, some chunks at once."""
+    step = max(1, MAX_CHUNKS // _count_chunks(dataset)) * _find_chunk_shape(dataset)[0]
+    for start in range(0, len(array), step):
+        _read_rows(dataset, start, array[start : start + step])
 
 
 def _read_rows(dataset: h5d.DatasetID, start: int, rows: NDArray[Any]) -> None:
