@@ -158,7 +158,7 @@ def test_a_file_with_a_large_hole_costs_little(backend: str, tmp_path: Path) -> 
 def test_a_link_in_a_store_is_refused(backend: str, tmp_path: Path) -> None:
     store = tmp_path / "store"
     module = make_store(backend, store)
-    for path in [path for path in store.rglob("*") if path.is_file()]:
+    for path in sorted(store.rglob("*")):
         path.rename(tmp_path / "kept")
         for target in (tmp_path / "kept", Path("/dev/zero")):
             path.symlink_to(target)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage import CorruptStoreError, StorageError
-from storage.limits import MAX_EXPANSION, MAX_MEMORY, check_amount, check_memory, measure_content
+from storage.limits import MAX_EXPANSION, MAX_MEMORY, check_amount, check_memory, check_store, measure_content
 
 STORE = Path("photos")
 
@@ -46,3 +46,14 @@ def test_memory_is_limited_by_what_is_on_the_disk(monkeypatch: pytest.MonkeyPatc
         check_memory(STORE, allowed + 1, 5)
     monkeypatch.setattr("storage.limits.MAX_MEMORY", MAX_MEMORY + 1)
     check_memory(STORE, allowed + 1, 5)
+
+
+def test_all_files_of_a_store_count_except_links(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "one", tmp_path / "folder" / "two"):
+        path.write_bytes(bytes(4096))
+    (tmp_path / "link").symlink_to(__file__)
+    allowed = MAX_MEMORY + 3 * MAX_EXPANSION * 8192
+    check_store(tmp_path, allowed, ratio=3)
+    with pytest.raises(StorageError, match=r"24,576 are on the disk"):
+        check_store(tmp_path, allowed + 1, ratio=3)

@@ -74,6 +74,8 @@ def test_a_folder_that_cannot_be_listed_is_not_skipped(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "scandir", Mock(side_effect=OSError(5, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         list(walk_files(tmp_path))
+    with pytest.raises(OSError, match="Input/output error"):
+        refuse_special_files(tmp_path)
 
 
 def make_link(path: Path) -> None:
