@@ -1,13 +1,16 @@
 """Reads members of a ``.tar.gz`` one by one: nothing is extracted, and no archive makes it read or hold too much."""
 
 import gzip
+import os
 import tarfile
 from collections.abc import Collection, Generator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
+
+from .files import limit_bytes, open_input
 
 MAX_BYTES = 192 * 2**20  # of one member: CIFAR-100's training images alone are 153,600,000
-MAX_UNPACKED = 2 * MAX_BYTES  # of all members
+MAX_UNPACKED = 2 * MAX_BYTES  # of all members; a small archive may hold less, `limit_bytes`
 MAX_MEMBERS = 1_000  # CIFAR-10 has nine
 MAX_HEADERS = 2**20  # bytes between two members, including what tarfile reads ahead
 
@@ -19,11 +22,11 @@ def read_members(path: Path, names: Collection[str], wanted: Collection[str]) ->
     not as a regular file, raises ValueError.
     """
     seen: set[str] = set()
-    with _BoundedGzip(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with open_input(path) as file, _BoundedGzip(file) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for number, member in enumerate(archive, 1):
             end = member.offset_data + member.size
-            if number > MAX_MEMBERS or end > MAX_UNPACKED:
-                raise ValueError(f"it has more than {MAX_MEMBERS:,} members or {MAX_UNPACKED:,} bytes")
+            if number > MAX_MEMBERS or end > stream.max_unpacked:
+                raise ValueError(f"it has more than {MAX_MEMBERS:,} members or {stream.max_unpacked:,} bytes")
             stream.limit = end + MAX_HEADERS
             if member.name not in names:
                 continue
@@ -32,14 +35,17 @@ def read_members(path: Path, names: Collection[str], wanted: Collection[str]) ->
             if member.name in seen:
                 raise ValueError(f"{member.name} is there twice")
             seen.add(member.name)
-            file = cast("IO[bytes]", archive.extractfile(member))
-            yield member.name, file.read() if member.name in wanted else b""
+            content = cast("IO[bytes]", archive.extractfile(member))
+            yield member.name, content.read() if member.name in wanted else b""
 
 
 class _BoundedGzip(gzip.GzipFile):
     """Stops a small file from unpacking to gigabytes: the limit moves on with each member."""
 
-    limit = MAX_HEADERS
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(fileobj=file)
+        self.max_unpacked = min(MAX_UNPACKED, limit_bytes(os.fstat(file.fileno()).st_size))
+        self.limit = MAX_HEADERS
 
     def read(self, size: int | None = -1) -> bytes:
         block = super().read(size)

@@ -21,6 +21,7 @@ from .. import Images, Labels  # the gate reads CIFAR-10 with this file, even be
 from ..errors import InvalidInputError, StoreNotFoundError
 from .archive import MAX_BYTES, read_members
 from .array import ArraySource
+from .files import open_input
 from .safe_pickle import Call, Name, load
 
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"  # of the official CIFAR-10 archive
@@ -165,7 +166,7 @@ def read_class_names(path: Path, edition: Edition = CIFAR10) -> tuple[str, ...]:
     """Read the names of the classes, in the order of their labels; empty if the file with them is missing."""
     file = path / edition.meta
     if path.is_dir():
-        raw = _read_file(file) if file.is_file() else None
+        raw = _read_file(file) if os.path.lexists(file) else None
     else:
         member = f"{edition.folder}/{edition.meta}"
         with closing(_read_archive(path, [member], [member])) as found:
@@ -237,7 +238,7 @@ def _find_folder(path: Path) -> tuple[Path, Edition] | None:
 
 def _is_official(path: Path) -> bool:
     if path.is_file():
-        with path.open("rb") as file:
+        with open_input(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == SHA256
     known = zip(CIFAR10.batches, OFFICIAL, strict=True)
     return all(_digest(_read_file(path / name), "md5") == part.checksum for name, part in known)
@@ -276,11 +277,11 @@ def _read_archive(path: Path, names: Collection[str], wanted: Collection[str]) -
 
 
 def _read_file(file: Path) -> bytes:
-    if not file.is_file():
-        hint = "put all training batches there"
-        raise ImageSetNotFoundError("it is missing, or isn't a regular file", store=file, hint=hint)
-    with file.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if size > MAX_BYTES:
-            raise UnsafeInputError(f"it has {size:,} bytes, more than {MAX_BYTES:,}", store=file, hint=HINT)
-        return stream.read(size)
+    try:
+        with open_input(file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
+                raise UnsafeInputError(f"it has {size:,} bytes, more than {MAX_BYTES:,}", store=file, hint=HINT)
+            return stream.read(size)
+    except FileNotFoundError:
+        raise ImageSetNotFoundError("it is missing", store=file, hint="put all training batches there") from None

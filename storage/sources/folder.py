@@ -3,11 +3,12 @@
 Classes and files are taken in natural order of their names: 2 before 10. Names that begin with a dot are skipped;
 anything else that isn't an image is refused, so that nothing is left out silently. So are links that lead out of the
 tree, and images that 8-bit RGB can't hold: more than 8 bits, transparency (even if fully opaque), more than one frame
-or page. EXIF orientation is ignored.
+or page. EXIF orientation is ignored. The number of pixels is checked before any is decoded.
 """
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,12 +20,16 @@ from xxhash import xxh3_64
 
 from ..arrays import CHANNELS, cut_indices
 from ..contract import Image, Images, Labels
-from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, reading
+from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading
+from .files import open_input
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
 DEEP = ("I", "F")  # the modes of Pillow with more than 8 bits begin with these
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
+MAX_PIXELS = 1 << 27  # of an image; Pillow itself refuses more than `2 * PIL.Image.MAX_IMAGE_PIXELS`
+BASE, EXPANSION = 128 << 20, 100  # bytes of pixels that any file may hold, and more for each of its bytes
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class FolderSource:
     labels: Labels = field(repr=False)
     classes: tuple[str, ...]
     identity: str
+    max_pixels: int | None = None
 
     def identify(self) -> str:
         """Look at the files again."""
@@ -53,7 +59,7 @@ class FolderSource:
 
     def _read_image(self, path: Path) -> Image:
         try:
-            with _open_image(path) as picture:
+            with _open_image(path, self.max_pixels) as picture:
                 image = np.asarray(picture.convert("RGB"))
         except InvalidInputError as error:
             raise CorruptStoreError(error.problem, store=path, hint=error.hint) from error
@@ -62,14 +68,17 @@ class FolderSource:
         return image
 
 
-def read_folder(root: Path) -> FolderSource | None:
-    """Find the images of a folder tree, without reading pixels; None if `root` contains no folders."""
+def read_folder(root: Path, max_pixels: int | None = None) -> FolderSource | None:
+    """Find the images of a folder tree, without reading pixels; None if `root` contains no folders.
+
+    An image may have `max_pixels`; by default `MAX_PIXELS`, or fewer if its file is small.
+    """
     counts, names, identity = _list_files(root)
     if not counts:
         return None
-    size = _find_size(root, names)
+    size = _find_size(root, names, max_pixels)
     labels = np.repeat(np.arange(len(counts), dtype=np.int64), list(counts.values()))
-    return FolderSource(root, names, size, labels, tuple(counts), identity)
+    return FolderSource(root, names, size, labels, tuple(counts), identity, max_pixels)
 
 
 def _list_files(root: Path) -> tuple[dict[str, int], list[str], str]:
@@ -113,10 +122,10 @@ def _check_file(file: os.DirEntry[str]) -> None:
         raise InvalidInputError("it isn't a regular file", store=file.path, hint="move it elsewhere")
 
 
-def _find_size(root: Path, names: list[str]) -> tuple[int, int]:
+def _find_size(root: Path, names: list[str], max_pixels: int | None) -> tuple[int, int]:
     size = None
     for name in names:
-        with _open_image(root / name) as picture:
+        with _open_image(root / name, max_pixels) as picture:
             found = picture.height, picture.width
         size = size or found
         if found != size:
@@ -129,19 +138,44 @@ def _find_size(root: Path, names: list[str]) -> tuple[int, int]:
 
 
 @contextmanager
-def _open_image(path: Path) -> "Iterator[PillowImage]":
+def _open_image(path: Path, max_pixels: int | None) -> "Iterator[PillowImage]":
     try:
         from PIL import Image as Pillow  # noqa: PLC0415 - optional
+        from PIL import UnidentifiedImageError  # noqa: PLC0415 - likewise
     except ModuleNotFoundError as error:
         hint = "python -m pip install pillow"
         raise BackendUnavailableError("reading image files needs Pillow", hint=hint) from error
+    Pillow.init()
+    formats = [name for name in FORMATS if name in Pillow.OPEN]  # its builds differ
     try:
-        with Pillow.open(path) as picture:
-            _check_picture(picture)
-            yield picture
+        with open_input(path) as file:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # the limit is ours
+                picture = Pillow.open(file, formats=formats)
+            with picture:
+                _check_pixels(path, picture, os.fstat(file.fileno()), max_pixels)
+                _check_picture(picture)
+                yield picture
+    except StorageError:
+        raise
     except Exception as error:
-        problem = f"it can't be read as an image ({error})"
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            with reading(path):
+                raise
+        is_unknown = isinstance(error, UnidentifiedImageError)  # whose message shows the object that was read from
+        reason = f"it is none of {', '.join(formats)}" if is_unknown else error
+        problem = f"it can't be read as an image ({reason})"
         raise InvalidInputError(problem, store=path, hint="repair it, or move it elsewhere") from error
+
+
+def _check_pixels(path: Path, picture: "PillowImage", status: os.stat_result, max_pixels: int | None) -> None:
+    """Refuse an image that has too many pixels, or too many for the size of its file; none is decoded yet."""
+    content = min(status.st_size, status.st_blocks * 512)
+    limit = min(MAX_PIXELS, (BASE + EXPANSION * content) // CHANNELS) if max_pixels is None else max_pixels
+    pixels = picture.width * picture.height
+    if pixels > limit:
+        problem = f"it has {pixels:,} pixels, and its file {status.st_size:,} bytes: the limit is {limit:,} pixels"
+        raise InvalidInputError(problem, store=path, hint="if that is right, raise the limit (--max-pixels)")
 
 
 def _check_picture(picture: "PillowImage") -> None:

@@ -1,7 +1,7 @@
 """Opens whatever `convert` accepts, and reads datasets and plain stores as image sources."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,56 +15,83 @@ from ..dataset.conversion import ImageSource
 from ..dataset.manifest import FILE, name_part
 from ..dataset.reading import open  # noqa: A004 - a dataset's
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
+from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
 from ..reader import Reader
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
 from .folder import read_folder
 
+LABEL_BYTES = 8
+
 
 @contextmanager
-def open_source(path: Path | str) -> Iterator[ImageSource]:
-    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100."""
+def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[ImageSource]:
+    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100.
+
+    `max_pixels` is what an image file may have; by default 2**27, or fewer if the file is small.
+    """
     path = Path(path).absolute()
     with reading(path, ValueError):
-        if not path.exists():
+        if not _exists(path):
             raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
-        is_dataset = any((path / name).exists() for name in (FILE, name_part(0)))
+        is_dataset = any(_exists(path / name) for name in (FILE, name_part(0)))
         cifar = read_cifar(path) if not is_dataset and is_cifar(path) else None
     if cifar is not None:
         yield cifar
         return
     if is_dataset:
-        with open(path, verify=False) as unverified:
-            labels = unverified.read_labels()  # each is verified when its image is read
         with open(path) as reader:
+            with open(path, verify=False) as unverified:
+                labels = unverified.read_labels()  # each is verified when its image is read
             yield DatasetSource(reader, labels, reader.classes, f"dataset {reader.checksum}")
         return
     backend, reasons = _find_backend(path)
     if backend is not None:
-        identity = _identify_files(path)  # before anything is read, so that later changes are noticed
+        identity, content = _identify_files(path)  # before anything is read, so that later changes are noticed
         with backend.open_reader(path) as reader:
+            limit = MAX_MEMORY + MAX_EXPANSION * content
+            check_amount("the list of its labels", len(reader) * LABEL_BYTES, store=path, limit=limit)
             yield StoreSource(reader, reader.read_labels(), (), identity)
         return
-    folder = read_folder(path)
+    folder = read_folder(path, max_pixels)
     if folder is None:
-        listed = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
-        accepted = "a dataset, CIFAR-10, a folder of class folders with images, or a plain store"
-        raise InvalidInputError(f"it isn't {accepted}:{listed}", store=path)
+        raise _explain(path, reasons)
     yield folder
 
 
-def _find_backend(path: Path) -> tuple[Backend | None, dict[str, str]]:
-    """Find the first backend that accepts a plain store, and the reasons of those before it."""
-    reasons: dict[str, str] = {}
+def _exists(path: Path) -> bool:
+    """Check whether there is anything at a path; raise `OSError` where that can't be seen."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _find_backend(path: Path) -> tuple[Backend | None, dict[str, StorageError]]:
+    """Find the first backend that accepts a plain store, and the errors of those before it."""
+    reasons: dict[str, StorageError] = {}
     for name, backend in BACKENDS.items():
         try:
             backend.open_reader(path).close()
         except StorageError as error:
-            reasons[name] = str(error)
+            reasons[name] = error
         else:
             return backend, reasons
     return None, reasons
+
+
+def _explain(path: Path, reasons: Mapping[str, StorageError]) -> StorageError:
+    """Make the error of a path that isn't a source, or can't be read here; its notes are the backends' reasons."""
+    if any(isinstance(reason.__cause__, OSError) and type(reason) is StorageError for reason in reasons.values()):
+        error = StorageError("the operating system refused to read it", store=path)
+    else:
+        accepted = "a dataset, CIFAR-10, a folder of class folders with images, or a plain store"
+        error = InvalidInputError(f"it isn't {accepted}", store=path)
+    for name, reason in reasons.items():
+        error.add_note(f"{name}: {reason}")
+    return error
 
 
 @dataclass(frozen=True)
@@ -105,16 +132,17 @@ class StoreSource(DatasetSource):
 
     def identify(self) -> str:
         """Look at the files again."""
-        return _identify_files(self.reader.store)
+        return _identify_files(self.reader.store)[0]
 
 
-def _identify_files(folder: Path) -> str:
-    """Hash names, sizes and times of all files below a folder, whatever their order."""
-    identity = 0
+def _identify_files(folder: Path) -> tuple[str, int]:
+    """Hash names, sizes and times of all files below a folder, whatever their order; count the bytes on the disk."""
+    identity = content = 0
     with reading(folder):
         for place, names in walk_files(folder):
             for name in names:
-                status = (place / name).stat()
+                status = (place / name).lstat()
+                content += min(status.st_size, status.st_blocks * 512)
                 file = f"{place.relative_to(folder)}/{name}\0{status.st_size} {status.st_mtime_ns}"
                 identity ^= xxh3_64_intdigest(os.fsencode(file))
-    return f"store {identity:016x}"
+    return f"store {identity:016x}", content

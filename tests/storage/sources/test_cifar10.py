@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import Images, Labels
+from storage import Images, InvalidInputError, Labels
 from storage.sources import cifar10
 from storage.sources.cifar10 import (
     CIFAR100,
@@ -198,14 +198,34 @@ def test_a_batch_that_is_missing_or_a_pipe_is_named_and_not_opened(
 ) -> None:
     (folder / "data_batch_2").unlink()
     replace(folder / "data_batch_2")  # opening a pipe would wait for ever
-    with pytest.raises(ImageSetNotFoundError, match="data_batch_2: it is missing, or isn't a regular file"):
+    with pytest.raises(
+        (ImageSetNotFoundError, InvalidInputError), match=r"data_batch_2: it (is missing|isn't a regular)"
+    ):
         describe(folder)
 
 
-def test_a_file_too_large_for_a_batch_is_refused_before_it_is_read(folder: Path) -> None:
-    os.truncate(folder / "data_batch_1", 10 * 2**30)  # a hole: it takes no space on the disk
-    with pytest.raises(UnsafeInputError, match="data_batch_1: it has 10,737,418,240 bytes, more than"):
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_the_names_of_the_classes_is_not_opened(folder: Path) -> None:
+    os.mkfifo(folder / "batches.meta")
+    with pytest.raises(InvalidInputError, match=r"batches\.meta: it isn't a regular file"):
+        read_cifar(folder)
+
+
+def test_a_file_too_large_for_a_batch_is_refused_before_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar10, "MAX_BYTES", 99)
+    with pytest.raises(UnsafeInputError, match=r"data_batch_1: it has [0-9,]* bytes, more than 99"):
         describe(folder)
+
+
+def test_files_that_consist_of_holes_are_not_read_to_their_end(folder: Path, tmp_path: Path) -> None:
+    os.truncate(folder / "data_batch_1", 10 << 40)
+    archive = pack(tmp_path / "a.tar.gz", honest())
+    os.truncate(archive, 10 << 40)
+    for path in (folder, archive):
+        with pytest.raises(InvalidInputError, match=r"it has 10,995,116,277,760 bytes, and only .* are on the"):
+            describe(path)
 
 
 def test_hostile_files_are_refused_in_folder_and_archive_and_nothing_runs(folder: Path, tmp_path: Path) -> None:
@@ -284,8 +304,8 @@ SPARSE.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.spa
         pytest.param(lambda: join(special(MEMBERS[0], tarfile.SYMTYPE, MEMBERS[1])), "a regular file", id="link"),
         pytest.param(lambda: join(special(MEMBERS[0], tarfile.LNKTYPE, MEMBERS[1])), "a regular file", id="hard-link"),
         pytest.param(lambda: join((SPARSE, b"")), "data_batch_1 isn't a regular file", id="holes"),
-        pytest.param(lambda: forge(MEMBERS[0], LARGE), "at most 201,326,592 bytes", id="large-batch"),
-        pytest.param(lambda: forge("bomb", 3 * LARGE), "more than 1,000 members or 402,653,184", id="large-other"),
+        pytest.param(lambda: forge(MEMBERS[0], LARGE), "or 16,7[0-9,]* bytes", id="large-batch"),
+        pytest.param(lambda: forge("bomb", 3 * LARGE), "more than 1,000 members or 16,7", id="large-other"),
         pytest.param(lambda: forge("x", 3 * LARGE, tarfile.XHDTYPE) + bytes(LARGE), "no next member", id="long-header"),
         pytest.param(lambda: forge("x", 3 * LARGE, b"L") + bytes(LARGE), "no next member", id="long-name"),
         pytest.param(lambda: forge(MEMBERS[0], -512), "isn't a regular file", id="negative-size"),

@@ -1,7 +1,10 @@
 """Folder trees of images: order, classes, formats, and refusals."""
 
+import errno
 import os
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,78 @@ def test_anything_but_images_in_class_folders_is_refused_by_its_name(
 ) -> None:
     add(root)
     assert f"{root}/{name}: {reason}" in refuse(root)
+
+
+def make_bomb(side: int) -> bytes:
+    """Make a PNG whose bits are all black: a byte holds a few thousand pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">2I5B", side, side, 1, 0, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(bytes((1 + (side + 7) // 8) * side), 9))
+    return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [13_000, 20_000])  # Pillow warns of the one, and refuses the other
+def test_an_image_of_absurdly_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(make_bomb(side))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    reason = refuse(tmp_path)
+    assert "1.png: it" in reason
+    assert f"{side * side}" in reason.replace(",", "")
+
+
+def test_the_caller_can_raise_the_limit_of_pixels(tmp_path: Path) -> None:
+    write_images(tmp_path, ["cat/1.png"])
+    with pytest.raises(InvalidInputError, match=r"it has 35 pixels, and .* limit is 34 pixels: .* \(--max-pixels\)"):
+        read_folder(tmp_path, 34)
+    assert read_folder(tmp_path, 35) is not None
+    (tmp_path / "cat" / "1.png").write_bytes(make_bomb(7_000))
+    with pytest.raises(InvalidInputError, match="it has 49,000,000 pixels"):
+        read_folder(tmp_path)
+    assert read_folder(tmp_path, 49_000_000) is not None
+
+
+def test_no_format_that_runs_another_program_is_opened(root: Path) -> None:
+    (root / "cat" / "3.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 5\n%%EndComments\n%%EOF\n")
+    assert "cat/3.png: it can't be read as an image (it is none of " in refuse(root)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_an_image_that_the_system_refuses_to_open_is_not_called_bad(
+    root: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = find(root)
+
+    def refuse_opening(path: Path, _: int) -> int:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(os, "open", refuse_opening)
+    for read in (lambda: read_folder(root), lambda: list(source.read(0))):
+        with pytest.raises(storage.StorageError, match=f"the operating system refused .*{os.strerror(code)}") as caught:
+            read()
+        assert type(caught.value) is storage.StorageError
+
+
+def test_too_little_memory_is_not_called_a_bad_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(storage.StorageError, match="too little memory"):
+        list(find(root).read(0))
+
+
+def test_a_pipe_that_replaces_an_image_is_not_waited_for(root: Path) -> None:
+    source = find(root)
+    (root / "cat" / "1.png").unlink()
+    os.mkfifo(root / "cat" / "1.png")
+    with pytest.raises(CorruptStoreError, match="it isn't a regular file"):
+        list(source.read(0))
 
 
 def test_a_link_within_the_tree_is_followed(root: Path) -> None:

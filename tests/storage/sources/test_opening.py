@@ -10,7 +10,7 @@ import storage
 from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError, arrays
 from storage.dataset import writer
 from storage.dataset.conversion import ImageSource
-from storage.errors import InvalidInputError
+from storage.errors import InvalidInputError, reading
 from storage.paths import walk_files
 from storage.sources.array import ArraySource
 from storage.sources.opening import open_source
@@ -130,9 +130,35 @@ def test_an_unreadable_folder_lists_the_reason_of_each_backend(store: Path, back
     for folder, names in walk_files(store):
         for name in names:
             os.truncate(folder / name, 3)
-    reason = rf"or a plain store:(.|\n)*\n  {backend}: {store}|if this is the folder of a store, the store is damaged"
+    reason = rf"or a plain store(.|\n)*\n{backend}: {store}|if this is the folder of a store, the store is damaged"
     with pytest.raises(InvalidInputError, match=reason):
         identify(store)
+
+
+def test_a_folder_that_the_system_refuses_is_not_called_another_thing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: Path) -> None:
+        with reading(store):
+            raise PermissionError(13, "Permission denied", str(store))
+
+    for module in storage.BACKENDS.values():
+        monkeypatch.setattr(module, "open_reader", refuse)
+    with pytest.raises(storage.StorageError, match="the operating system refused to read it") as caught:
+        open_source(tmp_path).__enter__()
+    assert type(caught.value) is storage.StorageError
+    assert len(caught.value.__notes__) == len(storage.BACKENDS)
+
+
+def test_the_labels_of_a_store_may_not_take_far_more_memory_than_its_files(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.Reader, "__len__", lambda _: 1 << 40)
+    with (
+        pytest.raises(storage.StorageError, match="list of its labels has 8,796,093,022,208 bytes"),
+        open_source(store),
+    ):
+        pass
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
