@@ -11,7 +11,7 @@ structure isn't looked at before it is read, so a file that is mapped into memor
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +20,14 @@ from xxhash import xxh3_64, xxh3_64_hexdigest
 
 from ..contract import Backend
 from ..errors import CorruptStoreError, reading
+from ..limits import MAX_EXPANSION, check_amount, measure_content
+from ..paths import open_regular
 from .checksums import DTYPE, Checksums, count_per_block
 from .manifest import Manifest, Structure
 
 CHECKSUMS = "checksums"
 CHUNK = 1 << 20  # bytes read at once
+MAX_HOLES = 16 << 20  # bytes of structure that any file may have in holes; each byte on the disk allows ten more
 
 
 class PartChecksums(NamedTuple):
@@ -38,15 +41,19 @@ def check_file(folder: Path, manifest: Manifest, name: str) -> None:
     """Refuse a file whose size or structure is not what was saved."""
     check_size(folder, name, manifest.sizes[name])
     structure = manifest.structure.get(name)
-    if structure is not None and _hash_ranges(folder / name, structure.ranges) != structure.checksum:
+    if structure is None:
+        return
+    with reading(folder):
+        found = _hash_ranges(folder, name, structure.ranges)
+    if found != structure.checksum:
         raise CorruptStoreError(f"{name} is damaged outside its pixels, or is a file of another store", store=folder)
 
 
 def check_size(folder: Path, name: str, size: int) -> None:
-    """Refuse a file that is missing, not a regular file, or of another size than it was."""
+    """Refuse a file that is missing, a link or another special file, or of another size than it was."""
     with reading(folder):
         try:
-            status = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a Path takes longer
+            status = os.lstat(f"{folder}/{name}")
         except (FileNotFoundError, NotADirectoryError):
             raise CorruptStoreError(f"{name} is missing", store=folder) from None
     if not stat.S_ISREG(status.st_mode):
@@ -65,7 +72,7 @@ def find_structure(module: Backend, part: Path, sizes: Mapping[str, int]) -> dic
     for name, size in sizes.items():
         ranges = tuple(_find_gaps(pixels.get(name, ()), size))
         if ranges or not size:  # that an empty file exists may mean something
-            found[name] = Structure(ranges, _hash_ranges(part / name, ranges))
+            found[name] = Structure(ranges, _hash_ranges(part, name, ranges))
     return found
 
 
@@ -79,10 +86,14 @@ def _find_gaps(ranges: Iterable[range], size: int) -> Iterable[tuple[int, int]]:
         yield start, size
 
 
-def _hash_ranges(path: Path, ranges: Iterable[tuple[int, int]]) -> str:
+def _hash_ranges(folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> str:
     digest = xxh3_64()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor, status = open_regular(folder / name)
     try:
+        content = measure_content(descriptor, status)
+        what = f"{name}, of which {content:,} bytes are on the disk,"
+        needed = sum(end - start for start, end in ranges)
+        check_amount(what, needed, store=folder, limit=MAX_HOLES + MAX_EXPANSION * content)
         for start, end in ranges:
             for place in range(start, end, CHUNK):
                 digest.update(os.pread(descriptor, min(CHUNK, end - place), place))
@@ -100,9 +111,12 @@ def count_checksums(manifest: Manifest) -> list[tuple[int, int]]:
 def read_checksums(folder: Path, manifest: Manifest) -> list[PartChecksums]:
     """Read the checksums of each part; refuse their file if it is damaged or missing."""
     counts = count_checksums(manifest)
-    check_size(folder, CHECKSUMS, sum(map(sum, counts)) * DTYPE.itemsize)
+    check_size(folder, CHECKSUMS, size := sum(map(sum, counts)) * DTYPE.itemsize)
     with reading(folder):
-        content = (folder / CHECKSUMS).read_bytes()
+        descriptor, status = open_regular(folder / CHECKSUMS)
+        with os.fdopen(descriptor, "rb") as file:
+            check_amount(CHECKSUMS, size, measure_content(descriptor, status), store=folder)
+            content = file.read(size)
     if xxh3_64_hexdigest(content) != manifest.checksum:
         raise CorruptStoreError(
             f"the file {CHECKSUMS} is damaged, so the images cannot be verified",

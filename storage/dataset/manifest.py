@@ -7,9 +7,10 @@ last: a folder without one isn't a dataset.
 import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
+from ..limits import MAX_EXPANSION, measure_content
+from ..paths import open_regular
 from ..registry import PACKAGE
 
 FILE = "manifest.json"
@@ -26,6 +29,7 @@ NAME = re.compile(r"part-\d{5,}(/(?!\.\.?(/|$))[^/\0]+)+")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
 OWN_NAMES = re.compile(r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}")
 MAX_BYTES, LINE = 1 << 30, 64  # of a manifest, and of a bit more than its first line
+MAX_HOLES = 1 << 20  # bytes that may be missing on the disk
 MAX_NUMBER = 1 << 62  # NumPy can count with it
 
 
@@ -58,7 +62,7 @@ class Manifest:
         """The number of images."""
         return sum(self.parts)
 
-    @property
+    @cached_property
     def starts(self) -> list[int]:
         """The index of the first image of each part, then the number of images."""
         return list(accumulate(self.parts, initial=0))
@@ -69,8 +73,8 @@ def name_part(number: int) -> str:
     return f"part-{number:05}"
 
 
-def write_manifest(folder: Path, manifest: Manifest, name: str = FILE) -> None:
-    """Write a manifest; readers never see half of it."""
+def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"") -> None:
+    """Write a manifest; readers never see half of it. With a key, only who has it can write a valid one."""
     content = {
         "format": FORMAT,
         "backend": manifest.backend,
@@ -81,21 +85,21 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE) -> None:
     }
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
     rest = (",\n".join(lines) + "\n}\n").encode()
-    first = f'{{"manifest_checksum": "{xxh3_64_hexdigest(rest)}",\n'.encode()
+    first = f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode()
     new = folder / f"{name}.new"
     new.write_bytes(first + rest)
     new.rename(folder / name)
 
 
-def read_manifest(folder: Path, name: str = FILE) -> Manifest:
-    """Read a manifest; refuse one that is missing, damaged, or of a later version."""
+def read_manifest(folder: Path, name: str = FILE, key: bytes = b"") -> Manifest:
+    """Read a manifest; refuse one that is missing, damaged, of a later version, or written with another key."""
     with reading(folder):
         try:
             content = _read_content(folder / name)
         except FileNotFoundError:
             raise _explain_absence(folder, name) from None
     first = FIRST_LINE.match(content)
-    if first is None or first[1].decode() != xxh3_64_hexdigest(content[first.end() :]):
+    if first is None or first[1].decode() != _hash(memoryview(content)[first.end() :], key):
         raise _damaged(folder, f"{name} is damaged")
     try:
         return _parse(json.loads(content))
@@ -111,16 +115,20 @@ def is_manifest(folder: Path) -> bool:
     """Check whether a folder has a manifest of ours, whole or damaged after its first line."""
     try:
         return FIRST_LINE.match(_read_content(folder / FILE, LINE)) is not None
-    except OSError:
+    except (OSError, CorruptStoreError):
         return False
 
 
+def _hash(content: bytes | memoryview, key: bytes) -> str:
+    return blake2b(content, digest_size=8, key=key).hexdigest() if key else xxh3_64_hexdigest(content)
+
+
 def _read_content(path: Path, size: int = -1) -> bytes:
-    """Read a file, or `size` bytes of it; a pipe, or a file that is far too large, reads as empty."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    """Read a file, or `size` bytes of it; one that is far too large, or consists of holes, reads as empty."""
+    descriptor, status = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        return file.read(size) if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES else b""
+        limit = min(MAX_BYTES, MAX_HOLES + MAX_EXPANSION * measure_content(descriptor, status))
+        return file.read(size) if status.st_size <= limit else b""
 
 
 def _damaged(folder: Path, problem: str) -> CorruptStoreError:
@@ -162,7 +170,7 @@ def _parse(content: dict[str, Any]) -> Manifest:
 
 def _check(manifest: Manifest, count: object) -> None:
     """Refuse a manifest that we never write; above all a file name that leads out of the dataset."""
-    numbers = [manifest.height, manifest.width, *manifest.parts, *manifest.sizes.values()]
+    numbers = [manifest.height, manifest.width, *manifest.parts, *manifest.sizes.values(), manifest.count]
     if any(type(number) is not int or not 0 <= number < MAX_NUMBER for number in numbers) or count != manifest.count:
         raise ValueError("impossible numbers")
     if not manifest.height or not manifest.width or not manifest.parts:
@@ -170,11 +178,24 @@ def _check(manifest: Manifest, count: object) -> None:
     for name in manifest.sizes:
         if NAME.fullmatch(name) is None:
             raise ValueError(f"a file named {name!r}")
+    _check_parts(manifest)
     for name, structure in manifest.structure.items():
         _check_structure(structure, manifest.sizes[name])
-    texts = [manifest.backend, manifest.source, *manifest.classes]
+    texts = [manifest.backend, manifest.source, *manifest.classes, *manifest.sizes]
     if any(type(text) is not str for text in texts) or CHECKSUM.fullmatch(manifest.checksum) is None:
         raise ValueError("impossible texts")
+    os.fsencode("".join(texts))  # raises UnicodeEncodeError, a ValueError
+
+
+def _check_parts(manifest: Manifest) -> None:
+    """Refuse parts without images or files, and files without a part: a short manifest could name millions."""
+    if len(manifest.parts) > len(manifest.sizes):
+        raise ValueError("parts without files")
+    if 0 in manifest.parts and len(manifest.parts) > 1:
+        raise ValueError("parts without images")
+    folders = {name.partition("/")[0] for name in manifest.sizes}
+    if folders != {name_part(number) for number in range(len(manifest.parts))}:
+        raise ValueError("parts without files, or files without a part")
 
 
 def _check_structure(structure: Structure, size: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..contract import Backend
-from ..errors import InvalidInputError, StorageError, reading
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading
 from ..registry import find_backend
 from .files import PartChecksums, check_file, check_size, read_checksums
 from .manifest import Manifest, name_part, read_manifest
@@ -62,8 +62,16 @@ def hold_dataset(path: Path | str) -> Iterator[Dataset]:
     with hold_directory(path) as folder:
         with reading_held(folder, path):
             manifest = read_manifest(folder)
+            _refuse_links(folder, manifest)
             module = find_module(folder, manifest)
         yield Dataset(path, folder, manifest, module, [])
+
+
+def _refuse_links(folder: Path, manifest: Manifest) -> None:
+    """Refuse a part that is a link: it leads to files that `save` didn't write."""
+    for number in range(len(manifest.parts)):
+        if (folder / name_part(number)).is_symlink():
+            raise CorruptStoreError("it is a link: another program made it", store=folder / name_part(number))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import re
 import resource
 import sqlite3
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,8 @@ def read_labels(module: Backend, store: Path) -> None:
         reader.read_labels()
 
 
-READS: dict[str, Callable[[Backend, Path], object]] = {
+Read = Callable[[Backend, Path], object]
+READS: dict[str, Read] = {
     "read_many": lambda module, store: module.read_many(store),
     "read_single": read_single,
     "read_batch": read_batch,
@@ -60,27 +61,27 @@ READS: dict[str, Callable[[Backend, Path], object]] = {
 }
 
 
-def find_excess(module: Backend, store: Path) -> str:
+def find_excess(module: Backend, store: Path, reads: Mapping[str, Read] | None = None) -> str:
     """Read a store in each way, in a child; return what exceeds the limits, or isn't an error of ours."""
-    ending = run_child(partial(_limit_and_read, module, store))
+    ending = run_child(partial(_limit_and_read, module, store, reads or READS))
     return ending.describe() if ending != Ending(0, "") else ""
 
 
-def _limit_and_read(module: Backend, store: Path) -> str:
+def _limit_and_read(module: Backend, store: Path, reads: Mapping[str, Read]) -> str:
     addresses = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize() + ADDRESSES
     resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(usage.ru_utime + usage.ru_stime) + SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     size = sum(path.lstat().st_blocks * 512 for path in store.rglob("*"))
-    return "; ".join(filter(None, (_read(name, module, store, size) for name in READS)))
+    return "; ".join(filter(None, (_read(name, read, module, store, size) for name, read in reads.items())))
 
 
-def _read(name: str, module: Backend, store: Path, size: int) -> str:
+def _read(name: str, read: Read, module: Backend, store: Path, size: int) -> str:
     Path("/proc/self/clear_refs").write_text("5", "ascii")  # begin to measure the peak
     before = _measure_peak()
     try:
-        READS[name](module, store)
+        read(module, store)
     except storage.StorageError as error:
         if error.store is None or not error.store.is_relative_to(store):
             return f"{name}: {error} doesn't name {store}"

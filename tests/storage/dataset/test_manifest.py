@@ -1,5 +1,6 @@
 """The manifest of a dataset: damage is always found, and it never names a file outside the dataset."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -100,6 +101,13 @@ def test_a_truncated_manifest_is_refused(tmp_path: Path) -> None:
         ({"classes": None}, "not iterable"),
         ({"count": 8}, "impossible numbers"),
         ({"parts": [True, 8]}, "impossible numbers"),
+        ({"parts": [2**61, 2**61], "count": 2**62}, "impossible numbers"),
+        ({"parts": [9, 0], "count": 9}, "parts without images"),
+        ({"parts": [0] * 10**6, "count": 0}, "parts without files"),
+        ({"parts": [1] * 9}, "parts without files"),
+        ({"parts": [9]}, "parts without files, or files without a part"),
+        ({"classes": ["\ud800"]}, "surrogates not allowed"),
+        ({"sizes": {"part-00000/\ud800": 3, "part-00001/a": 3}, "structure": {}}, "surrogates not allowed"),
         ({"shape": [2, 3]}, "not enough values"),
         ({"shape": 2}, "non-iterable"),
         ({"shape": [0, 32, 3]}, "no pixels"),
@@ -129,10 +137,33 @@ def test_a_folder_without_a_manifest_is_explained(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_a_manifest_that_cannot_be_opened_is_not_damage(tmp_path: Path) -> None:
-    (tmp_path / FILE).symlink_to(FILE)
-    with pytest.raises(StorageError, match="the operating system refused"):
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_manifest_that_cannot_be_opened_is_not_damage(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code), str(path))
+
+    write_manifest(tmp_path, MANIFEST)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="the operating system refused") as caught:
         read_manifest(tmp_path)
+    assert type(caught.value) is StorageError
+
+
+def test_a_manifest_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST, "other.json")
+    (tmp_path / FILE).symlink_to("other.json")
+    with pytest.raises(CorruptStoreError, match="it is a link"):
+        read_manifest(tmp_path)
+
+
+def test_a_manifest_that_was_written_with_another_key_is_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, MANIFEST, key=b"mine")
+    assert read_manifest(tmp_path, key=b"mine") == MANIFEST
+    for key in (b"yours", b""):
+        with pytest.raises(CorruptStoreError, match="is damaged"):
+            read_manifest(tmp_path, key=key)
 
 
 def test_a_deeply_nested_manifest_is_refused(tmp_path: Path) -> None:
@@ -157,13 +188,13 @@ def test_parts_that_do_not_fit_the_manifest_are_refused(
     assert not storage.check(tmp_path / "set").is_whole
 
 
-@pytest.mark.parametrize("size", [None, (1 << 30) + 1])
+@pytest.mark.parametrize("size", [None, 1 << 29, 1 << 40])
 def test_a_manifest_that_is_a_pipe_or_far_too_large_is_refused(size: int | None, tmp_path: Path) -> None:
     path = tmp_path / FILE
     if size is None:
         os.mkfifo(path)
     else:
-        path.touch()
+        write_manifest(tmp_path, MANIFEST)
         os.truncate(path, size)
-    with pytest.raises(CorruptStoreError, match=r"manifest.json is damaged"):
+    with pytest.raises(CorruptStoreError, match=r"manifest.json is damaged|it is not a regular file"):
         read_manifest(tmp_path)

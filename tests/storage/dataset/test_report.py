@@ -36,7 +36,8 @@ def saved(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def test_a_whole_dataset_has_an_empty_report(backend: str, saved: Path) -> None:
     report = storage.check(saved)
     assert report.is_whole
-    assert (report.path, report.backend, report.count, report.files, report.records) == (saved, backend, COUNT, {}, {})
+    assert (report.path, report.backend, report.count) == (saved, backend, COUNT)
+    assert not any((report.files, report.records, report.unread_files, report.unread_records))
 
 
 def test_every_changed_record_is_listed_and_the_others_can_be_read(backend: str, saved: Path) -> None:
@@ -101,9 +102,9 @@ def test_a_file_that_links_to_itself_is_one_damaged_record(tmp_path: Path) -> No
     report = storage.check(tmp_path / "set")
     assert list(report.files) == ["part-00000/00000002.png"]
     assert list(report.records) == [2]
-    with pytest.raises(StorageError, match="record 2: it cannot be read"):
+    with pytest.raises(CorruptStoreError, match="record 2: it is damaged"):
         storage.load(tmp_path / "set")
-    with storage.open(tmp_path / "set") as reader, pytest.raises(StorageError, match="record 2: it cannot be read"):
+    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="record 2: it is damaged"):
         reader.read([1, 2])
 
 
@@ -141,7 +142,10 @@ def test_a_library_that_crashes_or_hangs_on_damage_does_not_stop_check(
 
 def test_a_refusal_in_the_subprocess_is_reported(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_open_reader(EXAMPLE, monkeypatch, lambda: None)
-    assert storage.check(damaged).records == dict.fromkeys(range(MANY), "part-00000: after that")
+    report = storage.check(damaged)
+    assert report.unread_records == dict.fromkeys(range(MANY), "part-00000: after that")
+    assert not report.records
+    assert report.outcome == "damaged", "of the file"
 
 
 def test_damaged_structure_is_not_opened_without_checksums(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +173,8 @@ def test_the_subprocess_sends_its_findings(refusal: str, tmp_path: Path, monkeyp
         report_module._send_damage(dataset, 0, sender)  # noqa: SLF001 - what the child does
     answer = json.loads(receiver.recv_bytes())
     if refusal:
-        assert answer == "part-00000: after that"
+        assert answer == [[0, 3, "part-00000: after that", False]]
     else:
-        assert [index for index, _ in answer] == [1]
+        ((start, stop, _, is_damage),) = answer
+        assert (start, stop, is_damage) == (1, 2, True)
     assert ended == [0]
