@@ -4,6 +4,7 @@ And the options of the faults: how many there are, and where they are counted.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,14 @@ def is_about(item: pytest.Item, backends: set[str]) -> bool:
     return item.path.stem.removeprefix("test_") in backends or any(
         isinstance(value, str) and value in backends for value in parameters
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the secret of conversions out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture

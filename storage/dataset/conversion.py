@@ -60,7 +60,7 @@ def convert(
             if not is_changed:
                 writer.commit()
         except StorageError as error:
-            raise _explain(error, destination, writer.finished) from error
+            raise _explain(error, destination, writer.kept) from error
         if is_changed:
             raise UnfinishedConversionError(
                 "nothing was saved, as the source was changed while it was read",
@@ -70,13 +70,13 @@ def convert(
     return finished
 
 
-def _explain(error: StorageError, destination: Path, finished: int) -> UnfinishedConversionError:
+def _explain(error: StorageError, destination: Path, kept: int) -> UnfinishedConversionError:
     """Add to an error how the conversion can be resumed."""
     hint = error.hint
-    if finished:
-        kept = (
-            f"{finished:,} images are kept in .{destination.name}.tmp-* next to the destination; the same conversion "
+    if kept:
+        advice = (
+            f"{kept:,} images are kept in .{destination.name}.tmp-* next to the destination; the same conversion "
             "resumes after them, unless its source was changed"
         )
-        hint = f"{hint}; {kept}" if hint else kept
+        hint = f"{hint}; {advice}" if hint else advice
     return UnfinishedConversionError(error.problem, store=error.store, record=error.record, hint=hint)

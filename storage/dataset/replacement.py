@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,10 +23,11 @@ from ..durability import sync
 from ..errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, reading, writing
 from ..paths import join_path
 from ..registry import PACKAGE
-from .manifest import OWN_NAMES, is_manifest
+from .manifest import OWN_NAMES, is_manifest, name_part
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+PRIVATE = 0o700  # a stage's mode: its owner's
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,8 +38,13 @@ def lock_path(path: Path) -> Iterator[None]:
     """Be the only writer to a path, or raise `StoreLockedError`."""
     if not path.parent.is_dir():
         raise StoreNotFoundError("there is no such folder", store=path.parent, hint="create it, then save again")
-    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    file = path.with_name(f".{path.name}.lock")
+    lock = filelock.FileLock(file, timeout=0)
     with writing(path):
+        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+            raise StorageError(
+                f"its lock, {file.name}, isn't a regular file", store=path, hint="see who made it; delete it"
+            )
         try:
             lock.acquire()
         except filelock.Timeout:
@@ -82,18 +89,25 @@ def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:
 
 
 def copy_permissions(path: Path, stage: Path) -> None:
-    """Give a dataset the group and the permissions of the one that it will replace, if there is one."""
+    """Give a dataset the group and the permissions of the one that it will replace, or else those of its first part."""
     if path.exists():
         with suppress(PermissionError):
             os.chown(stage, -1, path.stat().st_gid)
-        shutil.copymode(path, stage)
+    shutil.copymode(path if path.exists() else stage / name_part(0), stage)
 
 
 def make_stage(path: Path) -> Path:
-    """Make the folder in which a dataset is written before it is published at `path`."""
+    """Make the folder, closed to other users, in which a dataset is written before it is published at `path`."""
     stage = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
-    stage.mkdir()
+    stage.mkdir(PRIVATE)
     return stage
+
+
+def is_ours(stage: Path, *, private: bool = False) -> bool:
+    """Check that this user owns a folder; if `private`, also that no other user can write to it."""
+    status = stage.lstat()
+    is_private = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and (is_private or not private)
 
 
 def find_stages(path: Path) -> list[Path]:
@@ -106,7 +120,7 @@ def find_stages(path: Path) -> list[Path]:
 def discard(folder: Path) -> None:
     """Delete a folder unless it is being read; the next writer tries again."""
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)

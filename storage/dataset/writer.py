@@ -14,7 +14,15 @@ from xxhash import xxh3_64, xxh3_64_hexdigest
 from ..arrays import CHANNELS, check_labels, check_pixels
 from ..contract import Images, Labels
 from ..durability import make_durable, sync
-from ..errors import ForkedWriterError, InvalidInputError, StorageError, StoreFullError, writing
+from ..errors import (
+    CorruptStoreError,
+    ForkedWriterError,
+    InvalidInputError,
+    StorageError,
+    StoreFullError,
+    StoreNotFoundError,
+    writing,
+)
 from ..paths import join_path, walk_files
 from ..registry import find_backend
 from .checksums import DTYPE, hash_blocks, hash_records
@@ -22,27 +30,31 @@ from .files import CHECKSUMS, check_file, count_checksums, find_structure, read_
 from .manifest import FILE, Manifest, name_part, read_manifest, write_manifest
 from .opening import Dataset, find_module
 from .replacement import (
+    PRIVATE,
     check_target,
     copy_permissions,
     discard,
     find_stages,
     hold_directory,
+    is_ours,
     lock_path,
     make_stage,
     publish,
 )
+from .secret import read_secret
 from .verification import find_damage
 
 PART = 128 << 20  # bytes of pixels that are kept in memory if images come in batches
 PROGRESS = "progress.json"  # the manifest of an unfinished dataset
+OTHER_HINT = "choose another backend"
 SPACE_HINT = "free some space or choose another disk, then save again"
 
 
 class Writer:
     """Writes one dataset in a ``with`` statement, which leaves nothing behind unless `commit` was reached.
 
-    If `source` is not empty, finished parts stay after an error, and the next writer of the same source resumes after
-    them.
+    If `source` is not empty, finished parts stay after an error, and the same user's next writer of the same source
+    resumes after them; where no secret can be kept, it starts from the beginning.
     """
 
     def __init__(
@@ -61,8 +73,8 @@ class Writer:
         self._labels = check_labels(labels)
         self._module = find_backend(backend)
         self._durable, self._overwrite = durable, overwrite
-        if source:
-            source = f"{source} {xxh3_64_hexdigest(self._labels.data)}"
+        self._key = read_secret() if source else b""
+        source = f"{source} {xxh3_64_hexdigest(self._labels.data)}" if self._key else ""
         self._manifest = Manifest(backend, 0, 0, classes=classes, source=source)
         self._digest = xxh3_64()
         self._process = os.getpid()
@@ -74,6 +86,11 @@ class Writer:
     def finished(self) -> int:
         """The number of images in finished parts, including those of an earlier writer."""
         return self._manifest.count
+
+    @property
+    def kept(self) -> int:
+        """The number of images that the next writer needn't write again if this one fails."""
+        return self.finished if self._manifest.source else 0
 
     @property
     def done(self) -> int:
@@ -99,14 +116,17 @@ class Writer:
             self._resources.close()
 
     def _take_over(self) -> Path | None:
-        """Resume the stage of an earlier writer of the same source; delete all other stages."""
+        """Resume the stage of an earlier writer of the same source; delete all other stages of this user."""
         found = None
         for stage in find_stages(self._path):
-            resumed = resume(stage, self._manifest) if self._manifest.source and found is None else None
-            if resumed is None:
-                discard(stage)
-            else:
+            wanted = (
+                self._manifest if self._manifest.source and found is None and is_ours(stage, private=True) else None
+            )
+            resumed = resume(stage, wanted, self._key) if wanted else None
+            if resumed is not None:
                 found, (self._manifest, self._digest) = stage, resumed
+            elif is_ours(stage):
+                discard(stage)
         return found
 
     def _leave(self) -> None:
@@ -151,12 +171,13 @@ class Writer:
             self._check_space(images)
             folder = self._stage / name_part(len(self._manifest.parts))
             self._module.store_many(folder, images, labels)
+            self._read_back(folder, images, labels)
             self._append_checksums(images, labels, start)
             self._describe(folder, images)
             if self._durable:
                 make_durable(folder)
             if self._manifest.source:
-                self._write_manifest(PROGRESS, self._manifest)
+                self._write_manifest(PROGRESS, self._manifest, self._key)
 
     def commit(self) -> None:
         """Publish the dataset at its path."""
@@ -170,12 +191,18 @@ class Writer:
             raise InvalidInputError(
                 "no batch shows how large the images are", hint="give an array of shape (0, H, W, 3)"
             )
+        manifest = replace(self._manifest, source="")
         with describe_failure(self._path):
-            copy_permissions(self._path, self._stage)
-            manifest = replace(self._manifest, source="")
             self._write_manifest(FILE, manifest)
-            publish(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
-            self._manifest = manifest
+            if read_manifest(self._stage) != manifest:
+                raise StorageError(f"{FILE} can't be read back")
+            copy_permissions(self._path, self._stage)
+            try:
+                publish(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
+            except BaseException:
+                self._stage.chmod(PRIVATE)  # it may be resumed
+                raise
+        self._manifest = manifest
         with suppress(OSError):  # until here, another writer could have resumed
             (self._path / PROGRESS).unlink(missing_ok=True)
 
@@ -197,6 +224,19 @@ class Writer:
         free = system.f_bavail * system.f_frsize
         if free < needed:
             raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
+
+    def _read_back(self, folder: Path, images: Images, labels: Labels) -> None:
+        """Refuse a part that isn't what was given: some formats accept what they can't read later."""
+        places = np.unique([0, len(images) - 1]) if len(images) else np.empty(0, np.intp)
+        try:
+            with self._module.open_reader(folder) as reader:
+                found = len(reader), *reader.read(places)
+        except StorageError as error:
+            raise StorageError(f"what was written can't be read back ({error.problem})", hint=OTHER_HINT) from None
+        if found[0] != len(images) or not (
+            np.array_equal(found[1], images[places]) and np.array_equal(found[2], labels[places])
+        ):
+            raise StorageError("what was read back isn't what was written", hint=OTHER_HINT)
 
     def _append_checksums(self, images: Images, labels: Labels, start: int) -> None:
         records = hash_records(images, labels, np.arange(start, start + len(images)))
@@ -223,8 +263,8 @@ class Writer:
             checksum=self._digest.hexdigest(),
         )
 
-    def _write_manifest(self, name: str, manifest: Manifest) -> None:
-        write_manifest(self._stage, manifest, name)
+    def _write_manifest(self, name: str, manifest: Manifest, key: bytes = b"") -> None:
+        write_manifest(self._stage, manifest, name, key)
         if self._durable:
             sync(self._stage / name)
             sync(self._stage)
@@ -245,14 +285,15 @@ def describe_failure(path: Path, start: int = 0) -> Iterator[None]:
         raise error.replace(problem=problem, store=path, record=record, hint=hint) from error
 
 
-def resume(stage: Path, wanted: Manifest) -> tuple[Manifest, xxh3_64] | None:
+def resume(stage: Path, wanted: Manifest, key: bytes) -> tuple[Manifest, xxh3_64] | None:
     """Prepare the stage of a dead writer for the next one: return its manifest and the digest of its checksums.
 
-    Return None if the stage has another backend, other classes or another source than `wanted`, or if anything in it
-    is not what was written: it may become the only copy, so all of it is verified.
+    Return None if the stage has another backend, other classes, another source or key than `wanted`, or if anything in
+    it is not what was written: it may become the only copy, so all of it is verified. A refusal of the system is
+    raised: the stage may be whole.
     """
     try:
-        manifest = read_manifest(stage, PROGRESS)
+        manifest = read_manifest(stage, PROGRESS, key)
         if (manifest.backend, manifest.classes, manifest.source) != (wanted.backend, wanted.classes, wanted.source):
             return None
         os.truncate(stage / CHECKSUMS, sum(map(sum, count_checksums(manifest))) * DTYPE.itemsize)
@@ -261,8 +302,9 @@ def resume(stage: Path, wanted: Manifest) -> tuple[Manifest, xxh3_64] | None:
             check_file(stage, manifest, name)
         checksums = read_checksums(stage, manifest)
         dataset = Dataset(stage, stage, manifest, find_module(stage, manifest), checksums)
-        if any(list(find_damage(dataset, number)) for number in range(len(manifest.parts))):
-            return None
+        for number in range(len(manifest.parts)):
+            for _, error in find_damage(dataset, number):
+                raise error
         return manifest, xxh3_64((stage / CHECKSUMS).read_bytes())
-    except (StorageError, OSError):
+    except (CorruptStoreError, StoreNotFoundError, FileNotFoundError):
         return None

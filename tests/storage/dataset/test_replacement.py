@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from storage.dataset.replacement import discard, exchange, hold_directory
+from storage.dataset.replacement import discard, exchange, hold_directory, is_ours, lock_path
 from storage.errors import StorageError, StoreLockedError, StoreNotFoundError
 from tests.support.open_files import count_open
 
@@ -107,3 +108,28 @@ def test_a_held_directory_that_cannot_be_closed_does_no_harm(tmp_path: Path, mon
         monkeypatch.setattr(os, "close", close)
     monkeypatch.undo()
     assert count_open(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("elsewhere")], ids=["pipe", "folder", "link"]
+)
+def test_a_lock_that_another_program_made_is_not_opened(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / ".set.lock")
+    with pytest.raises(StorageError, match=r"its lock, \.set\.lock, isn't a regular file"), lock_path(tmp_path / "set"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_is_ours_if_this_user_made_it_and_private_if_no_other_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mode, private in ((0o700, True), (0o755, True), (0o775, False), (0o1777, False)):
+        tmp_path.chmod(mode)
+        assert (is_ours(tmp_path), is_ours(tmp_path, private=True)) == (True, private)
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "file").touch()
+    assert not is_ours(tmp_path / "link")
+    assert not is_ours(tmp_path / "file")
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    assert not is_ours(tmp_path)

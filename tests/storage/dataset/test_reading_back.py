@@ -1,0 +1,111 @@
+"""A save reads back what it wrote: what can't be read later never replaces what is there."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+
+import storage
+from storage import BACKENDS, CorruptStoreError, Images, Labels, Reader, StorageError
+from storage.dataset.conversion import convert
+from storage.dataset.manifest import FILE
+from storage.sources.array import ArraySource
+from tests.support.image_sets import assert_same, make_set
+from tests.support.open_files import list_names
+
+OLD, NEW = make_set(4, 5, 7), make_set(9, 5, 7)
+
+
+Change = Callable[[Images, Labels], tuple[Images, Labels]]
+
+
+class Wrong:
+    """A reader of which one answer is wrong."""
+
+    def __init__(self, reader: Reader, change: Change, extra: int) -> None:
+        self._reader, self._change, self._extra = reader, change, extra
+
+    def __enter__(self) -> Self:
+        """Return the reader."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the right reader."""
+        self._reader.close()
+
+    def __len__(self) -> int:
+        """Return a wrong count."""
+        return len(self._reader) + self._extra
+
+    def read(self, indices: Sequence[int]) -> tuple[Images, Labels]:
+        """Read, and change what was read."""
+        return self._change(*self._reader.read(indices))
+
+
+def refuse(*_: object) -> tuple[Images, Labels]:
+    """Refuse to read."""
+    raise CorruptStoreError("more than the format can read")
+
+
+WRONG: dict[str, tuple[Change, int]] = {
+    "count": (lambda images, labels: (images, labels), 1),
+    "first pixel": (lambda images, labels: (images ^ (np.arange(len(images)) == 0)[:, None, None, None], labels), 0),
+    "last label": (lambda images, labels: (images, labels ^ (np.arange(len(labels)) == len(labels) - 1)), 0),
+    "size": (lambda images, labels: (images[:, :4], labels), 0),
+    "refused": (refuse, 0),
+}
+
+
+@pytest.mark.parametrize("kind", [*WRONG, "unreadable", "foreign"])
+@pytest.mark.parametrize("write", ["save", "batches", "convert"])
+def test_what_cannot_be_read_back_replaces_nothing(
+    kind: str, write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "set", *OLD, "npy")
+    open_reader = BACKENDS["npy"].open_reader
+
+    def open_wrongly(store: Path) -> object:
+        if kind in WRONG:
+            return Wrong(open_reader(store), *WRONG[kind])
+        raise CorruptStoreError("not for me", store=store) if kind == "unreadable" else RuntimeError("a library's")
+
+    monkeypatch.setattr(BACKENDS["npy"], "open_reader", open_wrongly)
+    calls: dict[str, Callable[[], object]] = {
+        "save": lambda: storage.save(tmp_path / "set", *NEW, "npy", overwrite=True),
+        "batches": lambda: storage.save(tmp_path / "set", [NEW[0]], NEW[1], "npy", overwrite=True),
+        "convert": lambda: convert(
+            ArraySource(*NEW, (), "mine"), tmp_path / "set", "npy", overwrite=True, progress=lambda *_: None
+        ),
+    }
+    with pytest.raises(StorageError, match="nothing was saved, and what was there is untouched") as caught:
+        calls[write]()
+    assert not isinstance(caught.value, CorruptStoreError)
+    assert kind == "foreign" or "read back" in str(caught.value)
+    monkeypatch.undo()
+    assert list_names(tmp_path) == ["set"]
+    assert_same(storage.load(tmp_path / "set"), OLD)
+
+
+def test_a_manifest_that_cannot_be_read_back_replaces_nothing(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", *OLD, "npy")
+    source = ArraySource(*NEW, ("\ud800",), "mine")
+    with pytest.raises(StorageError, match="surrogates not allowed"):
+        convert(source, tmp_path / "set", "npy", overwrite=True, progress=lambda *_: None)
+    assert_same(storage.load(tmp_path / "set"), OLD)
+
+
+def test_a_manifest_that_reads_back_as_another_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.dataset.writer.read_manifest", lambda _: None)
+    with pytest.raises(StorageError, match=f"{FILE} can't be read back"):
+        storage.save(tmp_path / "set", *OLD, "npy")
+    assert list_names(tmp_path) == []
+
+
+def test_every_backend_reads_back_sets_of_any_number(backend: str, tmp_path: Path) -> None:
+    for count in (0, 1, 2):
+        storage.save(tmp_path / "set", *make_set(count, 5, 7), backend, overwrite=True)
+        assert_same(storage.load(tmp_path / "set"), make_set(count, 5, 7))
