@@ -4,13 +4,13 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from .dataset.conversion import convert
 from .dataset.replacement import check_target
-from .dataset.report import check, describe
+from .dataset.report import Outcome, check, describe
 from .errors import (
     CorruptStoreError,
     InvalidInputError,
@@ -23,6 +23,7 @@ from .registry import PACKAGE, find_backend
 from .sources.opening import open_source
 
 DAMAGED, UNFINISHED, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 2, 130  # exit codes
+OUTCOMES: dict[Outcome, int] = {"whole": 0, "damaged": DAMAGED, "unreadable": WRONG}
 
 _EXAMPLES = f"""\
 examples:
@@ -38,7 +39,8 @@ See also `COMMAND --help`.
 
 _CHECK = """\
 Read all of a dataset, list every file and record that is not what was saved, and say how to save the others.
-Exit codes: 0 whole, 1 damaged, 2 no dataset, one that cannot be read here, or the list cannot be printed.
+Exit codes: 0 whole, 1 damaged, 2 no dataset, one that can't be read here and now (permissions, another program's lock,
+too little memory; nothing damaged was found in the rest), or the list can't be printed.
 """
 
 _CONVERT = """\
@@ -46,10 +48,11 @@ Save images as a dataset, from one of these:
   - a dataset; each record is verified
   - a plain store of any backend, as its store_many wrote it
   - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
-  - a folder of folders of images, in any format that Pillow reads; all of one size, with 8 bits, read as RGB. Each
-    folder is a class. Folders, and the files in each, are read in natural order: 2 before 10. Names that begin with a
-    dot are ignored. Everything else that isn't an image is refused, and so is a link that leads out of the folder, an
-    image that may be transparent (an alpha channel, even if opaque), and a file of more than one frame or page.
+  - a folder of folders of images (AVIF, BMP, GIF, JPEG, PCX, PNG, PPM, SGI, TGA, TIFF or WebP, if this Pillow reads
+    it); all of one size, with 8 bits, read as RGB. Each folder is a class. Folders, and the files in each, are read in
+    natural order: 2 before 10. Names that begin with a dot are ignored. Everything else that isn't an image is refused,
+    and so is a link that leads out of the folder, an image that may be transparent (an alpha channel, even if opaque),
+    and a file of more than one frame or page.
 
 DESTINATION appears when it is complete. If a conversion was stopped, by a full disk or by a signal, the same command
 resumes it after its last finished part (128 MiB of pixels): first it verifies all finished parts. If they are damaged,
@@ -68,10 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         code: int = options.show(options)
-    except UnfinishedConversionError as problem:
-        return _fail(str(problem), UNFINISHED)
     except StorageError as problem:
-        return _fail(str(problem), WRONG)
+        return _fail(problem, UNFINISHED if isinstance(problem, UnfinishedConversionError) else WRONG)
     except KeyboardInterrupt:
         return _fail("interrupted; the same command resumes a conversion", INTERRUPTED)
     except OSError as problem:
@@ -79,8 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes wrong arguments escaped, as all names are."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escape(message))
+
+
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python -m {PACKAGE}",
         description="Check datasets, and convert images into them.",
         epilog=_EXAMPLES,
@@ -106,6 +114,12 @@ def _make_parser() -> argparse.ArgumentParser:
     converted.add_argument(
         "--backend", required=True, metavar="NAME", help="how to store; an unknown name lists the backends"
     )
+    converted.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="how many pixels an image file may have (default: 2**27, or fewer if the file is small)",
+    )
     converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
     converted.set_defaults(show=_convert)
     return parser
@@ -115,9 +129,9 @@ def _check(options: argparse.Namespace) -> int:
     try:
         report = check(options.path)
     except CorruptStoreError as problem:
-        return _fail(str(problem), DAMAGED)
+        return _fail(problem, DAMAGED)
     _print(describe(report))
-    return 0 if report.is_whole else DAMAGED
+    return OUTCOMES[report.outcome]
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -127,14 +141,14 @@ def _convert(options: argparse.Namespace) -> int:
         raise StoreExistsError(
             "it holds a dataset", store=destination, hint="choose another destination, or replace it with --overwrite"
         )
-    with open_source(options.source) as source, _show_progress() as show:
+    with open_source(options.source, options.max_pixels) as source, _show_progress() as show:
         finished = convert(source, destination, options.backend, overwrite=options.overwrite, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
-    saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}\n"
+    saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}"
     try:
-        _print(saved)
+        _print([saved])
     except OSError as problem:
-        return _fail(f"output cannot be written ({problem.strerror}), but all was done: {saved.rstrip()}", UNWRITTEN)
+        return _fail(f"output cannot be written ({problem.strerror}), but all was done: {saved}", UNWRITTEN)
     return 0
 
 
@@ -178,21 +192,28 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+", closefd=False))
 
 
-def _print(text: str) -> None:
-    """Print a text; if the reader of a pipe leaves early, that changes no exit code."""
+def escape(text: str) -> str:
+    """Escape what a name could do to a terminal or to the next line: control characters, line breaks, bidi marks."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print all lines; if the reader of a pipe leaves early, that changes no exit code."""
     with contextlib.suppress(BrokenPipeError):
-        _write(sys.stdout, text)
+        _write(sys.stdout, lines)
 
 
-def _fail(problem: str, code: int) -> int:
+def _fail(problem: StorageError | str, code: int) -> int:
+    notes = [f"  {note}" for note in getattr(problem, "__notes__", ())]
     with contextlib.suppress(OSError):  # the exit code is still true
-        _write(sys.stderr, f"error: {problem}\n")
+        _write(sys.stderr, [f"error: {problem}", *notes])
     return code
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO, lines: Iterable[str]) -> None:
+    """Write lines, each escaped; nothing else in this module prints."""
     try:
-        stream.write(text)
+        stream.write("".join(f"{escape(line)}\n" for line in lines))
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # flushing at exit would fail, with exit code 120
