@@ -7,6 +7,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,20 @@ STORES = pytest.StashKey[Path]()
 
 @pytest.fixture(scope="session")
 def stores(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make the directory of all stores; at the end of the session, delete what the cells left."""
-    folder = tmp_path_factory.mktemp("stores")
+    """Make the directory of all stores; at the end of the session, delete what the cells left.
+
+    It is locked while the session lives: the next session deletes it after this one was killed.
+    """
+    unnamed = tmp_path_factory.mktemp("new")
+    descriptor = os.open(unnamed, os.O_RDONLY)
+    with suppress(OSError):  # not every file system has locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    folder = unnamed.rename(unnamed.with_name("stores"))  # only now can another session find it
     pytestconfig.stash[STORES] = folder.parent
     spread_directories(folder)
     yield folder
     shutil.rmtree(folder)
+    os.close(descriptor)
 
 
 class StoreDirectories:

@@ -4,16 +4,19 @@ This is the only module of `benchmarks` that uses `reports`.
 """
 
 import gc
+import itertools
 import os
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_benchmark.storage.file import FileStorage
+from pytest_benchmark.utils import safe_dumps
 
 from benchmarks.directories import STORES
 from benchmarks.options import DEFAULT_CUTOFFS, Options, choose_cutoffs, count_images, read_options
@@ -32,10 +35,12 @@ from fixtures.image_set import COUNT, DOUBLED, ORIGIN, find_origin
 from reports.compare.comparison import compare_runs, find_differences
 from reports.compare.text import describe_differences, make_verdicts
 from reports.errors import WrongInputError
+from reports.files import remove_abandoned, replace_file
 from reports.noise import Thresholds
 from reports.page.command import check_place, write_page
 from reports.reading import make_machine, read_run
 from reports.run import BrokenRunError, ImageSet, Run
+from reports.text import escape_name
 
 RUNS = "file://./reports/runs"  # as in pyproject.toml
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
@@ -45,14 +50,17 @@ CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --
 class Session:
     """The state of a session.
 
-    `base` is the run to compare with. `saved_complete` says whether the run that was saved is complete, None if none
-    was saved. `verdicts` and `page` are what to print at the end, if anything.
+    `base` is the run to compare with. `saved` is the file of the run, and `saved_complete` says whether the run is
+    complete; both are None if none was saved. `rescued` says which files couldn't be written, and where their content
+    is. `verdicts` and `page` are what to print at the end, if anything.
     """
 
     options: Options
     base: Run | None
     outcomes: Outcomes = field(default_factory=Outcomes)
+    saved: Path | None = None
     saved_complete: bool | None = None
+    rescued: list[str] = field(default_factory=list)
     verdicts: str = ""
     page: str = ""
 
@@ -124,16 +132,81 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 
 def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Note which cells will be measured; exit if they can't be compared with the base."""
+    """Note which cells will be measured; exit if the run can't be saved, or not be compared with the base."""
     gc.collect()
     gc.freeze()  # collecting what the session keeps would take 40 ms before each cell instead of 1
     session = config.stash[SESSION]
     cells = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
     session.outcomes.intended = [item.nodeid for item in cells]
+    if cells and not config.option.collectonly:
+        _prepare_saving(config)
+        if not config.option.basetemp:  # pytest keeps what a killed session left for three days
+            temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
+            remove_abandoned(temporary.glob("pytest-of-*/pytest-*/stores"))
     if session.base is not None:
         differences = find_differences(session.base, _expect_run(config, session.base, cells))
         if differences:
             pytest.exit(describe_differences(differences), returncode=3)
+
+
+def _prepare_saving(config: pytest.Config) -> None:
+    """Check that the run can be saved, and have pytest-benchmark, which has no hook for that, save it safely."""
+    plugin = config.pluginmanager.getplugin("pytest-benchmark")
+    if plugin.disabled:
+        return
+    if plugin.json:
+        if plugin.json.exists() and not plugin.json.is_file():
+            raise pytest.UsageError(f"{escape_name(plugin.json)} isn't an ordinary file: name another --benchmark-json")
+        _check_folder(plugin.json.parent, "--benchmark-json=FILE")
+        plugin.save_json = lambda document: _save_run(config, document, lambda: plugin.json)
+    files: Any = plugin.storage
+    if (plugin.save or plugin.autosave) and isinstance(files, FileStorage):
+        _check_folder(files.get("run.json").parent, "--benchmark-storage=file:///FOLDER")
+        plugin.storage.save = lambda document, name: _save_run(config, document, lambda: _reserve_file(files, name))
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        message = f"the run can't be saved in {folder} ({error.strerror}): choose another place with {option}"
+        raise pytest.UsageError(escape_name(message)) from error
+
+
+def _reserve_file(storage: FileStorage, name: str) -> Path:
+    """Create the empty file of a run, with the next number that no other session has."""
+    for number in itertools.count(int(storage._next_num)):  # noqa: SLF001 - there is no other way to ask for it
+        path = Path(storage.get(f"{number:04}_{name}.json"))
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            break
+    return path
+
+
+def _save_run(config: pytest.Config, document: dict[str, Any], find_path: Callable[[], Path]) -> None:
+    """Save a run where it belongs; if that fails, in a temporary folder."""
+    session, content, path = config.stash[SESSION], safe_dumps(document, ensure_ascii=True, indent=4), None
+    try:
+        path = find_path()
+        replace_file(path, content)
+    except OSError as error:
+        if path is not None and path.is_file() and not path.stat().st_size:
+            path.unlink(missing_ok=True)  # the reserved file
+        wanted = error.filename or path
+        path = _rescue_run(content)
+        session.rescued.append(f"the run can't be saved as {wanted} ({error.strerror}): it is in {path}")
+    session.saved = path
+
+
+def _rescue_run(content: str) -> Path | None:
+    """Save a run in the first folder that accepts it; where none does, print it."""
+    for parent in (tempfile.gettempdir(), Path.home(), Path.cwd()):
+        with suppress(OSError):
+            path = Path(tempfile.mkdtemp(prefix="run-", dir=parent)) / "run.json"
+            replace_file(path, content)
+            return path
+    print(content)  # noqa: T201 - the last way to keep it
+    return None
 
 
 def _expect_run(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) -> Run:
@@ -190,11 +263,11 @@ def finish(config: pytest.Config) -> int:
     if config.option.page and not config.option.collectonly:
         page_code, session.page = _write_page(config)
         code = code or page_code
-    return code
+    return code or (3 if session.rescued else 0)
 
 
 def _compare(config: pytest.Config, base: Run) -> tuple[int, str]:
-    path = _find_saved(config)
+    path = config.stash[SESSION].saved
     if path is None:
         return 3, "no run was saved that could be compared: measure with --benchmark-only\n"
     try:
@@ -205,7 +278,7 @@ def _compare(config: pytest.Config, base: Run) -> tuple[int, str]:
 
 
 def _write_page(config: pytest.Config) -> tuple[int, str]:
-    path, out = _find_saved(config), config.option.page
+    path, out = config.stash[SESSION].saved, config.option.page
     if path is None:
         return 3, "no page: no run was saved; measure with --benchmark-only"
     try:
@@ -227,20 +300,11 @@ def show_files(config: pytest.Config) -> None:
     session = config.stash.get(SESSION, None)
     if session is None:  # the options were wrong
         return
-    terminal, path = config.pluginmanager.getplugin("terminalreporter"), _find_saved(config)
-    if session.page:
-        terminal.write_line(session.page)
+    terminal, path = config.pluginmanager.getplugin("terminalreporter"), session.saved
+    for line in (*session.rescued, *filter(None, [session.page])):
+        terminal.write_line(escape_name(line))
     if path is not None:
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if session.saved_complete else "INCOMPLETE run"
         step = "" if config.option.page else f"; next: python -m reports page {path} --out report.html"
-        terminal.write_line(f"{kind} saved as {path}{step}")
-
-
-def _find_saved(config: pytest.Config) -> Path | None:
-    """Find the run that this session saved."""
-    plugin = config.pluginmanager.getplugin("pytest-benchmark")
-    if config.stash[SESSION].saved_complete is None or not isinstance(plugin.storage, FileStorage):
-        return None
-    saved = plugin.storage.query() if plugin.save or plugin.autosave else [config.option.benchmark_json]
-    return max(map(Path, saved), key=lambda path: path.stat().st_mtime_ns)
+        terminal.write_line(escape_name(f"{kind} saved as {path}{step}"))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.cli import print_text
+from reports.cli import Parser, print_error, print_names, print_text
 from reports.compare import command as compare_command
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import command as gate_command
@@ -44,18 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as problem:
         place = problem.filename or "output"
         return _fail(f"{place} cannot be written ({problem.strerror}); name another place", BROKEN)
+    except MemoryError:
+        return _fail("too little memory is free for this run; close other programs, or name a smaller run", BROKEN)
     return code
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m reports",
         description="Show and compare saved runs of the suite.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = argparse.ArgumentParser(add_help=False)
+    run = Parser(add_help=False)
     run.add_argument("run", type=Path, metavar="RUN.json", help="the JSON file of a run")
     figures = commands.add_parser("figures", parents=[run], help="draw the figures of a run as SVG and PNG")
     figures.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; made if missing")
@@ -78,7 +80,7 @@ def _show_figures(options: argparse.Namespace) -> int:
     from reports.figures.drawing import draw  # noqa: PLC0415 - importing matplotlib takes a second
 
     paths = draw(read_run(options.run), options.out)
-    print_text("".join(f"{path}\n" for path in paths))
+    print_names(*paths)
     if not paths:
         sys.stderr.write("nothing to draw: the run has no cells of the operations that figures show\n")
     return 0
@@ -90,7 +92,7 @@ def _show_table(options: argparse.Namespace) -> int:
 
 
 def _fail(problem: str, code: int) -> int:
-    sys.stderr.write(f"error: {problem}\n")
+    print_error(problem)
     return code
 
 

@@ -5,8 +5,18 @@ import contextlib
 import math
 import os
 import sys
+from typing import NoReturn
 
 from reports.noise import MAX_THRESHOLD
+from reports.text import escape_name
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever is in the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and end with exit code 2."""
+        super().error(escape_name(message))
 
 
 def read_fraction(text: str) -> float:
@@ -50,6 +60,16 @@ def print_text(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # nothing must be flushed to the closed pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_names(*names: object) -> None:
+    """Print names, such as paths, one a line."""
+    print_text("".join(f"{escape_name(name)}\n" for name in names))
+
+
+def print_error(problem: object) -> None:
+    """Print why something failed, in one line."""
+    sys.stderr.write(f"error: {escape_name(problem)}\n")
 
 
 def show_progress(text: str) -> None:

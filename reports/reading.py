@@ -3,6 +3,7 @@
 A run is what pytest-benchmark 5 saves of one session, plus the suite's own key `run`. The file may come from anywhere.
 So every field that is used is checked, statistics are computed from the raw rounds, and every string is cleaned here,
 once: one line, no control or bidi characters, limited in length. Other modules only escape for their format.
+Sizes are checked before the work that they cause: bytes before reading, objects before parsing, cells and rounds after.
 """
 
 import datetime as dt
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from reports.files import MAX_BYTES, read_file
 from reports.noise import MAX_THRESHOLD
 from reports.run import BrokenRunError, Disk, Machine, Params, Result, Run
 from reports.text import shorten_text
@@ -26,22 +28,25 @@ _LENGTHS = {
     **dict.fromkeys(("cell", "intended", "failed", "skipped"), MAX_CELL),
     "command": 2000,
 }
+MAX_OBJECTS = 1_000_000  # objects and lists, which take 24 times the memory that they have bytes in the file
+MAX_CELLS = 20_000
+MAX_ROUNDS = 1_000_000  # of a cell
 _NOT_PARAMS = {"operation", "backend", "cutoff", "images"}
 _PARAMS_OF_EXTRA_INFO = ("cache", "durability", "workers")  # its other fields are measurements
 _WORDS = {bool: "true or false", dict: "an object", float: "seconds", int: "a count", list: "a list", str: "text"}
 
 
-def read_run(path: Path) -> Run:
-    """Read and check the JSON of one run, or raise `BrokenRunError` that names the file."""
-    return parse_run(path, read_content(path))
+def read_run(path: Path, limit: int = MAX_BYTES) -> Run:
+    """Read and check the JSON of one run of at most `limit` bytes, or raise `BrokenRunError` that names the file."""
+    return parse_run(path, read_content(path, limit))
 
 
-def read_content(path: Path) -> bytes:
+def read_content(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Read the bytes of a run's file for `parse_run`: a pipe can be read only once."""
     try:
-        return path.read_bytes()
-    except OSError as problem:
-        words = f"cannot be read ({problem.strerror}); name the JSON file of a run"
+        return read_file(path, limit)
+    except (OSError, ValueError) as problem:  # a null character in the path is a ValueError
+        words = f"cannot be read ({getattr(problem, 'strerror', problem)}); name the JSON file of a run"
         raise BrokenRunError(f"{shorten_text(str(path), 1000)}: {words}") from problem
 
 
@@ -51,9 +56,14 @@ def parse_run(path: Path, content: bytes) -> Run:
         return _make_run(path, _parse(content))
     except BrokenRunError as problem:
         raise BrokenRunError(f"{shorten_text(str(path), 1000)}: {problem}") from problem
+    except MemoryError as problem:
+        raise BrokenRunError(f"{shorten_text(str(path), 1000)}: too large for the memory that is free") from problem
 
 
 def _parse(content: bytes) -> Any:  # noqa: ANN401 - JSON can be anything until it is checked
+    objects = content.count(b"{") + content.count(b"[")
+    if objects > MAX_OBJECTS:
+        raise BrokenRunError(f"up to {objects:,} objects and lists, more than {MAX_OBJECTS:,}; name the JSON of a run")
     try:
         text = content.decode("utf-8-sig")
         return json.loads(text)
@@ -96,6 +106,8 @@ def make_machine(info: object) -> Machine:
 def _make_results(entries: list[Any]) -> tuple[Result, ...]:
     if not entries:
         raise BrokenRunError("the run has no results; repeat it and let at least one cell finish")
+    if len(entries) > MAX_CELLS:
+        raise BrokenRunError(f"{len(entries):,} cells, more than {MAX_CELLS:,}; measure fewer in one run")
     results: dict[str, Result] = {}
     backends: dict[str, str] = {}  # as shown -> as written
     for number, entry in enumerate(entries):
@@ -120,11 +132,24 @@ def _make_result(entry: dict[str, Any], where: str) -> Result:
     params = _make_params({name: extra.get(name) for name in _PARAMS_OF_EXTRA_INFO} | params, where)
     disk = _make(Disk, extra, where) if any(field.name in extra for field in fields(Disk)) else None
     threshold = _check_threshold(extra.get("threshold"), where)
-    measured = extra | {"cell": cell, "rounds": stats["data"]}
-    result: Result = _make(Result, measured, where, params=params, disk=disk, threshold=threshold)
+    rounds = _check_rounds(stats["data"], where)
+    result: Result = _make(
+        Result, extra | {"cell": cell}, where, params=params, disk=disk, threshold=threshold, rounds=rounds
+    )
     if not (result.images and result.store_images and result.rounds):
         raise _report_damage(f"{where}there are no images or no rounds")
     return result
+
+
+def _check_rounds(value: Any, where: str) -> tuple[float, ...]:  # noqa: ANN401 - likewise
+    rounds = _check(list, value, f"{where}rounds")
+    if len(rounds) > MAX_ROUNDS:
+        raise BrokenRunError(f"{where}{len(rounds):,} rounds, more than {MAX_ROUNDS:,}; measure with fewer")
+    low, high = RANGES[float]
+    for place, seconds in enumerate(rounds):
+        if type(seconds) not in {int, float} or not low <= seconds <= high:  # not a bool
+            raise _report_damage(f"{where}rounds[{place}] is missing or not seconds")
+    return tuple(rounds)
 
 
 def _check_threshold(value: Any, where: str) -> float | None:  # noqa: ANN401 - JSON can be anything until it is checked

@@ -19,6 +19,13 @@ def shorten_text(text: str, longest: int = 200) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1 - tail]}…{line[-tail:]}"
 
 
+def escape_name(name: object) -> str:
+    """Escape a path or a message for a terminal or a log: control, bidi and invisible characters, and line breaks."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in str(name)
+    )
+
+
 def escape_text(text: str, longest: int = 200) -> str:
     """Make any text harmless in Markdown and in the HTML rendered from it: one line of at most `longest` characters."""
     marked = _MARKUP.sub(r"\\\g<0>", shorten_text(text, longest))

@@ -1,10 +1,9 @@
 """The subcommand `compare`: its options, and printing the verdicts."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from reports.cli import print_text, read_fraction
+from reports.cli import print_error, print_text, read_fraction
 from reports.compare.comparison import compare_runs
 from reports.compare.text import make_verdicts
 from reports.noise import Thresholds
@@ -35,7 +34,7 @@ def show_compare(options: argparse.Namespace) -> int:
     comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold)
     text = make_verdicts(comparison)
     if comparison.differences:
-        sys.stderr.write(f"error: {text}")
+        print_error(text.rstrip())
     else:
         print_text(text)
     return comparison.choose_exit_code(options.missing)

@@ -1,5 +1,6 @@
 """Draws figures into files with matplotlib; the page draws them again, as matplotlib's SVG would add 782 kB to it."""
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from reports.figures.plan import FigurePlan, Subplot, plan_figures, space_out
 from reports.figures.styles import COLOURS, Style, choose_styles
+from reports.files import replace_file
 from reports.run import Run
 from reports.table import describe_provenance
 from reports.text import shorten_text
@@ -53,9 +55,15 @@ def draw(run: Run, out: Path) -> list[Path]:
             figure = _draw_figure(plan, looks, describe_provenance(run))
             about = {"Title": plan.title, "Description": f"{plan.note} {describe_provenance(run)}", "Date": None}
             paths += [out / f"{plan.stem}.svg", out / f"{plan.stem}.png"]
-            figure.savefig(paths[-2], metadata=about)
-            figure.savefig(paths[-1], dpi=100)
+            _save_figure(figure, paths[-2], format="svg", metadata=about)
+            _save_figure(figure, paths[-1], format="png", dpi=100)
     return paths
+
+
+def _save_figure(figure: Figure, path: Path, **options: Any) -> None:  # noqa: ANN401 - of matplotlib
+    content = io.BytesIO()
+    figure.savefig(content, **options)
+    replace_file(path, content.getvalue())
 
 
 def _translate_style(style: Style) -> dict[str, Any]:

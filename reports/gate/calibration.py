@@ -7,7 +7,6 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ import numpy as np
 
 from reports.cli import print_text, read_count, show_progress
 from reports.errors import NotMeasurableError
+from reports.files import hold_folder
 from reports.gate.decision import Outcome, run_gate
 from reports.gate.pairs import Pair, Recording, Seconds, Session, read_recordings
 from reports.gate.session import Plan, Slowdown, prepare_sides
@@ -45,7 +45,7 @@ with open(os.path.join(sys.argv[1], "written"), "wb", buffering=0) as file:
 
 @contextmanager
 def _run_beside(program: str) -> Iterator[None]:
-    with tempfile.TemporaryDirectory(prefix="gate-load-") as folder:
+    with hold_folder("gate-load-") as folder:
         process = subprocess.Popen([sys.executable, "-c", program, folder])  # noqa: S603 - one of the two above
         try:
             yield
@@ -122,8 +122,8 @@ def _read_loads(text: str) -> tuple[str, ...]:
 def show_self_test(options: argparse.Namespace, plan: Plan, thresholds: Thresholds) -> None:
     """Run the self-test and print one line a run, a table of the runs, and a table of replays of them."""
     trials = []
-    with tempfile.TemporaryDirectory(prefix="gate-record-") as folder:
-        record = options.record or Path(folder) / "pairs.jsonl"
+    with hold_folder("gate-record-") as folder:
+        record = options.record or folder / "pairs.jsonl"
         for trial in run_trials(replace(plan, record=record), thresholds, options):
             trials.append(trial)
             show_progress("")

@@ -13,6 +13,7 @@ from types import FrameType
 
 from reports.cli import print_text, read_counts, read_fraction, read_probability, read_seconds, show_progress
 from reports.errors import NotMeasurableError, WrongInputError
+from reports.files import append_file, replace_file
 from reports.gate import calibration
 from reports.gate.decision import run_gate
 from reports.gate.session import MEMORY, Plan, Selection, prepare_sides
@@ -78,7 +79,7 @@ def show_gate(options: argparse.Namespace) -> int:
     summary = make_summary(finding)
     print_text(summary)
     if options.json:
-        options.json.write_text(make_document(finding), encoding="utf-8")
+        replace_file(options.json, make_document(finding))
     _publish(summary, make_annotations(finding), options)
     return finding.exit_code
 
@@ -148,6 +149,11 @@ def _check_places(options: argparse.Namespace) -> None:
     for path in (options.json, options.markdown, options.record):
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
             raise WrongInputError(f"{path} can't be written; name a file in a folder that exists")
+        if path is not None and path.exists() and not path.is_file():
+            raise WrongInputError(f"{path} isn't an ordinary file; name another place")
+    for path in (options.markdown, options.record):
+        if path is not None and path.is_symlink():
+            raise WrongInputError(f"{path} is a link, and nothing is appended through one; name the file itself")
     if options.stores is not None and not (options.stores.is_dir() and os.access(options.stores, os.W_OK)):
         raise WrongInputError(f"{options.stores} isn't a writable folder; name one that exists")
 
@@ -157,8 +163,7 @@ def _publish(summary: str, annotations: Iterable[str], options: argparse.Namespa
     if os.environ.get("GITHUB_ACTIONS"):
         print_text("".join(f"{line}\n" for line in annotations))
     if options.markdown:
-        with options.markdown.open("a", encoding="utf-8") as file:
-            file.write(summary)
+        append_file(options.markdown, summary)
 
 
 def _find_python(name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from reports.errors import WrongInputError
+from reports.files import append_file, read_file
 from reports.reading import RANGES
 
 SideName = Literal["baseline", "candidate"]
@@ -41,8 +42,7 @@ class Recording(NamedTuple):
 def write_pair(path: Path, load: str, pair: Pair) -> None:
     """Append the seconds of a pair to a recording, as one line of JSON."""
     line = {"condition": load, "base": dict(pair.baseline.seconds), "new": dict(pair.candidate.seconds)}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_file(path, json.dumps(line) + "\n")
 
 
 def read_recordings(path: Path) -> list[Recording]:
@@ -66,7 +66,7 @@ def read_recordings(path: Path) -> list[Recording]:
 
 def _parse(path: Path) -> Iterator[tuple[str, Seconds, Seconds]]:
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_file(path).decode().splitlines():
             fields = json.loads(line)
             yield str(fields["condition"]), _check_seconds(fields["base"]), _check_seconds(fields["new"])
     except OSError as problem:

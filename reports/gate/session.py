@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reports.errors import NotMeasurableError, WrongInputError
+from reports.files import hold_folder, read_file
 from reports.gate.pairs import Pair, Session, SideName, write_pair
 from reports.gate.worktrees import Version, make_worktree
 from reports.reading import read_run
@@ -100,10 +100,10 @@ class Sides:
 def prepare_sides(plan: Plan) -> Iterator[Sides]:
     """Make both worktrees in a temporary folder; delete them and all stores at the end."""
     with (
-        tempfile.TemporaryDirectory(prefix="gate-trees-") as name,
+        hold_folder("gate-trees-") as folder,
         claim_stores(plan.stores, max(plan.selection.cutoffs)) as stores,
     ):
-        worktrees = Path(name) / "old", Path(name) / "new"  # paths of one length: only the storage differs
+        worktrees = folder / "old", folder / "new"  # paths of one length: only the storage differs
         for version, worktree in zip((plan.baseline, plan.candidate), worktrees, strict=True):
             make_worktree(plan.project, version, worktree)
         baseline = Side("baseline", worktrees[0], plan.pythons[0])
@@ -116,8 +116,8 @@ def claim_stores(folder: Path | None, cutoff: int) -> Iterator[Path]:
     """Make a folder for stores of up to `cutoff` images: in `folder`, else in memory if they fit, else on disk."""
     needed = MAX_STORES * cutoff * BYTES_PER_IMAGE
     in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= needed
-    with tempfile.TemporaryDirectory(prefix="gate-stores-", dir=folder or (MEMORY if in_memory else None)) as name:
-        yield Path(name)
+    with hold_folder("gate-stores-", folder or (MEMORY if in_memory else None)) as made:
+        yield made
 
 
 def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Session:
@@ -192,7 +192,7 @@ def _run_process(side: Side, command: Sequence[str], seed: int) -> tuple[int, st
 
 def _read_journal(path: Path) -> tuple[list[str], Mapping[str, str]]:
     """Read which cells started, and why some have no result, from what benchmarks/gate_session.py wrote."""
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    lines = [json.loads(line) for line in read_file(path).splitlines()] if path.exists() else []
     started = [line["started"] for line in lines if "started" in line]
     return started, {line["absent"]: line["reason"] for line in lines if "absent" in line}
 

@@ -3,12 +3,12 @@
 import argparse
 import datetime as dt
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from reports.cli import print_text
+from reports.cli import print_names
 from reports.errors import WrongInputError
+from reports.files import replace_file
 from reports.reading import parse_run, read_content
 from reports.run import Run
 
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def show_page(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
     write_page(options.runs, options.base, options.out)
-    print_text(f"{options.out}\n")
+    print_names(options.out)
     return 0
 
 
@@ -65,21 +65,7 @@ def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
     contents = {path: read_content(path) for path in inputs}  # each once: it may be a pipe
     runs = sorted((parse_run(path, contents[path]) for path in dict.fromkeys(paths)), key=_date)
     page = make_page(runs, contents[runs[-1].path], parse_run(base, contents[base]) if base else None)
-    try:
-        _replace_file(Path(os.path.realpath(out)), page)  # a symbolic link stays one
-    except OSError as problem:
-        raise OSError(problem.errno, problem.strerror, str(out)) from problem  # the user doesn't know the part's name
-
-
-def _replace_file(path: Path, page: str) -> None:
-    part = path.with_name(f".{secrets.token_hex(8)}.part")  # unguessable: no link can be waiting there
-    with part.open("x", encoding="utf-8") as file:
-        try:
-            file.write(page)
-            file.close()  # flushing may find the disk full
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    replace_file(out, page)
 
 
 def _date(run: Run) -> dt.datetime:

@@ -6,22 +6,16 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
 from reports.__main__ import main
 from reports.reading import read_run
 from reports.table import make_table
-from tests.support.properties import given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 
 _ROOT = Path(__file__).parents[2]
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 def _start(*arguments: object, stdout: IO[str] | int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
@@ -167,19 +161,3 @@ def test_reports_import_no_other_package_of_the_suite() -> None:
     assert "reports.run" in modules
     strangers = {"storage", "fixtures", "benchmarks", "pytest", "lmdb", "h5py", "matplotlib.pyplot"}
     assert strangers.isdisjoint(modules)
-
-
-@given(chosen=st.data())
-@settings(max_examples=150, deadline=None)
-def test_any_value_in_a_run_is_shown_or_refused(
-    chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    document: Any = make_run(["png"], [10])
-    part = document
-    while True:
-        key = chosen.draw(st.sampled_from(sorted(part) if isinstance(part, dict) else range(len(part))))
-        if not isinstance(part[key], dict | list) or not part[key] or chosen.draw(st.booleans()):
-            break
-        part = part[key]
-    part[key] = chosen.draw(_JSON)
-    assert main(["table", str(save(document, tmp_path_factory.mktemp("any")))]) in {0, 2}

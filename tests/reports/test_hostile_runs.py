@@ -1,0 +1,270 @@
+"""`python -m reports` with runs, names and links that somebody planted: a result or one line, within bounds."""
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import reading
+from reports.__main__ import main
+from reports.figures.plan import plan_figures
+from reports.files import read_file
+from reports.reading import read_run
+from reports.run import BrokenRunError
+from tests.support.hostile_names import HOSTILE_NAMES, find_unescaped
+from tests.support.properties import given, settings, st
+from tests.support.runs import make_run, save
+from tests.support.suite import ROOT
+
+COMMANDS = {
+    "table": ["table", "{run}"],
+    "figures": ["figures", "{run}", "--out", "{out}"],
+    "page": ["page", "{run}", "--out", "{out}.html"],
+    "compare": ["compare", "{run}", "{run}"],
+}
+GIGABYTE = 1 << 30
+
+
+def _run(command: str, run: Path, **limits: int) -> tuple[int, str]:
+    """Run a command in a process of limited memory; return its exit code and its errors."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limits.get("memory", 4 * GIGABYTE),) * 2)
+
+    words = [word.format(run=run, out=run.with_name("out")) for word in COMMANDS[command]]
+    ended = subprocess.run(
+        [sys.executable, "-m", "reports", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=limit,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+# --- the file
+
+
+def _link_to_zero(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _make_hole(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def _write_nesting(path: Path) -> None:
+    path.write_text('{"benchmarks":' * 100_000)
+
+
+def _write_objects(path: Path) -> None:
+    path.write_text(f"[{'[],' * 2_000_000}1]")
+
+
+HOSTILE_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "link to a device": (_link_to_zero, "it isn't an ordinary file"),
+    "named pipe": (os.mkfifo, "it isn't an ordinary file"),
+    "link to itself": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    "hole of a terabyte": (_make_hole, "it has more than 268,435,456 bytes"),
+    "nesting": (_write_nesting, "not JSON"),
+    "objects": (_write_objects, "2,000,001 objects and lists, more than 1,000,000"),
+}
+
+
+@pytest.mark.parametrize("command", ["table", "page"])
+@pytest.mark.parametrize(("make", "words"), HOSTILE_FILES.values(), ids=HOSTILE_FILES.keys())
+def test_a_file_that_is_no_run_is_refused_in_little_memory(
+    command: str, make: Callable[[Path], object], words: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "run.json")
+    code, complaint = _run(command, tmp_path / "run.json", memory=GIGABYTE)
+    assert code == 2
+    assert words in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_a_caller_can_raise_and_lower_the_limit(tmp_path: Path) -> None:
+    path = save(make_run(["png"], [10]), tmp_path)
+    size = path.stat().st_size
+    assert read_run(path, limit=size).results
+    with pytest.raises(BrokenRunError, match=f"more than {size - 1:,} bytes"):
+        read_run(path, limit=size - 1)
+
+
+def test_a_pipe_has_the_same_limit() -> None:
+    ours, theirs = os.pipe()
+    with os.fdopen(ours), os.fdopen(theirs, "wb") as end:
+        end.write(bytes(11))
+        end.close()
+        with pytest.raises(OSError, match="more than 10 bytes"):
+            read_file(Path(f"/dev/fd/{ours}"), 10)
+
+
+def test_without_proc_a_pipe_counts_as_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> Path:
+        raise OSError
+
+    monkeypatch.setattr(Path, "readlink", fail)
+    ours, theirs = os.pipe()
+    with os.fdopen(ours), os.fdopen(theirs), pytest.raises(OSError, match="isn't an ordinary file"):
+        read_file(Path(f"/dev/fd/{ours}"))
+
+
+def test_millions_of_rounds_in_a_cell_are_refused(tmp_path: Path) -> None:
+    document = make_run(["png"], [10])
+    document["benchmarks"][0]["stats"]["data"] = [1e-6] * 3_000_000
+    code, complaint = _run("table", save(document, tmp_path), memory=2 * GIGABYTE)
+    assert code == 2
+    assert "3,000,000 rounds, more than 1,000,000" in complaint
+
+
+def test_too_many_cells_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_CELLS", 2)
+    with pytest.raises(BrokenRunError, match="13 cells, more than 2"):
+        read_run(save(make_run(["png"]), tmp_path))
+
+
+@pytest.mark.parametrize("place", ["reports.reading.json.loads", "reports.__main__.make_table"])
+def test_too_little_memory_is_one_line(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    path = save(make_run(["png"], [10]), tmp_path)
+    monkeypatch.setattr(place, fail)
+    assert main(["table", str(path)]) == 2
+    complaint = capsys.readouterr().err
+    assert "memory" in complaint
+    assert complaint.count("\n") == 1
+
+
+# --- the fields
+
+
+ABSURD = {
+    "2**63 - 1": 2**63 - 1,
+    "2**70": 2**70,
+    "10**400": 10**400,
+    "1e400": float("inf"),
+    "not a number": float("nan"),
+    "1e-320": 1e-320,
+    "-1": -1,
+    "0": 0,
+    "true": True,
+    "null": None,
+    "surrogate": "\udcff\x1b[2J\n\u202e",
+    "long": "W" * 100_000,
+    "list": [[]],
+    "object": {"": {}},
+    "date": "9999-12-31T23:59:59.999999-23:59",
+}
+
+
+def _list_places(part: Any, *keys: str | int) -> list[tuple[str | int, ...]]:  # noqa: ANN401 - JSON
+    """List the places of all fields of a run; of a list, only those of its first two items."""
+    items = part.items() if isinstance(part, dict) else enumerate(part[:2]) if isinstance(part, list) else ()
+    return [place for key, inner in items for place in ((*keys, key), *_list_places(inner, *keys, key))]
+
+
+WHOLE = make_run(["png", "lmdb"], [10])
+SHOWN: dict[str, Callable[[Path, Path], int]] = {
+    "table": lambda path, _: main(["table", str(path)]),
+    "page": lambda path, base: main(["page", str(path), "--base", str(base), "--out", str(path.with_suffix(".html"))]),
+    "compare": lambda path, base: main(["compare", str(base), str(path)]),
+    "base": lambda path, base: main(["compare", str(path), str(base)]),
+    "figures": lambda path, _: len(plan_figures(read_run(path))) * 0,
+}
+
+
+@given(
+    place=st.sampled_from(_list_places(WHOLE)),
+    name=st.sampled_from(sorted(ABSURD)),
+    shown=st.sampled_from(sorted(SHOWN)),
+)
+@settings(max_examples=150, deadline=None)
+def test_an_absurd_value_in_any_field_is_shown_or_one_line(
+    place: tuple[str | int, ...], name: str, shown: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("absurd")
+    document = part = json.loads(json.dumps(WHOLE))
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = ABSURD[name]
+    (folder / "base.json").write_text(json.dumps(WHOLE))
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+        try:
+            code = SHOWN[shown](save(document, folder), folder / "base.json")
+        except BrokenRunError as problem:  # of plan_figures, which isn't a command
+            code = main(["table", str(problem).partition(":")[0]])
+    complaint = errors.getvalue()
+    assert (code, complaint) in {(0, ""), (1, "")} or (code in {2, 3} and complaint.count("\n") == 1)
+    assert find_unescaped(output.getvalue() + complaint) == set()
+
+
+# --- what is written
+
+
+@pytest.mark.parametrize("command", ["figures", "page"])
+def test_outputs_replace_links_and_never_write_through_them(command: str, tmp_path: Path) -> None:
+    run, precious = save(make_run(["png"], [10]), tmp_path), tmp_path / "precious.html"
+    precious.write_text("<!doctype html>precious")
+    real, out = tmp_path / "real", tmp_path / "out"
+    real.mkdir()
+    out.symlink_to(real)  # the folder itself may be a link
+    assert main(["figures", str(run), "--out", str(out)]) == 0
+    made = [real / "report.html"] if command == "page" else sorted(real.iterdir())
+    for path in made:
+        path.unlink(missing_ok=True)
+        path.symlink_to(precious)
+    target = out / "report.html" if command == "page" else out
+    assert main([command, str(run), "--out", str(target)]) == 0
+    assert precious.read_text() == "<!doctype html>precious"
+    assert made
+    assert all(path.is_file() and not path.is_symlink() for path in made)
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--record"])
+@pytest.mark.parametrize("target", ["/dev/full", "link"])
+def test_the_gate_refuses_devices_and_links_before_it_measures(
+    option: str, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[gate]'")
+    path = Path(target)
+    if target == "link":
+        path = tmp_path / "link"
+        path.symlink_to("/dev/full" if option == "--json" else tmp_path / "precious")
+    assert main(["gate", option, str(path)]) == 2
+    complaint = capsys.readouterr().err
+    assert "isn't an ordinary file" in complaint or "is a link" in complaint
+
+
+# --- names
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=ascii)
+@pytest.mark.parametrize("command", ["table", "page", "compare", "gate"])
+def test_names_are_printed_escaped(command: str, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run, path = save(make_run(["png"], [10]), tmp_path), tmp_path / name
+    words = {
+        "table": [path],
+        "page": [run, "--out", path],
+        "compare": [run, path],
+        "gate": [name, name],
+    }
+    with suppress(SystemExit):  # one argument too many
+        main([command, *map(str, words[command])])
+    output, complaint = capfd.readouterr()
+    assert output + complaint
+    assert find_unescaped(output + complaint) == set()

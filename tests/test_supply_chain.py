@@ -1,0 +1,41 @@
+"""What others publish is pinned, and workflows get no more rights than they need."""
+
+import re
+import tomllib
+
+import pytest
+
+from tests.support.suite import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+pytestmark = pytest.mark.skipif(not WORKFLOWS, reason="this copy of the suite has no workflows")
+
+
+@pytest.mark.parametrize("name", [path.name for path in WORKFLOWS])
+def test_actions_are_pinned_by_commit_with_their_version(name: str) -> None:
+    used = re.findall("uses: (.*)", (ROOT / ".github" / "workflows" / name).read_text())
+    assert used
+    assert [each for each in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", each)] == []
+
+
+@pytest.mark.parametrize("name", [path.name for path in WORKFLOWS])
+def test_workflows_may_only_read_and_end_in_time(name: str) -> None:
+    text = (ROOT / ".github" / "workflows" / name).read_text()
+    assert "\npermissions:\n  contents: read\n\n" in text
+    assert "\nconcurrency:\n" in text
+    assert text.count("permissions:") == 1, "a job asks for more"
+    assert text.count("timeout-minutes:") == text.count("runs-on:")
+    assert text.count("persist-credentials: false") == text.count("uses: actions/checkout@")
+
+
+def test_each_action_has_one_version() -> None:
+    used = {each for path in WORKFLOWS for each in re.findall("uses: (.*)", path.read_text())}
+    assert len({each.partition("@")[0] for each in used}) == len(used)
+
+
+def test_the_constraints_of_the_checks_agree_with_the_lock_file() -> None:
+    """Repair: `uv export --frozen --all-extras --no-hashes --no-emit-project --no-header --no-annotate`."""
+    lines = (ROOT / ".ci" / "constraints.txt").read_text().splitlines()
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    locked = {f"{each['name']}=={each['version']}" for each in packages if "virtual" not in each["source"]}
+    assert {line.partition(" ")[0] for line in lines} == locked
