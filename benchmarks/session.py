@@ -200,9 +200,9 @@ def _save_run(config: pytest.Config, document: dict[str, Any], find_path: Callab
 
 def _rescue_run(content: str) -> Path | None:
     """Save a run in the first folder that accepts it; where none does, print it."""
-    for parent in (tempfile.gettempdir(), Path.home(), Path.cwd()):
-        with suppress(OSError):
-            path = Path(tempfile.mkdtemp(prefix="run-", dir=parent)) / "run.json"
+    for find in (tempfile.gettempdir, Path.home, Path.cwd):
+        with suppress(OSError, RuntimeError):  # there may be no home
+            path = Path(tempfile.mkdtemp(prefix="run-", dir=find())) / "run.json"
             replace_file(path, content)
             return path
     print(content)  # noqa: T201 - the last way to keep it

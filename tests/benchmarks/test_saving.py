@@ -1,0 +1,110 @@
+"""A run is checked to be savable before it is measured, and isn't lost if saving fails after all."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.backends import need_backend
+from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, run_pytest
+
+pytestmark = need_backend("npy")
+
+SMALL = (*QUICK, "--cutoffs=10", "--backends=npy", "-k", "test_read_many")
+SPOILER = """
+import shutil
+from pathlib import Path
+def test_read_many_spoils():
+    shutil.rmtree("reports/runs")
+    Path("reports/runs").touch()
+"""
+STUCK = """
+import time
+def test_read_many_stuck(stores):
+    (stores / "large").write_bytes(bytes(1000))
+    print("stuck", stores, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the suite."""
+    return copy_suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--benchmark-storage=file:///proc/runs", "choose another place with --benchmark-storage=file:///FOLDER"),
+        ("--benchmark-json=missing/run.json", "choose another place with --benchmark-json=FILE"),
+        ("--benchmark-json=/dev/null", "/dev/null isn't an ordinary file: name another --benchmark-json"),
+    ],
+    ids=["storage", "missing folder", "device"],
+)
+def test_a_run_that_cannot_be_saved_is_not_measured(folder: Path, option: str, words: str) -> None:
+    ended = run_pytest(folder, "benchmarks", *SMALL, option)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert "PASSED" not in ended.stdout
+
+
+def test_a_run_whose_place_is_lost_is_saved_in_a_temporary_folder(folder: Path, tmp_path: Path) -> None:
+    spoiler = folder / "benchmarks" / "test_spoiler.py"
+    spoiler.write_text(SPOILER)
+    options = [option for option in SMALL if option != "--benchmark-only"]  # which would skip the spoiler
+    options += ["--benchmark-autosave", "--page=report.html"]
+    ended = run_pytest(folder, "benchmarks", *options, TMPDIR=str(tmp_path))
+    spoiler.unlink()
+    (folder / "reports" / "runs").unlink()
+    assert ended.returncode == 3, ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+    found = re.search(r"the run can't be saved as \S+ \(.*\): it is in (\S+)", ended.stdout)
+    assert found is not None, ended.stdout
+    assert len(json.loads(Path(found[1]).read_text())["benchmarks"]) == 1
+    assert f"run saved as {found[1]}" in ended.stdout
+    assert (folder / "report.html").is_file(), "the page is made from the rescued run"
+
+
+def test_a_run_that_fits_nowhere_is_printed(folder: Path) -> None:
+    code = "from benchmarks.session import _rescue_run; print(_rescue_run('the run'))"
+    script = f"import os, sys; sys.path.insert(0, os.getcwd()); os.chdir('/proc'); {code}"
+    places = clean_environment(TMPDIR="/proc", HOME="/proc")
+    command = ["bash", "-c", f'ulimit -f 0; exec {sys.executable} -B -c "{script}"']
+    ended = subprocess.run(command, cwd=folder, env=places, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout == "the run\nNone\n", ended.stderr
+
+
+def test_a_link_at_the_place_of_the_run_is_replaced_and_numbers_are_taken_once(folder: Path) -> None:
+    (folder / "precious").write_text("precious")
+    (folder / "own.json").symlink_to("precious")
+    before = len(find_runs(folder))
+    for _ in range(2):
+        assert run_pytest(folder, "benchmarks", *SMALL, "--benchmark-json=own.json").returncode == 0
+    assert (folder / "precious").read_text() == "precious"
+    assert not (folder / "own.json").is_symlink()
+    assert len(find_runs(folder)) == before + 2
+
+
+def test_the_next_session_deletes_the_stores_of_a_killed_one(folder: Path, tmp_path: Path) -> None:
+    stuck = folder / "benchmarks" / "test_stuck.py"
+    stuck.write_text(STUCK)
+    options = [option for option in SMALL if not option.startswith(("--basetemp", "--benchmark-only"))]
+    environment = clean_environment(PYTEST_DEBUG_TEMPROOT=str(tmp_path))
+    command = [sys.executable, "-m", "pytest", "benchmarks/test_stuck.py", "-s", *options]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "stuck /" in line)
+        os.kill(process.pid, signal.SIGKILL)
+    stuck.unlink()
+    stores = Path(line.split()[-1])
+    assert stores.is_dir()
+    assert run_pytest(folder, "benchmarks", *options, PYTEST_DEBUG_TEMPROOT=str(tmp_path)).returncode == 0
+    assert stores.parent.is_dir()
+    assert not stores.exists()
