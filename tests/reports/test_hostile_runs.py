@@ -133,6 +133,12 @@ def test_too_many_cells_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_run(save(make_run(["png"]), tmp_path))
 
 
+def test_too_many_objects_are_refused_before_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_OBJECTS", 4)
+    with pytest.raises(BrokenRunError, match="objects and lists, more than 4"):
+        read_run(save(make_run(["png"]), tmp_path))
+
+
 @pytest.mark.parametrize("place", ["reports.reading.json.loads", "reports.__main__.make_table"])
 def test_too_little_memory_is_one_line(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
