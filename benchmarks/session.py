@@ -173,10 +173,10 @@ def _check_folder(folder: Path, option: str) -> None:
         raise pytest.UsageError(escape_name(message)) from error
 
 
-def _reserve_file(storage: FileStorage, name: str) -> Path:
+def _reserve_file(files: FileStorage, name: str) -> Path:
     """Create the empty file of a run, with the next number that no other session has."""
-    for number in itertools.count(int(storage._next_num)):  # noqa: SLF001 - there is no other way to ask for it
-        path = Path(storage.get(f"{number:04}_{name}.json"))
+    for number in itertools.count(int(files._next_num)):  # noqa: SLF001 - there is no other way to ask for it
+        path = Path(files.get(f"{number:04}_{name}.json"))
         with suppress(FileExistsError):
             path.touch(exist_ok=False)
             break
