@@ -107,7 +107,9 @@ def inject(work: Callable[[], str], call: Call, fault: str, store: Path) -> Inje
     signalled = next(meant, call) if any(SIGNALLED.search(line) for line in lines) else None
     failed = [hit for hit, line in calls if line.endswith(FAILED) and (call.first or not hit.first)]
     elsewhere = sum(not _touches(hit.text, store) for hit in failed)
-    return Injected(ending, signalled, failed, elsewhere, find_syncs(call.text for call, _ in calls if _touches(call.text, store)))
+    return Injected(
+        ending, signalled, failed, elsewhere, find_syncs(call.text for call, _ in calls if _touches(call.text, store))
+    )
 
 
 def find_syncs(calls: Iterable[str]) -> list[str]:
