@@ -19,6 +19,7 @@ from .errors import (
     UnfinishedConversionError,
     reading,
 )
+from .paths import join_path
 from .registry import PACKAGE, find_backend
 from .sources.opening import open_source
 
@@ -172,6 +173,8 @@ def _show_progress() -> Iterator[Callable[[int, int], None]]:
 
 def _find_destination(source: Path, destination: Path) -> Path:
     """Follow links; refuse a destination inside the source or around it."""
+    for path in (source, destination):
+        join_path(path, "")  # refuses names that no file can have
     with reading(destination, ValueError):
         one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
     if other.is_symlink():

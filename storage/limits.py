@@ -1,7 +1,9 @@
 """Limits on work that a file asks for: checked before anything is allocated, copied, listed or iterated."""
 
 import os
+import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import CorruptStoreError, StorageError
@@ -38,9 +40,24 @@ def check_memory(store: Path, needed: int, content: int, what: str = "reading ev
 
 def check_store(store: Path, needed: int, ratio: int = 1) -> None:
     """Do what `check_memory` does for all files of a store; `ratio` is how much its compression can expand a byte."""
-    if needed > MAX_MEMORY:
-        paths = [path for path in Path(store).rglob("*") if path.is_file() and not path.is_symlink()]
-        check_memory(store, needed, ratio * sum(measure_content(os.fsencode(path), path.stat()) for path in paths))
+    content = 0
+    for path, status in _list_files(store) if needed > MAX_MEMORY else ():
+        content += ratio * measure_content(path, status)
+        if needed <= MAX_MEMORY + MAX_EXPANSION * content:  # of many files, the first ones are enough
+            return
+    check_memory(store, needed, content)
+
+
+def _list_files(store: Path) -> Iterator[tuple[bytes, os.stat_result]]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, _, names in os.walk(os.fsencode(store), onerror=fail):
+        for name in names:
+            path = os.path.join(folder, name)  # noqa: PTH118 - a Path takes longer
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
 
 
 def measure_content(file: int | bytes, status: os.stat_result) -> int:

@@ -184,9 +184,11 @@ def _connect(store: Path, path: bytes, status: os.stat_result) -> sqlite3.Connec
             if _is_at(real, status):
                 raise
             continue
-        if _is_at(real, status):
-            return connection
-        connection.close()
+        with ExitStack() as stack:
+            stack.callback(connection.close)
+            if _is_at(real, status):
+                stack.pop_all()
+                return connection
     raise StorageError(
         f"{FILE} is replaced again and again", store=store, hint="open the store when its writer has finished"
     )

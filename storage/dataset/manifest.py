@@ -142,7 +142,7 @@ def _damaged(folder: Path, problem: str) -> CorruptStoreError:
 def _explain_absence(folder: Path, name: str) -> StorageError:
     if not any(folder.iterdir()):
         return StoreNotFoundError("it is empty", store=folder, hint="save images there first")
-    if any(folder.glob("part-*")):
+    if any(path.name.startswith("part-") for path in folder.iterdir()):
         return _damaged(folder, f"{name} is missing")
     return StoreNotFoundError(
         f"it has no {name}, so {PACKAGE}.save did not write it",

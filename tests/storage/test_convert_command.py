@@ -113,7 +113,7 @@ def test_storage_imports_nothing_of_the_suite(tmp_path: Path) -> None:
         ("set", "empty/no/new", "png", "there is no such folder: create it"),
         ("set", "set/new", "png", "is inside the other"),
         ("set/part-00000", "set", "png", "is inside the other"),
-        ("set", "null\0", "png", "null byte"),
+        ("set", "null\0", "png", "null character"),
         ("sizes", "new", "png", "cat/2.png: it has 9 x 9 pixels"),
         ("set", "round", "png", "round: it is a link that leads back to itself: choose another destination"),
     ],
