@@ -1,6 +1,7 @@
 """The base class of readers: indices, batches, forks, pickling and closing."""
 
 import ctypes
+import gc
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ def leak(resource: object) -> None:
 def _leak_inherited() -> None:  # pragma: no cover - runs in children only
     for reader in _readers:
         leak(vars(reader).copy())  # the reader itself soon opens the store for this process
+    gc.freeze()  # inherited garbage, such as a context of TileDB, isn't finalized here either
 
 
 os.register_at_fork(after_in_child=_leak_inherited)

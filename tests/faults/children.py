@@ -70,13 +70,15 @@ class Child:
         """Wait until the child has ended; one that takes longer than `patience` seconds is killed."""
         ready, _, _ = select.select([self._told], [], [], patience)
         if not ready:
+            os.kill(self.process, signal.SIGUSR1)  # it says where it is
+            select.select([self._told], [], [], 1)
             self.kill()
         with os.fdopen(self._told, "rb") as pipe:
             told = pipe.read().decode()
         os.close(self._gate)
         status = os.waitpid(self.process, 0)[1]
         if not ready:
-            return Ending(0, f"hung for {patience:.0f} seconds")
+            return Ending(0, f"hung for {patience:.0f} seconds: {told}")
         return Ending(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, told)
 
 
@@ -117,6 +119,7 @@ def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
     try:
         sys.settrace(None)  # who measures coverage makes system calls of its own, which would be counted
         faulthandler.disable()  # the parent says which signal it was
+        faulthandler.register(signal.SIGUSR1, tell)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _libc.prctl(SET_TRACER, ANY)  # where only parents may trace, strace may, too

@@ -1,5 +1,6 @@
 """Forks and concurrent writers: a fork in the middle of a library call does no harm, and one writer wins at most."""
 
+import gc
 import os
 import tempfile
 import threading
@@ -95,6 +96,38 @@ def test_a_child_reads_with_a_reader_that_threads_of_its_parent_are_using(module
         assert [thread.result() for thread in threads] == [None] * 4
         assert_same(reader.read(range(200)), (images, labels))
     assert endings == {Ending(0, "")}
+
+
+def test_garbage_of_a_parent_is_not_finalized_in_its_child() -> None:
+    finalized = []
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            finalized.append(os.getpid())
+
+    def collect() -> str:
+        gc.collect()
+        return str(len(finalized))
+
+    gc.disable()
+    try:
+        Cycle()
+        assert run_child(collect, TIMEOUT) == Ending(0, "0")
+    finally:
+        gc.enable()
+    gc.collect()
+    assert finalized == [os.getpid()]
+
+
+def test_a_hung_child_says_where_it_is() -> None:
+    def hang() -> str:
+        time.sleep(TIMEOUT)
+        return ""
+
+    assert "in hang" in run_child(hang, 0.5).told
 
 
 def test_two_concurrent_writers_never_both_succeed(module: Backend, tmp_path: Path) -> None:
