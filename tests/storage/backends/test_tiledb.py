@@ -103,9 +103,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Setting the (shape|dtype):DeprecationWarning"
-)  # TileDB-Py does, and NumPy 2.5 warns
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")  # TileDB-Py; NumPy 2.5
 def test_tiledb_itself_reads_the_arrays(store: Path) -> None:
     context = make_context()
     with library.Group(str(store), ctx=context) as group:
