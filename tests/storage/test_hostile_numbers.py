@@ -19,6 +19,8 @@ OPTIONS = settings(
 
 def try_numbers(backend: str, folder: Path, count: int, height: int, width: int) -> None:
     """Have a store claim to hold other images, and read it."""
+    if backend not in SET_NUMBERS:
+        pytest.skip(f"nothing here knows where {backend} keeps its numbers")
     module = make_store(backend, folder / "store")
     SET_NUMBERS[backend](folder / "store", count, height, width)
     assert not find_excess(module, folder / "store")
