@@ -3,7 +3,10 @@
 import errno
 import os
 import re
+import signal
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -224,3 +227,13 @@ def _find_words(message: str) -> set[int]:
     return {int(code) for code in HDF5_ERRNO.findall(message)} | {
         code for words, code in WORDS.items() if words in lowered
     }
+
+
+@contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Have Ctrl-C wait until the block has ended, because a library would lose it."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)

@@ -95,7 +95,8 @@ class RecordsReader(Reader):
         return labels.astype(np.int64, copy=False)
 
     def _close(self) -> None:
-        self._records.close()
+        with reading(self.store, BridgeError):
+            self._records.close()
 
 
 def _make_keys(start: int, stop: int) -> NDArray[np.uint64]:

@@ -18,7 +18,6 @@ https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
 import math
 import mmap
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 
 from ..arrays import CHANNELS, check_images, check_index, make_array, make_result, read_range, write_range
 from ..contract import BackendInfo, Image, Images, Labels
-from ..errors import CorruptStoreError, StorageError, reading, writing
+from ..errors import CorruptStoreError, StorageError, hold_interrupts, reading, writing
 from ..limits import MAX_DEFLATE, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
 from ..reader import Reader
@@ -230,12 +229,9 @@ def _write_chunks(file: h5f.FileID, images: Images, rows: int, compress_level: i
     layout.set_obj_track_times(False)
     space = h5s.create_simple(images.shape)
     dataset = h5d.create(file, b"images", TYPES[b"images"], space, layout, None, UNCACHED)
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C would be lost where h5py tidies up
-    try:
+    with hold_interrupts():  # Ctrl-C would be lost where h5py tidies up
         dataset.write(h5s.ALL, h5s.ALL, images)
         h5f.flush(file)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
     os.ftruncate(file.get_vfd_handle(), file.get_filesize())  # HDF5 doesn't know that it is longer
 
 
@@ -257,7 +253,9 @@ def _open_datasets(store: Path) -> Iterator[tuple[OpenDataset, OpenDataset]]:
 def _open_file(path: bytes) -> h5f.FileID:
     try:
         return h5f.open(path, h5f.ACC_RDONLY)
-    except OSError:  # another program has locked the file, or there are no locks
+    except OSError as error:
+        if "unable to lock file" not in str(error):  # another program has locked the file, or there are no locks
+            raise
         return h5f.open(path, h5f.ACC_RDONLY, UNLOCKED)  # not at first: h5py couldn't open it then in this process
 
 

@@ -21,6 +21,7 @@ from ..errors import (
     StorageError,
     StoreFullError,
     StoreNotFoundError,
+    hold_interrupts,
     writing,
 )
 from ..paths import join_path, walk_files
@@ -229,7 +230,7 @@ class Writer:
         """Refuse a part that isn't what was given: some formats accept what they can't read later."""
         places = np.unique([0, len(images) - 1]) if len(images) else np.empty(0, np.intp)
         try:
-            with self._module.open_reader(folder) as reader:
+            with hold_interrupts(), self._module.open_reader(folder) as reader:  # h5py would lose Ctrl-C
                 found = len(reader), *reader.read(places)
         except StorageError as error:
             raise StorageError(f"what was written can't be read back ({error.problem})", hint=OTHER_HINT) from None

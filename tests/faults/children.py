@@ -70,9 +70,7 @@ class Child:
         """Wait until the child has ended; one that takes longer than `patience` seconds is killed."""
         ready, _, _ = select.select([self._told], [], [], patience)
         if not ready:
-            os.kill(self.process, signal.SIGUSR1)  # it says where it is
-            select.select([self._told], [], [], 1)
-            self.kill()
+            self._question()
         with os.fdopen(self._told, "rb") as pipe:
             told = pipe.read().decode()
         os.close(self._gate)
@@ -80,6 +78,14 @@ class Child:
         if not ready:
             return Ending(0, f"hung for {patience:.0f} seconds: {told}")
         return Ending(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0, told)
+
+    def _question(self) -> None:
+        """Have a hung child say where it is, which ends it; kill one that can't."""
+        ended = os.pidfd_open(self.process)
+        os.kill(self.process, signal.SIGUSR1)
+        select.select([ended], [], [], PATIENCE)
+        os.close(ended)
+        self.kill()
 
 
 def run_child(work: Callable[[], str], patience: float = PATIENCE) -> Ending:
@@ -119,7 +125,7 @@ def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
     try:
         sys.settrace(None)  # who measures coverage makes system calls of its own, which would be counted
         faulthandler.disable()  # the parent says which signal it was
-        faulthandler.register(signal.SIGUSR1, tell)
+        faulthandler.register(signal.SIGUSR1, tell, chain=True)  # which then ends the process
         signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         _libc.prctl(SET_TRACER, ANY)  # where only parents may trace, strace may, too

@@ -1,6 +1,7 @@
 """System calls that fail: each that touches the store, in turn, with each error that it can return; and SIGINT."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ SYNC = {"fsync", "fdatasync", "msync", "sync_file_range", "syncfs"}
 OPEN = {"open", "openat", "openat2", "creat"}
 STAT = {"stat", "fstat", "lstat", "newfstatat", "statx"}
 READ = STAT | {"read", "pread64", "readv", "preadv", "getdents", "getdents64"}
-OTHER = {"close", "unlink", "unlinkat", "rmdir", "mmap", "flock", "statfs", "fstatfs"}
+OTHER = {"close", "unlink", "unlinkat", "rmdir", "flock", "statfs", "fstatfs"}
 SIGINT = "SIGINT"
 SAVED = {"new": "saved", "old": "refused"}  # what the first save told, by what is there then
 REFUSED = ", but this process cannot save again: "
@@ -168,8 +169,9 @@ def _judge(call: Call, injected: Injected, state: str, *, alike: bool) -> str:
 
 def is_late(error: str, saved: str, ending: Ending) -> bool:
     """Find out whether a fault has come to the second save alone."""
-    refused = ending.told.startswith(saved + REFUSED)
-    return error in FAILURES and refused and f"[Errno {ERRORS[error]}]" in ending.told
+    if error not in FAILURES or not ending.told.startswith(saved + REFUSED):
+        return False
+    return any(words in ending.told for words in (f"[Errno {ERRORS[error]}]", os.strerror(ERRORS[error])))
 
 
 def _judge_interruption(call: Call, ending: Ending, state: str, *, threads: bool) -> str:
