@@ -44,9 +44,7 @@ class Child:
     def __init__(self, work: Callable[[], str]) -> None:
         gate, self._gate = os.pipe()
         self._told, tell = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads: the child needs none
-            self.process = os.fork()
+        self.process = _fork()
         if not self.process:
             os.close(self._gate)
             _live(work, gate, tell)
@@ -117,6 +115,18 @@ def spread(cases: Sequence[Case], run: Callable[[Case, Path], str], folder: Path
 
 def _run_share(cases: Sequence[Case], run: Callable[[Case, Path], str], own: Path) -> str:
     return json.dumps([run(case, own) for case in cases])
+
+
+def _fork() -> int:
+    """Fork untraced: a child would wait for coverage's lock if another thread holds it."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # this process may have threads: the child needs none
+            return os.fork()
+    finally:
+        sys.settrace(trace)
 
 
 def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:

@@ -57,3 +57,8 @@ def test_all_files_of_a_store_count_except_links(tmp_path: Path) -> None:
     check_store(tmp_path, allowed, ratio=3)
     with pytest.raises(StorageError, match=r"24,576 are on the disk"):
         check_store(tmp_path, allowed + 1, ratio=3)
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_store(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"):
+        check_store(tmp_path / "absent", MAX_MEMORY + 1)
