@@ -6,9 +6,12 @@ below are plain modules: `Backend` is their contract, and `BACKENDS` holds those
 
 from .contract import Backend, BackendInfo, Image, Images, Labels
 from .dataset import Report, check, load, open, save  # noqa: A004 - used as storage.open
+from .decoding import decode
+from .encoded import Encoded
 from .errors import (
     BackendUnavailableError,
     CorruptStoreError,
+    DecodingError,
     ForkedWriterError,
     InvalidInputError,
     ReaderClosedError,
@@ -29,6 +32,8 @@ __all__ = [
     "BackendInfo",
     "BackendUnavailableError",
     "CorruptStoreError",
+    "DecodingError",
+    "Encoded",
     "ForkedWriterError",
     "Image",
     "Images",
@@ -44,6 +49,7 @@ __all__ = [
     "StoreLockedError",
     "StoreNotFoundError",
     "check",
+    "decode",
     "load",
     "open",
     "save",

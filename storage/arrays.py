@@ -11,6 +11,7 @@ import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import DTypeLike, NDArray
 
+from .encoded import Content, Encoded
 from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
 from .limits import check_store
 
@@ -24,15 +25,29 @@ LABEL = np.iinfo(np.int64)
 
 
 def check_images(images: Images, labels: Labels) -> tuple[Images, Labels]:
-    """Refuse what isn't an image set; return the arrays, copied only if they weren't C-contiguous."""
+    """Refuse what isn't an image set of pixels; return the arrays, copied only if they weren't C-contiguous."""
     images, labels = check_pixels(images), check_labels(labels)
+    _check_lengths(images, labels)
+    return images, labels
+
+
+def check_encoded(images: Encoded, labels: Labels) -> Labels:
+    """Refuse labels that don't belong to these files; return them, copied only if they weren't C-contiguous."""
+    labels = check_labels(labels)
+    _check_lengths(images, labels)
+    return labels
+
+
+def _check_lengths(images: Images | Encoded, labels: Labels) -> None:
     if len(images) != len(labels):
         raise InvalidInputError(f"{len(images)} images and {len(labels)} labels", hint="give each image one label")
-    return images, labels
 
 
 def check_pixels(images: Images) -> Images:
     """Do what `check_images` does for the images alone."""
+    if isinstance(images, Encoded):
+        hint = "decode them, or choose a backend whose INFO.kinds has 'encoded'"
+        raise InvalidInputError("this backend stores pixels, not image files", hint=hint)
     _check_array("images", images, np.dtype(np.uint8), ("N", "H", "W", "3"))
     if images.shape[3] != CHANNELS:
         raise InvalidInputError(f"images have {images.shape[3]} channels, not 3", hint="convert them to RGB")
@@ -58,16 +73,18 @@ def _make_contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
         ) from error
 
 
-def check_image(image: Image, label: int) -> tuple[Images, Labels]:
+def check_image(image: Image | Content, label: int) -> tuple[Images | Encoded, Labels]:
     """Refuse what isn't one image with a label of 64 bits; make it an image set of one."""
-    _check_array("image", image, np.dtype(np.uint8), ("H", "W", "3"))
+    if not isinstance(image, Content):
+        _check_array("image", image, np.dtype(np.uint8), ("H", "W", "3"))
     try:
         number = operator.index(label)
     except TypeError:
         raise InvalidInputError(f"label is {label!r}", hint="give an integer") from None
     if not LABEL.min <= number <= LABEL.max:
         raise InvalidInputError("label does not fit in 64 bits", hint="give one from -2**63 to 2**63 - 1")
-    return check_images(image[np.newaxis], np.array([number], np.int64))
+    images = Encoded.join([image]) if isinstance(image, Content) else check_pixels(image[np.newaxis])
+    return images, np.array([number], np.int64)
 
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tuple[str, ...]) -> None:
@@ -155,6 +172,24 @@ def make_result(store: Path, shape: tuple[int, ...], out: object) -> Images:
     if not (out.flags.c_contiguous and out.flags.writeable):
         raise InvalidInputError("out is not C-contiguous, or is read-only", store=store, hint=hint)
     return out
+
+
+def refuse_out(store: Path, out: object) -> None:
+    """Refuse an array to fill for image files, each of which has its own size."""
+    if out is not None:
+        raise InvalidInputError("it holds image files, which out can't", store=store, hint="leave out away")
+
+
+def check_offsets(store: Path, offsets: NDArray[np.int64], size: int) -> None:
+    """Refuse offsets of image files that don't go from 0 up to `size`, the bytes of all of them."""
+    if not len(offsets) or offsets[0] or offsets[-1] != size or (offsets[1:] < offsets[:-1]).any():
+        raise CorruptStoreError(f"the offsets of its files don't go from 0 up to {size}", store=store)
+
+
+def check_range(store: Path, record: int, start: int, end: int, size: int) -> None:
+    """Do what `check_offsets` does for one file."""
+    if not 0 <= start <= end <= size:
+        raise CorruptStoreError(f"it is said to be at bytes {start} to {end} of {size}", store=store, record=record)
 
 
 def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from .arrays import Image, Images, Labels
+from .encoded import Content, Encoded
 from .reader import Reader
 
-__all__ = ["Backend", "BackendInfo", "Image", "Images", "Kind", "Labels"]
+__all__ = ["Backend", "BackendInfo", "Encoded", "Image", "Images", "Kind", "Labels"]
 
 Kind = Literal["pixels", "encoded"]
 
@@ -41,8 +42,9 @@ class BackendInfo:
 class Backend(Protocol):
     """The contract of a backend: plain functions in a plain module.
 
-    A store is a directory that one backend fills with one image set; deleting the directory deletes the store. What was
-    stored comes back exactly: pixels, order, labels, height and width, also of sets with one image or none.
+    A store is a directory that one backend fills with one image set; deleting the directory deletes the store. The set
+    is of one of two kinds: pixels, an array, or encoded, image files kept byte for byte. What was stored comes back
+    exactly: pixels or bytes, order, labels, height and width, also of sets with one image or none.
     Options beyond these arguments are keyword-only, have defaults, and don't change what a read returns.
 
     All errors are `StorageError` and its subclasses: they say what happened, where, and what to do.
@@ -66,20 +68,20 @@ class Backend(Protocol):
     __name__: str
     INFO: BackendInfo
 
-    def store_single(self, store: Path, image: Image, label: int) -> None:
+    def store_single(self, store: Path, image: Image | Content, label: int) -> None:
         """Store one image, alone in its store; the same as `store_many` with one image.
 
         Parameters
         ----------
         store : Path
             An empty directory, or a free path.
-        image : ndarray of uint8, shape (H, W, 3)
-            RGB.
+        image : ndarray of uint8, shape (H, W, 3), or bytes-like
+            RGB, or the content of an image file.
         label : int
             Any 64-bit integer.
         """
 
-    def read_single(self, store: Path, index: int) -> tuple[Image, int]:
+    def read_single(self, store: Path, index: int) -> tuple[Image | Any, int]:
         """Read one image out of a store of any size.
 
         Parameters
@@ -91,8 +93,8 @@ class Backend(Protocol):
 
         Returns
         -------
-        image : ndarray of uint8, shape (H, W, 3)
-            Fresh memory.
+        image : ndarray of uint8, shape (H, W, 3), or bytes
+            What was stored, in fresh memory.
         label : int
 
         Raises
@@ -103,16 +105,28 @@ class Backend(Protocol):
             The index is out of range.
         """
 
-    def store_many(self, store: Path, images: Images, labels: Labels) -> None:
+    def store_many(
+        self,
+        store: Path,
+        images: Images | Encoded,
+        labels: Labels,
+        *,
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         """Store an image set.
 
         Parameters
         ----------
         store : Path
             An empty directory, or a free path.
-        images : ndarray of uint8, shape (N, H, W, 3)
-            RGB; N may be 0, H and W are at least 1.
+        images : ndarray of uint8, shape (N, H, W, 3), or Encoded
+            RGB, or N image files; N may be 0, H and W are at least 1. ``INFO.kinds`` says which the backend accepts.
         labels : ndarray of int64, shape (N,)
+        names : sequence of str, optional
+            A relative path for each image. A backend whose files have names uses them; the others need none.
+        classes : sequence of str, optional
+            The names of the labels 0, 1, ...; used likewise.
 
         Raises
         ------
@@ -124,7 +138,7 @@ class Backend(Protocol):
             The file system has no room.
         """
 
-    def read_many(self, store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+    def read_many(self, store: Path, out: Images | None = None) -> tuple[Images | Any, Labels]:
         """Read everything, in the order in which it was stored.
 
         Parameters
@@ -132,11 +146,11 @@ class Backend(Protocol):
         store : Path
             A store of this backend.
         out : ndarray of uint8, shape (N, H, W, 3), optional
-            An array to fill, C-contiguous and writeable. After an error its content is undefined.
+            An array to fill with pixels, C-contiguous and writeable. After an error its content is undefined.
 
         Returns
         -------
-        images : ndarray of uint8, shape (N, H, W, 3)
+        images : ndarray of uint8, shape (N, H, W, 3), or Encoded
             `out`, or fresh and C-contiguous.
         labels : ndarray of int64, shape (N,)
             Fresh and C-contiguous.

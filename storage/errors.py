@@ -108,6 +108,12 @@ class UnfinishedConversionError(StorageError):
     """A conversion failed halfway; the same conversion resumes after its last finished part."""
 
 
+class DecodingError(StorageError, ValueError):
+    """An image file can't be decoded: it is damaged, is no image, or has what 8-bit RGB can't hold."""
+
+    usual_hint = "restore it from a copy, or leave it out"
+
+
 class ForkedWriterError(StorageError):
     """A writer was used in another process than the one that created it."""
 

@@ -5,16 +5,19 @@ import gc
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Self
+from typing import Literal, Self
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices
-from .errors import FOREIGN, ReaderClosedError, StorageError, explain, reading
+from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
+from .decoding import Size, decode, decode_batch
+from .encoded import Encoded
+from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
 
 fork_lock = RLock()
 """Held across calls of libraries that a child can't use if a thread of its parent was inside one at the fork."""
@@ -39,14 +42,22 @@ def _leak_inherited() -> None:  # pragma: no cover - runs in children only
 os.register_at_fork(after_in_child=_leak_inherited)
 
 
+@dataclass(frozen=True)
+class Description:
+    """The image set in a store: how many images, and the shape of each, which is empty if they are encoded."""
+
+    count: int
+    shape: tuple[int, ...] = ()
+
+
 class Reader(ABC):
     """An open store, read image by image or batch by batch in any order.
 
     It is a map-style dataset as PyTorch expects one, and a context manager. After pickling or a fork, the copy opens
     the store itself. Threads may share a reader, as long as none closes it while another reads.
 
-    A backend adds `_open`, `_read` and `_close`; and `_read_one`, `_read_labels` and `view` if it can do these with
-    less work.
+    A backend adds `_open`, `_read` and `_close`, and `_read_encoded` if it stores image files; and `_read_one`,
+    `_read_labels` and `view` if it can do these with less work.
 
     Parameters
     ----------
@@ -83,12 +94,16 @@ class Reader(ABC):
         self._start()
 
     @abstractmethod
-    def _open(self) -> tuple[int, int, int]:
-        """Open the store; return how many images it holds, their height and their width."""
+    def _open(self) -> Description:
+        """Open the store; describe what it holds."""
 
     @abstractmethod
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         """Return what the store holds at `positions`, which are in range; `make_result` makes the images of `out`."""
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        """Return the files that the store holds at `positions`, which are in range."""
+        raise NotImplementedError
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         """Return what the store holds at `position`, which is in range."""
@@ -103,12 +118,17 @@ class Reader(ABC):
     def _close(self) -> None:
         """Close what `_open` opened."""
 
+    @property
+    def kind(self) -> Literal["pixels", "encoded"]:
+        """The kind of the image set: arrays of pixels, or image files."""
+        return "pixels" if self._shape else "encoded"
+
     def __len__(self) -> int:
         """Return how many images the store holds."""
         return self._count
 
     def __getitem__(self, index: int) -> tuple[Image, int]:
-        """Read one image.
+        """Read one image; an image file is decoded.
 
         Parameters
         ----------
@@ -125,11 +145,13 @@ class Reader(ABC):
         ------
         RecordNotFoundError
             The index is out of range.
+        DecodingError
+            The image file can't be decoded.
         """
         self._be_ready()
         position = check_index(self.store, index, self._count)
         try:
-            return self._read_one(position)
+            return self._read_one(position) if self._shape else self._decode_file(position)
         except StorageError:
             raise
         except FOREIGN as error:  # faster than `reading`
@@ -137,6 +159,8 @@ class Reader(ABC):
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Image, int]]:
         """Read a batch the way PyTorch's fetcher asks for it: a list of ``(image, label)``."""
+        if not self._shape:
+            return [self[index] for index in indices]
         images, labels = self.read(indices)
         return list(zip(images, labels.tolist(), strict=True))
 
@@ -144,8 +168,15 @@ class Reader(ABC):
         """Read one image after another."""
         return (self[index] for index in range(len(self)))
 
-    def read(self, indices: Sequence[int] | NDArray[np.integer], out: Images | None = None) -> tuple[Images, Labels]:
-        """Read a batch.
+    def read(
+        self,
+        indices: Sequence[int] | NDArray[np.integer],
+        out: Images | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        threads: int | None = None,
+    ) -> tuple[Images, Labels]:
+        """Read a batch; image files are decoded, and scaled and cropped to one size.
 
         Parameters
         ----------
@@ -153,6 +184,11 @@ class Reader(ABC):
             Any order, repeats allowed; negative ones count from the end.
         out : ndarray of uint8, shape (M, H, W, 3), optional
             An array to fill, C-contiguous: a loop that reads into the same one allocates no memory for images.
+        size : tuple of int, optional
+            Height and width of the images that are decoded: each is scaled, antialiased, until it covers them, and its
+            centre is cropped. For image files only, which need it.
+        threads : int, optional
+            How many files are decoded at once; by default as many as there are processors.
 
         Returns
         -------
@@ -163,9 +199,11 @@ class Reader(ABC):
         Raises
         ------
         InvalidInputError
-            `out` is of another type, dtype or shape; nothing was read.
+            `out` is of another type, dtype or shape, or `size` is missing or impossible; nothing was read.
         RecordNotFoundError
             An index is out of range.
+        DecodingError
+            An image file can't be decoded.
         ReaderClosedError
             The reader is closed.
         """
@@ -174,7 +212,78 @@ class Reader(ABC):
             positions = check_indices(self.store, indices, self._count)
             if out is not None:
                 positions = positions.copy()  # they may lie in the memory that is filled
+            if not self._shape:
+                return self._decode_batch(positions, out, size, threads)
+            if size is not None:
+                raise InvalidInputError(
+                    f"a size of {size} for images that are stored as pixels", store=self.store, hint="leave it out"
+                )
             return self._read(positions, out)
+
+    def read_encoded(self, indices: Sequence[int] | NDArray[np.integer]) -> tuple[Encoded, Labels]:
+        """Read a batch of image files as they were stored.
+
+        Parameters
+        ----------
+        indices : sequence or array of int, shape (M,)
+            Any order, repeats allowed; negative ones count from the end.
+
+        Returns
+        -------
+        images : Encoded
+            M files, in fresh memory.
+        labels : ndarray of int64, shape (M,)
+
+        Raises
+        ------
+        InvalidInputError
+            The store holds pixels, not image files.
+        RecordNotFoundError
+            An index is out of range.
+        ReaderClosedError
+            The reader is closed.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import storage
+        >>> backend = storage.BACKENDS["npy"]
+        >>> files = storage.Encoded.join([b"one file", b"another"])
+        >>> backend.store_many(Path("store"), files, np.array([7, 0]))
+        >>> with backend.open_reader(Path("store")) as reader:
+        ...     images, labels = reader.read_encoded([1, 0])
+        >>> bytes(images[0]), labels
+        (b'another', array([0, 7]))
+        """
+        self._be_ready()
+        if self._shape:
+            raise InvalidInputError("it holds pixels, not image files", store=self.store, hint="use read")
+        with reading(self.store):
+            return self._read_encoded(check_indices(self.store, indices, self._count))
+
+    def _decode_file(self, position: int) -> tuple[Image, int]:
+        files, labels = self._read_encoded(np.array([position]))
+        try:
+            return decode(files[0]), int(labels[0])
+        except StorageError as error:
+            raise error.replace(store=self.store, record=position) from error
+
+    def _decode_batch(
+        self, positions: NDArray[np.intp], out: Images | None, size: tuple[int, int] | None, threads: int | None
+    ) -> tuple[Images, Labels]:
+        if size is None or len(size) != len(Size._fields) or min(size) < 1:
+            raise InvalidInputError(
+                f"a size of {size} for image files", store=self.store, hint="give height and width, such as (224, 224)"
+            )
+        images = make_result(self.store, (len(positions), *size, CHANNELS), out)
+        files, labels = self._read_encoded(positions)
+        try:
+            decode_batch(files, Size(*size), images, threads=threads)
+        except StorageError as error:
+            record = None if error.record is None else int(positions[error.record])
+            raise error.replace(store=self.store, record=record) from error
+        return images, labels
 
     def read_labels(self) -> Labels:
         """Read all labels, without the images if the store can.
@@ -248,9 +357,8 @@ class Reader(ABC):
 
     def _start(self) -> None:
         with reading(self.store):
-            count, height, width = self._open()
-        self._count = count
-        self._shape = height, width, CHANNELS
+            description = self._open()
+        self._count, self._shape = description.count, description.shape
         self._process = os.getpid()
         self._closed = False
         _readers.add(self)

@@ -5,16 +5,18 @@ A package adds a backend through the entry-point group ``image_storage.backends`
 """
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from .arrays import check_image
-from .contract import Backend, BackendInfo, Image
+from .contract import Backend, BackendInfo, Image, Images, Labels
+from .encoded import Content, Encoded
 from .errors import BackendUnavailableError, InvalidInputError
 
 PACKAGE = __name__.rpartition(".")[0]  # `storage` in the repository, `image_storage` where it is installed
@@ -51,17 +53,22 @@ def import_backend(name: str) -> Backend | str:
 
 
 def complete(module: ModuleType) -> Backend:
-    """Add what a module may leave out: `store_single`, `read_single` and `find_pixels`."""
+    """Add what a module may leave out: `store_single`, `read_single`, `find_pixels`, and names for `store_many`."""
     backend = cast("Backend", module)
+    if "names" not in signature(module.store_many).parameters:
+        vars(module)["store_many"] = _ignore_names(module.store_many)
 
-    def store_single(store: Path, image: Image, label: int) -> None:
+    def store_single(store: Path, image: Image | Content, label: int) -> None:
         """Store one image alone in its store."""
         backend.store_many(store, *check_image(image, label))
 
-    def read_single(store: Path, index: int) -> tuple[Image, int]:
+    def read_single(store: Path, index: int) -> tuple[Image | Any, int]:
         """Read one image through a reader."""
         with backend.open_reader(store) as reader:
-            return reader[index]
+            if reader.kind == "pixels":
+                return reader[index]
+            files, labels = reader.read_encoded([index])
+            return bytes(files[0]), int(labels[0])
 
     def find_pixels(store: Path) -> dict[str, list[range]]:  # noqa: ARG001 - as in the contract
         """Find nothing: all bytes are verified before the store is opened."""
@@ -71,6 +78,24 @@ def complete(module: ModuleType) -> Backend:
     for default in defaults:
         vars(module).setdefault(default.__name__, default)
     return backend
+
+
+def _ignore_names(store_many: Callable[..., None]) -> Callable[..., None]:
+    """Accept the names of images and classes for a layout that has no room for them."""
+
+    @wraps(store_many)
+    def store_without_names(
+        store: Path,
+        images: Images | Encoded,
+        labels: Labels,
+        *,
+        names: Sequence[str] | None = None,  # noqa: ARG001 - as in the contract
+        classes: Sequence[str] | None = None,  # noqa: ARG001 - likewise
+        **options: Any,  # noqa: ANN401 - of the backend
+    ) -> None:
+        store_many(store, images, labels, **options)
+
+    return store_without_names
 
 
 def _explain(name: str, found: str | EntryPoint, error: Exception) -> str:

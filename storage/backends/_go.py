@@ -17,7 +17,7 @@ from ..contract import Images, Labels
 from ..errors import InvalidInputError, reading
 from ..go_bridge import BridgeError, Records
 from ..limits import check_store
-from ..reader import Reader
+from ..reader import Description, Reader
 
 METADATA = np.frombuffer(b"metadata", np.uint8)  # sorts after the key of any image
 NOTHING = np.empty(0, np.uint8)
@@ -57,7 +57,7 @@ class RecordsReader(Reader):
     def _open_records(self) -> Records:
         """Open the records of the store."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with reading(self.store, BridgeError), ExitStack() as stack:
             self._records = stack.enter_context(self._open_records())
             numbers = np.empty(3, "<u8")
@@ -67,7 +67,7 @@ class RecordsReader(Reader):
                 size = height * width * CHANNELS
                 self._records.scan_tails(_make_keys(count - 1, count), size, np.empty(1, "<i8"))
             stack.pop_all()
-        return count, height, width
+        return Description(count, (height, width, CHANNELS))
 
     def read_all(self, out: Images | None) -> tuple[Images, Labels]:
         """Read everything, for `read_many`."""

@@ -28,7 +28,7 @@ from ..contract import Images, Labels
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..limits import check_store
 from ..paths import create_file, stat_file
-from ..reader import fork_lock
+from ..reader import Description, fork_lock
 from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, view_column
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
@@ -78,14 +78,14 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 class FeatherReader(RowGroupReader):
     """Copies out of a memory map; a file of several record batches, or a compressed one, is decoded instead."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         path, _ = stat_file(self.store, FILE)
         with fork_lock, reading(self.store, *ERRORS):
             self._open_source(pa.memory_map(path))
             if not self.is_mapped:  # don't decode from a map: touched pages count as memory of this process
                 self._close()
                 self._open_source(pa.OSFile(path))
-        return self._count, self._shape[0], self._shape[1]
+        return Description(self._count, self._shape)
 
     def _open_source(self, source: Any) -> None:  # noqa: ANN401 - pyarrow.NativeFile
         with ExitStack() as stack:

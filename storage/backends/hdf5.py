@@ -33,7 +33,7 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, hold_interrupts, reading, writing
 from ..limits import MAX_DEFLATE, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
-from ..reader import Reader
+from ..reader import Description, Reader
 
 FILE = "images.h5"
 OTHER = "another program wrote it"
@@ -120,14 +120,13 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 class Hdf5Reader(Reader):
     """Copies out of a memory map; HDF5 unpacks what is compressed."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with ExitStack() as stack:
             images, labels = stack.enter_context(_open_datasets(self.store))
             content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
             self._images, self._labels = _view(self.store, images, content), _view(self.store, labels, content)
-            count, height, width, _ = images.shape
             self._label_dataset, self._resources = labels, stack.pop_all()
-        return count, height, width
+        return Description(images.shape[0], images.shape[1:])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)

@@ -40,7 +40,7 @@ from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, 
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading, writing
 from ..paths import claim_store, find_file, open_regular, read_small, refuse_special_files
-from ..reader import Reader, fork_lock, leak
+from ..reader import Description, Reader, fork_lock, leak
 
 try:
     import plyvel
@@ -135,13 +135,13 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class LevelDBReader(Reader):
     """Gets record by record, through a temporary folder."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with ExitStack() as stack:
             folder = stack.enter_context(closing(ReaderFolder(self.store)))
             self._database = stack.enter_context(_open_database(self.store, folder))
-            shape = _read_shape(self.store, self._database)
+            count, height, width = _read_shape(self.store, self._database)
             self._resources = stack.pop_all()
-        return shape
+        return Description(count, (height, width, CHANNELS))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)

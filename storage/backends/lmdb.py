@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, check_index, make_all, make_result
 from ..contract import Image, Images, Labels
 from ..errors import CorruptStoreError, reading
-from ..reader import Reader
+from ..reader import Description, Reader
 from ._lmdb import (
     INFO,
     PART,
@@ -76,13 +76,13 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class LmdbReader(Reader):
     """Reads under one transaction that stays open."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with ExitStack() as stack:
             self._transaction = stack.enter_context(begin_reading(self.store))
             count, height, width = read_layout(self.store, self._transaction, LAYOUT)
             self._labels = view_labels(self.store, self._transaction, count)
             self._resources = stack.pop_all()
-        return count, height, width
+        return Description(count, (height, width, CHANNELS))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)

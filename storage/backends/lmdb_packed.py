@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, check_index, make_all, make_array, make_result
 from ..contract import Image, Images, Labels
 from ..errors import CorruptStoreError
-from ..reader import Reader
+from ..reader import Description, Reader
 from ._lmdb import (
     INFO,
     PART,
@@ -81,13 +81,13 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class LmdbPackedReader(Reader):
     """Reads under one transaction that stays open, and looks each record up once."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with OpenEnvironment() as environment:
             transaction = environment.enter_context(begin_reading(self.store))
             layout = Layout(*read_layout(self.store, transaction, LAYOUT))
             self._labels = view_labels(self.store, transaction, layout.images)
             self._images = MappedImages(self.store, transaction, layout, environment.pop_all())
-        return layout.images, layout.height, layout.width
+        return Description(layout.images, (layout.height, layout.width, CHANNELS))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)

@@ -1,12 +1,14 @@
-"""NumPy: two files as numpy.save writes them, mapped into memory to read.
+"""NumPy: files as numpy.save writes them, mapped into memory to read.
 
 On disk: ``images.npy``, uint8 of shape (N, H, W, 3), and ``labels.npy``, little-endian int64 of shape (N,), both in
 version 1.0 of NumPy's format: a header of 128 bytes that describes the array, then its values in C order. Any program
-that knows the format reads them. ``labels.npy`` is written last, so a store without it isn't complete.
+that knows the format reads them. Image files are one after the other in ``content.npy``, uint8 of shape (total,);
+``offsets.npy``, little-endian int64 of shape (N + 1,), says where each starts, then where the last one ends.
+``labels.npy`` is written last, so a store without it isn't complete.
 
 Why it is fast: there is nothing between the file and the array. One system call reads everything into the result. A
-reader maps the files, and one call of `numpy.take` copies a batch out of the map. A file with another size than its
-header says, or with another type or order of values, is refused before it is mapped. Nothing is unpickled.
+reader maps the files, and one call of `numpy.take` copies a batch of pixels out of the map. A file with another size
+than its header says, or with another type or order of values, is refused before it is mapped. Nothing is unpickled.
 
 Library: NumPy (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html).
 """
@@ -14,8 +16,8 @@ Library: NumPy (https://numpy.org/doc/stable/reference/generated/numpy.lib.forma
 import math
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,23 +28,28 @@ from numpy.typing import NDArray
 
 from ..arrays import (
     CHANNELS,
+    check_encoded,
     check_images,
     check_index,
+    check_offsets,
+    check_range,
     check_shape,
     make_all,
     make_array,
     make_result,
     read_range,
+    refuse_out,
     write_range,
 )
 from ..contract import BackendInfo, Image, Images, Labels
+from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
-from ..paths import claim_store, open_file
-from ..reader import Reader
+from ..paths import claim_store, join_path, open_file
+from ..reader import Description, Reader
 
-IMAGES, LABELS = "images.npy", "labels.npy"
-INFO = BackendInfo({"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause")
+IMAGES, CONTENT, OFFSETS, LABELS = "images.npy", "content.npy", "offsets.npy", "labels.npy"
+INFO = BackendInfo({"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause", kinds=("pixels", "encoded"))
 
 
 class ArrayFile(NamedTuple):
@@ -54,53 +61,85 @@ class ArrayFile(NamedTuple):
     start: int
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
+class OpenStore(NamedTuple):
+    """The open files of a store; `images` holds the content of all files if there are `offsets`."""
+
+    images: ArrayFile
+    labels: ArrayFile
+    offsets: ArrayFile | None
+
+
+def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_files(store) as (images, labels):
-        position = check_index(store, index, images.shape[0])
-        return _read_at(store, images, position), int(_read_at(store, labels, position))
+    with _open_files(store) as (images, labels, offsets):
+        position = check_index(store, index, labels.shape[0])
+        label = int(_read_at(store, labels, position))
+        if offsets is None:
+            return _read_at(store, images, position), label
+        start, end = (int(_read_at(store, offsets, place)) for place in (position, position + 1))
+        check_range(store, position, start, end, images.shape[0])
+        content = make_array(store, (end - start,))
+        read_range(store, images.descriptor, images.start + start, content)
+        return content.tobytes(), label
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
+    if isinstance(images, Encoded):
+        labels = check_encoded(images, labels)
+        arrays = {CONTENT: images.content, OFFSETS: images.offsets.astype("<i8", copy=False)}
+    else:
+        images, labels = check_images(images, labels)
+        arrays = {IMAGES: images}
     folder = claim_store(store)
     with writing(store):
-        _write(folder / IMAGES, images)
-        _write(folder / LABELS, labels.astype("<i8", copy=False))
+        for name, array in (arrays | {LABELS: labels.astype("<i8", copy=False)}).items():
+            _write(folder / name, array)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_files(store) as (images, labels):
-        result = make_all(store, images.shape, out), make_array(store, labels.shape, np.int64)
-        for opened, array in zip((images, labels), result, strict=True):
-            read_range(store, opened.descriptor, opened.start, array)
+    with _open_files(store) as opened:
+        if opened.offsets is not None:
+            return _read_files(store, opened, out)
+        result = make_all(store, opened.images.shape, out), make_array(store, opened.labels.shape, np.int64)
+        for file, array in zip((opened.images, opened.labels), result, strict=True):
+            read_range(store, file.descriptor, file.start, array)
         return result
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find all bytes after the headers; see `storage.Backend`."""
-    with _open_files(store) as (images, labels):
+    """Find all bytes after the headers, but for the offsets; see `storage.Backend`."""
+    with _open_files(store) as opened:
         return {
-            name: [range(opened.start, opened.start + math.prod(opened.shape) * opened.dtype.itemsize)]
-            for name, opened in ((IMAGES, images), (LABELS, labels))
+            name: [range(file.start, file.start + math.prod(file.shape) * file.dtype.itemsize)]
+            for name, file in ((CONTENT if opened.offsets else IMAGES, opened.images), (LABELS, opened.labels))
         }
 
 
 class NpyReader(Reader):
     """Copies out of memory maps."""
 
-    def _open(self) -> tuple[int, int, int]:
-        with _open_files(self.store) as (images, labels):
+    def _open(self) -> Description:
+        with _open_files(self.store) as (images, labels, offsets):
             self._images, self._labels = _map(images), _map(labels)
-        count, height, width, _ = self._images.shape
-        return count, height, width
+            if offsets is not None:
+                check_store(self.store, math.prod(offsets.shape) * offsets.dtype.itemsize)
+                self._offsets = _map(offsets).copy()
+                check_offsets(self.store, self._offsets, images.shape[0])
+        return Description(len(self._labels), self._images.shape[1:])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         np.take(self._images, positions, axis=0, out=images, mode="clip")  # "raise" would copy through a buffer
         return images, self._labels[positions].astype(np.int64, copy=False)
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        starts, ends = self._offsets[positions], self._offsets[positions + 1]
+        offsets = measure_offsets(ends - starts)
+        content = make_array(self.store, (int(offsets[-1]),))
+        gather(self._images.data, starts, ends, content)
+        return Encoded(content, offsets), self._labels[positions].astype(np.int64, copy=False)
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         return self._images[position].copy(), int(self._labels[position])
@@ -109,8 +148,10 @@ class NpyReader(Reader):
         check_store(self.store, self._labels.nbytes)
         return self._labels.astype(np.int64)
 
-    def view(self) -> Images:
+    def view(self) -> Images | Sequence[Image]:
         """View all images in the map of the file; see `storage.Reader`."""
+        if self.kind == "encoded":
+            return super().view()
         self._be_ready()
         return self._images
 
@@ -121,7 +162,19 @@ class NpyReader(Reader):
 open_reader = NpyReader
 
 
-def _write(path: Path, array: Images | Labels) -> None:
+def _read_files(store: Path, opened: OpenStore, out: Images | None) -> tuple[Encoded, Labels]:
+    refuse_out(store, out)
+    files = [file for file in opened if file is not None]
+    check_store(store, sum(math.prod(file.shape) * file.dtype.itemsize for file in files))
+    arrays = [make_array(store, file.shape, file.dtype) for file in files]
+    for file, array in zip(files, arrays, strict=True):
+        read_range(store, file.descriptor, file.start, array)
+    content, labels, offsets = arrays
+    check_offsets(store, offsets, len(content))
+    return Encoded(content, offsets.astype(np.int64, copy=False)), labels.astype(np.int64, copy=False)
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
     header = BytesIO()
     write_array_header_1_0(header, header_data_from_array_1_0(array))
     start = header.tell()
@@ -132,21 +185,28 @@ def _write(path: Path, array: Images | Labels) -> None:
 
 
 @contextmanager
-def _open_files(store: Path) -> Iterator[tuple[ArrayFile, ArrayFile]]:
-    with (
-        reading(store),
-        _open_file(store, IMAGES, np.dtype(np.uint8)) as images,
-        _open_file(store, LABELS, np.dtype("<i8")) as labels,
-    ):
-        if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
-            raise CorruptStoreError(f"{IMAGES} has an array of shape {images.shape}: not RGB images", store=store)
-        check_shape(store, *images.shape[:3])
-        if labels.shape != images.shape[:1]:
+def _open_files(store: Path) -> Iterator[OpenStore]:
+    is_encoded = os.path.lexists(join_path(store, CONTENT))
+    with reading(store), ExitStack() as stack:
+        images = stack.enter_context(_open_file(store, CONTENT if is_encoded else IMAGES, np.dtype(np.uint8)))
+        labels = stack.enter_context(_open_file(store, LABELS, np.dtype("<i8")))
+        offsets = stack.enter_context(_open_file(store, OFFSETS, np.dtype("<i8"))) if is_encoded else None
+        if offsets is None:
+            _check_pixels(store, images.shape)
+        elif len(images.shape) != 1 or len(offsets.shape) != 1:
+            raise CorruptStoreError(f"{CONTENT} and {OFFSETS} aren't image files", store=store)
+        count = images.shape[0] if offsets is None else offsets.shape[0] - 1
+        if labels.shape != (count,):
             raise CorruptStoreError(
-                f"{LABELS} has an array of shape {labels.shape}: not one label for each of {images.shape[0]} images",
-                store=store,
+                f"{LABELS} has an array of shape {labels.shape}: not one label for each of {count} images", store=store
             )
-        yield images, labels
+        yield OpenStore(images, labels, offsets)
+
+
+def _check_pixels(store: Path, shape: tuple[int, ...]) -> None:
+    if len(shape) != len("NHWC") or shape[3] != CHANNELS:
+        raise CorruptStoreError(f"{IMAGES} has an array of shape {shape}: not RGB images", store=store)
+    check_shape(store, *shape[:3])
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from ..contract import Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
 from ..paths import create_file, stat_file
-from ..reader import fork_lock
+from ..reader import Description, fork_lock
 from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, view_column
 
 __all__ = ["INFO", "open_reader", "read_many", "store_many"]
@@ -62,7 +62,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class ParquetReader(RowGroupReader):
     """Decodes row groups; the file isn't mapped, because touched pages of a map count as memory of this process."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         path, _ = stat_file(self.store, FILE)
         with fork_lock, reading(self.store, *ERRORS), ExitStack() as stack:
             self._source = stack.enter_context(pa.OSFile(path))
@@ -82,7 +82,7 @@ class ParquetReader(RowGroupReader):
             if fields != wanted:
                 raise CorruptStoreError(f"{FILE} has columns {fields}, not {wanted}", store=self.store)
             stack.pop_all()
-        return count, height, width
+        return Description(count, self._shape)
 
     def _decode(self, groups: Sequence[int]) -> tuple[Images, Labels]:
         count = self._count_rows(groups)

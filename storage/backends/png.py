@@ -31,7 +31,7 @@ from PIL.PngImagePlugin import PngImageFile
 from ..arrays import check_images, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading
-from ..reader import Reader
+from ..reader import Description, Reader
 from ._png import (
     create_folder,
     find_lines,
@@ -102,12 +102,12 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 class PngReader(Reader):
     """Keeps the labels and an open directory; opens a file for each image."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with ExitStack() as stack:
             self._folder = stack.enter_context(open_folder(self.store))
             table, self._labels = read_labels(self.store, self._folder)
             self._resources = stack.pop_all()
-        return table.images, table.height, table.width
+        return Description(table.images, table.shape[1:])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)

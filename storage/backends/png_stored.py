@@ -163,7 +163,7 @@ def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
     return files
 
 
-def _read_image(store: Path, folder: int, index: int, shape: tuple[int, int, int]) -> Image:
+def _read_image(store: Path, folder: int, index: int, shape: tuple[int, ...]) -> Image:
     """Read one file with less work than `_read_images` needs for any number."""
     height, width, _ = shape
     if height * (1 + width * CHANNELS) <= BLOCK:

@@ -34,7 +34,7 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading, writing
 from ..limits import MAX_MEMORY, check_amount
 from ..paths import claim_store, join_path, stat_file
-from ..reader import Reader, fork_lock
+from ..reader import Description, Reader, fork_lock
 
 INFO = BackendInfo({"SQLite": sqlite3.sqlite_version}, "Hipp, Wyrick & Company (SQLite)", "blessing")
 
@@ -116,15 +116,15 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class SqliteReader(Reader):
     """Reads a batch with one statement; threads take turns."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with fork_lock, ExitStack() as stack:
             self._connection = stack.enter_context(_open_file(self.store))
-            shape = _read_shape(self.store, self._connection)
+            count, height, width = _read_shape(self.store, self._connection)
             with _translate_errors(self.store):
                 self._connection.execute(f"PRAGMA mmap_size={MAPPED}").close()
                 self._connection.execute("BEGIN")  # else each statement would begin by looking at the file
             self._resources = stack.pop_all()
-        return shape
+        return Description(count, (height, width, CHANNELS))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)

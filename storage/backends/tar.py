@@ -48,7 +48,7 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, StorageError, writing
 from ..limits import check_store
 from ..paths import claim_store, open_file, stat_file
-from ..reader import Reader
+from ..reader import Description, Reader
 
 FILE = "index.bin"
 HEADER = struct.Struct("<8s4Q")
@@ -172,7 +172,7 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 class TarReader(Reader):
     """Copies out of memory maps, one for each shard."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         layout, labels = _read_index(self.store)
         shards = []
         for number in layout.shards:
@@ -181,7 +181,7 @@ class TarReader(Reader):
                 _check_ends(self.store, layout, descriptor, found, labels)
                 shards.append(_map_images(layout, descriptor, 0, len(found)))
         self._layout, self._labels, self._shards = layout, labels, shards
-        return layout.images, layout.height, layout.width
+        return Description(layout.images, (layout.height, layout.width, CHANNELS))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         if out is None and len(self._shards) == 1:

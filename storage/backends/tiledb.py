@@ -37,7 +37,7 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
 from ..paths import claim_store, find_file, refuse_special_files
-from ..reader import Reader, fork_lock, leak
+from ..reader import Description, Reader, fork_lock, leak
 
 MARKER = "__tiledb_group.tdb"  # the file that makes a folder a group
 TILE = 96 << 10  # bytes at most, unless one image is larger
@@ -84,7 +84,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class TileDbReader(Reader):
     """Reads sorted ranges of images with one query per batch; keeps the labels after the first batch."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         find_file(self.store, MARKER)
         with fork_lock, ExitStack() as stack, reading(self.store, *ERRORS):
             refuse_special_files(self.store)
@@ -92,7 +92,7 @@ class TileDbReader(Reader):
             config = tiledb.Config({"sm.group.timestamp_end": str(MAX_TIME)})
             with tiledb.Group(uri, config=config, ctx=self._context) as group:
                 numbers = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
-                count, height, width = shape = check_shape(self.store, *numbers)
+                count, height, width = check_shape(self.store, *numbers)
                 if not ("images" in group and "labels" in group):
                     raise CorruptStoreError("the group has lost its arrays", store=self.store)
             self._images, self._labels = (
@@ -103,7 +103,7 @@ class TileDbReader(Reader):
             _check_array(self.store, self._labels, "label", np.dtype(np.int64), (count,))
             self._kept: Labels | None = None
             self._resources = stack.pop_all()
-        return shape
+        return Description(count, (height, width, CHANNELS))
 
     def read_all(self, out: Images | None) -> tuple[Images, Labels]:
         """Read everything, for `read_many`."""

@@ -37,7 +37,7 @@ from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
 from ..paths import claim_store, find_file, open_regular, read_small
-from ..reader import Reader
+from ..reader import Description, Reader
 
 DOCUMENT = "zarr.json"
 DTYPES: dict[str, np.dtype[Any]] = {"images": np.dtype(np.uint8), "labels": np.dtype("<i8")}
@@ -88,14 +88,14 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
 class ZarrReader(Reader):
     """Copies out of memory maps of the shards; the labels are in memory."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with _open_arrays(self.store) as (images, labels):
             check_store(self.store, 8 * labels.shape[0])
             self._labels = labels.read(make_array(self.store, labels.shape, np.int64))
             self._shards = [mmap.mmap(shard, 0, prot=mmap.PROT_READ) for shard in images.descriptors]
             self._views = [memoryview(shard) for shard in self._shards]
             self._images, self._verified = images, np.zeros(len(images.offsets), np.bool_)
-        return images.shape[0], images.shape[1], images.shape[2]
+        return Description(images.shape[0], images.shape[1:])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, make_array, make_result
 from ..contract import Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
-from ..reader import Reader
+from ..reader import Description, Reader
 from .checksums import hash_record, hash_records
 from .opening import Dataset, open_dataset
 from .verification import CHANGED, check_part, find_damage, name_record, verify_part
@@ -118,7 +118,7 @@ class DatasetReader(Reader):
         """The checksum of all records' checksums: two datasets with the same one have the same images and labels."""
         return self._dataset.manifest.checksum
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         with ExitStack() as stack:
             dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
             if self._expected not in {None, dataset.manifest.checksum}:
@@ -134,7 +134,7 @@ class DatasetReader(Reader):
                 self._checksums = np.concatenate([checksums.records for checksums in dataset.checksums])
                 self._is_verified = np.zeros(len(self._checksums), np.bool_)
             self._resources = stack.pop_all()
-        return dataset.manifest.count, dataset.manifest.height, dataset.manifest.width
+        return Description(dataset.manifest.count, (dataset.manifest.height, dataset.manifest.width, CHANNELS))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         if len(self._readers) == 1:

@@ -17,7 +17,7 @@ from storage.arrays import check_images, check_shape, make_array, make_result, r
 from storage.contract import BackendInfo, Images, Labels
 from storage.errors import CorruptStoreError, reading, writing
 from storage.paths import claim_store, find_file, stat_file
-from storage.reader import Reader
+from storage.reader import Description, Reader
 
 SHAPE, IMAGES, LABELS = "shape.json", "images.raw", "labels.raw"
 INFO = BackendInfo({"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause")
@@ -43,7 +43,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
 class RawReader(Reader):
     """Reads each image where it is in the file."""
 
-    def _open(self) -> tuple[int, int, int]:
+    def _open(self) -> Description:
         path = find_file(self.store, SHAPE)
         with reading(self.store, ValueError, TypeError):  # whatever damage makes of the file
             count, height, width = check_shape(self.store, *json.loads(path.read_bytes()))
@@ -54,7 +54,7 @@ class RawReader(Reader):
         finally:
             os.close(labels)
         self._images = os.open(self._check_size(IMAGES, 3 * height * width * count), os.O_RDONLY)
-        return count, height, width
+        return Description(count, (height, width, 3))
 
     def _check_size(self, name: str, size: int) -> bytes:
         path, status = stat_file(self.store, name)
