@@ -1,6 +1,8 @@
 """The encoded kind of image set: image files kept byte for byte, each with its own size."""
 
+import re
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Self, overload
 
 import numpy as np
@@ -10,6 +12,13 @@ from numpy.typing import NDArray
 from .errors import InvalidInputError
 
 Content = bytes | bytearray | memoryview
+FORMATS = re.compile(  # by the usual extension of their files
+    rb"(?P<jpg>\xff\xd8\xff)|(?P<png>\x89PNG\r\n\x1a\n)|(?P<webp>RIFF.{4}WEBP)|(?P<gif>GIF8[79]a)|(?P<tif>II\*\0|MM\0\*)"
+    rb"|(?P<bmp>BM)|(?P<avif>.{4}ftypavi[fs])|(?P<jp2>\0{3}\x0cjP {2})|(?P<pgm>P[25]\s)|(?P<ppm>P[36]\s)",
+    re.DOTALL,
+)
+UNKNOWN = "bin"
+EXTENSIONS = (*FORMATS.groupindex, UNKNOWN)
 
 
 class Encoded(Sequence[memoryview]):
@@ -160,10 +169,21 @@ def measure_offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return offsets
 
 
+def find_extension(content: Content) -> str:
+    """Find the extension of a file by its first bytes."""
+    found = FORMATS.match(content)
+    return (found and found.lastgroup) or UNKNOWN
+
+
 def gather(view: memoryview, starts: NDArray[np.int64], ends: NDArray[np.int64], content: NDArray[np.uint8]) -> None:
     """Copy the ranges of a buffer, such as a map of a file, one after the other into `content`."""
+    gather_pieces(zip(repeat(view), starts.tolist(), ends.tolist()), content)
+
+
+def gather_pieces(pieces: Iterable[tuple[memoryview, int, int]], content: NDArray[np.uint8]) -> None:
+    """Do what `gather` does for ranges of several buffers."""
     out, place = content.data, 0
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    for view, start, end in pieces:
         out[place : place + end - start] = view[start:end]
         place += end - start
 

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 import storage
-from storage import CorruptStoreError, StorageError
+from storage import CorruptStoreError, Encoded, StorageError
+from storage.backends import _tar
 from storage.dataset.manifest import read_manifest
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import assert_same_files, check_file_reads, encode, make_files
 from tests.support.foreign import Case, Change, append, cut, delete, overwrite
 from tests.support.image_sets import assert_same, check_reads, make_set
 
@@ -211,3 +213,124 @@ def test_only_the_ends_of_archives_and_the_header_of_the_index_are_verified_firs
         "part-00000/000000.tar": ((COUNT * RECORD, size),),
         "part-00000/index.bin": ((0, 40),),
     }
+
+
+FILES, FILE_LABELS = make_files(COUNT)
+FIRSTS, LENGTHS, STARTS = 24, 24 + 8 * 4 + 8 * COUNT, 24 + 8 * 4 + 16 * COUNT  # in the index of three shards
+
+
+@pytest.fixture
+def file_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Store ten files, of which one needs more than a shard, in three shards."""
+    monkeypatch.setattr(tar, "SHARD", 20_000)
+    monkeypatch.setattr(_tar, "CALL", 2)
+    tar.store_many(tmp_path / "store", FILES, FILE_LABELS)
+    return tmp_path / "store"
+
+
+def test_each_file_is_a_member_and_a_label_in_the_archives(file_shards: Path) -> None:
+    samples = read_samples(file_shards)
+    assert len(list(file_shards.glob("*.tar"))) == 3
+    assert [sample["key"] for sample in samples] == [b"%012d" % index for index in range(COUNT)]
+    assert [int(sample["cls"]) for sample in samples] == FILE_LABELS.tolist()
+    assert [sample["bin"] for sample in samples] == [bytes(file) for file in FILES]
+    check_file_reads(tar, file_shards, (FILES, FILE_LABELS))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"])
+def test_a_file_has_the_extension_of_its_content(tmp_path: Path, kind: str) -> None:
+    content = encode(np.zeros((16, 16, 3), np.uint8), kind)
+    tar.store_many(tmp_path, Encoded.join([content]), np.zeros(1, np.int64))
+    (sample,) = read_samples(tmp_path)
+    (ending,) = set(sample) - {"key", "cls"}
+    assert Image.registered_extensions()[f".{ending}"] == kind
+    assert sample[ending] == content
+    assert tar.read_single(tmp_path, 0) == (content, 0)
+
+
+def test_the_headers_of_files_are_those_that_tarfile_writes(tmp_path: Path) -> None:
+    tar.store_many(tmp_path, FILES, FILE_LABELS)
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.GNU_FORMAT) as file:
+        for index, content in enumerate(FILES):
+            for ending, part in (("cls", b"%d" % FILE_LABELS[index]), ("bin", bytes(content))):
+                member = tarfile.TarInfo(f"{index:012}.{ending}")
+                member.size = len(part)
+                file.addfile(member, io.BytesIO(part))
+    assert (tmp_path / "000000.tar").read_bytes() == written.getvalue()
+
+
+def test_headers_of_the_largest_files_are_right() -> None:
+    heads = _tar.make_file_heads(
+        999_999_999_999, np.array([-(2**63)]), np.array([_tar.MAX_FILE]), np.array([b"webp"], _tar.ENDING)
+    )
+    member = tarfile.TarInfo.frombuf(heads[0, _tar.PICTURE :].tobytes(), "ascii", "strict")
+    assert (member.name, member.size) == ("999999999999.webp", 8**11 - 1)
+
+
+def test_a_file_that_a_tar_header_cannot_describe_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_tar, "MAX_FILE", 69_999)
+    with pytest.raises(storage.InvalidInputError, match="image 6 has 70,000 bytes, more than the limit"):
+        tar.store_many(tmp_path / "store", FILES, FILE_LABELS)
+    assert not (tmp_path / "store").exists()
+    monkeypatch.setattr(_tar, "MAX_FILE", 70_000)
+    tar.store_many(tmp_path / "store", FILES, FILE_LABELS)
+    assert_same_files(tar.read_many(tmp_path / "store"), (FILES, FILE_LABELS))
+
+
+def test_a_write_that_stops_halfway_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_some(descriptor: int, pieces: list[memoryview], offset: int) -> int:
+        return os.pwrite(descriptor, b"".join(pieces)[: _tar.START + 5_000], offset)
+
+    monkeypatch.setattr(os, "pwritev", write_some)
+    tar.store_many(tmp_path, FILES, FILE_LABELS)
+    assert_same_files(tar.read_many(tmp_path), (FILES, FILE_LABELS))
+
+
+def put(place: int, value: int) -> Change:
+    return overwrite("index.bin", place, value.to_bytes(8, "little", signed=value < 0))
+
+
+FILE_CASES = {
+    "more images": Case(put(8, COUNT + 1), "bytes, not"),
+    "2**64 - 1 images": Case(put(8, 2**64 - 1), "bytes, not"),
+    "more shards": Case(put(16, 4), "bytes, not"),
+    "an index without its end": Case(cut("index.bin", -8), "bytes, not"),
+    "no more than the letters": Case(cut("index.bin", 16), "another header"),
+    "another first image": Case(put(FIRSTS + 8, COUNT), "the first images of its shards"),
+    "another last image": Case(put(FIRSTS + 24, COUNT + 1), "the first images of its shards"),
+    "a negative first image": Case(put(FIRSTS, -1), "the first images of its shards"),
+    "shards in another order": Case(put(FIRSTS + 8, 0), "the first images of its shards"),
+    "another length": Case(put(LENGTHS + 8, 513)),
+    "a negative length": Case(put(LENGTHS + 8, -1)),
+    "a length of 63 bits": Case(put(LENGTHS + 8, 2**63 - 1)),
+    "a first place": Case(put(STARTS, 512)),
+    "another place": Case(put(STARTS + 8, 2048)),
+    "a place of 63 bits": Case(put(STARTS + 8, 2**63 - 1)),
+    "a negative place": Case(put(STARTS + 8, -512)),
+    "another label": Case(put(24 + 8 * 4, 7), "record 0: .*headers"),
+    "another name": Case(overwrite("000000.tar", _tar.PICTURE, b"1"), "record 0: .*headers"),
+    "an unknown extension": Case(overwrite("000000.tar", _tar.PICTURE + 13, b"sh\0"), "record 0: .*headers"),
+    "a shard that was cut short": Case(cut("000001.tar", -1), "has .* bytes"),
+    "no shard": Case(delete("000002.tar"), "has no 000002"),
+    "exchanged shards": Case(exchange),
+}
+
+
+@pytest.mark.parametrize("case", FILE_CASES.values(), ids=FILE_CASES)
+def test_damaged_shards_of_files_are_refused(case: Case, file_shards: Path) -> None:
+    case.change(file_shards)
+    for read in (tar.read_many, tar.open_reader, lambda path: [tar.read_single(path, index) for index in range(COUNT)]):
+        with pytest.raises(CorruptStoreError, match=case.message) as caught:
+            read(file_shards)
+        assert str(file_shards) in str(caught.value)
+
+
+def test_contents_headers_and_labels_of_files_are_no_structure(file_shards: Path) -> None:
+    found = tar.find_pixels(file_shards)
+    assert found["index.bin"] == [range(24 + 8 * 4, LENGTHS)]
+    assert all(found[f"{number:06}.tar"][0].start == 0 for number in range(3))
+    records = sum(len(ranges[0]) for name, ranges in found.items() if name != "index.bin")
+    assert records == sum(1536 + -(-len(file) // 512) * 512 for file in FILES)
