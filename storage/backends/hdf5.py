@@ -1,7 +1,9 @@
-"""HDF5: one file with two datasets.
+"""HDF5: one file with two datasets, or three.
 
 On disk: ``images.h5`` holds ``images``, uint8 of shape (N, H, W, 3), and ``labels``, little-endian int64 of shape (N,).
-Both are contiguous, neither chunked nor compressed: the pixels lie in the file as they lie in memory.
+Both are contiguous, neither chunked nor compressed: the pixels lie in the file as they lie in memory. Image files are
+one after the other in ``content``, uint8 of shape (total,), in place of ``images``; ``offsets``, little-endian int64 of
+shape (N + 1,), says where each starts, then where the last one ends.
 
 Why it is fast: HDF5 says where a contiguous dataset begins, so one system call writes all pixels there, and one reads
 them into the result. A reader copies images out of a memory map, without a call of HDF5. The file's blocks are
@@ -9,7 +11,8 @@ allocated first: a full disk is noticed while HDF5 has nothing to flush, because
 low-level interface of h5py opens a dataset in a third of the time of ``file["images"]``.
 
 Files in chunks, as the variants write them, are read too. Chunks without filters are copied out of the map; HDF5
-unpacks others, each once per batch, because its own selection of many single rows takes longer.
+unpacks others, each once per batch, because its own selection of many single rows takes longer. HDF5 has no limit that
+an image set could reach: sizes and offsets have 64 bits.
 
 Library: h5py (https://docs.h5py.org, low-level interface: https://api.h5py.org). HDF5's advice on chunks:
 https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
@@ -18,8 +21,9 @@ https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +32,21 @@ import numpy as np
 from h5py import h5d, h5f, h5l, h5p, h5s, h5t
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, make_array, make_result, read_range, write_range
+from ..arrays import (
+    CHANNELS,
+    check_encoded,
+    check_images,
+    check_index,
+    check_offsets,
+    check_range,
+    make_array,
+    make_result,
+    read_range,
+    refuse_out,
+    write_range,
+)
 from ..contract import BackendInfo, Image, Images, Labels
+from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, StorageError, hold_interrupts, reading, writing
 from ..limits import MAX_DEFLATE, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
@@ -37,12 +54,18 @@ from ..reader import Description, Reader
 
 FILE = "images.h5"
 OTHER = "another program wrote it"
-DTYPES: dict[bytes, np.dtype[Any]] = {b"images": np.dtype(np.uint8), b"labels": np.dtype("<i8")}
+BYTES, NUMBERS = np.dtype(np.uint8), np.dtype("<i8")
+DTYPES: dict[bytes, np.dtype[Any]] = {
+    b"images": BYTES,
+    b"labels": NUMBERS,
+    b"content": BYTES,
+    b"offsets": NUMBERS,
+}
 TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
 COPIES = 4  # of a row, while some are read
 CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
 MAX_CHUNKS = 1024  # read at once
-MAX_METADATA = 4096  # bytes: headers of the file and of two datasets
+MAX_METADATA = 4096  # bytes: headers of the file and of three datasets
 MAX_INDEX, MAX_CHUNK_INDEX = 4096, 256  # bytes: the index of a dataset in chunks, and what it takes for each chunk
 UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a child that is forked meanwhile would keep a lock
 UNLOCKED.set_file_locking(use_file_locking=False, ignore_when_disabled=False)
@@ -50,27 +73,48 @@ TIMELESS = h5p.create(h5p.FILE_CREATE)  # the same images make the same file at 
 TIMELESS.set_obj_track_times(False)
 UNCACHED = h5p.create(h5p.DATASET_ACCESS)  # a chunk is written at once, and read right into the result
 UNCACHED.set_chunk_cache(0, 0, 0)
-INFO = BackendInfo({"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}, "The HDF Group", "BSD-3-Clause")
+VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
+INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "encoded"))
 
 
 class OpenDataset(NamedTuple):
-    """A dataset of an open file; its values begin at byte `offset`, which is None if they aren't one run of bytes."""
+    """A dataset of an open file; its values begin at byte `offset`, which is None if they aren't one run of bytes.
+
+    HDF5 reads `step` rows at once.
+    """
 
     dataset: h5d.DatasetID
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     offset: int | None
     descriptor: int
+    step: int
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
+class OpenStore(NamedTuple):
+    """The datasets of a store; `images` is the content of all files if there are `offsets`."""
+
+    images: OpenDataset
+    labels: OpenDataset
+    offsets: OpenDataset | None
+
+
+def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_datasets(store) as (images, labels):
-        position = check_index(store, index, images.shape[0])
-        return _read_at(store, images, position), int(_read_at(store, labels, position))
+    with _open_datasets(store) as (images, labels, offsets):
+        position = check_index(store, index, labels.shape[0])
+        label = int(_read_part(store, labels, position, 1)[0])
+        if offsets is None:
+            return _read_part(store, images, position, 1)[0], label
+        start, end = _read_part(store, offsets, position, 2).tolist()
+        check_range(store, position, start, end, images.shape[0])
+        _check_memory(store, images, end - start)
+        return _read_part(store, images, start, end - start).tobytes(), label
 
 
-def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, compress_level: int = 0) -> None:
+def store_many(
+    store: Path, images: Images | Encoded, labels: Labels, *, chunk: int = 0, compress_level: int = 0
+) -> None:
     """Store an image set; see `storage.Backend`.
 
     Parameters
@@ -78,43 +122,46 @@ def store_many(store: Path, images: Images, labels: Labels, *, chunk: int = 0, c
     store, images, labels
         See `storage.Backend`.
     chunk : int
-        Bytes of pixels in a chunk, which holds at least one image; 0: contiguous, no chunks.
+        Bytes of pixels in a chunk, which holds at least one image, or of image files; 0: contiguous, no chunks.
     compress_level : int
         Of gzip, 1 to 9, for chunks; 0: not compressed.
     """
-    images, labels = check_images(images, labels)
+    if isinstance(images, Encoded):
+        labels = check_encoded(images, labels)
+        name, values, others = b"content", images.content, {b"offsets": images.offsets, b"labels": labels}
+    else:
+        images, labels = check_images(images, labels)
+        name, values, others = b"images", images, {b"labels": labels}
     path = os.fsencode(claim_store(store) / FILE)
-    rows = min(len(images), max(1, chunk // math.prod(images.shape[1:]))) if chunk else 0
+    rows = min(len(values), max(1, chunk // math.prod(values.shape[1:]))) if chunk else 0
     with writing(store), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
-        size = _measure_chunks(images, rows) if rows else images.nbytes
-        os.posix_fallocate(file.get_vfd_handle(), 0, size + labels.nbytes + MAX_METADATA)
+        size = _measure_chunks(values, rows) if rows else values.nbytes
+        size += sum(array.nbytes for array in others.values())
+        os.posix_fallocate(file.get_vfd_handle(), 0, size + MAX_METADATA)
+        for other, array in (others if rows else {name: values} | others).items():
+            _write(file, other, array)
         if rows:
-            _write(file, b"labels", labels)
-            _write_chunks(file, images, rows, compress_level)
-        else:
-            _write(file, b"images", images)
-            _write(file, b"labels", labels)
+            _write_chunks(file, name, values, rows, compress_level)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_datasets(store) as (images, labels):
-        _check_memory(store, labels)
+    with _open_datasets(store) as opened:
+        if opened.offsets is not None:
+            refuse_out(store, out)
+            offsets = _read_offsets(store, opened.offsets, opened.images)
+            return Encoded(_read_all(store, opened.images), offsets), _read_all(store, opened.labels)
+        labels: Labels = _read_all(store, opened.labels)
         if out is None:
-            _check_memory(store, images)
-        result = make_result(store, images.shape, out), make_array(store, labels.shape, np.int64)
-        for opened, array in zip((images, labels), result, strict=True):
-            if opened.offset is not None:
-                read_range(store, opened.descriptor, opened.offset, array)
-            elif array.size:
-                _read_chunks(opened.dataset, array)
-        return result
+            return _read_all(store, opened.images), labels
+        _fill(store, opened.images, 0, make_result(store, opened.images.shape, out))
+        return out, labels
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
-    with _open_datasets(store) as datasets:
-        return {FILE: [pixels for opened in datasets for pixels in _find_ranges(opened)]}
+    with _open_datasets(store) as (images, labels, _):
+        return {FILE: [*_find_ranges(images), *_find_ranges(labels)]}
 
 
 class Hdf5Reader(Reader):
@@ -122,11 +169,13 @@ class Hdf5Reader(Reader):
 
     def _open(self) -> Description:
         with ExitStack() as stack:
-            images, labels = stack.enter_context(_open_datasets(self.store))
+            images, labels, offsets = stack.enter_context(_open_datasets(self.store))
+            if offsets is not None:
+                self._offsets = _read_offsets(self.store, offsets, images)
             content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
             self._images, self._labels = _view(self.store, images, content), _view(self.store, labels, content)
             self._label_dataset, self._resources = labels, stack.pop_all()
-        return Description(images.shape[0], images.shape[1:])
+        return Description(labels.shape[0], images.shape[1:])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
@@ -135,19 +184,30 @@ class Hdf5Reader(Reader):
         _take(self._images, positions, images)
         return images, labels
 
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        starts, ends = self._offsets[positions], self._offsets[positions + 1]
+        offsets = measure_offsets(ends - starts)
+        content = make_array(self.store, (int(offsets[-1]),))
+        if isinstance(self._images, np.ndarray):
+            gather(self._images.data, starts, ends, content)
+        else:
+            self._images.gather(starts, ends, content)
+        labels = make_array(self.store, (len(positions),), np.int64)
+        _take(self._labels, positions, labels)
+        return Encoded(content, offsets), labels
+
     def _read_one(self, position: int) -> tuple[Image, int]:
         if isinstance(self._images, np.ndarray) and isinstance(self._labels, np.ndarray):
             return self._images[position].copy(), int(self._labels[position])
         return super()._read_one(position)
 
     def _read_labels(self) -> Labels:
-        _check_memory(self.store, self._label_dataset)
-        if isinstance(self._labels, np.ndarray):
-            return self._labels.astype(np.int64)
-        return self._labels.read(0, self._count)
+        return _read_all(self.store, self._label_dataset)
 
-    def view(self) -> Images:
+    def view(self) -> Images | Sequence[Image]:
         """View all images in the map of a contiguous file; see `storage.Reader`."""
+        if self.kind == "encoded":
+            return super().view()
         self._be_ready()
         if not isinstance(self._images, np.ndarray):
             raise StorageError(f"{FILE} isn't contiguous, so it can't be viewed", store=self.store, hint="use read")
@@ -162,44 +222,60 @@ open_reader = Hdf5Reader
 
 
 class ChunkedRows:
-    """The images or labels of a dataset that isn't one run of bytes, in any order."""
+    """The images, files or labels of a dataset that isn't one run of bytes, in any order."""
 
-    def __init__(self, store: Path, dataset: h5d.DatasetID, dtype: np.dtype[Any], content: mmap.mmap) -> None:
-        self._store, self._dataset, self._dtype = store, dataset, dtype
-        self._shape = dataset.shape[1:]
-        self._per_chunk = _find_chunk_shape(dataset)[0]
-        row = make_array(store, self._shape, dtype)
-        chunks = _find_chunks(dataset)
+    def __init__(self, store: Path, opened: OpenDataset, content: mmap.mmap) -> None:
+        self._store, self._opened, self._content = store, opened, content
+        self._per_chunk = _find_chunk_shape(opened.dataset)[0]
+        chunks = _find_chunks(opened.dataset)
         if any(chunk.stop > len(content) for chunk in chunks):
             chunks = []  # HDF5 says what is wrong with them
-        starts = np.array([chunk.start for chunk in chunks], np.int64)
-        self._addresses = (starts[:, np.newaxis] + row.nbytes * np.arange(self._per_chunk if chunks else 0)).ravel()
-        if chunks:  # a row at each byte of the file
-            windows = len(content) - row.nbytes + 1
-            self._windows = np.ndarray((windows, *self._shape), dtype, content, 0, (1, *row.strides))
+        self._starts = np.array([chunk.start for chunk in chunks], np.int64)
+
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """The address of each row in the file, and a row at each byte of it."""
+        row = make_array(self._store, self._opened.shape[1:], self._opened.dtype)
+        shape = len(self._content) - row.nbytes + 1, *row.shape
+        windows = np.ndarray(shape, row.dtype, self._content, 0, (1, *row.strides))
+        return (self._starts[:, np.newaxis] + row.nbytes * np.arange(self._per_chunk)).ravel(), windows
 
     def take(self, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
         """Copy the rows at `positions`, which are in range, into `result`."""
-        if not self._addresses.size:
-            self._unpack(positions, result)
+        if not self._starts.size:
+            self._unpack(positions, positions + 1, result)
             return
+        addresses, windows = self._rows
         for start in range(0, len(positions), self._per_chunk):  # so many stay in the processor's cache
             part = slice(start, start + self._per_chunk)
-            result[part] = self._windows[self._addresses[positions[part]]]
+            result[part] = windows[addresses[positions[part]]]
 
-    def _unpack(self, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
-        order = np.argsort(positions, kind="stable")
-        starts = np.flatnonzero(np.diff(positions[order] // self._per_chunk, prepend=-1))
-        for places in np.split(order, starts[1:]) if order.size else ():
-            wanted = positions[places]
-            rows = self.read(int(wanted[0]), int(wanted[-1]) + 1)
-            result[places] = rows[wanted - wanted[0]]
+    def gather(self, starts: NDArray[np.int64], ends: NDArray[np.int64], result: NDArray[np.uint8]) -> None:
+        """Copy the bytes of files, which are in range, one file after the other into `result`."""
+        if not self._starts.size:
+            self._unpack(starts, ends, result)
+            return
+        first = np.minimum(starts // self._per_chunk, len(self._starts) - 1)  # an empty file may be after the last one
+        counts = np.maximum(ends - 1, starts) // self._per_chunk - starts // self._per_chunk + 1
+        pieces = np.repeat(np.arange(len(starts)), counts)
+        chunks = np.arange(len(pieces)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+        shifts = self._starts[chunks] - chunks * self._per_chunk
+        lows = np.maximum(starts[pieces], chunks * self._per_chunk)
+        highs = np.minimum(ends[pieces], (chunks + 1) * self._per_chunk)
+        gather(memoryview(self._content), lows + shifts, highs + shifts, result)
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Read consecutive rows."""
-        rows = make_array(self._store, (stop - start, *self._shape), self._dtype)
-        _read_rows(self._dataset, start, rows)
-        return rows
+    def _unpack(self, starts: NDArray[np.integer], ends: NDArray[np.integer], result: NDArray[Any]) -> None:
+        """Copy ranges of rows, with one read for those that share chunks."""
+        places = measure_offsets(ends - starts)
+        order = np.lexsort((ends, starts))
+        first, last = starts[order] // self._per_chunk, (ends[order] - 1) // self._per_chunk
+        cuts = np.flatnonzero(first[1:] > last[:-1]) + 1
+        for ranges in np.split(order, cuts) if order.size else ():
+            low, high = int(starts[ranges[0]]), int(ends[ranges[-1]])
+            rows = _read_part(self._store, self._opened, low, high - low)
+            for number in ranges.tolist():
+                found = rows[starts[number] - low : ends[number] - low]
+                result[places[number] : places[number + 1]] = found
 
 
 def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
@@ -213,40 +289,44 @@ def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
         write_range(file.get_vfd_handle(), dataset.get_offset(), array)
 
 
-def _measure_chunks(images: Images, rows: int) -> int:
-    """Compute how many bytes chunks of `rows` images take at most; gzip adds up to a thousandth."""
-    size = rows * math.prod(images.shape[1:])
-    return MAX_INDEX + -(-len(images) // rows) * (size + size // 1000 + MAX_CHUNK_INDEX)
+def _measure_chunks(array: NDArray[np.uint8], rows: int) -> int:
+    """Compute how many bytes chunks of `rows` rows take at most; gzip adds up to a thousandth."""
+    size = rows * math.prod(array.shape[1:])
+    return MAX_INDEX + -(-len(array) // rows) * (size + size // 1000 + MAX_CHUNK_INDEX)
 
 
-def _write_chunks(file: h5f.FileID, images: Images, rows: int, compress_level: int) -> None:
-    """Write images in chunks as the last dataset of a file, and give back what was allocated and isn't needed."""
+def _write_chunks(file: h5f.FileID, name: bytes, array: NDArray[np.uint8], rows: int, compress_level: int) -> None:
+    """Write the last dataset of a file in chunks, and give back what was allocated and isn't needed."""
     layout = h5p.create(h5p.DATASET_CREATE)
-    layout.set_chunk((rows, *images.shape[1:]))
+    layout.set_chunk((rows, *array.shape[1:]))
     if compress_level:
         layout.set_deflate(compress_level)
     layout.set_obj_track_times(False)
-    space = h5s.create_simple(images.shape)
-    dataset = h5d.create(file, b"images", TYPES[b"images"], space, layout, None, UNCACHED)
+    dataset = h5d.create(file, name, TYPES[name], h5s.create_simple(array.shape), layout, None, UNCACHED)
     with hold_interrupts():  # Ctrl-C would be lost where h5py tidies up
-        dataset.write(h5s.ALL, h5s.ALL, images)
+        dataset.write(h5s.ALL, h5s.ALL, array)
         h5f.flush(file)
     os.ftruncate(file.get_vfd_handle(), file.get_filesize())  # HDF5 doesn't know that it is longer
 
 
 @contextmanager
-def _open_datasets(store: Path) -> Iterator[tuple[OpenDataset, OpenDataset]]:
+def _open_datasets(store: Path) -> Iterator[OpenStore]:
     path, _ = stat_file(store, FILE)
     with reading(store), closing(_open_file(path)) as file:
-        images = _open_dataset(store, file, b"images")
+        is_encoded = file.links.exists(b"content") and not file.links.exists(b"images")
+        images = _open_dataset(store, file, b"content" if is_encoded else b"images")
         labels = _open_dataset(store, file, b"labels")
-        if len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS:
+        offsets = _open_dataset(store, file, b"offsets") if is_encoded else None
+        if offsets is None and (len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS):
             raise CorruptStoreError(f"{FILE} has images of shape {images.shape}: not RGB images", store=store)
-        if labels.shape != images.shape[:1]:
+        if offsets is not None and (len(images.shape) != 1 or len(offsets.shape) != 1):
+            raise CorruptStoreError(f"{FILE} has content and offsets that aren't image files", store=store)
+        count = images.shape[0] if offsets is None else offsets.shape[0] - 1
+        if labels.shape != (count,):
             raise CorruptStoreError(
-                f"{FILE} has labels of shape {labels.shape}: not one for each of {images.shape[0]} images", store=store
+                f"{FILE} has labels of shape {labels.shape}: not one for each of {count} images", store=store
             )
-        yield images, labels
+        yield OpenStore(images, labels, offsets)
 
 
 def _open_file(path: bytes) -> h5f.FileID:
@@ -269,7 +349,9 @@ def _open_dataset(store: Path, file: h5f.FileID, name: bytes) -> OpenDataset:
             f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}: another program wrote it",
             store=store,
         )
-    opened = OpenDataset(dataset, dataset.shape, DTYPES[name], dataset.get_offset(), file.get_vfd_handle())
+    offset = dataset.get_offset()
+    step = 0 if offset is not None else max(1, MAX_CHUNKS // _count_chunks(dataset)) * _find_chunk_shape(dataset)[0]
+    opened = OpenDataset(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle(), step)
     _check_size(store, opened, f"{FILE}: {name.decode()}")
     return opened
 
@@ -290,14 +372,45 @@ def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
         check_memory(store, needed, ratio * stored, "reading one image")
 
 
-def _check_memory(store: Path, opened: OpenDataset) -> None:
-    """Refuse to read all values if they aren't there: HDF5 fills in what was never written."""
-    size, content = math.prod(opened.shape) * opened.dtype.itemsize, opened.dataset.get_storage_size()
+def _check_memory(store: Path, opened: OpenDataset, size: int) -> None:
+    """Refuse to read so many bytes if they aren't there: HDF5 fills in what was never written."""
+    content = opened.dataset.get_storage_size()
     if opened.offset is not None:
         content = min(content, measure_content(opened.descriptor, os.fstat(opened.descriptor)))
     elif opened.dataset.get_create_plist().get_nfilters() and size <= MAX_DEFLATE * content:
         return
     check_memory(store, size, content)
+
+
+def _read_offsets(store: Path, opened: OpenDataset, content: OpenDataset) -> NDArray[np.int64]:
+    """Read and check the offsets of image files, and that the longest one is there."""
+    offsets: NDArray[np.int64] = _read_all(store, opened)
+    check_offsets(store, offsets, content.shape[0])
+    _check_memory(store, content, int(np.diff(offsets).max(initial=0)))
+    return offsets
+
+
+def _read_all(store: Path, opened: OpenDataset) -> NDArray[Any]:
+    """Read all rows, if the file has as many bytes."""
+    _check_memory(store, opened, math.prod(opened.shape) * opened.dtype.itemsize)
+    return _read_part(store, opened, 0, opened.shape[0])
+
+
+def _read_part(store: Path, opened: OpenDataset, start: int, count: int) -> NDArray[Any]:
+    """Read consecutive rows."""
+    rows = make_array(store, (count, *opened.shape[1:]), opened.dtype)
+    _fill(store, opened, start, rows)
+    return rows
+
+
+def _fill(store: Path, opened: OpenDataset, start: int, rows: NDArray[Any]) -> None:
+    """Read consecutive rows into an array."""
+    if opened.offset is not None:
+        size = math.prod(opened.shape[1:]) * opened.dtype.itemsize
+        read_range(store, opened.descriptor, opened.offset + start * size, rows)
+    elif rows.size:
+        for first in range(0, len(rows), opened.step):
+            _read_rows(opened.dataset, start + first, rows[first : first + opened.step])
 
 
 def _is_outside(dataset: h5d.DatasetID) -> bool:
@@ -333,26 +446,10 @@ def _find_chunk_shape(dataset: h5d.DatasetID) -> tuple[int, ...]:
     return shape
 
 
-def _read_at(store: Path, opened: OpenDataset, position: int) -> NDArray[Any]:
-    array = make_array(store, opened.shape[1:], opened.dtype)
-    if opened.offset is not None:
-        read_range(store, opened.descriptor, opened.offset + position * array.nbytes, array)
-    else:
-        _read_rows(opened.dataset, position, array[np.newaxis])
-    return array
-
-
 def _count_chunks(dataset: h5d.DatasetID) -> int:
     """Count the chunks that a row lies in."""
     pairs = zip(dataset.shape[1:], _find_chunk_shape(dataset)[1:], strict=True)
     return math.prod(-(-size // per_chunk) for size, per_chunk in pairs)
-
-
-def _read_chunks(dataset: h5d.DatasetID, array: NDArray[Any]) -> None:
-    """Read all rows, some chunks at once."""
-    step = max(1, MAX_CHUNKS // _count_chunks(dataset)) * _find_chunk_shape(dataset)[0]
-    for start in range(0, len(array), step):
-        _read_rows(dataset, start, array[start : start + step])
 
 
 def _read_rows(dataset: h5d.DatasetID, start: int, rows: NDArray[Any]) -> None:
@@ -366,7 +463,7 @@ def _view(store: Path, opened: OpenDataset, content: mmap.mmap) -> NDArray[Any] 
     if not count:
         return np.frombuffer(b"", opened.dtype).reshape(opened.shape)
     if opened.offset is None:
-        return ChunkedRows(store, opened.dataset, opened.dtype, content)
+        return ChunkedRows(store, opened, content)
     return np.frombuffer(content, opened.dtype, count, opened.offset).reshape(opened.shape)
 
 

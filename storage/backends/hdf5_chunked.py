@@ -1,7 +1,8 @@
 """HDF5 in chunks, not compressed.
 
-On disk: ``images.h5`` as in `hdf5`, but ``images`` is in chunks of 192 KiB, 64 images of CIFAR-10. Only datasets in
-chunks can grow, be compressed, or be checked by HDF5.
+On disk: ``images.h5`` as in `hdf5`, but ``images`` is in chunks of 192 KiB, 64 images of CIFAR-10, and so is
+``content``. Labels and offsets are small, and stay contiguous. Only datasets in chunks can grow, be compressed, or be
+checked by HDF5.
 
 What it costs: HDF5 writes chunk by chunk, without a cache whose content a full disk could make it lose, and reads
 everything into the result. A reader asks once where the chunks are and copies images out of the map of the file; HDF5's
