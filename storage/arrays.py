@@ -11,7 +11,7 @@ import numpy as np
 from numpy.ma import MaskedArray
 from numpy.typing import DTypeLike, NDArray
 
-from .encoded import Content, Encoded
+from .encoded import Content, Encoded, gather, measure_offsets
 from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
 from .limits import check_store
 
@@ -190,6 +190,21 @@ def check_range(store: Path, record: int, start: int, end: int, size: int) -> No
     """Do what `check_offsets` does for one file."""
     if not 0 <= start <= end <= size:
         raise CorruptStoreError(f"it is said to be at bytes {start} to {end} of {size}", store=store, record=record)
+
+
+def take_files(
+    store: Path, content: NDArray[np.uint8], offsets: NDArray[np.int64], positions: NDArray[np.intp], ratio: int = 1
+) -> Encoded:
+    """Copy the files at `positions`, which are in range, out of the content of all, such as a map of a file.
+
+    `ratio` as in `check_store`.
+    """
+    starts, ends = offsets[positions], offsets[positions + 1]
+    check_store(store, int((ends - starts).max(initial=0)), ratio)
+    places = measure_offsets(ends - starts)
+    taken = make_array(store, (int(places[-1]),))
+    gather(content.data, starts, ends, taken)
+    return Encoded(taken, places)
 
 
 def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:

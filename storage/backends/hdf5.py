@@ -43,6 +43,7 @@ from ..arrays import (
     make_result,
     read_range,
     refuse_out,
+    take_files,
     write_range,
 )
 from ..contract import BackendInfo, Image, Images, Labels
@@ -128,17 +129,20 @@ def store_many(
     """
     if isinstance(images, Encoded):
         labels = check_encoded(images, labels)
-        name, values, others = b"content", images.content, {b"offsets": images.offsets, b"labels": labels}
+        name, values = b"content", images.content
+        arrays: dict[bytes, NDArray[Any]] = {b"offsets": images.offsets, b"labels": labels, name: values}
     else:
         images, labels = check_images(images, labels)
-        name, values, others = b"images", images, {b"labels": labels}
+        name, values = b"images", images
+        arrays = {name: values, b"labels": labels}
     path = os.fsencode(claim_store(store) / FILE)
     rows = min(len(values), max(1, chunk // math.prod(values.shape[1:]))) if chunk else 0
     with writing(store), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
-        size = _measure_chunks(values, rows) if rows else values.nbytes
-        size += sum(array.nbytes for array in others.values())
+        size = sum(array.nbytes for array in arrays.values())
+        if rows:
+            size += _measure_chunks(values, rows) - arrays.pop(name).nbytes
         os.posix_fallocate(file.get_vfd_handle(), 0, size + MAX_METADATA)
-        for other, array in (others if rows else {name: values} | others).items():
+        for other, array in arrays.items():
             _write(file, other, array)
         if rows:
             _write_chunks(file, name, values, rows, compress_level)
@@ -185,15 +189,14 @@ class Hdf5Reader(Reader):
         return images, labels
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        labels = make_array(self.store, (len(positions),), np.int64)
+        _take(self._labels, positions, labels)
+        if isinstance(self._images, np.ndarray):
+            return take_files(self.store, self._images, self._offsets, positions), labels
         starts, ends = self._offsets[positions], self._offsets[positions + 1]
         offsets = measure_offsets(ends - starts)
         content = make_array(self.store, (int(offsets[-1]),))
-        if isinstance(self._images, np.ndarray):
-            gather(self._images.data, starts, ends, content)
-        else:
-            self._images.gather(starts, ends, content)
-        labels = make_array(self.store, (len(positions),), np.int64)
-        _take(self._labels, positions, labels)
+        self._images.gather(starts, ends, content)
         return Encoded(content, offsets), labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:

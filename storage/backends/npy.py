@@ -39,10 +39,11 @@ from ..arrays import (
     make_result,
     read_range,
     refuse_out,
+    take_files,
     write_range,
 )
 from ..contract import BackendInfo, Image, Images, Labels
-from ..encoded import Encoded, gather, measure_offsets
+from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
 from ..paths import claim_store, join_path, open_file
@@ -87,14 +88,14 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     if isinstance(images, Encoded):
         labels = check_encoded(images, labels)
-        arrays = {CONTENT: images.content, OFFSETS: images.offsets.astype("<i8", copy=False)}
+        arrays: dict[str, NDArray[Any]] = {CONTENT: images.content, OFFSETS: images.offsets}
     else:
         images, labels = check_images(images, labels)
         arrays = {IMAGES: images}
     folder = claim_store(store)
     with writing(store):
-        for name, array in (arrays | {LABELS: labels.astype("<i8", copy=False)}).items():
-            _write(folder / name, array)
+        for name, array in (arrays | {LABELS: labels}).items():
+            _write(folder / name, array.astype(array.dtype.newbyteorder("<"), copy=False))
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
@@ -135,11 +136,8 @@ class NpyReader(Reader):
         return images, self._labels[positions].astype(np.int64, copy=False)
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
-        starts, ends = self._offsets[positions], self._offsets[positions + 1]
-        offsets = measure_offsets(ends - starts)
-        content = make_array(self.store, (int(offsets[-1]),))
-        gather(self._images.data, starts, ends, content)
-        return Encoded(content, offsets), self._labels[positions].astype(np.int64, copy=False)
+        files = take_files(self.store, self._images, self._offsets, positions)
+        return files, self._labels[positions].astype(np.int64, copy=False)
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         return self._images[position].copy(), int(self._labels[position])

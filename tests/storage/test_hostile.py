@@ -12,10 +12,12 @@ import pytest
 
 import storage
 from storage import BACKENDS
+from storage.contract import Kind
 from tests.support.foreign import Change, both, cut, write
 from tests.support.hostile import COUNT, HEIGHT, SET_NUMBERS, WIDTH, find_excess, make_store
 
 HUGE = 1 << 40  # bytes, or images
+KINDS: tuple[Kind, ...] = ("pixels", "encoded")
 MANY = 1 << 33  # images
 
 
@@ -145,9 +147,10 @@ def test_a_hostile_store_costs_little(name: str, change: Change, tmp_path: Path)
     assert not find_excess(module, tmp_path / "store")
 
 
-def test_a_file_with_a_large_hole_costs_little(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_a_large_hole_costs_little(backend: str, kind: Kind, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    module = make_store(backend, store)
+    module = make_store(backend, store, kind)
     for path in [path for path in store.rglob("*") if path.is_file()]:
         kept = path.read_bytes()
         os.truncate(path, HUGE)
@@ -155,9 +158,10 @@ def test_a_file_with_a_large_hole_costs_little(backend: str, tmp_path: Path) -> 
         path.write_bytes(kept)
 
 
-def test_a_link_in_a_store_is_refused(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_link_in_a_store_is_refused(backend: str, kind: Kind, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    module = make_store(backend, store)
+    module = make_store(backend, store, kind)
     for path in sorted(store.rglob("*")):
         path.rename(tmp_path / "kept")
         for target in (tmp_path / "kept", Path("/dev/zero")):

@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from storage import BACKENDS
-from tests.support.hostile import COUNT, HEIGHT, SET_NUMBERS, WIDTH, find_excess, make_store
+from storage.contract import Kind
+from tests.support.hostile import (
+    COUNT,
+    END,
+    HEIGHT,
+    SET_FILE_NUMBERS,
+    SET_NUMBERS,
+    START,
+    WIDTH,
+    find_excess,
+    make_store,
+)
 from tests.support.properties import HealthCheck, given, settings, st
 
 ABSURD = st.one_of(
@@ -17,18 +28,25 @@ OPTIONS = settings(
 )
 
 
-def try_numbers(backend: str, folder: Path, count: int, height: int, width: int) -> None:
+def try_numbers(backend: str, folder: Path, numbers: tuple[int, int, int], kind: Kind = "pixels") -> None:
     """Have a store claim to hold other images, and read it."""
-    if backend not in SET_NUMBERS:
-        pytest.skip(f"nothing here knows where {backend} keeps its numbers")
-    module = make_store(backend, folder / "store")
-    SET_NUMBERS[backend](folder / "store", count, height, width)
+    known = SET_NUMBERS if kind == "pixels" else SET_FILE_NUMBERS
+    if backend not in known:
+        pytest.skip(f"nothing here knows where {backend} keeps its numbers of {kind} images")
+    module = make_store(backend, folder / "store", kind)
+    known[backend](folder / "store", *numbers)
     assert not find_excess(module, folder / "store")
 
 
 NUMBERS = st.one_of(
     st.tuples(ABSURD, st.just(HEIGHT), st.just(WIDTH)),
     st.tuples(st.just(COUNT), ABSURD, ABSURD),
+    st.tuples(ABSURD, ABSURD, ABSURD),
+)
+FILE_NUMBERS = st.one_of(
+    st.tuples(ABSURD, st.just(START), st.just(END)),
+    st.tuples(st.just(COUNT), st.just(START), ABSURD),
+    st.tuples(st.just(COUNT), ABSURD, st.just(END)),
     st.tuples(ABSURD, ABSURD, ABSURD),
 )
 
@@ -38,16 +56,29 @@ NUMBERS = st.one_of(
 def test_absurd_numbers_cost_little(
     backend: str, numbers: tuple[int, int, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    try_numbers(backend, tmp_path_factory.mktemp("numbers"), *numbers)
+    try_numbers(backend, tmp_path_factory.mktemp("numbers"), numbers)
+
+
+@given(numbers=FILE_NUMBERS)
+@OPTIONS
+def test_absurd_numbers_of_image_files_cost_little(
+    backend: str, numbers: tuple[int, int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    try_numbers(backend, tmp_path_factory.mktemp("numbers"), numbers, "encoded")
 
 
 @pytest.mark.slow
-@given(numbers=NUMBERS)
+@given(numbers=NUMBERS, file_numbers=FILE_NUMBERS)
 @settings(OPTIONS, max_examples=100)
 def test_many_absurd_numbers_cost_little(
-    backend: str, numbers: tuple[int, int, int], tmp_path_factory: pytest.TempPathFactory
+    backend: str,
+    numbers: tuple[int, int, int],
+    file_numbers: tuple[int, int, int],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    try_numbers(backend, tmp_path_factory.mktemp("numbers"), *numbers)
+    if backend in SET_FILE_NUMBERS:
+        try_numbers(backend, tmp_path_factory.mktemp("numbers"), file_numbers, "encoded")
+    try_numbers(backend, tmp_path_factory.mktemp("numbers"), numbers)
 
 
 def test_every_backend_has_its_numbers_changed() -> None:

@@ -14,22 +14,29 @@ import numpy as np
 import pytest
 
 import storage
-from storage import BACKENDS, Backend
+from storage import BACKENDS, Backend, Encoded
+from storage.contract import Kind
 from storage.limits import MAX_EXPANSION, MAX_MEMORY
 from tests.faults.children import Ending, run_child
 from tests.support.image_sets import make_set
 
 COUNT, HEIGHT, WIDTH = 20, 32, 32
+SIZE = HEIGHT * WIDTH * 3  # bytes of an image, or of an image file
+START, END = (COUNT - 1) * SIZE, COUNT * SIZE  # of the last file
 SECONDS = 5  # of the processor
 ADDRESSES = 8 << 30  # bytes beyond those of the parent, so that no machine is harmed
 
 SetNumbers = Callable[[Path, int, int, int], object]
 
 
-def make_store(backend: str, store: Path) -> Backend:
-    """Store twenty images."""
+def make_store(backend: str, store: Path, kind: Kind = "pixels") -> Backend:
+    """Store twenty images, or twenty files of as many bytes; skip a test of a kind that the backend doesn't accept."""
     module = BACKENDS[backend]
-    module.store_many(store, *make_set(COUNT, HEIGHT, WIDTH))
+    if kind not in module.INFO.kinds:
+        pytest.skip(f"{backend} stores no {kind} images")
+    images, labels = make_set(COUNT, HEIGHT, WIDTH)
+    files = Encoded(images.reshape(-1), np.arange(0, END + 1, SIZE))
+    module.store_many(store, files if kind == "encoded" else images, labels)
     return module
 
 
@@ -42,7 +49,7 @@ def read_single(module: Backend, store: Path) -> None:
 def read_batch(module: Backend, store: Path) -> None:
     """Read two images through a reader."""
     with module.open_reader(store) as reader:
-        reader.read([0, len(reader) - 1])
+        (reader.read if reader.kind == "pixels" else reader.read_encoded)([0, len(reader) - 1])
 
 
 def read_labels(module: Backend, store: Path) -> None:
@@ -97,11 +104,29 @@ def _measure_peak() -> int:
 
 
 def _set_npy(store: Path, count: int, height: int, width: int) -> None:
-    for name, dtype, shape in (("images", "|u1", (count, height, width, 3)), ("labels", "<i8", (count,))):
+    _set_headers(store, {"images": (count, height, width, 3), "labels": (count,)})
+
+
+def _set_npy_files(store: Path, count: int, start: int, end: int) -> None:
+    _set_pair(store / "offsets.npy", start, end)
+    _set_headers(store, {"content": (end,), "offsets": (count + 1,), "labels": (count,)})
+
+
+def _set_headers(store: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
         path = store / f"{name}.npy"
+        dtype = "|u1" if name in {"images", "content"} else "<i8"
         header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
         text = b"\x93NUMPY\x01\x00" + struct.pack("<H", 246) + header.encode().ljust(245) + b"\n"
         path.write_bytes(text + path.read_bytes()[128:])
+
+
+def _set_pair(path: Path, start: int, end: int) -> None:
+    """Replace the offsets of the last file in a list of offsets."""
+    before, after = struct.pack("<2Q", START, END), struct.pack("<2Q", start % 2**64, end % 2**64)
+    content = path.read_bytes()
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, after))
 
 
 def _set_hdf5(chunked: bool, store: Path, count: int, height: int, width: int) -> None:  # noqa: FBT001 - of a table
@@ -110,6 +135,15 @@ def _set_hdf5(chunked: bool, store: Path, count: int, height: int, width: int) -
     with suppress(ValueError, OverflowError, TypeError, OSError), h5py.File(store / "images.h5", "w") as file:
         file.create_dataset("images", (count, height, width, 3), np.uint8, **options)
         file.create_dataset("labels", (count,), "<i8")
+
+
+def _set_hdf5_files(chunked: bool, store: Path, count: int, start: int, end: int) -> None:  # noqa: FBT001 - likewise
+    h5py = pytest.importorskip("h5py")
+    options = {"chunks": (1000,), "maxshape": (None,)} if chunked else {}
+    with suppress(ValueError, OverflowError, TypeError, OSError), h5py.File(store / "images.h5", "w") as file:
+        file.create_dataset("content", (end,), np.uint8, **options)
+        file.create_dataset("labels", (count,), "<i8")
+        file.create_dataset("offsets", (count + 1,), "<i8", **options)[-2:] = [start, end]
 
 
 def _set_png(store: Path, count: int, height: int, width: int) -> None:
@@ -171,6 +205,11 @@ def _set_feather(store: Path, count: int, height: int, width: int) -> None:  # n
         file.write_table(table)
 
 
+def _set_feather_files(store: Path, count: int, start: int, end: int) -> None:
+    _set_feather(store, count, HEIGHT, WIDTH)
+    _set_pair(store / "images.arrow", start, end)
+
+
 def _set_tiledb(store: Path, count: int, height: int, width: int) -> None:
     tiledb = pytest.importorskip("tiledb")
     with suppress(OverflowError, ValueError, TypeError, tiledb.TileDBError), tiledb.Group(str(store), "w") as group:
@@ -196,4 +235,12 @@ SET_NUMBERS: dict[str, SetNumbers] = {
     "feather": _set_feather,
     "feather_lz4": _set_feather,
     "tiledb": _set_tiledb,
+}
+SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the last one starts and ends
+    "npy": _set_npy_files,
+    "hdf5": partial(_set_hdf5_files, False),  # noqa: FBT003
+    "hdf5_chunked": partial(_set_hdf5_files, True),  # noqa: FBT003
+    "hdf5_gzip": partial(_set_hdf5_files, True),  # noqa: FBT003
+    "feather": _set_feather_files,
+    "feather_lz4": _set_feather_files,
 }

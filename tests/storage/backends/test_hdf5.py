@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from storage import StorageError, StoreFullError
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import check_file_reads, make_files
 from tests.support.foreign import Case, Change, cut
 from tests.support.image_sets import check_reads, make_set
 
@@ -19,6 +20,7 @@ hdf5 = take_backend("hdf5")
 FILE = "images.h5"
 IMAGES, LABELS = make_set(10)
 INDICES = [3, 9, 3, 0]
+FILES, FILE_LABELS = make_files(10)
 
 
 def create(images: NDArray[Any] = IMAGES, labels: NDArray[Any] = LABELS, **options: object) -> Change:
@@ -39,6 +41,27 @@ def replace(fill: Callable[[h5py.File], object]) -> Change:
             fill(file)
 
     return change
+
+
+def create_files(**datasets: Any) -> Change:  # noqa: ANN401 - an array, or the options of h5py; None: no dataset
+    """Replace the file by one with the image files, and other datasets."""
+    arrays = {"content": FILES.content, "offsets": FILES.offsets, "labels": FILE_LABELS}
+
+    def fill(file: h5py.File) -> None:
+        for name, other in ({name: {} for name in arrays} | datasets).items():
+            if other is not None:
+                file.create_dataset(
+                    name, **{"data": arrays[name], **(other if isinstance(other, dict) else {"data": other})}
+                )
+
+    return replace(fill)
+
+
+def spoil(place: int, value: int) -> Change:
+    """Have an offset of the files be another one."""
+    offsets = FILES.offsets.copy()
+    offsets[place] = value
+    return create_files(offsets=offsets)
 
 
 def create_group(file: h5py.File) -> None:
@@ -87,6 +110,17 @@ FOREIGN = {
     "external": Case(replace(keep_outside), "other files"),
     "virtual": Case(replace(map_outside), "other files"),
     "values after the end": Case(move_values),
+    "no offsets": Case(create_files(offsets=None), "offsets"),
+    "no labels of files": Case(create_files(labels=None), "labels"),
+    "fewer labels of files": Case(create_files(labels=FILE_LABELS[:-1]), "labels of shape"),
+    "files in two axes": Case(create_files(content=FILES.content[:70_000].reshape(2, -1)), "aren't image files"),
+    "offsets in two axes": Case(create_files(offsets=FILES.offsets[:, np.newaxis]), "aren't image files"),
+    "offsets of 32 bits": Case(create_files(offsets=FILES.offsets.astype("<i4")), "offsets of type"),
+    "no offset at all": Case(create_files(offsets=FILES.offsets[:0], labels=FILE_LABELS[:0]), "labels of shape"),
+    "offsets that go down": Case(spoil(4, 0)),
+    "a negative offset": Case(spoil(4, -1)),
+    "an offset of 63 bits": Case(spoil(4, 2**63 - 1)),
+    "offsets beyond the end": Case(spoil(10, len(FILES.content) + 1)),
     **{f"cut to {size} bytes": Case(cut(FILE, size)) for size in (0, 5, 97, 970, 9700, -81, -1)},
 }
 
@@ -99,6 +133,43 @@ def test_the_datasets_are_contiguous_and_record_no_time(tmp_path: Path) -> None:
             assert file[name].dtype == np.dtype(dtype)
             assert file[name].id.get_offset() is not None
         assert [h5py.h5o.get_info(file[name].id).mtime for name in ("/", "images", "labels")] == [0] * 3
+
+
+def test_h5py_reads_image_files_between_the_offsets(tmp_path: Path) -> None:
+    hdf5.store_many(tmp_path, FILES, FILE_LABELS)
+    with h5py.File(tmp_path / FILE) as file:
+        content, offsets = file["content"], file["offsets"][...]
+        assert (content.chunks, content.dtype, file["offsets"].dtype) == (None, np.dtype("u1"), np.dtype("<i8"))
+        assert [content[offsets[i] : offsets[i + 1]].tobytes() for i in range(10)] == [bytes(image) for image in FILES]
+        np.testing.assert_array_equal(file["labels"], FILE_LABELS)
+        found = [
+            range(start := file[name].id.get_offset(), start + file[name].nbytes) for name in ("content", "labels")
+        ]
+    assert hdf5.find_pixels(tmp_path) == {FILE: found}
+
+
+FILE_LAYOUTS: dict[str, dict[str, dict[str, object]]] = {
+    "offsets and labels in chunks": {"offsets": {"chunks": (3,)}, "labels": {"chunks": (3,)}},
+    "chunks smaller than a file": {"content": {"chunks": (100,)}},
+    "chunks larger than all": {"content": {"chunks": (100_000,), "maxshape": (None,)}},
+    "compressed": {"content": {"chunks": (1000,), "compression": "gzip"}},
+    "more chunks than are read at once": {"content": {"chunks": (50,), "shuffle": True}},
+}
+
+
+@pytest.mark.parametrize("options", FILE_LAYOUTS.values(), ids=FILE_LAYOUTS)
+def test_image_files_in_chunks_are_read(tmp_path: Path, options: dict[str, dict[str, object]]) -> None:
+    create_files(**options)(tmp_path)
+    check_file_reads(hdf5, tmp_path, (FILES, FILE_LABELS))
+
+
+def test_an_image_file_that_was_never_written_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / FILE, "w") as file:
+        file.create_dataset("content", (1 << 30,), np.uint8, chunks=(1000,))
+        file["offsets"], file["labels"] = np.array([0, 1 << 30]), np.zeros(1, np.int64)
+    for read in (hdf5.read_many, hdf5.open_reader, lambda store: hdf5.read_single(store, 0)):
+        with pytest.raises(StorageError, match="bytes of memory"):
+            read(tmp_path)
 
 
 LAYOUTS: dict[str, dict[str, object]] = {

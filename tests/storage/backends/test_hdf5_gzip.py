@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from h5py import h5d
 
-from storage import CorruptStoreError
+from storage import CorruptStoreError, Encoded
 from tests.support.backends import take_backend
 from tests.support.datasets import flip_bit
+from tests.support.encoded_sets import assert_same_files
 from tests.support.image_sets import assert_same, make_set
 
 hdf5 = take_backend("hdf5")
@@ -48,19 +49,44 @@ def test_space_is_allocated_even_for_chunks_that_become_larger(
     assert_same(hdf5_gzip.read_many(tmp_path), (images, labels))
 
 
-def test_each_chunk_that_a_batch_needs_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hdf5_gzip.store_many(tmp_path, IMAGES, LABELS)
-    read, calls = hdf5._read_rows, list[int]()  # noqa: SLF001 - counted
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[range]:
+    """Collect the ranges of rows that HDF5 reads."""
+    read, ranges = hdf5._read_rows, list[range]()  # noqa: SLF001 - counted
 
-    def count(dataset: h5d.DatasetID, start: int, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
-        calls.append(start)
+    def note(dataset: h5d.DatasetID, start: int, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        ranges.append(range(start, start + len(rows)))
         read(dataset, start, rows)
 
-    monkeypatch.setattr(hdf5, "_read_rows", count)
+    monkeypatch.setattr(hdf5, "_read_rows", note)
+    return ranges
+
+
+def test_each_chunk_that_a_batch_needs_is_read_once(tmp_path: Path, reads: list[range]) -> None:
+    hdf5_gzip.store_many(tmp_path, IMAGES, LABELS)
     indices = [129, 3, 64, 66, 3, 0, 65, 128]
     with hdf5_gzip.open_reader(tmp_path) as reader:
         assert_same(reader.read(indices), (IMAGES[indices], LABELS[indices]))
-    assert calls == [0, 64, 128]
+    assert reads == [range(4), range(64, 67), range(128, 130)]
+
+
+def test_each_chunk_that_a_batch_of_image_files_needs_is_read_once(tmp_path: Path, reads: list[range]) -> None:
+    files = Encoded.join(part.tobytes() for part in np.random.default_rng(0).integers(0, 16, (10, 5_000), np.uint8))
+    hdf5_gzip.store_many(tmp_path, files, LABELS[:10])
+    indices = [9, 1, 0, 5, 1, 2]
+    with hdf5_gzip.open_reader(tmp_path) as reader:
+        assert_same_files(reader.read_encoded(indices), (files.take(indices), LABELS[indices]))
+    assert reads == [range(15_000), range(25_000, 30_000), range(45_000, 50_000)]
+
+
+def test_h5py_reads_image_files_in_compressed_chunks(tmp_path: Path) -> None:
+    files = Encoded.join([b"an image file" * 1000, b"", b"another" * 3000])
+    hdf5_gzip.store_many(tmp_path, files, LABELS[:3])
+    with h5py.File(tmp_path / "images.h5") as file:
+        assert (file["content"].chunks, file["content"].compression) == ((12 << 10,), "gzip")
+        np.testing.assert_array_equal(file["content"], files.content)
+        np.testing.assert_array_equal(file["offsets"], files.offsets)
+    assert (tmp_path / "images.h5").stat().st_size < files.nbytes / 3
 
 
 def test_a_damaged_chunk_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
