@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from benchmarks.page_cache import Cache
 from storage import BACKENDS, UNAVAILABLE
 
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
+PIXELS = ("pixels",)  # the kind of image set that a benchmark is about unless it is marked otherwise
+NO_PIXELS = "it stores image files only, and pixels are measured"
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 HELP = {
     "cifar10": "which images: auto (the downloaded CIFAR-10, else the stand-in), standin, or the folder or .tar.gz of "
@@ -28,7 +30,7 @@ HELP = {
 class Options:
     """The cells that the session was asked to measure.
 
-    `cutoffs` is None if not given. `unavailable` says why backends can't be measured, if all of them should be.
+    `cutoffs` is None if not given. `unavailable` says why backends that should be measured can't be.
     """
 
     cifar10: str
@@ -71,14 +73,22 @@ def read_options(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"backends: {name} is not here: {UNAVAILABLE[name]}")
     _check("backends", backends, BACKENDS.__contains__, lambda: f"the backends here are {', '.join(BACKENDS)}")
     _check("cutoffs", cutoffs, _is_positive, lambda: "give numbers of images, 1 or more, such as 10,100")
+    chosen = backends or tuple(BACKENDS)
+    others = set(chosen) - set(choose_backends(chosen, PIXELS))
     return Options(
         cifar10=_find(config, "cifar10") or "auto",
         cutoffs=tuple(map(int, cutoffs)) or None,
-        backends=backends or tuple(BACKENDS),
-        unavailable={} if backends else dict(UNAVAILABLE),
+        backends=chosen,
+        unavailable=({} if backends else dict(UNAVAILABLE)) | dict.fromkeys(sorted(others), NO_PIXELS),
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
         caches=("warm", "cold") if _is_on(config, "cold") else ("warm",),
     )
+
+
+def choose_backends(names: Iterable[str], kinds: Collection[str]) -> tuple[str, ...]:
+    """Choose the backends that accept one of the kinds of image sets; those of an older `storage` accept pixels."""
+    accepted = {name: getattr(getattr(BACKENDS[name], "INFO", None), "kinds", PIXELS) for name in names}
+    return tuple(name for name, found in accepted.items() if not set(kinds).isdisjoint(found))
 
 
 def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:

@@ -19,7 +19,15 @@ from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import safe_dumps
 
 from benchmarks.directories import STORES
-from benchmarks.options import DEFAULT_CUTOFFS, Options, choose_cutoffs, count_images, read_options
+from benchmarks.options import (
+    DEFAULT_CUTOFFS,
+    PIXELS,
+    Options,
+    choose_backends,
+    choose_cutoffs,
+    count_images,
+    read_options,
+)
 from benchmarks.run_info import (
     THRESHOLD_MARKER,
     Outcomes,
@@ -43,6 +51,7 @@ from reports.run import BrokenRunError, ImageSet, Run
 from reports.text import escape_name
 
 RUNS = "file://./reports/runs"  # as in pyproject.toml
+KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
 
@@ -78,7 +87,7 @@ def configure(config: pytest.Config) -> None:
     config.stash[SESSION] = Session(options, _read_base(config))
     config.stash[ORIGIN] = origin
     config.stash[COUNT] = count_images(options, DOUBLED * origin.count)
-    for marker in (CUTOFFS_MARKER, THRESHOLD_MARKER):
+    for marker in (CUTOFFS_MARKER, KINDS_MARKER, THRESHOLD_MARKER):
         config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder in which pytest was started
         config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
@@ -114,11 +123,12 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Make the cells of a benchmark, one for each value of the parameters that it takes."""
     options, origin = metafunc.config.stash[SESSION].options, metafunc.config.stash[ORIGIN]
     marker = metafunc.definition.get_closest_marker("default_cutoffs")
+    kinds = metafunc.definition.get_closest_marker("kinds")
     cutoffs = choose_cutoffs(options, DOUBLED * origin.count, marker.args if marker else DEFAULT_CUTOFFS)
     if {"workers", "dataset"} & set(metafunc.fixturenames):
         cutoffs = (max(cutoffs),)  # few images show neither the effect of workers nor the cost of verification
     parameters: dict[str, tuple[str | int, ...]] = {
-        "backend": options.backends,
+        "backend": choose_backends(options.backends, kinds.args if kinds else PIXELS),
         "cutoff": cutoffs,
         "durability": options.durabilities,
         "workers": choose_counts(),

@@ -38,6 +38,14 @@ def check_encoded(images: Encoded, labels: Labels) -> Labels:
     return labels
 
 
+def check_files(images: object, labels: Labels) -> tuple[Encoded, Labels]:
+    """Do what `check_encoded` does for a backend that stores nothing but image files."""
+    if not isinstance(images, Encoded):
+        hint = "give storage.Encoded, or choose a backend whose INFO.kinds has 'pixels'"
+        raise InvalidInputError("this backend stores image files, not pixels", hint=hint)
+    return images, check_encoded(images, labels)
+
+
 def _check_lengths(images: Images | Encoded, labels: Labels) -> None:
     if len(images) != len(labels):
         raise InvalidInputError(f"{len(images)} images and {len(labels)} labels", hint="give each image one label")

@@ -46,6 +46,27 @@ def create_file(store: Path, name: str) -> bytes:
     return path
 
 
+@contextmanager
+def create_folder(store: Path) -> Iterator[int]:
+    """Claim a new store and open it; yield the descriptor in which files are created."""
+    with writing(store):
+        folder = os.open(claim_store(store), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def write_file(folder: int, name: bytes | str, content: bytes | memoryview) -> None:
+    """Write a new file into the directory with descriptor `folder`."""
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    finally:
+        os.close(descriptor)
+
+
 def walk_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Yield each folder and the names of its files, the deepest first; raise what `os.walk` would ignore."""
 
@@ -106,6 +127,30 @@ def open_file(store: Path, name: str) -> Iterator[tuple[int, os.stat_result]]:
             yield descriptor, status
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def open_folder(store: Path, name: str) -> Iterator[int]:
+    """Open a store whose files are found by name; if it isn't there, say which file it lacks: `name`, for one."""
+    with reading(store):
+        try:
+            folder = os.open(join_path(store, ""), os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            find_file(store, name)
+            raise
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
+
+def open_first(store: Path, folder: int, name: str) -> tuple[int, os.stat_result]:
+    """Open the file that every store of a backend has, as `open_regular` does; if it isn't there, say what is."""
+    try:
+        return open_regular(name, folder, store)
+    except OSError:
+        find_file(store, name)
+        raise
 
 
 def read_small(store: Path, path: Path, limit: int) -> bytes:

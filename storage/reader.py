@@ -56,8 +56,8 @@ class Reader(ABC):
     It is a map-style dataset as PyTorch expects one, and a context manager. After pickling or a fork, the copy opens
     the store itself. Threads may share a reader, as long as none closes it while another reads.
 
-    A backend adds `_open`, `_read` and `_close`, and `_read_encoded` if it stores image files; and `_read_one`,
-    `_read_labels` and `view` if it can do these with less work.
+    A backend adds `_open` and `_close`; `_read` if it stores pixels, `_read_encoded` if it stores image files; and
+    `_read_one`, `_read_labels` and `view` if it can do these with less work.
 
     Parameters
     ----------
@@ -97,13 +97,13 @@ class Reader(ABC):
     def _open(self) -> Description:
         """Open the store; describe what it holds."""
 
-    @abstractmethod
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         """Return what the store holds at `positions`, which are in range; `make_result` makes the images of `out`."""
+        raise NotImplementedError  # pragma: no cover - it holds no pixels
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
         """Return the files that the store holds at `positions`, which are in range."""
-        raise NotImplementedError
+        raise NotImplementedError  # pragma: no cover - it holds no files
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         """Return what the store holds at `position`, which is in range."""

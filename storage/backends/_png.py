@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import paths
 from ..arrays import CHANNELS, LABEL, check_index, check_shape, make_array, read_range
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import MAX_DEFLATE, check_memory, measure_content
-from ..paths import READ, claim_store, find_file, join_path, open_regular
+from ..paths import READ, open_first, write_file
 
 FILE = "labels.csv"
 HEADER = re.compile(rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9}),characters=([1-9]\d?)\n")
@@ -41,37 +42,15 @@ class Table(NamedTuple):
 @contextmanager
 def create_folder(store: Path) -> Iterator[int]:
     """Claim a new store and open it; yield the descriptor in which files are created."""
-    with writing(store, SyntaxError):
-        folder = os.open(claim_store(store), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield folder
-        finally:
-            os.close(folder)
+    with writing(store, SyntaxError), paths.create_folder(store) as folder:
+        yield folder
 
 
 @contextmanager
 def open_folder(store: Path) -> Iterator[int]:
     """Open a store; yield the descriptor in which its files are found."""
-    with reading(store, SyntaxError):
-        try:
-            folder = os.open(join_path(store, ""), os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            find_file(store, FILE)  # says what is wrong
-            raise
-        try:
-            yield folder
-        finally:
-            os.close(folder)
-
-
-def write_file(folder: int, name: str, content: bytes | memoryview) -> None:
-    """Write a new file into the directory with descriptor `folder`."""
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder)
-    try:
-        while content:
-            content = content[os.write(descriptor, content) :]
-    finally:
-        os.close(descriptor)
+    with reading(store, SyntaxError), paths.open_folder(store, FILE) as folder:
+        yield folder
 
 
 def open_image(store: Path, folder: int, index: int) -> int:
@@ -111,7 +90,7 @@ def write_labels(folder: int, images: Images, labels: Labels) -> None:
 
 def read_label(store: Path, folder: int, index: int) -> tuple[Table, int, int]:
     """Read one label; return the table, the index counted from the start, and the label."""
-    descriptor, status = _open_labels(store, folder)
+    descriptor, status = open_first(store, folder, FILE)
     try:  # not a generator's context, which takes a microsecond
         table = _read_header(store, descriptor, status)
         position = check_index(store, index, table.images)
@@ -145,17 +124,9 @@ def find_lines(store: Path, folder: int) -> dict[str, list[range]]:
         return {FILE: [range(table.start, status.st_size)]}
 
 
-def _open_labels(store: Path, folder: int) -> tuple[int, os.stat_result]:
-    try:
-        return open_regular(FILE, folder, store)
-    except OSError:
-        find_file(store, FILE)  # says what is wrong
-        raise
-
-
 @contextmanager
 def _open_table(store: Path, folder: int) -> Iterator[tuple[Table, int, os.stat_result]]:
-    descriptor, status = _open_labels(store, folder)
+    descriptor, status = open_first(store, folder, FILE)
     try:
         yield _read_header(store, descriptor, status), descriptor, status
     finally:

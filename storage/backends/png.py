@@ -31,6 +31,7 @@ from PIL.PngImagePlugin import PngImageFile
 from ..arrays import check_images, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading
+from ..paths import write_file
 from ..reader import Description, Reader
 from ._png import (
     create_folder,
@@ -39,7 +40,6 @@ from ._png import (
     read_file,
     read_label,
     read_labels,
-    write_file,
     write_labels,
 )
 

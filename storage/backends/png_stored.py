@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from ..arrays import CHANNELS, check_images, make_array, make_result
 from ..contract import Image, Images, Labels
 from ..errors import reading
-from ._png import create_folder, open_folder, open_image, read_label, read_labels, write_file, write_labels
+from ..paths import write_file
+from ._png import create_folder, open_folder, open_image, read_label, read_labels, write_labels
 from .png import CHUNK, INFO, RGB, SIGNATURE, PngReader, find_pixels, read_image
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]

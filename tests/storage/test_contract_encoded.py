@@ -22,6 +22,7 @@ from tests.support.encoded_sets import (
 )
 from tests.support.image_sets import LABELS, make_set
 
+pytestmark = pytest.mark.kinds("pixels", "encoded")
 TIMEOUT = 20.0  # seconds
 
 

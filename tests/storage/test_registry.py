@@ -15,6 +15,7 @@ from storage.registry import GROUP, find_backend, import_backend, list_modules
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
+pytestmark = pytest.mark.kinds("pixels", "encoded")
 FUNCTIONS = [name for name, member in vars(Backend).items() if inspect.isfunction(member) and not name.startswith("_")]
 COMPLETE = "from tests.support.raw_backend import *"
 
@@ -22,9 +23,12 @@ COMPLETE = "from tests.support.raw_backend import *"
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_backend_has_the_functions_of_the_contract(module: Backend, function: str) -> None:
     assert callable(getattr(module, function, None)), f"{module.__name__} lacks the function {function}"
-    wanted = list(inspect.signature(getattr(Backend, function)).parameters)[1:]
     found = inspect.signature(getattr(module, function)).parameters.values()
-    names = [parameter.name for parameter in found if parameter.kind is not parameter.KEYWORD_ONLY]
+    _, *contract = inspect.signature(getattr(Backend, function)).parameters.values()
+    wanted, names = (
+        [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        for parameters in (contract, found)
+    )
     assert names == wanted, f"{module.__name__}.{function} takes {names}, the contract says {wanted}"
     options = [parameter for parameter in found if parameter.kind is parameter.KEYWORD_ONLY]
     without = [parameter.name for parameter in options if parameter.default is parameter.empty]

@@ -1,0 +1,284 @@
+"""Files: what people and torchvision see in the folders, names that are refused, and an index that counts."""
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import storage
+from storage import CorruptStoreError, Encoded, InvalidInputError
+from tests.support.backends import take_backend
+from tests.support.encoded_sets import assert_same_files, check_file_reads, encode, make_files, make_pictures
+from tests.support.foreign import Case, Change, append, cut, delete, flip, make_endless, make_folder, write
+from tests.support.image_sets import make_set
+
+files = take_backend("files")
+COUNT = 3
+FILES, LABELS = Encoded.join([b"first", b"", b"the third"]), np.array([10, 2, 10])
+NAMES = ["cats/Bücher 書.jpg", "dogs/small/.hidden", "a"]
+HEADER = b"images=3 characters=20\nlabel\tbytes\tpath\n"
+LINES = (b"10\t5\t10/00000000.bin", b"2\t0\t02/00000001.bin", b"10\t9\t10/00000002.bin")
+READS: dict[str, Callable[[Path], object]] = {
+    "read_single": lambda store: [files.read_single(store, index) for index in range(COUNT)],
+    "read_many": files.read_many,
+    "reader": lambda store: files.open_reader(store).read_encoded(range(COUNT)),
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    files.store_many(tmp_path / "store", FILES, LABELS)
+    return tmp_path / "store"
+
+
+def read_as_folders(store: Path) -> dict[str, int]:
+    """Read labels as torchvision's ImageFolder does: the numbers of the folders in alphabetical order."""
+    classes = sorted(entry.name for entry in os.scandir(store) if entry.is_dir())
+    numbers = {name: number for number, name in enumerate(classes)}
+    return {path.name: numbers[path.parent.name] for path in store.glob("*/*")}
+
+
+def test_the_index_is_a_table_with_lines_of_one_length(store: Path) -> None:
+    assert (store / "index.tsv").read_bytes() == HEADER + b"".join(line.rjust(20) + b"\n" for line in LINES)
+    with (store / "index.tsv").open(encoding="utf-8", newline="") as file:
+        assert next(file) == "images=3 characters=20\n"
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [int(row["label"]) for row in rows] == LABELS.tolist()
+    assert [(store / row["path"]).read_bytes() for row in rows] == [bytes(file) for file in FILES]
+
+
+def test_folders_are_labels_and_names_are_indices_with_the_extension_of_the_content(tmp_path: Path) -> None:
+    pictures, labels, pixels = make_pictures()
+    jpeg = encode(pixels[0], "JPEG")
+    files.store_many(tmp_path / "store", Encoded.join([*pictures, jpeg]), np.array([*labels, -7]))
+    names = sorted(str(path.relative_to(tmp_path / "store")) for path in (tmp_path / "store").glob("*/*"))
+    assert names == ["-7/00000005.jpg", *(f"0{index}/{index:08}.png" for index in range(5))]
+    with Image.open(tmp_path / "store" / "03" / "00000003.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), pixels[3])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 11, 101])
+def test_folders_in_alphabetical_order_are_the_labels(tmp_path: Path, classes: int) -> None:
+    labels = np.random.default_rng(0).permutation(np.arange(2 * classes) % classes)
+    files.store_many(tmp_path / "store", Encoded.join([b"x"] * len(labels)), labels)
+    assert read_as_folders(tmp_path / "store") == {f"{i:08}.bin": label for i, label in enumerate(labels.tolist())}
+
+
+def test_names_are_the_paths(tmp_path: Path) -> None:
+    files.store_many(tmp_path / "store", FILES, LABELS, names=NAMES, classes=["ignored"])
+    for name, file in zip(NAMES, FILES, strict=True):
+        assert (tmp_path / "store" / name).read_bytes() == file
+    check_file_reads(files, tmp_path / "store", (FILES, LABELS))
+
+
+def test_names_that_are_not_unicode_are_kept(tmp_path: Path) -> None:
+    files.store_many(tmp_path / "store", FILES[:1], LABELS[:1], names=["\udcff.jpg"])
+    assert (tmp_path / "store" / "\udcff.jpg").read_bytes() == b"first"
+    assert files.find_pixels(tmp_path / "store") == {"\udcff.jpg": [range(5)]}
+    check_file_reads(files, tmp_path / "store", (FILES[:1], LABELS[:1]))
+
+
+def test_folders_are_called_by_their_classes(tmp_path: Path) -> None:
+    files.store_many(tmp_path / "store", FILES, LABELS, classes=["cat", "dog", "bird"])
+    found = sorted(str(path.relative_to(tmp_path / "store")) for path in (tmp_path / "store").glob("*/*"))
+    assert found == ["10/00000000.bin", "10/00000002.bin", "bird/00000001.bin"]
+    check_file_reads(files, tmp_path / "store", (FILES, LABELS))
+
+
+BAD_NAMES: dict[str, tuple[str, Any]] = {
+    "an absolute path": ("name 1 is '/etc/passwd'", "/etc/passwd"),
+    "a path outside": (r"name 1 is '\.\./x'", "../x"),
+    "a path outside further down": ("name 1 is", "a/../../x"),
+    "a path that ends outside": ("name 1 is", "a/.."),
+    "a folder that is this one": ("name 1 is", "./x"),
+    "an empty part": ("name 1 is", "a//x"),
+    "a folder": ("name 1 is", "a/"),
+    "no name": ("name 1 is ''", ""),
+    "a null character": ("name 1 is", "a\0"),
+    "a line feed": ("name 1 is", "a\nb"),
+    "a tab": ("name 1 is", "a\tb"),
+    "a control character": ("name 1 is", "a\x85b"),
+    "a character that can't be encoded": ("name 1 is", "a\ud800"),
+    "a number": ("name 1 is 7", 7),
+    "bytes": ("name 1 is b'x'", b"x"),
+    "a long part": ("name 1 is too long", "é" * 128),
+    "a long path": ("name 1 is too long", "a/" * 2047 + "aa"),
+    "the index": (r"name 1, 'index.tsv', is that of another", "index.tsv"),
+    "the index as a folder": (r"a folder is called index\.tsv", "index.tsv/x"),
+    "another name": ("name 1, 'a/x', is that of another", "a/x"),
+    "a folder of others": ("name 1, 'a', is that of another", "a"),
+    "a file as a folder": ("name 0, 'a/x', is that of another", "a/x/y"),
+}
+
+
+@pytest.mark.parametrize(("message", "name"), BAD_NAMES.values(), ids=BAD_NAMES)
+def test_a_bad_name_is_refused_before_anything_is_written(tmp_path: Path, message: str, name: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        files.store_many(tmp_path / "store", FILES, LABELS, names=["a/x", name, "b"])
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_longest_names_are_accepted(tmp_path: Path) -> None:
+    names = ["é" * 127 + "x", "a/" * 1000 + "x", "b"]
+    files.store_many(tmp_path / "store", FILES, LABELS, names=names)
+    check_file_reads(files, tmp_path / "store", (FILES, LABELS))
+
+
+@pytest.mark.parametrize("options", [{"names": ["a"]}, {"classes": ["", "x", ".."]}], ids=["names", "classes"])
+def test_too_few_names_and_bad_classes_are_refused_before_anything_is_written(
+    tmp_path: Path, options: dict[str, list[str]]
+) -> None:
+    with pytest.raises(InvalidInputError, match="name"):
+        files.store_many(tmp_path / "store", FILES, LABELS, **options)
+    assert not (tmp_path / "store").exists()
+
+
+def test_pixels_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    images, labels = make_set(2)
+    with pytest.raises(InvalidInputError, match="stores image files, not pixels"):
+        files.store_many(tmp_path / "store", images, labels)
+    with pytest.raises(InvalidInputError, match="stores image files, not pixels"):
+        files.store_single(tmp_path / "store", images[0], 1)
+    assert not (tmp_path / "store").exists()
+
+
+def replace_index(old: bytes, new: bytes) -> Change:
+    """Replace bytes of the index by as many."""
+
+    def change(store: Path) -> None:
+        content = (store / "index.tsv").read_bytes()
+        assert old in content
+        (store / "index.tsv").write_bytes(content.replace(old, new, 1))
+
+    return change
+
+
+def link(name: str, target: str) -> Change:
+    """Move a file or folder out of the store, and put a link there."""
+
+    def change(store: Path) -> None:
+        (store / name).rename(store.parent / "moved")
+        (store / name).symlink_to(target)
+
+    return change
+
+
+FIRST = "10/00000000.bin"
+CASES = {
+    "no index": Case(delete("index.tsv"), "index.tsv"),
+    "an index of another program": Case(write("index.tsv", b"label,path\n"), "another header"),
+    "an index that was cut short": Case(cut("index.tsv", -1), "bytes, not"),
+    "a longer index": Case(append("index.tsv", b"\n"), "bytes, not"),
+    "more images": Case(replace_index(b"images=3", b"images=4"), "bytes, not"),
+    "a path outside": Case(replace_index(b"02/00000001.bin", b"../00000001.bin"), "line"),
+    "an absolute path": Case(replace_index(b"02/00000001.bin", b"/20/0000001.bin"), "line"),
+    "an empty part of a path": Case(replace_index(b"02/00000001.bin", b"02//0000001.bin"), "line"),
+    "a null character in a path": Case(replace_index(b"02/00000001.bin", b"02/0000000\0.bin"), "line"),
+    "no path": Case(replace_index(b"2\t0\t02/00000001.bin", b"             222\t0\t"), "line"),
+    "another column": Case(replace_index(b"02/00000001.bin", b"02\t00000001.bin"), "line"),
+    "a line in two": Case(replace_index(b"10\t5\t10/00000000.bin", b"1\t5\t0\n1\t5\t000000.bin"), "line"),
+    "a label that is no number": Case(replace_index(b" 2\t0", b" x\t0"), "line"),
+    "a negative number of bytes": Case(replace_index(b"2\t0\t02", b"2\t-1\t0"), "line"),
+    "another number of bytes": Case(replace_index(b"10\t5", b"10\t6"), "record 0: .*5 bytes, not 6"),
+    "a missing file": Case(delete(FIRST), f"record 0: {FIRST} is missing"),
+    "a missing folder": Case(lambda store: (store / "10").rename(store.parent / "10"), "record 0: .*missing"),
+    "a longer file": Case(append(FIRST, b"x"), "record 0: .*6 bytes, not 5"),
+    "an empty file": Case(cut(FIRST, 0), "record 0: .*0 bytes, not 5"),
+    "a folder as a file": Case(make_folder(FIRST), "not a regular file"),
+    "a link to a device": Case(make_endless(FIRST), "link"),
+    "a link to a file": Case(link(FIRST, "../../moved"), "link"),
+    "a link to a folder": Case(link("10", "../moved"), "10: it is a link"),
+    "a file as a folder": Case(replace_index(b"02/00000001.bin", b"10/00000000.bi/"), "line"),
+    "a file in a file": Case(replace_index(b"10\t9\t10/00000002.bin", b"9\t9\t10/00000000.bin/"), "line"),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_damaged_store_is_refused(case: Case, store: Path) -> None:
+    case.change(store)
+    for read in READS.values():
+        with pytest.raises(CorruptStoreError, match=case.message) as caught:
+            read(store)
+        assert str(store) in str(caught.value)
+
+
+def rewrite(store: Path, *lines: bytes) -> None:
+    """Write another index, whose lines have one length."""
+    header = b"images=%d characters=%d\nlabel\tbytes\tpath\n" % (len(lines), max(map(len, lines)))
+    (store / "index.tsv").write_bytes(header + b"".join(line.rjust(max(map(len, lines))) + b"\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"9223372036854775808\t5\t10/00000000.bin", ""),
+        (b"-9223372036854775809\t5\t10/00000000.bin", ""),
+        (b"1\t9999999999999999999\t10/00000000.bin", ""),
+        (b"1\t9223372036854775807\t10/00000000.bin", ""),
+        (b"1\t99999999999\t10/00000000.bin", "damaged, or has holes"),
+        (b"9223372036854775808\t0\t02/00000001.bin", ""),
+        (b"1\t5\t10/00000000.bin/x", "missing"),
+        (b"1\t5\t" + b"x/" * 3000 + b"x", ""),
+    ],
+    ids=lambda value: value.decode()[:40] if isinstance(value, bytes) else None,
+)
+def test_absurd_lines_are_refused(store: Path, line: bytes, message: str) -> None:
+    rewrite(store, line, *LINES[1:])
+    for read in READS.values():
+        with pytest.raises(storage.StorageError, match=message or None) as caught:
+            read(store)
+        assert str(store) in str(caught.value)
+
+
+def test_images_may_share_a_file_in_an_index_of_another_program(store: Path) -> None:
+    rewrite(store, LINES[0], LINES[0].replace(b"10\t", b"-9223372036854775808\t", 1), LINES[2])
+    with files.open_reader(store) as reader:
+        found, labels = reader.read_encoded([0, 1, 0])
+    assert ([bytes(file) for file in found], labels.tolist()) == ([b"first"] * 3, [10, -(2**63), 10])
+    assert files.read_single(store, 1) == (b"first", -(2**63))
+
+
+def test_a_file_that_is_read_in_pieces_is_read_whole(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, views, offset: real(file, [views[0][:2]], offset))
+    assert_same_files(files.read_many(store), (FILES, LABELS))
+
+
+def test_an_error_of_the_system_is_not_called_damage(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with files.open_reader(store) as reader:
+        monkeypatch.setattr(os, "preadv", fail)
+        with pytest.raises(storage.StorageError, match="Input/output") as caught:
+            reader.read_encoded([0])
+    assert not isinstance(caught.value, CorruptStoreError)
+
+
+def test_changed_bytes_of_a_file_are_its_own(store: Path) -> None:
+    flip(FIRST, 0)(store)
+    found, labels = files.read_many(store)
+    assert [bytes(file) for file in found] == [b"girst", b"", b"the third"]
+    assert labels.tolist() == LABELS.tolist()
+    assert files.find_pixels(store) == {
+        "10/00000000.bin": [range(5)],
+        "02/00000001.bin": [range(0)],
+        "10/00000002.bin": [range(9)],
+    }
+
+
+def test_the_index_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def note(folder: int, name: bytes | str, content: bytes) -> None:
+        written.append(os.fsdecode(name))
+        write_file(folder, name, content)
+
+    written: list[str] = []
+    write_file = files.write_file
+    monkeypatch.setattr(files, "write_file", note)
+    files.store_many(tmp_path / "store", *make_files(4))
+    assert written.index("index.tsv") == len(written) - 1 == 4
