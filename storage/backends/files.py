@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ..arrays import LABEL, check_files, check_index, make_array, read_range, refuse_out
 from ..contract import BackendInfo, Images, Labels
 from ..encoded import Encoded, find_extension, measure_offsets
-from ..errors import CorruptStoreError, InvalidInputError
+from ..errors import CorruptStoreError, InvalidInputError, reading, writing
 from ..limits import MAX_MEMORY, check_memory, check_store, measure_content
 from ..paths import LINK, READ, create_folder, open_first, open_folder, open_regular, write_file
 from ..reader import Description, Reader
@@ -44,7 +44,7 @@ PART = rb"(?!\.\.?[/\n])[^/\x00-\x1f\x7f]++"
 LINE = re.compile(rb" *+-?\d{1,19}\t\d{1,19}\t" + PART + rb"(?:/" + PART + rb")*+\n")
 LINES = re.compile(rb"(?:" + LINE.pattern + rb")*+")
 NAME = re.compile(r"(?!\.\.?(?:/|$))[^/\x00-\x1f\x7f-\x9f]+(?:/(?!\.\.?(?:/|$))[^/\x00-\x1f\x7f-\x9f]+)*")
-MAX_NAME, MAX_PATH = 255, 4095  # bytes, of Linux
+MAX_NAME, MAX_PATH = 255, 2047  # bytes: Linux allows 4,095 for a path, the folder of the store included
 INFO = BackendInfo({"python": platform.python_version()}, "the Python core team", "PSF-2.0", kinds=("encoded",))
 
 
@@ -66,18 +66,20 @@ def store_many(
 ) -> None:
     """Store an image set; see `storage.Backend`."""
     files, labels = check_files(images, labels)
-    paths = _check_names(_choose_names(files, labels.tolist(), classes or ()) if names is None else names)
-    if len(paths) != len(files):
-        raise InvalidInputError(f"{len(files)} images and {len(paths)} names", hint="give each image one name")
-    folders = _check_places(paths)
+    with writing(store):
+        paths = _check_names(_choose_names(files, labels.tolist(), classes or ()) if names is None else names)
+        if len(paths) != len(files):
+            raise InvalidInputError(f"{len(files)} images and {len(paths)} names", hint="give each image one name")
+        folders = _check_places(paths)
+        rows = zip(labels.tolist(), files.lengths.tolist(), paths, strict=True)
+        lines = [b"%d\t%d\t%b" % row for row in rows]
+    length = max(map(len, lines), default=1)
+    header = b"images=%d characters=%d\nlabel\tbytes\tpath\n" % (len(lines), length)
     with create_folder(store) as folder:
         for name in sorted(folders):
             os.mkdir(name, dir_fd=folder)
         for path, file in zip(paths, files, strict=True):
             write_file(folder, path, file)
-        lines = [b"%d\t%d\t%b" % line for line in zip(labels.tolist(), files.lengths.tolist(), paths, strict=True)]
-        length = max(map(len, lines), default=1)
-        header = b"images=%d characters=%d\nlabel\tbytes\tpath\n" % (len(lines), length)
         write_file(folder, FILE, header + b"".join(line.rjust(length) + b"\n" for line in lines))
 
 
@@ -108,7 +110,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Encoded, Labels]:
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the files of images; see `storage.Backend`."""
-    with FilesReader(store) as reader:
+    with FilesReader(store) as reader, reading(store):
         return {os.fsdecode(path): [range(size)] for path, size in reader.list_files()}
 
 

@@ -52,7 +52,7 @@ from ..arrays import (
 )
 from ..contract import BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather_pieces, measure_offsets
-from ..errors import CorruptStoreError, StorageError, writing
+from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..limits import check_store
 from ..paths import claim_store, open_file, stat_file
 from ..reader import Description, Reader
@@ -174,7 +174,8 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
     """Read everything, in order; see `storage.Backend`."""
     layout, labels = _read_index(store)
     if isinstance(layout, FileIndex):
-        return _read_files(store, layout, labels, out)
+        with reading(store):
+            return _read_files(store, layout, labels, out)
     images = make_all(store, layout.shape, out)
     step = max(1, WINDOW // (layout.record * ALIGNED)) * ALIGNED
     for number in layout.shards:
@@ -191,10 +192,9 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels, labels and tar headers: no read relies on any of them; see `storage.Backend`."""
     layout, labels = _read_index(store)
     start = layout.start_of_labels if isinstance(layout, FileIndex) else HEADER.size
-    return {
-        FILE: [range(start, start + labels.nbytes)],
-        **{name_shard(number): [range(layout.measure_records(number))] for number in layout.shards},
-    }
+    with reading(store):
+        records = {name_shard(number): [range(layout.measure_records(number))] for number in layout.shards}
+    return {FILE: [range(start, start + labels.nbytes)], **records}
 
 
 class TarReader(Reader):

@@ -5,14 +5,15 @@ import os
 import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
 
-from benchmarks.options import Options, choose_cutoffs, count_images
+from benchmarks.options import Options, choose_backends, choose_cutoffs, count_images
 from benchmarks.workers import choose_counts
 from storage import BACKENDS
-from tests.support.backends import need_backend
+from tests.support.backends import PIXELS, need_backend
 from tests.support.suite import ROOT, clean_environment, run_pytest
 
 
@@ -51,11 +52,29 @@ def test_command_line_beats_environment_and_environment_beats_ini_file() -> None
 
 def test_defaults_are_the_cutoffs_of_the_article_and_every_backend() -> None:
     cells = collect().stdout
-    for backend in BACKENDS:
+    for backend in PIXELS:
         for cutoff in (10, 100, 1000, 10000, 100000):
             assert f"test_store_many[{backend}-{cutoff}]" in cells
         assert f"test_read_epoch[{backend}-10000]" in cells
         assert f"test_read_epoch[{backend}-100000]" not in cells, "measured only when asked for"
+
+
+@need_backend("files")
+def test_a_backend_without_pixels_has_no_cells_and_the_reason_is_said() -> None:
+    chosen = "--cutoffs=10", "--backends=files,png"
+    assert "no backend files: it stores image files only, and pixels are measured" in collect("-v", *chosen).stdout
+    cells = collect(*chosen).stdout
+    assert "test_read_many[png-10]" in cells
+    assert "[files" not in cells
+    tests = collect(str(ROOT / "tests" / "storage" / "test_contract_encoded.py"), "--backends=files").stdout
+    assert "test_stored_files_come_back[files-9]" in tests
+
+
+def test_backends_of_an_older_storage_accept_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = {"constants": object(), "facts": SimpleNamespace(INFO=object())}
+    monkeypatch.setattr("benchmarks.options.BACKENDS", older)
+    assert choose_backends(older, ("pixels",)) == ("constants", "facts")
+    assert choose_backends(older, ("encoded",)) == ()
 
 
 @pytest.mark.parametrize("largest", [1_000, 10_000, 100_000])

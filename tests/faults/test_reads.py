@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.options import read_options
+from benchmarks.options import PIXELS, choose_backends, read_options
 from tests.faults.crowd import read_while_writing
 from tests.faults.damages import DAMAGES
 from tests.faults.extent import Extent
@@ -31,7 +31,7 @@ def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
     pytestconfig: pytest.Config, folder: Path, extent: Extent, record_property: Record
 ) -> None:
     seconds = 3 if extent.sample else 60
-    found = read_while_writing(read_options(pytestconfig).backends, folder, seconds)
+    found = read_while_writing(choose_backends(read_options(pytestconfig).backends, PIXELS), folder, seconds)
     for backend, findings in found.items():
         count_findings(record_property, backend, {f"{seconds} s of four readers and a writer": findings})
 

@@ -147,6 +147,7 @@ def test_a_hostile_store_costs_little(name: str, change: Change, tmp_path: Path)
     assert not find_excess(module, tmp_path / "store")
 
 
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_with_a_large_hole_costs_little(backend: str, kind: Kind, tmp_path: Path) -> None:
     store = tmp_path / "store"
@@ -158,6 +159,7 @@ def test_a_file_with_a_large_hole_costs_little(backend: str, kind: Kind, tmp_pat
         path.write_bytes(kept)
 
 
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_link_in_a_store_is_refused(backend: str, kind: Kind, tmp_path: Path) -> None:
     store = tmp_path / "store"

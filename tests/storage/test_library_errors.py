@@ -1,8 +1,9 @@
 """Whatever a library raises becomes an error of this package: injected at each call of each backend."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import extract_tb
 from types import FrameType, ModuleType
@@ -116,6 +117,7 @@ def find_escaped(module: Backend, store: Path, call: Callable[[Backend, Path], o
     return ""
 
 
+@pytest.mark.kinds(*SETS)
 @pytest.mark.parametrize("kind", SETS)
 @pytest.mark.parametrize("name", [*CALLS, "store_many"])
 def test_no_error_of_a_library_escapes(backend: str, name: str, kind: str, tmp_path: Path) -> None:
@@ -129,9 +131,7 @@ def test_no_error_of_a_library_escapes(backend: str, name: str, kind: str, tmp_p
     assert not find_escaped(module, store, call, counter)
     escaped = []
     for number in range(1, counter.count + 1):
-        for path in (store / "new").glob("*"):
-            with suppress(OSError):
-                path.unlink()
+        shutil.rmtree(store / "new", ignore_errors=True)
         error = ERRORS[number % len(ERRORS)]("injected")
         escaped.append(find_escaped(module, store, call, Injection(number, error)))
     assert not list(filter(None, escaped))

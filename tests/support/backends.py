@@ -10,6 +10,9 @@ EXAMPLES = tuple(name for name in ("hdf5", "lmdb", "png", "npy", "tar") if name 
 EXAMPLE = EXAMPLES[0]
 """Backends for what is alike in all of them."""
 
+PIXELS = tuple(name for name in BACKENDS if "pixels" in BACKENDS[name].INFO.kinds)
+"""Backends that accept pixels."""
+
 
 def need_backend(name: str) -> pytest.MarkDecorator:
     """Mark what takes a backend as its example: it is skipped where that is not here, with the reason."""

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from storage import Backend, Encoded, Image, Labels
-from tests.support.image_sets import LABELS
+from tests.support.image_sets import LABELS, make_set
 
 SIZES = (0, 1, 7, 0, 3_000, 4_096, 70_000, 2, 0)  # bytes: around pages, and of one that LMDB gives pages of its own
 
@@ -20,6 +20,11 @@ def make_files(count: int = len(SIZES)) -> tuple[Encoded, Labels]:
     random = np.random.default_rng(count)
     files = Encoded.join(random.bytes(SIZES[number % len(SIZES)]) for number in range(count))
     return files, np.resize(np.array(LABELS, np.int64), count)
+
+
+def store_any(module: Backend, store: Path) -> None:
+    """Store three images of a kind that the backend accepts, pixels if it can."""
+    module.store_many(store, *(make_set(3) if "pixels" in module.INFO.kinds else make_files(3)))
 
 
 def make_pictures(count: int = 5) -> tuple[Encoded, Labels, list[Image]]:

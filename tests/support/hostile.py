@@ -1,6 +1,7 @@
 """Reads of a hostile store in a child that is limited, and stores whose numbers are absurd."""
 
 import json
+import os
 import re
 import resource
 import sqlite3
@@ -161,6 +162,25 @@ def _set_bytes(store: Path, count: int, height: int, width: int) -> None:
         path.write_bytes(path.read_bytes().replace(before, after))
 
 
+def _set_tar_files(store: Path, count: int, start: int, end: int) -> None:
+    content = bytearray((store / "index.bin").read_bytes())
+    length = len(content) - 8 * (COUNT + 2)  # the last one; where records begin follows
+    numbers = {8: count, length: end - start, len(content) - 16: start, len(content) - 8: end}
+    for place, number in numbers.items():
+        struct.pack_into("<Q", content, place, number % 2**64)
+    (store / "index.bin").write_bytes(content)
+
+
+def _set_files(store: Path, count: int, start: int, end: int) -> None:
+    first, names, *lines = (store / "index.tsv").read_bytes().splitlines(keepends=True)
+    length = len(lines[0])
+    lines[-1] = lines[-1].replace(b"\t%d\t" % SIZE, b"\t%d\t" % abs(end - start)).lstrip().rjust(length)
+    header = first.replace(b"images=%d " % COUNT, b"images=%d " % count) + names
+    (store / "index.tsv").write_bytes(header + b"".join(lines))
+    if count < 1 << 40:
+        os.truncate(store / "index.tsv", len(header) + count * length)
+
+
 def _set_sqlite(store: Path, count: int, height: int, width: int) -> None:
     with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError, sqlite3.Error):
         connection.execute("UPDATE layout SET count=?, height=?, width=?", (count, height, width))
@@ -237,6 +257,8 @@ SET_NUMBERS: dict[str, SetNumbers] = {
     "tiledb": _set_tiledb,
 }
 SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the last one starts and ends
+    "tar": _set_tar_files,
+    "files": _set_files,
     "npy": _set_npy_files,
     "hdf5": partial(_set_hdf5_files, False),  # noqa: FBT003
     "hdf5_chunked": partial(_set_hdf5_files, True),  # noqa: FBT003
