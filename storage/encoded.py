@@ -77,18 +77,11 @@ class Encoded(Sequence[memoryview]):
         Raises
         ------
         InvalidInputError
-            Something isn't bytes.
+            A file isn't bytes.
         """
-        files = list(files)
-        for number, file in enumerate(files):
-            if not isinstance(file, Content):
-                raise InvalidInputError(
-                    f"image {number} is a {type(file).__name__}", hint="give the bytes of each image file"
-                )
-        lengths = np.fromiter((memoryview(file).nbytes for file in files), np.int64, len(files))
-        offsets = measure_offsets(lengths)
-        content = np.frombuffer(b"".join(files), np.uint8)
-        return cls(content, offsets)
+        views = [view_file(file, number) for number, file in enumerate(files)]
+        lengths = np.fromiter(map(len, views), np.int64, len(views))
+        return cls(np.frombuffer(b"".join(views), np.uint8), measure_offsets(lengths))
 
     @property
     def nbytes(self) -> int:
@@ -127,6 +120,8 @@ class Encoded(Sequence[memoryview]):
         ------
         IndexError
             The index is out of range.
+        InvalidInputError
+            The step isn't 1.
         """
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
@@ -155,11 +150,29 @@ class Encoded(Sequence[memoryview]):
         IndexError
             An index is out of range.
         """
-        return Encoded.join(map(self.__getitem__, np.asarray(indices, np.intp).tolist()))
+        array = np.asarray(indices)
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise TypeError(f"indices have shape {array.shape} and dtype {array.dtype}: give a sequence of integers")
+        return Encoded.join(map(self.__getitem__, array.tolist()))
+
+    def __reduce__(self) -> tuple[type["Encoded"], tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        """Pickle the two arrays, as a worker process does when it returns a batch."""
+        return Encoded, (self.content, self.offsets)
 
     def __repr__(self) -> str:
         """Say how many files there are, and how long."""
         return f"<Encoded: {len(self):,} files, {self.content.nbytes:,} bytes>"
+
+
+def view_file(file: object, record: int | None = None) -> memoryview:
+    """View the content of a file as bytes; refuse what isn't one."""
+    hint = "give the bytes of an image file"
+    if not isinstance(file, Content):
+        raise InvalidInputError(f"it is a {type(file).__name__}", record=record, hint=hint)
+    view = memoryview(file)
+    if not view.c_contiguous:
+        raise InvalidInputError("it is a memoryview with gaps", record=record, hint=hint)
+    return view.cast("B") if view.nbytes else memoryview(b"")
 
 
 def measure_offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
-from .decoding import Size, decode, decode_batch
+from .decoding import check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
 
@@ -199,11 +199,12 @@ class Reader(ABC):
         Raises
         ------
         InvalidInputError
-            `out` is of another type, dtype or shape, or `size` is missing or impossible; nothing was read.
+            `out` is of another type, dtype or shape, `size` is missing or impossible, or `threads` is
+            no number above 0; nothing was read.
         RecordNotFoundError
             An index is out of range.
         DecodingError
-            An image file can't be decoded.
+            An image file can't be decoded; of several, the error names the one that comes first in `indices`.
         ReaderClosedError
             The reader is closed.
         """
@@ -272,14 +273,15 @@ class Reader(ABC):
     def _decode_batch(
         self, positions: NDArray[np.intp], out: Images | None, size: tuple[int, int] | None, threads: int | None
     ) -> tuple[Images, Labels]:
-        if size is None or len(size) != len(Size._fields) or min(size) < 1:
-            raise InvalidInputError(
-                f"a size of {size} for image files", store=self.store, hint="give height and width, such as (224, 224)"
-            )
-        images = make_result(self.store, (len(positions), *size, CHANNELS), out)
+        try:
+            target = check_size(size)
+            check_threads(threads)
+        except InvalidInputError as error:
+            raise error.replace(store=self.store) from error
+        images = make_result(self.store, (len(positions), *target, CHANNELS), out)
         files, labels = self._read_encoded(positions)
         try:
-            decode_batch(files, Size(*size), images, threads=threads)
+            decode_batch(files, target, images, threads=threads)
         except StorageError as error:
             record = None if error.record is None else int(positions[error.record])
             raise error.replace(store=self.store, record=record) from error
