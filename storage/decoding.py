@@ -5,7 +5,7 @@ Pillow. Pixels of full size are the same either way. Without simplejpeg, corrupt
 noticed. Colour profiles are ignored, gray and CMYK become RGB, and an alpha channel that is opaque everywhere is
 dropped. What would be lost silently is refused: transparency, more than 8 bits a channel, channels beside colour and
 alpha, more than one frame. The number of pixels is checked before memory is allocated for them. Pillow's own limit
-applies to WebP, and to TIFF in tiles, only. What Pillow warns about, such as broken EXIF, stays a warning.
+applies to WebP and TIFF only. What Pillow warns about, such as broken EXIF, stays a warning.
 
 Libraries: Pillow (https://pillow.readthedocs.io), simplejpeg (https://gitlab.com/jfolz/simplejpeg).
 """
@@ -152,7 +152,7 @@ def _is_positive(number: object) -> bool:
 
 def _decode(content: memoryview, size: Size | None, max_pixels: int) -> Image:
     """Decode a file, scaled and cropped to `size` if there is one; the array may be a view, or read-only."""
-    simplejpeg = _find_simplejpeg()
+    simplejpeg = find_simplejpeg()
     if simplejpeg is not None and (header := _read_jpeg_header(simplejpeg, content)) is not None:
         _check_pixels(header, content, max_pixels)
         orientation = _read_orientation(content)
@@ -314,7 +314,8 @@ def _explaining() -> Iterator[None]:
 
 
 @cache
-def _find_simplejpeg() -> ModuleType | None:
+def find_simplejpeg() -> ModuleType | None:
+    """Import simplejpeg, if it is installed."""
     try:
         return import_module("simplejpeg")
     except ImportError:
