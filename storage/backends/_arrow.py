@@ -1,6 +1,7 @@
 """The Arrow backends share a reader of row groups, which Feather calls record batches.
 
-A row group is always decoded as a whole. All hold the same number of images, except that the last may hold fewer.
+A row group is always decoded as a whole. All hold the same number of images, except that the last may hold fewer; only
+Parquet's row groups of image files may hold any number.
 
 Library: pyarrow (https://arrow.apache.org/docs/python/).
 """
@@ -15,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from ..arrays import CHANNELS, check_shape, make_all, make_array, make_result
+from ..arrays import CHANNELS, check_shape, make_all, make_array, make_result, refuse_out
 from ..contract import BackendInfo, Image, Images, Labels
+from ..encoded import Encoded
 from ..errors import CorruptStoreError, InvalidInputError
 from ..reader import Reader, fork_lock
 
-INFO = BackendInfo({"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}, "the Apache Arrow project", "Apache-2.0")
+VERSIONS = {"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}
+INFO = BackendInfo(VERSIONS, "the Apache Arrow project", "Apache-2.0", kinds=("pixels", "encoded"))
 IMAGE, LABEL = "image", "label"  # the two columns
 APPEND = "ab"  # mode for a new file: "wb" would truncate it, and ext4 writes a truncated file to disk on close
 MAX_IMAGE = 2**31 - 1  # bytes: Arrow counts those of a value of fixed size in 32 bits
@@ -33,14 +36,17 @@ class RowGroupReader(Reader):
     _source: Any  # pyarrow.NativeFile
     _ratio = 1  # bytes that one byte of the file may become
     _together = 1  # row groups that are decoded with one call
-    _last: tuple[int, Images, Labels] | None
+    _last: tuple[int, Any, Labels] | None
 
     @abstractmethod
-    def _decode(self, groups: Sequence[int]) -> tuple[Images, Labels]:
-        """Decode row groups, in ascending order; the arrays may be views of the file."""
+    def _decode(self, groups: Sequence[int]) -> tuple[Any, Labels]:
+        """Decode row groups, in ascending order, to pixels or to `Encoded`, which may be views of the file."""
 
-    def read_all(self, out: Images | None) -> tuple[Images, Labels]:
+    def read_all(self, out: Images | None) -> tuple[Images | Encoded, Labels]:
         """Read everything, for `read_many`."""
+        if self.kind == "encoded":
+            refuse_out(self.store, out)
+            return self._read_all_files()
         images = make_all(self.store, (self._count, *self._shape), out, self._ratio)
         labels = make_array(self.store, (self._count,), np.int64)
         for first in range(0, self._groups, self._together):
@@ -52,11 +58,20 @@ class RowGroupReader(Reader):
             labels[part] = values
         return images, labels
 
-    def _set_groups(self, sizes: Sequence[int], number: int, height: int, width: int) -> None:
-        """Take the images per row group: of all, or of the first and the last of `number` that are alike."""
+    def _read_all_files(self) -> tuple[Encoded, Labels]:
+        """Read all image files."""
+        return self._read_encoded(np.arange(self._count))
+
+    def _set_groups(self, sizes: Sequence[int], number: int, *size: int) -> None:
+        """Take the images per row group: of all, or of the first and the last of `number` that are alike.
+
+        `size` is height and width of an image; without one, the images are encoded.
+        """
         first, last = (sizes[0], sizes[-1]) if sizes else (0, 0)
-        self._count, height, width = check_shape(self.store, first * max(number - 1, 0) + last, height, width)
-        self._shape = height, width, CHANNELS
+        self._count = first * max(number - 1, 0) + last
+        if size:
+            check_shape(self.store, self._count, *size)
+        self._shape = (*size, CHANNELS) if size else ()
         self._last = None
         self._rows = max(first, 1)
         self._groups = -(-self._count // self._rows)
@@ -91,7 +106,7 @@ class RowGroupReader(Reader):
         images, labels = self._decode_one(group)
         return images[place].copy(), int(labels[place])
 
-    def _decode_one(self, group: int) -> tuple[Images, Labels]:
+    def _decode_one(self, group: int) -> tuple[Any, Labels]:
         last = self._last  # threads may share this reader
         if last is None or last[0] != group:
             self._last = last = (group, *self._decode([group]))
@@ -109,6 +124,12 @@ def count_bytes(images: Images) -> int:
     if size > MAX_IMAGE:
         raise InvalidInputError(f"an image has {size} bytes, and Arrow takes at most {MAX_IMAGE}")
     return size
+
+
+def make_files(files: Encoded) -> Any:  # noqa: ANN401 - pyarrow.LargeBinaryArray
+    """Make a column of image files without copying them."""
+    buffers = [None, pa.py_buffer(files.offsets), pa.py_buffer(files.content)]
+    return pa.Array.from_buffers(pa.large_binary(), len(files), buffers)
 
 
 def view_column(array: Any, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:  # noqa: ANN401 - of pyarrow

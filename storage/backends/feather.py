@@ -3,7 +3,8 @@
 On disk: ``images.arrow`` in the file format of Arrow IPC, also called Feather V2. Column ``image`` has Arrow's type for
 tensors of one shape, *fixed_shape_tensor*: uint8, (H, W, 3), dimensions named H, W and C. Column ``label`` is int64.
 The schema's metadata hold the number of images, ``images``. All is in one record batch, uncompressed. The footer is
-written last: a file without it is refused.
+written last: a file without it is refused. Image files are a column ``image`` of type *large_binary*: one buffer with
+all of them, and 64-bit offsets, so neither a file nor all of them together reach a limit.
 
 Why it is fast: the pixels are in the file as they are in memory. One call writes them, a read of everything goes
 straight into the result, and a reader copies images out of a memory map without calling Arrow. Other tools see numbers
@@ -22,25 +23,38 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, make_all, make_array, read_range
+from ..arrays import (
+    CHANNELS,
+    Image,
+    check_encoded,
+    check_images,
+    check_offsets,
+    make_all,
+    make_array,
+    read_range,
+    take_files,
+)
 from ..contract import Images, Labels
+from ..encoded import Encoded
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..limits import check_store
 from ..paths import create_file, stat_file
 from ..reader import Description, fork_lock
-from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, view_column
+from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, make_files, view_column
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
 
 FILE = "images.arrow"
-BATCH = 384 << 10  # bytes of pixels in a record batch that is compressed: 128 images of CIFAR-10
+BATCH = 384 << 10  # bytes of images in a record batch that is compressed: 128 images of CIFAR-10
 MAX_LZ4 = 255  # bytes that LZ4 can make of one
 COUNT = b"images"
 DIMENSIONS = ["H", "W", "C"]
+OFFSETS: dict[Any, np.dtype[Any]] = {pa.binary(): np.dtype("<i4"), pa.large_binary(): np.dtype("<i8")}
 
 
-def store_many(store: Path, images: Images, labels: Labels, *, compression: str | None = None) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels, *, compression: str | None = None) -> None:
     """Store an image set; see `storage.Backend`.
 
     Parameters
@@ -49,13 +63,18 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
         As in the contract.
     compression : str, optional
         ``lz4`` or ``zstd``. The images are then cut into record batches, because one is always decompressed as a whole.
+        Each has as many image files as have the right size on average.
     """
-    images, labels = check_images(images, labels)
-    size = count_bytes(images)
+    if isinstance(images, Encoded):
+        labels = check_encoded(images, labels)
+        size = max(1, len(images.content) // max(1, len(images)))
+    else:
+        images, labels = check_images(images, labels)
+        size = count_bytes(images)
     rows = max(1, BATCH // size) if compression else max(1, len(images))
     with fork_lock, writing(store, pa.ArrowException):
-        columns = {IMAGE: _make_tensors(images, size), LABEL: pa.array(labels)}
-        table = pa.table(columns).replace_schema_metadata({COUNT: str(len(images))})
+        column = make_files(images) if isinstance(images, Encoded) else _make_tensors(images, size)
+        table = pa.table({IMAGE: column, LABEL: pa.array(labels)}).replace_schema_metadata({COUNT: str(len(images))})
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         with pa.OSFile(create_file(store, FILE), APPEND) as file:
             writer = pa.ipc.new_file(file, table.schema, options=options)
@@ -63,7 +82,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, compression: str 
             writer.close()  # not a `with` statement, which would write a footer after an error
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with reading(store), FeatherReader(store) as reader:
         return reader.read_all(out)
@@ -97,36 +116,74 @@ class FeatherReader(RowGroupReader):
             columns = [schema.get_field_index(name) for name in (IMAGE, LABEL)]
             if min(columns) < 0:
                 raise CorruptStoreError(f"{FILE} has no columns image and label", store=self.store)
-            tensor, label = (schema.field(column).type for column in columns)
-            if label != pa.int64() or not _is_picture(tensor):
-                raise CorruptStoreError(f"{FILE} has images of {tensor} and labels of {label}", store=self.store)
+            image, label = (schema.field(column).type for column in columns)
+            if label != pa.int64() or not (image in OFFSETS or _is_picture(image)):
+                raise CorruptStoreError(f"{FILE} has images of {image} and labels of {label}", store=self.store)
             self._label_batches = _open_file(source, columns[1:])
             expected = (schema.metadata or {}).get(COUNT)
             batches = range(number) if expected is None else range(number)[:: max(number - 1, 1)]  # the first, the last
             sizes = [self._label_batches.get_batch(batch).num_rows for batch in batches]
-            self._set_groups(sizes, number, *tensor.shape[:2])
+            self._set_groups(sizes, number, *(() if image in OFFSETS else image.shape[:2]))
             if expected is not None and int(expected) != self._count:
                 raise CorruptStoreError(f"{FILE} has {self._count} of {int(expected)} images", store=self.store)
             self._ratio = 1 if is_map else MAX_LZ4
             self.is_mapped = self._groups == 1 and len(self.find_ranges()) == len(columns)
             stack.pop_all()
 
-    def _decode(self, groups: Sequence[int]) -> tuple[Images, Labels]:
+    def _decode(self, groups: Sequence[int]) -> tuple[Any, Labels]:
         (group,) = groups
         count = self._count_rows(groups)
         with fork_lock, reading(self.store, *ERRORS):
             batch = self._batches.get_batch(group)
-            images = view_column(batch.column(IMAGE), np.uint8, (count, *self._shape))
-            return images, view_column(batch.column(LABEL), np.int64, (count,))
+            column, labels = batch.column(IMAGE), view_column(batch.column(LABEL), np.int64, (count,))
+            if self.kind == "encoded":
+                return self._view_files(column, count), labels
+            return view_column(column, np.uint8, (count, *self._shape)), labels
+
+    def _view_files(self, column: Any, count: int) -> Encoded:  # noqa: ANN401 - of pyarrow
+        column.validate()  # the first and the last offset are in the buffer
+        if len(column) != count or column.null_count:
+            raise ValueError(f"a column has {len(column)} values, or lacks some: not {count}")
+        check_store(self.store, (count + 1) * 8, self._ratio)
+        _, places, content = column.buffers()
+        dtype = OFFSETS[column.type]
+        offsets = np.frombuffer(places, dtype, count + 1, column.offset * dtype.itemsize)
+        start, end = int(offsets[0]), int(offsets[-1])
+        offsets = offsets.astype(np.int64) - start
+        check_offsets(self.store, offsets, end - start)
+        return Encoded(np.frombuffer(content or b"", np.uint8, end - start, start), offsets)
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        if self.is_mapped:
+            files, labels = self._decode_one(0)
+            return take_files(self.store, files.content, files.offsets, positions), labels[positions]
+        labels = make_array(self.store, (len(positions),), np.int64)
+        taken = [b""] * len(positions)
+        for place in np.argsort(positions, kind="stable").tolist():
+            group, row = divmod(int(positions[place]), self._rows)
+            files, values = self._decode_one(group)
+            taken[place], labels[place] = bytes(files[row]), values[row]
+        return Encoded.join(taken), labels
 
     def find_ranges(self) -> list[range]:
         """Find the bytes of the first record batch's images and labels in the map, if they are there."""
-        starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in self._decode([0])]
+        images, labels = self._decode([0])
+        found = images.content if isinstance(images, Encoded) else images, labels
+        starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in found]
         return [range(start, start + size) for start, size in starts if 0 <= start <= self._content.size - size]
 
-    def read_all(self, out: Images | None) -> tuple[Images, Labels]:
-        """Read everything, straight into the result if the file isn't compressed."""
+    def _read_all_files(self) -> tuple[Encoded, Labels]:
         if not self.is_mapped:
+            return super()._read_all_files()
+        files, labels = self._decode([0])
+        check_store(self.store, files.nbytes + labels.nbytes)
+        content = make_array(self.store, files.content.shape)
+        read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, content)
+        return Encoded(content, files.offsets), labels.copy()
+
+    def read_all(self, out: Images | None) -> tuple[Images | Encoded, Labels]:
+        """Read everything, straight into the result if the file isn't compressed."""
+        if not self.is_mapped or self.kind == "encoded":
             return super().read_all(out)
         images = make_all(self.store, (self._count, *self._shape), out)
         read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, images)
@@ -141,8 +198,10 @@ class FeatherReader(RowGroupReader):
                 part[...] = view_column(self._label_batches.get_batch(group).column(0), np.int64, part.shape)
         return labels
 
-    def view(self) -> Images:
+    def view(self) -> Images | Sequence[Image]:
         """View all images in the map of the file; see `storage.Reader`."""
+        if self.kind == "encoded":
+            return super().view()
         self._be_ready()
         if not self._count:
             return np.frombuffer(b"", np.uint8).reshape(0, *self._shape)
@@ -150,7 +209,8 @@ class FeatherReader(RowGroupReader):
             raise StorageError(
                 f"{FILE} is compressed or in pieces, so it can't be viewed", store=self.store, hint="use read"
             )
-        return self._decode_one(0)[0]
+        images: Images = self._decode_one(0)[0]
+        return images
 
     def _close(self) -> None:
         del self._content, self._batches, self._label_batches

@@ -230,6 +230,16 @@ def _set_feather_files(store: Path, count: int, start: int, end: int) -> None:
     _set_pair(store / "images.arrow", start, end)
 
 
+def _set_parquet_files(store: Path, count: int, start: int, end: int) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(store / "images.parquet").replace_schema_metadata({"images": str(count)})
+    with suppress(OverflowError):
+        sizes = pa.array([SIZE] * (COUNT - 1) + [end - start], pa.int64())
+        table = table.set_column(table.schema.get_field_index("size"), table.schema.field("size"), sizes)
+    options = {"compression": "none", "use_dictionary": False, "data_page_size": 1 << 30}
+    parquet.write_table(table, store / "images.parquet", **options)
+
+
 def _set_tiledb(store: Path, count: int, height: int, width: int) -> None:
     tiledb = pytest.importorskip("tiledb")
     with suppress(OverflowError, ValueError, TypeError, tiledb.TileDBError), tiledb.Group(str(store), "w") as group:
@@ -265,4 +275,5 @@ SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the las
     "hdf5_gzip": partial(_set_hdf5_files, True),  # noqa: FBT003
     "feather": _set_feather_files,
     "feather_lz4": _set_feather_files,
+    "parquet": _set_parquet_files,
 }

@@ -10,6 +10,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import check_file_reads, make_files
 from tests.support.foreign import Case, Change, cut
 from tests.support.image_sets import assert_same, check_reads, make_set
 
@@ -29,6 +30,25 @@ def make_tensors(images: Any, shape: tuple[int, ...] = SHAPE, **options: object)
 
 
 TENSORS = make_tensors(IMAGES)
+FILES, FILE_LABELS = make_files(10)
+
+
+def make_column(kind: Any = None, *, missing: bool = False) -> Any:  # noqa: ANN401 - of pyarrow
+    files = [bytes(file) for file in FILES]
+    return pa.array([None, *files[1:]] if missing else files, kind or pa.large_binary())
+
+
+def spoil_offset(place: int, value: int) -> Change:
+    """Have an offset of the image files be another one."""
+
+    def change(store: Path) -> None:
+        feather.store_many(store / "files", FILES, FILE_LABELS)
+        content, offsets = (store / "files" / "images.arrow").read_bytes(), FILES.offsets.copy()
+        offsets[place] = value
+        assert content.count(FILES.offsets.tobytes()) == 1
+        (store / "images.arrow").write_bytes(content.replace(FILES.offsets.tobytes(), offsets.tobytes()))
+
+    return change
 
 
 def save(columns: dict[str, object], **options: object) -> Change:
@@ -76,7 +96,19 @@ COLUMNS: dict[str, dict[str, object]] = {
         "label": LABELS,
     },
 }
+FILE_COLUMNS: dict[str, dict[str, object]] = {
+    "no labels of files": {"image": make_column()},
+    "text": {"image": pa.array(["text"] * 10), "label": FILE_LABELS},
+    "files of one length": {"image": pa.array([b"file"] * 10, pa.binary(4)), "label": FILE_LABELS},
+    "a file missing": {"image": make_column(missing=True), "label": FILE_LABELS},
+}
 FOREIGN = {
+    **{name: Case(save(columns)) for name, columns in FILE_COLUMNS.items()},
+    "offsets that go down": Case(spoil_offset(4, 0)),
+    "a negative offset": Case(spoil_offset(4, -1)),
+    "a first offset that is negative": Case(spoil_offset(0, -1)),
+    "an offset of 63 bits": Case(spoil_offset(4, 2**63 - 1)),
+    "offsets beyond the end": Case(spoil_offset(10, 1 << 40)),
     **{name: Case(save(columns)) for name, columns in COLUMNS.items()},
     **{f"batches of {sizes}": Case(save_batches(*sizes)) for sizes in ((3, 5, 3), (3, 3, 5), (5, 3, 0), (0, 5))},
     **{f"cut to {size} bytes": Case(cut("images.arrow", size)) for size in (0, 5, 700, 20_000, -300, -1)},
@@ -91,6 +123,36 @@ def test_arrow_itself_reads_the_images_without_a_copy(tmp_path: Path) -> None:
     assert_same((tensors.to_numpy_ndarray(), table["label"].to_numpy()), (IMAGES, LABELS))
     assert tensors.type.dim_names == ["H", "W", "C"]
     assert table["image"].num_chunks == 1
+
+
+def test_arrow_itself_reads_image_files_without_a_copy(tmp_path: Path) -> None:
+    feather.store_many(tmp_path, FILES, FILE_LABELS)
+    table = read_table(tmp_path / "images.arrow", memory_map=True)
+    assert table.schema.types == [pa.large_binary(), pa.int64()]
+    assert table["image"].to_pylist() == [bytes(file) for file in FILES]
+    assert table["label"].to_pylist() == FILE_LABELS.tolist()
+    assert table["image"].num_chunks == 1
+
+
+def test_image_files_lie_in_the_file_one_after_the_other(tmp_path: Path) -> None:
+    feather.store_many(tmp_path, FILES, FILE_LABELS)
+    content = (tmp_path / "images.arrow").read_bytes()
+    found = [content[part.start : part.stop] for part in feather.find_pixels(tmp_path)["images.arrow"]]
+    assert found == [FILES.content.tobytes(), FILE_LABELS.astype("<i8").tobytes()]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize("options", [{}, {"chunksize": 3}, {"compression": "lz4"}], ids=str)
+def test_image_files_of_another_program_are_read(tmp_path: Path, kind: object, options: dict[str, object]) -> None:
+    save({"more": ["x"] * 10, "label": FILE_LABELS, "image": make_column(kind)}, **options)(tmp_path)
+    check_file_reads(feather, tmp_path, (FILES, FILE_LABELS))
+
+
+def test_a_column_that_begins_in_the_middle_of_its_buffers_is_read(tmp_path: Path) -> None:
+    table = pa.table({"image": make_column(), "label": FILE_LABELS})
+    with pa.OSFile(str(tmp_path / "images.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_batch(table.slice(4, 4).to_batches()[0])
+    check_file_reads(feather, tmp_path, (FILES[4:8], FILE_LABELS[4:8]))
 
 
 def test_the_pixels_lie_in_the_file_as_they_lie_in_memory(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage import CorruptStoreError
+from storage import CorruptStoreError, Encoded
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import check_file_reads
 from tests.support.foreign import Case
 from tests.support.image_sets import assert_same
 
@@ -50,6 +51,16 @@ def test_arrow_itself_decompresses_the_batches(store: Path) -> None:
     images = np.concatenate([chunk.to_numpy_ndarray() for chunk in table["image"].chunks])
     assert_same((images, table["label"].to_numpy()), (IMAGES, LABELS))
     assert (store / "images.arrow").stat().st_size < IMAGES.nbytes / 1.5
+
+
+def test_arrow_itself_decompresses_batches_of_image_files(tmp_path: Path) -> None:
+    files = Encoded.join([b"", b"an image file" * 10_000, b"another" * 20_000, *[b"small" * 30_000] * 5])
+    feather_lz4.store_many(tmp_path, files, LABELS[:8])
+    table = read_table(tmp_path / "images.arrow")
+    assert [len(chunk) for chunk in table["image"].chunks] == [3, 3, 2]
+    assert table["image"].to_pylist() == [bytes(file) for file in files]
+    assert (tmp_path / "images.arrow").stat().st_size < files.nbytes / 10
+    check_file_reads(feather_lz4, tmp_path, (files, LABELS[:8]))
 
 
 def test_images_in_order_decompress_each_batch_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
