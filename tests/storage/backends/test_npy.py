@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 import storage
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import make_files
 from tests.support.foreign import Case, Change, append, both, cut, write
 from tests.support.image_sets import check_reads, make_set
 
 npy = take_backend("npy")
 IMAGES, LABELS = make_set(10)
+FILES, FILE_LABELS = make_files(10)
 
 
 def save(images: NDArray[Any] = IMAGES, labels: NDArray[Any] = LABELS) -> Change:
@@ -31,6 +33,14 @@ def write_header(header: bytes, version: bytes = b"\1\0", values: bytes = IMAGES
     return write("images.npy", b"\x93NUMPY" + version + size + header + values)
 
 
+def save_files(content: NDArray[Any] = FILES.content, offsets: NDArray[Any] = FILES.offsets) -> Change:
+    def change(store: Path) -> None:
+        for name, array in (("content", content), ("offsets", offsets), ("labels", FILE_LABELS)):
+            np.save(store / f"{name}.npy", array)
+
+    return change
+
+
 HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s, 32, 32, 3), }"
 HUGE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (0, %d, %d, 3), }" % (2**40, 2**40)
 FOREIGN = {
@@ -42,6 +52,9 @@ FOREIGN = {
     **{f"labels {kind}": Case(save(labels=LABELS.astype(kind)), "labels.npy") for kind in (">i8", "u8", "i4")},
     "labels of rank 2": Case(save(labels=LABELS[:, np.newaxis]), "labels.npy"),
     "fewer labels": Case(save(labels=LABELS[:-1]), "labels.npy"),
+    "files in two axes": Case(save_files(FILES.content[:70_000].reshape(2, -1)), "aren't image files"),
+    "offsets in two axes": Case(save_files(offsets=FILES.offsets[:, np.newaxis]), "aren't image files"),
+    "offsets that go down": Case(save_files(offsets=np.sort(FILES.offsets)[::-1].copy())),
     "named fields": Case(save(labels=LABELS.view([("label", "<i8")])), "labels.npy"),
     "version 2": Case(write_header(HEADER % b"10", b"\2\0")),
     "a header without a dictionary": Case(write_header(b"(10, 32, 32, 3)")),
