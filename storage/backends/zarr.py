@@ -1,15 +1,17 @@
-"""Zarr: two sharded arrays of checksummed chunks in one group.
+"""Zarr: sharded arrays of checksummed chunks in one group.
 
 On disk: a group of Zarr format 3. ``images`` is uint8 of shape (N, H, W, 3), ``labels`` little-endian int64 of shape
 (N,). A file ``c.0...`` is a shard, of 64 MiB or a 200th of everything: chunks of up to 384 KiB, each followed by the
 crc32c of its bytes, then the offset and length of each, and a crc32c of these. Chunks hold whole images, aren't
-compressed, and are written even if they are black. The group's own ``zarr.json`` is written last.
+compressed, and are written even if they are black. Image files are one after the other in ``content``, uint8 of shape
+(total,), in chunks of 384 KiB; ``offsets``, int64 of shape (N + 1,), says where each starts, then where the last one
+ends. The group's own ``zarr.json`` is written last.
 
 Why so: zarr takes 0.25 ms per chunk, so 16 images per chunk take four times as long to write as 128; larger chunks make
 a single image cost more on a cold disk. zarr takes 3 ms to read one image and 400 microseconds per image in batches,
 and returns zeros for what is missing. So this module reads shards by itself: a reader maps them, verifies each chunk
-when it is first touched, and copies images out of the map. Other layouts are refused. zarr encodes shards into memory,
-and they are written from there, so what zarr's thread still does after Ctrl-C writes nothing.
+when it is first touched, and copies images out of the map, or files in pieces. Other layouts are refused. zarr encodes
+shards into memory, and they are written from there, so what zarr's thread still does after Ctrl-C writes nothing.
 
 Library: zarr (https://zarr.readthedocs.io/en/stable/user-guide/performance/, "Sharding"); the shards:
 https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/index.html.
@@ -32,55 +34,90 @@ from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_all, make_array, make_result, read_range
+from ..arrays import (
+    CHANNELS,
+    check_encoded,
+    check_images,
+    check_index,
+    check_offsets,
+    check_range,
+    check_shape,
+    make_all,
+    make_array,
+    make_result,
+    read_range,
+    refuse_out,
+)
 from ..contract import BackendInfo, Image, Images, Labels
+from ..encoded import Encoded, gather_pieces, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
 from ..paths import claim_store, find_file, open_regular, read_small
 from ..reader import Description, Reader
 
 DOCUMENT = "zarr.json"
-DTYPES: dict[str, np.dtype[Any]] = {"images": np.dtype(np.uint8), "labels": np.dtype("<i8")}
+PIXELS, FILES = ("images", "labels"), ("content", "labels", "offsets")  # the arrays of each kind of image set
+BYTE, NUMBER = np.dtype(np.uint8), np.dtype("<i8")
+DTYPES: dict[str, np.dtype[Any]] = {"images": BYTE, "content": BYTE, "labels": NUMBER, "offsets": NUMBER}
 CHUNK = 384 << 10  # bytes at most, unless one image is larger
 SHARD = 64 << 20
 MAX_SHARDS = 200  # they become larger instead: a reader has all of them open
 CHECKSUM = np.dtype("<u4")
 MAX_DOCUMENT = 1 << 20  # bytes
-INFO = BackendInfo({name: version(name) for name in ("zarr", "google-crc32c")}, "the Zarr developers", "MIT")
+INFO = BackendInfo(
+    {name: version(name) for name in ("zarr", "google-crc32c")},
+    "the Zarr developers",
+    "MIT",
+    kinds=("pixels", "encoded"),
+)
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
+def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
-    with _open_arrays(store) as (images, labels):
-        position = check_index(store, index, images.shape[0])
-        return images.read_row(position), int(labels.read_row(position))
+    with _open_arrays(store) as (images, labels, *offsets):
+        position = check_index(store, index, labels.shape[0])
+        label = int(labels.read_rows(position, position + 1)[0])
+        if not offsets:
+            return np.array(images.read_rows(position, position + 1)[0]), label
+        start, end = offsets[0].read_rows(position, position + 2).tolist()
+        check_range(store, position, start, end, images.shape[0])
+        return images.read_rows(start, end).tobytes(), label
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
+    arrays: dict[str, NDArray[Any]]
+    if isinstance(images, Encoded):
+        arrays = {"labels": check_encoded(images, labels), "content": images.content, "offsets": images.offsets}
+    else:
+        arrays = dict(zip(PIXELS, check_images(images, labels), strict=True))
     folder = claim_store(store)
     encoded: dict[str, Any] = {}
     with writing(store, MemoryError, RuntimeError):
-        _write_array(folder / "images", images)
-        _write_array(folder / "labels", labels.astype(DTYPES["labels"], copy=False))
+        for name, array in arrays.items():
+            _write_array(folder / name, array.astype(DTYPES[name], copy=False))
         zarr.create_group(MemoryStore(encoded))
         _write_files(folder, encoded)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with _open_arrays(store) as (images, labels):
+    with _open_arrays(store) as (images, labels, *others):
+        if others:
+            refuse_out(store, out)
+            offsets = _read_offsets(store, images, *others)
+            content = images.read(make_array(store, images.shape))
+            return Encoded(content, offsets), labels.read(make_array(store, labels.shape, np.int64))
         result = make_all(store, images.shape, out), make_array(store, labels.shape, np.int64)
         return images.read(result[0]), labels.read(result[1])
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find everything but the indices of the shards; see `storage.Backend`."""
+    """Find everything but the indices of the shards, and the offsets of files; see `storage.Backend`."""
     with _open_arrays(store) as arrays:
         return {
             f"{array.name}/{_name_shard(array.shape, number)}": [range(array.ends[number])]
-            for array in arrays
+            for array in arrays[:2]
             for number in range(len(array.ends))
         }
 
@@ -89,13 +126,16 @@ class ZarrReader(Reader):
     """Copies out of memory maps of the shards; the labels are in memory."""
 
     def _open(self) -> Description:
-        with _open_arrays(self.store) as (images, labels):
+        with _open_arrays(self.store) as (images, labels, *offsets):
             check_store(self.store, 8 * labels.shape[0])
             self._labels = labels.read(make_array(self.store, labels.shape, np.int64))
+            if offsets:
+                self._offsets = _read_offsets(self.store, images, *offsets)
+                self._places = images.offsets.tolist()
             self._shards = [mmap.mmap(shard, 0, prot=mmap.PROT_READ) for shard in images.descriptors]
             self._views = [memoryview(shard) for shard in self._shards]
             self._images, self._verified = images, np.zeros(len(images.offsets), np.bool_)
-        return Description(images.shape[0], images.shape[1:])
+        return Description(labels.shape[0], images.shape[1:])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
@@ -108,6 +148,29 @@ class ZarrReader(Reader):
         for place, (shard, start) in enumerate(zip(shards, starts, strict=True)):
             pixels[place * size : place * size + size] = self._views[shard][start : start + size]
         return images, self._labels[positions]
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        starts, ends = self._offsets[positions], self._offsets[positions + 1]
+        rows, changes = self._images.rows_per_chunk, np.zeros(len(self._verified) + 1, np.int64)
+        np.add.at(changes, starts // rows, 1)
+        np.subtract.at(changes, (ends - 1) // rows + 1, 1)  # for an empty file at the start of a chunk, nothing is left
+        self._verify(np.flatnonzero(np.cumsum(changes)))
+        offsets = measure_offsets(ends - starts)
+        content = make_array(self.store, (int(offsets[-1]),))
+        gather_pieces(self._find_pieces(starts.tolist(), ends.tolist()), content)
+        return Encoded(content, offsets), self._labels[positions]
+
+    def _find_pieces(self, starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[memoryview, int, int]]:
+        """Find the pieces of files in their chunks."""
+        rows, chunks = self._images.rows_per_chunk, self._images.chunks_per_shard
+        for start, end in zip(starts, ends, strict=True):
+            done = start
+            while done < end:
+                number, place = divmod(done, rows)
+                size = min(rows - place, end - done)
+                begin = self._places[number] + place
+                yield self._views[number // chunks], begin, begin + size
+                done += size
 
     def _verify(self, numbers: NDArray[np.intp]) -> None:
         for number in numbers[~self._verified[numbers]].tolist():
@@ -159,7 +222,7 @@ class ShardedArray:
         number = {"name": "bytes", "configuration": {"endian": "little"}}
         sharding = {
             "chunk_shape": [self.rows_per_chunk, *row],
-            "codecs": [number if self.name == "labels" else {"name": "bytes"}, {"name": "crc32c"}],
+            "codecs": [{"name": "bytes"} if DTYPES[self.name] == BYTE else number, {"name": "crc32c"}],
             "index_codecs": [number, {"name": "crc32c"}],
             "index_location": "end",
         }
@@ -206,14 +269,16 @@ class ShardedArray:
             self._read_chunk(number, out[first : first + self.rows_per_chunk])
         return out
 
-    def read_row(self, position: int) -> NDArray[Any]:
-        """Read one row."""
-        number, place = divmod(position, self.rows_per_chunk)
-        count = min(self.rows_per_chunk, self.shape[0] - number * self.rows_per_chunk)
+    def read_rows(self, start: int, end: int) -> NDArray[Any]:
+        """Read the chunks with the rows from `start` to `end` - 1, and view these."""
+        first, last = start // self.rows_per_chunk, -(-end // self.rows_per_chunk)
+        skipped = first * self.rows_per_chunk
+        count = min(last * self.rows_per_chunk, self.shape[0]) - skipped
         rows = make_array(self.store, (count, *self.shape[1:]), DTYPES[self.name])
-        self._read_chunk(number, rows)
-        row: NDArray[Any] = np.array(rows[place])
-        return row
+        for number in range(first, last):
+            place = number * self.rows_per_chunk - skipped
+            self._read_chunk(number, rows[place : place + self.rows_per_chunk])
+        return rows[start - skipped : end - skipped]
 
     def _read_chunk(self, number: int, rows: NDArray[Any]) -> None:
         """Read the rows of a chunk; in the last one, padding follows them."""
@@ -227,14 +292,27 @@ class ShardedArray:
 
 
 @contextmanager
-def _open_arrays(store: Path) -> Iterator[tuple[ShardedArray, ShardedArray]]:
+def _open_arrays(store: Path) -> Iterator[list[ShardedArray]]:
     find_file(store, DOCUMENT)
     with ExitStack() as stack, reading(store, AttributeError, TypeError):
-        images, labels = (ShardedArray(store, name, stack) for name in DTYPES)
-        if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
-            raise CorruptStoreError(f"it has images {images.shape} and labels {labels.shape}", store=store)
-        check_shape(store, *images.shape[:3])
-        yield images, labels
+        names = FILES if os.path.lexists(Path(store) / "content") else PIXELS
+        images, labels, *offsets = arrays = [ShardedArray(store, name, stack) for name in names]
+        shapes = [array.shape for array in arrays]
+        if offsets and shapes != [(images.shape[0],), (labels.shape[0],), (labels.shape[0] + 1,)]:
+            raise CorruptStoreError(f"it has content, labels and offsets of shapes {shapes}", store=store)
+        if not offsets:
+            if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
+                raise CorruptStoreError(f"it has images {images.shape} and labels {labels.shape}", store=store)
+            check_shape(store, *images.shape[:3])
+        yield arrays
+
+
+def _read_offsets(store: Path, content: ShardedArray, array: ShardedArray) -> NDArray[np.int64]:
+    """Read the offsets of files, and check them and the size of the content."""
+    check_store(store, content.shape[0] + 2 * array.shape[0] * NUMBER.itemsize)
+    offsets = array.read(make_array(store, array.shape, np.int64))
+    check_offsets(store, offsets, content.shape[0])
+    return offsets
 
 
 def _find_file(store: Path, name: str) -> Path:

@@ -210,6 +210,20 @@ def _set_zarr(store: Path, count: int, height: int, width: int) -> None:
         path.write_text(json.dumps(document), "utf-8")
 
 
+def _set_zarr_files(store: Path, count: int, start: int, end: int) -> None:
+    google_crc32c = pytest.importorskip("google_crc32c")
+    for name, rows in {"content": end, "labels": count, "offsets": count + 1}.items():
+        path = store / name / "zarr.json"
+        document = json.loads(path.read_text("utf-8"))
+        document["shape"] = [rows]
+        path.write_text(json.dumps(document), "utf-8")
+    shard = store / "offsets" / "c.0"
+    _set_pair(shard, start, end)
+    content, size = bytearray(shard.read_bytes()), 8 * (COUNT + 1)  # of the only chunk
+    content[size : size + 4] = google_crc32c.value(bytes(content[:size])).to_bytes(4, "little")
+    shard.write_bytes(content)
+
+
 def _set_parquet(store: Path, count: int, height: int, width: int) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(store / "images.parquet")
@@ -269,6 +283,7 @@ SET_NUMBERS: dict[str, SetNumbers] = {
 SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the last one starts and ends
     "tar": _set_tar_files,
     "files": _set_files,
+    "zarr": _set_zarr_files,
     "npy": _set_npy_files,
     "hdf5": partial(_set_hdf5_files, False),  # noqa: FBT003
     "hdf5_chunked": partial(_set_hdf5_files, True),  # noqa: FBT003

@@ -1,5 +1,6 @@
 """Zarr: shards that zarr itself reads, verified chunks, and no zeros for what is missing."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import assert_same_files, check_file_reads, make_files
 from tests.support.foreign import Case, Change, cut, delete, flip, write
 from tests.support.image_sets import assert_same, check_reads, make_set
 
@@ -38,10 +40,10 @@ def edit(*path: Any, value: object) -> Change:  # noqa: ANN401 - keys and positi
     return change
 
 
-def create_images(*shape: int) -> Change:
+def create_images(*shape: int, name: str = "images") -> Change:
     def change(store: Path) -> None:
         library.open_group(store, mode="r+").create_array(
-            "images",
+            name,
             shape=shape,
             dtype=np.uint8,
             chunks=shape,
@@ -168,3 +170,105 @@ def test_all_bytes_but_the_indices_are_pixels_or_labels(store: Path) -> None:
     assert pixels["images/c.0.0.0.0"] == [range(5 * (4 * SIZE + 4))]
     assert pixels["images/c.2.0.0.0"] == [range(3 * (4 * SIZE + 4))]
     assert len(pixels) == 3 + len(list((store / "labels").glob("c.*")))
+
+
+FILES, FILE_LABELS = make_files(20)
+CONTENT = "content/c.0"
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Store twenty files in chunks that are smaller than some of them, in three shards."""
+    monkeypatch.setattr(zarr, "CHUNK", 1_000)
+    monkeypatch.setattr(zarr, "SHARD", 60_000)
+    zarr.store_many(tmp_path / "store", FILES, FILE_LABELS)
+    return tmp_path / "store"
+
+
+def test_zarr_itself_reads_the_files(files: Path) -> None:
+    group = library.open_group(files, mode="r")
+    content, offsets = group["content"][:], group["offsets"][:]
+    assert (group["content"].chunks, group["content"].shards) == ((1_000,), (60_000,))
+    assert (content.dtype, offsets.dtype) == (np.dtype(np.uint8), np.dtype("<i8"))
+    assert [content[start:end].tobytes() for start, end in itertools.pairwise(offsets)] == list(map(bytes, FILES))
+    np.testing.assert_array_equal(group["labels"][:], FILE_LABELS)
+
+
+def test_files_in_pieces_come_back(files: Path) -> None:
+    assert len(list((files / "content").glob("c.*"))) == 3
+    check_file_reads(zarr, files, (FILES, FILE_LABELS))
+
+
+def test_a_file_that_fills_a_chunk_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zarr, "CHUNK", 100)
+    exact = storage.Encoded.join([bytes(100), b"", b"x" * 200, b"", b""])
+    zarr.store_many(tmp_path, exact, np.arange(5))
+    check_file_reads(zarr, tmp_path, (exact, np.arange(5)))
+
+
+def test_a_changed_byte_costs_no_file_of_another_chunk(files: Path) -> None:
+    flip(CONTENT, 0)(files)
+    with pytest.raises(storage.CorruptStoreError, match="content 0 to 999 is damaged"):
+        zarr.read_many(files)
+    others = [index for index in range(20) if FILES.offsets[index] >= 1_000]
+    with zarr.open_reader(files) as reader:
+        assert_same_files(reader.read_encoded(others), (FILES.take(others), FILE_LABELS[others]))
+        assert bytes(reader.read_encoded([0])[0][0]) == b""
+        with pytest.raises(storage.CorruptStoreError, match="content 0 to 999 is damaged"):
+            reader.read_encoded([1])
+
+
+def create_array(name: str, values: list[int], dtype: str) -> Change:
+    """Replace an array by one of another program, in the same layout."""
+
+    def change(store: Path) -> None:
+        library.open_group(store, mode="r+").create_array(
+            name,
+            shape=(len(values),),
+            dtype=dtype,
+            chunks=(len(values),),
+            shards=(len(values),),
+            compressors=library.codecs.Crc32cCodec(),
+            chunk_key_encoding={"name": "default", "separator": "."},
+            overwrite=True,
+        )[:] = values
+
+    return change
+
+
+TOTAL, OFFSETS = len(FILES.content), FILES.offsets.tolist()
+FILE_CASES = {
+    **{f"no {name}": Case(delete(name), name) for name in (CONTENT, "offsets/c.0", "labels/c.0", "content/zarr.json")},
+    "content that was cut short": Case(cut(CONTENT, -1)),
+    "a changed offset": Case(flip("offsets/c.0", 0), "offsets 0 to 20"),
+    "a changed label": Case(flip("labels/c.0", 0), "labels 0 to 19"),
+    "offsets that don't start at 0": Case(create_array("offsets", [1, *OFFSETS[1:]], "<i8"), "offsets"),
+    "offsets that go back": Case(create_array("offsets", [0, TOTAL, *OFFSETS[2:]], "<i8"), "offsets|bytes"),
+    "offsets that end too early": Case(create_array("offsets", [0] * 21, "<i8"), "offsets"),
+    "fewer offsets": Case(create_array("offsets", OFFSETS[1:], "<i8"), r"shapes \[.*\(20,\)\]"),
+    "fewer labels": Case(create_array("labels", [1] * 19, "<i8"), r"shapes"),
+    "offsets of 32 bits": Case(create_array("offsets", OFFSETS, "<i4"), "another layout"),
+    "content of pixels": Case(create_images(10, 5, 7, 3, name="content"), "shapes"),
+}
+
+
+@pytest.mark.parametrize("case", FILE_CASES.values(), ids=FILE_CASES)
+def test_a_damaged_store_of_files_is_refused(case: Case, files: Path) -> None:
+    case.change(files)
+    for read in (zarr.read_many, zarr.open_reader):
+        with pytest.raises(storage.CorruptStoreError, match=case.message) as caught:
+            read(files)
+        assert str(files) in str(caught.value)
+
+
+def test_a_file_outside_the_content_is_refused_alone(files: Path) -> None:
+    create_array("offsets", [*OFFSETS[:-2], TOTAL + 1, TOTAL], "<i8")(files)
+    for index in (18, 19):
+        with pytest.raises(storage.CorruptStoreError, match=f"record {index}: "):
+            zarr.read_single(files, index)
+
+
+def test_all_bytes_but_offsets_and_indices_are_content_or_labels(files: Path) -> None:
+    found = zarr.find_pixels(files)
+    assert sorted(found) == ["content/c.0", "content/c.1", "content/c.2", "labels/c.0"]
+    assert found["content/c.0"] == [range(60 * 1_004)]
