@@ -17,6 +17,7 @@ from benchmarks.session import (
     parametrize,
     show_files,
     show_verdicts,
+    spread_references,
     start_measuring,
 )
 from fixtures.image_set import image_set
@@ -42,6 +43,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make the cells of a benchmark."""
     parametrize(metafunc)
+
+
+@pytest.hookimpl(trylast=True)  # after the cells that weren't chosen have left
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the reference cells over the session."""
+    items[:] = spread_references(items)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -131,6 +131,22 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, values, ids=ids)
 
 
+def spread_references(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Spread the reference cells evenly over the others: the machine's speed changes within a session."""
+    references = [item for item in items if is_reference(item)]
+    others = [item for item in items if not is_reference(item)]
+    spread: list[pytest.Item] = []
+    for number, reference in enumerate(references):
+        start, end = (len(others) * place // len(references) for place in (number, number + 1))
+        spread += [reference, *others[start:end]]
+    return spread or others
+
+
+def is_reference(item: pytest.Item) -> bool:
+    """Whether a cell measures the machine, not a backend."""
+    return "reference" in getattr(item, "fixturenames", ())
+
+
 def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Note which cells will be measured; exit if the run can't be saved, or not be compared with the base."""
     gc.collect()
