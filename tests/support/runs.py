@@ -53,6 +53,18 @@ def make_cell(
     }
 
 
+def make_reference(name: str, seconds: float = 0.001) -> dict[str, Any]:
+    """Make the entry of a reference cell: five rounds alike."""
+    return {
+        "group": "reference",
+        "name": f"test_{name}",
+        "fullname": f"benchmarks/test_reference.py::test_{name}",
+        "params": None,
+        "extra_info": {"reference": True, "definition": "0123456789abcdef"},
+        "stats": {"median": -1.0, "rounds": 5, "data": [seconds] * 5},
+    }
+
+
 def make_run(
     backends: Sequence[str] = ("png", "lmdb", "hdf5"),
     cutoffs: Sequence[int] = (10, 100, 1000),
@@ -81,7 +93,7 @@ def make_run(
 
 
 def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    backends = {cell["extra_info"]["backend"]: None for cell in cells}
+    backends = {cell["extra_info"]["backend"]: None for cell in cells if "backend" in cell["extra_info"]}
     machine = {"machine": "x86_64", "system": "Linux", "release": "6.18.44"}
     return {
         "machine_info": machine | {"cpu": {"brand_raw": "AMD EPYC 9654 96-Core Processor"}},
