@@ -17,6 +17,7 @@ Library: TileDB-Py (https://tiledb-inc-tiledb.readthedocs-hosted.com/projects/ti
 import ctypes
 import operator
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -35,8 +36,8 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
 from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..limits import check_store
-from ..paths import claim_store, find_file, refuse_special_files
+from ..limits import check_memory, check_store, measure_content
+from ..paths import claim_store, find_file, open_file, refuse_special_files, walk_files
 from ..reader import Reader, fork_lock, leak
 
 MARKER = "__tiledb_group.tdb"  # the file that makes a folder a group
@@ -48,6 +49,9 @@ CONFIG = {
     "vfs.min_batch_gap": "0",
     "vfs.min_batch_size": "1",
 }
+METADATA = "__fragment_metadata.tdb"
+HEADER = struct.Struct("<IQQBQBI")  # of a tile: version, bytes in the file and in memory, type, ..., bytes of filters
+SIZE = 8  # bytes of a number
 MAX_TIME = 1 << 62  # milliseconds: the clock of the writer may be ahead of this one
 ERRORS = (tiledb.TileDBError, KeyError, TypeError, ValueError)
 INFO = BackendInfo(
@@ -88,6 +92,7 @@ class TileDbReader(Reader):
         find_file(self.store, MARKER)
         with fork_lock, ExitStack() as stack, reading(self.store, *ERRORS):
             refuse_special_files(self.store)
+            _check_tiles(self.store)
             uri, self._context = stack.enter_context(_open_folder(self.store)), _make_context()
             config = tiledb.Config({"sm.group.timestamp_end": str(MAX_TIME)})
             with tiledb.Group(uri, config=config, ctx=self._context) as group:
@@ -163,6 +168,38 @@ class TileDbReader(Reader):
 
 
 open_reader = TileDbReader
+
+
+def _check_tiles(store: Path) -> None:
+    """Compare the sizes in TileDB's small files with the files: TileDB allocates what they say before it reads.
+
+    Such a file is a sequence of tiles. In the metadata of a fragment, a footer follows, which ends with the places of
+    the tiles and its own size.
+    """
+    for folder, names in walk_files(store):
+        for name in names:
+            if name == METADATA or folder.name in {"__group", "__meta", "__schema"}:
+                with open_file(folder, name) as (file, status):
+                    places = _find_tiles(folder / name, file, status)
+                    footer = os.pread(file, SIZE * len(places), max(0, status.st_size - SIZE * (len(places) + 1)))
+                    if name == METADATA and places != list(struct.unpack(f"<{len(places)}Q", footer)):
+                        raise CorruptStoreError(f"{name} doesn't list its tiles", store=folder)
+
+
+def _find_tiles(path: Path, file: int, status: os.stat_result) -> list[int]:
+    """Find where the tiles of a file begin; refuse those that are larger than the file."""
+    content = end = measure_content(file, status)
+    if path.name == METADATA:
+        end -= SIZE + int.from_bytes(os.pread(file, SIZE, max(0, status.st_size - SIZE)), "little")
+    places, place = [], 0
+    while place < end:
+        places.append(place)
+        _, persisted, size, _, _, _, filters = HEADER.unpack(os.pread(file, HEADER.size, place))
+        check_memory(path, size, content, "a tile")
+        place += HEADER.size + filters + persisted
+    if place != end:
+        raise CorruptStoreError("its tiles don't fill it: it is damaged", store=path)
+    return places
 
 
 def _check_array(store: Path, array: Any, attribute: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:  # noqa: ANN401
