@@ -1,7 +1,6 @@
 """Forks of a process whose threads are reading: each child reads what was stored, and none hangs."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,17 +10,16 @@ import numpy as np
 import storage
 from storage import Reader
 from tests.faults.children import Child
-from tests.faults.findings import GUILTY, Findings
+from tests.faults.findings import GUILTY, PLAIN, Findings
 from tests.faults.judge import ImageSet, is_same
 from tests.support.image_sets import make_set
 
 THREADS = 8
+FAULT = f"forks while {THREADS} threads read"
 COUNT = 40  # images
 AT_ONCE = 4  # children
 PATIENCE = 60.0  # seconds that a child may take
 SEED = 23
-
-Open = Callable[[Path], Reader]
 
 
 def fork_while_reading(backend: str, folder: Path, forks: int) -> dict[str, Findings]:
@@ -30,12 +28,13 @@ def fork_while_reading(backend: str, folder: Path, forks: int) -> dict[str, Find
     module.store_many(folder / "plain", *image_set)
     storage.save(folder / "saved", *image_set, backend, durable=False)
     return {
-        f"forks while {THREADS} threads read": _fork(module.open_reader(folder / "plain"), image_set, forks),
-        f"forks while {THREADS} threads read a dataset": _fork(storage.open(folder / "saved"), image_set, forks),
+        f"{PLAIN}{FAULT}": fork_reader(module.open_reader(folder / "plain"), image_set, forks),
+        FAULT: fork_reader(storage.open(folder / "saved"), image_set, forks),
     }
 
 
-def _fork(reader: Reader, image_set: ImageSet, forks: int) -> Findings:
+def fork_reader(reader: Reader, image_set: ImageSet, forks: int, patience: float = PATIENCE) -> Findings:
+    """Fork while threads read through a reader, which each child uses, too."""
     ended = threading.Event()
     findings: Findings = []
     with reader, ThreadPoolExecutor(THREADS) as pool:
@@ -46,7 +45,7 @@ def _fork(reader: Reader, image_set: ImageSet, forks: int) -> Findings:
                 children = [Child(partial(_read_and_close, reader, image_set, number)) for number in numbers]
                 for child in children:
                     child.release()
-                told = [child.wait(PATIENCE).describe() for child in children]
+                told = [child.wait(patience).describe() for child in children]
                 findings += [(f"fork {number}", each) for number, each in zip(numbers, told, strict=True)]
         finally:
             ended.set()

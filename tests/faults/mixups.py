@@ -73,11 +73,11 @@ def lengthen(store: Path, _: Path, draw: Draw) -> Path:
     path = choose_file(store, draw)
     content = path.read_bytes()
     size = int(draw.integers(1, SMALL))
-    kind = draw.integers(5)
-    if kind == len(HUGE) + 2:
+    tails = [bytes(size), draw.bytes(size), content, content[:size], b""]
+    tail = tails[draw.integers(len(tails))]
+    path.write_bytes(content + tail)
+    if not tail:
         os.truncate(path, HUGE[draw.integers(len(HUGE))])
-    else:
-        path.write_bytes(content + [bytes(size), draw.bytes(size), content, content[:size]][kind])
     return path
 
 
@@ -104,24 +104,21 @@ def overwrite_header(store: Path, others: Path, draw: Draw) -> Path:
     content = bytearray(path.read_bytes())
     size = min(int(draw.integers(1, HEADER)), len(content))
     start = 0 if draw.random() < 3 / 4 else len(content) - size
-    kind = draw.integers(4)
-    if kind == 0:
-        content[start : start + size] = draw.bytes(size)
-    elif kind == 1:
-        content[:size] = _choose_strange(others, draw).read_bytes()[:size]
-    elif kind == 2:
-        content[start : start + size] = re.sub(rb"\d+", _draw_number, bytes(content[start : start + size]))
+    digits = re.sub(rb"\d", b"9", content[start : start + size])
+    kind = draw.choice(["random", "another file", "digits" if digits != content[start : start + size] else "number"])
+    if kind == "random":
+        new = draw.bytes(size)
+    elif kind == "another file":
+        new, start = _choose_strange(others, draw).read_bytes()[:size], 0
+    elif kind == "digits":
+        new = digits
     else:
-        number = struct.pack("<Q" if draw.random() < 1 / 2 else ">Q", NUMBERS[draw.integers(len(NUMBERS))])
-        place = start + int(draw.integers(size)) // 4 * 4
-        content[place : place + 8] = number[-int(draw.choice([4, 8])) :]
+        start += int(draw.integers(size)) // 4 * 4
+        number = NUMBERS[draw.integers(len(NUMBERS))]
+        new = struct.pack("<Q" if draw.random() < 1 / 2 else ">Q", number)[: len(content) - start]
+    content[start : start + len(new)] = new
     path.write_bytes(content)
     return path
-
-
-def _draw_number(found: re.Match[bytes]) -> bytes:
-    """Make a number absurd that is written in digits; the length stays, so that only the number is wrong."""
-    return b"9" * len(found[0])
 
 
 def _list_files(store: Path) -> list[Path]:
