@@ -13,6 +13,7 @@ from benchmarks.session import (
     configure,
     describe_session,
     finish,
+    measure_again,
     note_outcome,
     parametrize,
     show_files,
@@ -54,6 +55,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which cells will be measured."""
     start_measuring(session.config, session.items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure cells again in further processes, once all were measured in this one."""
+    result = yield
+    if not session.config.option.collectonly:
+        measure_again(session)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
