@@ -15,7 +15,7 @@ import pytest
 from benchmarks.options import BASELINES, Options
 from benchmarks.run_info import count_processors, find_file_system, hash_definition, list_libraries
 from fixtures.image_set import COUNT, ORIGIN
-from reports.compare.comparison import Allowed, Comparison, compare_runs, find_other_libraries
+from reports.compare.comparison import Comparison, compare_runs, find_other_libraries
 from reports.compare.text import describe_differences
 from reports.noise import Thresholds
 from reports.reading import make_machine, read_run
@@ -85,7 +85,7 @@ def refuse_base(config: pytest.Config, base: Run, now: Run) -> str:
     return describe_differences(differences, other_libraries=bool(find_other_libraries(base, now)))
 
 
-def read_allowed(config: pytest.Config) -> tuple[Allowed, ...]:
+def read_allowed(config: pytest.Config) -> tuple[str, ...]:
     """Read which differences the user allows."""
     return (config.option.allow,) if config.option.allow else ()
 

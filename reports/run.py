@@ -180,10 +180,10 @@ class Run:
 
     @cached_property
     def processes(self) -> tuple[Mapping[str, float], ...]:
-        """The median seconds of each cell, reference cells included, in each process that measured them."""
+        """The median seconds of each cell that was measured, reference cells included, in each process."""
         first = {each.cell: each.rounds for each in self.cells}
         return tuple(
-            {cell: float(np.median(rounds)) for cell, rounds in process.items()}
+            {cell: float(np.median(rounds)) for cell, rounds in process.items() if cell in first}
             for process in (first, *self.replicates)
         )
 

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from reports.compare.statistics import Drift, Evidence, weigh_cells
 from reports.noise import Thresholds, Verdict
@@ -16,7 +15,7 @@ MISSED = 0.001  # how often a cell that is slower by `Thresholds.never_ok` may b
 MAX_FACTOR = 100  # a wider interval says nothing
 _MAX_NAMES = 5  # in a message
 
-Allowed = Literal["libraries"]  # what may differ if the user says so
+ALLOWED = ("libraries",)  # what may differ if the user says so
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Comparison:
         return int(bool(self.select_rows("regression") or (self.missing and missing == "fail")))
 
 
-def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[Allowed] = ()) -> Comparison:
+def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] = ()) -> Comparison:
     """Compare two runs; without rows if they can't be compared.
 
     `threshold` is the fraction by which a cell must be slower to be a regression, unless its benchmark sets its own.
