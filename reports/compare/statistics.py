@@ -63,10 +63,17 @@ def weigh_cells(base: Sequence[Process], new: Sequence[Process], references: Col
     """Weigh the evidence about each cell of both runs; `references` are the cells that measure the machine."""
     centres = _find_centres(base, new, references)
     before, after = (_collect([_correct(process, centres) for process in run]) for run in (base, new))
-    drift = estimate_drift(base, new, centres)
-    cells = [cell for cell in before if cell in after and cell not in references]
-    pooled = estimate_scatter((before[cell], after[cell]) for cell in cells)
-    return {cell: _weigh(before[cell], after[cell], pooled, drift) for cell in cells}
+    shared = [cell for cell in before if cell in after]
+    pooled = estimate_scatter((before[cell], after[cell]) for cell in shared)
+    errors = {cell: _Errors(before[cell], after[cell], pooled) for cell in shared}
+    speeds = [float(np.mean([measure_speed(process, centres) for process in run])) for run in (base, new)]
+    error, freedom = estimate_drift_error([errors[cell] for cell in centres])
+    drift = Drift(speeds[1] - speeds[0], error, freedom)
+    return {
+        cell: Evidence(before[cell], after[cell], each.shift, each.error, each.floor, each.freedom, drift)
+        for cell, each in errors.items()
+        if cell not in references
+    }
 
 
 def _find_centres(base: Sequence[Process], new: Sequence[Process], references: Collection[str]) -> dict[str, float]:
@@ -87,15 +94,16 @@ def measure_speed(process: Process, centres: Mapping[str, float]) -> float:
     return float(np.median(differences)) if differences else 0.0
 
 
-def estimate_drift(base: Sequence[Process], new: Sequence[Process], centres: Mapping[str, float]) -> Drift:
-    """Estimate the drift; it is as uncertain for a cell as reference cells disagree."""
-    if not centres:
-        return Drift(0.0, UNKNOWN_DRIFT, DRIFT_FREEDOM)
-    before, after = (np.mean([measure_speed(process, centres) for process in run]) for run in (base, new))
-    moves = [float(np.mean([math.log(each[cell]) for each in new])) - centre for cell, centre in centres.items()]
-    freedom = len(moves) - 1 + DRIFT_FREEDOM
-    variance = (DRIFT_FREEDOM * PRIOR_DRIFT**2 + (len(moves) - 1) * _measure_variance(moves)) / freedom
-    return Drift(float(after - before), math.sqrt(variance), freedom)
+def estimate_drift_error(references: "Sequence[_Errors]") -> tuple[float, int]:
+    """Estimate how far a cell may drift from the common drift, and the degrees of freedom.
+
+    That is how far reference cells still differ from it, beyond what their scatter explains.
+    """
+    if not references:
+        return UNKNOWN_DRIFT, DRIFT_FREEDOM
+    freedom = len(references) - 1 + DRIFT_FREEDOM
+    excess = sum(each.shift**2 - each.error**2 for each in references)
+    return math.sqrt((DRIFT_FREEDOM * PRIOR_DRIFT**2 + max(0.0, excess)) / freedom), freedom
 
 
 def _measure_variance(values: Logarithms) -> float:
@@ -124,13 +132,16 @@ def _pool(base: Logarithms, new: Logarithms) -> tuple[float, int]:
     return (squares / freedom if freedom else 0.0), freedom
 
 
-def _weigh(base: Logarithms, new: Logarithms, pooled: float, drift: Drift) -> Evidence:
-    own, processes = _pool(base, new)
-    freedom = processes + PRIOR_FREEDOM
-    variance = (processes * own + PRIOR_FREEDOM * pooled) / freedom
-    shift = float(np.mean(new) - np.mean(base))
-    floor = variance / len(base)
-    return Evidence(base, new, shift, math.sqrt(floor + variance / len(new)), math.sqrt(floor), freedom, drift)
+class _Errors:
+    """The shift of one cell and its errors; its own variance counts with what most cells have."""
+
+    def __init__(self, base: Logarithms, new: Logarithms, pooled: float) -> None:
+        own, processes = _pool(base, new)
+        self.freedom = processes + PRIOR_FREEDOM
+        variance = (processes * own + PRIOR_FREEDOM * pooled) / self.freedom
+        self.shift = float(np.mean(new) - np.mean(base))
+        self.floor = math.sqrt(variance / len(base))
+        self.error = math.sqrt(variance / len(base) + variance / len(new))
 
 
 @functools.cache
