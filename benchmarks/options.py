@@ -57,6 +57,10 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(name, text, default="")
     group = parser.getgroup("reporting", "what becomes of the run")
     group.addoption("--page", type=Path, metavar="REPORT.html", help="write the report of the run, one HTML file")
+    _add_baseline_options(group)
+
+
+def _add_baseline_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--replicates", type=_read_count, metavar="N", help="measure every cell in N fresh processes (default: 1)"
     )
