@@ -13,10 +13,12 @@ from benchmarks.session import (
     configure,
     describe_session,
     finish,
+    measure_again,
     note_outcome,
     parametrize,
     show_files,
     show_verdicts,
+    spread_references,
     start_measuring,
 )
 from fixtures.image_set import image_set
@@ -44,9 +46,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrize(metafunc)
 
 
+@pytest.hookimpl(trylast=True)  # after the cells that weren't chosen have left
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the reference cells over the session."""
+    items[:] = spread_references(items)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Note which cells will be measured."""
     start_measuring(session.config, session.items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure cells again in further processes, once all were measured in this one."""
+    result = yield
+    if not session.config.option.collectonly:
+        measure_again(session)
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,8 +1,11 @@
 """The suite's own options, and the cells that they select. The command line wins over environment and ini file."""
 
+import argparse
+import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,9 @@ from benchmarks.cell import Durability
 from benchmarks.page_cache import Cache
 from storage import BACKENDS, UNAVAILABLE
 
+BASELINES = "reports/baselines"  # in the repository
+BASELINE_REPLICATES = 10  # docs/baseline.md says what fewer can show
+MAX_REPLICATES = 1_000  # as reports check it
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
 PIXELS = ("pixels",)  # the kind of image set that a benchmark is about unless it is marked otherwise
 NO_PIXELS = "it stores image files only, and pixels are measured"
@@ -53,8 +59,34 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(name, text, default="")
     group = parser.getgroup("reporting", "what becomes of the run")
     group.addoption("--page", type=Path, metavar="REPORT.html", help="write the report of the run, one HTML file")
+    _add_baseline_options(group)
+
+
+def _add_baseline_options(group: pytest.OptionGroup) -> None:
     group.addoption(
-        "--compare-with", type=Path, metavar="BASE.json", help="end with what is slower than in this run; exit code 1"
+        "--replicates", type=_read_count, metavar="N", help="measure every cell in N fresh processes (default: 1)"
+    )
+    group.addoption(
+        "--save-baseline",
+        metavar="NAME",
+        help=f"save the run as {BASELINES}/NAME.json, for --compare-with, with {BASELINE_REPLICATES} replicates",
+    )
+    group.addoption(
+        "--compare-with",
+        metavar="NAME|BASE.json",
+        help="end with what is slower than in this baseline or run; exit code 1",
+    )
+    group.addoption(
+        "--budget",
+        type=_read_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long --compare-with may measure cells again that look slower (default: %(default)g)",
+    )
+    group.addoption(
+        "--allow",
+        choices=("libraries",),
+        help="compare although libraries have other versions than in the baseline",
     )
     group.addoption(
         "--compare-missing",
@@ -62,6 +94,19 @@ def add_options(parser: pytest.Parser) -> None:
         default="fail",
         help="what to do if a cell of BASE.json is missing (default: %(default)s)",
     )
+
+
+def _read_count(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) <= MAX_REPLICATES:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} isn't a number from 1 to {MAX_REPLICATES}")
+
+
+def _read_seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} isn't a number of seconds")
 
 
 def read_options(config: pytest.Config) -> Options:

@@ -56,7 +56,7 @@ def describe_run(
     `command` repeats the run in a shell. `unavailable` says why backends that should be measured can't be.
     """
     measured = {cell["fullname"] for cell in cells}
-    backends = sorted({cell["params"]["backend"] for cell in cells})
+    backends = sorted({cell["params"]["backend"] for cell in cells if cell["params"]})  # reference cells have none
     return {
         "format": FORMAT,
         "image_set": dict(images),
@@ -121,7 +121,8 @@ def hash_definition(item: pytest.Function) -> str:
     digest = hashlib.sha256()
     for path in (item.path, *SHARED):
         digest.update(hash_code(path))
-    digest.update(repr(sorted(item.callspec.params.items())).encode())
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    digest.update(repr(sorted(params.items())).encode())
     return digest.hexdigest()[:DEFINITION_DIGITS]
 
 

@@ -1,6 +1,6 @@
 """A session besides its cells: the code behind the hooks of conftest.py.
 
-This is the only module of `benchmarks` that uses `reports`.
+This module and `benchmarks.baseline` are the only ones of `benchmarks` that use `reports`.
 """
 
 import gc
@@ -8,9 +8,10 @@ import itertools
 import os
 import shlex
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import safe_dumps
 
+from benchmarks.baseline import compare_now, describe_now, name_baseline, read_allowed, read_base, refuse_base
 from benchmarks.directories import STORES
 from benchmarks.options import (
+    BASELINE_REPLICATES,
     DEFAULT_CUTOFFS,
     PIXELS,
     Options,
@@ -28,30 +31,23 @@ from benchmarks.options import (
     count_images,
     read_options,
 )
-from benchmarks.run_info import (
-    THRESHOLD_MARKER,
-    Outcomes,
-    count_processors,
-    describe_run,
-    find_file_system,
-    hash_definition,
-    list_libraries,
-    round_to_clock,
-)
+from benchmarks.replicates import measure_replicate
+from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, describe_run, round_to_clock
 from benchmarks.workers import START_METHODS, choose_counts
 from fixtures.image_set import COUNT, DOUBLED, ORIGIN, find_origin
-from reports.compare.comparison import compare_runs, find_differences
-from reports.compare.text import describe_differences, make_verdicts
+from reports.compare.comparison import LOOKS, compare_runs
+from reports.compare.text import make_verdicts
 from reports.errors import WrongInputError
 from reports.files import remove_abandoned, replace_file
 from reports.noise import Thresholds
 from reports.page.command import check_place, write_page
-from reports.reading import make_machine, read_run
-from reports.run import BrokenRunError, ImageSet, Run
-from reports.text import escape_name
+from reports.reading import read_run
+from reports.run import BrokenRunError, Run
+from reports.text import count_noun, escape_name
 
 RUNS = "file://./reports/runs"  # as in pyproject.toml
 KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
+PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
 
@@ -59,13 +55,22 @@ CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --
 class Session:
     """The state of a session.
 
-    `base` is the run to compare with. `saved` is the file of the run, and `saved_complete` says whether the run is
-    complete; both are None if none was saved. `rescued` says which files couldn't be written, and where their content
-    is. `verdicts` and `page` are what to print at the end, if anything.
+    `base` is the run to compare with, and `expected` describes this session's run before it is saved. `replicates` are
+    the rounds by cell of each process but the first, and `wanted` is how many of them cover all cells; `started` is
+    when the first process began to measure. `baseline` is the file of the baseline to save.
+
+    `saved` is the file of the run, and `saved_complete` says whether the run is complete; both are None if none was
+    saved. `rescued` says which files couldn't be written, and where their content is. `verdicts` and `page` are what to
+    print at the end, if anything.
     """
 
     options: Options
     base: Run | None
+    wanted: int
+    baseline: Path | None = None
+    expected: Run | None = None
+    started: float = 0.0
+    replicates: list[dict[str, list[float]]] = field(default_factory=list)
     outcomes: Outcomes = field(default_factory=Outcomes)
     saved: Path | None = None
     saved_complete: bool | None = None
@@ -84,28 +89,30 @@ def configure(config: pytest.Config) -> None:
         origin = find_origin(options.cifar10)
     except (OSError, ValueError) as error:
         raise pytest.UsageError(f"cifar10: {error}") from error
-    config.stash[SESSION] = Session(options, _read_base(config))
+    name, replicates = config.option.save_baseline, config.option.replicates
+    session = Session(options, _read_base(config), (replicates or (BASELINE_REPLICATES if name else 1)) - 1)
+    config.stash[SESSION] = session
     config.stash[ORIGIN] = origin
     config.stash[COUNT] = count_images(options, DOUBLED * origin.count)
     for marker in (CUTOFFS_MARKER, KINDS_MARKER, THRESHOLD_MARKER):
         config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder in which pytest was started
         config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
-    if config.option.benchmark_only:
+    if name:
+        if config.option.benchmark_json:
+            raise pytest.UsageError("save-baseline: the run has one file: leave --benchmark-json out")
+        session.baseline = config.option.benchmark_json = name_baseline(config.rootpath, name)
+    if config.option.benchmark_only or name:
         config.option.benchmark_autosave = "run"  # its file name gets a number in front
         config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
 
 
 def _read_base(config: pytest.Config) -> Run | None:
     """Read the run to compare with, and check that the page replaces neither it nor another file."""
-    path, page = config.option.compare_with, config.option.page
-    try:
-        base = read_run(path) if path else None
-    except BrokenRunError as error:
-        raise pytest.UsageError(f"compare-with: {error}") from error
+    base, page = read_base(config), config.option.page
     if page:
         try:
-            check_place(page, [run for run in (path, config.option.benchmark_json) if run])
+            check_place(page, [run for run in (base and base.path, config.option.benchmark_json) if run])
         except (WrongInputError, OSError) as error:
             raise pytest.UsageError(f"page: {error}") from error
     return base
@@ -141,6 +148,22 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             metafunc.parametrize(name, values, ids=ids)
 
 
+def spread_references(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Spread the reference cells evenly over the others: the machine's speed changes within a session."""
+    references = [item for item in items if is_reference(item)]
+    others = [item for item in items if not is_reference(item)]
+    spread: list[pytest.Item] = []
+    for number, reference in enumerate(references):
+        start, end = (len(others) * place // len(references) for place in (number, number + 1))
+        spread += [reference, *others[start:end]]
+    return spread or others
+
+
+def is_reference(item: pytest.Item) -> bool:
+    """Whether a cell measures the machine, not a backend."""
+    return "reference" in getattr(item, "fixturenames", ())
+
+
 def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Note which cells will be measured; exit if the run can't be saved, or not be compared with the base."""
     gc.collect()
@@ -154,9 +177,63 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
             remove_abandoned(temporary.glob("pytest-of-*/pytest-*/stores"))
     if session.base is not None:
-        differences = find_differences(session.base, _expect_run(config, session.base, cells))
-        if differences:
-            pytest.exit(describe_differences(differences), returncode=3)
+        session.expected = describe_now(config, session.options, session.base, cells)
+        if problem := refuse_base(config, session.base, session.expected):
+            pytest.exit(problem, returncode=3)
+    session.started = time.monotonic()
+
+
+def measure_again(pytest_session: pytest.Session) -> None:
+    """Measure replicates of all cells, as many as wanted; then those cells again that the comparison can't decide."""
+    config = pytest_session.config
+    session, plugin = config.stash[SESSION], config.pluginmanager.getplugin("pytest-benchmark")
+    seconds = time.monotonic() - session.started
+    first = {each.fullname: round_to_clock(each.stats.data) for each in plugin.benchmarks if not each.has_error}
+    if not first or first.keys() != set(session.outcomes.intended):
+        return
+    while len(session.replicates) < session.wanted:
+        if not _measure_replicate(pytest_session, list(first), f"of {session.wanted + 1}, all cells"):
+            return
+    if session.base is not None:
+        _decide(pytest_session, session.base, first, seconds)
+
+
+def _decide(pytest_session: pytest.Session, base: Run, first: dict[str, list[float]], seconds: float) -> None:
+    """Measure cells again until the comparison with the base is decided, or the time is over.
+
+    `seconds` is how long the first process took: cells that don't look slower may take a fraction of that.
+    """
+    config, start = pytest_session.config, time.monotonic()
+    session, budget = config.stash[SESSION], config.option.budget
+    if session.expected is None:
+        return
+    references = [each.cell for each in base.references if each.cell in first]
+    processes = 1 + len(session.replicates)
+    for look in (each for each in LOOKS if each > processes):
+        rows = [row for row in compare_now(config, base, session.expected, first, session.replicates).rows if row.open]
+        while processes < look:
+            passed = time.monotonic() - start
+            cells = [row.cell for row in rows if passed < (budget if row.suspect else min(budget, PATIENCE * seconds))]
+            words = f"for {count_noun(len(cells), 'cell')} that the comparison can't decide yet"
+            if not cells or not _measure_replicate(pytest_session, [*cells, *references], words):
+                return
+            processes += 1
+
+
+def _measure_replicate(pytest_session: pytest.Session, cells: Sequence[str], words: str) -> bool:
+    """Measure cells in a fresh process; return False if one failed, which makes the run incomplete."""
+    config = pytest_session.config
+    session, number = config.stash[SESSION], len(config.stash[SESSION].replicates) + 2
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    terminal.ensure_newline()
+    terminal.write_line(f"process {number} {words}")
+    replicate = measure_replicate(config, session.options, cells)
+    session.replicates.append(replicate.rounds)
+    for cell, reason in replicate.failed.items():
+        session.outcomes.failed[cell] = f"in process {number}: {reason}"
+        terminal.write_line(escape_name(f"{cell} failed in process {number}: {reason}"))
+    pytest_session.testsfailed += len(replicate.failed)
+    return not replicate.failed
 
 
 def _prepare_saving(config: pytest.Config) -> None:
@@ -168,11 +245,21 @@ def _prepare_saving(config: pytest.Config) -> None:
         if plugin.json.exists() and not plugin.json.is_file():
             raise pytest.UsageError(f"{escape_name(plugin.json)} isn't an ordinary file: name another --benchmark-json")
         _check_folder(plugin.json.parent, "--benchmark-json=FILE")
-        plugin.save_json = lambda document: _save_run(config, document, lambda: plugin.json)
+        plugin.save_json = lambda document: _save_json(config, document, plugin.json)
     files: Any = plugin.storage
     if (plugin.save or plugin.autosave) and isinstance(files, FileStorage):
         _check_folder(files.get("run.json").parent, "--benchmark-storage=file:///FOLDER")
         plugin.storage.save = lambda document, name: _save_run(config, document, lambda: _reserve_file(files, name))
+
+
+def _save_json(config: pytest.Config, document: dict[str, Any], path: Path) -> None:
+    """Save a run in the file that the user named; a baseline is replaced only by a complete run."""
+    session = config.stash[SESSION]
+    if session.baseline is None or document["run"]["complete"]:
+        _save_run(config, document, lambda: path)
+    else:
+        session.rescued.append(f"baseline {path.stem} not saved: the run is incomplete")
+        session.baseline = None
 
 
 def _check_folder(folder: Path, option: str) -> None:
@@ -219,27 +306,6 @@ def _rescue_run(content: str) -> Path | None:
     return None
 
 
-def _expect_run(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) -> Run:
-    """Describe this session's run before it is made; what isn't known yet is as in the base."""
-    origin, backends = config.stash[ORIGIN], {result.backend for result in base.results}
-    machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
-    stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
-    libraries = list_libraries(name for name in config.stash[SESSION].options.backends if name in backends)
-    definitions = {cell.nodeid: hash_definition(cell) for cell in cells if isinstance(cell, pytest.Function)}
-    return replace(
-        base,
-        complete=True,
-        image_set=ImageSet(origin.name, config.stash[COUNT], origin.sha256),
-        machine=make_machine(machine),
-        cpu_count=count_processors(),
-        store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
-        libraries={**base.libraries, **libraries},
-        results=tuple(
-            replace(result, definition=definitions.get(result.cell, result.definition or "")) for result in base.results
-        ),
-    )
-
-
 def note_outcome(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Note why a cell wasn't measured."""
     outcomes = item.config.stash[SESSION].outcomes
@@ -262,6 +328,8 @@ def complete_json(config: pytest.Config, output: dict[str, Any]) -> None:
         command=shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),
         unavailable=session.options.unavailable,
     )
+    output["run"]["replicates"] = session.replicates
+    output["run"]["complete"] &= len(session.replicates) >= session.wanted
     session.saved_complete = output["run"]["complete"]
 
 
@@ -281,7 +349,7 @@ def _compare(config: pytest.Config, base: Run) -> tuple[int, str]:
     if path is None:
         return 3, "no run was saved that could be compared: measure with --benchmark-only\n"
     try:
-        comparison = compare_runs(base, read_run(path), Thresholds.threshold)
+        comparison = compare_runs(base, read_run(path), Thresholds.threshold, read_allowed(config))
     except BrokenRunError as error:
         return 3, f"{error}\n"
     return comparison.choose_exit_code(config.option.compare_missing), make_verdicts(comparison)
@@ -292,7 +360,8 @@ def _write_page(config: pytest.Config) -> tuple[int, str]:
     if path is None:
         return 3, "no page: no run was saved; measure with --benchmark-only"
     try:
-        write_page([path], config.option.compare_with, out)
+        base = config.stash[SESSION].base
+        write_page([path], None if base is None else base.path, out)
     except (WrongInputError, OSError) as error:
         return 3, f"no page: {error}"
     return 0, f"page written to {out}"
@@ -300,9 +369,10 @@ def _write_page(config: pytest.Config) -> tuple[int, str]:
 
 def show_verdicts(config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
     """Show how this run compares with the base."""
-    if verdicts := config.stash[SESSION].verdicts:
-        terminal.section(f"compared with {config.option.compare_with.name}")
-        terminal.write(verdicts)
+    session = config.stash[SESSION]
+    if session.base is not None and session.verdicts:
+        terminal.section(f"compared with {session.base.path.name}")
+        terminal.write(session.verdicts)
 
 
 def show_files(config: pytest.Config) -> None:
@@ -313,6 +383,9 @@ def show_files(config: pytest.Config) -> None:
     terminal, path = config.pluginmanager.getplugin("terminalreporter"), session.saved
     for line in (*session.rescued, *filter(None, [session.page])):
         terminal.write_line(escape_name(line))
+    if session.baseline is not None and path is not None:
+        step = f"--compare-with={session.baseline.stem} compares a session with it"
+        terminal.write_line(escape_name(f"baseline saved as {session.baseline}; {step}"))
     if path is not None:
         path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if session.saved_complete else "INCOMPLETE run"

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin
 
 from reports.files import MAX_BYTES, read_file
 from reports.noise import MAX_THRESHOLD
-from reports.run import BrokenRunError, Disk, Machine, Params, Result, Run
+from reports.run import BrokenRunError, Disk, Machine, Params, Reference, Result, Run
 from reports.text import shorten_text
 
 FORMAT = 1  # the layout of the key `run` that this module reads
@@ -31,6 +31,7 @@ _LENGTHS = {
 MAX_OBJECTS = 1_000_000  # objects and lists, which take 24 times the memory that they have bytes in the file
 MAX_CELLS = 20_000
 MAX_ROUNDS = 1_000_000  # of a cell
+MAX_REPLICATES = 1_000
 _NOT_PARAMS = {"operation", "backend", "cutoff", "images"}
 _PARAMS_OF_EXTRA_INFO = ("cache", "durability", "workers")  # its other fields are measurements
 _WORDS = {bool: "true or false", dict: "an object", float: "seconds", int: "a count", list: "a list", str: "text"}
@@ -87,10 +88,12 @@ def _make_run(path: Path, document: Any) -> Run:  # noqa: ANN401 - likewise
     number = _check(int, own.get("format"), "format")
     if number != FORMAT:
         raise BrokenRunError(f"a run of format {number}, this version reads {FORMAT}; update the suite or repeat it")
-    results = _make_results(_check(list, document["benchmarks"], "benchmarks"))
+    results, references = _make_results(_check(list, document["benchmarks"], "benchmarks"))
     machine = make_machine(document.get("machine_info"))
+    replicates = _make_replicates(own.get("replicates", []))
     own |= {"commit": document.get("commit_info"), "datetime": document.get("datetime")}
-    run: Run = _make(Run, own, "", path=path, results=results, machine=machine)
+    given = {"results": results, "references": references, "replicates": replicates, "machine": machine}
+    run: Run = _make(Run, own, "", path=path, **given)
     return run
 
 
@@ -103,32 +106,43 @@ def make_machine(info: object) -> Machine:
     return machine
 
 
-def _make_results(entries: list[Any]) -> tuple[Result, ...]:
-    if not entries:
-        raise BrokenRunError("the run has no results; repeat it and let at least one cell finish")
+def _make_results(entries: list[Any]) -> tuple[tuple[Result, ...], tuple[Reference, ...]]:
     if len(entries) > MAX_CELLS:
         raise BrokenRunError(f"{len(entries):,} cells, more than {MAX_CELLS:,}; measure fewer in one run")
-    results: dict[str, Result] = {}
+    cells: dict[str, Result | Reference] = {}
     backends: dict[str, str] = {}  # as shown -> as written
     for number, entry in enumerate(entries):
-        result = _make_result(_check(dict, entry, f"benchmarks[{number}]"), f"benchmarks[{number}].")
-        if result.cell in results:
-            raise _report_damage(f"cell {shorten_text(result.cell, 80)} is there twice")
-        results[result.cell] = result
-        written = entry["extra_info"]["backend"]
-        if backends.setdefault(result.backend, written) != written:
-            raise _report_damage(f"two backends are both shown as {result.backend}")
-    return tuple(results.values())
+        made = _make_cell(_check(dict, entry, f"benchmarks[{number}]"), f"benchmarks[{number}].")
+        if made.cell in cells:
+            raise _report_damage(f"cell {shorten_text(made.cell, 80)} is there twice")
+        cells[made.cell] = made
+        if isinstance(made, Result):
+            written = entry["extra_info"]["backend"]
+            if backends.setdefault(made.backend, written) != written:
+                raise _report_damage(f"two backends are both shown as {made.backend}")
+    results = tuple(each for each in cells.values() if isinstance(each, Result))
+    if not results:
+        raise BrokenRunError("the run has no results; repeat it and let at least one cell finish")
+    return results, tuple(each for each in cells.values() if isinstance(each, Reference))
 
 
-def _make_result(entry: dict[str, Any], where: str) -> Result:
+def _make_cell(entry: dict[str, Any], where: str) -> Result | Reference:
     cell = _check(str, entry.get("fullname"), f"{where}fullname", MAX_CELL)
     where = f"cell {shorten_text(cell, 80)}: "
     extra = _check(dict, entry.get("extra_info"), f"{where}extra_info")
-    params = _check(dict, entry.get("params") or {}, f"{where}params")
     stats = _check(dict, entry.get("stats"), f"{where}stats")
     if "data" not in stats:
         raise BrokenRunError(f"{where}no raw rounds; save with --benchmark-save-data (the default of this suite)")
+    if extra.get("reference") is True:
+        reference: Reference = _make(
+            Reference, extra | {"cell": cell}, where, rounds=_check_rounds(stats["data"], where)
+        )
+        return reference
+    return _make_result(cell, extra, entry, where)
+
+
+def _make_result(cell: str, extra: dict[str, Any], entry: dict[str, Any], where: str) -> Result:
+    stats, params = entry["stats"], _check(dict, entry.get("params") or {}, f"{where}params")
     params = _make_params({name: extra.get(name) for name in _PARAMS_OF_EXTRA_INFO} | params, where)
     disk = _make(Disk, extra, where) if any(field.name in extra for field in fields(Disk)) else None
     threshold = _check_threshold(extra.get("threshold"), where)
@@ -136,13 +150,27 @@ def _make_result(entry: dict[str, Any], where: str) -> Result:
     result: Result = _make(
         Result, extra | {"cell": cell}, where, params=params, disk=disk, threshold=threshold, rounds=rounds
     )
-    if not (result.images and result.store_images and result.rounds):
-        raise _report_damage(f"{where}there are no images or no rounds")
+    if not (result.images and result.store_images):
+        raise _report_damage(f"{where}there are no images")
     return result
+
+
+def _make_replicates(value: Any) -> tuple[Mapping[str, tuple[float, ...]], ...]:  # noqa: ANN401 - likewise
+    processes = _check(list, value, "replicates")
+    if len(processes) > MAX_REPLICATES:
+        raise BrokenRunError(f"{len(processes):,} replicates, more than {MAX_REPLICATES:,}; measure fewer in one run")
+    made = []
+    for place, process in enumerate(processes):
+        where = f"replicates[{place}]"
+        cells = {shorten_text(name, MAX_CELL): rounds for name, rounds in _check(dict, process, where).items()}
+        made.append({cell: _check_rounds(rounds, f"{where}.{cell[:80]}: ") for cell, rounds in cells.items()})
+    return tuple(made)
 
 
 def _check_rounds(value: Any, where: str) -> tuple[float, ...]:  # noqa: ANN401 - likewise
     rounds = _check(list, value, f"{where}rounds")
+    if not rounds:
+        raise _report_damage(f"{where}there are no rounds")
     if len(rounds) > MAX_ROUNDS:
         raise BrokenRunError(f"{where}{len(rounds):,} rounds, more than {MAX_ROUNDS:,}; measure with fewer")
     low, high = RANGES[float]

@@ -139,6 +139,15 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A cell that no backend takes part in: it measures the machine."""
+
+    cell: str
+    rounds: tuple[float, ...]  # seconds a call
+    definition: str | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """One session: its results and how they were measured. Cells are named by their ids."""
 
@@ -161,6 +170,22 @@ class Run:
     maintainers: Mapping[str, str] | None = None
     licences: Mapping[str, str] | None = None
     unavailable: Mapping[str, str] | None = None  # backend -> why it wasn't measured
+    references: tuple[Reference, ...] = ()
+    replicates: tuple[Mapping[str, tuple[float, ...]], ...] = ()  # rounds by cell, of each process but the first
+
+    @property
+    def cells(self) -> "tuple[Result | Reference, ...]":
+        """All cells that were measured."""
+        return (*self.results, *self.references)
+
+    @cached_property
+    def processes(self) -> tuple[Mapping[str, float], ...]:
+        """The median seconds of each cell that was measured, reference cells included, in each process."""
+        first = {each.cell: each.rounds for each in self.cells}
+        return tuple(
+            {cell: float(np.median(rounds)) for cell, rounds in process.items() if cell in first}
+            for process in (first, *self.replicates)
+        )
 
     @property
     def backends(self) -> list[str]:
@@ -170,7 +195,7 @@ class Run:
     @property
     def missing(self) -> tuple[str, ...]:
         """The cells that were meant to run and left neither a result nor a reason."""
-        known = {result.cell for result in self.results} | self.failed.keys() | self.skipped.keys()
+        known = {each.cell for each in self.cells} | self.failed.keys() | self.skipped.keys()
         return tuple(cell for cell in self.intended if cell not in known)
 
     @property

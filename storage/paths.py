@@ -77,17 +77,24 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(place), names
 
 
-def refuse_special_files(store: Path) -> None:
-    """Refuse a store with a link, which may lead anywhere, or a named pipe, on which a library would wait for ever."""
+def refuse_special_files(store: Path) -> list[str]:
+    """Refuse a store with a link, which may lead anywhere, or a named pipe, on which a library would wait for ever.
+
+    Return its files.
+    """
+    files = []
 
     def fail(error: OSError) -> None:
         raise error
 
     for folder, folders, names in os.walk(store, onerror=fail):
-        for path in (Path(folder, name) for name in (*folders, *names)):
-            mode = path.lstat().st_mode
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)  # noqa: PTH118 - a Path takes longer
+            mode = os.lstat(path).st_mode
             if not stat.S_ISDIR(mode):
                 _check_mode(path, mode)
+                files.append(path)
+    return files
 
 
 def open_regular(

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from reports.cli import print_error, print_text, read_fraction
-from reports.compare.comparison import compare_runs
+from reports.compare.comparison import ALLOWED, compare_runs
 from reports.compare.text import make_verdicts
 from reports.noise import Thresholds
 from reports.reading import read_run
@@ -27,11 +27,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="fail",
         help="whether a cell that only BASE.json has is a failure (default: %(default)s)",
     )
+    parser.add_argument("--allow", choices=ALLOWED, action="append", default=[], help="compare although these differ")
 
 
 def show_compare(options: argparse.Namespace) -> int:
     """Print the verdicts, or why the runs can't be compared, and return the exit code."""
-    comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold)
+    comparison = compare_runs(read_run(options.base), read_run(options.new), options.threshold, options.allow)
     text = make_verdicts(comparison)
     if comparison.differences:
         print_error(text.rstrip())

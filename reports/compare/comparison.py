@@ -2,21 +2,28 @@
 
 import math
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from reports.noise import Thresholds, Verdict, estimate_interval, estimate_scatter
+from reports.compare.statistics import Drift, Evidence, weigh_cells
+from reports.noise import Thresholds, Verdict
 from reports.run import Result, Run
 from reports.text import name_cell, shorten_text
 
-MAX_INTERVAL = 1.5  # a factor to each side: a wider interval wouldn't show a cell that became half as slow again
+LOOKS = (1, 2, 4, 8, 16)  # numbers of new processes after which a session decides what to measure again
+MISSED = 0.001  # how often a cell that is slower by `Thresholds.never_ok` may be called ok
+MAX_FACTOR = 100  # a wider interval says nothing
 _MAX_NAMES = 5  # in a message
+
+ALLOWED = ("libraries",)  # what may differ if the user says so
 
 
 @dataclass(frozen=True)
 class Row:
-    """One cell in both runs: medians in seconds, their ratio new / base, its lowest and its highest value.
+    """One cell in both runs: seconds, their ratio new / base corrected for drift, its lowest and its highest value.
 
-    A `suspect` has a ratio that would be a slowdown if only it were certain.
+    A `suspect` has a ratio that would be a slowdown if only it were certain. A cell is `open` if more processes of the
+    new run may decide it. `detectable` is the slowdown, as ratio, from which on it would be a regression.
     """
 
     cell: str
@@ -27,6 +34,15 @@ class Row:
     high: float
     verdict: Verdict
     suspect: bool
+    open: bool
+    detectable: float
+    processes: tuple[int, int]
+    spread: float  # the slowest process / the fastest one, of either run
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the interval is too wide to be worth showing."""
+        return self.high > MAX_FACTOR or self.low < 1 / MAX_FACTOR
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,9 @@ class Comparison:
     rows: tuple[Row, ...]
     missing: tuple[Result, ...]
     added: tuple[Result, ...]
+    threshold: float = Thresholds.threshold
+    drift: Drift | None = None
+    allowed: tuple[str, ...] = ()  # differences that the user allowed
 
     @property
     def counts(self) -> dict[Verdict, int]:
@@ -61,23 +80,36 @@ class Comparison:
         return int(bool(self.select_rows("regression") or (self.missing and missing == "fail")))
 
 
-def compare_runs(base: Run, new: Run, threshold: float) -> Comparison:
+def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] = ()) -> Comparison:
     """Compare two runs; without rows if they can't be compared.
 
     `threshold` is the fraction by which a cell must be slower to be a regression, unless its benchmark sets its own.
+    Differences that `allow` names don't prevent the comparison.
     """
-    differences = tuple(find_differences(base, new))
+    differences, allowed = find_differences(base, new), []
+    if "libraries" in allow:
+        allowed = find_other_libraries(base, new)
+        differences = [each for each in differences if each not in allowed]
     before, after = ({result.cell: result for result in run.results} for run in (base, new))
-    pairs = [] if differences else [(result, after[cell]) for cell, result in before.items() if cell in after]
-    scatter = estimate_scatter([math.log(new.median / base.median) for base, new in pairs])
+    references = {each.cell for run in (base, new) for each in run.references}
+    evidence = {} if differences else weigh_cells(base.processes, new.processes, references)
+    levels = _choose_levels(len(evidence))
     return Comparison(
         base=base,
         new=new,
-        differences=differences,
-        rows=tuple(_make_row(*pair, scatter, threshold) for pair in pairs),
+        differences=tuple(differences),
+        rows=tuple(_make_row(before[cell], after[cell], each, levels, threshold) for cell, each in evidence.items()),
         missing=tuple(result for cell, result in before.items() if cell not in after),
         added=tuple(result for cell, result in after.items() if cell not in before),
+        threshold=threshold,
+        drift=next((each.drift for each in evidence.values()), None),
+        allowed=tuple(allowed),
     )
+
+
+def _choose_levels(cells: int) -> tuple[float, float]:
+    """Choose how often one test may err: in calling one of so many cells slower, or a slower one ok."""
+    return Thresholds.alpha / len(LOOKS) / max(cells, 1), MISSED / len(LOOKS)
 
 
 def find_differences(base: Run, new: Run) -> list[str]:
@@ -92,18 +124,29 @@ def find_differences(base: Run, new: Run) -> list[str]:
         for name, run in runs.items()
         if any(result.definition is None for result in run.results)
     ]
-    before, after = _list_facts(base), _list_facts(new)
+    words += _find_other_facts(_list_facts(base), _list_facts(new))
+    return words + find_other_libraries(base, new) + _find_other_cells(base, new)
+
+
+def find_other_libraries(base: Run, new: Run) -> list[str]:
+    """List the libraries whose versions differ, a line each."""
+    before, after = ({f"version of {name}": each for name, each in run.libraries.items()} for run in (base, new))
     if _list_backends(base) != _list_backends(new):  # each brings its own libraries
         before, after = ({name: facts[name] for name in before if name in after} for facts in (before, after))
-    for name in before | after:
+    return _find_other_facts(before, after)
+
+
+def _find_other_facts(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    words = []
+    for name in {**before, **after}:
         fact, old, now = (shorten_text(text, 120) for text in (name, before.get(name, "none"), after.get(name, "none")))
         if before.get(name) != after.get(name):
             words.append(f"{fact}: {old} in the base, {now} in the new run")
-    return words + _find_other_cells(base, new)
+    return words
 
 
 def _list_facts(run: Run) -> dict[str, str]:
-    """List what must be the same in both runs."""
+    """List what must be the same in both runs, besides libraries."""
     return {
         "images": f"{run.image_set.name} {run.image_set.sha256}",  # not how many: cells use the first ones
         "processor": run.machine.cpu,
@@ -111,7 +154,7 @@ def _list_facts(run: Run) -> dict[str, str]:
         "system": run.machine.system,
         "kernel": run.machine.release,
         "file system": run.store_directory.file_system,
-    } | {f"version of {name}": version for name, version in run.libraries.items()}
+    }
 
 
 def _list_backends(run: Run) -> set[str]:
@@ -120,10 +163,10 @@ def _list_backends(run: Run) -> set[str]:
 
 def _find_other_cells(base: Run, new: Run) -> list[str]:
     """Find cells with the same id that are measured differently."""
-    before, after = ({result.cell: result.definition for result in run.results} for run in (base, new))
-    shared = [cell for cell in before if cell in after]
-    if not shared:
+    if not {each.cell for each in base.results} & {each.cell for each in new.results}:
         return ["the runs have no cell in common"]
+    before, after = ({each.cell: each.definition for each in run.cells} for run in (base, new))
+    shared = [cell for cell in before if cell in after]
     changed = [
         name_cell(cell) for cell in shared if None not in {before[cell], after[cell]} and before[cell] != after[cell]
     ]
@@ -133,18 +176,38 @@ def _find_other_cells(base: Run, new: Run) -> list[str]:
     return [f"measured in another way than in the base: {', '.join(changed[:_MAX_NAMES])}{more}"]
 
 
-def _make_row(base: Result, new: Result, scatter: float, threshold: float) -> Row:
-    stable = not (base.unstable or new.unstable)
-    low, high = estimate_interval(base.rounds, new.rounds, scatter, stable=stable)
-    ratio = new.median / base.median
-    limit = 1 + (threshold if new.threshold is None else new.threshold)
-    difference = new.median - base.median
-    verdict: Verdict = "ok"
-    if low > limit and difference > Thresholds.least_seconds:
+def _make_row(base: Result, new: Result, evidence: Evidence, levels: tuple[float, float], threshold: float) -> Row:
+    own = Thresholds(threshold).widen(new.threshold)
+    seconds = [math.exp(sum(times) / len(times)) for times in (evidence.base, evidence.new)]
+    limit, certain = math.log1p(own.threshold), evidence.find_margin(levels[0])
+    least = math.log1p(own.least_seconds / min(seconds))  # a shorter difference doesn't count
+    large = max(math.log1p(own.never_ok), least)
+    suspect = evidence.shift >= max(limit, least)
+    verdict: Verdict = "inconclusive"
+    if suspect and evidence.shift > certain:
         verdict = "regression"
-    elif high < 1 / limit and -difference > Thresholds.least_seconds:
+    elif -evidence.shift >= max(limit, least) and -evidence.shift > certain:
         verdict = "improvement"
-    elif not stable or high > MAX_INTERVAL * ratio:
-        verdict = "inconclusive"
-    suspect = ratio > limit and difference > Thresholds.least_seconds
-    return Row(base.cell, base.median, new.median, ratio, low, high, verdict, suspect)
+    elif evidence.shift + evidence.find_margin(levels[1]) < large:
+        verdict = "ok"
+    hopeful = suspect or evidence.find_least_margin(levels[1]) < large
+    ends = [evidence.shift + sign * evidence.find_margin(MISSED) for sign in (-1, 1)]
+    return Row(
+        cell=new.cell,
+        base=base.median,
+        new=new.median,
+        ratio=math.exp(evidence.shift),
+        low=_raise(ends[0]),
+        high=_raise(ends[1]),
+        verdict=verdict,
+        suspect=suspect,
+        open=verdict == "inconclusive" and hopeful,
+        detectable=_raise(max(limit, least, certain)),
+        processes=(len(evidence.base), len(evidence.new)),
+        spread=max(math.exp(max(times) - min(times)) for times in (evidence.base, evidence.new)),
+    )
+
+
+def _raise(logarithm: float) -> float:
+    """Turn a logarithm into a ratio, which may be beyond what a number can hold."""
+    return math.exp(min(max(logarithm, -700.0), 700.0))

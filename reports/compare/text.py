@@ -1,16 +1,26 @@
 """The comparison of two runs as Markdown that reads well in a terminal too."""
 
+import math
 import shlex
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
 
-from reports.compare.comparison import MAX_INTERVAL, Comparison, Row
-from reports.run import UNSTABLE_RULE, Result, Run
-from reports.text import count_verdicts, escape_text, format_time, name_cell, shorten_text, write_table
+from reports.compare.comparison import MAX_FACTOR, Comparison, Row, find_other_libraries
+from reports.noise import Thresholds
+from reports.run import Result, Run
+from reports.text import (
+    count_verdicts,
+    escape_text,
+    format_number,
+    format_time,
+    name_cell,
+    shorten_text,
+    write_table,
+)
 
 NOT_GATED = {("durability", "durable"), ("cache", "cold")}  # the gate keeps its stores in memory
-_WEAK = """\
-Two runs are two processes, and one process differs from the next although nothing was changed: this is weak evidence,
-in both directions."""
+GATE = "`python -m reports gate` measures two versions side by side"
+_FEW = 2  # processes of a base that show little
 
 
 def make_verdicts(comparison: Comparison) -> str:
@@ -19,56 +29,90 @@ def make_verdicts(comparison: Comparison) -> str:
     If the runs can't be compared, the text says why. Text from the runs is escaped.
     """
     if comparison.differences:
-        return f"{describe_differences(comparison.differences)}\n"
-    parts = [f"## {count_verdicts(comparison.counts)}", _describe_runs(comparison)]
+        libraries = bool(find_other_libraries(comparison.base, comparison.new))
+        return f"{describe_differences(comparison.differences, other_libraries=libraries)}\n"
+    parts = [f"## {count_verdicts(comparison.counts)}", "\n".join(_describe_runs(comparison))]
     if rows := _make_rows(comparison):
         header = ["cell", "base", "new", "new / base", "interval", "verdict"]
         parts.append(write_table([header, *rows]))
-    if comparison.select_rows("inconclusive"):
-        parts.append(
-            f"inconclusive: too noisy to be called ok, in one of the runs ({UNSTABLE_RULE}) or between them (an "
-            f"interval wider than a factor of {MAX_INTERVAL} upwards). Only suspects, whose new median is slower, are "
-            "listed."
-        )
+    parts += _describe_limits(comparison)
     params = {result.cell: result.params for result in comparison.base.results}
-    suspects = [row for row in comparison.rows if row.suspect and not NOT_GATED & set(params[row.cell])]
-    if suspects:
-        command = _write_gate(comparison.base, suspects)
-        parts += [f"{_WEAK} Let the gate measure the suspects side by side:", f"    {command}"]
-    else:
-        parts.append(_WEAK)
+    doubtful = [row for row in comparison.rows if row.suspect and row.verdict == "inconclusive"]
+    gated = [row for row in doubtful if not NOT_GATED & set(params[row.cell])]
+    if gated:
+        command = _write_gate(comparison.base, gated)
+        parts += ["Let the gate measure the inconclusive ones that look slower side by side:", f"    {command}"]
     return "\n\n".join(parts) + "\n"
 
 
-def describe_differences(differences: Iterable[str]) -> str:
-    """Say in one line why two runs can't be compared."""
-    return f"the runs can't be compared: {'; '.join(differences)}"
+def describe_differences(differences: Iterable[str], *, other_libraries: bool) -> str:
+    """Say in one line why two runs can't be compared, and what to do instead."""
+    hint = f"{GATE}, also with another interpreter: --new-python PATH; --allow=libraries compares anyway"
+    return f"the runs can't be compared: {'; '.join(differences)}; {hint if other_libraries else GATE}"
 
 
-def _describe_runs(comparison: Comparison) -> str:
+def _describe_runs(comparison: Comparison) -> Iterator[str]:
     runs = {"Base": comparison.base, "New": comparison.new}
-    return "\n".join(
-        f"- {name}: run of {run.datetime:%Y-%m-%d %H:%M}, commit {escape_text(run.commit.short)}"
-        for name, run in runs.items()
-    )
+    for name, run in runs.items():
+        number = len(run.processes)
+        processes = "one process" if number == 1 else f"{number:,} processes"
+        yield f"- {name}: run of {run.datetime:%Y-%m-%d %H:%M}, commit {escape_text(run.commit.short)}, {processes}"
+    if comparison.base.references and comparison.new.references and comparison.drift:
+        factor = math.exp(comparison.drift.shift)
+        yield f"- Machine: {factor:.2f} times as long as for the base, by its reference cells; ratios are corrected"
+    else:
+        yield "- Machine: no reference cells in both runs, so its drift is unknown"
+    if comparison.allowed:
+        yield f"- Other libraries: {escape_text('; '.join(comparison.allowed), 1000)}"
+
+
+def _describe_limits(comparison: Comparison) -> Iterator[str]:
+    """Say which slowdown a comparison could have found, if it isn't good enough for a cell to be ok."""
+    undecided = comparison.select_rows("inconclusive")
+    if not undecided:
+        return
+    yield (
+        "inconclusive: neither a regression nor certain to be less than 1.2 times as long (twice the threshold). "
+        "Only those that look slower are listed."
+    ).replace("1.2", f"{1 + Thresholds(comparison.threshold).never_ok:.3g}")
+    processes = len(comparison.base.processes)
+    if processes <= _FEW:
+        detectable = statistics.median(row.detectable for row in comparison.rows)
+        yield (
+            f"This base has {'one process' if processes == 1 else f'{processes} processes'}: it can show most cells' "
+            f"slowdowns of more than {_write_factor(detectable)}. `--save-baseline=NAME` makes a better one."
+        )
+
+
+def _write_factor(factor: float) -> str:
+    return f"{factor:,.2f}x" if factor <= MAX_FACTOR else f"{MAX_FACTOR}x"
 
 
 def _make_rows(comparison: Comparison) -> list[list[str]]:
     certain = [*comparison.select_rows("regression"), *comparison.select_rows("improvement")]
-    rows = [*certain, *(row for row in comparison.rows if row.suspect and row.verdict in {"inconclusive", "ok"})]
+    rows = [*certain, *(row for row in comparison.select_rows("inconclusive") if row.suspect)]
+    doubt = " (other libraries)" if comparison.allowed else ""
     lines = [
         [
             escape_text(name_cell(row.cell)),
             format_time(row.base),
             format_time(row.new),
             f"{row.ratio:,.2f}",
-            f"{row.low:,.2f} to {row.high:,.2f}",
-            row.verdict,
+            describe_interval(row),
+            f"{row.verdict}{doubt}",
         ]
         for row in rows
     ]
-    lines += [[*_name(result), "", "", "", "missing"] for result in comparison.missing]
-    return lines + [[name, "", time, "", "", "new"] for name, time in map(_name, comparison.added)]
+    lines += [[*_name(result), "", "", "", f"missing{doubt}"] for result in comparison.missing]
+    return lines + [[name, "", time, "", "", f"new{doubt}"] for name, time in map(_name, comparison.added)]
+
+
+def describe_interval(row: Row) -> str:
+    """Write the interval of a ratio, unless it is too wide to say anything."""
+    if row.noisy:
+        count = max(row.processes)
+        return f"too noisy: {count} processes differ by a factor of {format_number(row.spread)}"
+    return f"{row.low:,.2f} to {row.high:,.2f}"
 
 
 def _name(result: Result) -> tuple[str, str]:

@@ -75,8 +75,7 @@ def describe_comparison(base: Run, run: Run) -> Section:
     verdicts = count_verdicts(comparison.counts)
     return Section(
         f"Against the run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}: {verdicts}. "
-        "Inconclusive: too noisy to be called ok, in a run or between them. Two runs are two processes, which is weak "
-        "evidence; the gate measures both versions side by side.",
+        "Inconclusive: neither a regression nor certain to be none. The gate measures both versions side by side.",
         tables=tabulate_comparison(comparison),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from reports.compare.comparison import Comparison
+from reports.compare.text import describe_interval
 from reports.figures.plan import Subplot
 from reports.noise import Verdict
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
@@ -182,7 +183,7 @@ def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
             _show_time(row.base),
             _show_time(row.new),
             Entry(format_number(row.ratio), row.ratio),
-            Entry(f"{format_number(row.low)} to {format_number(row.high)}", row.low),
+            Entry(describe_interval(row), row.low),
             Entry(row.verdict),
         )
         for verdict in _IMPORTANCE

@@ -17,6 +17,7 @@ Library: TileDB-Py (https://tiledb-inc-tiledb.readthedocs-hosted.com/projects/ti
 import ctypes
 import operator
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -35,8 +36,8 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
 from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
 from ..contract import BackendInfo, Image, Images, Labels
 from ..errors import CorruptStoreError, reading, writing
-from ..limits import check_store
-from ..paths import claim_store, find_file, refuse_special_files
+from ..limits import check_memory, check_store, measure_content
+from ..paths import claim_store, find_file, open_file, refuse_special_files
 from ..reader import Description, Reader, fork_lock, leak
 
 MARKER = "__tiledb_group.tdb"  # the file that makes a folder a group
@@ -48,6 +49,10 @@ CONFIG = {
     "vfs.min_batch_gap": "0",
     "vfs.min_batch_size": "1",
 }
+TILED = {"__group", "__meta", "__schema"}  # folders of files that are sequences of tiles
+METADATA = "__fragment_metadata.tdb"
+HEADER = struct.Struct("<IQQBQBI")  # of a tile: version, bytes in the file and in memory, type, ..., bytes of filters
+SIZE = 8  # bytes of a number
 MAX_TIME = 1 << 62  # milliseconds: the clock of the writer may be ahead of this one
 ERRORS = (tiledb.TileDBError, KeyError, TypeError, ValueError)
 INFO = BackendInfo(
@@ -87,7 +92,9 @@ class TileDbReader(Reader):
     def _open(self) -> Description:
         find_file(self.store, MARKER)
         with fork_lock, ExitStack() as stack, reading(self.store, *ERRORS):
-            refuse_special_files(self.store)
+            for path in map(Path, refuse_special_files(self.store)):
+                if path.name == METADATA or path.parent.name in TILED:
+                    _check_tiles(path)
             uri, self._context = stack.enter_context(_open_folder(self.store)), _make_context()
             config = tiledb.Config({"sm.group.timestamp_end": str(MAX_TIME)})
             with tiledb.Group(uri, config=config, ctx=self._context) as group:
@@ -163,6 +170,30 @@ class TileDbReader(Reader):
 
 
 open_reader = TileDbReader
+
+
+def _check_tiles(path: Path) -> None:
+    """Compare the sizes in one of TileDB's small files with the file: TileDB allocates what they say before it reads.
+
+    Such a file is a sequence of tiles. In the metadata of a fragment, a footer follows, which ends with the places of
+    the tiles and its own size.
+    """
+    with open_file(path.parent, path.name) as (file, status):
+        content = os.pread(file, measure_content(file, status), 0)
+    end = len(content)
+    if path.name == METADATA:
+        end -= SIZE + int.from_bytes(content[-SIZE:], "little")
+    places, place = [], 0
+    while place < end:
+        places.append(place)
+        _, persisted, size, _, _, _, filters = HEADER.unpack_from(content, place)
+        check_memory(path, size, len(content), "a tile")
+        place += HEADER.size + filters + persisted
+    if place != end:
+        raise CorruptStoreError("its tiles don't fill it: it is damaged", store=path)
+    listed = content[-SIZE * (len(places) + 1) : -SIZE]
+    if path.name == METADATA and listed != struct.pack(f"<{len(places)}Q", *places):
+        raise CorruptStoreError("it doesn't list its tiles: it is damaged", store=path)
 
 
 def _check_array(store: Path, array: Any, attribute: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:  # noqa: ANN401

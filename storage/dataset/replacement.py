@@ -41,12 +41,10 @@ def lock_path(path: Path) -> Iterator[None]:
     file = path.with_name(f".{path.name}.lock")
     lock = filelock.FileLock(file, timeout=0)
     with writing(path):
-        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
-            raise StorageError(
-                f"its lock, {file.name}, isn't a regular file", store=path, hint="see who made it; delete it"
-            )
+        _check_lock(path, file)
         try:
             lock.acquire()
+            _check_lock(path, file)  # in a shared folder, another user may have put something there meanwhile
         except filelock.Timeout:
             raise StoreLockedError(
                 "another writer is saving there", store=path, hint="wait until it has ended, or choose another path"
@@ -57,11 +55,21 @@ def lock_path(path: Path) -> Iterator[None]:
                 store=path,
                 hint="make the folder and the lock in it writable for you",
             ) from error
+        except BaseException:
+            lock.release()
+            raise
     try:
         yield
     finally:
         with suppress(OSError):  # the process gives it up at its end at the latest
             lock.release()
+
+
+def _check_lock(path: Path, file: Path) -> None:
+    if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+        raise StorageError(
+            f"its lock, {file.name}, isn't a regular file", store=path, hint="see who made it; delete it"
+        )
 
 
 def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:

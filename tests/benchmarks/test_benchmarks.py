@@ -19,6 +19,7 @@ from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find
 WORKERS = len(choose_counts()) * len(START_METHODS)  # cells of one backend and cutoff
 CELLS = 10 + WORKERS  # of one backend at one cutoff, durable ones too
 CHOSEN = f"--backends={','.join(EXAMPLES)}"
+REFERENCES = [f"test_{name}" for name in ("copy", "write", "read", "hash", "interpret")]
 
 Session = tuple[Path, subprocess.CompletedProcess[str]]
 
@@ -42,9 +43,8 @@ def test_session_measures_every_cell(run: dict[str, Any]) -> None:
     others = ("read_single", "read_many", "read_epoch", "save", "load", "load_unverified")
     cells = [*workers, *stores, *(f"{operation}[{{}}-10]" for operation in others)]
     assert len(cells) == CELLS
-    assert {cell["name"] for cell in run["benchmarks"]} == {
-        f"test_{cell.format(backend)}" for cell in cells for backend in EXAMPLES
-    }
+    expected = {f"test_{cell.format(backend)}" for cell in cells for backend in EXAMPLES}
+    assert {cell["name"] for cell in run["benchmarks"]} == expected | set(REFERENCES)
     assert run["run"]["complete"] is True
     assert sorted(run["run"]["intended"]) == sorted(cell["fullname"] for cell in run["benchmarks"])
 
@@ -66,8 +66,8 @@ def test_run_has_the_images_libraries_backends_and_machine(run: dict[str, Any]) 
 
 
 def test_every_cell_has_its_facts(run: dict[str, Any]) -> None:
-    has_peaks = any("peak_bytes" in cell["extra_info"] for cell in run["benchmarks"])  # not every kernel counts them
-    for cell in run["benchmarks"]:
+    has_peaks = any("peak_bytes" in cell["extra_info"] for cell in select_cells(run))  # not every kernel counts them
+    for cell in select_cells(run):
         facts = cell["extra_info"]
         assert cell["name"].startswith(f"test_{facts['operation']}[{facts['backend']}")
         assert facts["bytes"] == facts["images"] * (32 * 32 * 3 + 8)
@@ -90,8 +90,27 @@ def test_every_cell_has_its_facts(run: dict[str, Any]) -> None:
             assert 0 < facts["first_batch_seconds"] < 60
 
 
+def test_reference_cells_measure_the_machine_throughout_the_session(run: dict[str, Any]) -> None:
+    names = [cell["name"] for cell in run["benchmarks"]]
+    assert [name for name in names if name in REFERENCES] == REFERENCES
+    places = [names.index(name) for name in REFERENCES]
+    step = CELLS * len(EXAMPLES) // len(REFERENCES)
+    assert all(abs(place - number * (step + 1)) <= len(REFERENCES) for number, place in enumerate(places)), places
+    for cell in run["benchmarks"]:
+        if cell["name"] in REFERENCES:
+            facts = {name: value for name, value in cell["extra_info"].items() if name != "definition"}
+            assert (facts, cell["params"], cell["group"]) == ({"reference": True}, None, "reference")
+            assert len(cell["extra_info"]["definition"]) == 16
+            assert len(cell["stats"]["data"]) >= 1
+
+
+def select_cells(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Select the cells of backends."""
+    return [cell for cell in run["benchmarks"] if cell["name"] not in REFERENCES]
+
+
 def test_tables_of_the_session_compare_backends(session: Session) -> None:
-    groups = [line for line in session[1].stdout.splitlines() if "benchmark '" in line]
+    groups = [line for line in session[1].stdout.splitlines() if "benchmark '" in line and "reference" not in line]
     assert len(groups) == CELLS
     assert any("'read_epoch_workers      10 images workers 2 spawn'" in line for line in groups)
     assert all(f"{len(EXAMPLES)} tests" in line for line in groups)
@@ -99,7 +118,7 @@ def test_tables_of_the_session_compare_backends(session: Session) -> None:
 
 def test_session_shows_its_progress_leaves_no_store_and_ends_with_the_next_command(session: Session) -> None:
     folder, ended = session
-    count = CELLS * len(EXAMPLES)
+    count = CELLS * len(EXAMPLES) + len(REFERENCES)
     assert f"[{count}/{count}]" in ended.stdout
     assert not list((folder / "temporary").glob("stores*/"))
     assert f"test_read_many[{EXAMPLE}-10] PASSED" in ended.stdout
@@ -136,8 +155,8 @@ def test_cells_of_wrong_backends_fail_and_a_right_one_is_measured_without_regist
     names = ",".join([*MISTAKES, "newcomer"])
     ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--backends={names}")
     run = read_last_run(folder)
-    assert {cell["extra_info"]["backend"] for cell in run["benchmarks"]} == {"newcomer"}, ended.stdout
-    assert len(run["benchmarks"]) == CELLS - 2
+    assert {cell["extra_info"]["backend"] for cell in select_cells(run)} == {"newcomer"}, ended.stdout
+    assert len(select_cells(run)) == CELLS - 2
     assert len(run["run"]["failed"]) == 3 * (CELLS - 2)
     reasons = {reason for cell, reason in run["run"]["failed"].items() if "wrong_labels-10-2" in cell}
     assert reasons == {"Failed: worker 1 of 2: batch 1 of its 1 was not read as it was stored"}
@@ -200,7 +219,7 @@ def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:
     chosen = ("--benchmark-disable", "--cutoffs=10", "-k", "not spawn")  # test_workers.py spawns for all backends
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)
     assert ended.returncode == 0, ended.stdout
-    assert f"{(8 + WORKERS // 2) * len(BACKENDS)} passed" in ended.stdout
+    assert f"{(8 + WORKERS // 2) * len(BACKENDS) + len(REFERENCES)} passed" in ended.stdout
     assert not find_runs(tmp_path)
 
 

@@ -65,3 +65,12 @@ def test_only_the_named_cell_is_slowed_and_the_journal_names_those_that_started(
     assert (calls, clock.now) == ([7], 100.0)
     lines = (tmp_path / "journal").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [{"started": CELL}, {"started": f"{CELL}0"}]
+
+
+def test_reference_cells_are_left_out() -> None:
+    items = [SimpleNamespace(fixturenames=names) for names in (["cell"], ["reference", "benchmark"])]
+    kept = items[:1]
+    selecting = gate_session.pytest_collection_modifyitems(cast("list[pytest.Item]", items))
+    next(selecting)
+    assert next(selecting, None) is None
+    assert items == kept

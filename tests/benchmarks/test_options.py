@@ -132,7 +132,7 @@ def test_help_shows_the_options_in_their_own_groups() -> None:
     group = text.partition("image storage")[2].partition("\n\n")[0]
     assert all(f"--{name}" in group for name in ("cifar10", "cutoffs", "backends", "durable", "cold"))
     group = text.partition("what becomes of the run")[2].partition("\n\n")[0]
-    assert "--compare-with=BASE.json" in group
+    assert "--compare-with=NAME|BASE.json" in group
     assert "(default: fail)" in " ".join(group.split())
 
 

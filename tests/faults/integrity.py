@@ -8,17 +8,25 @@ import shutil
 import signal
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fixtures.standin import StandIn
-from storage import BACKENDS, StorageError
+from storage import BACKENDS, Backend, StorageError
+from tests.faults import damages
 from tests.faults.children import LONG, Child
-from tests.faults.damages import PAGE, Draw
+from tests.faults.damages import Damage, Draw
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import STORE, ImageSet, is_same
+from tests.faults.mixups import MIXUPS, make_others
+from tests.support.memory import Peak, limit_addresses, measure_files
+
+Order: TypeAlias = NDArray[np.intp]
 
 SEED = 600
 COUNT = 100  # images
@@ -31,50 +39,19 @@ MORTAL: Mapping[str, str] = dict.fromkeys(
 )
 
 
-def flip_bit(files: Sequence[Path], draw: Draw) -> None:
-    """Flip one bit of all that there are."""
-    ends = np.cumsum([path.stat().st_size for path in files])
-    place = int(draw.integers(ends[-1]))
-    number = int(np.searchsorted(ends, place, side="right"))
-    content = bytearray(files[number].read_bytes())
-    content[place - int(ends[number])] ^= 1 << int(draw.integers(8))
-    files[number].write_bytes(content)
-
-
-def truncate(files: Sequence[Path], draw: Draw) -> None:
-    """Cut a file short."""
-    path = files[int(draw.integers(len(files)))]
-    with path.open("r+b") as file:
-        file.truncate(int(draw.integers(path.stat().st_size)))
-
-
-def zero_page(files: Sequence[Path], draw: Draw) -> None:
-    """Overwrite a page of a file that has something in it with zeros."""
-    pages = [
-        (path, start)
-        for path in files
-        for content in [path.read_bytes()]
-        for start in range(0, len(content), PAGE)
-        if any(content[start : start + PAGE])
-    ]
-    path, start = pages[draw.integers(len(pages))]
-    with path.open("r+b") as file:
-        file.seek(start)
-        file.write(bytes(min(PAGE, path.stat().st_size - start)))
-
-
-DAMAGES: Mapping[str, Callable[[Sequence[Path], Draw], None]] = {
-    "bit flip": flip_bit,
-    "truncation": truncate,
-    "4 KiB zeroed": zero_page,
+DAMAGES: Mapping[str, Damage] = {
+    **{name: damages.DAMAGES[name] for name in ("bit flip", "truncation", "4 KiB zeroed")},
+    **MIXUPS,
 }
 
 
 def damage_plain(backend: str, folder: Path, *, cases: int) -> dict[str, Findings]:
-    """Damage a plain store again and again, and read all of it each time."""
+    """Damage a plain store again and again, and read all of it each time in every way."""
     images, labels = np.empty((COUNT, 32, 32, 3), np.uint8), np.empty(COUNT, np.int64)
     StandIn().fill(images, labels)
-    BACKENDS[backend].store_many(folder / "plain", images, labels)
+    store = BACKENDS[backend].store_many
+    store(folder / "plain", images, labels)
+    make_others(folder / "others", COUNT, lambda path, image_set: store(path, *image_set))
     todo = [(damage, number) for damage in DAMAGES for number in range(cases)]
     outcomes: list[str] = []
     while len(outcomes) < len(todo):
@@ -97,27 +74,65 @@ def _read_each(backend: str, folder: Path, expected: ImageSet, todo: Sequence[tu
     """Be the child: damage and read one copy after the other; what came of each is a line of `log`."""
     warnings.simplefilter("ignore")  # a warning is no refusal
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    limit_addresses()
     with log.open("w", encoding="utf-8", buffering=1) as told:
         for damage, number in todo:
             shutil.rmtree(folder / STORE, ignore_errors=True)
             shutil.copytree(folder / "plain", folder / STORE)
-            files = sorted(path for path in (folder / STORE).rglob("*") if path.is_file() and path.stat().st_size)
-            DAMAGES[damage](files, np.random.default_rng([SEED, list(DAMAGES).index(damage), number]))
+            draw = np.random.default_rng([SEED, list(DAMAGES).index(damage), number])
+            DAMAGES[damage](folder / STORE, folder / "others", draw)
             signal.alarm(PATIENCE)
-            outcome = _read(backend, folder / STORE, expected)
+            outcome = _read_within_bounds(BACKENDS[backend], folder / STORE, expected, draw)
             signal.alarm(0)
             told.write(f"{json.dumps(outcome)}\n")
     return ""
 
 
-def _read(backend: str, store: Path, expected: ImageSet) -> str:
+def _read_within_bounds(module: Backend, store: Path, expected: ImageSet, draw: Draw) -> str:
+    """Read a store in every way; wrong pixels come before a refusal, and nothing before a fault of ours."""
+    size, order = measure_files(store), draw.permutation(COUNT)
+    outcomes = {_read(partial(read, module, store, order), expected, size) for read in READS}
+    guilty = sorted(outcome for outcome in outcomes if outcome.startswith(GUILTY))
+    return next(iter([*guilty, *(kind for kind in ("wrong", "refused") if kind in outcomes)]), "harmless")
+
+
+def _read(read: Callable[[], tuple[ImageSet, Order]], expected: ImageSet, size: int) -> str:
+    peak = Peak()
     try:
-        found = BACKENDS[backend].read_many(store)
+        found, order = read()
     except StorageError:
-        return "refused"
+        outcome = "refused"
     except BaseException as error:  # noqa: BLE001 - whatever else comes out of a backend is to be named
         return f"{GUILTY}{type(error).__name__}: {error}"
-    return "harmless" if is_same(found, expected) else "wrong"
+    else:
+        outcome = "harmless" if is_same(found, (expected[0][order], expected[1][order])) else "wrong"
+    excess = peak.describe_excess(size)
+    return f"{GUILTY}{excess}" if excess else outcome
+
+
+def _read_all(module: Backend, store: Path, _: Order) -> tuple[ImageSet, Order]:
+    return module.read_many(store), np.arange(COUNT)
+
+
+def _read_batch(module: Backend, store: Path, order: Order) -> tuple[ImageSet, Order]:
+    with module.open_reader(store) as reader:
+        return reader.read(order), order
+
+
+def _read_one(module: Backend, store: Path, order: Order) -> tuple[ImageSet, Order]:
+    """Read an image through a reader, and its label with all others."""
+    with module.open_reader(store) as reader:
+        return (reader[int(order[1])][0][np.newaxis], reader.read_labels()[order[1:2]]), order[1:2]
+
+
+def _read_single(module: Backend, store: Path, order: Order) -> tuple[ImageSet, Order]:
+    with suppress(StorageError):
+        module.find_pixels(store)
+    image, label = module.read_single(store, int(order[0]))
+    return (image[np.newaxis], np.array([label])), order[:1]
+
+
+READS = (_read_all, _read_batch, _read_one, _read_single)
 
 
 def _judge_death(backend: str, number: int) -> str:

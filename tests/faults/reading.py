@@ -13,10 +13,13 @@ from tests.faults.children import run_child, spread
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import ImageSet, is_same, make_sets, prepare, save_template
+from tests.faults.mixups import MIXUPS, make_others
+from tests.support.memory import Peak, limit_addresses, measure_files
 
 SEED = 66
 COUNT = 30  # images
 SINGLE, BATCHES = 12, 4  # reads through one reader
+ALL = {**DAMAGES, **MIXUPS}
 RECORD = re.compile(r"\b(record|image)s? \d")
 
 
@@ -30,27 +33,41 @@ def damage_and_read(backend: str, folder: Path, damages: Iterable[str], *, cases
     expected, another = sets.old, sets.new
     template = save_template(folder, sets, backend)
     storage.save(folder / "another", *another, backend)
-    files = {path.name for saved in (template, folder / "another") for path in saved.rglob("*") if path.is_file()}
+    others = make_others(folder / "others", COUNT, partial(_save, backend))
+    files = {path.name for path in folder.rglob("*") if path.is_file()}
 
     def run(case: tuple[str, int], own: Path) -> str:
         damage, number = case
-        draw = np.random.default_rng([SEED, list(DAMAGES).index(damage), number])
+        draw = np.random.default_rng([SEED, list(ALL).index(damage), number])
         path = prepare(own, template)
-        other = folder / "another"
+        other = folder / "another" if damage in DAMAGES else others
         if damage == "two records swapped":
             other = own / "swapped"
             storage.save(other, *_swap(expected, draw), backend, durable=False)
-        changed = DAMAGES[damage](path, other, draw).relative_to(own)
-        ending = run_child(partial(Look(path, files, expected).read, draw))
+        changed = ALL[damage](path, other, draw).relative_to(own)
+        ending = run_child(partial(_look, Look(path, files, expected), draw, measure_files(path)))
         if ending.told in {"refused", "right"}:
             return ending.told
-        return f"{GUILTY}{changed}: {ending.describe().removeprefix('GuiltyError: ')}"
+        return f"{GUILTY}{changed}: {ending.describe().removeprefix('GuiltyError: ').removeprefix(GUILTY)}"
 
     all_cases = [(damage, number) for damage in damages for number in range(cases)]
     found: dict[str, Findings] = {}
     for (damage, number), outcome in zip(all_cases, spread(all_cases, run, folder), strict=True):
         found.setdefault(damage, []).append((f"{damage}, case {number} of seed {SEED}", outcome))
     return found
+
+
+def _save(backend: str, path: Path, image_set: ImageSet) -> None:
+    storage.save(path, *image_set, backend, durable=False)
+
+
+def _look(look: "Look", draw: np.random.Generator, size: int) -> str:
+    """Be the child: read within the bounds of memory that are promised."""
+    limit_addresses()
+    peak = Peak()
+    told = look.read(draw)
+    excess = peak.describe_excess(size)
+    return f"{GUILTY}it takes {excess}" if excess else told
 
 
 def _swap(image_set: ImageSet, draw: np.random.Generator) -> ImageSet:

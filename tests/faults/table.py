@@ -19,9 +19,12 @@ def make_tables(report: Path) -> str:
         found.setdefault(row["fault"], {})[row["backend"]] = count_kinds(row["outcomes"])
     saved = {fault: rows for fault, rows in found.items() if not fault.startswith(PLAIN)}
     plain = {fault.removeprefix(PLAIN): rows for fault, rows in found.items() if fault.startswith(PLAIN)}
-    columns = list(saved.items())
-    parts = [("saved", dict(columns[at : at + COLUMNS])) for at in range(0, len(columns), COLUMNS)]
-    return "\n".join(_make_table(*part) for part in [*parts, ("plain", plain)] if part[1])
+    parts = [
+        (kind, dict(columns[at : at + COLUMNS]))
+        for kind, columns in (("saved", list(saved.items())), ("plain", list(plain.items())))
+        for at in range(0, len(columns), COLUMNS)
+    ]
+    return "\n".join(_make_table(*part) for part in parts)
 
 
 def count_kinds(outcomes: Row) -> Row:

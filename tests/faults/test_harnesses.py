@@ -3,24 +3,30 @@
 import mmap
 import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import storage
+from storage import Images, Labels
 from tests.faults import integrity
 from tests.faults.crowd import read_while_writing
 from tests.faults.extent import Extent
 from tests.faults.failures import fail_at_calls
 from tests.faults.findings import Findings, count_findings, find_guilty
+from tests.faults.forks import COUNT, fork_reader
 from tests.faults.kills import kill_at_calls, kill_at_random
 from tests.faults.mounts import find_obstacle
 from tests.faults.naive import careless
 from tests.faults.opens import PAGE, fail_to_open
 from tests.faults.reading import damage_and_read
 from tests.faults.shortages import fill_disk, limit_files
+from tests.support.image_sets import make_set
 
 __all__ = ["careless"]  # the fixture
 
@@ -32,6 +38,7 @@ HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
     "kills_at_random": (lambda folder: kill_at_random(BACKEND, folder, count=5000, cases=20), LOST),
     "failing_calls": (lambda folder: fail_at_calls(BACKEND, folder, SOME, ["EIO"], count=20)["EIO"], "and then it"),
     "damage": (lambda folder: damage_and_read(BACKEND, folder, ["bit flip"], cases=10)["bit flip"], "wrong pixels"),
+    "mixed_up_files": (lambda folder: damage_and_read(BACKEND, folder, ["hole"], cases=10)["hole"], "wrong pixels"),
     "limits_on_files": (lambda folder: limit_files(BACKEND, folder, SOME), "cannot be loaded"),
     "small_disks": (lambda folder: fill_disk(BACKEND, folder, SOME, midway=True), LOST),
     "readers": (lambda folder: read_while_writing([BACKEND], folder, 1)[BACKEND], "Error|neither old|not all of one"),
@@ -75,3 +82,24 @@ def test_a_plain_backend_that_kills_its_reader_is_guilty(folder: Path, monkeypat
     monkeypatch.setattr(integrity, "BACKENDS", {"naive": module})
     for findings in integrity.damage_plain("naive", folder, cases=1).values():
         assert_guilty(findings, "killed by SIGBUS")
+
+
+def test_a_plain_backend_that_takes_too_much_memory_is_guilty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = vars(storage.BACKENDS["npy"]) | {"read_many": lambda _: (np.ones(80 << 20, np.uint8), None)}
+    monkeypatch.setattr(integrity, "BACKENDS", {"naive": SimpleNamespace(**module)})
+    for findings in integrity.damage_plain("naive", folder, cases=1).values():
+        assert_guilty(findings, "8.* bytes of memory")
+
+
+def test_a_reader_that_shares_a_lock_with_its_children_is_guilty(folder: Path) -> None:
+    image_set = make_set(COUNT, 16, 16)
+    storage.BACKENDS["npy"].store_many(folder / "plain", *image_set)
+    reader = storage.BACKENDS["npy"].open_reader(folder / "plain")
+    lock, read = threading.Lock(), reader.read
+
+    def read_locked(indices: NDArray[np.intp]) -> tuple[Images, Labels]:
+        with lock:
+            return read(indices)
+
+    reader.read = read_locked  # type: ignore[assignment, method-assign]
+    assert_guilty(fork_reader(reader, image_set, 8, patience=1), "hung for 1 seconds")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from reports.reading import parse_run, read_content, read_run
-from reports.run import BrokenRunError, Disk
+from reports.run import BrokenRunError, Disk, Reference
 from tests.support.properties import given, settings, st
-from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save, spoil
+from tests.support.runs import IMAGE_BYTES, make_cell, make_reference, make_run, run_of, save, spoil
 
 
 def _refusal(document: object, folder: Path) -> str:
@@ -53,6 +53,55 @@ def test_a_field_that_old_runs_lack_is_none(name: str, tmp_path: Path) -> None:
     assert read_run(save(document, tmp_path)).store_directory.free_inodes is None, "unknown"
     del document["run"]["store_directory"]["free_inodes"]
     assert read_run(save(document, tmp_path)).store_directory.free_inodes is None, "not in old runs"
+
+
+def test_reference_cells_are_no_results_and_belong_to_every_process(tmp_path: Path) -> None:
+    cell, reference = make_cell("read_many", "png", 10), make_reference("hash", 0.25)
+    document = run_of([cell, reference])
+    document["run"]["replicates"] = [
+        {cell["fullname"]: [1.0, 2.0, 6.0], reference["fullname"]: [0.5]},
+        {cell["fullname"]: [3.0]},
+    ]
+    run = read_run(save(document, tmp_path))
+    assert [each.cell for each in run.results] == [cell["fullname"]]
+    assert run.references == (Reference(reference["fullname"], (0.25,) * 5, "0123456789abcdef"),)
+    assert run.missing == ()
+    assert run.backends == ["png"]
+    assert run.processes == (
+        {cell["fullname"]: run.results[0].median, reference["fullname"]: 0.25},
+        {cell["fullname"]: 2.0, reference["fullname"]: 0.5},
+        {cell["fullname"]: 3.0},
+    )
+
+
+def test_a_run_without_replicates_is_one_process(tmp_path: Path) -> None:
+    run = read_run(save(make_run(), tmp_path))
+    assert (run.replicates, run.references) == ((), ())
+    assert run.processes == ({result.cell: result.median for result in run.results},)
+
+
+@pytest.mark.parametrize(
+    ("replicates", "words"),
+    [
+        ({}, "replicates is missing or not a list"),
+        (None, "replicates is missing or not a list"),
+        ([[]], "replicates[0] is missing or not an object"),
+        ([{"a": 1}], "replicates[0].a: rounds is missing or not a list"),
+        ([{}, {"a": []}], "replicates[1].a: there are no rounds"),
+        ([{"a": ["1"]}], "replicates[0].a: rounds[0] is missing or not seconds"),
+        ([{"a": [-1.0]}], "replicates[0].a: rounds[0] is missing or not seconds"),
+        ([{}] * 1001, "1,001 replicates, more than 1,000; measure fewer in one run"),
+    ],
+    ids=["object", "null", "list", "number", "empty", "text", "negative", "many"],
+)
+def test_damaged_replicates_are_refused(replicates: object, words: str, tmp_path: Path) -> None:
+    document = make_run(["png"], [10])
+    document["run"]["replicates"] = replicates
+    assert words in _refusal(document, tmp_path)
+
+
+def test_a_run_of_reference_cells_only_has_no_results(tmp_path: Path) -> None:
+    assert "the run has no results" in _refusal(run_of([make_reference("hash")]), tmp_path)
 
 
 def test_every_cell_becomes_a_result_with_its_facts(tmp_path: Path) -> None:

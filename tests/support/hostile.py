@@ -17,15 +17,14 @@ import pytest
 import storage
 from storage import BACKENDS, Backend, Encoded
 from storage.contract import Kind
-from storage.limits import MAX_EXPANSION, MAX_MEMORY
 from tests.faults.children import Ending, run_child
 from tests.support.image_sets import make_set
+from tests.support.memory import Peak, limit_addresses, measure_files
 
 COUNT, HEIGHT, WIDTH = 20, 32, 32
 SIZE = HEIGHT * WIDTH * 3  # bytes of an image, or of an image file
 START, END = (COUNT - 1) * SIZE, COUNT * SIZE  # of the last file
 SECONDS = 5  # of the processor
-ADDRESSES = 8 << 30  # bytes beyond those of the parent, so that no machine is harmed
 
 SetNumbers = Callable[[Path, int, int, int], object]
 
@@ -76,18 +75,16 @@ def find_excess(module: Backend, store: Path, reads: Mapping[str, Read] | None =
 
 
 def _limit_and_read(module: Backend, store: Path, reads: Mapping[str, Read]) -> str:
-    addresses = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize() + ADDRESSES
-    resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
+    limit_addresses()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(usage.ru_utime + usage.ru_stime) + SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    size = sum(path.lstat().st_blocks * 512 for path in store.rglob("*"))
+    size = measure_files(store)
     return "; ".join(filter(None, (_read(name, read, module, store, size) for name, read in reads.items())))
 
 
 def _read(name: str, read: Read, module: Backend, store: Path, size: int) -> str:
-    Path("/proc/self/clear_refs").write_text("5", "ascii")  # begin to measure the peak
-    before = _measure_peak()
+    peak = Peak()
     try:
         read(module, store)
     except storage.StorageError as error:
@@ -95,13 +92,8 @@ def _read(name: str, read: Read, module: Backend, store: Path, size: int) -> str
             return f"{name}: {error} doesn't name {store}"
     except Exception as error:  # noqa: BLE001 - any other is wrong
         return f"{name}: {type(error).__name__}: {error}"
-    peak = _measure_peak() - before
-    return f"{name}: {peak:,} bytes of memory" if peak > MAX_MEMORY + MAX_EXPANSION * size else ""
-
-
-def _measure_peak() -> int:
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    return int(match[1]) << 10 if match else 0
+    excess = peak.describe_excess(size)
+    return f"{name}: {excess}" if excess else ""
 
 
 def _set_npy(store: Path, count: int, height: int, width: int) -> None:

@@ -1,7 +1,9 @@
 """Runs for tests: the JSON that the suite writes, with times such as machines show."""
 
 import json
+import math
 import random
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,18 @@ def make_cell(
     }
 
 
+def make_reference(name: str, seconds: float = 0.001) -> dict[str, Any]:
+    """Make the entry of a reference cell: five rounds alike."""
+    return {
+        "group": "reference",
+        "name": f"test_{name}",
+        "fullname": f"benchmarks/test_reference.py::test_{name}",
+        "params": None,
+        "extra_info": {"reference": True, "definition": "0123456789abcdef"},
+        "stats": {"median": -1.0, "rounds": 5, "data": [seconds] * 5},
+    }
+
+
 def make_run(
     backends: Sequence[str] = ("png", "lmdb", "hdf5"),
     cutoffs: Sequence[int] = (10, 100, 1000),
@@ -80,8 +94,24 @@ def make_run(
     return run_of(cells)
 
 
+def add_replicates(run: dict[str, Any], count: int = 9, scatter: float = 0.01, seed: int = 0) -> dict[str, Any]:
+    """Add reference cells and processes to a run: each cell of each process differs by chance."""
+    chance = random.Random(seed)  # noqa: S311 - repeatable rounds, no secret
+    run["benchmarks"] += [make_reference(name) for name in ("copy", "write", "read", "hash")]
+    run["run"]["replicates"] = [
+        {
+            cell["fullname"]: [
+                seconds * math.exp(chance.gauss(0, scatter)) for seconds in (statistics.median(cell["stats"]["data"]),)
+            ]
+            for cell in run["benchmarks"]
+        }
+        for _ in range(count)
+    ]
+    return run
+
+
 def run_of(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    backends = {cell["extra_info"]["backend"]: None for cell in cells}
+    backends = {cell["extra_info"]["backend"]: None for cell in cells if "backend" in cell["extra_info"]}
     machine = {"machine": "x86_64", "system": "Linux", "release": "6.18.44"}
     return {
         "machine_info": machine | {"cpu": {"brand_raw": "AMD EPYC 9654 96-Core Processor"}},
@@ -115,8 +145,11 @@ def find_cell(run: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def slow_down(run: dict[str, Any], name: str, factor: float) -> None:
-    rounds = find_cell(run, name)["stats"]["data"]
-    rounds[:] = [factor * seconds for seconds in rounds]
+    """Make a cell slower, in all processes."""
+    cell = find_cell(run, name)
+    for process in ({cell["fullname"]: cell["stats"]["data"]}, *run["run"].get("replicates", [])):
+        rounds = process[cell["fullname"]]
+        rounds[:] = [factor * seconds for seconds in rounds]
 
 
 def spoil(part: Any, text: str) -> None:  # noqa: ANN401 - JSON

@@ -9,7 +9,7 @@ import pytest
 
 from reports.__main__ import main
 from tests.support.properties import given, settings, st
-from tests.support.runs import find_cell, make_run, save, slow_down
+from tests.support.runs import add_replicates, find_cell, make_run, save, slow_down
 
 Capture = pytest.CaptureFixture[str]
 
@@ -19,7 +19,8 @@ CELL = "test_store_many[png-1000]"
 @pytest.fixture
 def runs(tmp_path: Path) -> dict[str, Path]:
     """Save a run, one in which a cell takes three times as long, and one without this cell."""
-    documents = {"base": make_run(), "slower": make_run(), "shorter": make_run()}
+    documents = {name: add_replicates(make_run()) for name in ("base", "slower", "shorter", "upgraded")}
+    documents["upgraded"]["run"]["libraries"]["numpy"] = "3.0"
     slow_down(documents["slower"], CELL, 3)
     documents["shorter"]["benchmarks"].remove(find_cell(documents["shorter"], CELL))
     for name in documents:
@@ -32,10 +33,11 @@ def runs(tmp_path: Path) -> dict[str, Path]:
     [
         ("base", "base", [], 0, "39 ok"),
         ("base", "slower", [], 1, "1 regression, 38 ok"),
-        ("base", "slower", ["--threshold=2.5"], 0, "39 ok"),
+        ("base", "slower", ["--threshold=3.5"], 0, "39 ok"),
         ("base", "shorter", [], 1, "1 missing, 38 ok"),
         ("base", "shorter", ["--missing=warn"], 0, "1 missing, 38 ok"),
         ("shorter", "base", [], 0, "1 new, 38 ok"),
+        ("base", "upgraded", ["--allow=libraries"], 0, "39 ok"),
     ],
 )
 def test_the_exit_code_follows_the_verdicts(
@@ -55,7 +57,19 @@ def test_runs_that_cannot_be_compared_are_one_line_and_exit_code_3(
     assert main(["compare", str(runs["base"]), str(save(new, tmp_path))]) == 3
     printed, complaints = capsys.readouterr()
     assert printed == ""
-    assert complaints == "error: the runs can't be compared: kernel: 6.18.44 in the base, 7.0 in the new run\n"
+    reason = "kernel: 6.18.44 in the base, 7.0 in the new run"
+    gate = "`python -m reports gate` measures two versions side by side"
+    assert complaints == f"error: the runs can't be compared: {reason}; {gate}\n"
+
+
+def test_runs_with_other_libraries_name_the_gate_with_another_interpreter(
+    runs: dict[str, Path], capsys: Capture
+) -> None:
+    assert main(["compare", str(runs["base"]), str(runs["upgraded"])]) == 3
+    complaints = capsys.readouterr().err
+    assert "version of numpy: 2.4.6 in the base, 3.0 in the new run" in complaints
+    assert "`python -m reports gate` measures two versions side by side, also with another interpreter" in complaints
+    assert complaints.endswith("--new-python PATH; --allow=libraries compares anyway\n")
 
 
 @pytest.mark.parametrize("names", [("base", "slower"), ("slower", "base")])
@@ -94,7 +108,11 @@ def test_any_two_runs_are_compared_or_refused(chosen: st.DataObject, tmp_path_fa
     paths = []
     for name in ("base", "new"):
         document = make_run(["png", "lmdb"], [10, 1000])
-        cells = st.lists(st.sampled_from(document["benchmarks"]), min_size=1, unique_by=lambda cell: str(cell["name"]))
+        if chosen.draw(st.booleans()):
+            add_replicates(document, chosen.draw(st.integers(0, 4)), chosen.draw(st.floats(0, 3)))
+        cells = st.lists(
+            st.sampled_from(document["benchmarks"][:14]), min_size=1, unique_by=lambda cell: str(cell["name"])
+        )
         document["benchmarks"] = chosen.draw(cells)
         for cell in document["benchmarks"]:
             if chosen.draw(st.booleans()):

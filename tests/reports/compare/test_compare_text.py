@@ -12,7 +12,7 @@ from reports.compare.comparison import compare_runs
 from reports.compare.text import make_verdicts
 from reports.noise import Thresholds
 from reports.reading import read_run
-from tests.support.runs import find_cell, make_cell, make_run, run_of, save, slow_down
+from tests.support.runs import add_replicates, find_cell, make_cell, make_run, run_of, save, slow_down
 
 Show = Callable[[dict[str, Any], dict[str, Any]], str]
 
@@ -37,15 +37,27 @@ def _find_command(text: str) -> list[str]:
     return shlex.split(line)
 
 
+def _make_runs() -> list[dict[str, Any]]:
+    """Make two runs of ten processes of the same code."""
+    return [add_replicates(make_run(), seed=seed) for seed in range(2)]
+
+
+def _disturb(run: dict[str, Any], name: str, factor: float) -> None:
+    """Make a cell `factor` times as slow in every other process."""
+    cell = find_cell(run, name)["fullname"]
+    for process in run["run"]["replicates"][::2]:
+        process[cell] = [factor * seconds for seconds in process[cell]]
+
+
 def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(show: Show) -> None:
-    new = make_run()
+    base, new = _make_runs()
     slow_down(new, CELL, 3)
     slow_down(new, OTHER, 1 / 3)
-    find_cell(new, "test_read_many[png-10]")["stats"]["data"][:] = [0.7e-3, 0.9e-3, 1.1e-3]  # as fast as before
-    find_cell(new, "test_read_many[png-100]")["stats"]["data"][:] = [7e-3, 9e-3, 11e-3]
+    _disturb(base, "test_read_many[png-10]", 4)
+    _disturb(new, "test_read_many[png-100]", 4)
     new["benchmarks"].remove(find_cell(new, "test_read_many[hdf5-10]"))
     new["benchmarks"].append(make_cell("read_many", "hdf5", 77))
-    text = show(make_run(), new)
+    text = show(base, new)
     assert text.startswith("## 1 regression, 1 missing, 2 inconclusive, 1 improvement, 1 new, 34 ok\n")
     rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["cell", "base", "new", "new / base", "interval", "verdict"]
@@ -56,24 +68,61 @@ def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(show: Show) -> Non
         ("test_read_many[hdf5-10]", "missing"),
         ("test_read_many[hdf5-77]", "new"),
     ]
-    assert rows[2][1:5] == ["110 ms", "329 ms", "3.00", "2.44 to 3.69"]
-    assert "inconclusive: too noisy to be called ok, in one of the runs (IQR above 10 %" in text
+    assert rows[2][1:3] == ["110 ms", "329 ms"]
+    assert 2.9 < float(rows[2][3]) < 3.1
+    low, high = map(float, rows[2][4].split(" to "))
+    assert 2.5 < low < 3 < high < 3.5
+    assert "inconclusive: neither a regression nor certain to be less than 1.2 times as long (twice the thr" in text
+    assert "--save-baseline" not in text, "ten processes are enough"
 
 
-def test_equal_runs_need_neither_table_nor_command(show: Show) -> None:
-    text = show(make_run(), make_run())
-    assert text.startswith("## 39 ok\n\n- Base: run of 2026-11-21 06:39, commit 01234567\n- New: run of 2026-")
+def test_runs_without_a_change_need_neither_table_nor_command(show: Show) -> None:
+    text = show(*_make_runs())
+    assert text.startswith("## 39 ok\n\n- Base: run of 2026-11-21 06:39, commit 01234567, 10 processes\n- New: run of ")
+    assert "\n- Machine: 1.00 times as long as for the base, by its reference cells; ratios are corrected\n" in text
     assert "|" not in text
     assert "    " not in text
-    assert "Two runs are two processes" in text
-    assert "weak evidence" in text
 
 
-def test_suspects_are_named_in_a_command_that_measures_them_again(show: Show) -> None:
-    new = make_run()
+def test_a_base_of_one_process_says_what_it_can_show_and_how_to_make_a_better_one(show: Show) -> None:
+    text = show(make_run(), make_run())
+    assert text.startswith(
+        "## 39 inconclusive, 0 ok\n\n- Base: run of 2026-11-21 06:39, commit 01234567, one process\n"
+    )
+    assert "\n- Machine: no reference cells in both runs, so its drift is unknown\n" in text
+    found = re.search(r"This base has one process: it can show most cells' slowdowns of more than ([\d.]+)x", text)
+    assert found is not None
+    assert 2 < float(found[1]) < 100
+    assert "`--save-baseline=NAME` makes a better one." in text
+
+
+def test_an_interval_that_says_nothing_is_replaced_by_how_far_processes_differ(show: Show) -> None:
+    base, new = _make_runs()
+    for number, process in enumerate(new["run"]["replicates"]):
+        cell = find_cell(new, CELL)["fullname"]
+        process[cell] = [seconds * 10 ** (number % 5) for seconds in process[cell]]
+    text = show(base, new)
+    assert re.search(r"too noisy: 10 processes differ by a factor of 1\d,\d{3} \| inconclusive", text)
+
+
+def test_other_libraries_are_named_and_marked_on_each_line(tmp_path: Path) -> None:
+    base, new = _make_runs()
     slow_down(new, CELL, 3)
-    slow_down(new, OTHER, 3)
-    assert _find_command(show(make_run(), new)) == [
+    new["benchmarks"].remove(find_cell(new, OTHER))
+    new["run"]["libraries"]["numpy"] = "3.0"
+    before = read_run(save(base, tmp_path))
+    comparison = compare_runs(before, read_run(save(new, tmp_path)), Thresholds.threshold, ("libraries",))
+    text = make_verdicts(comparison)
+    assert "\n- Other libraries: version of numpy: 2.4.6 in the base, 3.0 in the new run\n" in text
+    lines = [line for line in text.splitlines() if line.startswith("| test_")]
+    assert [line.rstrip(" |").endswith("(other libraries)") for line in lines] == [True, True]
+
+
+def test_cells_that_look_slower_are_named_in_a_command_that_measures_them_again(show: Show) -> None:
+    base, new = _make_runs()
+    for name in (CELL, OTHER):
+        _disturb(new, name, 4)
+    assert _find_command(show(base, new)) == [
         *("python", "-m", "reports", "gate", "0123456789ab"),
         *("--cells", f"{CELL} or {OTHER}", "--cutoffs", "1000"),
     ]
@@ -86,7 +135,7 @@ def test_suspects_are_named_in_a_command_that_measures_them_again(show: Show) ->
 )
 def test_a_base_that_is_no_commit_is_named_by_its_file(commit: object, show: Show, tmp_path: Path) -> None:
     base, new = make_run() | {"commit_info": commit}, make_run()
-    slow_down(new, CELL, 3)
+    slow_down(new, CELL, 2)
     assert _find_command(show(base, new))[4] == str(tmp_path / "run.json")
 
 
@@ -94,15 +143,16 @@ def test_a_base_that_is_no_commit_is_named_by_its_file(commit: object, show: Sho
     "name", ["a|b", "`code`", "<script>", "x'; rm -rf ~; '", "line\nbreak\n# title", "\x1b[31mred", "$(touch x)"]
 )
 def test_a_hostile_name_is_shown_and_breaks_nothing(name: str, show: Show) -> None:
-    base, new = (run_of([make_cell("read_many", name, 10)]) for _ in range(2))
-    new["benchmarks"][0]["stats"]["data"] = [1.0] * 5
+    base, new = (run_of([make_cell("read_many", name, 10), make_cell("read_many", name, 20)]) for _ in range(2))
+    new["benchmarks"][0]["stats"]["data"] = [9e3] * 5
+    new["benchmarks"][1]["stats"]["data"] = [2e-3] * 5
     new["benchmarks"].append(make_cell("read_epoch", name, 10))
     base["benchmarks"].append(make_cell("store_many", name, 10))
     text = show(base, new)
-    assert text.startswith("## 1 regression, 1 missing, 1 new, 0 ok\n")
+    assert text.startswith("## 1 regression, 1 missing, 1 inconclusive, 1 new, 0 ok\n")
     assert all(line.isprintable() for line in text.splitlines())
     assert len(_find_command(text)) == 9, "the shell runs one command, and the names are one argument"
     table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(table) == 5
+    assert len(table) == 6
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in table)
     assert not re.search(r"<|(?<!\\)`", "".join(table))

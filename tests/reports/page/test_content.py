@@ -193,7 +193,7 @@ def test_each_missing_cell_is_listed_with_its_reason(run: Run, tmp_path: Path) -
 
 
 def test_a_base_is_compared_as_by_the_command(run: Run) -> None:
-    slower = replace(run, results=tuple(replace(each, rounds=(5.0,) * 5) for each in run.results[:9]))
+    slower = replace(run, results=tuple(replace(each, rounds=(5e3,) * 5) for each in run.results[:9]))
     described = describe_comparison(run, slower)
     expected = "Against the run of 2026-11-21 06:39, commit 01234567: 9 regressions, 1 missing, 0 ok. Inconclusive"
     assert described.words.startswith(expected)

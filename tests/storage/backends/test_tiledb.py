@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,20 @@ def cut_pixels(size: int) -> Change:
     return change
 
 
+def set_number(pattern: str, place: int, number: int) -> Change:
+    """Set a number of eight bytes in one of TileDB's small files."""
+
+    def change(store: Path) -> None:
+        path = next(path for path in store.glob(pattern) if path.is_file())
+        content = bytearray(path.read_bytes())
+        content[place : place + 8 or None] = struct.pack("<Q", number)
+        path.write_bytes(content)
+
+    return change
+
+
+SMALL_FILES = ("__group/*", "__meta/*", "labels/__schema/*", "images/__fragments/*/__fragment_metadata.tdb")
+HUGE = 1 << 40
 METADATA = [("count", "many"), ("count", -1), ("height", 0), ("width", 8), ("count", 10**15)]
 FOREIGN = {
     "fewer pixels": Case(save_pixels(ROWS[:9].view("S1")), "another program"),
@@ -92,6 +107,13 @@ FOREIGN = {
         for name in ("images", "labels")
         for folder in ("__fragments", "__commits")
     },
+    **{f"a tile of 1 TiB in {name}": Case(set_number(name, 4, HUGE), "don't fill it") for name in SMALL_FILES},
+    **{
+        f"a tile of 1 TiB in memory in {name}": Case(set_number(name, 12, HUGE), "a tile takes", storage.StorageError)
+        for name in SMALL_FILES
+    },
+    "a footer of 1 TiB": Case(set_number(SMALL_FILES[-1], -8, HUGE), "don't fill it"),
+    "a tile elsewhere": Case(set_number(SMALL_FILES[-1], -16, HUGE), "doesn't list its tiles"),
     **{f"pixels cut to {size}": Case(cut_pixels(size)) for size in (0, 4, 9999, -1)},
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
+import filelock
 import pytest
 
 from storage.dataset.replacement import discard, exchange, hold_directory, is_ours, lock_path
@@ -118,6 +119,27 @@ def test_a_lock_that_another_program_made_is_not_opened(make: Callable[[Path], o
     with pytest.raises(StorageError, match=r"its lock, \.set\.lock, isn't a regular file"), lock_path(tmp_path / "set"):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("elsewhere")], ids=["pipe", "folder", "link"]
+)
+def test_what_another_user_puts_at_the_lock_before_it_is_opened_is_neither_followed_nor_waited_for(
+    make: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire = filelock.FileLock.acquire
+
+    def plant_and_acquire(lock: filelock.FileLock) -> object:
+        make(tmp_path / ".set.lock")
+        return acquire(lock)
+
+    tmp_path.chmod(0o1777)
+    (tmp_path / "elsewhere").write_text("precious")
+    monkeypatch.setattr(filelock.FileLock, "acquire", plant_and_acquire)
+    with pytest.raises(StorageError, match=r"regular file|the operating system refused"), lock_path(tmp_path / "set"):
+        pass
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+    assert count_open(tmp_path) == 0
 
 
 def test_a_folder_is_ours_if_this_user_made_it_and_private_if_no_other_can_write(

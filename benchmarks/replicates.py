@@ -1,0 +1,113 @@
+"""Further processes that measure cells again: rounds of one process aren't replicates, processes are.
+
+This module is also the plugin of these processes (``-p benchmarks.replicates``).
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from benchmarks.directories import STORES
+from benchmarks.gate_session import pytest_benchmark_generate_commit_info, pytest_benchmark_generate_machine_info
+from benchmarks.options import Options
+
+__all__ = ["pytest_benchmark_generate_commit_info", "pytest_benchmark_generate_machine_info"]  # hooks
+
+MAX_SECONDS = 0.1  # for the rounds of a cell: more rounds don't make a process more alike to the next
+REMOVED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER")
+STARTED = "IMAGE_STORAGE_STARTED"  # names the file in which a replicate says which cell has started
+
+
+class Replicate(NamedTuple):
+    """What one process measured: rounds by cell, and why cells have none."""
+
+    rounds: dict[str, list[float]]
+    failed: dict[str, str]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note which cell starts, in case it kills the process."""
+    Path(os.environ[STARTED]).write_text(item.nodeid, encoding="utf-8")
+
+
+def measure_replicate(config: pytest.Config, options: Options, cells: Sequence[str]) -> Replicate:
+    """Measure cells in a fresh process, on the disk of this session."""
+    folder = config.stash[STORES] / "replicate"
+    folder.mkdir()
+    os.sync()  # so that no earlier write reaches the disk while the clock runs
+    try:
+        code = _run_process(_make_command(config, options, cells, folder), config.rootpath, folder / "started")
+        return _read(folder, code, cells)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_command(config: pytest.Config, options: Options, cells: Sequence[str], folder: Path) -> list[str]:
+    names = folder / "cells"
+    names.write_text("\n".join(cells), encoding="utf-8")
+    plugins = ("pytest_benchmark.plugin", "benchmarks.replicates", "no:cacheprovider")
+    chosen = {
+        "cutoffs": ",".join(map(str, options.cutoffs or ())),
+        "backends": ",".join(options.backends),
+        "cifar10": str(Path(options.cifar10).absolute()) if Path(options.cifar10).exists() else options.cifar10,
+        "benchmark-json": str(folder / "run.json"),
+        "basetemp": str(folder / "stores"),
+        "benchmark-max-time": str(min(MAX_SECONDS, float(config.option.benchmark_max_time))),
+        "benchmark-min-rounds": str(config.option.benchmark_min_rounds),
+    }
+    entries = (  # addopts might name replicates, too
+        "addopts=",
+        f"durable={'durable' in options.durabilities}",
+        f"cold={'cold' in options.caches}",
+    )
+    flags = ["--benchmark-disable-gc"] if config.option.benchmark_disable_gc else []
+    command = [sys.executable, "-m", "pytest", f"@{names}", *flags, *(f"-p{name}" for name in plugins)]
+    command += [f"--{name}={value}" for name, value in chosen.items() if value]
+    return [*command, *(word for entry in entries for word in ("-o", entry))]
+
+
+def _run_process(command: Sequence[str], folder: Path, started: Path) -> int:
+    """Run a process to its end; none of its own processes outlives this call."""
+    kept = {name: value for name, value in os.environ.items() if name not in {*REMOVED, "DURABLE", "COLD"}}
+    environment = kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", STARTED: str(started)}
+    with (
+        started.with_name("output").open("wb") as output,
+        subprocess.Popen(  # noqa: S603 - this suite's own command
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            return process.wait()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(folder: Path, code: int, cells: Sequence[str]) -> Replicate:
+    """Read what a process measured, and explain what it didn't."""
+    document = folder / "run.json"
+    if not document.exists():
+        started = folder / "started"
+        last = started.read_text(encoding="utf-8") if started.exists() else cells[0]
+        lines = (folder / "output").read_text(encoding="utf-8", errors="replace").split("\n")
+        words = next((line for line in reversed(lines) if line.strip()), "no output")
+        return Replicate({}, {last: signal.Signals(-code).name if code < 0 else f"exit code {code}: {words.strip()}"})
+    run = json.loads(document.read_bytes())
+    rounds = {cell["fullname"]: cell["stats"]["data"] for cell in run["benchmarks"]}
+    reasons = {**run["run"]["failed"], **run["run"]["skipped"]}
+    return Replicate(rounds, {cell: reasons.get(cell, "not measured") for cell in cells if cell not in rounds})

@@ -1,0 +1,115 @@
+"""Question: how fast is the machine? Cells without a backend: they show how far the machine drifted between two runs.
+
+They are part of every run, and take a tenth of a second each.
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks.cell import MAX_ROUNDS, read_limits, warm_up
+from benchmarks.run_info import hash_definition
+
+SIZE = 30 << 20  # bytes to copy, to write and to read: as many as 10,000 images have
+HASHED = SIZE // 10
+STEPS = 20_000
+
+pytestmark = pytest.mark.benchmark(max_time=0.1, min_rounds=5, group="reference")
+
+Measure = Callable[[Callable[[], object], Callable[[], bool]], None]
+
+
+@pytest.fixture
+def reference(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Measure:
+    """Measure a function after warm-up, in as many rounds as fit; then check what it did."""
+    benchmark.extra_info.update(reference=True, definition=hash_definition(request.node))
+
+    def measure(function: Callable[[], object], check: Callable[[], bool]) -> None:
+        def call() -> float:
+            start = time.perf_counter()
+            function()
+            return time.perf_counter() - start
+
+        benchmark.has_error = True  # leaves the cell out of the run unless its result is verified
+        min_rounds, max_seconds = read_limits(benchmark)
+        rounds = warm_up(call, max_seconds, min_rounds, MAX_ROUNDS) if benchmark.enabled else 1
+        benchmark.pedantic(function, rounds=rounds)
+        if not check():
+            pytest.fail("the result is wrong: this machine can't be trusted")
+        benchmark.has_error = False
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def content() -> NDArray[np.uint8]:
+    """Make bytes that don't compress."""
+    return np.random.default_rng(0).integers(0, 256, SIZE, np.uint8)
+
+
+@pytest.fixture
+def file(stores: Path) -> Iterator[Path]:
+    """Name a file that doesn't exist, on the disk that holds the stores."""
+    path = Path(tempfile.mkdtemp(prefix="reference-", dir=stores)) / "raw"
+    yield path
+    path.unlink(missing_ok=True)
+    path.parent.rmdir()
+
+
+def test_copy(reference: Measure, content: NDArray[np.uint8]) -> None:
+    """Copy 30 MB in memory."""
+    copy = np.empty_like(content)
+    reference(lambda: np.copyto(copy, content), lambda: np.array_equal(copy, content))
+
+
+def test_write(reference: Measure, content: NDArray[np.uint8], file: Path) -> None:
+    """Write a file of 30 MB."""
+
+    def write() -> None:
+        file.unlink(missing_ok=True)
+        file.write_bytes(content.data)
+
+    reference(write, lambda: np.array_equal(np.fromfile(file, np.uint8), content))
+
+
+def test_read(reference: Measure, content: NDArray[np.uint8], file: Path) -> None:
+    """Read a file of 30 MB that is in the page cache."""
+    file.write_bytes(content.data)
+    copy = np.empty_like(content)
+
+    def read() -> None:
+        with file.open("rb", buffering=0) as opened:
+            opened.readinto(copy.data)
+
+    reference(read, lambda: np.array_equal(copy, content))
+
+
+def test_hash(reference: Measure, content: NDArray[np.uint8]) -> None:
+    """Hash 3 MB."""
+    part = content[:HASHED].data
+    digests: list[str] = []
+    expected = {hashlib.sha256(part).hexdigest()}
+    reference(lambda: digests.append(hashlib.sha256(part).hexdigest()), lambda: set(digests) == expected)
+
+
+def test_interpret(reference: Measure) -> None:
+    """Run a loop of Python."""
+    sums: list[int] = []
+    reference(lambda: sums.append(add_numbers()), lambda: set(sums) == {STEPS * (STEPS - 1) // 2})
+
+
+def add_numbers() -> int:
+    """Add numbers one by one, through a dictionary."""
+    numbers: dict[int, int] = {}
+    total = 0
+    for step in range(STEPS):
+        numbers[step] = step
+        total += numbers[step]
+    return total

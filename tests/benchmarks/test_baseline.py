@@ -1,0 +1,192 @@
+"""Sessions that save a baseline with replicates, or compare with one and measure doubtful cells again."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.backends import need_backend
+from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
+
+pytestmark = need_backend("npy")
+
+CELLS = ("-k", "reference or test_read_many", "--cutoffs=10", "--backends=npy")
+SMALL = (*QUICK, *CELLS)
+READ = "benchmarks/test_many.py::test_read_many[npy-10]"
+COUNT = 6  # cells, five of them reference cells
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the suite, and save a baseline of three processes."""
+    suite = copy_suite(tmp_path_factory.mktemp("suite"))
+    ended = run_pytest(suite, "benchmarks", *SMALL, "--save-baseline=usual", "--replicates=3")
+    assert ended.returncode == 0, ended.stdout
+    assert "process 2 of 3, all cells\nprocess 3 of 3, all cells\n" in ended.stdout
+    assert ended.stdout.splitlines()[-2] == (
+        f"baseline saved as {suite}/reports/baselines/usual.json; --compare-with=usual compares a session with it"
+    )
+    return suite
+
+
+def read_baseline(folder: Path, name: str = "usual") -> dict[str, Any]:
+    run: dict[str, Any] = json.loads((folder / f"reports/baselines/{name}.json").read_text(encoding="utf-8"))
+    return run
+
+
+def change_baseline(folder: Path, name: str, factor: float, scatter: float = 1.0) -> None:
+    """Save a baseline in which reading took so many times as long, and processes differ that much."""
+    run = read_baseline(folder)
+    (cell,) = [cell for cell in run["benchmarks"] if cell["fullname"] == READ]
+    reference = cell["stats"]["data"][0] * factor
+    for number, process in enumerate(({READ: cell["stats"]["data"]}, *run["run"]["replicates"])):
+        process[READ][:] = [reference * scatter**number]
+    (folder / f"reports/baselines/{name}.json").write_text(json.dumps(run), encoding="utf-8")
+
+
+def test_a_baseline_has_the_rounds_of_every_process(folder: Path) -> None:
+    run = read_baseline(folder)
+    cells = {cell["fullname"] for cell in run["benchmarks"]}
+    assert len(cells) == COUNT
+    assert [process.keys() for process in run["run"]["replicates"]] == [cells, cells]
+    assert all(seconds > 0 for process in run["run"]["replicates"] for rounds in process.values() for seconds in rounds)
+    assert run["run"]["complete"] is True
+    assert not list((folder / "temporary").glob("replicate"))
+
+
+def test_pytest_benchmark_reads_a_baseline_and_shows_its_first_process(folder: Path) -> None:
+    baseline = str(folder / "reports/baselines/usual.json")
+    command = [sys.executable, "-m", "pytest_benchmark", "compare", baseline, "--columns=rounds", "--sort=name"]
+    ended = subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{COUNT} tests" in " ".join(ended.stdout.split()) or "test_read_many[npy-10]" in ended.stdout
+    ended = run_pytest(folder, "benchmarks", *SMALL, f"--benchmark-compare={baseline}")
+    assert ended.returncode == 0, ended.stdout
+    assert "test_read_many[npy-10] (NOW)" in ended.stdout
+
+
+def test_cells_that_look_slower_are_measured_again_until_they_are_decided(folder: Path) -> None:
+    change_baseline(folder, "quick", 0.01)
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=quick")
+    assert ended.returncode == 1, ended.stdout
+    assert "## 1 regression, 0 ok" in ended.stdout
+    assert "compared with quick.json" in ended.stdout
+    processes = read_last_run(folder)["run"]["replicates"]
+    numbers = [int(number) for number in re.findall(r"process (\d+) for 1 cell that the comparison", ended.stdout)]
+    assert numbers == list(range(2, len(processes) + 2))
+    assert len(processes) + 1 in {1, 2, 4, 8, 16}, "decisions come at planned numbers of processes"
+    assert all(process.keys() >= {READ, "benchmarks/test_reference.py::test_copy"} for process in processes)
+
+
+def test_no_time_is_spent_on_cells_that_cannot_be_decided(folder: Path) -> None:
+    change_baseline(folder, "wild", 50.0, scatter=90.0)
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=wild")
+    assert ended.returncode == 0, ended.stdout
+    assert "## 1 inconclusive, 0 ok" in ended.stdout
+    assert read_last_run(folder)["run"]["replicates"] == []
+
+
+def test_without_a_budget_nothing_is_measured_again(folder: Path) -> None:
+    change_baseline(folder, "doubtful", 0.5, scatter=3.0)
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=doubtful", "--budget=0")
+    assert read_last_run(folder)["run"]["replicates"] == []
+    assert "## 1 " in ended.stdout
+
+
+def test_a_cell_that_fails_in_a_later_process_makes_the_baseline_incomplete(folder: Path) -> None:
+    before = read_baseline(folder)
+    conftest = folder / "conftest.py"
+    text = conftest.read_text(encoding="utf-8")
+    conftest.write_text(f"{text}\n\ndef pytest_runtest_call(item):\n    import os\n    {FAIL}\n", encoding="utf-8")
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--save-baseline=usual", "--replicates=3")
+    conftest.write_text(text, encoding="utf-8")
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout
+    assert f"{READ} failed in process 2: ValueError: no luck" in ended.stdout
+    assert "baseline usual not saved: the run is incomplete" in ended.stdout
+    run = read_last_run(folder)["run"]
+    assert run["failed"] == {READ: "in process 2: ValueError: no luck"}
+    assert run["complete"] is False
+    assert read_baseline(folder) == before
+
+
+FAIL = 'if "read_many" in item.name and "IMAGE_STORAGE_STARTED" in os.environ: raise ValueError("no luck")'
+
+
+def test_a_cell_that_kills_a_later_process_is_named(folder: Path) -> None:
+    conftest = folder / "conftest.py"
+    text = conftest.read_text(encoding="utf-8")
+    kill = FAIL.replace('raise ValueError("no luck")', "os.kill(os.getpid(), 11)")
+    conftest.write_text(f"{text}\n\ndef pytest_runtest_call(item):\n    import os\n    {kill}\n", encoding="utf-8")
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--replicates=2")
+    conftest.write_text(text, encoding="utf-8")
+    assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout
+    assert f"{READ} failed in process 2: SIGSEGV" in ended.stdout
+    assert read_last_run(folder)["run"]["complete"] is False
+
+
+def test_an_interrupted_baseline_is_not_saved(folder: Path) -> None:
+    before = read_baseline(folder)
+    command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *SMALL, "--save-baseline=usual", "--replicates=50"]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
+    ) as session:
+        assert session.stdout is not None
+        for line in session.stdout:
+            if line.startswith("process 3 of 50"):
+                session.send_signal(signal.SIGINT)
+                break
+        rest = session.stdout.read()
+        assert session.wait(timeout=60) == pytest.ExitCode.INTERRUPTED
+    assert "baseline usual not saved: the run is incomplete" in rest
+    assert rest.splitlines()[-1].startswith("INCOMPLETE run saved")
+    assert read_baseline(folder) == before
+    run = read_last_run(folder)["run"]
+    assert (run["complete"], len(run["replicates"])) == (False, 1)
+
+
+def test_other_libraries_are_refused_unless_they_are_allowed(folder: Path) -> None:
+    run = read_baseline(folder)
+    run["run"]["libraries"]["numpy"] = "0.1"
+    (folder / "reports/baselines/older.json").write_text(json.dumps(run), encoding="utf-8")
+    runs = find_runs(folder)
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=older", "--budget=0")
+    assert ended.returncode == 3
+    assert "version of numpy: 0.1 in the base" in ended.stdout
+    assert "`python -m reports gate` measures two versions side by side" in ended.stdout
+    assert "--new-python PATH; --allow=libraries compares anyway" in ended.stdout
+    assert find_runs(folder) == runs
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=older", "--budget=0", "--allow=libraries")
+    assert ended.returncode in {0, 1}
+    assert "- Other libraries: version of numpy: 0.1 in the base" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--compare-with=unusual"], "compare-with: unusual: cannot be read (No such file or directory)"),
+        (["--compare-with=unusual"], "; the baselines here are "),
+        (["--save-baseline=../x"], "save-baseline: '../x' isn't a name: use letters, digits, dots, - and _"),
+        (
+            ["--save-baseline=x", "--benchmark-json=y.json"],
+            "save-baseline: the run has one file: leave --benchmark-json",
+        ),
+        (["--replicates=0"], "'0' isn't a number from 1 to 1000"),
+        (["--budget=-1"], "'-1' isn't a number of seconds"),
+        (["--budget=soon"], "'soon' isn't a number of seconds"),
+    ],
+)
+def test_wrong_values_are_usage_errors(options: list[str], words: str, folder: Path) -> None:
+    ended = run_pytest(folder, "benchmarks", *SMALL, *options)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr

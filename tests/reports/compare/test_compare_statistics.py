@@ -1,0 +1,119 @@
+"""The statistics of a comparison: t quantiles, drift, scatter, and how often whole comparisons err."""
+
+import math
+
+import numpy as np
+import pytest
+
+from reports.compare.statistics import (
+    PRIOR_DRIFT,
+    PRIOR_SCATTER,
+    UNKNOWN_DRIFT,
+    Process,
+    compute_tail,
+    estimate_scatter,
+    find_quantile,
+    measure_speed,
+    weigh_cells,
+)
+
+REFERENCES = ("copy", "write", "read", "hash")
+
+
+def make_processes(count: int, times: dict[str, float], speeds: float | list[float] = 1.0) -> list[Process]:
+    """Make processes that measure cells and references alike, each at its speed."""
+    factors = [speeds] * count if isinstance(speeds, float) else speeds
+    return [
+        {cell: factor * each for cell, each in {**times, **dict.fromkeys(REFERENCES, 1e-3)}.items()}
+        for factor in factors
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "freedom", "tail"),
+    [
+        (1.0, 1, 0.25),
+        (math.sqrt(2.0), 2, (1 - math.sqrt(0.5)) / 2),
+        (6.313752, 1, 0.05),
+        (2.353363, 3, 0.05),
+        (3.746947, 4, 0.01),
+        (4.143700, 10, 0.001),
+        (0.0, 7, 0.5),
+    ],
+)
+def test_tails_of_students_t_are_those_of_printed_tables(value: float, freedom: int, tail: float) -> None:
+    assert compute_tail(value, freedom) == pytest.approx(tail, rel=1e-5)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 8, 25, 200])
+@pytest.mark.parametrize("level", [0.2, 0.01, 1e-6])
+def test_a_quantile_is_exceeded_with_its_probability(level: float, freedom: int) -> None:
+    assert compute_tail(find_quantile(level, freedom), freedom) == pytest.approx(level, rel=1e-6)
+
+
+def test_a_common_factor_of_cells_and_references_is_drift_and_no_change() -> None:
+    base, new = make_processes(5, {"a": 2.0, "b": 0.1}), make_processes(3, {"a": 2.0, "b": 0.1}, 1.9)
+    found = weigh_cells(base, new, REFERENCES)
+    assert found.keys() == {"a", "b"}
+    for evidence in found.values():
+        assert evidence.shift == pytest.approx(0, abs=1e-12)
+        assert evidence.drift.shift == pytest.approx(math.log(1.9))
+
+
+def test_each_process_is_corrected_by_its_own_speed() -> None:
+    base = make_processes(4, {"a": 2.0}, [1.0, 1.5, 0.7, 1.1])
+    found = weigh_cells(base, make_processes(2, {"a": 3.0}, [0.8, 1.4]), REFERENCES)["a"]
+    assert found.shift == pytest.approx(math.log(1.5))
+    assert np.ptp(found.base) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_change_of_all_cells_is_no_drift() -> None:
+    found = weigh_cells(make_processes(5, {"a": 2.0, "b": 0.1}), make_processes(5, {"a": 2.6, "b": 0.13}), REFERENCES)
+    assert [each.shift for each in found.values()] == pytest.approx([math.log(1.3)] * 2)
+
+
+def test_without_common_references_the_drift_is_unknown() -> None:
+    base, new = make_processes(2, {"a": 1.0}), [{"a": 2.0}]
+    (evidence,) = weigh_cells(base, new, REFERENCES).values()
+    assert evidence.shift == pytest.approx(math.log(2))
+    assert (evidence.drift.shift, evidence.drift.error) == (0.0, UNKNOWN_DRIFT)
+
+
+def test_references_that_disagree_make_the_drift_uncertain() -> None:
+    base = make_processes(5, {"a": 1.0})
+    agreeing, disagreeing = make_processes(5, {"a": 1.0}, 1.5), make_processes(5, {"a": 1.0}, 1.5)
+    disagreeing = [{**process, "copy": 1e-3, "hash": 4e-3} for process in disagreeing]
+    certain, uncertain = (weigh_cells(base, new, REFERENCES)["a"] for new in (agreeing, disagreeing))
+    assert 0 < certain.drift.error < PRIOR_DRIFT
+    assert uncertain.drift.error > 0.3
+    assert uncertain.find_margin(0.001) > certain.find_margin(0.001) + 0.5
+
+
+def test_the_speed_is_the_median_of_the_references() -> None:
+    centres = dict.fromkeys(REFERENCES, 0.0)
+    process = {"copy": 1.0, "write": 100.0, "read": 2.0, "hash": 2.0}
+    assert measure_speed(process, centres) == pytest.approx(math.log(2))
+    assert measure_speed(process, {}) == 0
+
+
+def test_scatter_is_that_of_most_cells_and_ignores_changes() -> None:
+    draws = np.random.default_rng(0).normal(0, 0.05, (500, 10))
+    cells = [(row[:5].tolist(), (row[5:] + number % 7).tolist()) for number, row in enumerate(draws)]
+    assert math.sqrt(estimate_scatter(cells)) == pytest.approx(0.05, rel=0.05)
+    wild = [([0.0, 3.0], [1.0])] * 100
+    assert math.sqrt(estimate_scatter([*cells, *wild])) == pytest.approx(0.05, rel=0.2)
+    assert estimate_scatter([([1.0], [7.0])]) == PRIOR_SCATTER**2, "one process each says nothing"
+
+
+def test_more_processes_make_the_margin_smaller_but_not_below_that_of_the_base() -> None:
+    draws = np.random.default_rng(0).normal(0, 0.05, 40)
+    base = [{"a": math.exp(each)} for each in draws[:10]]
+    few, many = (weigh_cells(base, [{"a": math.exp(each)} for each in draws[10:end]], ())["a"] for end in (12, 40))
+    assert few.find_margin(0.001) > many.find_margin(0.001) > many.find_least_margin(0.001) > 0
+
+
+def test_a_cell_that_scatters_more_than_others_has_a_larger_error() -> None:
+    calm = {f"calm{each}": 1.0 for each in range(4)}
+    base = [dict.fromkeys(calm, 1.0 + 0.001 * number) | {"wild": 1.0 + 0.3 * number} for number in range(6)]
+    found = weigh_cells(base, base, ())
+    assert found["wild"].error > 10 * found["calm0"].error
