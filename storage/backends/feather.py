@@ -167,7 +167,7 @@ class FeatherReader(RowGroupReader):
 
     def find_ranges(self) -> list[range]:
         """Find the bytes of the first record batch's images and labels in the map, if they are there."""
-        images, labels = self._decode([0])
+        images, labels = self._decode_one(0)
         found = images.content if isinstance(images, Encoded) else images, labels
         starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in found]
         return [range(start, start + size) for start, size in starts if 0 <= start <= self._content.size - size]
@@ -175,7 +175,7 @@ class FeatherReader(RowGroupReader):
     def _read_all_files(self) -> tuple[Encoded, Labels]:
         if not self.is_mapped:
             return super()._read_all_files()
-        files, labels = self._decode([0])
+        files, labels = self._decode_one(0)
         check_store(self.store, files.nbytes + labels.nbytes)
         content = make_array(self.store, files.content.shape)
         read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, content)

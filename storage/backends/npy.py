@@ -79,6 +79,7 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
             return _read_at(store, images, position), label
         start, end = (int(_read_at(store, offsets, place)) for place in (position, position + 1))
         check_range(store, position, start, end, images.shape[0])
+        check_store(store, end - start)
         content = make_array(store, (end - start,))
         read_range(store, images.descriptor, images.start + start, content)
         return content.tobytes(), label

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.format import write_array_header_1_0
 
 import storage
 from storage import BACKENDS
@@ -35,6 +36,16 @@ def claim_one_pixel(backend: str, sizes: dict[str, int]) -> Change:
             os.truncate(store / name, size)
 
     return change
+
+
+def claim_one_file(store: Path) -> None:
+    """Replace a NumPy store by one of a file of 1 GiB, which is a hole."""
+    (store / "images.npy").unlink()
+    np.save(store / "labels", np.zeros(1, np.int64))
+    np.save(store / "offsets", np.array([0, 1 << 30]))
+    with (store / "content.npy").open("xb") as file:
+        write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 30,)})
+        file.truncate(file.tell() + (1 << 30))
 
 
 def fill_hdf5(store: Path, **options: Any) -> None:  # noqa: ANN401 - of h5py
@@ -103,6 +114,7 @@ def repeat_values(store: Path) -> None:
 HOSTILE: dict[str, dict[str, Change]] = {
     "npy": {
         "2**33 images in a hole": claim_one_pixel("npy", {"images.npy": 256 + 3 * MANY, "labels.npy": 256 + 8 * MANY}),
+        "a file of 1 GiB in a hole": claim_one_file,
         "a header of 64 KiB": write("images.npy", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 0xFFFF),
     },
     "hdf5": {
