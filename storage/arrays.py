@@ -235,6 +235,11 @@ def write_range(descriptor: int, offset: int, array: NDArray[Any]) -> None:
 
 def cut_indices(start: int, count: int, height: int, width: int) -> Iterator[NDArray[np.intp]]:
     """Cut the indices from `start` to `count` - 1 into batches of at most 8 MiB of pixels, or of one image."""
-    per_batch = max(1, BATCH_BYTES // (height * width * CHANNELS))
+    return cut_batches(start, count, height * width * CHANNELS)
+
+
+def cut_batches(start: int, count: int, size: int) -> Iterator[NDArray[np.intp]]:
+    """Do what `cut_indices` does for images that have `size` bytes each."""
+    per_batch = max(1, BATCH_BYTES // max(1, size))
     for first in range(start, count, per_batch):
         yield np.arange(first, min(first + per_batch, count))

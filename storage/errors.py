@@ -38,6 +38,8 @@ class StorageError(Exception):
         Where it happened: a store, a dataset, or a file of one.
     record : int, optional
         The index of the image.
+    name : str, optional
+        The name of the image, if it has one.
     hint : str, optional
         What to do; by default the `usual_hint` of the class.
 
@@ -53,12 +55,19 @@ class StorageError(Exception):
     usual_hint = ""
 
     def __init__(
-        self, problem: str = "", *, store: Path | str | None = None, record: int | None = None, hint: str | None = None
+        self,
+        problem: str = "",
+        *,
+        store: Path | str | None = None,
+        record: int | None = None,
+        name: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.store = None if store is None else Path(store)
         self.record = record
+        self.name = name
         self.hint = self.usual_hint if hint is None else hint
 
     def replace(self, **fields: Any) -> Self:  # noqa: ANN401 - any field of the class
@@ -70,6 +79,8 @@ class StorageError(Exception):
     def __str__(self) -> str:
         """Build the message from the fields."""
         record = None if self.record is None else f"record {self.record}"
+        if record and self.name is not None:
+            record += f" ({self.name})"
         parts = (None if self.store is None else str(self.store), record, self.problem, self.hint)
         return ": ".join(part for part in parts if part)
 

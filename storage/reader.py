@@ -268,7 +268,7 @@ class Reader(ABC):
         try:
             return decode(files[0]), int(labels[0])
         except StorageError as error:
-            raise error.replace(store=self.store, record=position) from error
+            raise self._name_record(error, position) from error
 
     def _decode_batch(
         self, positions: NDArray[np.intp], out: Images | None, size: tuple[int, int] | None, threads: int | None
@@ -283,9 +283,12 @@ class Reader(ABC):
         try:
             decode_batch(files, target, images, threads=threads)
         except StorageError as error:
-            record = None if error.record is None else int(positions[error.record])
-            raise error.replace(store=self.store, record=record) from error
+            raise self._name_record(error, None if error.record is None else int(positions[error.record])) from error
         return images, labels
+
+    def _name_record(self, error: StorageError, position: int | None) -> StorageError:
+        """Make the same error about a record of this store."""
+        return error.replace(store=self.store, record=position)
 
     def read_labels(self) -> Labels:
         """Read all labels, without the images if the store can.
@@ -364,3 +367,10 @@ class Reader(ABC):
         self._process = os.getpid()
         self._closed = False
         _readers.add(self)
+
+
+def read_stored(
+    reader: Reader, indices: Sequence[int] | NDArray[np.integer], out: Images | None = None
+) -> tuple[Images | Encoded, Labels]:
+    """Read a batch as it is stored: pixels, into `out` if there is one, or image files."""
+    return reader.read(indices, out) if reader.kind == "pixels" else reader.read_encoded(indices)

@@ -1,9 +1,10 @@
 """Checksums of records: they verify that an image, its label and its index are those that were saved.
 
 The checksum of a record is XXH3 (64 bits) of its pixels, XOR a number that mixes its index, its label, its height and
-its width. So it also finds a record that was swapped with another one, or has another one's label. Small records are
-also hashed a block at a time, which takes a third of the time if many are read: XXH3 of their pixels, XOR XXH3 of
-their labels with the first index as seed, XOR height and width.
+its width; of an image file, of its bytes, and its length is mixed in. So it also finds a record that was swapped with
+another one, or has another one's label. Small records of pixels are also hashed a block at a time, which takes a third
+of the time if many are read: XXH3 of their pixels, XOR XXH3 of their labels with the first index as seed, XOR height
+and width.
 
 Sources: XXH3, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; the numbers are mixed as in SplitMix64,
 https://prng.di.unimi.it/splitmix64.c.
@@ -12,6 +13,7 @@ https://prng.di.unimi.it/splitmix64.c.
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from threading import Thread
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from ..contract import Image, Images, Labels
+from ..contract import Encoded, Image, Images, Labels
 
 Checksums = NDArray[np.uint64]
 
@@ -41,14 +43,31 @@ def hash_record(image: Image, label: int, index: int) -> int:
     return xxh3_64_intdigest(image.data) ^ mixed
 
 
-def hash_records(images: Images, labels: Labels, indices: NDArray[np.integer]) -> Checksums:
+def hash_records(images: Images | Encoded, labels: Labels, indices: NDArray[np.integer]) -> Checksums:
     """Hash records, each alone."""
-    checksums = np.fromiter(map(xxh3_64_intdigest, images), np.uint64, len(images))
+    if isinstance(images, Encoded):
+        view = images.content.data
+        contents = (view[start:end] for start, end in pairwise(images.offsets.tolist()))
+        checksums = np.fromiter(map(xxh3_64_intdigest, contents), np.uint64, len(images))
+        size = _mix(images.lengths.astype(np.uint64))
+    else:
+        checksums = np.fromiter(map(xxh3_64_intdigest, images), np.uint64, len(images))
+        size = np.uint64(_mix_size(images.shape[1], images.shape[2]))
     numbers = indices.astype(np.uint64) * np.uint64(INDEX)
     numbers += labels.view(np.uint64) * np.uint64(LABEL)
-    numbers += np.uint64(_mix_size(images.shape[1], images.shape[2]))
+    numbers += size
     checksums ^= _mix(numbers)
     return checksums
+
+
+def add_up(records: Checksums) -> str:
+    """Sum up the checksums of records, as hexadecimal digits: the same however they are divided into parts."""
+    return format_sum(int(_mix(records.astype(np.uint64)).sum(dtype=np.uint64)))
+
+
+def format_sum(number: int) -> str:
+    """Write a sum of checksums as hexadecimal digits."""
+    return f"{number & BITS:016x}"
 
 
 def hash_blocks(images: Images, labels: Labels, start: int) -> Checksums:

@@ -1,11 +1,12 @@
 """Conversion of any source into a dataset; one that was interrupted resumes after its last finished part."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..arrays import Images, Labels
+from ..contract import Encoded, Images, Labels
 from ..errors import StorageError, UnfinishedConversionError
+from .annotations import Annotations
 from .writer import Writer
 
 
@@ -21,14 +22,18 @@ class ImageSource(Protocol):
         """Names of the labels 0, 1, ...; empty if the source has none."""
 
     @property
+    def names(self) -> Sequence[str] | None:
+        """Names of the images; None if the source has none."""
+
+    @property
     def identity(self) -> str:
         """Changes if images or labels may have changed: made of checksums, or of file names, sizes and times."""
 
     def identify(self) -> str:
         """Compute the identity again, to find out whether the source changed while it was read."""
 
-    def read(self, start: int) -> Iterator[Images]:
-        """Read batches of shape (n, H, W, 3), from image `start` on; a set without images yields one empty batch."""
+    def read(self, start: int) -> Iterator[Images | Encoded]:
+        """Read batches of pixels or of image files, from image `start` on; an empty set yields one empty batch."""
 
 
 def convert(
@@ -41,20 +46,13 @@ def convert(
     `UnfinishedConversionError`.
     """
     count = len(source.labels)
-    with Writer(
-        destination,
-        source.labels,
-        backend,
-        durable=True,
-        overwrite=overwrite,
-        classes=source.classes,
-        source=source.identity,
-    ) as writer:
+    annotations = Annotations.check(source.labels, source.names, source.classes)
+    with Writer(destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity) as writer:
         finished = writer.done
         try:
             progress(finished, count)
             for batch in source.read(finished):
-                (writer.add if count else writer.write_part)(batch)  # without images, the batch has their size
+                (writer.add if count else writer.write_part)(batch)  # without images, the batch has their kind
                 progress(writer.done, count)
             is_changed = source.identify() != source.identity
             if not is_changed:
@@ -79,4 +77,4 @@ def _explain(error: StorageError, destination: Path, kept: int) -> UnfinishedCon
             "resumes after them, unless its source was changed"
         )
         hint = f"{hint}; {advice}" if hint else advice
-    return UnfinishedConversionError(error.problem, store=error.store, record=error.record, hint=hint)
+    return UnfinishedConversionError(error.problem, store=error.store, record=error.record, name=error.name, hint=hint)

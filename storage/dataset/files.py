@@ -1,14 +1,6 @@
-"""The files of a dataset: their sizes, their structure, and the file of checksums.
+"""The files of a dataset: verified before they are used, and read no further than their content justifies."""
 
-Structure is every byte of a store that says where the pixels are. Damage to pixels gives wrong pixels, which the
-checksums of the records find. Damage to structure can do anything: a library that follows a wrong page number kills
-the process. So the structure is hashed when a store is saved, and verified before a backend opens it.
-
-A backend's ``find_pixels`` returns the ranges of bytes that hold only pixels, labels and padding. All other files are
-structure from beginning to end, which is always right, and costs a read of the file at each opening. A file without
-structure isn't looked at before it is read, so a file that is mapped into memory must have some.
-"""
-
+import json
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,34 +11,39 @@ import numpy as np
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
 from ..contract import Backend
-from ..errors import CorruptStoreError, reading
+from ..errors import CorruptStoreError, StorageError, reading
 from ..limits import MAX_EXPANSION, check_amount, measure_content
 from ..paths import open_regular
+from . import format1
 from .checksums import DTYPE, Checksums, count_per_block
-from .manifest import Manifest, Structure
+from .details import Beside, Details, Structure, format_details, parse_details
+from .manifest import Manifest
 
-CHECKSUMS = "checksums"
+DETAILS, CHECKSUMS, LABELS, NAMES = "json", "checksums", "labels", "names"  # suffixes of files beside a part
 CHUNK = 1 << 20  # bytes read at once
 MAX_HOLES = 16 << 20  # bytes of structure that any file may have in holes; each byte on the disk allows ten more
+CHECKSUMS_HINT = "restore it from a copy, or read the images unverified, with verify=False"
+DETAILS_HINT = "restore it from a copy; the part is a plain store, which its backend's read_many may still read"
 
 
 class PartChecksums(NamedTuple):
-    """The checksums of a part: one per record, and one per block of records."""
+    """The checksums of a part: one per record, and one per block of records of pixels."""
 
     records: Checksums
     blocks: Checksums
 
 
-def check_file(folder: Path, manifest: Manifest, name: str) -> None:
-    """Refuse a file whose size or structure is not what was saved."""
-    check_size(folder, name, manifest.sizes[name])
-    structure = manifest.structure.get(name)
+def check_file(folder: Path, part: str, details: Details, name: str) -> None:
+    """Refuse a file of a part whose size or structure is not what was saved."""
+    path = f"{part}/{name}"
+    check_size(folder, path, details.sizes[name])
+    structure = details.structure.get(name)
     if structure is None:
         return
     with reading(folder):
-        found = _hash_ranges(folder, name, structure.ranges)
+        found = _hash_ranges(folder, path, structure.ranges)
     if found != structure.checksum:
-        raise CorruptStoreError(f"{name} is damaged outside its pixels, or is a file of another store", store=folder)
+        raise CorruptStoreError(f"{path} is damaged outside its images, or is a file of another store", store=folder)
 
 
 def check_size(folder: Path, name: str, size: int) -> None:
@@ -102,29 +99,89 @@ def _hash_ranges(folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> 
     return digest.hexdigest()
 
 
-def count_checksums(manifest: Manifest) -> list[tuple[int, int]]:
-    """Count the checksums of each part: of its records, and of its blocks."""
-    per_block = count_per_block(manifest.height, manifest.width)
-    return [(count, -(-count // per_block)) for count in manifest.parts]
+def write_beside(folder: Path, part: str, suffix: str, content: bytes | memoryview) -> Beside:
+    """Write a file beside a part."""
+    with (folder / f"{part}.{suffix}").open("xb") as file:
+        file.write(content)
+    return Beside(memoryview(content).nbytes, xxh3_64_hexdigest(content))
 
 
-def read_checksums(folder: Path, manifest: Manifest) -> list[PartChecksums]:
-    """Read the checksums of each part; refuse their file if it is damaged or missing."""
-    counts = count_checksums(manifest)
-    check_size(folder, CHECKSUMS, size := sum(map(sum, counts)) * DTYPE.itemsize)
+def read_beside(
+    folder: Path, name: str, size: int, checksum: str | None, hint: str = CorruptStoreError.usual_hint
+) -> bytes:
+    """Read a file that was written beside a part, or one like it; without a checksum, it isn't verified."""
+    check_size(folder, name, size)
+    content = _read_all(folder, name)
+    if checksum is not None and xxh3_64_hexdigest(content) != checksum:
+        raise CorruptStoreError(f"the file {name} is damaged", store=folder, hint=hint)
+    return content
+
+
+def check_beside(folder: Path, part: str, details: Details, suffix: str) -> bytes:
+    """Read a file beside a part; refuse one that isn't what was written."""
+    file = details.beside[suffix]
+    return read_beside(folder, f"{part}.{suffix}", file.size, file.checksum)
+
+
+def _read_all(folder: Path, name: str) -> bytes:
     with reading(folder):
-        descriptor, status = open_regular(folder / CHECKSUMS)
+        try:
+            descriptor, status = open_regular(folder / name)
+        except FileNotFoundError:
+            raise CorruptStoreError(f"{name} is missing", store=folder) from None
         with os.fdopen(descriptor, "rb") as file:
-            check_amount(CHECKSUMS, size, measure_content(descriptor, status), store=folder)
-            content = file.read(size)
-    if xxh3_64_hexdigest(content) != manifest.checksum:
-        raise CorruptStoreError(
-            f"the file {CHECKSUMS} is damaged, so the images cannot be verified",
-            store=folder,
-            hint="restore it from a copy, or read the images unverified, with verify=False",
-        )
-    checksums, found = np.frombuffer(content, DTYPE), []
-    for records, blocks in counts:
-        found.append(PartChecksums(checksums[:records], checksums[records : records + blocks]))
+            check_amount(name, status.st_size, measure_content(descriptor, status), store=folder)
+            return file.read(status.st_size)
+
+
+def write_details(folder: Path, part: str, details: Details) -> str:
+    """Write the details of a part; return their checksum."""
+    return write_beside(folder, part, DETAILS, format_details(details)).checksum
+
+
+def read_details(folder: Path, manifest: Manifest, number: int) -> Details:
+    """Read the details of a part; refuse them if they are damaged or missing, or never written by us."""
+    if manifest.former:
+        return manifest.former[1][number]
+    part = manifest.parts[number]
+    content = _read_all(folder, name := f"{part.name}.{DETAILS}")
+    if xxh3_64_hexdigest(content) != part.details:
+        raise CorruptStoreError(f"the file {name} is damaged", store=folder, hint=DETAILS_HINT)
+    try:
+        details = parse_details(json.loads(content))
+        if not {CHECKSUMS, LABELS} <= details.beside.keys():
+            raise ValueError("no checksums or labels")  # noqa: TRY301 - as of what it says
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        hint = "a later version of this program wrote it: use that version"
+        raise StorageError(f"{name} is whole, but not understood ({error})", store=folder, hint=hint) from None
+    return details
+
+
+def group_parts(manifest: Manifest) -> list[range]:
+    """Group parts whose checksums are in one file: each is alone, but for those of format 1."""
+    count = len(manifest.parts)
+    return [range(count)] if manifest.former else [range(number, number + 1) for number in range(count)]
+
+
+def name_checksums(manifest: Manifest, number: int) -> str:
+    """Name the file of checksums of a part."""
+    return format1.CHECKSUMS if manifest.former else f"{manifest.parts[number].name}.{CHECKSUMS}"
+
+
+def read_checksums(folder: Path, manifest: Manifest, group: range, details: Details) -> dict[int, PartChecksums]:
+    """Read the checksums of a group of parts; refuse their file if it is damaged or missing."""
+    counts = {number: _count_checksums(manifest, number) for number in group}
+    checksum = manifest.former[0] if manifest.former else details.beside[CHECKSUMS].checksum
+    size = sum(map(sum, counts.values())) * DTYPE.itemsize
+    content = read_beside(folder, name_checksums(manifest, group.start), size, checksum, CHECKSUMS_HINT)
+    checksums, found = np.frombuffer(content, DTYPE), {}
+    for number, (records, blocks) in counts.items():
+        found[number] = PartChecksums(checksums[:records], checksums[records : records + blocks])
         checksums = checksums[records + blocks :]
     return found
+
+
+def _count_checksums(manifest: Manifest, number: int) -> tuple[int, int]:
+    """Count the checksums of a part: of its records, and of its blocks."""
+    count = manifest.parts[number].count
+    return count, 0 if manifest.shape is None else -(-count // count_per_block(*manifest.shape[:2]))

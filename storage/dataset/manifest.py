@@ -1,14 +1,17 @@
-"""The manifest: one JSON file that describes a dataset and verifies itself.
+"""The manifest: a small JSON file that describes a dataset and verifies itself.
 
-Its first line holds the XXH3 (64 bits) of all bytes after that line, so damage is always found. The manifest is written
-last: a folder without one isn't a dataset.
+Its first line holds the XXH3 (64 bits) of all bytes after that line, so damage is always found. It lists the parts;
+what is known about each is beside it (see `details`), and the manifest has the checksum of that. It is written last and
+replaced in one step: a folder without one isn't a dataset. Datasets of format 1 can still be read; see `format1`.
 """
 
 import json
 import os
 import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
@@ -17,28 +20,37 @@ from typing import Any
 
 from xxhash import xxh3_64_hexdigest
 
+from ..arrays import CHANNELS
+from ..contract import Kind
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
 from ..limits import MAX_EXPANSION, measure_content
 from ..paths import open_regular
 from ..registry import PACKAGE
+from . import format1
+from .checksums import format_sum
+from .details import Details, check_counts, check_texts
 
 FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+KINDS: tuple[Kind, ...] = ("pixels", "encoded")
 FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
-NAME = re.compile(r"part-\d{5,}(/(?!\.\.?(/|$))[^/\0]+)+")
+PART = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
-OWN_NAMES = re.compile(r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}")
+OWN_NAMES = re.compile(
+    r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}|part-\d{5,}-[0-9a-f]{8}(\.[a-z]+)?"
+)
 MAX_BYTES, LINE = 1 << 30, 64  # of a manifest, and of a bit more than its first line
 MAX_HOLES = 1 << 20  # bytes that may be missing on the disk
-MAX_NUMBER = 1 << 62  # NumPy can count with it
 
 
 @dataclass(frozen=True)
-class Structure:
-    """The bytes of a file that hold no pixels: where each range starts and ends, and XXH3 (64 bits) of all of them."""
+class Part:
+    """A part: a store of the backend."""
 
-    ranges: tuple[tuple[int, int], ...]
-    checksum: str
+    name: str  # of its folder, the same as that of no other part of any dataset
+    count: int  # of images
+    records: str  # the sum of the checksums of its records
+    details: str  # XXH3 (64 bits) of the file of its details
 
 
 @dataclass(frozen=True)
@@ -46,49 +58,55 @@ class Manifest:
     """The description of a dataset."""
 
     backend: str  # that wrote the parts
-    height: int
-    width: int
-    parts: tuple[int, ...] = ()  # how many images each has
-    sizes: Mapping[str, int] = field(
-        default_factory=dict
-    )  # bytes of each file of the parts, by its path in the dataset
-    structure: Mapping[str, Structure] = field(default_factory=dict)  # of the files with more than pixels and labels
-    checksum: str = ""  # XXH3 (64 bits) of the file of checksums
+    kind: Kind = "pixels"
+    shape: tuple[int, ...] | None = None  # of each image; None if they are encoded
+    parts: tuple[Part, ...] = ()
     classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ..., if they are known
     source: str = ""  # identifies what is being converted; empty in a finished dataset
+    former: tuple[str, tuple[Details, ...]] | None = None  # of format 1: checksum of the checksums; details of parts
 
     @property
     def count(self) -> int:
         """The number of images."""
-        return sum(self.parts)
+        return self.starts[-1]
 
     @cached_property
     def starts(self) -> list[int]:
         """The index of the first image of each part, then the number of images."""
-        return list(accumulate(self.parts, initial=0))
+        return list(accumulate((part.count for part in self.parts), initial=0))
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of all records, whatever the backend and the parts."""
+        return self.former[0] if self.former else format_sum(sum(int(part.records, 16) for part in self.parts))
 
 
 def name_part(number: int) -> str:
-    """Name the folder of a part."""
-    return f"part-{number:05}"
+    """Make the name of a part that no other part has, in this dataset or another."""
+    return f"part-{number:05}-{secrets.token_hex(4)}"
 
 
-def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"") -> None:
-    """Write a manifest; readers never see half of it. With a key, only who has it can write a valid one."""
+def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"") -> Path:
+    """Write a manifest as a new file, which replaces the old one when it is renamed; return its path.
+
+    With a key, only who has it can write a valid one.
+    """
     content = {
         "format": FORMAT,
         "backend": manifest.backend,
+        "kind": manifest.kind,
         "count": manifest.count,
-        "shape": [manifest.height, manifest.width, 3],
-        "dtype": "uint8",
-        **{key: value for key, value in asdict(manifest).items() if key not in {"backend", "height", "width"}},
+        "shape": manifest.shape,
+        "dtype": None if manifest.shape is None else "uint8",
+        "classes": manifest.classes,
+        "source": manifest.source,
     }
-    lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    rest = (",\n".join(lines) + "\n}\n").encode()
-    first = f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode()
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
+    parts = ",\n".join(json.dumps(asdict(part)) for part in manifest.parts)
+    rest = ",\n".join([*lines, f'"parts": [\n{parts}\n]\n}}\n']).encode()
     new = folder / f"{name}.new"
-    new.write_bytes(first + rest)
-    new.rename(folder / name)
+    new.write_bytes(f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode() + rest)
+    return new
 
 
 def read_manifest(folder: Path, name: str = FILE, key: bytes = b"") -> Manifest:
@@ -117,6 +135,14 @@ def is_manifest(folder: Path) -> bool:
         return FIRST_LINE.match(_read_content(folder / FILE, LINE)) is not None
     except (OSError, CorruptStoreError):
         return False
+
+
+def is_dataset(folder: Path) -> bool:
+    """Check whether a folder is a dataset, or what is left of one: it has a manifest, or the first part."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        names = [path.name for path in folder.iterdir()]
+        return FILE in names or any(name.startswith("part-00000") and OWN_NAMES.fullmatch(name) for name in names)
+    return False
 
 
 def _hash(content: bytes | memoryview, key: bytes) -> str:
@@ -152,55 +178,58 @@ def _explain_absence(folder: Path, name: str) -> StorageError:
     )
 
 
-def _parse(content: dict[str, Any]) -> Manifest:
+def _parse(content: Mapping[str, Any]) -> Manifest:
+    if content["format"] == format1.FORMAT:
+        return _parse_former(content)
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']}")
-    height, width, _ = content["shape"]
-    known = {entry.name for entry in fields(Manifest)} - {"height", "width"}
-    values = {name: content[name] for name in known}
-    values["parts"], values["classes"] = tuple(values["parts"]), tuple(values["classes"])
-    values["structure"] = {
-        name: Structure(tuple((start, end) for start, end in entry["ranges"]), entry["checksum"])
-        for name, entry in values["structure"].items()
-    }
-    manifest = Manifest(height=height, width=width, **values)
+    manifest = Manifest(
+        content["backend"],
+        content["kind"],
+        None if content["shape"] is None else tuple(content["shape"]),
+        tuple(Part(**part) for part in content["parts"]),
+        tuple(content["classes"]),
+        content["source"],
+    )
+    if manifest.kind not in KINDS or (manifest.shape is None) != (content["dtype"] is None):
+        raise ValueError(f"images of kind {manifest.kind}, shape {manifest.shape}, dtype {content['dtype']}")
+    if content["dtype"] not in {None, "uint8"}:
+        raise ValueError(f"pixels of dtype {content['dtype']}")
+    _check(manifest, content["count"])
+    for part in manifest.parts:
+        if PART.fullmatch(part.name) is None:
+            raise ValueError(f"a part named {part.name!r}")
+        if CHECKSUM.fullmatch(part.records) is None or CHECKSUM.fullmatch(part.details) is None:
+            raise ValueError("an impossible checksum")
+    if len({part.name for part in manifest.parts}) != len(manifest.parts):
+        raise ValueError("two parts of one name")
+    return manifest
+
+
+def _parse_former(content: Mapping[str, Any]) -> Manifest:
+    details, names = format1.parse(content), (f"part-{number:05}" for number in range(len(content["parts"])))
+    parts = tuple(Part(name, count, "", "") for name, count in zip(names, content["parts"], strict=True))
+    shape = tuple(content["shape"])
+    former = content["checksum"], details
+    manifest = Manifest(content["backend"], "pixels", shape, parts, tuple(content["classes"]), former=former)
+    if CHECKSUM.fullmatch(manifest.checksum) is None:
+        raise ValueError("an impossible checksum")
     _check(manifest, content["count"])
     return manifest
 
 
 def _check(manifest: Manifest, count: object) -> None:
-    """Refuse a manifest that we never write; above all a file name that leads out of the dataset."""
-    numbers = [manifest.height, manifest.width, *manifest.parts, *manifest.sizes.values(), manifest.count]
-    if any(type(number) is not int or not 0 <= number < MAX_NUMBER for number in numbers) or count != manifest.count:
+    """Refuse a manifest that we never write."""
+    check_texts([manifest.backend, manifest.source, *manifest.classes])
+    check_counts([part.count for part in manifest.parts])
+    check_counts([manifest.count])
+    if count != manifest.count:
         raise ValueError("impossible numbers")
-    if not manifest.height or not manifest.width or not manifest.parts:
-        raise ValueError("no pixels")
-    for name in manifest.sizes:
-        if NAME.fullmatch(name) is None:
-            raise ValueError(f"a file named {name!r}")
-    _check_parts(manifest)
-    for name, structure in manifest.structure.items():
-        _check_structure(structure, manifest.sizes[name])
-    texts = [manifest.backend, manifest.source, *manifest.classes, *manifest.sizes]
-    if any(type(text) is not str for text in texts) or CHECKSUM.fullmatch(manifest.checksum) is None:
-        raise ValueError("impossible texts")
-    os.fsencode("".join(texts))  # raises UnicodeEncodeError, a ValueError
-
-
-def _check_parts(manifest: Manifest) -> None:
-    """Refuse parts without images or files, and files without a part: a short manifest could name millions."""
-    if len(manifest.parts) > len(manifest.sizes):
-        raise ValueError("parts without files")
-    if 0 in manifest.parts and len(manifest.parts) > 1:
-        raise ValueError("parts without images")
-    folders = {name.partition("/")[0] for name in manifest.sizes}
-    if folders != {name_part(number) for number in range(len(manifest.parts))}:
-        raise ValueError("parts without files, or files without a part")
-
-
-def _check_structure(structure: Structure, size: int) -> None:
-    places = [place for pair in structure.ranges for place in pair]
-    if places != sorted(places) or not all(type(place) is int and 0 <= place <= size for place in places):
-        raise ValueError("impossible ranges")
-    if CHECKSUM.fullmatch(structure.checksum) is None:
-        raise ValueError("an impossible checksum")
+    if not manifest.parts:
+        raise ValueError("no parts")
+    if (manifest.shape is None) != (manifest.kind == "encoded"):
+        raise ValueError(f"images of kind {manifest.kind}, shape {manifest.shape}")
+    if manifest.shape is not None:
+        check_counts(manifest.shape)
+        if len(manifest.shape) != len("HWC") or manifest.shape[2] != CHANNELS or not all(manifest.shape):
+            raise ValueError(f"images of shape {manifest.shape}")

@@ -1,16 +1,34 @@
 """An opened dataset: its directory is held, and verified as far as it can be before its images are read."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..contract import Backend
+import numpy as np
+
+from ..contract import Backend, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading
 from ..registry import find_backend
-from .files import PartChecksums, check_file, check_size, read_checksums
-from .manifest import Manifest, name_part, read_manifest
+from .details import Details
+from .files import (
+    LABELS,
+    NAMES,
+    PartChecksums,
+    check_beside,
+    check_file,
+    check_size,
+    group_parts,
+    read_beside,
+    read_checksums,
+    read_details,
+)
+from .manifest import Manifest, read_manifest
+from .names import Names
 from .replacement import hold_directory
+
+LABEL = np.dtype("<i8")
 
 
 @dataclass(frozen=True)
@@ -21,12 +39,46 @@ class Dataset:
     folder: Path  # the same directory for as long as it is held, even if another one comes to `path`
     manifest: Manifest
     module: Backend  # that wrote its parts
-    checksums: list[PartChecksums]  # by part; empty if records are not verified
+    details: Mapping[int, Details] = field(default_factory=dict)  # by part, as far as they were read
+    checksums: Mapping[int, PartChecksums] = field(default_factory=dict)  # likewise; empty if nothing is verified
 
     @property
     def parts(self) -> list[Path]:
         """The stores of the backend."""
-        return [self.folder / name_part(number) for number in range(len(self.manifest.parts))]
+        return [self.folder / part.name for part in self.manifest.parts]
+
+    def read_labels(self, *, verify: bool) -> Labels:
+        """Read the labels of all images, from the files beside the parts."""
+        found = []
+        for part, details in zip(self.manifest.parts, self.details.values(), strict=False):
+            checksum = details.beside[LABELS].checksum if verify else None
+            size = part.count * LABEL.itemsize
+            found.append(np.frombuffer(read_beside(self.folder, f"{part.name}.{LABELS}", size, checksum), LABEL))
+        return np.concatenate(found).astype(np.int64, copy=False)
+
+    def read_names(self) -> Names | None:
+        """Read the names of all images; None if they have none."""
+        if not all(NAMES in details.beside for details in self.details.values()):
+            return None
+        contents = [
+            check_beside(self.folder, part.name, details, NAMES)
+            for part, details in zip(self.manifest.parts, self.details.values(), strict=False)
+        ]
+        found = Names(b"".join(contents))
+        if len(found) != self.manifest.count:
+            raise CorruptStoreError(f"it has {len(found)} names and {self.manifest.count} images", store=self.folder)
+        return found
+
+    def find_name(self, index: int) -> str | None:
+        """Find the name of an image for a message; None if it has none, or its part's names can't be read."""
+        number = bisect_right(self.manifest.starts, index) - 1
+        details = self.details.get(number)
+        if details is None or NAMES not in details.beside:
+            return None
+        with suppress(StorageError, LookupError):
+            content = check_beside(self.folder, self.manifest.parts[number].name, details, NAMES)
+            return Names(content)[index - self.manifest.starts[number]]
+        return None
 
     def show_path(self, error: StorageError) -> StorageError:
         """Have an error name the caller's path in place of the held directory."""
@@ -57,21 +109,21 @@ def show_path(error: StorageError, folder: Path, path: Path) -> StorageError:
 
 @contextmanager
 def hold_dataset(path: Path | str) -> Iterator[Dataset]:
-    """Hold the directory of a dataset and read its manifest; neither files nor checksums are read."""
+    """Hold the directory of a dataset and read its manifest; nothing else is read."""
     path = Path(path).absolute()
     with hold_directory(path) as folder:
         with reading_held(folder, path):
             manifest = read_manifest(folder)
             _refuse_links(folder, manifest)
             module = find_module(folder, manifest)
-        yield Dataset(path, folder, manifest, module, [])
+        yield Dataset(path, folder, manifest, module)
 
 
 def _refuse_links(folder: Path, manifest: Manifest) -> None:
     """Refuse a part that is a link: it leads to files that `save` didn't write."""
-    for number in range(len(manifest.parts)):
-        if (folder / name_part(number)).is_symlink():
-            raise CorruptStoreError("it is a link: another program made it", store=folder / name_part(number))
+    for part in manifest.parts:
+        if (folder / part.name).is_symlink():
+            raise CorruptStoreError("it is a link: another program made it", store=folder / part.name)
 
 
 @contextmanager
@@ -81,15 +133,25 @@ def open_dataset(path: Path | str, *, verify: bool) -> Iterator[Dataset]:
     Files without structure aren't looked at: there may be one per image, and the checksum of its record verifies it.
     """
     with hold_dataset(path) as held:
-        folder, manifest = held.folder, held.manifest
         with held.reading():
-            for name in manifest.structure:
-                if verify:
-                    check_file(folder, manifest, name)
-                else:
-                    check_size(folder, name, manifest.sizes[name])
-            checksums = read_checksums(folder, manifest) if verify else []
-        yield replace(held, checksums=checksums)
+            dataset = read_dataset(held, verify=verify)
+        yield dataset
+
+
+def read_dataset(held: Dataset, *, verify: bool) -> Dataset:
+    """Read the details and the checksums of a held dataset, and verify the structure of its files."""
+    folder, manifest = held.folder, held.manifest
+    details = {number: read_details(folder, manifest, number) for number in range(len(manifest.parts))}
+    for number, part in enumerate(manifest.parts):
+        for name in details[number].structure:
+            if verify:
+                check_file(folder, part.name, details[number], name)
+            else:
+                check_size(folder, f"{part.name}/{name}", details[number].sizes[name])
+    checksums: dict[int, PartChecksums] = {}
+    for group in group_parts(manifest) if verify else ():
+        checksums |= read_checksums(folder, manifest, group, details[group.start])
+    return replace(held, details=details, checksums=checksums)
 
 
 def find_module(folder: Path, manifest: Manifest) -> Backend:

@@ -3,24 +3,28 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, make_array, make_result
-from ..contract import Image, Images, Labels
-from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
-from ..reader import Description, Reader
+from ..arrays import make_array, make_result
+from ..contract import Encoded, Image, Images, Labels
+from ..encoded import measure_offsets
+from ..errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError, StoreNotFoundError
+from ..reader import Description, Reader, read_stored
 from .checksums import hash_record, hash_records
+from .manifest import Manifest
+from .names import Names
 from .opening import Dataset, open_dataset
 from .verification import CHANGED, check_part, find_damage, name_record, verify_part
 
 
-def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
+def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels]:
     """Read all images of a dataset, in the order in which they were saved.
 
     Parameters
@@ -32,8 +36,8 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
 
     Returns
     -------
-    images : ndarray of uint8, shape (N, H, W, 3)
-        Fresh and C-contiguous.
+    images : ndarray of uint8, shape (N, H, W, 3), or Encoded
+        What was saved, in fresh memory.
     labels : ndarray of int64, shape (N,)
 
     Raises
@@ -56,10 +60,12 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images, Labels]:
     """
     with open_dataset(path, verify=verify) as dataset:
         manifest = dataset.manifest
-        images = make_array(dataset.path, (manifest.count, manifest.height, manifest.width, CHANNELS))
+        if manifest.shape is None:
+            return _load_files(dataset)
+        images = make_array(dataset.path, (manifest.count, *manifest.shape))
         labels = make_array(dataset.path, (manifest.count,), np.int64)
         for number, (start, end) in enumerate(pairwise(manifest.starts)):
-            labels[start:end] = _read_part(dataset, number, images[start:end])
+            _, labels[start:end] = _read_part(dataset, number, images[start:end])
         return images, labels
 
 
@@ -83,7 +89,7 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
     StoreNotFoundError
         There is no dataset at `path`.
     CorruptStoreError
-        A file is missing, of another size, or damaged outside its pixels.
+        A file is missing, of another size, or damaged outside its images.
     StorageError
         The operating system refused.
 
@@ -102,7 +108,10 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
 
 
 class DatasetReader(Reader):
-    """Reads a dataset in any order, and verifies each record when it is first read; only the one with `checksum`."""
+    """Reads a dataset in any order, and verifies each record when it is first read.
+
+    Of a dataset to which something was appended, `checksum` selects what was there before.
+    """
 
     def __init__(self, path: Path | str, *, verify: bool = True, checksum: str | None = None) -> None:
         self._verify, self._expected = verify, checksum
@@ -114,76 +123,162 @@ class DatasetReader(Reader):
         return self._dataset.manifest.classes
 
     @property
+    def class_to_idx(self) -> dict[str, int]:
+        """The label of each class, by its name, as torchvision's datasets have it."""
+        return {name: label for label, name in enumerate(self.classes)}
+
+    @property
+    def targets(self) -> list[int]:
+        """The labels of all images, as torchvision's datasets have them."""
+        return list(self.read_labels().tolist())
+
+    @cached_property
+    def names(self) -> Names:
+        """The names of all images; empty if they have none."""
+        self._be_ready()
+        with self._dataset.reading():
+            return self._dataset.read_names() or Names()
+
+    @property
     def checksum(self) -> str:
-        """The checksum of all records' checksums: two datasets with the same one have the same images and labels."""
+        """A checksum of all records: two datasets with the same one have the same images and labels."""
         return self._dataset.manifest.checksum
+
+    def index(self, name: str) -> int:
+        """Find the image with a name.
+
+        Parameters
+        ----------
+        name : str
+            One of `names`.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        RecordNotFoundError
+            No image has this name.
+        """
+        found = self.names.find(name)
+        if found is None:
+            raise RecordNotFoundError(f"no image is named {name!r}", store=self.store, hint="see reader.names")
+        return found
 
     def _open(self) -> Description:
         with ExitStack() as stack:
             dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
-            if self._expected not in {None, dataset.manifest.checksum}:
+            manifest = dataset.manifest if self._expected is None else find_earlier(dataset.manifest, self._expected)
+            if manifest is None:
                 raise StoreNotFoundError(
                     "it was replaced since the reader was pickled", store=self.store, hint="open the new dataset"
                 )
+            dataset = replace(dataset, manifest=manifest)
             with dataset.reading():
                 self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
                 for number, reader in enumerate(self._readers):
                     check_part(dataset, number, reader)
-            self._dataset, self._starts = dataset, np.array(dataset.manifest.starts)
+            self._dataset, self._starts = dataset, np.array(manifest.starts)
             if self._verify:
-                self._checksums = np.concatenate([checksums.records for checksums in dataset.checksums])
+                records = [dataset.checksums[number].records for number in range(len(manifest.parts))]
+                self._checksums = np.concatenate(records)
                 self._is_verified = np.zeros(len(self._checksums), np.bool_)
             self._resources = stack.pop_all()
-        return Description(dataset.manifest.count, (dataset.manifest.height, dataset.manifest.width, CHANNELS))
+        return Description(manifest.count, manifest.shape or ())
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+        images: Images
         if len(self._readers) == 1:
             images, labels = self._read_part(0, positions, out)
         else:
             images = make_result(self.store, (len(positions), *self._shape), out)
             labels = make_array(self.store, (len(positions),), np.int64)
-            numbers = np.searchsorted(self._starts, positions, side="right") - 1
-            for number in np.unique(numbers).tolist():
-                places = np.flatnonzero(numbers == number)
-                images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number], None)
+            for number, places in self._divide(positions):
+                images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number])
         if self._verify:
             self._verify_records(positions, images, labels)
         return images, labels
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        some: Any
+        files: Any
+        if len(self._readers) == 1:
+            files, labels = self._read_part(0, positions)
+        else:
+            labels, lengths = (make_array(self.store, (len(positions),), np.int64) for _ in range(2))
+            found: list[tuple[int, memoryview]] = []
+            for number, places in self._divide(positions):
+                some, labels[places] = self._read_part(number, positions[places] - self._starts[number])
+                lengths[places] = some.lengths
+                found += zip(places.tolist(), some, strict=True)
+            offsets = measure_offsets(lengths)
+            content = make_array(self.store, (int(offsets[-1]),))
+            for place, file in found:
+                content[offsets[place] : offsets[place + 1]] = file
+            files = Encoded(content, offsets)
+        if self._verify:
+            self._verify_records(positions, files, labels)
+        return files, labels
+
+    def _divide(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
+        """Divide positions among the parts: the number of each part, and where its positions are among all."""
+        numbers = np.searchsorted(self._starts, positions, side="right") - 1
+        return [(number, np.flatnonzero(numbers == number)) for number in np.unique(numbers).tolist()]
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         number = 0 if len(self._readers) == 1 else int(np.searchsorted(self._starts, position, side="right")) - 1
         try:
             image, label = self._readers[number][position - int(self._starts[number])]
         except StorageError as error:
-            raise name_record(self.store, position, self._dataset.show_path(error)) from error
+            raise name_record(self._dataset, position, self._dataset.show_path(error)) from error
         if self._verify and not self._is_verified[position]:
             if hash_record(image, label, position) != self._checksums[position]:
-                raise name_record(self.store, position, CHANGED)
+                raise name_record(self._dataset, position, CHANGED)
             self._is_verified[position] = True
         return image, label
 
-    def _read_part(self, number: int, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
+    def _read_part(
+        self, number: int, positions: NDArray[np.intp], out: Images | None = None
+    ) -> tuple[Images | Any, Labels]:
         try:
-            return self._readers[number].read(positions, out)
+            return read_stored(self._readers[number], positions, out)
         except StorageError as error:
             if not isinstance(error, InvalidInputError):
                 for position in positions.tolist():
-                    self._read_one(position + int(self._starts[number]))  # raises an error that names the record
+                    self._read_alone(position + int(self._starts[number]))  # raises an error that names the record
             self._dataset.show_path(error)
             raise
 
-    def _verify_records(self, positions: NDArray[np.intp], images: Images, labels: Labels) -> None:
+    def _read_alone(self, position: int) -> None:
+        if self._shape:
+            self._read_one(position)
+            return
+        ((number, _),) = self._divide(np.array([position]))
+        try:
+            self._readers[number].read_encoded([position - int(self._starts[number])])
+        except StorageError as error:
+            raise name_record(self._dataset, position, self._dataset.show_path(error)) from error
+
+    def _verify_records(self, positions: NDArray[np.intp], images: Images | Encoded, labels: Labels) -> None:
         new = ~self._is_verified[positions]
         if not new.any():
             return
-        if not new.all():
+        if not new.all() and not isinstance(images, Encoded):
             positions, images, labels = positions[new], images[new], labels[new]
         wrong = hash_records(images, labels, positions) != self._checksums[positions]
         if wrong.any():
-            raise name_record(self.store, int(positions[wrong.argmax()]), CHANGED)
+            raise name_record(self._dataset, int(positions[wrong.argmax()]), CHANGED)
         self._is_verified[positions] = True
 
+    def _name_record(self, error: StorageError, position: int | None) -> StorageError:
+        name = None if position is None else self._dataset.find_name(position)
+        return error.replace(store=self.store, record=position, name=name)
+
     def _read_labels(self) -> Labels:
+        if not self._dataset.manifest.former:
+            with self._dataset.reading():
+                return self._dataset.read_labels(verify=self._verify)
         if self._verify:
             return super()._read_labels()  # a record's checksum covers both
         with self._dataset.reading():
@@ -201,7 +296,30 @@ class DatasetReader(Reader):
         return partial(type(self), verify=self._verify, checksum=self.checksum), (self.store,)
 
 
-def _read_part(dataset: Dataset, number: int, out: Images) -> Labels:
+def find_earlier(manifest: Manifest, checksum: str) -> Manifest | None:
+    """Find the dataset with a checksum: that of a manifest, or one to which its last parts were appended."""
+    earlier = (replace(manifest, parts=manifest.parts[:count]) for count in range(len(manifest.parts), 0, -1))
+    return next((found for found in earlier if found.checksum == checksum), None)
+
+
+def _load_files(dataset: Dataset) -> tuple[Encoded, Labels]:
+    files: Any
+    files, labels = _read_part(dataset, 0)
+    if len(dataset.parts) == 1:
+        return files, labels
+    content, all_labels, lengths = np.array(files.content), [labels], [files.lengths]
+    del files
+    for number in range(1, len(dataset.parts)):
+        files, labels = _read_part(dataset, number)
+        start = len(content)
+        content.resize(start + len(files.content), refcheck=False)  # in place, where the kernel can move pages
+        content[start:] = files.content
+        all_labels.append(labels)
+        lengths.append(files.lengths)
+    return Encoded(content, measure_offsets(np.concatenate(lengths))), np.concatenate(all_labels)
+
+
+def _read_part(dataset: Dataset, number: int, out: Images | None = None) -> tuple[Images | Any, Labels]:
     part = dataset.parts[number]
     try:
         with dataset.reading():
@@ -212,8 +330,8 @@ def _read_part(dataset: Dataset, number: int, out: Images) -> Labels:
         ) from error
     except StorageError as error:
         for index, damage in find_damage(dataset, number):
-            raise name_record(dataset.path, index, damage) from error
+            raise name_record(dataset, index, damage) from error
         raise
     if dataset.checksums:
         verify_part(dataset, number, images, labels)
-    return labels
+    return images, labels

@@ -23,7 +23,7 @@ from ..durability import sync
 from ..errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, reading, writing
 from ..paths import join_path
 from ..registry import PACKAGE
-from .manifest import OWN_NAMES, is_manifest, name_part
+from .manifest import OWN_NAMES, PART, Manifest, is_manifest
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -96,12 +96,12 @@ def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:
         return path.stat()
 
 
-def copy_permissions(path: Path, stage: Path) -> None:
-    """Give a dataset the group and the permissions of the one that it will replace, or else those of its first part."""
+def copy_permissions(path: Path, stage: Path, part: str) -> None:
+    """Give a dataset the group and the permissions of the one that it will replace, or else those of a part."""
     if path.exists():
         with suppress(PermissionError):
             os.chown(stage, -1, path.stat().st_gid)
-    shutil.copymode(path if path.exists() else stage / name_part(0), stage)
+    shutil.copymode(path if path.exists() else stage / part, stage)
 
 
 def make_stage(path: Path) -> Path:
@@ -123,6 +123,19 @@ def find_stages(path: Path) -> list[Path]:
     name = re.compile(re.escape(f".{path.name}.tmp-") + r"\d+-[0-9a-f]{8}")
     with os.scandir(path.parent) as entries:
         return [Path(entry) for entry in entries if name.fullmatch(entry.name)]
+
+
+def remove_unreferenced(folder: Path, manifest: Manifest) -> None:
+    """Remove what a dead writer of this user left among the parts that a manifest names."""
+    names = {part.name for part in manifest.parts}
+    for path in list(folder.iterdir()):
+        part = PART.match(path.name)
+        if part is None or part[0] in names or path.lstat().st_uid != os.geteuid():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def discard(folder: Path) -> None:

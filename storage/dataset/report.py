@@ -6,7 +6,8 @@ import multiprocessing
 import os
 import shlex
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
@@ -15,8 +16,19 @@ from typing import Literal, NamedTuple
 
 from ..errors import CorruptStoreError, StorageError
 from ..registry import PACKAGE
-from .files import CHECKSUMS, check_file, read_checksums
-from .manifest import name_part, read_manifest
+from .details import Details
+from .files import (
+    CHECKSUMS,
+    DETAILS,
+    PartChecksums,
+    check_beside,
+    check_file,
+    group_parts,
+    name_checksums,
+    read_checksums,
+    read_details,
+)
+from .manifest import read_manifest
 from .opening import Dataset, hold_dataset
 from .reading import DatasetReader
 from .verification import explain, find_damage
@@ -93,6 +105,8 @@ class Report:
     unread_files, unread_records : mapping
         Why a file or a record couldn't be read here and now, though it may be whole: permissions, another program's
         lock, a failing disk, too little memory. All other records can be read, and are what was saved.
+    names : sequence of str
+        The names of all images; empty if they have none, or these can't be read.
     """
 
     path: Path
@@ -102,6 +116,7 @@ class Report:
     records: Reasons
     unread_files: Mapping[str, str] = field(default_factory=dict)
     unread_records: Reasons = field(default_factory=Reasons)
+    names: Sequence[str] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -144,53 +159,90 @@ def check(path: Path | str) -> Report:
     >>> storage.save("photos", np.zeros((3, 32, 32, 3), np.uint8), np.array([7, 0, 7]), "png")
     >>> storage.check("photos").is_whole
     True
-    >>> Path("photos/part-00000/00000001.png").unlink()
+    >>> next(Path("photos").glob("*/00000001.png")).unlink()
     >>> report = storage.check("photos")
-    >>> sorted(report.files), sorted(report.records)
-    (['part-00000/00000001.png'], [1])
+    >>> len(report.files), sorted(report.records)
+    (1, [1])
     """
     with hold_dataset(path) as held:
-        dataset, files, unread = held, *_check_files(held)
+        files = _FileReport(held)
+        dataset = replace(held, details=files.read_details(), checksums=files.read_checksums())
+        findings = list(_check_parts(dataset, files))
+        names: Sequence[str] = ()
+        with suppress(StorageError), held.reading():
+            names = dataset.read_names() or ()
+    records, unread = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
+    manifest = dataset.manifest
+    return Report(dataset.path, manifest.backend, manifest.count, files.damaged, records, files.unread, unread, names)
+
+
+class _FileReport:
+    """Which files of a dataset are damaged, and which can't be read."""
+
+    def __init__(self, held: Dataset) -> None:
+        self._held = held
+        self.damaged: dict[str, str] = {}
+        self.unread: dict[str, str] = {}
+        self._details: dict[int, Details] = {}
+
+    def read_details(self) -> dict[int, Details]:
+        """Read the details of all parts, and check all files that they list but the checksums."""
+        for number, part in enumerate(self._held.manifest.parts):
+            with self._noting(f"{part.name}.{DETAILS}"):
+                self._details[number] = read_details(self._held.folder, self._held.manifest, number)
+        for number, details in self._details.items():
+            part = self._held.manifest.parts[number]
+            for name in details.sizes:
+                with self._noting(f"{part.name}/{name}"):
+                    check_file(self._held.folder, part.name, details, name)
+            for suffix in details.beside.keys() - {CHECKSUMS}:
+                with self._noting(f"{part.name}.{suffix}"):
+                    check_beside(self._held.folder, part.name, details, suffix)
+        return self._details
+
+    def read_checksums(self) -> dict[int, PartChecksums]:
+        """Read the checksums of all parts."""
+        found: dict[int, PartChecksums] = {}
+        for group in group_parts(self._held.manifest):
+            if group.start in self._details:
+                with self._noting(name_checksums(self._held.manifest, group.start)):
+                    details = self._details[group.start]
+                    found |= read_checksums(self._held.folder, self._held.manifest, group, details)
+        return found
+
+    def find_barrier(self, names: Mapping[str, str], number: int) -> str | None:
+        """Find a file in the way of a part: one without which no library may open it."""
+        part = self._held.manifest.parts[number].name
+        if f"{part}.{DETAILS}" in names:
+            return f"{part}.{DETAILS}"
+        structure = self._details[number].structure if number in self._details else ()
+        return next((f"{part}/{name}" for name in structure if f"{part}/{name}" in names), None)
+
+    @contextmanager
+    def _noting(self, name: str) -> Iterator[None]:
         try:
-            with held.reading():
-                dataset = replace(held, checksums=read_checksums(held.folder, held.manifest))
+            with self._held.reading():
+                yield
         except StorageError as error:
-            (files if isinstance(error, CorruptStoreError) else unread)[CHECKSUMS] = str(error)
-        findings = list(_check_parts(dataset, files, unread))
-    damaged, hidden = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
-    return Report(dataset.path, dataset.manifest.backend, dataset.manifest.count, files, damaged, unread, hidden)
+            (self.damaged if isinstance(error, CorruptStoreError) else self.unread)[name] = str(error)
 
 
-def _check_files(dataset: Dataset) -> tuple[dict[str, str], dict[str, str]]:
-    """List the files that are damaged, and those that can't be read."""
-    damaged: dict[str, str] = {}
-    unread: dict[str, str] = {}
-    for name in dataset.manifest.sizes:
-        try:
-            with dataset.reading():
-                check_file(dataset.folder, dataset.manifest, name)
-        except StorageError as error:
-            (damaged if isinstance(error, CorruptStoreError) else unread)[name] = str(error)
-    return damaged, unread
-
-
-def _check_parts(dataset: Dataset, files: Mapping[str, str], unread: Mapping[str, str]) -> Iterator[Finding]:
+def _check_parts(dataset: Dataset, files: _FileReport) -> Iterator[Finding]:
     """Find what is wrong in each part. No library opens a part whose structure is damaged, or couldn't be verified."""
-    structure = dataset.manifest.structure
-    damaged, barred = (
-        {name.partition("/")[0]: name for name in names if name in structure} for names in (files, unread)
-    )
     for number, (start, stop) in enumerate(pairwise(dataset.manifest.starts)):
-        part = name_part(number)
-        if part in barred or CHECKSUMS in unread:
-            yield Finding(start, stop, f"{barred.get(part, CHECKSUMS)} can't be read", is_damage=False)
-        elif part in damaged and not dataset.checksums:
-            yield Finding(start, stop, f"{damaged[part]} is damaged", is_damage=True)
-        elif part in damaged:
+        unread, damaged = (files.find_barrier(names, number) for names in (files.unread, files.damaged))
+        checksums = name_checksums(dataset.manifest, number)
+        if unread is None and checksums in files.unread:
+            unread = checksums
+        if unread is not None:
+            yield Finding(start, stop, f"{unread} can't be read", is_damage=False)
+        elif damaged is not None and number not in dataset.checksums:
+            yield Finding(start, stop, f"{damaged} is damaged", is_damage=True)
+        elif damaged is not None:
             yield from find_damage_in_subprocess(dataset, number)
         else:
             found = _check_part(dataset, number)
-            yield from found if dataset.checksums else _fill_gaps(found, start, stop)
+            yield from found if number in dataset.checksums else _fill_gaps(found, start, stop)
 
 
 def _check_part(dataset: Dataset, number: int) -> list[Finding]:
@@ -249,7 +301,8 @@ def describe(report: Report) -> list[str]:
     whole = report.count - len(report.records) - len(report.unread_records)
     last = f"{whole:,} of {images} are whole; "
     lines = [*report.files.values(), *report.unread_files.values()]
-    lines += [*_describe_records(report.records), *_describe_records(report.unread_records)]
+    for reasons in (report.records, report.unread_records):
+        lines += _describe_records(reasons, report.names)
     if report.outcome == "unreadable":
         hint = "correct permissions, end the other program or free memory, as the reasons say; then check again"
         return [*lines, f"{last}the others can't be read here and now, which isn't damage: {hint}"]
@@ -257,16 +310,20 @@ def describe(report: Report) -> list[str]:
     return [*lines, last + first, *rest]
 
 
-def _describe_records(reasons: Reasons) -> Iterator[str]:
+def _describe_records(reasons: Reasons, names: Sequence[str]) -> Iterator[str]:
     for start, stop, reason in reasons.runs:
-        name = f"record {start}" if stop == start + 1 else f"records {start} to {stop - 1}"
-        yield f"{name}: {reason}"
+        record, last = f"record {start}", stop - 1
+        if stop > start + 1:
+            record = f"records {start} to {last}"
+        if names:
+            record += f" ({names[start]})" if stop == start + 1 else f" ({names[start]} to {names[last]})"
+        yield f"{record}: {reason}"
 
 
 def _advise(report: Report) -> str:
     """Say how to save what is whole: by records, by parts if the dataset can't be opened, or not at all."""
     path, verify = ascii(str(report.path)), ""
-    if CHECKSUMS in report.files:
+    if any(name.rpartition(".")[2] == CHECKSUMS for name in report.files):
         return (
             "they cannot be verified: restore the dataset from a copy, or read them unverified, in Python "
             f"(import {PACKAGE}):\n"
@@ -293,14 +350,15 @@ def _advise(report: Report) -> str:
 
 
 def _advise_on_parts(report: Report) -> str:
-    ends = pairwise(read_manifest(report.path).starts)
+    manifest = read_manifest(report.path)
+    ends = pairwise(manifest.starts)
     whole = [number for number, (start, stop) in enumerate(ends) if not report.records.count(start, stop)]
     if not whole:
         return "none of its parts is whole: restore it from a copy"
     runs = Reasons(Finding(number, number + 1, "", is_damage=True) for number in whole).runs
+    parts = [part.name for part in manifest.parts]
     names = ", ".join(
-        name_part(start) if stop == start + 1 else f"{name_part(start)} to {name_part(stop - 1)}"
-        for start, stop, _ in runs
+        parts[start] if stop == start + 1 else f"{parts[start]} to {parts[stop - 1]}" for start, stop, _ in runs
     )
-    part = shlex.quote(f"{report.path}/{name_part(whole[0])}")
+    part = shlex.quote(f"{report.path}/{parts[whole[0]]}")
     return f"whole are {names}, plain stores: python -m {PACKAGE} convert {part} DESTINATION --backend {report.backend}"

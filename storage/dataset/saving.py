@@ -1,13 +1,17 @@
 """Saving an image set atomically."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ..arrays import check_images
-from ..contract import Images, Labels
+from ..arrays import check_encoded, check_images
+from ..contract import Encoded, Images, Labels
 from ..errors import InvalidInputError
+from ..registry import find_backend
+from .annotations import Annotations
+from .parts import check_kind
 from .writer import Writer
 
 DEFAULT_BACKEND = "lmdb_packed"
@@ -15,10 +19,12 @@ DEFAULT_BACKEND = "lmdb_packed"
 
 def save(
     path: Path | str,
-    images: Images | Iterable[Images],
+    images: Images | Encoded | Iterable[Images] | Iterable[Encoded],
     labels: Labels,
     backend: str = DEFAULT_BACKEND,
     *,
+    names: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     durable: bool = True,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -29,12 +35,17 @@ def save(
     ----------
     path : Path or str
         Where the dataset will be; the folder above must exist.
-    images : ndarray of uint8, shape (N, H, W, 3), or iterable of such arrays
-        RGB. Batches, of any sizes that make N together, need no more memory than 128 MiB and one of them.
+    images : ndarray of uint8, shape (N, H, W, 3), or Encoded, or iterable of such arrays or of Encoded
+        RGB, or image files. Batches, of any sizes that make N together, need no more memory than 128 MiB and one of
+        them.
     labels : ndarray of int64, shape (N,)
         Of all images.
     backend : str
         A name in `storage.BACKENDS`.
+    names : sequence of str, optional
+        A relative path for each image, all different.
+    classes : sequence of str, optional
+        The names of the labels 0, 1, and so on.
     durable : bool
         Return when the disk holds everything.
     overwrite : bool
@@ -45,7 +56,8 @@ def save(
     Raises
     ------
     InvalidInputError
-        `images` or `labels` are something else, or differ in number, or there is no such backend.
+        `images`, `labels`, `names` or `classes` are something else, or differ in number; or there is no such backend,
+        or it can't store this kind of images.
     StoreExistsError
         Something is at `path`, and may not be replaced.
     StoreNotFoundError
@@ -73,14 +85,21 @@ def save(
     >>> storage.load("photos")[1]
     array([1, 2, 3])
     """
-    with_batches = not isinstance(images, np.ndarray)
-    if isinstance(images, np.ndarray):
-        images = [check_images(images, labels)[0]]
+    with_batches = not isinstance(images, np.ndarray | Encoded)
+    if isinstance(images, Encoded):
+        check_encoded(images, labels)
+    elif isinstance(images, np.ndarray):
+        check_images(images, labels)
     elif not isinstance(images, Iterable):
-        raise InvalidInputError(f"images is a {type(images).__name__}", hint="give an array, or batches of arrays")
-    with Writer(path, labels, backend, durable=durable, overwrite=overwrite) as writer:
-        for batch in images:
-            (writer.add if with_batches else writer.write_part)(batch)  # `add` checks each batch
+        hint = "give an array, or batches of arrays, or Encoded"
+        raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)
+    if not with_batches:
+        check_kind(find_backend(backend), images)
+    annotations = Annotations.check(labels, names, classes)
+    with Writer(path, annotations, backend, durable=durable, overwrite=overwrite) as writer:
+        batches: Any = images if with_batches else [images]
+        for batch in batches:
+            (writer.add if with_batches else writer.write_part)(batch)
             if progress is not None:
                 progress(writer.done, len(labels))
         writer.commit()

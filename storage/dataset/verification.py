@@ -1,20 +1,21 @@
 """Verification: which records are those that were saved, and which are not."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import cut_indices
-from ..contract import Images, Labels
+from ..arrays import cut_batches
+from ..contract import Encoded, Images, Labels
 from ..errors import CorruptStoreError, StorageError
-from ..reader import Reader
+from ..reader import Reader, read_stored
 from ..registry import PACKAGE
 from .checksums import count_per_block, hash_blocks, hash_records
 from .opening import Dataset
 
-CHANGED = CorruptStoreError("its pixels or its label are not those that were saved")
+CHANGED = CorruptStoreError("its image or its label are not those that were saved")
 
 
 def explain(path: Path, error: StorageError) -> str:
@@ -24,43 +25,51 @@ def explain(path: Path, error: StorageError) -> str:
     return f"{error.store.relative_to(path)}: {error.problem}"
 
 
-def name_record(path: Path, index: int, error: StorageError) -> StorageError:
+def name_record(dataset: Dataset, index: int, error: StorageError) -> StorageError:
     """Make an error of the same kind that names the record of a dataset."""
-    reason = explain(path, error)
+    reason, name = explain(dataset.path, error), dataset.find_name(index)
     if not isinstance(error, CorruptStoreError):
-        return error.replace(problem=f"it cannot be read ({reason})", store=path, record=index)
+        return error.replace(problem=f"it cannot be read ({reason})", store=dataset.path, record=index, name=name)
     return CorruptStoreError(
         f"it is damaged ({reason})",
-        store=path,
+        store=dataset.path,
         record=index,
+        name=name,
         hint=f"python -m {PACKAGE} check PATH lists all damaged records; restore the dataset from a copy",
     )
 
 
 def check_part(dataset: Dataset, number: int, reader: Reader) -> None:
-    """Refuse a part that holds another number of images than the manifest says, or images of another size."""
+    """Refuse a part that holds another number or kind of images than the manifest says, or images of another size."""
     manifest = dataset.manifest
-    found = len(reader), *reader.read([])[0].shape[1:3]
-    expected = manifest.parts[number], manifest.height, manifest.width
+    found = len(reader), None if reader.kind == "encoded" else reader.read([])[0].shape[1:]
+    expected = manifest.parts[number].count, manifest.shape
     if found != expected:
         raise CorruptStoreError(
-            f"it holds {found} images (number, height, width) instead of {expected}",
-            store=dataset.parts[number],
+            f"it holds {found} images (number, shape of each) instead of {expected}", store=dataset.parts[number]
         )
 
 
-def verify_part(dataset: Dataset, number: int, images: Images, labels: Labels) -> None:
+def verify_part(dataset: Dataset, number: int, images: Images | Encoded, labels: Labels) -> None:
     """Refuse a part that is not what was saved; the error names the first record that is wrong."""
-    manifest, checksums = dataset.manifest, dataset.checksums[number]
-    start = manifest.starts[number]
-    wrong = hash_blocks(images, labels, start) != checksums.blocks
-    if wrong.any():
-        per_block = count_per_block(manifest.height, manifest.width)
-        first = int(wrong.argmax()) * per_block
-        block = slice(first, first + per_block)
-        indices = np.arange(start, start + len(images))[block]
-        found = hash_records(images[block], labels[block], indices) != checksums.records[block]
-        raise name_record(dataset.path, int(indices[found.argmax()]), CHANGED)
+    start, checksums = dataset.manifest.starts[number], dataset.checksums[number]
+    if isinstance(images, Encoded):
+        block = slice(0, len(images))
+    else:
+        wrong = np.flatnonzero(hash_blocks(images, labels, start) != checksums.blocks)
+        per_block = count_per_block(*images.shape[1:3])
+        block = slice(wrong[0] * per_block, (wrong[0] + 1) * per_block) if len(wrong) else slice(0)
+    indices = np.arange(start, start + len(images))[block]
+    found = hash_records(images[block], labels[block], indices) != checksums.records[block]
+    if found.any():
+        raise name_record(dataset, int(indices[found.argmax()]), CHANGED)
+
+
+def measure_images(dataset: Dataset, number: int) -> int:
+    """Measure the bytes of an image of a part: on average, if each has its own size."""
+    if dataset.manifest.shape is not None:
+        return math.prod(dataset.manifest.shape)
+    return sum(dataset.details[number].sizes.values()) // max(1, dataset.manifest.parts[number].count)
 
 
 def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageError]]:
@@ -68,10 +77,10 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageErr
 
     Without checksums, a record that can be read counts as whole. A part that can't be opened raises `StorageError`.
     """
-    start, count = dataset.manifest.starts[number], dataset.manifest.parts[number]
+    start, count = dataset.manifest.starts[number], dataset.manifest.parts[number].count
     with dataset.reading(), dataset.module.open_reader(dataset.parts[number]) as reader:
         check_part(dataset, number, reader)
-        for positions in cut_indices(0, count, dataset.manifest.height, dataset.manifest.width):
+        for positions in cut_batches(0, count, measure_images(dataset, number)):
             yield from ((start + position, error) for position, error in _inspect(dataset, number, reader, positions))
 
 
@@ -79,12 +88,12 @@ def _inspect(
     dataset: Dataset, number: int, reader: Reader, positions: NDArray[np.intp]
 ) -> list[tuple[int, StorageError]]:
     try:
-        images, labels = reader.read(positions)
+        images, labels = read_stored(reader, positions)
     except StorageError as error:
         if len(positions) > 1:
             return [found for position in positions for found in _inspect(dataset, number, reader, position[None])]
         return [(int(positions[0]), dataset.show_path(error))]
-    if not dataset.checksums:
+    if number not in dataset.checksums:
         return []
     indices = dataset.manifest.starts[number] + positions
     wrong = hash_records(images, labels, indices) != dataset.checksums[number].records[positions]

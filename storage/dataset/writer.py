@@ -1,19 +1,15 @@
-"""The writer of a dataset: it writes parts into a stage, then checksums, then the manifest, and publishes the stage."""
+"""The writer of a dataset: it writes parts into a stage, then the manifest, and publishes the stage."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import numpy as np
-from xxhash import xxh3_64, xxh3_64_hexdigest
-
-from ..arrays import CHANNELS, check_labels, check_pixels
-from ..contract import Images, Labels
-from ..durability import make_durable, sync
+from ..arrays import check_pixels
+from ..contract import Backend, Encoded, Images
+from ..durability import sync
 from ..errors import (
     CorruptStoreError,
     ForkedWriterError,
@@ -21,15 +17,17 @@ from ..errors import (
     StorageError,
     StoreFullError,
     StoreNotFoundError,
-    hold_interrupts,
     writing,
 )
-from ..paths import join_path, walk_files
+from ..paths import join_path
 from ..registry import find_backend
-from .checksums import DTYPE, hash_blocks, hash_records
-from .files import CHECKSUMS, check_file, count_checksums, find_structure, read_checksums
-from .manifest import FILE, Manifest, name_part, read_manifest, write_manifest
-from .opening import Dataset, find_module
+from .annotations import Annotations
+from .checksums import DTYPE
+from .files import check_beside, check_file
+from .gathering import FileBuffer, PixelBuffer, make_buffer
+from .manifest import FILE, Manifest, read_manifest, write_manifest
+from .opening import Dataset, find_module, read_dataset
+from .parts import PartWriter, check_kind, find_kind
 from .replacement import (
     PRIVATE,
     check_target,
@@ -41,13 +39,14 @@ from .replacement import (
     lock_path,
     make_stage,
     publish,
+    remove_unreferenced,
 )
 from .secret import read_secret
 from .verification import find_damage
 
-PART = 128 << 20  # bytes of pixels that are kept in memory if images come in batches
+PART = 128 << 20  # bytes of images that are kept in memory if they come in batches
 PROGRESS = "progress.json"  # the manifest of an unfinished dataset
-OTHER_HINT = "choose another backend"
+ANNOTATED = 3 * DTYPE.itemsize  # bytes of each image's checksums and label
 SPACE_HINT = "free some space or choose another disk, then save again"
 
 
@@ -61,27 +60,24 @@ class Writer:
     def __init__(
         self,
         path: Path | str,
-        labels: Labels,
+        annotations: Annotations,
         backend: str,
         *,
         durable: bool,
         overwrite: bool,
-        classes: tuple[str, ...] = (),
         source: str = "",
     ) -> None:
         join_path(Path(path), "")  # refuses impossible names
         self._path = Path(os.path.realpath(path))
-        self._labels = check_labels(labels)
+        self._annotations = annotations
         self._module = find_backend(backend)
         self._durable, self._overwrite = durable, overwrite
         self._key = read_secret() if source else b""
-        source = f"{source} {xxh3_64_hexdigest(self._labels.data)}" if self._key else ""
-        self._manifest = Manifest(backend, 0, 0, classes=classes, source=source)
-        self._digest = xxh3_64()
+        source = f"{source} {annotations.identify()}" if self._key else ""
+        self._manifest = Manifest(backend, classes=annotations.classes, source=source)
         self._process = os.getpid()
         self._held = ExitStack()
-        self._buffer = np.empty((0, 0, 0, CHANNELS), np.uint8)
-        self._waiting = 0  # images in the buffer
+        self._buffer: PixelBuffer | FileBuffer | None = None
 
     @property
     def finished(self) -> int:
@@ -96,7 +92,7 @@ class Writer:
     @property
     def done(self) -> int:
         """The number of images added so far, including those of an earlier writer."""
-        return self.finished + self._waiting
+        return self.finished + (self._buffer.waiting if self._buffer else 0)
 
     def __enter__(self) -> Self:
         """Lock the path, refuse to replace what may not be replaced, and make or resume the stage."""
@@ -125,7 +121,7 @@ class Writer:
             )
             resumed = resume(stage, wanted, self._key) if wanted else None
             if resumed is not None:
-                found, (self._manifest, self._digest) = stage, resumed
+                found, self._manifest = stage, resumed
             elif is_ours(stage):
                 discard(stage)
         return found
@@ -135,69 +131,66 @@ class Writer:
         if not (self._manifest.source and self._manifest.parts):
             discard(self._stage)
 
-    def add(self, images: Images) -> None:
+    def add(self, images: Images | Encoded) -> None:
         """Check the next images and add them; they are written when a part is full."""
-        images = self._check(images)
-        while len(images):
-            if not self._waiting:
-                per_part = max(1, PART // images[0].nbytes)
-                shape = min(per_part, len(self._labels) - self.done), *images.shape[1:]
-                self._buffer = np.empty(shape, np.uint8)
-            batch = images[: len(self._buffer) - self._waiting]
-            self._buffer[self._waiting : self._waiting + len(batch)] = batch
-            self._waiting += len(batch)
-            images = images[len(batch) :]
-            if self._waiting == len(self._buffer):
-                self._waiting = 0
-                self.write_part(self._buffer)
+        rest: Any = self._check(images)
+        while len(rest):
+            if self._buffer is None:
+                self._buffer = make_buffer(rest, PART, len(self._annotations) - self.done)
+            rest = self._buffer.add(rest)
+            if self._buffer.is_full:
+                buffer, self._buffer = self._buffer, None
+                self._write(buffer.take())
 
-    def _check(self, images: Images) -> Images:
-        images = check_pixels(images)
-        size = self._manifest.height, self._manifest.width
-        if self.done and images.shape[1:3] != (size if self._manifest.parts else self._buffer.shape[1:3]):
-            raise InvalidInputError(f"images of shape {images.shape} follow images of another size")
-        if self.done + len(images) > len(self._labels):
+    def write_part(self, images: Images | Encoded) -> None:
+        """Check the next images and write them as a part."""
+        self._write(self._check(images))
+
+    def _check(self, images: Images | Encoded) -> Images | Encoded:
+        check_kind(self._module, images)
+        if not isinstance(images, Encoded):
+            images = check_pixels(images)
+        expected = self._manifest.shape if self._manifest.parts else self._buffer and self._buffer.shape
+        if self.done and expected != find_shape(images):
+            what = "image files" if isinstance(images, Encoded) else f"images of shape {images.shape}"
+            raise InvalidInputError(f"{what} follow images of another size or kind")
+        if self.done + len(images) > len(self._annotations):
             raise InvalidInputError(
-                f"{self.done + len(images)} images so far, and {len(self._labels)} labels",
+                f"{self.done + len(images)} images so far, and {len(self._annotations)} labels",
                 hint="give each image one label",
             )
         return images
 
-    def write_part(self, images: Images) -> None:
-        """Write a part that holds the next images, which the caller has checked."""
+    def _write(self, images: Images | Encoded) -> None:
         self._refuse_fork()
-        start = self._manifest.count
-        labels = self._labels[start : start + len(images)]
+        manifest, start = self._manifest, self._manifest.count
+        annotations = self._annotations.take(start, start + len(images))
         with describe_failure(self._path):
-            self._check_space(images)
-            folder = self._stage / name_part(len(self._manifest.parts))
-            self._module.store_many(folder, images, labels)
-            self._read_back(folder, images, labels)
-            self._append_checksums(images, labels, start)
-            self._describe(folder, images)
-            if self._durable:
-                make_durable(folder)
-            if self._manifest.source:
-                self._write_manifest(PROGRESS, self._manifest, self._key)
+            check_space(self._stage, self._module, images, len(self._annotations) - start)
+            writer = PartWriter(self._stage, self._module, durable=self._durable)
+            part = writer.write(len(manifest.parts), start, images, annotations)
+            parts = (*manifest.parts, part)
+            self._manifest = replace(manifest, kind=find_kind(images), shape=find_shape(images), parts=parts)
+            if manifest.source:
+                put_manifest(self._stage, self._manifest, PROGRESS, self._key, durable=self._durable)
 
     def commit(self) -> None:
         """Publish the dataset at its path."""
         self._refuse_fork()
-        if self.done != len(self._labels):
+        if self.done != len(self._annotations):
             raise InvalidInputError(
-                f"{self.done} images and {len(self._labels)} labels; nothing was saved",
+                f"{self.done} images and {len(self._annotations)} labels; nothing was saved",
                 hint="give each image one label",
             )
         if not self._manifest.parts:
             raise InvalidInputError(
-                "no batch shows how large the images are", hint="give an array of shape (0, H, W, 3)"
+                "no batch shows what kind of images there are none of",
+                hint="give an array of shape (0, H, W, 3), or Encoded.join([])",
             )
         manifest = replace(self._manifest, source="")
         with describe_failure(self._path):
-            self._write_manifest(FILE, manifest)
-            if read_manifest(self._stage) != manifest:
-                raise StorageError(f"{FILE} can't be read back")
-            copy_permissions(self._path, self._stage)
+            put_manifest(self._stage, manifest, durable=self._durable)
+            copy_permissions(self._path, self._stage, manifest.parts[0].name)
             try:
                 publish(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
             except BaseException:
@@ -215,60 +208,35 @@ class Writer:
                 hint="save there, or to another path",
             )
 
-    def _check_space(self, images: Images) -> None:
-        """Refuse before a library meets a full disk: some crash."""
-        if self._module.INFO.compresses:
-            return  # the size of the store can't be known
-        remaining = len(self._labels) - self._manifest.count
-        needed = remaining * (images.nbytes // max(len(images), 1) + 2 * DTYPE.itemsize)
-        system = os.statvfs(self._stage)
-        free = system.f_bavail * system.f_frsize
-        if free < needed:
-            raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
 
-    def _read_back(self, folder: Path, images: Images, labels: Labels) -> None:
-        """Refuse a part that isn't what was given: some formats accept what they can't read later."""
-        places = np.unique([0, len(images) - 1]) if len(images) else np.empty(0, np.intp)
-        try:
-            with hold_interrupts(), self._module.open_reader(folder) as reader:  # h5py would lose Ctrl-C
-                found = len(reader), *reader.read(places)
-        except StorageError as error:
-            raise StorageError(f"what was written can't be read back ({error.problem})", hint=OTHER_HINT) from None
-        if found[0] != len(images) or not (
-            np.array_equal(found[1], images[places]) and np.array_equal(found[2], labels[places])
-        ):
-            raise StorageError("what was read back isn't what was written", hint=OTHER_HINT)
+def find_shape(images: Images | Encoded) -> tuple[int, ...] | None:
+    """Find the shape of each image; None if they are files."""
+    return None if isinstance(images, Encoded) else images.shape[1:]
 
-    def _append_checksums(self, images: Images, labels: Labels, start: int) -> None:
-        records = hash_records(images, labels, np.arange(start, start + len(images)))
-        content = np.concatenate([records, hash_blocks(images, labels, start)]).astype(DTYPE).data
-        self._digest.update(content)
-        with (self._stage / CHECKSUMS).open("ab") as file:
-            file.write(content)
-        if self._durable:
-            sync(self._stage / CHECKSUMS)
 
-    def _describe(self, folder: Path, images: Images) -> None:
-        """Add a part that was just written to the manifest."""
-        paths = sorted(place / name for place, names in walk_files(folder) for name in names)
-        sizes = {str(path.relative_to(folder)): path.stat().st_size for path in paths}
-        structure = find_structure(self._module, folder, sizes)
-        manifest = self._manifest
-        self._manifest = replace(
-            manifest,
-            height=images.shape[1],
-            width=images.shape[2],
-            parts=(*manifest.parts, len(images)),
-            sizes={**manifest.sizes, **{f"{folder.name}/{name}": size for name, size in sizes.items()}},
-            structure={**manifest.structure, **{f"{folder.name}/{name}": entry for name, entry in structure.items()}},
-            checksum=self._digest.hexdigest(),
-        )
+def check_space(folder: Path, module: Backend, images: Images | Encoded, remaining: int) -> None:
+    """Refuse before a library meets a full disk: some crash. `remaining` is how many images are still to come."""
+    if module.INFO.compresses:
+        return  # the size of the store can't be known
+    needed = images.nbytes + len(images) * ANNOTATED
+    if not isinstance(images, Encoded):
+        needed = remaining * (images.nbytes // max(len(images), 1) + ANNOTATED)
+    system = os.statvfs(folder)
+    free = system.f_bavail * system.f_frsize
+    if free < needed:
+        raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
 
-    def _write_manifest(self, name: str, manifest: Manifest, key: bytes = b"") -> None:
-        write_manifest(self._stage, manifest, name, key)
-        if self._durable:
-            sync(self._stage / name)
-            sync(self._stage)
+
+def put_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"", *, durable: bool) -> None:
+    """Write a manifest, read it back, and replace the old one with it in one step."""
+    new = write_manifest(folder, manifest, name, key)
+    if read_manifest(folder, new.name, key) != manifest:
+        raise StorageError(f"{name} can't be read back")
+    if durable:
+        sync(new)
+    new.rename(folder / name)
+    if durable:
+        sync(folder)
 
 
 @contextmanager
@@ -286,8 +254,8 @@ def describe_failure(path: Path, start: int = 0) -> Iterator[None]:
         raise error.replace(problem=problem, store=path, record=record, hint=hint) from error
 
 
-def resume(stage: Path, wanted: Manifest, key: bytes) -> tuple[Manifest, xxh3_64] | None:
-    """Prepare the stage of a dead writer for the next one: return its manifest and the digest of its checksums.
+def resume(stage: Path, wanted: Manifest, key: bytes) -> Manifest | None:
+    """Prepare the stage of a dead writer for the next one: return its manifest.
 
     Return None if the stage has another backend, other classes, another source or key than `wanted`, or if anything in
     it is not what was written: it may become the only copy, so all of it is verified. A refusal of the system is
@@ -295,17 +263,19 @@ def resume(stage: Path, wanted: Manifest, key: bytes) -> tuple[Manifest, xxh3_64
     """
     try:
         manifest = read_manifest(stage, PROGRESS, key)
-        if (manifest.backend, manifest.classes, manifest.source) != (wanted.backend, wanted.classes, wanted.source):
+        found = manifest.former, manifest.backend, manifest.classes, manifest.source
+        if found != (None, wanted.backend, wanted.classes, wanted.source):
             return None
-        os.truncate(stage / CHECKSUMS, sum(map(sum, count_checksums(manifest))) * DTYPE.itemsize)
-        shutil.rmtree(stage / name_part(len(manifest.parts)), ignore_errors=True)
-        for name in manifest.sizes:
-            check_file(stage, manifest, name)
-        checksums = read_checksums(stage, manifest)
-        dataset = Dataset(stage, stage, manifest, find_module(stage, manifest), checksums)
-        for number in range(len(manifest.parts)):
+        remove_unreferenced(stage, manifest)
+        dataset = read_dataset(Dataset(stage, stage, manifest, find_module(stage, manifest)), verify=True)
+        for number, details in dataset.details.items():
+            part = manifest.parts[number].name
+            for name in details.sizes.keys() - details.structure.keys():  # `read_dataset` has checked the others
+                check_file(stage, part, details, name)
+            for suffix in details.beside:
+                check_beside(stage, part, details, suffix)
             for _, error in find_damage(dataset, number):
                 raise error
-        return manifest, xxh3_64((stage / CHECKSUMS).read_bytes())
     except (CorruptStoreError, StoreNotFoundError, FileNotFoundError):
         return None
+    return manifest

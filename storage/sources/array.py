@@ -1,6 +1,6 @@
 """Images in memory as an image source."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .. import Images, Labels
@@ -14,6 +14,7 @@ class ArraySource:
     labels: Labels
     classes: tuple[str, ...]
     identity: str
+    names: Sequence[str] | None = None
 
     def identify(self) -> str:
         """Return the same identity: no other program can change the arrays."""

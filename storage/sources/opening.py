@@ -1,7 +1,8 @@
 """Opens whatever `convert` accepts, and reads datasets and plain stores as image sources."""
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from ..arrays import cut_indices
-from ..contract import Backend, Images, Labels
+from ..arrays import cut_batches
+from ..contract import Backend, Encoded, Images, Labels
 from ..dataset.conversion import ImageSource
-from ..dataset.manifest import FILE, name_part
+from ..dataset.manifest import is_dataset
 from ..dataset.reading import open  # noqa: A004 - a dataset's
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
-from ..reader import Reader
+from ..reader import Reader, read_stored
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
 from .folder import read_folder
@@ -35,16 +36,18 @@ def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[Ima
     with reading(path, ValueError):
         if not _exists(path):
             raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
-        is_dataset = any(_exists(path / name) for name in (FILE, name_part(0)))
-        cifar = read_cifar(path) if not is_dataset and is_cifar(path) else None
+        has_manifest = is_dataset(path)
+        cifar = read_cifar(path) if not has_manifest and is_cifar(path) else None
     if cifar is not None:
         yield cifar
         return
-    if is_dataset:
+    if has_manifest:
         with open(path) as reader:
             with open(path, verify=False) as unverified:
                 labels = unverified.read_labels()  # each is verified when its image is read
-            yield DatasetSource(reader, labels, reader.classes, f"dataset {reader.checksum}")
+            content = _identify_files(path)[1] if reader.kind == "encoded" else 0
+            names = reader.names or None
+            yield DatasetSource(reader, labels, reader.classes, f"dataset {reader.checksum}", names, content)
         return
     backend, reasons = _find_backend(path)
     if backend is not None:
@@ -52,7 +55,7 @@ def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[Ima
         with backend.open_reader(path) as reader:
             limit = MAX_MEMORY + MAX_EXPANSION * content
             check_amount("the list of its labels", len(reader) * LABEL_BYTES, store=path, limit=limit)
-            yield StoreSource(reader, reader.read_labels(), (), identity)
+            yield StoreSource(reader, reader.read_labels(), (), identity, None, content)
         return
     folder = read_folder(path, max_pixels)
     if folder is None:
@@ -102,20 +105,24 @@ class DatasetSource:
     labels: Labels
     classes: tuple[str, ...]
     identity: str
+    names: Sequence[str] | None
+    content: int  # bytes of all files
 
     def identify(self) -> str:
         """Return the same identity: every record was verified when it was read."""
         return self.identity
 
-    def read(self, start: int) -> Iterator[Images]:
-        """Read batches of 8 MiB."""
+    def read(self, start: int) -> Iterator[Images | Encoded]:
+        """Read batches of 8 MiB, as far as the average tells."""
         with self.reader as reader:
             count = len(reader)
+            first = read_stored(reader, [])[0]
             if not count:
-                yield reader.read([])[0]
+                yield first
                 return
-            for indices in cut_indices(start, count, *reader.read([])[0].shape[1:3]):
-                images, labels = reader.read(indices)
+            size = self.content // count if isinstance(first, Encoded) else math.prod(first.shape[1:])
+            for indices in cut_batches(start, count, size):
+                images, labels = read_stored(reader, indices)
                 changed = labels != self.labels[indices]
                 if changed.any():
                     raise CorruptStoreError(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.datasets import list_parts
+
 PAGE = 4096
 
 Draw = np.random.Generator
@@ -52,9 +54,9 @@ def zero_page(store: Path, _: Path, draw: Draw) -> Path:
 
 def swap_records(store: Path, other: Path, _: Draw) -> Path:
     """Take the parts of `other`, which was saved with two records exchanged; manifest and checksums stay."""
-    for part in sorted(other.glob("part-*")):
-        shutil.rmtree(store / part.name)
-        shutil.copytree(part, store / part.name)
+    for part, swapped in zip(list_parts(store), list_parts(other), strict=True):
+        shutil.rmtree(part)
+        shutil.copytree(swapped, part)
     return store
 
 

@@ -26,6 +26,7 @@ SIGINT = "SIGINT"
 SAVED = {"new": "saved", "old": "refused"}  # what the first save told, by what is there then
 REFUSED = ", but this process cannot save again: "
 ERRORS = {name: number for number, name in errno.errorcode.items()}
+PART, LOG = re.compile(r"/part-\d{5}"), re.compile(r"/part-\d{5}-\w+/LOG")
 NATURAL = re.compile(r" = -1 E(NOENT|EXIST)\b")
 
 FAILURES: Mapping[str, set[str]] = {
@@ -193,9 +194,9 @@ def find_excuse(call: Call) -> str:
     """Say why a save may succeed though this call fails; an empty text if it may not."""
     if _is_tidying(call):
         return HARMLESS_WHEN_TIDYING
-    if "/part-00000" in call.text and call.name in TIDIES:
+    if PART.search(call.text) and call.name in TIDIES:
         return TIDIED
-    return DIARY if "/part-00000/LOG" in call.text else HARMLESS.get(call.name, "")
+    return DIARY if LOG.search(call.text) else HARMLESS.get(call.name, "")
 
 
 def _is_tidying(call: Call) -> bool:

@@ -70,15 +70,19 @@ def prepare(own: Path, template: Path | None, copy: Callable[[str, str], object]
 def read_manifest(path: Path) -> dict[str, Any]:
     """Read what the manifest of a store says that is the same for the same images.
 
-    Names of files are not, which some libraries draw, nor are the checksums of structure, which may hold the time.
+    Names of parts and files are not, which are drawn, nor are the checksums of structure, which may hold the time.
     """
     try:
         content: dict[str, Any] = json.loads((path / "manifest.json").read_bytes())
     except (FileNotFoundError, ValueError):  # whoever saves without care leaves half of one
         return {}
-    structure = sorted(entry["ranges"] for entry in content.get("structure", {}).values())
-    sizes = sorted(content.get("sizes", {}).values())
-    return content | {"manifest_checksum": "", "structure": structure, "sizes": sizes}
+    details = [json.loads(each.read_bytes()) for each in sorted(path.glob("part-*.json"))]
+    structure = [sorted(entry["ranges"] for entry in each["structure"].values()) for each in details]
+    beside = [each["beside"] for each in details]
+    sizes = [sorted(each["sizes"].values()) for each in details]
+    parts = [{"count": part["count"], "records": part["records"]} for part in content.get("parts", ())]
+    described = {"structure": structure, "sizes": sizes, "beside": beside, "parts": parts}
+    return content | described | {"manifest_checksum": ""}
 
 
 def inspect(path: Path, sets: Sets, backend: str) -> str:

@@ -17,6 +17,7 @@ from storage import arrays
 from tests.support.backends import need_backend
 from tests.support.cifar import ALL_LABELS, FOLDER, META, PIXELS, arrange, honest, pack, regular, write_folder
 from tests.support.commands import Command
+from tests.support.datasets import find_part
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
@@ -147,7 +148,7 @@ def test_a_damaged_source_is_exit_code_1_and_resumes_after_repair(
     run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
-    file = saved / "part-00002" / "00000001.png"
+    file = find_part(saved, 2) / "00000001.png"
     healthy = file.read_bytes()
     Pillow.new("RGB", (7, 5)).save(file)
     new = saved.with_name("new")
@@ -170,7 +171,7 @@ def test_a_dangling_link_is_followed(run: Command, saved: Path, monkeypatch: pyt
     assert link.is_symlink()
     assert_same(storage.load(saved.parent / "disk" / "new"), (IMAGES, LABELS))
     monkeypatch.setattr(arrays, "BATCH_BYTES", 4 * IMAGES[0].nbytes)
-    Pillow.new("RGB", (7, 5)).save(saved / "part-00002" / "00000001.png")
+    Pillow.new("RGB", (7, 5)).save(find_part(saved, 2) / "00000001.png")
     assert "kept in .new.tmp-* next" in run("convert", saved, link, "--backend", "hdf5", "--overwrite")[2]
 
 

@@ -7,6 +7,7 @@ from PIL import Image as Pillow
 
 import storage
 from tests.support.commands import Command
+from tests.support.datasets import find_part
 from tests.support.hostile_names import HOSTILE_NAMES, find_unescaped
 from tests.support.image_sets import make_set
 
@@ -26,7 +27,7 @@ def check_lines(printed: tuple[int, str, str], code: int, lines: int = 1) -> Non
 def test_the_name_of_a_dataset_is_escaped(name: str, run: Command, tmp_path: Path) -> None:
     storage.save(tmp_path / name, *make_set(3, 5, 7), "npy")
     check_lines(run("check", tmp_path / name), 0)
-    (tmp_path / name / "part-00000" / "labels.npy").write_text("short")
+    (find_part(tmp_path / name) / "labels.npy").write_text("short")
     check_lines(run("check", tmp_path / name), 1, 3)
     (tmp_path / name / "manifest.json").write_text(name, errors="surrogateescape")
     check_lines(run("check", tmp_path / name), 1)

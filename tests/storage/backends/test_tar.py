@@ -13,8 +13,8 @@ from PIL import Image
 import storage
 from storage import CorruptStoreError, Encoded, StorageError
 from storage.backends import _tar
-from storage.dataset.manifest import read_manifest
 from tests.support.backends import take_backend
+from tests.support.datasets import find_part, list_structure
 from tests.support.encoded_sets import assert_same_files, check_file_reads, encode, make_files
 from tests.support.foreign import Case, Change, append, cut, delete, overwrite
 from tests.support.image_sets import assert_same, check_reads, make_set
@@ -207,11 +207,12 @@ def test_a_damaged_header_matters_only_where_its_image_is_read_alone(store: Path
 
 def test_only_the_ends_of_archives_and_the_header_of_the_index_are_verified_first(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", IMAGES, LABELS, "tar")
-    structure = read_manifest(tmp_path / "set").structure
-    size = (tmp_path / "set" / "part-00000" / "000000.tar").stat().st_size
+    structure = list_structure(tmp_path / "set")
+    part = find_part(tmp_path / "set").name
+    size = (find_part(tmp_path / "set") / "000000.tar").stat().st_size
     assert {name: found.ranges for name, found in structure.items()} == {
-        "part-00000/000000.tar": ((COUNT * RECORD, size),),
-        "part-00000/index.bin": ((0, 40),),
+        f"{part}/000000.tar": ((COUNT * RECORD, size),),
+        f"{part}/index.bin": ((0, 40),),
     }
 
 

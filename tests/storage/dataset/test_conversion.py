@@ -25,6 +25,7 @@ from storage.errors import InvalidInputError, UnfinishedConversionError
 from storage.sources.array import ArraySource
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
+from tests.support.datasets import find_part, list_parts, shorten
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import list_names
 from tests.support.suite import ROOT
@@ -42,8 +43,8 @@ FAULT = InvalidInputError("a made-up fault")
 class Faulty(ArraySource):
     """Images in batches of four; reading fails after the first `healthy` ones."""
 
-    healthy: int
-    error: BaseException
+    healthy: int = 0
+    error: BaseException = FAULT
 
     def read(self, start: int) -> Iterator[Images]:
         """Read batches, then fail."""
@@ -66,7 +67,7 @@ def interrupt(
     path: Path, healthy: int, error: BaseException = FAULT, backend: str = "hdf5", *, overwrite: bool = False
 ) -> None:
     with pytest.raises((UnfinishedConversionError, type(error))):
-        save(Faulty(IMAGES, LABELS, MINE.classes, "mine", healthy, error), path, backend, overwrite=overwrite)
+        save(Faulty(IMAGES, LABELS, MINE.classes, "mine", None, healthy, error), path, backend, overwrite=overwrite)
 
 
 def test_a_source_becomes_a_dataset_of_any_backend_with_its_classes(backend: str, tmp_path: Path) -> None:
@@ -93,8 +94,9 @@ def test_the_same_conversion_resumes_after_the_last_finished_part(error: BaseExc
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
     assert storage.check(tmp_path / "set").is_whole
     assert list_names(tmp_path) == ["set"]
-    parts = [f"part-{number:05}" for number in range(4)]
-    assert list_names(tmp_path / "set") == ["checksums", "manifest.json", *parts], "a trace of the conversion is left"
+    found = [shorten(name) for name in list_names(tmp_path / "set")]
+    parts = [f"part-{number:05}{end}" for number in range(4) for end in ("", ".checksums", ".json", ".labels")]
+    assert found == ["manifest.json", *parts], "a trace of the conversion is left"
     assert "mine" not in (tmp_path / "set" / "manifest.json").read_text()
 
 
@@ -109,7 +111,7 @@ def test_only_finished_parts_are_kept_and_the_error_says_where(tmp_path: Path) -
     interrupt(tmp_path / "set", 9)
     assert list_names(tmp_path) == []
     with pytest.raises(UnfinishedConversionError, match=r"^a made-up fault: 20 images are kept in \.set\.tmp-\* next"):
-        save(Faulty(IMAGES, LABELS, (), "mine", 27, FAULT), tmp_path / "set")
+        save(Faulty(IMAGES, LABELS, (), "mine", None, 27, FAULT), tmp_path / "set")
     (name,) = list_names(tmp_path)
     assert name.startswith(".set.tmp-")
 
@@ -156,7 +158,7 @@ def test_a_dataset_can_be_converted_in_place(backend: str, tmp_path: Path) -> No
 
 def test_finished_parts_are_kept_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def find_space(stage: Path) -> SimpleNamespace:
-        return SimpleNamespace(f_bavail=0 if (stage / "part-00001").exists() else 1 << 20, f_frsize=4096)
+        return SimpleNamespace(f_bavail=0 if (len(list_parts(stage)) == 2) else 1 << 20, f_frsize=4096)
 
     monkeypatch.setattr(os, "statvfs", find_space)
     with pytest.raises(UnfinishedConversionError, match=r"0 bytes are free.*free some space.*resumes after them"):
@@ -189,7 +191,7 @@ def test_a_damaged_stage_does_not_replace_the_only_copy(tmp_path: Path) -> None:
     with open_source(tmp_path / "only") as source, pytest.raises(KeyboardInterrupt):
         convert(source, tmp_path / "only", "png", overwrite=True, progress=stop)
     (stage,) = tmp_path.glob(".only.tmp-*")
-    (stage / "part-00001" / "00000004.png").unlink()
+    (find_part(stage, 1) / "00000004.png").unlink()
     with open_source(tmp_path / "only") as source:
         assert save(source, tmp_path / "only", "png", overwrite=True) == 0
     assert storage.check(tmp_path / "only").is_whole
@@ -263,18 +265,21 @@ def test_a_dataset_that_is_replaced_meanwhile_is_converted_as_it_was(tmp_path: P
 KILLED = """
 import os, signal, sys
 from storage.__main__ import main
-from storage.dataset import writer
+from storage.dataset import parts, writer
 
-writer.PART, step, after = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-original, calls = getattr(writer.Writer, step), []
+writer.PART, (*path, step), after = int(sys.argv[1]), sys.argv[2].split("."), int(sys.argv[3])
+place = {"writer": writer, "parts": parts}[path[0]]
+place = getattr(place, path[1]) if path[1:] else place
+original, calls = getattr(place, step), []
 
-def die(self, *arguments):
-    original(self, *arguments)
+def die(*arguments, **options):
+    result = original(*arguments, **options)
     calls.append(step)
     if len(calls) == after:
         os.kill(os.getpid(), signal.SIGKILL)
+    return result
 
-setattr(writer.Writer, step, die)
+setattr(place, step, die)
 main(sys.argv[4:])
 """
 
@@ -283,11 +288,11 @@ main(sys.argv[4:])
 @pytest.mark.parametrize(
     ("step", "after", "finished"),
     [
-        ("write_part", 1, 10),
-        ("_append_checksums", 2, 10),
-        ("_describe", 3, 20),
-        ("write_part", 4, 34),
-        ("_write_manifest", 5, 34),
+        ("writer.Writer._write", 1, 10),
+        ("parts.PartWriter._write_beside", 2, 10),
+        ("parts.PartWriter.write", 3, 20),
+        ("writer.Writer._write", 4, 34),
+        ("writer.put_manifest", 5, 34),
     ],
 )
 def test_the_same_command_resumes_after_a_kill(
@@ -336,7 +341,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     growth = int(ended.stdout.splitlines()[-1])
     assert images.nbytes == 96 << 20
     assert growth < 56 << 20, f"{growth:,} bytes"
-    assert len(list((tmp_path / "set").glob("part-*"))) == 13
+    assert len(list_parts(tmp_path / "set")) == 13
 
 
 GROWTH = """
@@ -369,4 +374,4 @@ def test_memory_of_a_conversion_does_not_grow_with_the_set(tmp_path: Path) -> No
     )
     growth = int(ended.stdout.splitlines()[-1])
     assert growth < 56 << 20, f"{growth:,} bytes for {images.nbytes:,} bytes of images"
-    assert len(list((tmp_path / "set").glob("part-*"))) > 10
+    assert len(list_parts(tmp_path / "set")) > 10

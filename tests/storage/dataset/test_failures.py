@@ -37,7 +37,7 @@ def test_too_little_space_is_noticed_before_a_backend_writes(tmp_path: Path, mon
     monkeypatch.setattr(writer, "PART", images.nbytes // 2)
     monkeypatch.setattr(BACKENDS["lmdb_packed"], "store_many", None)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=10, f_frsize=4096))
-    reason = r"set: nothing was saved.* \(40,960 bytes are free, 61,760 are needed\): free"
+    reason = r"set: nothing was saved.* \(40,960 bytes are free, 61,920 are needed\): free"
     for batches in (images, [images]):
         with pytest.raises(StoreFullError, match=reason):
             storage.save(tmp_path / "set", batches, labels)
@@ -47,7 +47,7 @@ def test_too_little_space_is_noticed_before_a_backend_writes(tmp_path: Path, mon
 def test_space_is_checked_for_the_remaining_parts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = make_set(20)
     monkeypatch.setattr(writer, "PART", images.nbytes // 2)
-    free = iter([61_760, 30_880])
+    free = iter([61_920, 30_960])
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=next(free), f_frsize=1))
     storage.save(tmp_path / "set", [images], labels)
     assert_same(storage.load(tmp_path / "set"), (images, labels))

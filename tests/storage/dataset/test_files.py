@@ -9,9 +9,9 @@ import pytest
 
 import storage
 from storage import BACKENDS, CorruptStoreError
+from storage.dataset.details import Details, Structure
 from storage.dataset.files import check_file, find_structure
-from storage.dataset.manifest import Manifest, Structure, read_manifest
-from tests.support.datasets import require_pixels
+from tests.support.datasets import find_beside, list_sizes, list_structure, require_pixels
 from tests.support.image_sets import make_set
 
 COUNT = 200
@@ -51,30 +51,32 @@ def test_every_byte_outside_the_pixels_is_structure(tmp_path: Path) -> None:
 
 
 def test_damage_in_the_last_byte_of_a_large_file_is_found(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(bytes(3 << 20))
+    part = tmp_path / "part"
+    part.mkdir()
+    (part / "a").write_bytes(bytes(3 << 20))
     sizes = {"a": 3 << 20}
-    structure = find_structure(cast("Any", SimpleNamespace(find_pixels=lambda _: {})), tmp_path, sizes)
-    (tmp_path / "a").write_bytes(bytes((3 << 20) - 1) + b"x")
-    with pytest.raises(CorruptStoreError, match="a is damaged outside its pixels"):
-        check_file(tmp_path, Manifest("raw", 1, 1, sizes=sizes, structure=structure), "a")
+    structure = find_structure(cast("Any", SimpleNamespace(find_pixels=lambda _: {})), part, sizes)
+    (part / "a").write_bytes(bytes((3 << 20) - 1) + b"x")
+    with pytest.raises(CorruptStoreError, match="part/a is damaged outside its images"):
+        check_file(tmp_path, "part", Details(sizes, structure, {}), "a")
 
 
 def test_most_of_a_store_is_pixels(backend: str, saved: Path) -> None:
     require_pixels(backend, saved)
     images, _ = make_set(COUNT)
-    manifest = read_manifest(saved)
-    structure = sum(end - start for part in manifest.structure.values() for start, end in part.ranges)
+    found = list_structure(saved)
+    structure = sum(end - start for part in found.values() for start, end in part.ranges)
     assert structure < images.nbytes / 10, f"{backend}: {structure} bytes are read at each opening"
-    for name, size in manifest.sizes.items():
+    for name, size in list_sizes(saved).items():
         content = (saved / name).read_bytes()
         covered = np.zeros(size, np.bool_)
-        for start, end in manifest.structure.get(name, Structure((), "")).ranges:
+        for start, end in found.get(name, Structure((), "")).ranges:
             covered[start:end] = True
         assert images[0].tobytes() not in bytes(np.frombuffer(content, np.uint8)[covered])
 
 
 def test_damaged_structure_is_refused_before_the_backend_opens_anything(saved: Path, opened: list[Path]) -> None:
-    for name, structure in read_manifest(saved).structure.items():
+    for name, structure in list_structure(saved).items():
         content = (saved / name).read_bytes()
         for start, end in structure.ranges:
             for place in {start, (start + end) // 2, end - 1}:
@@ -89,7 +91,7 @@ def test_damaged_structure_is_refused_before_the_backend_opens_anything(saved: P
 
 
 def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(saved: Path, opened: list[Path]) -> None:
-    for name in read_manifest(saved).structure:
+    for name in list_structure(saved):
         path = saved / name
         content = path.read_bytes()
         shorter = [(content[:-1], "instead of")] if content else []
@@ -113,18 +115,18 @@ def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(sav
 
 def test_damaged_checksums_are_refused(saved: Path) -> None:
     images, labels = storage.load(saved)
-    path = saved / "checksums"
+    path = find_beside(saved, "checksums")
     content = bytearray(path.read_bytes())
     content[77] ^= 1
     path.write_bytes(content)
     for read in (storage.load, storage.open):
-        with pytest.raises(CorruptStoreError, match=r"the file checksums is damaged.*verify=False"):
+        with pytest.raises(CorruptStoreError, match=r"the file part-00000-\w+.checksums is damaged.*verify=False"):
             read(saved)
     found = storage.load(saved, verify=False)
     np.testing.assert_array_equal(found[0], images)
     np.testing.assert_array_equal(found[1], labels)
     path.write_bytes(content[:-8])
-    with pytest.raises(CorruptStoreError, match="checksums has 1,600 bytes instead of 1,608"):
+    with pytest.raises(CorruptStoreError, match=r"\.checksums has 1,600 bytes instead of 1,608"):
         storage.load(saved)
     path.unlink()
     with pytest.raises(CorruptStoreError, match="checksums is missing"):

@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 import storage
 from storage import BACKENDS, Backend
 from storage.dataset.manifest import FILE
 from storage.sources.opening import open_source
-from tests.support.datasets import rewrite_manifest
+from tests.support.datasets import (
+    find_beside,
+    find_part,
+    find_path,
+    read_content,
+    rewrite_details,
+    rewrite_manifest,
+    rewrite_part,
+    write_format1,
+)
 from tests.support.hostile import find_excess
 from tests.support.image_sets import make_set
 from tests.support.properties import HealthCheck, given, settings, st
@@ -29,11 +39,19 @@ def read_source(_: Backend, path: Path) -> None:
             pass
 
 
+def read_annotations(_: Backend, path: Path) -> None:
+    """Read labels and names."""
+    with storage.open(path, verify=False) as reader:
+        assert len(reader.targets) == len(reader)
+        assert len(reader.names) in {0, len(reader)}
+
+
 READS = {
     "check": lambda _, path: storage.check(path),
     "load": lambda _, path: storage.load(path),
     "unverified": lambda _, path: storage.load(path, verify=False),
     "open": lambda _, path: storage.open(path).close(),
+    "annotations": read_annotations,
     "open unverified": lambda _, path: storage.open(path, verify=False).close(),
     "convert": read_source,
 }
@@ -41,7 +59,7 @@ READS = {
 
 def make_dataset(path: Path, backend: str = "npy") -> Path:
     """Save four images."""
-    storage.save(path, *make_set(COUNT, 5, 7), backend, durable=False)
+    storage.save(path, *make_set(COUNT, 5, 7), backend, names=[f"{n}.png" for n in range(COUNT)], durable=False)
     return path
 
 
@@ -50,31 +68,58 @@ def change(**fields: object) -> Change:
     return lambda path: rewrite_manifest(path, **fields)
 
 
-def name_many_files(path: Path) -> None:
-    """Have a manifest name 2,000 files that aren't there."""
-    rewrite_manifest(path, sizes={f"part-00000/{number}": 1 << 40 for number in range(2000)}, structure={})
-
-
-def grow(*names: str, size: int = 1 << 40) -> Change:
-    """Make files as large as that, with a hole, and let the manifest say so; all of them is structure."""
+def change_count(count: int, **fields: object) -> Change:
+    """Have a manifest claim as many images in its only part."""
 
     def do(path: Path) -> None:
-        manifest = json.loads((path / FILE).read_text())
-        for name in names:
-            os.truncate(path / name, size)
-            if name in manifest["sizes"]:
-                manifest["sizes"][name] = size
-                manifest["structure"][name] = {"ranges": [[0, size]], "checksum": "0" * 16}
-        rewrite_manifest(path, sizes=manifest["sizes"], structure=manifest["structure"])
+        rewrite_part(path, count=count)
+        rewrite_manifest(path, **fields)
 
     return do
 
 
-def grow_checksums(path: Path) -> None:
-    """Have as many checksums as a manifest claims, in a hole."""
-    count = 1 << 36
-    os.truncate(path / "checksums", 8 * (count + 1))
-    rewrite_manifest(path, parts=[count], count=count, shape=[1 << 20, 1 << 20, 3])
+def change_details(**fields: Any) -> Change:  # noqa: ANN401 - of JSON
+    """Change fields of the details of a part, whose checksum fits."""
+    return lambda path: rewrite_details(path, **fields)
+
+
+def repeat_part(path: Path, times: int, count: int) -> None:
+    """Have a manifest name that many parts, with that many images each."""
+    part = read_content(path)["parts"][0]
+    parts = [part | {"name": f"part-{number:05}-0123abcd", "count": count} for number in range(times)]
+    rewrite_manifest(path, parts=parts, count=times * count)
+
+
+def name_many_files(path: Path) -> None:
+    """Have details name 2,000 files that aren't there."""
+    rewrite_details(path, sizes={str(number): 1 << 40 for number in range(2000)}, structure={})
+
+
+def grow(*names: str, size: int = 1 << 40) -> Change:
+    """Make files as large as that, with a hole, and let the details say so; all of them is structure."""
+
+    def do(path: Path) -> None:
+        details = json.loads(find_beside(path, "json").read_text())
+        for name in names:
+            os.truncate(find_part(path) / name, size)
+            details["sizes"][name] = size
+            details["structure"][name] = {"ranges": [[0, size]], "checksum": "0" * 16}
+        rewrite_details(path, **details)
+
+    return do
+
+
+def grow_beside(suffix: str, size: int, count: int) -> Change:
+    """Have a file beside a part as large as that, in a hole, and claim as many images."""
+
+    def do(path: Path) -> None:
+        os.truncate(find_beside(path, suffix), size)
+        beside = json.loads(find_beside(path, "json").read_text())["beside"]
+        rewrite_details(path, beside=beside | {suffix: {"size": size, "checksum": "0" * 16}})
+        rewrite_part(path, count=count)
+        rewrite_manifest(path, shape=[1 << 20, 1 << 20, 3])
+
+    return do
 
 
 def drop_checksums(*changes: Change) -> Change:
@@ -83,37 +128,60 @@ def drop_checksums(*changes: Change) -> Change:
     def do(path: Path) -> None:
         for each in changes:
             each(path)
-        (path / "checksums").unlink()
+        find_beside(path, "checksums").unlink()
+
+    return do
+
+
+def nest_details(path: Path) -> None:
+    """Nest the details of a part deeply."""
+    content = b'{"sizes": ' + b"[" * 10**6
+    find_beside(path, "json").write_bytes(content)
+    rewrite_part(path, details=xxh3_64_hexdigest(content))
+
+
+def as_format1(*changes: Change) -> Change:
+    """Change a dataset of format 1."""
+
+    def do(path: Path) -> None:
+        write_format1(path)
+        for each in changes:
+            each(path)
 
     return do
 
 
 HOSTILE: dict[str, Change] = {
-    "2**61 images": change(parts=[2**61], count=2**61),
-    "2**30 images": change(parts=[2**30], count=2**30),
-    "2**61 images without checksums": drop_checksums(change(parts=[2**61], count=2**61)),
-    "2**28 images without checksums": drop_checksums(change(parts=[2**28], count=2**28)),
-    "a million empty parts": change(parts=[0] * 10**6, count=0),
-    "a million parts": change(parts=[1] * 10**6, count=10**6),
+    "2**61 images": change_count(2**61),
+    "2**30 images": change_count(2**30),
+    "2**61 images without checksums": drop_checksums(change_count(2**61)),
+    "2**28 images without checksums": drop_checksums(change_count(2**28)),
+    "a million empty parts": lambda path: repeat_part(path, 10**6, 0),
+    "a million parts": lambda path: repeat_part(path, 10**6, 1),
     "images of 2**122 pixels": change(shape=[2**61, 2**61, 3]),
-    "no images of 2**122 pixels": change(shape=[2**61, 2**61, 3], parts=[0], count=0),
+    "no images of 2**122 pixels": change_count(0, shape=[2**61, 2**61, 3]),
+    "2**61 image files": change_count(2**61, kind="encoded", shape=None, dtype=None),
     "2,000 missing files": name_many_files,
-    "a file of 1 TiB in a hole": grow("part-00000/images.npy"),
-    "two files of 1 TiB in holes": grow("part-00000/images.npy", "part-00000/labels.npy"),
+    "a file of 1 TiB in a hole": grow("images.npy"),
+    "two files of 1 TiB in holes": grow("images.npy", "labels.npy"),
     "a manifest of 1 GiB in a hole": lambda path: os.truncate(path / FILE, 1 << 30),
-    "checksums of 512 GiB in a hole": grow_checksums,
-    "2**61 ranges' end": change(structure={"part-00000/images.npy": {"ranges": [[0, 2**61]], "checksum": "0" * 16}}),
-    "a name of lone surrogates": change(sizes={"part-00000/\ud800\udfff": 1}, structure={}),
+    "details of 1 TiB in a hole": lambda path: os.truncate(find_beside(path, "json"), 1 << 40),
+    "checksums of 512 GiB in a hole": grow_beside("checksums", 8 * ((1 << 36) + 1), 1 << 36),
+    "labels of 512 GiB in a hole": grow_beside("labels", 8 << 36, 4),
+    "names of 1 TiB in a hole": grow_beside("names", 1 << 40, 4),
+    "2**61 ranges' end": change_details(structure={"images.npy": {"ranges": [[0, 2**61]], "checksum": "0" * 16}}),
+    "a name of lone surrogates": change_details(sizes={"\ud800\udfff": 1}, structure={}),
     "classes of lone surrogates": change(classes=["\ud800"]),
     "a number of 5,000 digits": lambda path: rewrite_raw(path, b'"count": 4', b'"count": ' + b"9" * 5000),
     "nested a million times": lambda path: rewrite_raw(path, b'"count": 4', b'"count": ' + b"[" * 10**6),
+    "details nested a million times": nest_details,
+    "format 1, 2**61 images": as_format1(change(parts=[2**61], count=2**61)),
+    "format 1, a million parts": as_format1(change(parts=[1] * 10**6, count=10**6)),
 }
 
 
 def rewrite_raw(path: Path, old: bytes, new: bytes) -> None:
     """Replace bytes of a manifest, and make its checksum fit."""
-    from xxhash import xxh3_64_hexdigest  # noqa: PLC0415 - as the manifest does
-
     rest = (path / FILE).read_bytes().partition(b"\n")[2].replace(old, new)
     (path / FILE).write_bytes(b'{"manifest_checksum": "' + xxh3_64_hexdigest(rest).encode() + b'",\n' + rest)
 
@@ -124,21 +192,23 @@ def test_a_hostile_dataset_costs_little(name: str, tmp_path: Path) -> None:
     assert not find_excess(BACKENDS["npy"], tmp_path / "set", READS)
 
 
-@pytest.mark.parametrize("target", ["part-00000", "part-00000/images.npy", "checksums"])
+@pytest.mark.parametrize("target", ["part-00000", "part-00000/images.npy", "part-00000.checksums", "part-00000.json"])
 def test_what_links_out_of_a_dataset_is_refused(target: str, tmp_path: Path) -> None:
     path = make_dataset(tmp_path / "set")
-    (path / target).rename(tmp_path / "elsewhere")
-    (path / target).symlink_to(tmp_path / "elsewhere")
+    place = find_path(path, target)
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
     for read in (storage.load, storage.open):
         with pytest.raises(storage.CorruptStoreError, match=r"link|isn't a regular file|is not a regular file"):
             read(path)
 
 
-@pytest.mark.parametrize("target", ["part-00000/images.npy", "checksums", FILE])
+@pytest.mark.parametrize("target", ["part-00000/images.npy", "part-00000.checksums", "part-00000.json", FILE])
 def test_a_pipe_in_a_dataset_is_not_waited_for(target: str, tmp_path: Path) -> None:
     path = make_dataset(tmp_path / "set")
-    (path / target).unlink()
-    os.mkfifo(path / target)
+    place = find_path(path, target)
+    place.unlink()
+    os.mkfifo(place)
     for read in (storage.load, storage.open):
         with pytest.raises(storage.CorruptStoreError):
             read(path)
@@ -150,16 +220,17 @@ def test_absurd_numbers_in_any_field_of_a_manifest_cost_little(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = make_dataset(tmp_path_factory.mktemp("hostile") / "set")
-    content = json.loads((path / FILE).read_text())
-    del content["manifest_checksum"]
+    details = json.loads(find_beside(path, "json").read_text())
+    content = {"manifest": read_content(path), "details": details}
     for _ in range(data.draw(st.integers(1, 3))):
         places = list(find_numbers(content))
         place = data.draw(st.sampled_from(places))
-        holder = content
+        holder: Any = content
         for key in place[:-1]:
             holder = holder[key]
         holder[place[-1]] = data.draw(st.sampled_from(HUGE) | st.integers())
-    rewrite_manifest(path, **content)
+    rewrite_manifest(path, **content["manifest"])
+    rewrite_details(path, **details)
     assert not find_excess(BACKENDS["npy"], path, READS)
 
 

@@ -13,11 +13,10 @@ from xxhash import xxh3_64_intdigest
 import storage
 from storage import BACKENDS, CorruptStoreError, Images, Labels, StorageError, StoreNotFoundError
 from storage.dataset import checksums, writer
-from storage.dataset.manifest import read_manifest
 from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundError
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
-from tests.support.datasets import require_pixels
+from tests.support.datasets import find_beside, find_part, list_details, list_parts, require_pixels, write_format1
 from tests.support.image_sets import assert_same, make_set
 
 COUNT = 30
@@ -40,10 +39,11 @@ def swapped(backend: str, tmp_path: Path) -> Path:
     images, labels = make_set(COUNT)[0], np.zeros(COUNT, np.int64)
     storage.save(path, images, labels, backend)
     storage.save(other, images[[*range(4), 9, *range(5, 9), 4, *range(10, COUNT)]], labels, backend)
-    if read_manifest(path).sizes != read_manifest(other).sizes:
+    if [details.sizes for _, details in list_details(path)] != [details.sizes for _, details in list_details(other)]:
         pytest.skip(f"{backend} names or compresses each file differently, so swapped files are missing, not wrong")
-    (path / "part-00000").rename(tmp_path / "part")
-    (other / "part-00000").rename(path / "part-00000")
+    part = find_part(path)
+    part.rename(tmp_path / "part")
+    find_part(other).rename(part)
     return path
 
 
@@ -132,13 +132,13 @@ def test_swapped_records_are_found_by_every_way_of_reading_and_others_read(backe
 
 
 def test_load_names_the_wrong_record_of_a_block(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = len(list(saved.glob("part-*")))
+    parts = list_parts(saved)
     read_many = BACKENDS[backend].read_many
     for index in range(COUNT):
-        number, position = divmod(index, COUNT // parts)
+        number, position = divmod(index, COUNT // len(parts))
 
         def spoil(
-            store: Path, out: Images | None = None, name: str = f"part-{number:05}", position: int = position
+            store: Path, out: Images | None = None, name: str = parts[number].name, position: int = position
         ) -> tuple[Images, Labels]:
             images, labels = read_many(store, out)
             if store.name == name:
@@ -174,13 +174,17 @@ def test_a_record_is_verified_once(saved: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_record_that_the_backend_refuses_is_named(tmp_path: Path) -> None:
     path = tmp_path / "set"
     storage.save(path, *make_set(COUNT), "png")
-    (path / "part-00000" / "00000021.png").write_bytes(b"no picture")
-    (path / "part-00000" / "00000025.png").unlink()
+    (find_part(path) / "00000021.png").write_bytes(b"no picture")
+    (find_part(path) / "00000025.png").unlink()
     for verify in (True, False):
-        with pytest.raises(CorruptStoreError, match=rf"^{path}: record 21: it is damaged \(part-00000: .*not a PNG"):
+        with pytest.raises(
+            CorruptStoreError, match=rf"^{path}: record 21: it is damaged \(part-00000-\w+: .*not a PNG"
+        ):
             storage.load(path, verify=verify)
         with storage.open(path, verify=verify) as reader:
-            with pytest.raises(CorruptStoreError, match=rf"{path}: record 25: it is damaged \(part-00000: .*missing"):
+            with pytest.raises(
+                CorruptStoreError, match=rf"{path}: record 25: it is damaged \(part-00000-\w+: .*missing"
+            ):
                 reader.read([3, 25])
             with pytest.raises(CorruptStoreError, match="record 21: it is damaged"):
                 reader[21]
@@ -188,16 +192,16 @@ def test_a_record_that_the_backend_refuses_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "place"),
-    [(StorageError, r": record 3: it cannot be read \(part-00000: "), (CorruptStoreError, "/part-00000: ")],
+    [(StorageError, r": record 3: it cannot be read \(part-00000-\w+: "), (CorruptStoreError, r"/part-00000-\w+: ")],
 )
 def test_an_error_of_a_backend_keeps_its_kind_even_if_it_does_not_happen_again(
     kind: type[StorageError], place: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "set"
     storage.save(path, *make_set(COUNT), backend)
-    refuse = Mock(side_effect=kind("refused for once", store=path / "part-00000"))
+    refuse = Mock(side_effect=kind("refused for once", store=find_part(path)))
     monkeypatch.setattr(BACKENDS[backend], "read_many", refuse)
-    with pytest.raises(StorageError, match=f"^{path}/part-00000: refused for once") as caught:
+    with pytest.raises(StorageError, match=rf"^{path}/part-00000-\w+: refused for once") as caught:
         storage.load(path)
     assert type(caught.value) is kind
     with storage.open(path) as reader:
@@ -232,10 +236,25 @@ def test_a_missing_backend_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         storage.load(tmp_path / "set")
 
 
-@need_backend("hdf5")
 def test_damaged_labels_are_refused_unless_verification_is_off(tmp_path: Path) -> None:
     images, labels = make_set(COUNT, 5, 7)
+    storage.save(tmp_path / "set", images, labels, "npy")
+    path = find_beside(tmp_path / "set", "labels")
+    path.write_bytes((7).to_bytes(8, "little") + path.read_bytes()[8:])
+    with (
+        storage.open(tmp_path / "set") as reader,
+        pytest.raises(CorruptStoreError, match=r"the file .*\.labels is dam"),
+    ):
+        reader.read_labels()
+    with storage.open(tmp_path / "set", verify=False) as reader:
+        assert reader.read_labels()[0] == 7
+
+
+@need_backend("hdf5")
+def test_damaged_labels_of_format_1_are_refused_unless_verification_is_off(tmp_path: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
     storage.save(tmp_path / "set", images, labels, "hdf5")
+    write_format1(tmp_path / "set")
     file = tmp_path / "set" / "part-00000" / "images.h5"
     content = file.read_bytes()
     start = content.index(labels.tobytes())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage import BACKENDS, CorruptStoreError, Images, Labels, Reader, StorageError
+from storage import BACKENDS, CorruptStoreError, Images, InvalidInputError, Labels, Reader, StorageError
 from storage.dataset.conversion import convert
 from storage.dataset.manifest import FILE
 from storage.sources.array import ArraySource
@@ -23,6 +23,8 @@ Change = Callable[[Images, Labels], tuple[Images, Labels]]
 
 class Wrong:
     """A reader of which one answer is wrong."""
+
+    kind = "pixels"
 
     def __init__(self, reader: Reader, change: Change, extra: int) -> None:
         self._reader, self._change, self._extra = reader, change, extra
@@ -39,8 +41,9 @@ class Wrong:
         """Return a wrong count."""
         return len(self._reader) + self._extra
 
-    def read(self, indices: Sequence[int]) -> tuple[Images, Labels]:
+    def read(self, indices: Sequence[int], out: None = None) -> tuple[Images, Labels]:
         """Read, and change what was read."""
+        assert out is None
         return self._change(*self._reader.read(indices))
 
 
@@ -91,7 +94,7 @@ def test_what_cannot_be_read_back_replaces_nothing(
 def test_a_manifest_that_cannot_be_read_back_replaces_nothing(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", *OLD, "npy")
     source = ArraySource(*NEW, ("\ud800",), "mine")
-    with pytest.raises(StorageError, match="surrogates not allowed"):
+    with pytest.raises(InvalidInputError, match="surrogates not allowed"):
         convert(source, tmp_path / "set", "npy", overwrite=True, progress=lambda *_: None)
     assert_same(storage.load(tmp_path / "set"), OLD)
 
@@ -99,7 +102,7 @@ def test_a_manifest_that_cannot_be_read_back_replaces_nothing(tmp_path: Path) ->
 def test_a_manifest_that_reads_back_as_another_replaces_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.dataset.writer.read_manifest", lambda _: None)
+    monkeypatch.setattr("storage.dataset.writer.read_manifest", lambda *_: None)
     with pytest.raises(StorageError, match=f"{FILE} can't be read back"):
         storage.save(tmp_path / "set", *OLD, "npy")
     assert list_names(tmp_path) == []

@@ -14,10 +14,17 @@ import storage
 from storage import BACKENDS, CorruptStoreError, StorageError
 from storage.dataset import report as report_module
 from storage.dataset import writer
-from storage.dataset.manifest import read_manifest
 from storage.dataset.opening import open_dataset
 from tests.support.backends import EXAMPLE, need_backend
-from tests.support.datasets import flip_bit, require_pixels
+from tests.support.datasets import (
+    find_beside,
+    find_part,
+    flip_bit,
+    list_sizes,
+    list_structure,
+    require_pixels,
+    shorten,
+)
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import count_open
 
@@ -60,8 +67,8 @@ def test_every_changed_record_is_listed_and_the_others_can_be_read(backend: str,
 
 
 def test_damaged_structure_affects_its_own_part_only(backend: str, saved: Path) -> None:
-    structure = read_manifest(saved).structure
-    name = next(name for name in structure if name.startswith("part-00001/"))
+    structure = list_structure(saved)
+    name = next(name for name in structure if name.startswith("part-00001-"))
     flip_bit(saved / name, structure[name].ranges[0][0])
     report = storage.check(saved)
     assert list(report.files) == [name]
@@ -72,19 +79,18 @@ def test_a_part_that_the_backend_refuses_is_listed(backend: str, saved: Path, mo
     open_reader = BACKENDS[backend].open_reader
 
     def refuse(store: Path) -> object:
-        if store.name == "part-00002":
+        if store.name.startswith("part-00002-"):
             raise CorruptStoreError("a mood", store=store)
         return open_reader(store)
 
     monkeypatch.setattr(BACKENDS[backend], "open_reader", refuse)
     report = storage.check(saved)
     assert sorted(report.records) == list(range(20, 30))
-    assert set(report.records.values()) == {"part-00002: a mood"}
+    assert set(map(shorten, report.records.values())) == {"part-00002: a mood"}
 
 
 def test_damaged_files_of_images_are_listed_with_their_records(saved: Path, backend: str) -> None:
-    manifest = read_manifest(saved)
-    names = sorted(set(manifest.sizes) - set(manifest.structure))
+    names = sorted(set(list_sizes(saved)) - set(list_structure(saved)))
     if len(names) != COUNT:
         pytest.skip(f"{backend} keeps no file an image")
     (saved / names[4]).unlink()
@@ -96,11 +102,11 @@ def test_damaged_files_of_images_are_listed_with_their_records(saved: Path, back
 
 def test_a_file_that_links_to_itself_is_one_damaged_record(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", *make_set(4), "png")
-    path = tmp_path / "set" / "part-00000" / "00000002.png"
+    path = find_part(tmp_path / "set") / "00000002.png"
     path.unlink()
     path.symlink_to(path)
     report = storage.check(tmp_path / "set")
-    assert list(report.files) == ["part-00000/00000002.png"]
+    assert list(map(shorten, report.files)) == ["part-00000/00000002.png"]
     assert list(report.records) == [2]
     with pytest.raises(CorruptStoreError, match="record 2: it is damaged"):
         storage.load(tmp_path / "set")
@@ -113,7 +119,7 @@ def damaged(tmp_path: Path) -> Path:
     """Save three hundred images, and flip the first bit of the structure."""
     path = tmp_path / "set"
     storage.save(path, *make_set(MANY), EXAMPLE)
-    name, structure = next(iter(read_manifest(path).structure.items()))
+    name, structure = next(iter(list_structure(path).items()))
     flip_bit(path / name, structure.ranges[0][0])
     return path
 
@@ -143,7 +149,7 @@ def test_a_library_that_crashes_or_hangs_on_damage_does_not_stop_check(
 def test_a_refusal_in_the_subprocess_is_reported(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_open_reader(EXAMPLE, monkeypatch, lambda: None)
     report = storage.check(damaged)
-    assert report.unread_records == dict.fromkeys(range(MANY), "part-00000: after that")
+    assert report.unread_records == dict.fromkeys(range(MANY), f"{find_part(damaged).name}: after that")
     assert not report.records
     assert report.outcome == "damaged", "of the file"
 
@@ -151,7 +157,7 @@ def test_a_refusal_in_the_subprocess_is_reported(damaged: Path, monkeypatch: pyt
 def test_damaged_structure_is_not_opened_without_checksums(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[None] = []
     replace_open_reader(EXAMPLE, monkeypatch, lambda: opened.append(None))
-    (damaged / "checksums").unlink()
+    find_beside(damaged, "checksums").unlink()
     report = storage.check(damaged)
     assert len(report.files) == 2
     assert len(report.records) == MANY
@@ -162,7 +168,7 @@ def test_damaged_structure_is_not_opened_without_checksums(damaged: Path, monkey
 @pytest.mark.parametrize("refusal", ["", "refused"])
 def test_the_subprocess_sends_its_findings(refusal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(3), "png")
-    (tmp_path / "set" / "part-00000" / "00000001.png").unlink()
+    (find_part(tmp_path / "set") / "00000001.png").unlink()
     if refusal:
         replace_open_reader("png", monkeypatch, lambda: None)
     ended: list[int] = []
@@ -173,7 +179,7 @@ def test_the_subprocess_sends_its_findings(refusal: str, tmp_path: Path, monkeyp
         report_module._send_damage(dataset, 0, sender)  # noqa: SLF001 - what the child does
     answer = json.loads(receiver.recv_bytes())
     if refusal:
-        assert answer == [[0, 3, "part-00000: after that", False]]
+        assert answer == [[0, 3, f"{find_part(tmp_path / 'set').name}: after that", False]]
     else:
         ((start, stop, _, is_damage),) = answer
         assert (start, stop, is_damage) == (1, 2, True)

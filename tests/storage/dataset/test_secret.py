@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.dataset.annotations import Annotations
 from storage.dataset.secret import BYTES, read_secret
 from storage.dataset.writer import Writer
 from tests.support.image_sets import make_set
@@ -91,7 +92,9 @@ def test_where_no_secret_can_be_kept_nothing_is_kept_or_promised(
 ) -> None:
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", fail)
-    with Writer(tmp_path / "set", LABELS, "npy", durable=False, overwrite=False, source="mine") as writer:
+    with Writer(
+        tmp_path / "set", Annotations.check(LABELS), "npy", durable=False, overwrite=False, source="mine"
+    ) as writer:
         writer.write_part(IMAGES[:2])
         assert (writer.finished, writer.kept) == (2, 0)
     assert list_names(tmp_path) == []

@@ -15,6 +15,7 @@ from storage.dataset.manifest import FILE
 from storage.dataset.report import Finding, Reasons, Report, describe
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
+from tests.support.datasets import find_part, find_path
 from tests.support.image_sets import make_set
 from tests.support.privileges import respect_permissions
 
@@ -70,17 +71,19 @@ def find_blame_as_user(path: Path, *, but: str = "") -> str:
     return find_blame(path, but=but) + ("" if code == 2 else f"exit code {code}")
 
 
-@pytest.mark.parametrize("target", [FILE, "checksums", "part-00000", "", "files"])
+@pytest.mark.parametrize("target", [FILE, "part-00000.checksums", "part-00000.json", "part-00000", "", "files"])
 def test_a_dataset_that_a_user_may_not_read_is_unreadable(
     saved: Path, target: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     paths = (
-        [path for path in saved.glob("part-00000/**/*") if path.is_file()] if target == "files" else [saved / target]
+        [path for path in saved.glob("part-*/**/*") if path.is_file()]
+        if target == "files"
+        else [find_path(saved, target)]
     )
     for path in paths:
         path.chmod(0)
     try:
-        but = "unverified" if target == "checksums" else ""
+        but = "unverified" if target.endswith("checksums") else ""
         assert run_child(lambda: find_blame_as_user(saved, but=but)) == Ending(0, "")
     finally:
         for path in paths:
@@ -135,7 +138,7 @@ def test_too_little_memory_is_unreadable(tmp_path: Path, monkeypatch: pytest.Mon
 @need_backend("hdf5")
 def test_the_lock_of_another_program_is_not_damage(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", *make_set(COUNT, 5, 7), "hdf5")
-    with (tmp_path / "set" / "part-00000" / "images.h5").open("rb") as file:
+    with (find_part(tmp_path / "set") / "images.h5").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert storage.check(tmp_path / "set").outcome != "damaged"
     assert storage.check(tmp_path / "set").is_whole

@@ -1,0 +1,68 @@
+"""What a caller says about images: labels, and if there are any, names, the names of classes, and metadata."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from xxhash import xxh3_64
+
+from ..arrays import check_labels
+from ..contract import Labels
+from ..errors import InvalidInputError
+from .details import check_texts
+from .names import Names
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What is known about some images, one entry each; what is None isn't known."""
+
+    labels: Labels
+    names: Names | None = None
+    classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ...
+
+    @classmethod
+    def check(cls, labels: Labels, names: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Self:
+        """Refuse what isn't an annotation of images, or what has another length than the labels."""
+        labels = check_labels(labels)
+        joined = None if names is None else Names.join(_check_iterable("names", names))
+        if joined is not None and len(joined) != len(labels):
+            raise InvalidInputError(f"{len(joined)} names and {len(labels)} labels", hint="give each image one name")
+        return cls(labels, joined, check_classes(classes or ()))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def take(self, start: int, stop: int) -> "Annotations":
+        """Take those of some images that follow each other."""
+        names = None if self.names is None else self.names[start:stop]
+        return Annotations(self.labels[start:stop], names, self.classes)
+
+    def identify(self) -> str:
+        """Hash everything but the classes."""
+        digest = xxh3_64(np.ascontiguousarray(self.labels).data)
+        if self.names is not None:
+            digest.update(b"names")
+            digest.update(self.names.content)
+        return digest.hexdigest()
+
+
+def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """Refuse what aren't the names of classes."""
+    hint = "give the names of the labels 0, 1, ... as distinct strings"
+    classes = tuple(_check_iterable("classes", classes))
+    try:
+        check_texts(classes)
+    except ValueError as error:
+        raise InvalidInputError(f"classes have {error}", hint=hint) from None
+    if len(set(classes)) != len(classes):
+        raise InvalidInputError("two classes have one name", hint=hint)
+    return classes
+
+
+def _check_iterable(name: str, given: Any) -> Iterable[Any]:  # noqa: ANN401 - whatever a caller gives
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InvalidInputError(f"{name} is a {type(given).__name__}", hint="give a sequence of strings")
+    return given

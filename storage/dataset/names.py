@@ -1,0 +1,92 @@
+"""The names of images: relative paths, kept in a file beside each part, each ended by a null character."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+
+from ..errors import InvalidInputError
+
+END = b"\0"
+HINT = "give each image a relative path of its own, such as cats/1.jpg"
+
+
+class Names(Sequence[str]):
+    """Names in one buffer, which takes a fraction of the memory of a list."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self._content = END + content
+        self._ends = np.flatnonzero(np.frombuffer(self._content, np.uint8) == 0)
+
+    @classmethod
+    def join(cls, names: Iterable[object]) -> "Names":
+        """Check names and copy them into a buffer; refuse what isn't a relative path, or two that are the same."""
+        if isinstance(names, Names):
+            return names
+        if isinstance(names, str | bytes):
+            raise InvalidInputError(f"names is a {type(names).__name__}", hint=HINT)
+        encoded = list(map(_encode, names))
+        if len(set(encoded)) != len(encoded):
+            twice, _ = Counter(encoded).most_common(1)[0]
+            raise InvalidInputError(f"two images have the name {_decode(twice)!r}", hint=HINT)
+        return cls(b"".join(name + END for name in encoded))
+
+    @property
+    def content(self) -> bytes:
+        """All names as they are in the file."""
+        return self._content[1:]
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Names": ...
+
+    def __getitem__(self, index: int | slice) -> "str | Names":
+        """Return one name, or some that follow each other."""
+        if isinstance(index, slice):
+            start, stop, _ = index.indices(len(self))
+            return Names(self._content[self._ends[start] + 1 : self._ends[max(start, stop)] + 1])
+        position = range(len(self))[index]
+        return _decode(self._content[self._ends[position] + 1 : self._ends[position + 1]])
+
+    def find(self, name: str) -> int | None:
+        """Find the index of a name."""
+        try:
+            place = self._content.find(END + _encode(name) + END)
+        except InvalidInputError:
+            return None
+        return None if place < 0 else int(np.searchsorted(self._ends, place))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare names and their order."""
+        return self._content == other._content if isinstance(other, Names) else NotImplemented
+
+    def __hash__(self) -> int:
+        """Hash the names."""
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        """Say how many there are."""
+        return f"<Names: {len(self):,}>"
+
+
+def _encode(name: object) -> bytes:
+    if not isinstance(name, str):
+        raise InvalidInputError(f"a name is a {type(name).__name__}", hint=HINT)
+    try:
+        encoded = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{name!r} can't be the name of a file", hint=HINT) from None
+    if END in encoded or {"", ".", ".."} & set(name.split("/")):
+        raise InvalidInputError(f"{name!r} isn't a relative path", hint=HINT)
+    return encoded
+
+
+def _decode(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

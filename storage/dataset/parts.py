@@ -1,0 +1,93 @@
+"""Writing one part: a store of the backend, read back, and beside it the files that describe and verify it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract import Backend, Encoded, Images, Kind, Labels
+from ..durability import make_durable, sync
+from ..errors import InvalidInputError, StorageError, hold_interrupts
+from ..paths import walk_files
+from ..reader import read_stored
+from .annotations import Annotations
+from .checksums import DTYPE, Checksums, add_up, hash_blocks, hash_records
+from .details import Beside, Details
+from .files import CHECKSUMS, DETAILS, LABELS, NAMES, find_structure, write_beside, write_details
+from .manifest import Part, name_part
+
+OTHER_HINT = "choose another backend"
+
+
+@dataclass(frozen=True)
+class PartWriter:
+    """Writes parts of a dataset into a folder."""
+
+    folder: Path
+    module: Backend
+    durable: bool
+
+    def write(self, number: int, start: int, images: Images | Encoded, annotations: Annotations) -> Part:
+        """Write a part; `start` is the index of its first image."""
+        name, labels = name_part(number), annotations.labels
+        names, classes = annotations.names, annotations.classes or None
+        store = self.folder / name
+        self.module.store_many(store, images, labels, names=names, classes=classes)
+        _read_back(self.module, store, images, labels)
+        sizes = {
+            str(path.relative_to(store)): path.stat().st_size
+            for path in sorted(place / file for place, files in walk_files(store) for file in files)
+        }
+        records = hash_records(images, labels, np.arange(start, start + len(images)))
+        beside = self._write_beside(name, images, annotations, records, start)
+        details = write_details(self.folder, name, Details(sizes, find_structure(self.module, store, sizes), beside))
+        if self.durable:
+            for suffix in (DETAILS, *beside):
+                sync(self.folder / f"{name}.{suffix}")
+            make_durable(store)
+        return Part(name, len(images), add_up(records), details)
+
+    def _write_beside(
+        self, name: str, images: Images | Encoded, annotations: Annotations, records: Checksums, start: int
+    ) -> dict[str, Beside]:
+        blocks = () if isinstance(images, Encoded) else (hash_blocks(images, annotations.labels, start),)
+        contents: dict[str, bytes | memoryview] = {
+            CHECKSUMS: np.concatenate([records, *blocks]).astype(DTYPE).data,
+            LABELS: annotations.labels.astype("<i8").data,
+        }
+        if annotations.names is not None:
+            contents[NAMES] = annotations.names.content
+        return {suffix: write_beside(self.folder, name, suffix, content) for suffix, content in contents.items()}
+
+
+def find_kind(images: object) -> Kind:
+    """Find the kind of images."""
+    return "encoded" if isinstance(images, Encoded) else "pixels"
+
+
+def check_kind(module: Backend, images: object) -> None:
+    """Refuse images of a kind that a backend can't store."""
+    kind = find_kind(images)
+    if kind not in module.INFO.kinds:
+        name, what = module.__name__.rpartition(".")[2], {"encoded": "image files", "pixels": "pixels"}
+        hint = f"choose a backend whose INFO.kinds has {kind!r}"
+        raise InvalidInputError(f"{name} can't store {what[kind]}", hint=hint)
+
+
+def _read_back(module: Backend, store: Path, images: Images | Encoded, labels: Labels) -> None:
+    """Refuse a part that isn't what was given: some formats accept what they can't read later."""
+    places = np.unique([0, len(images) - 1]) if len(images) else np.empty(0, np.intp)
+    try:
+        with hold_interrupts(), module.open_reader(store) as reader:  # h5py would lose Ctrl-C
+            count, (found, found_labels) = len(reader), read_stored(reader, places)
+    except StorageError as error:
+        raise StorageError(f"what was written can't be read back ({error.problem})", hint=OTHER_HINT) from None
+    if count != len(images) or not (_is_same(found, images, places) and np.array_equal(found_labels, labels[places])):
+        raise StorageError("what was read back isn't what was written", hint=OTHER_HINT)
+
+
+def _is_same(found: Images | Encoded, images: Images | Encoded, places: NDArray[np.intp]) -> bool:
+    if isinstance(images, Encoded) or isinstance(found, Encoded):
+        return list(found) == [images[place] for place in places.tolist()]
+    return np.array_equal(found, images[places])
