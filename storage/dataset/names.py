@@ -24,8 +24,6 @@ class Names(Sequence[str]):
         """Check names and copy them into a buffer; refuse what isn't a relative path, or two that are the same."""
         if isinstance(names, Names):
             return names
-        if isinstance(names, str | bytes):
-            raise InvalidInputError(f"names is a {type(names).__name__}", hint=HINT)
         encoded = list(map(_encode, names))
         if len(set(encoded)) != len(encoded):
             twice, _ = Counter(encoded).most_common(1)[0]

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ..contract import Kind
 from ..errors import CorruptStoreError, StorageError
 from ..registry import PACKAGE
 from .details import Details
@@ -107,6 +108,7 @@ class Report:
         lock, a failing disk, too little memory. All other records can be read, and are what was saved.
     names : sequence of str
         The names of all images; empty if they have none, or these can't be read.
+    kind : {"pixels", "encoded"}
     """
 
     path: Path
@@ -117,6 +119,7 @@ class Report:
     unread_files: Mapping[str, str] = field(default_factory=dict)
     unread_records: Reasons = field(default_factory=Reasons)
     names: Sequence[str] = ()
+    kind: Kind = "pixels"
 
     @property
     def outcome(self) -> Outcome:
@@ -169,11 +172,12 @@ def check(path: Path | str) -> Report:
         dataset = replace(held, details=files.read_details(), checksums=files.read_checksums())
         findings = list(_check_parts(dataset, files))
         names: Sequence[str] = ()
+    kind: Kind = "pixels"
         with suppress(StorageError), held.reading():
             names = dataset.read_names() or ()
     records, unread = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
     manifest = dataset.manifest
-    return Report(dataset.path, manifest.backend, manifest.count, files.damaged, records, files.unread, unread, names)
+    return Report(dataset.path, manifest.backend, manifest.count, files.damaged, records, files.unread, unread, names, manifest.kind)
 
 
 class _FileReport:
@@ -340,12 +344,16 @@ def _advise(report: Report) -> str:
         if any(report.records.count(start, stop) == stop - start for start, stop in pairwise(starts)):
             return f"the dataset cannot be opened, and {_advise_on_parts(report)}"
         verify = ", verify=False"  # the subprocess has read and verified the records that are whole
+    image, label = ("reader[i][0][None]", "reader[i][1]")
+    if report.kind == "encoded":
+        image, label = ("reader.read_encoded([i])[0]", "int(reader.read_encoded([i])[1][0])")
+    names = "names=[reader.names[i] for i in whole], " if report.names else ""
     return (
         f"save them elsewhere, in Python (import numpy, {PACKAGE}):\n"
         f"    reader = {PACKAGE}.open({path}{verify}); "
         f"whole = sorted({{*range(len(reader))}} - {{*{PACKAGE}.check({path}).records}})\n"
-        f"    {PACKAGE}.save('DESTINATION', (reader[i][0][None] for i in whole), "
-        f"numpy.array([reader[i][1] for i in whole]), {report.backend!r})"
+        f"    {PACKAGE}.save('DESTINATION', ({image} for i in whole), numpy.array([{label} for i in whole]), "
+        f"{report.backend!r}, {names}classes=reader.classes)"
     )
 
 

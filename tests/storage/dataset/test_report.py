@@ -75,6 +75,30 @@ def test_damaged_structure_affects_its_own_part_only(backend: str, saved: Path) 
     assert report.records.keys() <= set(range(10, 20)), backend
 
 
+def test_damaged_details_affect_their_own_part_only(backend: str, saved: Path) -> None:
+    path = find_beside(saved, "json", 1)
+    flip_bit(path, 9)
+    report = storage.check(saved)
+    assert list(report.files) == [path.name]
+    assert report.records == dict.fromkeys(range(10, 20), f"{path.name} is damaged")
+    for verify in (True, False):
+        with pytest.raises(
+            CorruptStoreError, match=rf"set: the file {path.name} is damaged: restore it from a copy; the"
+        ):
+            storage.load(saved, verify=verify)
+    images, labels = make_set(COUNT)
+    assert_same(BACKENDS[backend].read_many(find_part(saved, 1)), (images[10:20], labels[10:20]))
+
+
+def test_damaged_labels_are_listed_and_affect_no_record(saved: Path) -> None:
+    path = find_beside(saved, "labels", 1)
+    flip_bit(path, 9)
+    report = storage.check(saved)
+    assert list(report.files) == [path.name]
+    assert (report.outcome, len(report.records)) == ("damaged", 0)
+    assert_same(storage.load(saved), make_set(COUNT))
+
+
 def test_a_part_that_the_backend_refuses_is_listed(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_reader = BACKENDS[backend].open_reader
 

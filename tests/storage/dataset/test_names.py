@@ -1,0 +1,141 @@
+"""Names of images and classes: relative paths and distinct strings, kept exactly."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import storage
+from storage import CorruptStoreError, InvalidInputError
+from storage.dataset.annotations import Annotations
+from storage.dataset.names import Names
+from tests.support.datasets import find_beside, flip_bit, rewrite_beside
+from tests.support.image_sets import make_set
+from tests.support.open_files import list_names
+from tests.support.properties import given, st
+
+COUNT = 5
+IMAGES, LABELS = make_set(COUNT, 5, 7)
+NAMES = ["a.png", "b/a.png", "ä\n.png", "\udcff", "b/a"]
+PARTS = st.text(min_size=1).filter(lambda part: part not in {".", ".."} and not {"/", "\0"} & set(part))
+PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join).filter(lambda name: not has_surrogates(name))
+
+
+def has_surrogates(name: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+@given(st.lists(PATHS, unique=True), st.data())
+def test_names_are_a_sequence_that_finds_each(given_names: list[str], data: st.DataObject) -> None:
+    names = Names.join(given_names)
+    assert len(names) == len(given_names)
+    assert list(names) == given_names
+    assert Names(names.content) == names
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(names))] * 2)))
+    assert list(names[start:stop]) == given_names[start:stop]
+    assert [names.find(name) for name in given_names] == list(range(len(names)))
+    other = data.draw(PATHS)
+    assert (names.find(other) is None) is (other not in given_names)
+
+
+def test_names_compare_and_show_how_many_there_are() -> None:
+    names = Names.join(NAMES)
+    assert names == Names.join(NAMES)
+    assert names != Names.join(NAMES[1:])
+    assert names != NAMES
+    assert len({names, Names.join(iter(NAMES)), Names.join(names)}) == 1
+    assert repr(names) == "<Names: 5>"
+    assert names[-1] == "b/a"
+    with pytest.raises(IndexError):
+        names[5]
+    assert [names.find(name) for name in ("", "a", "..", "a\0", "\ud800")] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/etc/passwd", "../a", "a/../b", "a/", "a//b", ".", "./a", "a\0b", "\ud800", 5, b"bytes", None],
+    ids=repr,
+)
+def test_a_name_that_is_no_relative_path_is_refused(name: object, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"relative path|can't be the name of a file|a name is a "):
+        storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=[*NAMES[1:], cast("str", name)])
+    assert list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ({"names": NAMES[:4]}, "4 names and 5 labels"),
+        ({"names": [*NAMES[:4], "a.png"]}, r"two images have the name 'a\.png'"),
+        ({"names": "abcde"}, "names is a str"),
+        ({"names": 5}, "names is a int"),
+        ({"classes": "ab"}, "classes is a str"),
+        ({"classes": 5}, "classes is a int"),
+        ({"classes": ["a", 5]}, "classes have impossible texts"),
+        ({"classes": ["\ud800"]}, "classes have .*surrogates not allowed"),
+        ({"classes": ["a", "a"]}, "two classes have one name"),
+    ],
+    ids=str,
+)
+def test_annotations_that_do_not_fit_are_refused(annotations: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        storage.save(tmp_path / "set", IMAGES, LABELS, "npy", **annotations)
+    assert list_names(tmp_path) == []
+
+
+def test_names_of_pixels_are_kept_exactly_and_named_in_errors(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES, LABELS, "png", names=NAMES)
+    with storage.open(tmp_path / "set") as reader:
+        assert list(reader.names) == NAMES
+        assert reader.index("\udcff") == 3
+    next((tmp_path / "set").glob("part-*/00000001.png")).unlink()
+    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError) as caught:
+        reader[1]
+    assert (caught.value.record, caught.value.name) == (1, "b/a.png")
+    with pytest.raises(CorruptStoreError, match=r"record 1 \(b/a\.png\): it is damaged"):
+        storage.load(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: flip_bit(path, 0), Path.unlink, lambda path: path.write_bytes(path.read_bytes() + b"x\0")],
+    ids=["changed", "missing", "longer"],
+)
+def test_damaged_names_are_refused_and_listed_and_hide_no_other_error(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    storage.save(tmp_path / "set", IMAGES, LABELS, "png", names=NAMES)
+    path = find_beside(tmp_path / "set", "names")
+    damage(path)
+    with storage.open(tmp_path / "set") as reader:
+        with pytest.raises(CorruptStoreError, match=rf"{tmp_path}/set: .*{path.name}"):
+            list(reader.names)
+        next((tmp_path / "set").glob("part-*/00000001.png")).unlink()
+        with pytest.raises(CorruptStoreError, match="record 1: it is damaged"):
+            reader[1]
+    report = storage.check(tmp_path / "set")
+    assert path.name in report.files
+    assert (sorted(report.records), report.names) == ([1], ())
+
+
+def test_names_that_are_not_as_many_as_the_images_are_refused(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES, LABELS, "png", names=NAMES)
+    rewrite_beside(tmp_path / "set", "names", b"a\0b\0")
+    with storage.open(tmp_path / "set") as reader:
+        with pytest.raises(CorruptStoreError, match=f"{tmp_path}/set: it has 2 names and 5 images"):
+            list(reader.names)
+        next((tmp_path / "set").glob("part-*/00000004.png")).unlink()
+        with pytest.raises(CorruptStoreError, match="record 4: it is damaged"):
+            reader[4]
+
+
+def test_annotations_are_identified_by_labels_and_names() -> None:
+    all_annotations = [
+        Annotations.check(LABELS),
+        Annotations.check(LABELS[::-1]),
+        Annotations.check(LABELS, NAMES),
+        Annotations.check(LABELS, NAMES[::-1]),
+    ]
+    assert len({annotations.identify() for annotations in all_annotations}) == 4
+    assert len(all_annotations[2].take(1, 3)) == 2
