@@ -172,12 +172,12 @@ def check(path: Path | str) -> Report:
         dataset = replace(held, details=files.read_details(), checksums=files.read_checksums())
         findings = list(_check_parts(dataset, files))
         names: Sequence[str] = ()
-    kind: Kind = "pixels"
         with suppress(StorageError), held.reading():
             names = dataset.read_names() or ()
     records, unread = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
     manifest = dataset.manifest
-    return Report(dataset.path, manifest.backend, manifest.count, files.damaged, records, files.unread, unread, names, manifest.kind)
+    counts = dataset.path, manifest.backend, manifest.count
+    return Report(*counts, files.damaged, records, files.unread, unread, names, manifest.kind)
 
 
 class _FileReport:
