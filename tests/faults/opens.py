@@ -31,13 +31,24 @@ def fail_to_open(backend: str, folder: Path, *, cases: int, variants: int = 4) -
         for variant in range(variants):
             own = folder / f"{number}-{variant}"
             own.mkdir()
-            path = prepare(own, template)
-            DAMAGES[name](path, folder / "another", np.random.default_rng([SEED, number, variant]))
-            paths.append(path)
+            paths.append(_damage(own, template, name, [SEED, number, variant]))
     told = run_child(partial(_open_all, folder, paths, cases), patience=600).describe()
     if told.isdigit():
         return [("an open", "refused")] * int(told)
     return [("all opens", f"{GUILTY}{told}")]
+
+
+def _damage(own: Path, template: Path, name: str, seed: list[int]) -> Path:
+    """Damage a copy so that it is refused: nothing refuses damaged labels until they are asked for."""
+    path, attempt = prepare(own, template), 0
+    while run_child(partial(_tell_refusal, path)).told == "read":
+        path, attempt = prepare(own, template), attempt + 1
+        DAMAGES[name](path, own.parent / "another", np.random.default_rng([*seed, attempt]))
+    return path
+
+
+def _tell_refusal(path: Path) -> str:
+    return "refused" if _try_to_open(path) else "read"
 
 
 def _open_all(folder: Path, paths: list[Path], cases: int) -> str:
