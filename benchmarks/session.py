@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,14 @@ def describe_session(config: pytest.Config) -> list[str]:
     origin = config.stash[ORIGIN]
     images = f"images: {origin.name}, {config.stash[COUNT]:,} of {DOUBLED * origin.count:,}"
     unavailable = config.stash[SESSION].options.unavailable
-    return [images, *(f"no backend {name}: {reason}" for name, reason in unavailable.items())]
+    return [images, *_describe_decoder(), *(f"no backend {name}: {reason}" for name, reason in unavailable.items())]
+
+
+def _describe_decoder() -> list[str]:
+    """Say what decodes JPEG files if it isn't simplejpeg."""
+    if find_spec("simplejpeg"):
+        return []
+    return ["no simplejpeg: Pillow decodes JPEG files, and corruption that libjpeg only warns about isn't noticed"]
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

@@ -50,10 +50,10 @@ Save images as a dataset, from one of these:
   - a plain store of any backend, as its store_many wrote it
   - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
   - a folder of folders of images (AVIF, BMP, GIF, JPEG, PCX, PNG, PPM, SGI, TGA, TIFF or WebP, if this Pillow reads
-    it); all of one size, with 8 bits, read as RGB. Each folder is a class. Folders, and the files in each, are read in
-    natural order: 2 before 10. Names that begin with a dot are ignored. Everything else that isn't an image is refused,
-    and so is a link that leads out of the folder, an image that may be transparent (an alpha channel, even if opaque),
-    and a file of more than one frame or page.
+    it); all of one size, with 8 bits, read as RGB and turned upright by their EXIF orientation. Each folder is a class.
+    Folders, and the files in each, are read in natural order: 2 before 10. Names that begin with a dot are ignored.
+    Everything else that isn't an image is refused, and so is a link that leads out of the folder, an image that is
+    transparent in places, and a file of more than one frame or page.
 
 DESTINATION appears when it is complete. If a conversion was stopped, by a full disk or by a signal, the same command
 resumes it after its last finished part (128 MiB of pixels): first it verifies all finished parts. If they are damaged,
@@ -119,7 +119,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--max-pixels",
         type=int,
         metavar="N",
-        help="how many pixels an image file may have (default: 2**27, or fewer if the file is small)",
+        help="how many pixels an image file may have (default: 2**28, or fewer if the file is small)",
     )
     converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
     converted.set_defaults(show=_convert)

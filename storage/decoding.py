@@ -52,6 +52,7 @@ TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
 EXCHANGED = {5, 6, 7, 8}  # orientations that exchange height and width
 DEEP_MODES = ("I", "F")  # modes of Pillow that begin with these have more than 8 bits
 MAX_DEPTH = 8  # bits a channel
+PNG_METADATA = re.compile(rb"eXIf|iTXt|tEXt|zTXt")  # the chunks that EXIF or XMP may be in
 SGI_BYTES = 3  # where SGI has the bytes of a channel
 BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338  # tags of TIFF
 JPEG2000_SIZES = re.compile(
@@ -109,6 +110,19 @@ def decode(content: Content, *, max_pixels: int = MAX_PIXELS) -> Image:
         return np.require(_decode(view, None, max_pixels), requirements=("C", "W"))
 
 
+def measure(content: Content, *, max_pixels: int = MAX_PIXELS) -> Size:
+    """Find the height and width of an upright image, and refuse what `decode` refuses, but for damaged pixels.
+
+    Pixels are read only of an image that may be transparent, or may say how it is turned after its pixels.
+    """
+    view = view_file(content)
+    with _explaining(), _open_picture(view) as picture:
+        whole, orientation = _inspect(picture, view, max_pixels)
+        if picture.has_transparency_data:
+            _convert(picture)
+    return Size(whole.width, whole.height) if orientation in EXCHANGED else whole
+
+
 def decode_batch(
     files: Encoded, size: Size, out: Images, *, threads: int | None = None, max_pixels: int = MAX_PIXELS
 ) -> None:
@@ -162,10 +176,7 @@ def _decode(content: memoryview, size: Size | None, max_pixels: int) -> Image:
             image = _fit(_import_pillow().fromarray(image), target)
         return _turn(image, orientation)
     with _open_picture(content) as picture:
-        whole = Size(picture.height, picture.width)
-        _check_pixels(whole, content if picture.format in JPEG_FORMATS else None, max_pixels)
-        _check_picture(picture, content)
-        orientation = 1 if picture.format == "TIFF" else _get_orientation(picture)  # Pillow turns a TIFF as it loads it
+        whole, orientation = _inspect(picture, content, max_pixels)
         target, least = _plan(whole, size, orientation)
         if size is not None:
             picture.draft("RGB", (least.width, least.height))  # of JPEG, in steps of 1/8
@@ -181,6 +192,14 @@ def _read_jpeg_header(simplejpeg: ModuleType, content: memoryview) -> Size | Non
     except ValueError:  # no JPEG, or sampled in a way that simplejpeg doesn't know
         return None
     return Size(height, width) if colours in {"YCbCr", "Gray"} else None
+
+
+def _inspect(picture: "ImageFile", content: memoryview, max_pixels: int) -> tuple[Size, int]:
+    """Refuse a picture that is too large, or of which a part would be lost; return its size and orientation."""
+    whole = Size(picture.height, picture.width)
+    _check_pixels(whole, content if picture.format in JPEG_FORMATS else None, max_pixels)
+    _check_picture(picture, content)
+    return whole, _get_orientation(picture, content)
 
 
 def _plan(whole: Size, size: Size | None, orientation: int) -> tuple[Size | None, Size]:
@@ -212,10 +231,16 @@ def _read_orientation(content: memoryview) -> int:
     if not _has_metadata(content):
         return 1
     with _open_picture(content) as picture:
-        return _get_orientation(picture)
+        return _get_orientation(picture, content)
 
 
-def _get_orientation(picture: "ImageFile") -> int:
+def _get_orientation(picture: "ImageFile", content: memoryview) -> int:
+    if picture.format == "TIFF":  # Pillow turns it as it loads it
+        return 1
+    if picture.format == "PNG" and not PNG_METADATA.search(
+        content
+    ):  # or Pillow would load it to look behind its pixels
+        return 1
     orientation = picture.getexif().get(ORIENTATION)
     return orientation if isinstance(orientation, int) else 1
 

@@ -2,33 +2,28 @@
 
 Classes and files are taken in natural order of their names: 2 before 10. Names that begin with a dot are skipped;
 anything else that isn't an image is refused, so that nothing is left out silently. So are links that lead out of the
-tree, and images that 8-bit RGB can't hold: more than 8 bits, transparency (even if fully opaque), more than one frame
-or page. EXIF orientation is ignored. The number of pixels is checked before any is decoded.
+tree, and what `decoding` refuses. Images are upright by their EXIF orientation. The number of pixels is checked before
+any is decoded.
 """
 
 import os
 import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import numpy as np
 from xxhash import xxh3_64
 
 from ..arrays import CHANNELS, cut_indices
 from ..contract import Image, Images, Labels
-from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading
+from ..decoding import MAX_PIXELS, decode, measure
+from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError, reading
 from .files import open_input
 
-if TYPE_CHECKING:
-    from PIL.Image import Image as PillowImage
+Result_co = TypeVar("Result_co", covariant=True)
 
-DEEP = ("I", "F")  # the modes of Pillow with more than 8 bits begin with these
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TGA", "TIFF", "WEBP")
-MAX_PIXELS = 1 << 27  # of an image; Pillow itself refuses more than `2 * PIL.Image.MAX_IMAGE_PIXELS`
 BASE, EXPANSION = 128 << 20, 100  # bytes of pixels that any file may hold, and more for each of its bytes
 
 
@@ -59,8 +54,7 @@ class FolderSource:
 
     def _read_image(self, path: Path) -> Image:
         try:
-            with _open_image(path, self.max_pixels) as picture:
-                image = np.asarray(picture.convert("RGB"))
+            image = _look_at(path, decode, self.max_pixels)
         except InvalidInputError as error:
             raise CorruptStoreError(error.problem, store=path, hint=error.hint) from error
         if image.shape[:2] != self.size:
@@ -125,8 +119,7 @@ def _check_file(file: os.DirEntry[str]) -> None:
 def _find_size(root: Path, names: list[str], max_pixels: int | None) -> tuple[int, int]:
     size = None
     for name in names:
-        with _open_image(root / name, max_pixels) as picture:
-            found = picture.height, picture.width
+        found = _look_at(root / name, measure, max_pixels)
         size = size or found
         if found != size:
             sizes = f"{found[0]} x {found[1]} pixels (height x width), and {root / names[0]} has {size[0]} x {size[1]}"
@@ -137,52 +130,24 @@ def _find_size(root: Path, names: list[str], max_pixels: int | None) -> tuple[in
     return size
 
 
-@contextmanager
-def _open_image(path: Path, max_pixels: int | None) -> "Iterator[PillowImage]":
+class Look(Protocol[Result_co]):
+    """Something that is made of the content of an image file."""
+
+    def __call__(self, content: bytes, *, max_pixels: int) -> Result_co:
+        """Make it, if the image has no more pixels."""
+        ...
+
+
+def _look_at(path: Path, look: Look[Result_co], max_pixels: int | None) -> Result_co:
+    """Decode or measure an image file; by default it may have fewer pixels if it is small."""
+    with reading(path), open_input(path) as file:
+        content, status = file.read(), os.fstat(file.fileno())
+    allocated = min(status.st_size, status.st_blocks * 512)
+    limit = min(MAX_PIXELS, (BASE + EXPANSION * allocated) // CHANNELS) if max_pixels is None else max_pixels
     try:
-        from PIL import Image as Pillow  # noqa: PLC0415 - optional
-        from PIL import UnidentifiedImageError  # noqa: PLC0415 - likewise
-    except ModuleNotFoundError as error:
-        hint = "python -m pip install pillow"
-        raise BackendUnavailableError("reading image files needs Pillow", hint=hint) from error
-    Pillow.init()
-    formats = [name for name in FORMATS if name in Pillow.OPEN]  # its builds differ
-    try:
-        with open_input(path) as file:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)  # the limit is ours
-                picture = Pillow.open(file, formats=formats)
-            with picture:
-                _check_pixels(path, picture, os.fstat(file.fileno()), max_pixels)
-                _check_picture(picture)
-                yield picture
-    except StorageError:
-        raise
-    except Exception as error:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
-            with reading(path):
-                raise
-        is_unknown = isinstance(error, UnidentifiedImageError)  # whose message shows the object that was read from
-        reason = f"it is none of {', '.join(formats)}" if is_unknown else error
-        problem = f"it can't be read as an image ({reason})"
-        raise InvalidInputError(problem, store=path, hint="repair it, or move it elsewhere") from error
-
-
-def _check_pixels(path: Path, picture: "PillowImage", status: os.stat_result, max_pixels: int | None) -> None:
-    """Refuse an image that has too many pixels, or too many for the size of its file; none is decoded yet."""
-    content = min(status.st_size, status.st_blocks * 512)
-    limit = min(MAX_PIXELS, (BASE + EXPANSION * content) // CHANNELS) if max_pixels is None else max_pixels
-    pixels = picture.width * picture.height
-    if pixels > limit:
-        problem = f"it has {pixels:,} pixels, and its file {status.st_size:,} bytes: the limit is {limit:,} pixels"
-        raise InvalidInputError(problem, store=path, hint="if that is right, raise the limit (--max-pixels)")
-
-
-def _check_picture(picture: "PillowImage") -> None:
-    """Refuse an image of which a part would be lost."""
-    if picture.mode.startswith(DEEP):
-        raise ValueError(f"it has more than 8 bits per channel, mode {picture.mode}")
-    if picture.has_transparency_data:
-        raise ValueError(f"it may be transparent, mode {picture.mode}, which RGB can't hold: save it without alpha")
-    if getattr(picture, "is_animated", False):  # formats with a single frame don't have it
-        raise ValueError("it has more than one frame or page: save each as a file")
+        return look(content, max_pixels=limit)
+    except DecodingError as error:
+        problem = f"it can't be read as an image ({error.problem})"
+        raise InvalidInputError(problem, store=path, hint=error.hint) from error
+    except StorageError as error:
+        raise error.replace(store=path) from error

@@ -30,7 +30,7 @@ LABEL_BYTES = 8
 def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[ImageSource]:
     """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100.
 
-    `max_pixels` is what an image file may have; by default 2**27, or fewer if the file is small.
+    `max_pixels` is what an image file may have; by default 2**28, or fewer if the file is small.
     """
     path = Path(path).absolute()
     with reading(path, ValueError):

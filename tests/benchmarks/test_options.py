@@ -3,8 +3,10 @@
 import io
 import os
 import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib.util import find_spec
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -68,6 +70,13 @@ def test_a_backend_without_pixels_has_no_cells_and_the_reason_is_said() -> None:
     assert "[files" not in cells
     tests = collect(str(ROOT / "tests" / "storage" / "test_contract_encoded.py"), "--backends=files").stdout
     assert "test_stored_files_come_back[files-9]" in tests
+
+
+def test_the_header_says_that_corruption_may_go_unnoticed_without_simplejpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, line = ("-v", "--cutoffs=10", "--backends=png"), "no simplejpeg: Pillow decodes JPEG files, and corruption"
+    assert (line in collect(*chosen).stdout) == (find_spec("simplejpeg") is None)
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    assert line in collect(*chosen).stdout
 
 
 def test_backends_of_an_older_storage_accept_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
