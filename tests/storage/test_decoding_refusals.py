@@ -166,6 +166,7 @@ def test_the_limit_of_pillow_is_named_where_it_applies(kind: str, monkeypatch: p
     assert "if that is right, raise PIL.Image.MAX_IMAGE_PIXELS" in refuse(content)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "SGI", "PPM"])
 @pytest.mark.parametrize("fraction", [0, 0.01, 0.1, 0.5, 0.7])
 def test_a_file_that_was_cut_short_is_refused(kind: str, fraction: float) -> None:
