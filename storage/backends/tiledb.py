@@ -1,9 +1,11 @@
-"""TileDB: two dense arrays in one group, 96 KiB of pixels per tile.
+"""TileDB: dense arrays in one group, 96 KiB of pixels or files per tile.
 
 On disk: a TileDB group with two dense arrays, of one fragment each. ``images`` has the dimensions ``image`` and
 ``byte`` and one attribute ``pixels`` of type blob: a cell is a byte, a row the H x W x 3 bytes of an image, a tile as
 many images as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. The group's
-metadata ``count``, ``height``, ``width`` are written last. Without images there is no fragment.
+metadata ``count``, ``height``, ``width`` are written last. Without images there is no fragment. Image files are one
+after the other in ``content``, which has the dimension ``byte``; ``offsets`` has the attribute ``offset``, int64, for
+each image where it starts, then where the last one ends. The metadata are ``count`` and ``bytes``, those of all files.
 
 Why so: TileDB opens the file again for each tile of a query. With 8 to 32 images per tile, shuffled batches take about
 30 microseconds per image. The ranges of a batch are sorted, and gaps between tiles aren't read (``vfs.min_batch_gap``),
@@ -18,7 +20,7 @@ import ctypes
 import operator
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from math import prod
@@ -33,8 +35,20 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
     import tiledb
     from tiledb.libtiledb import LayoutType
 
-from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
+from ..arrays import (
+    CHANNELS,
+    check_encoded,
+    check_images,
+    check_offsets,
+    check_range,
+    check_shape,
+    make_all,
+    make_array,
+    make_result,
+    refuse_out,
+)
 from ..contract import BackendInfo, Image, Images, Labels
+from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_memory, check_store, measure_content
 from ..paths import claim_store, find_file, open_file, refuse_special_files
@@ -55,32 +69,44 @@ HEADER = struct.Struct("<IQQBQBI")  # of a tile: version, bytes in the file and 
 SIZE = 8  # bytes of a number
 MAX_TIME = 1 << 62  # milliseconds: the clock of the writer may be ahead of this one
 ERRORS = (tiledb.TileDBError, KeyError, TypeError, ValueError)
+ATTRIBUTES = {"images": "pixels", "content": "content", "offsets": "offset", "labels": "label"}  # by array
+BYTES = {"images", "content"}  # the others hold numbers
 INFO = BackendInfo(
-    {"tiledb": tiledb.__version__, "TileDB": ".".join(map(str, tiledb.libtiledb.version()))}, "TileDB, Inc.", "MIT"
+    {"tiledb": tiledb.__version__, "TileDB": ".".join(map(str, tiledb.libtiledb.version()))},
+    "TileDB, Inc.",
+    "MIT",
+    kinds=("pixels", "encoded"),
 )
 
 _contexts: "WeakSet[Any]" = WeakSet()
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
-    count, height, width, _ = images.shape
+    arrays: dict[str, NDArray[Any]]
+    if isinstance(images, Encoded):
+        labels, numbers = check_encoded(images, labels), {"bytes": len(images.content)}
+        arrays = {"content": images.content.view("S1"), "offsets": images.offsets, "labels": labels}
+    else:
+        images, labels = check_images(images, labels)
+        count, height, width, channels = images.shape
+        numbers = {"height": height, "width": width}
+        arrays = {"images": images.reshape(count, height * width * channels).view("S1"), "labels": labels}
     with fork_lock, writing(store, *ERRORS), _open_folder(claim_store(store)) as uri:
-        rows = images.reshape(count, height * width * CHANNELS)
         context = _make_context()
         tiledb.Group.create(uri, ctx=context)
-        _write_array(f"{uri}/images", context, rows.view("S1"), {"name": "pixels", "dtype": "blob", "var": False})
-        _write_array(f"{uri}/labels", context, labels, {"name": "label", "dtype": np.int64})
+        for name, rows in arrays.items():
+            _write_array(uri, name, context, rows)
         with tiledb.Group(uri, "w", ctx=context) as group:
-            for name in ("images", "labels"):
+            for name in arrays:
                 group.add(name, name=name, relative=True)
-            group.meta.update({"count": count, "height": height, "width": width})
+            group.meta.update({"count": len(labels), **numbers})
         with TileDbReader(store) as reader:  # TileDB raises nothing if it couldn't find out the size of what it wrote
-            reader.read(range(count)[-1:])
+            last = range(len(labels))[-1:]
+            reader.read_encoded(last) if isinstance(images, Encoded) else reader.read(last)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with reading(store), TileDbReader(store) as reader:
         return reader.read_all(out)
@@ -98,46 +124,97 @@ class TileDbReader(Reader):
             uri, self._context = stack.enter_context(_open_folder(self.store)), _make_context()
             config = tiledb.Config({"sm.group.timestamp_end": str(MAX_TIME)})
             with tiledb.Group(uri, config=config, ctx=self._context) as group:
-                numbers = (operator.index(group.meta[name]) for name in ("count", "height", "width"))
-                count, height, width = check_shape(self.store, *numbers)
-                if not ("images" in group and "labels" in group):
+                count, shape, shapes = _read_numbers(self.store, group)
+                if not all(name in group for name in shapes):
                     raise CorruptStoreError("the group has lost its arrays", store=self.store)
-            self._images, self._labels = (
-                stack.enter_context(tiledb.open(f"{uri}/{name}", timestamp=MAX_TIME, ctx=self._context))
-                for name in ("images", "labels")
-            )
-            _check_array(self.store, self._images, "pixels", np.dtype("S"), (count, height * width * CHANNELS))
-            _check_array(self.store, self._labels, "label", np.dtype(np.int64), (count,))
+            self._arrays = {
+                name: stack.enter_context(tiledb.open(f"{uri}/{name}", timestamp=MAX_TIME, ctx=self._context))
+                for name in shapes
+            }
+            for name, array in self._arrays.items():
+                _check_array(self.store, name, array, shapes[name])
             self._kept: Labels | None = None
+            self._offsets: NDArray[np.int64] | None = None
+            self._size, *_ = shapes.get("content", (0,))
+            check_store(self.store, self._size)
             self._resources = stack.pop_all()
-        return Description(count, (height, width, CHANNELS))
+        return Description(count, shape)
 
-    def read_all(self, out: Images | None) -> tuple[Images, Labels]:
+    def read_all(self, out: Images | None) -> tuple[Images | Encoded, Labels]:
         """Read everything, for `read_many`."""
-        images = make_all(self.store, (self._count, *self._shape), out)
-        return self._read(np.arange(self._count), images)
+        if self._shape:
+            images = make_all(self.store, (self._count, *self._shape), out)
+            return self._read(np.arange(self._count), images)
+        refuse_out(self.store, out)
+        return self._read_encoded(np.arange(self._count))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
         step = max(1, PART // prod(self._shape))
         for start in range(0, len(positions), step):
             self._collect(positions[start : start + step], images[start : start + step])
-        if self._kept is None:
-            self._kept = self._read_labels()
-        return images, self._kept[positions]
+        return images, self._keep_labels()[positions]
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         image, label = make_array(self.store, self._shape), np.empty(1, np.int64)
-        self._query(self._images, "pixels", [(position, position)], image)
-        self._query(self._labels, "label", [(position, position)], label)
+        self._query("images", [(position, position)], image)
+        self._query("labels", [(position, position)], label)
         return image, int(label[0])
 
     def _read_labels(self) -> Labels:
-        check_store(self.store, self._count * 8)
-        labels = make_array(self.store, (self._count,), np.int64)
-        if self._count:
-            self._query(self._labels, "label", [(0, self._count - 1)], labels)
-        return labels
+        return self._read_numbers("labels", 0, self._count)
+
+    def _keep_labels(self) -> Labels:
+        if self._kept is None:
+            self._kept = self._read_labels()
+        return self._kept
+
+    def _read_numbers(self, name: str, start: int, end: int) -> NDArray[np.int64]:
+        """Read labels or offsets, from `start` to `end` - 1."""
+        check_store(self.store, (end - start) * 8)
+        numbers = make_array(self.store, (end - start,), np.int64)
+        if end > start:
+            self._query(name, [(start, end - 1)], numbers)
+        return numbers
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        if len(positions) == 1 and self._offsets is None:
+            position = int(positions[0])
+            starts, ends = np.split(self._read_numbers("offsets", position, position + 2), 2)
+            check_range(self.store, position, int(starts[0]), int(ends[0]), self._size)
+            labels = self._read_numbers("labels", position, position + 1)
+        else:
+            if self._offsets is None:
+                self._offsets = self._read_numbers("offsets", 0, self._count + 1)
+                check_offsets(self.store, self._offsets, self._size)
+            starts, ends, labels = (
+                self._offsets[positions],
+                self._offsets[positions + 1],
+                self._keep_labels()[positions],
+            )
+        offsets = measure_offsets(ends - starts)
+        content = make_array(self.store, (int(offsets[-1]),))
+        self._collect_files(positions, starts, ends, content)
+        return Encoded(content, offsets), labels
+
+    def _collect_files(
+        self,
+        positions: NDArray[np.intp],
+        starts: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        content: NDArray[np.uint8],
+    ) -> None:
+        """Read each file once, in the order of the array, then put them in the order of `positions`."""
+        distinct, chosen, inverse = np.unique(positions, return_index=True, return_inverse=True)
+        places = measure_offsets((ends - starts)[chosen])
+        in_order = len(distinct) == len(positions) and bool((distinct == positions).all())
+        files = content if in_order else make_array(self.store, (int(places[-1]),))
+        done = 0
+        for ranges, size in _cut_ranges(starts[chosen].tolist(), ends[chosen].tolist()):
+            self._query("content", ranges, files[done : done + size])
+            done += size
+        if not in_order:
+            gather(files.data, places[inverse], places[inverse + 1], content)
 
     def _collect(self, positions: NDArray[np.intp], images: Images) -> None:
         """Read each image once, in the order of the array, then put them in the order of `positions`."""
@@ -146,27 +223,28 @@ class TileDbReader(Reader):
         rows = images if in_order else make_array(self.store, (len(distinct), *self._shape))
         gaps = np.flatnonzero(np.diff(distinct) != 1)
         firsts, lasts = distinct[np.r_[0, gaps + 1]].tolist(), distinct[np.r_[gaps, len(distinct) - 1]].tolist()
-        self._query(self._images, "pixels", list(zip(firsts, lasts, strict=True)), rows)
+        self._query("images", list(zip(firsts, lasts, strict=True)), rows)
         if not in_order:
             np.take(rows, inverse, axis=0, out=images, mode="clip")
 
-    def _query(self, array: Any, attribute: str, ranges: list[tuple[int, int]], out: NDArray[Any]) -> None:  # noqa: ANN401
+    def _query(self, name: str, ranges: list[tuple[int, int]], out: NDArray[Any]) -> None:
         """Fill `out` itself; shorter ways to read copy everything once more."""
+        array = self._arrays[name]
         with fork_lock, reading(self.store, *ERRORS):
             subarray = tiledb.Subarray(array, self._context)
             subarray.add_ranges([ranges, *([(0, array.shape[1] - 1)] for _ in array.shape[1:])])
             query = tiledb.Query(array, self._context)
             query.layout = LayoutType.ROW_MAJOR
             query.set_subarray(subarray)
-            query.set_data_buffer(attribute, out, out.size)
+            query.set_data_buffer(ATTRIBUTES[name], out, out.size)
             query._submit()  # noqa: SLF001 - `submit` allocates another buffer
             if not query.is_complete():
-                raise CorruptStoreError(f"a query of {attribute} ended early", store=self.store)
+                raise CorruptStoreError(f"a query of {name} ended early", store=self.store)
 
     def _close(self) -> None:
         with fork_lock:
             self._resources.close()
-        del self._images, self._labels, self._kept, self._context
+        del self._arrays, self._kept, self._offsets, self._context
 
 
 open_reader = TileDbReader
@@ -196,32 +274,69 @@ def _check_tiles(path: Path) -> None:
         raise CorruptStoreError("it doesn't list its tiles: it is damaged", store=path)
 
 
-def _check_array(store: Path, array: Any, attribute: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:  # noqa: ANN401
+def _read_numbers(store: Path, group: Any) -> tuple[int, tuple[int, ...], dict[str, tuple[int, ...]]]:  # noqa: ANN401
+    """Read the metadata of a group; return how many images it has, the shape of each, and those of its arrays."""
+    names = ("count", "bytes") if "bytes" in group.meta else ("count", "height", "width")
+    count, *sizes = (operator.index(group.meta[name]) for name in names)
+    if len(sizes) > 1:
+        count, height, width = check_shape(store, count, *sizes)
+        shape = height, width, CHANNELS
+        return count, shape, {"images": (count, prod(shape)), "labels": (count,)}
+    if min(count, *sizes) < 0:
+        raise CorruptStoreError(f"it claims to hold {count} files of {sizes[0]} bytes", store=store)
+    return count, (), {"content": (sizes[0],), "offsets": (count + 1,), "labels": (count,)}
+
+
+def _check_array(store: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:  # noqa: ANN401
     """Refuse an array of another layout, and one with missing cells, which TileDB would fill in."""
-    schema, count = array.schema, shape[0]
+    schema, count, dtype = array.schema, shape[0], np.dtype("S" if name in BYTES else np.int64)
     domain = tuple((0, size - 1) for size in (max(count, 1), *shape[1:]))
     if (
         schema.sparse
         or schema.nattr != 1
-        or (schema.attr(0).name, schema.attr(0).dtype, schema.attr(0).ncells) != (attribute, dtype, 1)
+        or (schema.attr(0).name, schema.attr(0).dtype, schema.attr(0).ncells) != (ATTRIBUTES[name], dtype, 1)
         or schema.attr(0).isnullable
         or tuple(schema.domain.dim(number).domain for number in range(schema.domain.ndim)) != domain
     ):
-        raise CorruptStoreError(f"{attribute} isn't an array of {count} {dtype}: another program wrote it", store=store)
+        raise CorruptStoreError(f"{name} isn't an array of {count} {dtype}: another program wrote it", store=store)
     if array.nonempty_domain() != (domain if count else None):
-        raise CorruptStoreError(f"a part of {attribute} is missing", store=store)
+        raise CorruptStoreError(f"a part of {name} is missing", store=store)
 
 
-def _write_array(uri: str, context: Any, rows: NDArray[Any], attribute: dict[str, Any]) -> None:  # noqa: ANN401
+def _cut_ranges(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[list[tuple[int, int]], int]]:
+    """Cut sorted ranges of bytes into parts for one query each, with their sizes; join those that touch."""
+    ranges: list[tuple[int, int]] = []
+    size = 0
+    for start, end in zip(starts, ends, strict=True):
+        first = start
+        while first < end:
+            last = min(end, first + PART - size) - 1
+            if ranges and ranges[-1][1] + 1 == first:
+                ranges[-1] = ranges[-1][0], last
+            else:
+                ranges.append((first, last))
+            size += last + 1 - first
+            first = last + 1
+            if size == PART:
+                yield ranges, size
+                ranges, size = [], 0
+    if ranges:
+        yield ranges, size
+
+
+def _write_array(folder: str, name: str, context: Any, rows: NDArray[Any]) -> None:  # noqa: ANN401
     tile = max(1, min(len(rows), TILE // (rows.strides[0] if len(rows) else 1)))
+    axes = ("byte",) if name == "content" else ("image", "byte")
     domain = tiledb.Domain(
         *(
-            tiledb.Dim(name, domain=(0, max(size, 1) - 1), tile=extent, dtype=np.uint64, ctx=context)
-            for name, size, extent in zip(("image", "byte"), rows.shape, (tile, *rows.shape[1:]), strict=False)
+            tiledb.Dim(axis, domain=(0, max(size, 1) - 1), tile=extent, dtype=np.uint64, ctx=context)
+            for axis, size, extent in zip(axes, rows.shape, (tile, *rows.shape[1:]), strict=False)
         ),
         ctx=context,
     )
-    attributes = [tiledb.Attr(**attribute, ctx=context)]
+    form = {"dtype": "blob", "var": False} if name in BYTES else {"dtype": np.int64}
+    attributes = [tiledb.Attr(name=ATTRIBUTES[name], **form, ctx=context)]
+    uri = f"{folder}/{name}"
     tiledb.Array.create(uri, tiledb.ArraySchema(domain, attributes, ctx=context), ctx=context)
     if len(rows):
         with tiledb.open(uri, "w", ctx=context) as array:
