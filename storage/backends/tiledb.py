@@ -86,12 +86,11 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     arrays: dict[str, NDArray[Any]]
     if isinstance(images, Encoded):
         labels, numbers = check_encoded(images, labels), {"bytes": len(images.content)}
-        arrays = {"content": images.content.view("S1"), "offsets": images.offsets, "labels": labels}
+        arrays = {"content": images.content, "offsets": images.offsets, "labels": labels}
     else:
         images, labels = check_images(images, labels)
-        count, height, width, channels = images.shape
-        numbers = {"height": height, "width": width}
-        arrays = {"images": images.reshape(count, height * width * channels).view("S1"), "labels": labels}
+        numbers = {"height": images.shape[1], "width": images.shape[2]}
+        arrays = {"images": images, "labels": labels}
     with fork_lock, writing(store, *ERRORS), _open_folder(claim_store(store)) as uri:
         context = _make_context()
         tiledb.Group.create(uri, ctx=context)
@@ -325,6 +324,8 @@ def _cut_ranges(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[li
 
 
 def _write_array(folder: str, name: str, context: Any, rows: NDArray[Any]) -> None:  # noqa: ANN401
+    if name in BYTES:
+        rows = rows.reshape(len(rows), *([prod(rows.shape[1:])] if rows.ndim > 1 else [])).view("S1")
     tile = max(1, min(len(rows), TILE // (rows.strides[0] if len(rows) else 1)))
     axes = ("byte",) if name == "content" else ("image", "byte")
     domain = tiledb.Domain(

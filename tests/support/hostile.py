@@ -252,6 +252,16 @@ def _set_tiledb(store: Path, count: int, height: int, width: int) -> None:
         group.meta.update({"count": count, "height": height, "width": width})
 
 
+def _set_tiledb_files(store: Path, count: int, start: int, end: int) -> None:
+    tiledb = pytest.importorskip("tiledb")
+    context = tiledb.Ctx({"sm.enable_signal_handlers": "false"})
+    with suppress(OverflowError, ValueError, TypeError, tiledb.TileDBError):
+        with tiledb.open(str(store / "offsets"), "w", ctx=context) as offsets:
+            offsets[COUNT - 1 : COUNT + 1] = np.array([start % 2**64, end % 2**64], np.uint64).view(np.int64)
+        with tiledb.Group(str(store), "w", ctx=context) as group:
+            group.meta.update({"count": count, "bytes": end})
+
+
 SET_NUMBERS: dict[str, SetNumbers] = {
     "npy": _set_npy,
     "hdf5": partial(_set_hdf5, False),  # noqa: FBT003
@@ -276,6 +286,7 @@ SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the las
     "tar": _set_tar_files,
     "files": _set_files,
     "zarr": _set_zarr_files,
+    "tiledb": _set_tiledb_files,
     "npy": _set_npy_files,
     "hdf5": partial(_set_hdf5_files, False),  # noqa: FBT003
     "hdf5_chunked": partial(_set_hdf5_files, True),  # noqa: FBT003

@@ -1,5 +1,6 @@
 """TileDB: a group that TileDB itself reads, fragments that must be there, and children of forks."""
 
+import itertools
 import re
 import shutil
 import struct
@@ -13,6 +14,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import check_file_reads, make_files
 from tests.support.foreign import Case, Change
 from tests.support.image_sets import check_reads, make_set
 from tests.support.suite import ROOT
@@ -223,3 +225,89 @@ def test_a_store_from_a_clock_that_is_ahead_is_read(store: Path) -> None:
     for folder in ("__meta", "images/__fragments", "images/__commits", "labels/__fragments", "labels/__commits"):
         move_clock(store / folder)
     check_reads(tiledb, store, (IMAGES, LABELS))
+
+
+FILES, FILE_LABELS = make_files(20)
+OFFSETS, TOTAL = FILES.offsets.tolist(), len(FILES.content)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Store twenty files in tiles that are smaller than some of them."""
+    monkeypatch.setattr(tiledb, "TILE", 1_000)
+    tiledb.store_many(tmp_path / "files", FILES, FILE_LABELS)
+    return tmp_path / "files"
+
+
+def test_tiledb_itself_reads_the_files(files: Path) -> None:
+    context = make_context()
+    with library.Group(str(files), ctx=context) as group:
+        assert sorted(member.name for member in group) == ["content", "labels", "offsets"]
+    arrays = {}
+    for name in ("content", "offsets", "labels"):
+        with library.open(str(files / name), ctx=context) as array:
+            arrays[name] = array[:]
+    starts, content = arrays["offsets"]["offset"], arrays["content"]["content"].view(np.uint8)
+    assert [content[start:end].tobytes() for start, end in itertools.pairwise(starts)] == list(map(bytes, FILES))
+    np.testing.assert_array_equal(arrays["labels"]["label"], FILE_LABELS)
+
+
+@pytest.mark.parametrize("part", [999, 3_000, 70_000, 1 << 20])
+def test_files_may_take_many_queries(files: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    sizes: list[int] = []
+    query = tiledb.TileDbReader._query  # noqa: SLF001 - to see what is read at once
+
+    def note(reader: Any, name: str, ranges: list[tuple[int, int]], out: Any) -> None:  # noqa: ANN401
+        sizes.append(len(out) if name == "content" else 0)
+        query(reader, name, ranges, out)
+
+    monkeypatch.setattr(tiledb, "PART", part)
+    monkeypatch.setattr(tiledb.TileDbReader, "_query", note)
+    check_file_reads(tiledb, files, (FILES, FILE_LABELS))
+    assert max(sizes) == min(part, TOTAL)
+
+
+def write_offsets(*offsets: int) -> Change:
+    def change(store: Path) -> None:
+        with library.open(str(store / "offsets"), "w", ctx=make_context()) as array:
+            array[:] = np.array(offsets)
+
+    return change
+
+
+FILE_CASES = {
+    "a negative number of files": Case(set_metadata("count", -1), "claims to hold -1 files"),
+    "negative bytes": Case(set_metadata("bytes", -1), "claims to hold 20 files of -1 bytes"),
+    "fewer files": Case(set_metadata("count", 19), "another program"),
+    "more bytes": Case(set_metadata("bytes", TOTAL + 1), "another program"),
+    "many bytes": Case(set_metadata("bytes", 1 << 50)),
+    "bytes that are text": Case(set_metadata("bytes", "many")),
+    "no labels in the group": Case(remove_labels, "lost its arrays"),
+    **{
+        f"no fragment of {name}": Case(empty(f"{name}/__fragments", f"{name}/__commits"), "missing")
+        for name in ("content", "offsets", "labels")
+    },
+}
+
+
+@pytest.mark.parametrize("case", FILE_CASES.values(), ids=FILE_CASES)
+def test_a_damaged_store_of_files_is_refused(case: Case, files: Path) -> None:
+    case.change(files)
+    with pytest.raises(storage.CorruptStoreError, match=case.message) as caught:
+        tiledb.open_reader(files)
+    assert str(files) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [(1, *OFFSETS[1:]), (0, TOTAL, *OFFSETS[2:]), (*OFFSETS[:-1], TOTAL - 1), (*OFFSETS[:-2], TOTAL + 1, TOTAL)],
+    ids=["start", "order", "end", "outside"],
+)
+def test_wrong_offsets_are_refused(files: Path, offsets: tuple[int, ...]) -> None:
+    write_offsets(*offsets)(files)
+    with pytest.raises(storage.CorruptStoreError, match="offsets"):
+        tiledb.read_many(files)
+    if max(offsets) > TOTAL:
+        for index in (18, 19):
+            with pytest.raises(storage.CorruptStoreError, match=f"record {index}"):
+                tiledb.read_single(files, index)
