@@ -4,6 +4,7 @@ Library: py-lmdb (https://lmdb.readthedocs.io); the C library's documentation is
 """
 
 import errno
+import math
 import mmap
 import os
 import struct
@@ -16,31 +17,32 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_shape
-from ..contract import BackendInfo, Images, Labels
+from ..contract import BackendInfo, Labels
+from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_amount, check_memory, measure_content
 from ..paths import create_file, open_file, stat_file
 from ..reader import fork_lock, leak
+from ._records import Layout, check_layout, check_lengths, cut_batches, pack_key, view_records
 
 FILE = "data.mdb"
 LABELS = b"labels"
 LAYOUT = b"layout"
+FILE_OFFSETS = b"file_offsets"  # of packed files
 LABEL_SIZES = (1, 2, 4, 8)  # bytes
-MAX_NUMBER = 1 << 62  # in a layout, so that NumPy can count with it
+MAX_VALUE = 0x7FFFF000 - 16  # bytes: LMDB writes a value and its header with one call, and Linux writes no more
 PART = 16 << 20  # bytes read under one transaction: what was touched of the map counts as memory of this process
 TRANSACTION = 1_536 << 10  # bytes of pixels: they stay in the processor's cache until LMDB has written them
 INFO = BackendInfo(
     {"py-lmdb": lmdb.__version__, "LMDB": ".".join(map(str, lmdb.version()))},
     "Symas, for the OpenLDAP project",
     "OLDAP-2.8",
+    kinds=("pixels", "encoded"),
 )
 
 PAGE_HEADER = struct.Struct("<10xHI")  # flags, and the number of pages if a value has pages to itself
 OVERFLOW = 0x04  # LMDB's flag for such a value
 META_PAGES = 2
-
-pack_key = struct.Struct(">Q").pack
 
 # By device and inode: py-lmdb opens a file once per process, so the readers of a store share an environment. A forked
 # child can't open a file that its parent has open, so it shares that environment: nothing but the map is used.
@@ -60,17 +62,20 @@ def begin_reading(store: Path, *, readahead: bool = True) -> Iterator[lmdb.Trans
 
 
 def find_pixels(store: Path) -> dict[str, list[range]]:
-    """Find the pages that hold nothing but a value; a wrong byte in any other page can kill the process."""
+    """Find the pages of images and labels alone; a wrong byte in any other page can kill the process."""
     found = []
     with begin_reading(store) as transaction, open_file(store, FILE) as (descriptor, status):
         size, used = transaction.stat()["psize"], _shared[status.st_dev, status.st_ino].size
         check_memory(store, used, measure_content(descriptor, status), "a list of all pages")
         content = mmap.mmap(descriptor, used, prot=mmap.PROT_READ)
+        offsets = bytes(transaction.get(FILE_OFFSETS, b""))
         number, end = META_PAGES, used // size
         while number < end:
             flags, pages = PAGE_HEADER.unpack_from(content, number * size)
             step = max(1, pages) if flags & OVERFLOW else 1
-            if flags & OVERFLOW:
+            value = number * size + PAGE_HEADER.size
+            is_structure = offsets and content[value : value + len(offsets)] == offsets
+            if flags & OVERFLOW and not is_structure:
                 found.append(range(number * size, (number + step) * size))
             number += step
     return {FILE: found}
@@ -85,34 +90,30 @@ def refuse_replacement(store: Path) -> Iterator[None]:
         raise CorruptStoreError("it was replaced while it was read", store=store, hint="read it again")
 
 
-def write_store(store: Path, images: Images, labels: Labels, layout: bytes, images_per_record: int = 1) -> None:
+def write_store(store: Path, records: Encoded, labels: Labels, layout: bytes, offsets: bytes = b"") -> None:
     """Write a store, unsynced and without locks; the last record, in a separate transaction, marks it as complete."""
+    codes = labels.astype(_choose_type(labels)).tobytes()
+    lengths = np.append(records.lengths, [len(codes), len(offsets)])
+    check_lengths(lengths, MAX_VALUE, "a value of LMDB")
     path = create_file(store, FILE)
-    size = compute_map_size(images)
     with (
         writing(store, lmdb.Error),
-        lmdb.open(path, subdir=False, map_size=size, sync=False, metasync=False, lock=False) as environment,
+        lmdb.open(
+            path, subdir=False, map_size=compute_map_size(lengths), sync=False, metasync=False, lock=False
+        ) as environment,
     ):
-        _append_pixels(environment, images, images_per_record)
-        _append(environment, [(LABELS, labels.astype(_choose_type(labels)).tobytes())])
+        for numbers in cut_batches(records.offsets, TRANSACTION):
+            _append(environment, list(zip(map(pack_key, numbers), view_records(records, numbers), strict=True)))
+        if offsets:
+            _append(environment, [(FILE_OFFSETS, offsets)])
+        _append(environment, [(LABELS, codes)])
         _append(environment, [(LAYOUT, layout)])
 
 
-def compute_map_size(images: Images) -> int:
-    """Compute enough bytes of addresses for the records of `images`: each may take whole pages, and one more."""
+def compute_map_size(lengths: NDArray[np.int64]) -> int:
+    """Compute enough bytes of addresses for records: each may take whole pages, and one more."""
     page = mmap.PAGESIZE
-    record = images[0].nbytes // page * page + 2 * page if len(images) else page
-    return len(images) * (record + 64) + 64 * page
-
-
-def _append_pixels(environment: lmdb.Environment, images: Images, images_per_record: int) -> None:
-    pixels = images.reshape(-1).data
-    size = images_per_record * (images.nbytes // max(len(images), 1))
-    records = -(-len(images) // images_per_record)
-    step = max(1, TRANSACTION // max(size, 1))
-    for start in range(0, records, step):
-        numbers = range(start, min(start + step, records))
-        _append(environment, [(pack_key(number), pixels[number * size : (number + 1) * size]) for number in numbers])
+    return int((lengths // page * page + 2 * page + 64).sum()) + 64 * page
 
 
 def _append(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
@@ -130,30 +131,28 @@ def _append(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes 
             return
 
 
-def read_layout(store: Path, transaction: lmdb.Transaction, layout: struct.Struct) -> tuple[int, ...]:
-    """Read the shape of the set, and images per record if `layout` has them; check that the records fit."""
+def read_layout(store: Path, transaction: lmdb.Transaction, numbers: struct.Struct) -> Layout:
+    """Read what the store holds, and check that its records fit."""
     try:
-        numbers: tuple[int, ...] = layout.unpack(transaction.get(LAYOUT, b""))
+        count, height, width, *packed = numbers.unpack(transaction.get(LAYOUT, b""))
     except struct.error:
         raise CorruptStoreError(
-            f"there is no record 'layout' of {layout.size} bytes: it isn't complete, or another backend wrote it",
+            f"there is no record 'layout' of {numbers.size} bytes: it isn't complete, or another backend wrote it",
             store=store,
         ) from None
-    if max(numbers) > MAX_NUMBER:
-        raise CorruptStoreError(f"the record 'layout' holds too large a number, {max(numbers)}", store=store)
-    count, height, width = check_shape(store, *numbers[:3])
-    images_per_record = (*numbers, 1)[3]
-    records = transaction.stat()["entries"] - len((LABELS, LAYOUT))
+    layout = check_layout(store, count, height, width)
+    size = math.prod((*layout.shape, *packed)) if layout.shape or packed else 0
+    others = [LABELS, LAYOUT] if layout.shape or not packed else [FILE_OFFSETS, LABELS, LAYOUT]
+    records = transaction.stat()["entries"] - len(others)
     first = len(transaction.get(pack_key(0), b""))
     if (
-        not images_per_record
-        or records != -(-count // images_per_record)
-        or first != min(count, images_per_record) * height * width * CHANNELS
+        packed == [0]
+        or records != (-(-layout.size // size) if size else count)
+        or (size and first != min(layout.size, size))
     ):
         raise CorruptStoreError(f"its records aren't those of {count} images", store=store)
-    size = stat_file(store, FILE)[1].st_size
-    check_amount(f"{count} images", count * height * width * CHANNELS, size, store=store)
-    return numbers
+    check_amount(f"{count} images", layout.size, stat_file(store, FILE)[1].st_size, store=store)
+    return layout._replace(record=size)
 
 
 def view_labels(store: Path, transaction: lmdb.Transaction, count: int) -> NDArray[np.signedinteger]:

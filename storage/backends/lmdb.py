@@ -2,9 +2,10 @@
 
 On disk: ``data.mdb``, one environment with one unnamed database. The key of an image is its index, 8 bytes big-endian,
 so LMDB's order is the order of the images, and they are appended instead of inserted. Its value is the raw pixels,
-H x W x 3 bytes. Two more records follow: ``labels``, all of them as little-endian integers of 1, 2, 4 or 8 bytes,
-whichever is enough, and ``layout``, the number of images, height and width as little-endian integers of 8 bytes.
-``layout`` is written in the last transaction: a store without it isn't complete.
+H x W x 3 bytes, or an image file. Two more records follow: ``labels``, all of them as little-endian integers of 1, 2, 4
+or 8 bytes, whichever is enough, and ``layout``, three little-endian integers of 8 bytes: the number of images, height
+and width; or of files, their number, the bytes of all, and 0. ``layout`` is written in the last transaction: a store
+without it isn't complete.
 
 Why it is fast: images are appended, 1.5 MiB per transaction, and nothing is pickled. There is no lock file, because a
 store is never written again. Values are read as views of the map and copied once, into the result.
@@ -13,8 +14,9 @@ Library: py-lmdb (https://lmdb.readthedocs.io); the C library's documentation is
 """
 
 import struct
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,8 +24,9 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, make_all, make_result
+from ..arrays import check_index, make_all, make_result, refuse_out
 from ..contract import Image, Images, Labels
+from ..encoded import Content, Encoded
 from ..errors import CorruptStoreError, reading
 from ..reader import Description, Reader
 from ._lmdb import (
@@ -31,42 +34,50 @@ from ._lmdb import (
     PART,
     begin_reading,
     find_pixels,
-    pack_key,
     read_layout,
     refuse_replacement,
     view_labels,
     write_store,
 )
+from ._records import check_set, collect_files, describe, join_files, pack_key
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
 LAYOUT = struct.Struct("<3Q")  # number of images, height, width
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
+def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with begin_reading(store, readahead=False) as transaction:  # from a cold disk, one page instead of megabytes
-        count, height, width = read_layout(store, transaction, LAYOUT)
+        count, shape, size, _ = read_layout(store, transaction, LAYOUT)
         position = check_index(store, index, count)
-        image = _copy_record(store, transaction, position, (height, width, CHANNELS))
-        return image, int(view_labels(store, transaction, count)[position])
+        label = int(view_labels(store, transaction, count)[position])
+        if shape:
+            return _copy_record(store, transaction, position, shape), label
+        files = join_files(store, [transaction.get(pack_key(position))], np.array([position]), size)
+        return files.content.tobytes(), label
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
-    write_store(store, images, labels, LAYOUT.pack(*images.shape[:3]))
+    records, labels = check_set(images, labels)
+    write_store(store, records, labels, LAYOUT.pack(*describe(images)))
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with refuse_replacement(store):
         with begin_reading(store) as transaction:
-            count, height, width = read_layout(store, transaction, LAYOUT)
+            layout = read_layout(store, transaction, LAYOUT)
+            count, shape, _, size = layout
             labels = view_labels(store, transaction, count).astype(np.int64)
-            images = make_all(store, (count, height, width, CHANNELS), out)
-            step = max(1, PART // (height * width * CHANNELS))
-            _copy_part(store, transaction, 0, images[:step])
+            if shape:
+                images = make_all(store, (count, *shape), out)
+                step = max(1, PART // size)
+                _copy_part(store, transaction, 0, images[:step])
+        if not shape:
+            refuse_out(store, out)
+            return collect_files(store, layout, partial(_begin_files, store), PART), labels
         for start in range(step, count, step):
             with begin_reading(store) as transaction:
                 _copy_part(store, transaction, start, images[start : start + step])
@@ -79,10 +90,10 @@ class LmdbReader(Reader):
     def _open(self) -> Description:
         with ExitStack() as stack:
             self._transaction = stack.enter_context(begin_reading(self.store))
-            count, height, width = read_layout(self.store, self._transaction, LAYOUT)
+            count, shape, self._size, _ = read_layout(self.store, self._transaction, LAYOUT)
             self._labels = view_labels(self.store, self._transaction, count)
             self._resources = stack.pop_all()
-        return Description(count, (height, width, CHANNELS))
+        return Description(count, shape)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)
@@ -91,6 +102,13 @@ class LmdbReader(Reader):
         with reading(self.store, lmdb.Error):
             _copy_values(self.store, (get(pack_key(position)) for position in positions.tolist()), images)
         return images, labels
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        labels = self._labels[positions].astype(np.int64)
+        get = self._transaction.get
+        with reading(self.store, lmdb.Error):
+            files = [get(pack_key(position)) for position in positions.tolist()]
+        return join_files(self.store, files, positions, self._size), labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         return _copy_record(self.store, self._transaction, position, self._shape), int(self._labels[position])
@@ -112,6 +130,13 @@ def _copy_record(store: Path, transaction: lmdb.Transaction, position: int, shap
         return np.frombuffer(value, np.uint8).reshape(shape).copy()  # type: ignore[arg-type] # None if it is missing
     except (TypeError, ValueError, lmdb.Error) as error:
         raise CorruptStoreError("it is missing or damaged", store=store, record=position) from error
+
+
+@contextmanager
+def _begin_files(store: Path, start: int) -> Iterator[Iterable[tuple[Content, Content]]]:
+    with begin_reading(store) as transaction, transaction.cursor() as cursor:
+        cursor.set_key(pack_key(start))
+        yield cursor.iternext()
 
 
 def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, part: Images) -> None:

@@ -2,80 +2,116 @@
 
 On disk: ``data.mdb`` as in `lmdb`, but each record holds as many images as fit into 768 KiB, 256 of CIFAR-10, one after
 another; its key is the number of the record, 8 bytes big-endian. The record ``layout`` has a fourth number: how many
-images a record holds. The last record may hold fewer.
+images a record holds. The last record may hold fewer. Image files are cut into records of 768 KiB wherever they end:
+``file_offsets``, little-endian int64, N + 1 of them, says where each starts in the content of all records, then where
+the last one ends. The fourth number is the bytes of a record.
 
 Why it is fast: LMDB puts a value of more than half a page on separate pages, so an image of 3,072 bytes takes 4,096,
 and 256 of them take 193 pages instead of 256. Few large values need few calls. A reader asks LMDB for each record once;
-then it knows the addresses of the images in the map, and NumPy collects a batch from there in one call.
+then it knows the addresses of the images in the map, and NumPy collects a batch from there in one call. Files are
+joined from views of the records.
 
 Library: py-lmdb (https://lmdb.readthedocs.io); the C library's documentation is http://www.lmdb.tech/doc/.
 """
 
+import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, make_all, make_array, make_result
+from ..arrays import (
+    LABEL,
+    check_encoded,
+    check_images,
+    check_index,
+    check_offsets,
+    check_range,
+    make_all,
+    make_array,
+    make_result,
+    refuse_out,
+)
 from ..contract import Image, Images, Labels
+from ..encoded import Encoded, measure_offsets
 from ..errors import CorruptStoreError
 from ..reader import Description, Reader
 from ._lmdb import (
+    FILE_OFFSETS,
     INFO,
     PART,
     begin_reading,
     find_pixels,
-    pack_key,
     read_layout,
     refuse_replacement,
     view_labels,
     write_store,
 )
+from ._records import Layout, cut_evenly, describe, pack_key
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
 LAYOUT = struct.Struct("<4Q")  # number of images, height, width, images per record
-RECORD = 768 << 10  # bytes of pixels
+RECORD = 768 << 10  # bytes of images
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
+def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with begin_reading(store) as transaction:
-        layout = Layout(*read_layout(store, transaction, LAYOUT))
+        layout = read_layout(store, transaction, LAYOUT)
         position = check_index(store, index, layout.images)
-        number, place = divmod(position, layout.images_per_record)
-        label = view_labels(store, transaction, layout.images)[position]
-        return _view_record(store, transaction, layout, number)[place].copy(), int(label)
+        label = int(view_labels(store, transaction, layout.images)[position])
+        view = partial(_view_record, store, transaction, layout)
+        if not layout.shape:
+            offsets = _view_offsets(store, transaction, layout.images)[position : position + 2]
+            check_range(store, position, int(offsets[0]), int(offsets[1]), layout.size)
+            return _join(view, layout.record, offsets[:1], offsets[1:]).content.tobytes(), label
+        size = math.prod(layout.shape)
+        number, place = divmod(position, layout.record // size)
+        return view(number)[place * size : (place + 1) * size].reshape(layout.shape).copy(), label
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
-    count, height, width, _ = images.shape
-    layout = Layout(count, height, width, max(1, RECORD // (height * width * CHANNELS)))
-    write_store(store, images, labels, LAYOUT.pack(*layout), layout.images_per_record)
+    if isinstance(images, Encoded):
+        labels = check_encoded(images, labels)
+        records, numbers = cut_evenly(images.content, RECORD), (*describe(images), RECORD)
+        offsets = images.offsets.astype("<i8", copy=False).tobytes()
+    else:
+        images, labels = check_images(images, labels)
+        size, offsets = math.prod(images.shape[1:]), b""
+        per_record = max(1, RECORD // size)
+        records, numbers = cut_evenly(images, per_record * size), (*describe(images), per_record)
+    write_store(store, records, labels, LAYOUT.pack(*numbers), offsets)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with refuse_replacement(store):
         with begin_reading(store) as transaction:
-            layout = Layout(*read_layout(store, transaction, LAYOUT))
+            layout = read_layout(store, transaction, LAYOUT)
             labels = view_labels(store, transaction, layout.images).astype(np.int64)
-            images = make_all(store, layout.shape, out)
-            step = max(1, PART // (layout.images_per_record * layout.height * layout.width * CHANNELS))
-            _copy_records(store, transaction, layout, layout.records[:step], images)
-        for start in layout.records[step::step]:
+            if layout.shape:
+                images = make_all(store, (layout.images, *layout.shape), out)
+            else:
+                refuse_out(store, out)
+                images = make_array(store, (layout.size,))
+                offsets = _view_offsets(store, transaction, layout.images).astype(np.int64)
+                check_offsets(store, offsets, layout.size)
+            numbers, step = range(-(-layout.size // layout.record)), max(1, PART // layout.record)
+            _copy_records(store, transaction, layout, numbers[:step], images)
+        for start in numbers[step::step]:
             with begin_reading(store) as transaction:
-                _copy_records(store, transaction, layout, layout.records[start : start + step], images)
-    return images, labels
+                _copy_records(store, transaction, layout, numbers[start : start + step], images)
+    return (images if layout.shape else Encoded(images, offsets)), labels
 
 
 class LmdbPackedReader(Reader):
@@ -84,20 +120,29 @@ class LmdbPackedReader(Reader):
     def _open(self) -> Description:
         with OpenEnvironment() as environment:
             transaction = environment.enter_context(begin_reading(self.store))
-            layout = Layout(*read_layout(self.store, transaction, LAYOUT))
+            layout = read_layout(self.store, transaction, LAYOUT)
             self._labels = view_labels(self.store, transaction, layout.images)
-            self._images = MappedImages(self.store, transaction, layout, environment.pop_all())
-        return Description(layout.images, (layout.height, layout.width, CHANNELS))
+            if layout.shape:
+                self._images = MappedImages(self.store, transaction, layout, environment.pop_all())
+            else:
+                self._files = MappedFiles(self.store, transaction, layout, environment.pop_all())
+        return Description(layout.images, layout.shape)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)
         return self._images.collect(positions, out), labels
 
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        labels = self._labels[positions].astype(np.int64)
+        return self._files.collect(positions), labels
+
     def _read_one(self, position: int) -> tuple[Image, int]:
         return self._images[position].copy(), int(self._labels[position])
 
-    def view(self) -> "MappedImages":
+    def view(self) -> Images | Sequence[Image]:
         """View all images in the map, without a copy; `numpy.asarray` of the view copies them into one array."""
+        if self.kind == "encoded":
+            return super().view()
         self._be_ready()
         return self._images
 
@@ -105,29 +150,11 @@ class LmdbPackedReader(Reader):
         return self._labels.astype(np.int64)
 
     def _close(self) -> None:
-        del self._labels, self._images
+        for name in ("_labels", "_images", "_files"):
+            vars(self).pop(name, None)
 
 
 open_reader = LmdbPackedReader
-
-
-class Layout(NamedTuple):
-    """The numbers in the record ``layout``."""
-
-    images: int
-    height: int
-    width: int
-    images_per_record: int
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Shape of all images."""
-        return self.images, self.height, self.width, CHANNELS
-
-    @property
-    def records(self) -> range:
-        """Numbers of the records that hold pixels."""
-        return range(-(-self.images // self.images_per_record))
 
 
 class OpenEnvironment(ExitStack):
@@ -156,18 +183,19 @@ class MappedImages(Sequence[Image]):
         self, store: Path, transaction: lmdb.Transaction, layout: Layout, environment: OpenEnvironment
     ) -> None:
         self._store, self._transaction, self._layout, self._environment = store, transaction, layout, environment
+        self._per_record = layout.record // math.prod(layout.shape)
         self._views: dict[int, Images] = {}  # by record
         self._addresses = np.zeros(layout.images, np.int64)  # of the images in memory, 0 if not yet known
-        self._first = make_array(store, layout.shape[1:])  # the image at the lowest of them
-        self._places = np.arange(min(layout.images_per_record, layout.images)) * self._first.nbytes
+        self._first = make_array(store, layout.shape)  # the image at the lowest of them
+        self._places = np.arange(min(self._per_record, layout.images)) * self._first.nbytes
         self._start = self._end = 0  # the lowest address, and the end of the last image
         self._windows = 0, self._first[np.newaxis][:0]  # the lowest address, and an image at each address from there on
         self._looking_up = Lock()
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape of all images."""
-        return self._layout.shape
+        return self._layout.images, *self._layout.shape
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -175,7 +203,7 @@ class MappedImages(Sequence[Image]):
 
     def __getitem__(self, index: int) -> Image:  # type: ignore[override] # no slices: they would need a copy
         """View one image, shape (H, W, 3); negative indices count from the end."""
-        number, place = divmod(check_index(self._store, index, self._layout.images), self._layout.images_per_record)
+        number, place = divmod(check_index(self._store, index, self._layout.images), self._per_record)
         image: Image = self._find_record(number)[place]
         return image
 
@@ -188,7 +216,7 @@ class MappedImages(Sequence[Image]):
 
     def collect(self, positions: NDArray[np.intp], out: Images | None = None) -> Images:
         """Copy images into `out` or a fresh array, in the order of `positions`, which are in range."""
-        at_once = self._layout.images_per_record  # as many stay in the processor's cache until they are in `out`
+        at_once = self._per_record  # as many stay in the processor's cache until they are in `out`
         if out is None and at_once > 1 and positions.size:
             with suppress(MemoryError):  # make_result has a better message
                 return self._gather(positions)
@@ -202,7 +230,7 @@ class MappedImages(Sequence[Image]):
         addresses = self._addresses[positions]
         if not addresses.all():
             with self._looking_up:
-                self._look_up(np.unique(positions[addresses == 0] // self._layout.images_per_record))
+                self._look_up(np.unique(positions[addresses == 0] // self._per_record))
             addresses = self._addresses[positions]
         start, images = self._windows  # taken after the addresses: another thread may have stretched them
         return images[addresses - start]
@@ -222,32 +250,72 @@ class MappedImages(Sequence[Image]):
         self._windows = self._start, as_strided(self._first, shape, (1, *self._first.strides), writeable=False)
         # Only now: a thread that finds an address doesn't check whether the windows reach it.
         for number, address, record in zip(numbers.tolist(), addresses, records, strict=True):
-            first = number * self._layout.images_per_record
+            first = number * self._per_record
             self._addresses[first : first + len(record)] = self._places[: len(record)] + address
 
     def _find_record(self, number: int) -> Images:
         view = self._views.get(number)
         if view is None:
             record = _view_record(self._store, self._transaction, self._layout, number)
-            view = self._views[number] = np.asarray(_MapView(record, self._environment))
+            view = self._views[number] = np.asarray(_MapView(record, self._environment)).reshape(-1, *self.shape[1:])
         return view
 
 
-def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, number: int) -> Images:
-    """View one record in the map, shape (n, H, W, 3)."""
-    start = number * layout.images_per_record
-    count = min(layout.images_per_record, layout.images - start)
+class MappedFiles:
+    """The files of a store in LMDB's map, whose records are looked up once."""
+
+    def __init__(
+        self, store: Path, transaction: lmdb.Transaction, layout: Layout, environment: OpenEnvironment
+    ) -> None:
+        self._environment, self._size = environment, layout.record
+        self._offsets = _view_offsets(store, transaction, layout.images)
+        check_offsets(store, self._offsets, layout.size)
+        self._view = cache(partial(_view_record, store, transaction, layout))
+
+    def collect(self, positions: NDArray[np.intp]) -> Encoded:
+        """Copy files in the order of `positions`, which are in range."""
+        return _join(self._view, self._size, self._offsets[positions], self._offsets[positions + 1])
+
+
+def _view_offsets(store: Path, transaction: lmdb.Transaction, count: int) -> NDArray[np.int64]:
+    record = transaction.get(FILE_OFFSETS, b"")
+    if len(record) != LABEL.bits // 8 * (count + 1):
+        raise CorruptStoreError(f"there are {len(record)} bytes of offsets for {count} files", store=store)
+    return np.frombuffer(record, "<i8")
+
+
+def _join(
+    view: Callable[[int], NDArray[np.uint8]], size: int, starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> Encoded:
+    """Join files from views of the records, of `size` bytes each, in which they are."""
+    parts = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        place = start
+        while place < end:
+            number, first = divmod(place, size)
+            parts.append(view(number).data[first : first + end - place])
+            place += len(parts[-1])
+    return Encoded(np.frombuffer(b"".join(parts), np.uint8), measure_offsets(ends - starts))
+
+
+def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, number: int) -> NDArray[np.uint8]:
+    """View the bytes of one record in the map."""
+    start = number * layout.record
+    end = min(start + layout.record, layout.size)
     try:
-        value = transaction.get(pack_key(number))
-        return np.frombuffer(value, np.uint8).reshape(count, *layout.shape[1:])  # type: ignore[arg-type] # None: missing
+        return np.frombuffer(transaction.get(pack_key(number)), np.uint8).reshape(end - start)  # type: ignore[arg-type] # None: missing
     except (TypeError, ValueError, lmdb.Error) as error:
-        last = start + count - 1
-        raise CorruptStoreError(f"records {start} to {last} are missing or damaged", store=store) from error
+        size = math.prod(layout.shape)
+        what = (
+            f"records {start // size} to {end // size - 1}" if layout.shape else f"bytes {start} to {end} of its files"
+        )
+        raise CorruptStoreError(f"{what} are missing or damaged", store=store) from error
 
 
 def _copy_records(
-    store: Path, transaction: lmdb.Transaction, layout: Layout, numbers: Iterable[int], images: Images
+    store: Path, transaction: lmdb.Transaction, layout: Layout, numbers: Iterable[int], images: NDArray[np.uint8]
 ) -> None:
+    content = images.reshape(-1)
     for number in numbers:
         record = _view_record(store, transaction, layout, number)
-        images[number * layout.images_per_record :][: len(record)] = record
+        content[number * layout.record :][: len(record)] = record

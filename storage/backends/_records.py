@@ -1,0 +1,123 @@
+"""What stores with one record per image share: how records are cut and described, and how image files are joined.
+
+Three numbers describe a store: of pixels, the number of images, height and width; of files, their number, the bytes of
+all, and 0.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import CHANNELS, LABEL, check_encoded, check_images, check_shape, make_array
+from ..contract import Images, Labels
+from ..encoded import Content, Encoded
+from ..errors import CorruptStoreError, InvalidInputError
+from ..limits import check_store
+
+MAX_NUMBER = 1 << 62  # in a description, so that NumPy can count with it
+MISSING = "it is missing or damaged"
+
+pack_key = struct.Struct(">Q").pack
+
+BeginRecords = Callable[[int], AbstractContextManager[Iterable[tuple[object, Content]]]]
+
+
+class Layout(NamedTuple):
+    """What a store holds: how many images; the shape of each, empty if they are files; bytes of all; of a record."""
+
+    images: int
+    shape: tuple[int, ...]
+    size: int
+    record: int = 0
+
+
+def describe(images: Images | Encoded) -> tuple[int, ...]:
+    """Describe an image set in three numbers."""
+    return (len(images), images.content.nbytes, 0) if isinstance(images, Encoded) else images.shape[:3]
+
+
+def check_layout(store: Path, count: int, height: int, width: int) -> Layout:
+    """Refuse numbers that can't describe an image set, or describe files of far more bytes than the store has."""
+    if max(count, height, width) > MAX_NUMBER:
+        raise CorruptStoreError(f"its description has too large a number, {max(count, height, width)}", store=store)
+    if width or min(count, height) < 0:
+        check_shape(store, count, height, width)
+        return Layout(count, (height, width, CHANNELS), count * height * width * CHANNELS)
+    check_store(store, height + LABEL.bits // 8 * count)
+    return Layout(count, (), height)
+
+
+def check_set(images: Images | Encoded, labels: Labels) -> tuple[Encoded, Labels]:
+    """Refuse what isn't an image set; cut it into one record per image."""
+    if isinstance(images, Encoded):
+        return images, check_encoded(images, labels)
+    images, labels = check_images(images, labels)
+    return cut_evenly(images, math.prod(images.shape[1:])), labels
+
+
+def check_lengths(lengths: NDArray[np.int64], limit: int, what: str) -> None:
+    """Refuse records with more bytes than `what` has at most."""
+    longest = int(lengths.max(initial=0))
+    if longest > limit:
+        raise InvalidInputError(
+            f"a record has {longest} bytes, and {what} at most {limit}", hint="choose another backend"
+        )
+
+
+def cut_evenly(content: NDArray[np.uint8], size: int) -> Encoded:
+    """Cut an array into records of `size` bytes; the last one may have fewer."""
+    count = -(-content.nbytes // size)
+    return Encoded(content.reshape(-1), np.minimum(np.arange(count + 1) * size, content.nbytes))
+
+
+def cut_batches(offsets: NDArray[np.int64], limit: int) -> Iterator[range]:
+    """Cut records into batches of at most `limit` bytes and as many empty records, or of one record."""
+    start, count = 0, len(offsets) - 1
+    while start < count:
+        stop = int(np.searchsorted(offsets, offsets[start] + limit, "right")) - 1
+        batch = range(start, max(start + 1, min(stop, start + limit)))
+        yield batch
+        start = batch.stop
+
+
+def view_records(records: Encoded, numbers: range) -> list[memoryview]:
+    """View some records that follow each other; faster than one by one."""
+    content = records.content.data
+    bounds = records.offsets[numbers.start : numbers.stop + 1].tolist()
+    return [content[start:end] for start, end in pairwise(bounds)]
+
+
+def join_files(store: Path, files: Sequence[Content | None], positions: NDArray[np.intp], limit: int) -> Encoded:
+    """Join the files at `positions`; a missing one is None, and a damaged one may be said to be longer than `limit`."""
+    for number, file in enumerate(files):
+        if file is None or len(file) > limit:
+            raise CorruptStoreError(MISSING, store=store, record=int(positions[number]))
+    return Encoded.join(files)  # type: ignore[arg-type] # none of them is None
+
+
+def collect_files(store: Path, layout: Layout, begin: BeginRecords, part: int) -> Encoded:
+    """Copy all files; `begin` yields keys and files from a number on, and is called again after each `part` bytes."""
+    content = make_array(store, (layout.size,))
+    out, ends = content.data, [0]
+    while len(ends) <= layout.images:
+        first, limit = len(ends), ends[-1] + part
+        with begin(first - 1) as records:
+            for number, (key, file) in enumerate(records, first):
+                if key != pack_key(number - 1) or len(file) > layout.size - ends[-1]:
+                    break
+                out[ends[-1] : ends[-1] + len(file)] = file
+                ends.append(ends[-1] + len(file))
+                if number == layout.images or ends[-1] >= limit:
+                    break
+        if len(ends) == first:
+            raise CorruptStoreError(MISSING, store=store, record=first - 1)
+    if ends[-1] != layout.size:
+        raise CorruptStoreError(f"its files have {ends[-1]} bytes, not {layout.size}", store=store)
+    return Encoded(content, np.array(ends, np.int64))
