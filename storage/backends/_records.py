@@ -21,7 +21,7 @@ from ..encoded import Content, Encoded
 from ..errors import CorruptStoreError, InvalidInputError
 from ..limits import check_store
 
-MAX_NUMBER = 1 << 62  # in a description, so that NumPy can count with it
+MAX_NUMBER = 1 << 62  # images or bytes, so that NumPy can count them
 MISSING = "it is missing or damaged"
 
 pack_key = struct.Struct(">Q").pack
@@ -43,15 +43,17 @@ def describe(images: Images | Encoded) -> tuple[int, ...]:
     return (len(images), images.content.nbytes, 0) if isinstance(images, Encoded) else images.shape[:3]
 
 
-def check_layout(store: Path, count: int, height: int, width: int) -> Layout:
+def check_layout(store: Path, images: object, height: object, width: object) -> Layout:
     """Refuse numbers that can't describe an image set, or describe files of far more bytes than the store has."""
-    if max(count, height, width) > MAX_NUMBER:
-        raise CorruptStoreError(f"its description has too large a number, {max(count, height, width)}", store=store)
-    if width or min(count, height) < 0:
-        check_shape(store, count, height, width)
-        return Layout(count, (height, width, CHANNELS), count * height * width * CHANNELS)
-    check_store(store, height + LABEL.bits // 8 * count)
-    return Layout(count, (), height)
+    if type(images) is int and type(height) is int and width == 0 and min(images, height) >= 0:
+        check_store(store, height + LABEL.bits // 8 * images)
+        layout = Layout(images, (), height)
+    else:
+        images, height, width = check_shape(store, images, height, width)
+        layout = Layout(images, (height, width, CHANNELS), images * height * width * CHANNELS)
+    if max(layout.images, *layout.shape, layout.size) > MAX_NUMBER:
+        raise CorruptStoreError(f"it claims to hold {layout.images} images of {layout.size} bytes", store=store)
+    return layout
 
 
 def check_set(images: Images | Encoded, labels: Labels) -> tuple[Encoded, Labels]:
@@ -63,7 +65,7 @@ def check_set(images: Images | Encoded, labels: Labels) -> tuple[Encoded, Labels
 
 
 def check_lengths(lengths: NDArray[np.int64], limit: int, what: str) -> None:
-    """Refuse records with more bytes than `what` has at most."""
+    """Refuse a record of more bytes than `what` has at most."""
     longest = int(lengths.max(initial=0))
     if longest > limit:
         raise InvalidInputError(
@@ -94,7 +96,9 @@ def view_records(records: Encoded, numbers: range) -> list[memoryview]:
     return [content[start:end] for start, end in pairwise(bounds)]
 
 
-def join_files(store: Path, files: Sequence[Content | None], positions: NDArray[np.intp], limit: int) -> Encoded:
+def join_files(
+    store: Path, files: Sequence[Content | None], positions: Sequence[int] | NDArray[np.intp], limit: int
+) -> Encoded:
     """Join the files at `positions`; a missing one is None, and a damaged one may be said to be longer than `limit`."""
     for number, file in enumerate(files):
         if file is None or len(file) > limit:

@@ -1,8 +1,9 @@
 """LevelDB: one record per image, in sorted tables with checksums.
 
 On disk: a LevelDB database: ``CURRENT``, ``MANIFEST-NNNNNN`` and tables ``NNNNNN.ldb``. The key of an image is its
-index, 8 bytes big-endian; its value is the raw pixels, H x W x 3 bytes, and the label, little-endian int64. The record
-``layout``, written last, holds the number of images, height and width, little-endian integers of 8 bytes.
+index, 8 bytes big-endian; its value is the raw pixels, H x W x 3 bytes, or an image file, and then the label,
+little-endian int64. The record ``layout``, written last, holds three little-endian integers of 8 bytes: the number of
+images, height and width; or of files, their number, the bytes of all, and 0.
 
 Why so: ascending keys are never merged, so each image is written twice, to LevelDB's log and to a table. A block of
 2 KiB holds one image of CIFAR-10, so a random read verifies the checksum of that image alone (3.2 us per image; 24 in
@@ -19,6 +20,7 @@ Library: plyvel (https://plyvel.readthedocs.io); LevelDB itself: https://github.
 """
 
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -36,11 +38,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
+from ..arrays import make_all, make_array, make_result, refuse_out
 from ..contract import BackendInfo, Image, Images, Labels
-from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, reading, writing
+from ..encoded import Encoded
+from ..errors import BackendUnavailableError, CorruptStoreError, StorageError, reading, writing
 from ..paths import claim_store, find_file, open_regular, read_small, refuse_special_files
 from ..reader import Description, Reader, fork_lock, leak
+from ._records import (
+    MISSING,
+    Layout,
+    check_layout,
+    check_lengths,
+    check_set,
+    collect_files,
+    cut_batches,
+    describe,
+    join_files,
+    pack_key,
+    view_records,
+)
 
 try:
     import plyvel
@@ -56,12 +72,12 @@ INFO = BackendInfo(
     {"plyvel": plyvel.__version__, "LevelDB": plyvel.__leveldb_version__},
     "Google; plyvel: Wouter Bolsterlee",
     "BSD-3-Clause",
+    kinds=("pixels", "encoded"),
 )
 
 LAYOUT = b"layout"
 NUMBERS = struct.Struct("<3Q")  # number of images, height, width
 LABEL = np.dtype("<i8")
-MAX_NUMBER = 1 << 62  # in a layout, so that NumPy can count with it
 MAX_RECORD = (1 << 32) - 1  # bytes: LevelDB counts them with 32 bits
 BLOCK = 2 << 10  # bytes
 BUFFER = 16 << 20  # bytes that LevelDB collects before it writes a table; it holds two such buffers
@@ -87,46 +103,47 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it are made by mkdtemp
 MIN_SPACE = 1 << 20  # bytes: far more than LevelDB writes into a reader's folder, beside another MANIFEST
 MAX_ATTEMPTS = 100  # to make a folder
 
-pack_key = struct.Struct(">Q").pack
-
 _thread_owners: set[int] = set()  # the first process that used LevelDB: its thread doesn't exist in forked children
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
-    size = images.nbytes // max(len(images), 1) + LABEL.itemsize
-    if size > MAX_RECORD:
-        raise InvalidInputError(f"an image of {size} bytes is too large for LevelDB", hint="choose another backend")
-    has_thread = not _thread_owners or os.getpid() in _thread_owners
-    if not has_thread and len(images) * (size + OVERHEAD) > MAX_BUFFER:
-        raise StorageError(
-            "a process that was forked after its parent used LevelDB can store 1 GiB at most",
-            store=store,
-            hint="store fewer images, or use a process that was started with spawn",
-        )
-    folder = claim_store(store)
     with writing(store, plyvel.Error):
+        records, labels = check_set(images, labels)
+        check_lengths(records.lengths + LABEL.itemsize, MAX_RECORD, "a value of LevelDB")
+        has_thread = not _thread_owners or os.getpid() in _thread_owners
+        size = records.content.nbytes + len(records) * (LABEL.itemsize + OVERHEAD)
+        if not has_thread and size > MAX_BUFFER:
+            raise StorageError(
+                "a process that was forked after its parent used LevelDB can store 1 GiB at most",
+                store=store,
+                hint="store fewer images, or use a process that was started with spawn",
+            )
+        folder = claim_store(store)
         options = {**OPTIONS, "write_buffer_size": BUFFER if has_thread else MAX_BUFFER}
         with closing(_open(folder, **options)) as database:
-            _write_records(database, images, labels)
+            _write_records(database, records, labels)
+            database.put(LAYOUT, NUMBERS.pack(*describe(images)))
             if has_thread:
                 _write_tables(database)
         if not has_thread:  # nothing but opening a database makes a table of its log
             with closing(_open(folder, **options)) as database:
-                _read_shape(store, database)  # LevelDB ignores a log that it doesn't find
+                _read_layout(store, database)  # LevelDB ignores a log that it doesn't find
         _remove_logs(folder)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with closing(ReaderFolder(store)) as folder:
         with _open_database(store, folder) as database:
-            count, height, width = _read_shape(store, database)
-        images = make_all(store, (count, height, width, CHANNELS), out)
-        labels: Labels = make_array(store, (count,), np.int64)
-        step = max(1, PART // (height * width * CHANNELS))
-        for start in range(0, count, step):
+            layout = _read_layout(store, database)
+        if not layout.shape:
+            refuse_out(store, out)
+            return _read_files(store, folder, layout)
+        images = make_all(store, (layout.images, *layout.shape), out)
+        labels: Labels = make_array(store, (layout.images,), np.int64)
+        step = max(1, PART // math.prod(layout.shape))
+        for start in range(0, layout.images, step):
             with _open_database(store, folder) as database:
                 _read_part(store, database, start, images[start : start + step], labels[start : start + step])
     return images, labels
@@ -139,9 +156,9 @@ class LevelDBReader(Reader):
         with ExitStack() as stack:
             folder = stack.enter_context(closing(ReaderFolder(self.store)))
             self._database = stack.enter_context(_open_database(self.store, folder))
-            count, height, width = _read_shape(self.store, self._database)
+            self._layout = _read_layout(self.store, self._database)
             self._resources = stack.pop_all()
-        return Description(count, (height, width, CHANNELS))
+        return Description(self._layout.images, self._layout.shape)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
@@ -162,7 +179,25 @@ class LevelDBReader(Reader):
             image = np.frombuffer(value[: -LABEL.itemsize], np.uint8).reshape(self._shape).copy()
             return image, int.from_bytes(value[-LABEL.itemsize :], "little", signed=True)
         except (TypeError, ValueError) as error:
-            raise CorruptStoreError("it is missing or damaged", store=self.store, record=position) from error
+            raise CorruptStoreError(MISSING, store=self.store, record=position) from error
+
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        get = self._database.get
+        with reading(self.store, plyvel.Error):
+            values = [get(pack_key(position), verify_checksums=True) for position in positions.tolist()]
+        files = [None if _is_short(value) else memoryview(value)[: -LABEL.itemsize] for value in values]
+        joined = join_files(self.store, files, positions, self._layout.size)
+        return joined, np.frombuffer(b"".join(value[-LABEL.itemsize :] for value in values), LABEL).astype(np.int64)
+
+    def _read_labels(self) -> Labels:
+        labels = bytearray()
+        with reading(self.store, plyvel.Error):
+            for position in range(self._count):
+                value = self._database.get(pack_key(position), verify_checksums=True)
+                if _is_short(value):
+                    raise CorruptStoreError(MISSING, store=self.store, record=position)
+                labels += value[-LABEL.itemsize :]
+        return np.frombuffer(labels, LABEL).astype(np.int64)
 
     def _close(self) -> None:
         del self._database
@@ -325,16 +360,13 @@ def _open_database(store: Path, folder: ReaderFolder) -> Iterator[plyvel.DB]:
             database.close()
 
 
-def _write_records(database: plyvel.DB, images: Images, labels: Labels) -> None:
-    pixels, codes = images.reshape(-1).data, labels.astype(LABEL).tobytes()
-    size = images.nbytes // max(len(images), 1)
-    step = _count_records(images)
-    for start in range(0, len(images), step):
+def _write_records(database: plyvel.DB, records: Encoded, labels: Labels) -> None:
+    codes = labels.astype(LABEL).tobytes()
+    for numbers in cut_batches(records.offsets + LABEL.itemsize * np.arange(len(records) + 1), BATCH):
         with database.write_batch() as batch:
-            for index in range(start, min(start + step, len(images))):
-                label = codes[index * LABEL.itemsize : (index + 1) * LABEL.itemsize]
-                batch.put(pack_key(index), b"".join((pixels[index * size : (index + 1) * size], label)))
-    database.put(LAYOUT, NUMBERS.pack(*images.shape[:3]))
+            for number, image in zip(numbers, view_records(records, numbers), strict=True):
+                label = codes[number * LABEL.itemsize : (number + 1) * LABEL.itemsize]
+                batch.put(pack_key(number), b"".join((image, label)))
 
 
 def _write_tables(database: plyvel.DB) -> None:
@@ -346,20 +378,48 @@ def _write_tables(database: plyvel.DB) -> None:
         database.write_batch().write()
 
 
-def _read_shape(store: Path, database: plyvel.DB) -> tuple[int, int, int]:
+def _read_layout(store: Path, database: plyvel.DB) -> Layout:
     with reading(store, plyvel.Error):
-        layout = database.get(LAYOUT, b"", verify_checksums=True)
-        if len(layout) != NUMBERS.size:
+        numbers = database.get(LAYOUT, b"", verify_checksums=True)
+        if len(numbers) != NUMBERS.size:
             raise CorruptStoreError(
                 f"there is no record 'layout' of {NUMBERS.size} bytes: it isn't complete, or another backend wrote it",
                 store=store,
             )
-        count, height, width = check_shape(store, *NUMBERS.unpack(layout))
-        expected = [pack_key(number) for number in range(count)[-1:]] + [LAYOUT]
+        layout = check_layout(store, *NUMBERS.unpack(numbers))
+        expected = [pack_key(number) for number in range(layout.images)[-1:]] + [LAYOUT]
         with database.iterator(start=expected[0], include_value=False, verify_checksums=True) as keys:
-            if max(count, height, width) > MAX_NUMBER or list(islice(keys, 2)) != expected:
-                raise CorruptStoreError(f"its records aren't those of {count} images", store=store)
-    return count, height, width
+            if list(islice(keys, 2)) != expected:
+                raise CorruptStoreError(f"its records aren't those of {layout.images} images", store=store)
+    return layout
+
+
+def _is_short(value: bytes | None) -> bool:
+    """Whether a value is missing, or has no label."""
+    return value is None or len(value) < LABEL.itemsize
+
+
+def _read_files(store: Path, folder: ReaderFolder, layout: Layout) -> tuple[Encoded, Labels]:
+    labels = bytearray()
+
+    def cut_labels(records: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, memoryview]]:
+        for key, value in records:
+            if _is_short(value):
+                break
+            labels.extend(value[-LABEL.itemsize :])
+            yield key, memoryview(value)[: -LABEL.itemsize]
+
+    @contextmanager
+    def begin(number: int) -> Iterator[Iterator[tuple[bytes, memoryview]]]:
+        with (
+            _open_database(store, folder) as database,
+            reading(store, plyvel.Error),
+            database.iterator(start=pack_key(number), stop=LAYOUT, verify_checksums=True, fill_cache=False) as records,
+        ):
+            yield cut_labels(records)
+
+    files = collect_files(store, layout, begin, PART)
+    return files, np.frombuffer(labels, LABEL).astype(np.int64)
 
 
 def _read_part(store: Path, database: plyvel.DB, start: int, images: Images, labels: Labels) -> None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from ..arrays import check_index, make_all, make_result, refuse_out
 from ..contract import Image, Images, Labels
 from ..encoded import Content, Encoded
-from ..errors import CorruptStoreError, reading
+from ..errors import CorruptStoreError, reading, writing
 from ..reader import Description, Reader
 from ._lmdb import (
     INFO,
@@ -60,8 +60,9 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    records, labels = check_set(images, labels)
-    write_store(store, records, labels, LAYOUT.pack(*describe(images)))
+    with writing(store):
+        records, labels = check_set(images, labels)
+        write_store(store, records, labels, LAYOUT.pack(*describe(images)))
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:

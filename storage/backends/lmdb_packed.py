@@ -42,7 +42,7 @@ from ..arrays import (
 )
 from ..contract import Image, Images, Labels
 from ..encoded import Encoded, measure_offsets
-from ..errors import CorruptStoreError
+from ..errors import CorruptStoreError, writing
 from ..reader import Description, Reader
 from ._lmdb import (
     FILE_OFFSETS,
@@ -81,16 +81,18 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    if isinstance(images, Encoded):
-        labels = check_encoded(images, labels)
-        records, numbers = cut_evenly(images.content, RECORD), (*describe(images), RECORD)
-        offsets = images.offsets.astype("<i8", copy=False).tobytes()
-    else:
-        images, labels = check_images(images, labels)
-        size, offsets = math.prod(images.shape[1:]), b""
-        per_record = max(1, RECORD // size)
-        records, numbers = cut_evenly(images, per_record * size), (*describe(images), per_record)
-    write_store(store, records, labels, LAYOUT.pack(*numbers), offsets)
+    with writing(store):
+        offsets = b""
+        if isinstance(images, Encoded):
+            labels = check_encoded(images, labels)
+            records, per_record = cut_evenly(images.content, RECORD), RECORD
+            offsets = images.offsets.astype("<i8", copy=False).tobytes()
+        else:
+            images, labels = check_images(images, labels)
+            size = math.prod(images.shape[1:])
+            per_record = max(1, RECORD // size)
+            records = cut_evenly(images, per_record * size)
+        write_store(store, records, labels, LAYOUT.pack(*describe(images), per_record), offsets)
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:

@@ -1,8 +1,9 @@
 """SQLite: one file with a row for each image.
 
 On disk: ``images.sqlite``, in pages of 64 KiB. Table ``images``: ``id INTEGER PRIMARY KEY``, from 0; ``label INTEGER``;
-``pixels BLOB``, H x W x 3 bytes. Table ``layout``: one row, the number of images, height and width. The application id
-of the file is set last, so a store without it isn't complete.
+``pixels BLOB``, H x W x 3 bytes. Table ``layout``: one row, the number of images, height and width. Of files, the third
+column is ``file BLOB``, and ``layout`` has their number and the bytes of all. The application id is set last, so a store
+without it isn't complete.
 
 Why it is fast: rows are appended in one transaction without a journal, which a store that is written once doesn't need.
 A page of 64 KiB holds 21 images of CIFAR-10 (pages of 16 KiB: 5 % more disk, a fifth more time to store; 4 KiB: 32 %
@@ -23,20 +24,39 @@ import sqlite3
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import chain, count, repeat
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_index, check_shape, make_all, make_array, make_result
+from ..arrays import check_index, check_shape, make_all, make_array, make_result, refuse_out
 from ..contract import BackendInfo, Image, Images, Labels
+from ..encoded import Encoded
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading, writing
 from ..limits import MAX_MEMORY, check_amount
 from ..paths import claim_store, join_path, stat_file
 from ..reader import Description, Reader, fork_lock
+from ._records import (
+    Layout,
+    check_layout,
+    check_lengths,
+    check_set,
+    collect_files,
+    cut_batches,
+    describe,
+    join_files,
+    pack_key,
+    view_records,
+)
 
-INFO = BackendInfo({"SQLite": sqlite3.sqlite_version}, "Hipp, Wyrick & Company (SQLite)", "blessing")
+INFO = BackendInfo(
+    {"SQLite": sqlite3.sqlite_version},
+    "Hipp, Wyrick & Company (SQLite)",
+    "blessing",
+    kinds=("pixels", "encoded"),
+)
 
 FILE = "images.sqlite"
 MAX_ATTEMPTS = 100  # to connect to a file whose folder is renamed meanwhile
@@ -45,6 +65,10 @@ APPLICATION = int.from_bytes(b"imgs", "big")
 TABLES = (
     "CREATE TABLE images (id INTEGER PRIMARY KEY, label INTEGER NOT NULL, pixels BLOB NOT NULL)",
     "CREATE TABLE layout (count INTEGER NOT NULL, height INTEGER NOT NULL, width INTEGER NOT NULL)",
+)
+FILE_TABLES = (
+    "CREATE TABLE images (id INTEGER PRIMARY KEY, label INTEGER NOT NULL, file BLOB NOT NULL)",
+    "CREATE TABLE layout (count INTEGER NOT NULL, bytes INTEGER NOT NULL)",
 )
 MAX_LENGTH = 1_000_000_000  # bytes: SQLite's limit for a row
 MAX_IMAGE = 999_999_000  # bytes, less what else is in a row
@@ -57,6 +81,7 @@ REFUSALS = {  # what the operating system refused, as far as SQLite passes it on
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
+STEP = 1 << 20  # bytes of images of which there are views at once
 MAX_BATCH = 1 << 20  # images, whose numbers are one text
 MAPPED = 1 << 40  # bytes; SQLite reduces it to its own limit, 2 GiB
 WRITING = ("page_size=65536", "journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE")
@@ -64,53 +89,60 @@ READING = ("cell_size_check=ON", "trusted_schema=OFF")
 AGAIN = "store the images again"
 
 SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-ALL = "SELECT id, label, pixels FROM images ORDER BY id"
-ONE = "SELECT label, pixels FROM images WHERE id = ?"
+ALL = "SELECT * FROM images WHERE id >= ? ORDER BY id"
+ONE = "SELECT * FROM images WHERE id = ?"
+LABELS = "SELECT id, label FROM images ORDER BY id"
 BATCH = (
-    "SELECT images.id, label, pixels FROM json_each(?) AS wanted "
+    "SELECT images.* FROM json_each(?) AS wanted "
     "CROSS JOIN images ON images.id = wanted.value"  # CROSS: in the order of the array
 )
 
 
-def read_single(store: Path, index: int) -> tuple[Image, int]:
+def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with fork_lock, _open_file(store) as connection:
-        count, height, width = _read_shape(store, connection)
-        return _read_row(store, connection, check_index(store, index, count), (height, width, CHANNELS))
+        layout = _read_layout(store, connection)
+        position = check_index(store, index, layout.images)
+        if layout.shape:
+            return _read_row(store, connection, position, layout.shape)
+        files, labels = _read_files(store, connection, [position], layout.size)
+        return files.content.tobytes(), int(labels[0])
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
-    size = images.nbytes // max(len(images), 1)
-    if size > MAX_IMAGE:
-        raise InvalidInputError(
-            f"an image of {size} bytes is too large for a row of SQLite", store=store, hint="choose another backend"
-        )
     with fork_lock, _translate_errors(store, writing):
+        records, labels = check_set(images, labels)
+        check_lengths(records.lengths, MAX_IMAGE, "a row of SQLite")
         if len(os.path.realpath(join_path(store, FILE))) > MAX_PATH:
             raise InvalidInputError(
                 f"SQLite can't open a file whose path is longer than {MAX_PATH} bytes", store=store, hint="shorten it"
             )
-        pixels = images.reshape(-1).data
-        rows = ((index, label, pixels[index * size :][:size]) for index, label in enumerate(labels.tolist()))
+        numbers, tables, layout = describe(images), TABLES, "INSERT INTO layout VALUES (?, ?, ?)"
+        if isinstance(images, Encoded):
+            numbers, tables, layout = numbers[:2], FILE_TABLES, "INSERT INTO layout VALUES (?, ?)"
+        files = chain.from_iterable(view_records(records, part) for part in cut_batches(records.offsets, STEP))
+        rows = zip(count(), labels.tolist(), files, strict=False)
         path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" could mean a URI
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            for statement in (*(f"PRAGMA {pragma}" for pragma in WRITING), "BEGIN", *TABLES):
+            for statement in (*(f"PRAGMA {pragma}" for pragma in WRITING), "BEGIN", *tables):
                 connection.execute(statement)
             connection.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
-            connection.execute("INSERT INTO layout VALUES (?, ?, ?)", images.shape[:3])
+            connection.execute(layout, numbers)
             connection.execute("COMMIT")
             connection.execute(f"PRAGMA application_id={APPLICATION}")
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with fork_lock, _open_file(store) as connection:
-        count, height, width = _read_shape(store, connection)
-        images = make_all(store, (count, height, width, CHANNELS), out)
+        layout = _read_layout(store, connection)
+        if not layout.shape:
+            refuse_out(store, out)
+            return _read_all_files(store, connection, layout)
+        images = make_all(store, (layout.images, *layout.shape), out)
         with _translate_errors(store):
-            return images, _copy_rows(store, connection.execute(ALL), range(count), images)
+            return images, _copy_rows(store, connection.execute(ALL, (0,)), range(layout.images), images)
 
 
 class SqliteReader(Reader):
@@ -119,12 +151,12 @@ class SqliteReader(Reader):
     def _open(self) -> Description:
         with fork_lock, ExitStack() as stack:
             self._connection = stack.enter_context(_open_file(self.store))
-            count, height, width = _read_shape(self.store, self._connection)
+            self._layout = _read_layout(self.store, self._connection)
             with _translate_errors(self.store):
                 self._connection.execute(f"PRAGMA mmap_size={MAPPED}").close()
                 self._connection.execute("BEGIN")  # else each statement would begin by looking at the file
             self._resources = stack.pop_all()
-        return Description(count, (height, width, CHANNELS))
+        return Description(self._layout.images, self._layout.shape)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
@@ -137,9 +169,20 @@ class SqliteReader(Reader):
                 labels[part] = _copy_rows(self.store, rows, wanted, images[part])
         return images, labels
 
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        with fork_lock:
+            return _read_files(self.store, self._connection, positions.tolist(), self._layout.size)
+
     def _read_one(self, position: int) -> tuple[Image, int]:
         with fork_lock:
             return _read_row(self.store, self._connection, position, self._shape)
+
+    def _read_labels(self) -> Labels:
+        with fork_lock, _translate_errors(self.store), closing(self._connection.execute(LABELS)) as rows:
+            labels = array("q", (label for expected, (number, label) in enumerate(rows) if number == expected))
+        if len(labels) != self._count:
+            raise CorruptStoreError("a row is missing", store=self.store, hint=AGAIN)
+        return np.array(labels, np.int64)
 
     def _close(self) -> None:
         del self._connection
@@ -202,13 +245,14 @@ def _is_at(path: bytes, status: os.stat_result) -> bool:
         return False
 
 
-def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, int]:
+def _read_layout(store: Path, connection: sqlite3.Connection) -> Layout:
     with _translate_errors(store):
         for pragma in READING:
             connection.execute(f"PRAGMA {pragma}")
         application = connection.execute("PRAGMA application_id").fetchone()
         tables = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchmany(len(TABLES) + 1)
-        if application != (APPLICATION,) or tables != [(table,) for table in TABLES]:
+        statements = tuple(table for (table,) in tables)
+        if application != (APPLICATION,) or statements not in {TABLES, FILE_TABLES}:
             raise CorruptStoreError(
                 f"{FILE} has other tables: it isn't complete, or another program or backend wrote it", store=store
             )
@@ -217,20 +261,24 @@ def _read_shape(store: Path, connection: sqlite3.Connection) -> tuple[int, int, 
             raise CorruptStoreError(
                 f"table layout of {FILE} doesn't have one row: another program wrote to it", store=store
             )
-        count, height, width = check_shape(store, *layouts[0])
+        if statements == TABLES:
+            check_shape(store, *layouts[0])
+        layout = check_layout(store, *(*layouts[0], 0)[:3])
         size = connection.execute(SIZE).fetchone()[0]
-        check_amount(f"{count} images", count * height * width * CHANNELS, size, store=store)
+        check_amount(f"{layout.images} images", layout.size, size, store=store)
         ends = connection.execute("SELECT (SELECT min(id) FROM images), (SELECT max(id) FROM images)").fetchone()
-        if ends != ((0, count - 1) if count else (None, None)):
-            raise CorruptStoreError(f"the rows of {FILE} aren't those of {count} images", store=store, hint=AGAIN)
-    return count, height, width
+        if ends != ((0, layout.images - 1) if layout.images else (None, None)):
+            raise CorruptStoreError(
+                f"the rows of {FILE} aren't those of {layout.images} images", store=store, hint=AGAIN
+            )
+    return layout
 
 
 def _read_row(store: Path, connection: sqlite3.Connection, position: int, shape: tuple[int, ...]) -> tuple[Image, int]:
     with _translate_errors(store):
         row = connection.execute(ONE, (position,)).fetchone()
     try:
-        label, pixels = row
+        _, label, pixels = row
         return np.frombuffer(pixels, np.uint8).reshape(shape).copy(), operator.index(label)
     except (TypeError, ValueError) as error:
         raise CorruptStoreError("its row is missing or damaged", store=store, record=position, hint=AGAIN) from error
@@ -254,6 +302,41 @@ def _copy_rows(store: Path, rows: sqlite3.Cursor, wanted: Sequence[int], images:
         record = wanted[len(labels)] if len(labels) < len(wanted) else None
         raise CorruptStoreError("its row is missing or damaged", store=store, record=record, hint=AGAIN)
     return np.array(labels, np.int64)
+
+
+def _read_files(
+    store: Path, connection: sqlite3.Connection, wanted: Sequence[int], limit: int
+) -> tuple[Encoded, Labels]:
+    """Read the files of `wanted`, none of which has more bytes than `limit`, and their labels."""
+    files: list[bytes] = []
+    labels = array("q")
+    for start in range(0, len(wanted), MAX_BATCH):
+        part = wanted[start : start + MAX_BATCH]
+        with _translate_errors(store):
+            rows = connection.execute(BATCH, (json.dumps(part),)).fetchall()
+        for position, (number, label, file) in zip(part, chain(rows, repeat((None, None, None))), strict=False):
+            if number != position or type(label) is not int or type(file) is not bytes:
+                raise CorruptStoreError("its row is missing or damaged", store=store, record=position, hint=AGAIN)
+            files.append(file)
+            labels.append(label)
+    return join_files(store, files, wanted, limit), np.array(labels, np.int64)
+
+
+def _read_all_files(store: Path, connection: sqlite3.Connection, layout: Layout) -> tuple[Encoded, Labels]:
+    labels = array("q")
+
+    def check_rows(rows: sqlite3.Cursor) -> Iterator[tuple[bytes, bytes]]:
+        for number, label, file in rows:
+            if type(label) is int and type(file) is bytes:
+                labels.append(label)
+                yield pack_key(number), file
+
+    @contextmanager
+    def begin(number: int) -> Iterator[Iterator[tuple[bytes, bytes]]]:
+        with _translate_errors(store), closing(connection.execute(ALL, (number,))) as rows:
+            yield check_rows(rows)
+
+    return collect_files(store, layout, begin, layout.size + 1), np.array(labels, np.int64)
 
 
 @contextmanager

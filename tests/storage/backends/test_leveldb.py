@@ -364,7 +364,7 @@ def test_a_write_that_leveldb_cannot_read_back_fails_and_is_not_called_corrupt(
 
 def test_an_image_larger_than_a_record_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leveldb, "MAX_RECORD", 3079)
-    with pytest.raises(storage.InvalidInputError, match="too large"):
+    with pytest.raises(storage.InvalidInputError, match="3080 bytes, and a value of LevelDB at most 3079"):
         leveldb.store_many(tmp_path / "store", *make_set(1))
     assert not (tmp_path / "store").exists()
 

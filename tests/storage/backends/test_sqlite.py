@@ -141,7 +141,7 @@ def test_only_a_failed_read_can_be_corruption(
 
 def test_an_image_larger_than_a_row_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "MAX_IMAGE", 3071)
-    with pytest.raises(InvalidInputError, match="too large"):
+    with pytest.raises(InvalidInputError, match="3072 bytes, and a row of SQLite at most 3071"):
         sqlite.store_many(tmp_path / "store", *make_set(1))
     assert not (tmp_path / "store").exists()
 
