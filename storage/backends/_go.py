@@ -1,8 +1,9 @@
 """Badger and Bolt share the records of an image set, and their reader.
 
-The key of an image is its index, 8 bytes big-endian; its value is the raw pixels and then the label, 8 bytes
-little-endian. The record ``metadata``, the number of images, height and width as little-endian integers of 8 bytes, is
-written last.
+The key of an image is its index, 8 bytes big-endian; its value is the raw pixels, or an image file, and then the label,
+8 bytes little-endian. The record ``metadata``, written last, is three little-endian integers of 8 bytes: the number of
+images, height and width; or of files, their number, the bytes of all, and 0. The record ``_offsets``, little-endian
+int64, says where each file would start if all were joined, then where the last one would end.
 """
 
 from abc import abstractmethod
@@ -12,42 +13,44 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, check_shape, make_all, make_array, make_result
+from ..arrays import check_offsets, make_all, make_array, make_result, refuse_out
 from ..contract import Images, Labels
-from ..errors import InvalidInputError, reading
+from ..encoded import Encoded, measure_offsets
+from ..errors import reading
 from ..go_bridge import BridgeError, Records
 from ..limits import check_store
 from ..reader import Description, Reader
+from ._records import check_layout, check_lengths, check_set, cut_batches, describe
 
-METADATA = np.frombuffer(b"metadata", np.uint8)  # sorts after the key of any image
+OFFSETS = np.frombuffer(b"_offsets", np.uint8)  # sorts after the key of any image
+METADATA = np.frombuffer(b"metadata", np.uint8)  # sorts after that
 NOTHING = np.empty(0, np.uint8)
-BATCH = 1_536 << 10  # bytes of pixels that are put, or scanned, at once
-MAX_IMAGE = 1 << 30  # bytes
+LABEL = np.dtype("<i8")
+BATCH = 1_536 << 10  # bytes of images that are put, or scanned, at once
 OVERHEAD = 64  # bytes at most that an engine adds to a value
 SPARE = 4 << 20  # bytes of addresses for pages of a tree: Bolt dies if it runs out of them
 
 
-def check_set(images: Images, labels: Labels) -> tuple[Images, Labels]:
-    """Refuse what isn't an image set, and images too large for Badger's log or a page of Bolt."""
-    images, labels = check_images(images, labels)
-    size = prod(images.shape[1:])
-    if size > MAX_IMAGE:
-        raise InvalidInputError(
-            f"an image has {size} bytes, and a record at most {MAX_IMAGE}", hint="choose another backend"
-        )
-    return images, labels
+def check_records(images: Images | Encoded, labels: Labels, limit: int, engine: str) -> tuple[Encoded, Labels]:
+    """Refuse what isn't an image set, and records too large for an engine; cut the set into one per image."""
+    records, labels = check_set(images, labels)
+    lengths = np.append(records.lengths + LABEL.itemsize, records.offsets.nbytes * isinstance(images, Encoded))
+    check_lengths(lengths, limit, f"a value of {engine}")
+    return records, labels
 
 
-def write_records(engine: str, path: bytes, images: Images, labels: Labels) -> None:
+def write_records(engine: str, path: bytes, images: Images | Encoded, records: Encoded, labels: Labels) -> None:
     """Write the records of an image set."""
-    size = prod(images.shape[1:])
-    step = max(1, BATCH // size)
-    labels = labels.astype("<i8", copy=False)
-    with Records(engine, path, 2 * len(images) * (size + OVERHEAD) + SPARE) as records:
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
-            records.put(_make_keys(start, min(start + step, len(images))), images[part], labels[part])
-        records.put(METADATA, np.array(images.shape[:3], "<u8"), NOTHING)
+    labels = labels.astype(LABEL, copy=False)
+    size = records.nbytes + len(records) * (LABEL.itemsize + OVERHEAD)
+    with Records(engine, path, 2 * size + SPARE) as opened:
+        for numbers in cut_batches(records.offsets, BATCH):
+            part = slice(numbers.start, numbers.stop)
+            offsets = records.offsets[numbers.start : numbers.stop + 1]
+            opened.put(_make_keys(numbers), records.content[offsets[0] : offsets[-1]], labels[part], offsets)
+        if isinstance(images, Encoded):
+            opened.put(OFFSETS, records.offsets.astype("<i8", copy=False), NOTHING)
+        opened.put(METADATA, np.array(describe(images), "<u8"), NOTHING)
 
 
 class RecordsReader(Reader):
@@ -62,36 +65,57 @@ class RecordsReader(Reader):
             self._records = stack.enter_context(self._open_records())
             numbers = np.empty(3, "<u8")
             self._records.get(METADATA, numbers, NOTHING)
-            count, height, width = check_shape(self.store, *numbers.tolist())
-            if count:  # the last one must be there
-                size = height * width * CHANNELS
-                self._records.scan_tails(_make_keys(count - 1, count), size, np.empty(1, "<i8"))
+            layout = check_layout(self.store, *numbers.tolist())
+            self._offsets = np.zeros(1, np.int64)
+            last = prod(layout.shape)
+            if not layout.shape:
+                self._offsets = make_array(self.store, (layout.images + 1,), "<i8")
+                self._records.get(OFFSETS, self._offsets, NOTHING)
+                check_offsets(self.store, self._offsets, layout.size)
+                last = layout.size - int(self._offsets[-2:][0])
+            keys = _make_keys(range(layout.images)[-1:])  # the last one must be there
+            self._records.scan_tails(keys, last, np.empty(len(keys), LABEL))
             stack.pop_all()
-        return Description(count, (height, width, CHANNELS))
+        return Description(layout.images, layout.shape)
 
-    def read_all(self, out: Images | None) -> tuple[Images, Labels]:
+    def read_all(self, out: Images | None) -> tuple[Images | Encoded, Labels]:
         """Read everything, for `read_many`."""
+        if self.kind == "encoded":
+            refuse_out(self.store, out)
+            return self._read_encoded(np.arange(self._count))
         images = make_all(self.store, (self._count, *self._shape), out)
-        labels = make_array(self.store, (self._count,), "<i8")
+        labels = make_array(self.store, (self._count,), LABEL)
         step = max(1, BATCH // prod(self._shape))
         with reading(self.store, BridgeError):
             for start in range(0, self._count, step):
                 part = slice(start, start + step)
-                self._records.scan(_make_keys(start, min(start + step, self._count)), images[part], labels[part])
+                keys = _make_keys(range(start, min(start + step, self._count)))
+                self._records.scan(keys, images[part], labels[part])
         return images, labels.astype(np.int64, copy=False)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images = make_result(self.store, (len(positions), *self._shape), out)
-        labels = make_array(self.store, (len(positions),), "<i8")
+        labels = make_array(self.store, (len(positions),), LABEL)
         with reading(self.store, BridgeError):
             self._records.get(positions.astype(">u8"), images, labels)
         return images, labels.astype(np.int64, copy=False)
 
-    def _read_labels(self) -> Labels:
-        check_store(self.store, self._count * 8)
-        labels = make_array(self.store, (self._count,), "<i8")
+    def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
+        offsets = measure_offsets(self._offsets[positions + 1] - self._offsets[positions])
+        content = make_array(self.store, (int(offsets[-1]),))
+        labels = make_array(self.store, (len(positions),), LABEL)
         with reading(self.store, BridgeError):
-            self._records.scan_tails(_make_keys(0, self._count), prod(self._shape), labels)
+            self._records.get(positions.astype(">u8"), content, labels, offsets)
+        return Encoded(content, offsets), labels.astype(np.int64, copy=False)
+
+    def _read_labels(self) -> Labels:
+        check_store(self.store, self._count * LABEL.itemsize)
+        labels = make_array(self.store, (self._count,), LABEL)
+        size, offsets = self._count * prod(self._shape), None
+        if self.kind == "encoded":
+            size, offsets = int(self._offsets[-1]), self._offsets
+        with reading(self.store, BridgeError):
+            self._records.scan_tails(_make_keys(range(self._count)), size, labels, offsets)
         return labels.astype(np.int64, copy=False)
 
     def _close(self) -> None:
@@ -99,5 +123,5 @@ class RecordsReader(Reader):
             self._records.close()
 
 
-def _make_keys(start: int, stop: int) -> NDArray[np.uint64]:
-    return np.arange(start, stop, dtype=np.uint64).astype(">u8")
+def _make_keys(numbers: range) -> NDArray[np.uint64]:
+    return np.arange(numbers.start, numbers.stop, dtype=np.uint64).astype(">u8")

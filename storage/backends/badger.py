@@ -20,29 +20,31 @@ from pathlib import Path
 from xxhash import xxh3_64_hexdigest
 
 from ..contract import BackendInfo, Images, Labels
+from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
 from ..paths import claim_store, find_file, read_small, refuse_special_files
-from ._go import RecordsReader, check_set, write_records
+from ._go import RecordsReader, check_records, write_records
 
 FILES = "files.json"
 MAX_LIST = 16 << 20  # bytes of this list
 LOG = ".vlog"  # of a value log
 NAMES = {"KEYREGISTRY", "MANIFEST"}  # Badger's files besides value logs and tables; it ignores all others
-INFO = BackendInfo(read_versions("badger"), "Dgraph Labs", "Apache-2.0")
+MAX_VALUE = (1 << 30) + 8  # bytes: a value log begins a new file after 1 GiB
+INFO = BackendInfo(read_versions("badger"), "Dgraph Labs", "Apache-2.0", kinds=("pixels", "encoded"))
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_set(images, labels)
-    folder = claim_store(store)
     with writing(store, BridgeError):
-        write_records("badger", os.fsencode(folder), images, labels)
+        records, labels = check_records(images, labels, MAX_VALUE, "Badger")
+        folder = claim_store(store)
+        write_records("badger", os.fsencode(folder), images, records, labels)
         text = json.dumps(_list_files(folder), indent=1, sort_keys=True)
         (folder / FILES).write_text(text, encoding="utf-8")
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with reading(store), BadgerReader(store) as reader:
         return reader.read_all(out)

@@ -17,24 +17,26 @@ import os
 from pathlib import Path
 
 from ..contract import BackendInfo, Images, Labels
+from ..encoded import Encoded
 from ..errors import reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
 from ..paths import claim_store, stat_file
-from ._go import RecordsReader, check_set, write_records
+from ._go import RecordsReader, check_records, write_records
 
 FILE = "images.bolt"
-INFO = BackendInfo(read_versions("bbolt"), "the etcd project", "MIT")
+MAX_VALUE = (1 << 29) - 64  # bytes: a page has up to four values, and Bolt reads none beyond 2 GiB of a page
+INFO = BackendInfo(read_versions("bbolt"), "the etcd project", "MIT", kinds=("pixels", "encoded"))
 
 
-def store_many(store: Path, images: Images, labels: Labels) -> None:
+def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_set(images, labels)
-    path = os.fsencode(claim_store(store) / FILE)
     with writing(store, BridgeError):
-        write_records("bolt", path, images, labels)
+        records, labels = check_records(images, labels, MAX_VALUE, "Bolt")
+        path = os.fsencode(claim_store(store) / FILE)
+        write_records("bolt", path, images, records, labels)
 
 
-def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
+def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with reading(store), BoltReader(store) as reader:
         return reader.read_all(out)

@@ -2,7 +2,7 @@
 
 On disk: ``images.sqlite``, in pages of 64 KiB. Table ``images``: ``id INTEGER PRIMARY KEY``, from 0; ``label INTEGER``;
 ``pixels BLOB``, H x W x 3 bytes. Table ``layout``: one row, the number of images, height and width. Of files, the third
-column is ``file BLOB``, and ``layout`` has their number and the bytes of all. The application id is set last, so a store
+column is ``file BLOB``, and ``layout`` has their number and the bytes of all. The application id is set last: a store
 without it isn't complete.
 
 Why it is fast: rows are appended in one transaction without a journal, which a store that is written once doesn't need.

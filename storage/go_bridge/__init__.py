@@ -19,6 +19,7 @@ from ctypes import c_char_p, c_int64, c_void_p
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendUnavailableError, StorageError
@@ -29,6 +30,8 @@ PACKAGES = {"badger": "golang-github-dgraph-io-badger-dev", "bbolt": "golang-git
 INSTALL = f"apt-get install golang-go {' '.join(PACKAGES.values())}"
 BUILD = f"python -m {__name__}"
 READ = -1  # the size of a store that is opened for reading
+
+Offsets = NDArray[np.int64] | None
 
 _loaded: list[ctypes.CDLL] = []  # by this process
 _inherited: list[ctypes.CDLL] = []  # loaded by a process that forked this one
@@ -69,21 +72,24 @@ class Records:
         self._finalizer = weakref.finalize(self, _close, self._library, self._handle)
         self._finalizer.atexit = False
 
-    def put(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
-        """Put a record for each key; its value is the part of `heads` and then the part of `tails`."""
-        self._call(self._library.bridge_put, keys, heads.ctypes.data, heads.nbytes, tails)
+    def put(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any], offsets: Offsets = None) -> None:
+        """Put a record for each key; its value is the part of `heads` and then the part of `tails`.
 
-    def get(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
+        Parts of `heads` have one size, or `offsets` says where each starts, and where the last one ends.
+        """
+        self._call(self._library.bridge_put, keys, heads.ctypes.data, heads.nbytes, tails, offsets)
+
+    def get(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any], offsets: Offsets = None) -> None:
         """Get the records of these keys, in any order; arrays are C-contiguous."""
-        self._call(self._library.bridge_get, keys, heads.ctypes.data, heads.nbytes, tails)
+        self._call(self._library.bridge_get, keys, heads.ctypes.data, heads.nbytes, tails, offsets)
 
-    def scan(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any]) -> None:
+    def scan(self, keys: NDArray[Any], heads: NDArray[Any], tails: NDArray[Any], offsets: Offsets = None) -> None:
         """Get the records of keys that follow each other."""
-        self._call(self._library.bridge_scan, keys, heads.ctypes.data, heads.nbytes, tails)
+        self._call(self._library.bridge_scan, keys, heads.ctypes.data, heads.nbytes, tails, offsets)
 
-    def scan_tails(self, keys: NDArray[Any], head: int, tails: NDArray[Any]) -> None:
-        """Do what `scan` does without the heads, which have `head` bytes each."""
-        self._call(self._library.bridge_scan, keys, None, head * len(keys), tails)
+    def scan_tails(self, keys: NDArray[Any], heads: int, tails: NDArray[Any], offsets: Offsets = None) -> None:
+        """Do what `scan` does without the heads, which have `heads` bytes together."""
+        self._call(self._library.bridge_scan, keys, None, heads, tails, offsets)
 
     def close(self) -> None:
         """Close the store."""
@@ -98,10 +104,18 @@ class Records:
         """Close the store."""
         self.close()
 
-    def _call(self, function: Any, keys: NDArray[Any], heads: int | None, size: int, tails: NDArray[Any]) -> None:  # noqa: ANN401 - of ctypes
+    def _call(
+        self,
+        function: Any,  # noqa: ANN401 - of ctypes
+        keys: NDArray[Any],
+        heads: int | None,
+        size: int,
+        tails: NDArray[Any],
+        offsets: Offsets,
+    ) -> None:
         if len(keys):
             arrays = keys.ctypes.data, keys.nbytes, heads, size, tails.ctypes.data, tails.nbytes
-            self._check(function(self._handle, *arrays))
+            self._check(function(self._handle, *arrays, None if offsets is None else offsets.ctypes.data))
 
     def _check(self, text: int | None) -> None:
         if text is not None:
@@ -146,7 +160,7 @@ def _load_file(path: str) -> ctypes.CDLL:
         library = ctypes.CDLL(path)
     except OSError as error:
         raise StorageError(f"the Go bridge can't be loaded ({error})", hint=f"build it: {BUILD}") from error
-    batch: list[Any] = [c_int64, *[c_void_p, c_int64] * 3]
+    batch: list[Any] = [c_int64, *[c_void_p, c_int64] * 3, c_void_p]
     opening: list[Any] = [c_char_p, c_char_p, c_int64, c_void_p]
     for name, types in {"open": opening, "close": [c_int64], "put": batch, "get": batch, "scan": batch}.items():
         function = getattr(library, f"bridge_{name}")  # library["bridge_..."] would be another object each time

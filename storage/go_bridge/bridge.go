@@ -1,7 +1,7 @@
 // Bridge lets C read and write the records of two key-value stores written in Go: Badger and Bolt.
 //
-// Records cross the boundary in batches. A key has 8 bytes. A value is a head and a tail: the pixels of an image and its
-// label, which are in two arrays on the other side. There, stores are numbers and errors are text.
+// Records cross the boundary in batches. A key has 8 bytes. A value is a head and a tail: the pixels or the file of an
+// image, and its label, which are in two arrays on the other side. There, stores are numbers and errors are text.
 package main
 
 // #include <stdint.h>
@@ -32,23 +32,38 @@ var (
 	engines = map[string]func(path string, size int) (store, error){"badger": openBadger, "bolt": openBolt}
 )
 
-// A batch is memory of the caller: keys, and a head and a tail for each. Without heads, only tails are read.
+// A batch is memory of the caller: keys, and a head and a tail for each. Without heads, only tails are read. Offsets say
+// where each head starts, and where the last one ends; without them, all heads have the same size.
 type batch struct {
 	keys, heads, tails []byte
+	offsets            []int64
 	head, tail         int // bytes of each
 	joined             []byte
 }
 
 func newBatch(keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
-	tails *C.uint8_t, tailsSize C.int64_t) (*batch, error) {
+	tails *C.uint8_t, tailsSize C.int64_t, offsets *C.int64_t) (*batch, error) {
 	count := keysSize / keySize
-	if count < 1 || keysSize%keySize != 0 || headsSize < 0 || headsSize%count != 0 || tailsSize < 0 || tailsSize%count != 0 {
+	if count < 1 || keysSize%keySize != 0 || headsSize < 0 || tailsSize < 0 || tailsSize%count != 0 ||
+		offsets == nil && headsSize%count != 0 {
 		return nil, fmt.Errorf("%d bytes of keys, %d of heads, %d of tails: no batch", keysSize, headsSize, tailsSize)
 	}
-	return &batch{
+	made := &batch{
 		keys: view(keys, keysSize), heads: view(heads, headsSize), tails: view(tails, tailsSize),
 		head: int(headsSize / count), tail: int(tailsSize / count),
-	}, nil
+	}
+	if offsets != nil {
+		made.offsets = unsafe.Slice((*int64)(offsets), int(count)+1)
+	}
+	return made, nil
+}
+
+// span returns where a head is.
+func (b *batch) span(i int) (start, end int) {
+	if b.offsets == nil {
+		return i * b.head, (i + 1) * b.head
+	}
+	return int(b.offsets[i] - b.offsets[0]), int(b.offsets[i+1] - b.offsets[0])
 }
 
 func view(memory *C.uint8_t, size C.int64_t) []byte {
@@ -64,24 +79,26 @@ func (b *batch) key(i int) []byte { return b.keys[i*keySize : (i+1)*keySize] }
 
 // value joins a head and a tail, in memory that stays valid while the batch is in use.
 func (b *batch) value(i int) []byte {
-	size := b.head + b.tail
 	if b.joined == nil {
-		b.joined = make([]byte, b.count()*size)
+		b.joined = make([]byte, len(b.heads)+len(b.tails))
 	}
-	value := b.joined[i*size : (i+1)*size : (i+1)*size]
-	copy(value, b.heads[i*b.head:(i+1)*b.head])
-	copy(value[b.head:], b.tails[i*b.tail:(i+1)*b.tail])
+	start, end := b.span(i)
+	place := start + i*b.tail
+	value := b.joined[place : place+end-start+b.tail : place+end-start+b.tail]
+	copy(value, b.heads[start:end])
+	copy(value[end-start:], b.tails[i*b.tail:(i+1)*b.tail])
 	return value
 }
 
 func (b *batch) take(i int, value []byte) error {
-	if len(value) != b.head+b.tail {
-		return fmt.Errorf("record %x has %d bytes, not %d", b.key(i), len(value), b.head+b.tail)
+	start, end := b.span(i)
+	if len(value) != end-start+b.tail {
+		return fmt.Errorf("record %x has %d bytes, not %d", b.key(i), len(value), end-start+b.tail)
 	}
 	if b.heads != nil {
-		copy(b.heads[i*b.head:], value[:b.head])
+		copy(b.heads[start:end], value)
 	}
-	copy(b.tails[i*b.tail:], value[b.head:])
+	copy(b.tails[i*b.tail:], value[end-start:])
 	return nil
 }
 
@@ -125,33 +142,33 @@ func bridge_close(handle C.int64_t) *C.char {
 
 //export bridge_put
 func bridge_put(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
-	tails *C.uint8_t, tailsSize C.int64_t) *C.char {
-	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, store.put)
+	tails *C.uint8_t, tailsSize C.int64_t, offsets *C.int64_t) *C.char {
+	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, offsets, store.put)
 }
 
 //export bridge_get
 func bridge_get(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
-	tails *C.uint8_t, tailsSize C.int64_t) *C.char {
-	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, store.get)
+	tails *C.uint8_t, tailsSize C.int64_t, offsets *C.int64_t) *C.char {
+	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, offsets, store.get)
 }
 
 //export bridge_scan
 func bridge_scan(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
-	tails *C.uint8_t, tailsSize C.int64_t) *C.char {
-	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, store.scan)
+	tails *C.uint8_t, tailsSize C.int64_t, offsets *C.int64_t) *C.char {
+	return use(handle, keys, keysSize, heads, headsSize, tails, tailsSize, offsets, store.scan)
 }
 
 //export bridge_free
 func bridge_free(text *C.char) { C.free(unsafe.Pointer(text)) }
 
 func use(handle C.int64_t, keys *C.uint8_t, keysSize C.int64_t, heads *C.uint8_t, headsSize C.int64_t,
-	tails *C.uint8_t, tailsSize C.int64_t, work func(store, *batch) error) *C.char {
+	tails *C.uint8_t, tailsSize C.int64_t, offsets *C.int64_t, work func(store, *batch) error) *C.char {
 	return report(func() error {
 		opened, err := find(handle)
 		if err != nil {
 			return err
 		}
-		records, err := newBatch(keys, keysSize, heads, headsSize, tails, tailsSize)
+		records, err := newBatch(keys, keysSize, heads, headsSize, tails, tailsSize, offsets)
 		if err != nil {
 			return err
 		}

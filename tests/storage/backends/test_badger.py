@@ -92,8 +92,8 @@ def test_a_store_that_is_being_written_is_refused_at_once(tmp_path: Path) -> Non
 def test_an_image_larger_than_a_record_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.backends._go.MAX_IMAGE", 3071)
-    with pytest.raises(storage.InvalidInputError, match="a record at most 3071"):
+    monkeypatch.setattr(badger, "MAX_VALUE", 3079)
+    with pytest.raises(storage.InvalidInputError, match="3080 bytes, and a value of Badger at most 3079"):
         badger.store_many(tmp_path / "store", IMAGES, LABELS)
     assert not (tmp_path / "store").exists()
 

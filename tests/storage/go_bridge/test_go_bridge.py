@@ -39,7 +39,7 @@ def test_records_come_back_in_any_order_and_tails_alone(records: Path) -> None:
     heads, tails, alone = np.empty_like(HEADS), np.empty_like(TAILS), np.empty_like(TAILS)
     with open_records(records) as opened:
         opened.get(KEYS[::-1].copy(), heads, tails)
-        opened.scan_tails(KEYS, HEADS.shape[1], alone)
+        opened.scan_tails(KEYS, HEADS.nbytes, alone)
     for found, expected in ((heads, HEADS[::-1]), (tails, TAILS[::-1]), (alone, TAILS)):
         np.testing.assert_array_equal(found, expected)
 
