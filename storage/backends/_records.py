@@ -118,7 +118,7 @@ def collect_files(store: Path, layout: Layout, begin: BeginRecords, part: int) -
                     break
                 out[ends[-1] : ends[-1] + len(file)] = file
                 ends.append(ends[-1] + len(file))
-                if number == layout.images or ends[-1] >= limit:
+                if ends[-1] >= limit:
                     break
         if len(ends) == first:
             raise CorruptStoreError(MISSING, store=store, record=first - 1)

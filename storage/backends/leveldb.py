@@ -134,7 +134,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with closing(ReaderFolder(store)) as folder:
+    with reading(store), closing(ReaderFolder(store)) as folder:
         with _open_database(store, folder) as database:
             layout = _read_layout(store, database)
         if not layout.shape:
@@ -388,7 +388,8 @@ def _read_layout(store: Path, database: plyvel.DB) -> Layout:
             )
         layout = check_layout(store, *NUMBERS.unpack(numbers))
         expected = [pack_key(number) for number in range(layout.images)[-1:]] + [LAYOUT]
-        with database.iterator(start=expected[0], include_value=False, verify_checksums=True) as keys:
+        start = expected[0] if layout.images else None  # without images, nothing comes before the layout
+        with database.iterator(start=start, include_value=False, verify_checksums=True) as keys:
             if list(islice(keys, 2)) != expected:
                 raise CorruptStoreError(f"its records aren't those of {layout.images} images", store=store)
     return layout

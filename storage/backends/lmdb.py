@@ -67,7 +67,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with refuse_replacement(store):
+    with reading(store), refuse_replacement(store):
         with begin_reading(store) as transaction:
             layout = read_layout(store, transaction, LAYOUT)
             count, shape, _, size = layout

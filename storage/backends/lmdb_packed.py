@@ -42,7 +42,7 @@ from ..arrays import (
 )
 from ..contract import Image, Images, Labels
 from ..encoded import Encoded, measure_offsets
-from ..errors import CorruptStoreError, writing
+from ..errors import CorruptStoreError, reading, writing
 from ..reader import Description, Reader
 from ._lmdb import (
     FILE_OFFSETS,
@@ -97,7 +97,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
-    with refuse_replacement(store):
+    with reading(store), refuse_replacement(store):
         with begin_reading(store) as transaction:
             layout = read_layout(store, transaction, LAYOUT)
             labels = view_labels(store, transaction, layout.images).astype(np.int64)
@@ -113,7 +113,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
         for start in numbers[step::step]:
             with begin_reading(store) as transaction:
                 _copy_records(store, transaction, layout, numbers[start : start + step], images)
-    return (images if layout.shape else Encoded(images, offsets)), labels
+        return (images if layout.shape else Encoded(images, offsets)), labels
 
 
 class LmdbPackedReader(Reader):

@@ -1,11 +1,13 @@
 """Changes to a store that its backend must refuse. `tests/storage/test_foreign.py` tries those of every backend."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from storage import CorruptStoreError, StorageError
+from storage import Backend, CorruptStoreError, StorageError
+from tests.support.encoded_sets import make_files
 
 Change = Callable[[Path], object]
 
@@ -20,6 +22,16 @@ class Case(NamedTuple):
 
 def both(first: Change, second: Change) -> Change:
     return lambda store: (first(store), second(store))
+
+
+def store_files(module: Backend, count: int = 10) -> Change:
+    """Put a store of image files in its place."""
+
+    def change(store: Path) -> None:
+        shutil.rmtree(store)
+        module.store_many(store, *make_files(count))
+
+    return change
 
 
 def write(name: str, content: bytes) -> Change:

@@ -154,6 +154,16 @@ def _set_bytes(store: Path, count: int, height: int, width: int) -> None:
         path.write_bytes(path.read_bytes().replace(before, after))
 
 
+def _set_record_files(store: Path, count: int, start: int, end: int) -> None:
+    pairs = ((COUNT, END, 0), (count, end, 0)), ((START, END), (start, end))
+    for path in [path for path in store.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        for before, after in pairs:
+            old, new = (struct.pack(f"<{len(pair)}Q", *(number % 2**64 for number in pair)) for pair in (before, after))
+            content = content.replace(old, new)
+        path.write_bytes(content)
+
+
 def _set_tar_files(store: Path, count: int, start: int, end: int) -> None:
     content = bytearray((store / "index.bin").read_bytes())
     length = len(content) - 8 * (COUNT + 2)  # the last one; where records begin follows
@@ -177,6 +187,13 @@ def _set_sqlite(store: Path, count: int, height: int, width: int) -> None:
     with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError, sqlite3.Error):
         connection.execute("UPDATE layout SET count=?, height=?, width=?", (count, height, width))
         connection.execute("UPDATE images SET id=? WHERE id=?", (count - 1, COUNT - 1))
+        connection.commit()
+
+
+def _set_sqlite_files(store: Path, count: int, start: int, end: int) -> None:
+    with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError, sqlite3.Error):
+        connection.execute("UPDATE layout SET count=?, bytes=?", (count, end))
+        connection.execute("UPDATE images SET id=?, label=? WHERE id=?", (count - 1, start, COUNT - 1))
         connection.commit()
 
 
@@ -283,6 +300,12 @@ SET_NUMBERS: dict[str, SetNumbers] = {
     "tiledb": _set_tiledb,
 }
 SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the last one starts and ends
+    "lmdb": _set_record_files,
+    "lmdb_packed": _set_record_files,
+    "bolt": _set_record_files,
+    "badger": _set_record_files,
+    "sqlite": _set_sqlite_files,
+    "leveldb": lambda store, count, _, end: _set_leveldb(store, count, end, 0),
     "tar": _set_tar_files,
     "files": _set_files,
     "zarr": _set_zarr_files,

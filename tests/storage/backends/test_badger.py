@@ -9,6 +9,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import make_files
 from tests.support.foreign import Case, cut, delete, flip, write
 from tests.support.image_sets import assert_same, make_set
 
@@ -51,6 +52,25 @@ def test_a_record_is_the_pixels_and_then_the_label(store: Path) -> None:
     with Records("badger", os.fsencode(store)) as records:
         records.get(np.array([7], ">u8"), value, np.empty(0, np.uint8))
     assert value.tobytes() == IMAGES[7].tobytes() + LABELS[7].astype("<i8").tobytes()
+
+
+def test_a_record_is_the_file_and_then_the_label(tmp_path: Path) -> None:
+    files, labels = make_files(10)
+    badger.store_many(tmp_path, files, labels)
+    value = np.empty(files[6].nbytes + 8, np.uint8)
+    with Records("badger", os.fsencode(tmp_path)) as records:
+        records.get(np.array([6], ">u8"), value, np.empty(0, np.uint8))
+    assert value.tobytes() == bytes(files[6]) + labels[6].astype("<i8").tobytes()
+
+
+def test_a_changed_byte_of_a_file_costs_no_other_file(tmp_path: Path) -> None:
+    files, labels = make_files(10)
+    badger.store_many(tmp_path, files, labels)
+    flip(LOG, (tmp_path / LOG).read_bytes().index(bytes(files[6])) + 100)(tmp_path)
+    with badger.open_reader(tmp_path) as reader:
+        assert bytes(reader.read_encoded([4])[0][0]) == bytes(files[4])
+        with pytest.raises(storage.CorruptStoreError, match="checksum mismatch"):
+            reader.read_encoded([4, 6])
 
 
 def test_the_files_are_always_the_same_and_take_no_more_space_than_the_records(store: Path) -> None:

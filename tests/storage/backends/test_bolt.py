@@ -11,6 +11,7 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
+from tests.support.encoded_sets import make_files
 from tests.support.foreign import Case, Change, cut, overwrite, write
 from tests.support.image_sets import make_set
 
@@ -23,6 +24,7 @@ COUNT, PAGE = 2000, 32 << 10
 IMAGES, LABELS = make_set(COUNT, 8, 8)
 NOTHING = np.empty(0, np.uint8)
 METADATA = np.array([10, 32, 32], "<u8")
+FILES, FILE_LABELS = make_files(10)
 
 
 def put(numbers: range = range(10), metadata: Any = METADATA) -> Change:  # noqa: ANN401 - of any shape
@@ -37,6 +39,24 @@ def put(numbers: range = range(10), metadata: Any = METADATA) -> Change:  # noqa
     return change
 
 
+def put_files(offsets: Any = FILES.offsets, count: int = 10, size: int = len(FILES.content)) -> Change:  # noqa: ANN401 - an array or None
+    def change(store: Path) -> None:
+        (store / FILE).unlink()
+        with Records("bolt", os.fsencode(store / FILE), 1 << 24) as records:
+            records.put(np.arange(10).astype(">u8"), FILES.content, FILE_LABELS.astype("<i8"), FILES.offsets)
+            if offsets is not None:
+                records.put(np.frombuffer(b"_offsets", np.uint8), offsets, NOTHING)
+            records.put(np.frombuffer(b"metadata", np.uint8), np.array([count, size, 0], "<u8"), NOTHING)
+
+    return change
+
+
+def move_offset(place: int | slice, offset: int) -> Change:
+    offsets = FILES.offsets.copy()
+    offsets[place] = offset
+    return put_files(offsets)
+
+
 def rename_bucket(store: Path) -> None:
     (store / FILE).write_bytes((store / FILE).read_bytes().replace(b"images", b"figure"))
 
@@ -47,6 +67,13 @@ FOREIGN = {
     "a shorter description": Case(put(metadata=METADATA[:2])),
     "a description of zeros": Case(put(metadata=METADATA * 0)),
     "a description of larger images": Case(put(metadata=np.array([10, 32, 33], "<u8"))),
+    "no offsets": Case(put_files(None), "record 5f6f666673657473 is missing"),
+    "fewer offsets": Case(put_files(FILES.offsets[:-1]), "has 80 bytes, not 88"),
+    "one file more": Case(put_files(count=11), "has 88 bytes, not 96"),
+    "one byte more": Case(put_files(size=len(FILES.content) + 1), "offsets"),
+    "files beyond memory": Case(put_files(size=1 << 40), error=storage.StorageError),
+    "an offset that goes down": Case(move_offset(7, 0), "offsets"),
+    "a last file of another size": Case(move_offset(slice(8, 10), len(FILES.content) - 1), "has 8 bytes, not 9"),
     "another bucket": Case(rename_bucket, "there is no bucket images"),
     "an empty file": Case(write(FILE, b"")),
     "a file cut short": Case(cut(FILE, -PAGE), "the file was cut short"),
@@ -64,6 +91,29 @@ def test_a_record_is_the_pixels_and_then_the_label(store: Path) -> None:
     with Records("bolt", os.fsencode(store / FILE)) as records:
         records.get(np.array([7], ">u8"), value, NOTHING)
     assert value.tobytes() == IMAGES[7].tobytes() + LABELS[7].astype("<i8").tobytes()
+
+
+def test_a_record_of_another_size_than_its_offsets_say_is_refused(store: Path) -> None:
+    move_offset(5, int(FILES.offsets[5]) - 1)(store)
+    with bolt.open_reader(store) as reader:
+        reads: list[Callable[[], object]] = [
+            lambda: bolt.read_many(store),
+            lambda: reader.read_encoded([4]),
+            reader.read_labels,
+        ]
+        for read in reads:
+            with pytest.raises(storage.CorruptStoreError, match="record 0000000000000004 has 3008 bytes, not 3007"):
+                read()
+
+
+def test_a_record_is_the_file_and_then_the_label(tmp_path: Path) -> None:
+    bolt.store_many(tmp_path, FILES, FILE_LABELS)
+    values = np.empty(len(FILES.content) + 80, np.uint8)
+    offsets = FILES.offsets + 8 * np.arange(11)
+    with Records("bolt", os.fsencode(tmp_path / FILE)) as records:
+        records.get(np.arange(10).astype(">u8"), values, NOTHING, offsets)
+    expected = [bytes(file) + label.astype("<i8").tobytes() for file, label in zip(FILES, FILE_LABELS, strict=True)]
+    assert values.tobytes() == b"".join(expected)
 
 
 def test_a_store_is_one_file_whose_pages_are_full(store: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 import storage
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut
+from tests.support.encoded_sets import assert_same_files, make_files
+from tests.support.foreign import Case, Change, both, cut, store_files
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
@@ -26,6 +27,8 @@ import plyvel  # noqa: E402 - it is here if the backend is
 
 IMAGES, LABELS = make_set(50)
 TEN = make_set(10)[0]
+FILES, FILE_LABELS = make_files(10)
+SIZE = FILES.content.nbytes
 SMALLEST = 64 << 10  # bytes that LevelDB collects at least
 
 
@@ -86,8 +89,19 @@ RECORDS: dict[str, dict[bytes, bytes | None]] = {
     "the last record missing": {make_key(9): None},
     "a record under another key": {make_key(7): None, make_key(7) + b"7": bytes(3080)},
 }
+FILE_RECORDS: dict[str, dict[bytes, bytes | None]] = {
+    "one file more": {b"layout": make_layout(11, SIZE, 0)},
+    "one file fewer": {b"layout": make_layout(9, SIZE, 0)},
+    "no file": {b"layout": make_layout(0, 0, 0)},
+    "files of far more bytes": {b"layout": make_layout(10, 1 << 40, 0)},
+    "the last file missing": {make_key(9): None},
+}
 FOREIGN = {
     **{name: Case(put(records)) for name, records in RECORDS.items()},
+    **{
+        name: Case(both(store_files(leveldb), put(records)), error=storage.StorageError)
+        for name, records in FILE_RECORDS.items()
+    },
     "records that are in no table": Case(add_to_log, "in no table yet"),
     "a changed pixel": Case(flip(lambda content: content.index(TEN[7].tobytes())), "checksum"),
     "a changed CURRENT": Case(flip(lambda _: 9, "CURRENT")),
@@ -293,6 +307,41 @@ def test_a_reader_never_reads_a_store_that_came_to_its_path_later(
         leveldb.store_many(store, images[::-1].copy(), labels)
         with pytest.raises(storage.StorageError, match=str(store)):
             reader.read(range(50))
+
+
+def read_database(store: Path) -> dict[bytes, bytes]:
+    with plyvel.DB(str(store)) as database, database.iterator() as records:
+        return dict(records)
+
+
+def test_leveldb_itself_reads_the_files(tmp_path: Path) -> None:
+    leveldb.store_many(tmp_path, FILES, FILE_LABELS)
+    assert read_database(tmp_path) == {
+        **{make_key(i): bytes(FILES[i]) + FILE_LABELS[i].astype("<i8").tobytes() for i in range(10)},
+        b"layout": make_layout(10, SIZE, 0),
+    }
+
+
+@pytest.mark.parametrize("value", [None, b"", b"7 bytes"])
+def test_a_file_that_is_missing_or_has_no_label_is_named(tmp_path: Path, value: bytes | None) -> None:
+    leveldb.store_many(tmp_path, FILES, FILE_LABELS)
+    put({make_key(4): value})(tmp_path)
+    with leveldb.open_reader(tmp_path) as reader:
+        reads: list[Callable[[], object]] = [
+            lambda: leveldb.read_many(tmp_path),
+            lambda: reader.read_encoded([2, 4, 6]),
+            reader.read_labels,
+        ]
+        for read in reads:
+            with pytest.raises(storage.CorruptStoreError, match="record 4: it is missing or damaged"):
+                read()
+
+
+@pytest.mark.parametrize("part", [1, 3000, 80_000])
+def test_files_are_read_in_as_many_parts_as_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr(leveldb, "PART", part)
+    leveldb.store_many(tmp_path, FILES, FILE_LABELS)
+    assert_same_files(leveldb.read_many(tmp_path), (FILES, FILE_LABELS))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """LMDB: the records of a store, a map that grows, and environments that readers share; for packed records, too."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import storage
 from storage import Backend, Images
 from storage.arrays import make_result
 from tests.support.backends import take_backend, take_family
-from tests.support.foreign import Case, Change, cut, make_folder, write
+from tests.support.encoded_sets import assert_same_files, make_files
+from tests.support.foreign import Case, Change, both, cut, make_folder, store_files, write
 from tests.support.image_sets import assert_same, check_reads, make_set
 from tests.support.open_files import count_maps, count_open
 
@@ -23,6 +25,8 @@ from storage.backends import _lmdb  # noqa: E402 - likewise
 MEMBERS = take_family("lmdb", "lmdb_packed")
 FAMILY = pytest.mark.parametrize("family", MEMBERS.values(), ids=MEMBERS)
 IMAGES, LABELS = make_set(10)
+FILES, FILE_LABELS = make_files(10)
+SIZE = FILES.content.nbytes
 
 
 def make_key(number: int) -> bytes:
@@ -51,6 +55,10 @@ def read_records(store: Path) -> dict[bytes, bytes]:
         return dict(transaction.cursor())
 
 
+def put_files(layout: tuple[int, int, int], records: dict[bytes, bytes | None] | None = None) -> Change:
+    return both(store_files(lmdb), put({b"layout": struct.pack("<3Q", *layout), **(records or {})}))
+
+
 LAYOUTS = {
     "one image more": (11, 32, 32),
     "larger images": (10, 10**6, 10**6),
@@ -69,6 +77,11 @@ FOREIGN = {
         ),
         error=storage.StorageError,
     ),
+    "one file more": Case(put_files((11, SIZE, 0))),
+    "files of more bytes than the store": Case(put_files((10, 10 * SIZE, 0)), "and there are"),
+    "files beyond memory": Case(put_files((10, 2**40, 0)), "bytes of memory", storage.StorageError),
+    "files of 63 bits": Case(put_files((0, 2**63, 0)), error=storage.StorageError),
+    "files without labels": Case(put_files((10, SIZE, 0), {b"labels": b""}), "labels"),
     "no labels": Case(put({b"labels": b""}), "labels"),
     "labels of 3 bytes": Case(put({b"labels": bytes(30)}), "labels"),
     "fewer labels": Case(put({b"labels": b"12345678"}), "labels"),
@@ -89,6 +102,56 @@ def test_lmdb_itself_reads_the_records(tmp_path: Path) -> None:
         b"labels": bytes(range(10)),
         b"layout": struct.pack("<3Q", 10, 32, 32),
     }
+
+
+def test_lmdb_itself_reads_the_files(tmp_path: Path) -> None:
+    lmdb.store_many(tmp_path, FILES, np.arange(10))
+    assert read_records(tmp_path) == {
+        **{make_key(number): bytes(file) for number, file in enumerate(FILES)},
+        b"labels": bytes(range(10)),
+        b"layout": struct.pack("<3Q", 10, SIZE, 0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ({make_key(4): None, make_key(10): b"later"}, "record 4: it is missing"),
+        ({make_key(4): bytes(SIZE + 1)}, "record 4: it is missing or damaged"),
+    ],
+)
+def test_a_file_that_is_missing_or_too_long_is_named(
+    tmp_path: Path, records: dict[bytes, bytes | None], words: str
+) -> None:
+    lmdb.store_many(tmp_path, FILES, FILE_LABELS)
+    change_records(tmp_path, records)
+    with lmdb.open_reader(tmp_path) as reader:
+        reads: list[Callable[[], object]] = [
+            lambda: lmdb.read_many(tmp_path),
+            lambda: lmdb.read_single(tmp_path, 4),
+            lambda: reader.read_encoded([2, 4]),
+        ]
+        for read in reads:
+            with pytest.raises(storage.CorruptStoreError, match=words):
+                read()
+
+
+def test_files_of_fewer_bytes_than_described_are_refused(tmp_path: Path) -> None:
+    lmdb.store_many(tmp_path, FILES, FILE_LABELS)
+    change_records(tmp_path, {make_key(6): b"shorter"})
+    with pytest.raises(storage.CorruptStoreError, match=f"its files have {SIZE - 69_993} bytes, not {SIZE}"):
+        lmdb.read_many(tmp_path)
+
+
+@FAMILY
+@pytest.mark.parametrize("part", [1, 3000, 80_000])
+def test_files_are_read_in_as_many_transactions_as_needed(
+    family: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    monkeypatch.setattr(family, "PART", part)
+    monkeypatch.setattr(family, "RECORD", 1000, raising=False)  # lmdb_packed's
+    family.store_many(tmp_path, FILES, FILE_LABELS)
+    assert_same_files(family.read_many(tmp_path), (FILES, FILE_LABELS))
 
 
 def test_a_missing_record_is_named(tmp_path: Path) -> None:

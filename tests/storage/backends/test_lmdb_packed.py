@@ -14,7 +14,8 @@ from numpy.lib.stride_tricks import as_strided
 import storage
 from storage import Images
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut
+from tests.support.encoded_sets import check_file_reads, make_files
+from tests.support.foreign import Case, Change, both, cut, store_files
 from tests.support.image_sets import assert_same, check_reads, make_set
 
 lmdb_packed = take_backend("lmdb_packed")
@@ -34,6 +35,19 @@ def repack(records: dict[bytes, bytes | None], *layout: int) -> Change:
     return lambda store: change_records(
         store, {**packed, b"layout": struct.pack(f"<{len(layout)}Q", *layout), **records}
     )
+
+
+FILES, FILE_LABELS = make_files(10)
+
+
+def spoil_offsets(offsets: bytes | None) -> Change:
+    return both(store_files(lmdb_packed), lambda store: change_records(store, {b"file_offsets": offsets}))
+
+
+def move_offset(place: int, offset: int) -> Change:
+    offsets = FILES.offsets.copy()
+    offsets[place] = offset
+    return spoil_offsets(offsets.tobytes())
 
 
 LAYOUTS = {
@@ -66,6 +80,16 @@ FOREIGN = {
     "a layout of single records": Case(repack({}, 10, 32, 32), "another backend"),
     **{name: Case(repack({}, *layout)) for name, layout in LAYOUTS.items()},
     **{name: Case(repack(records)) for name, records in RECORDS.items()},
+    "no offsets": Case(spoil_offsets(None)),
+    "offsets of 12 bytes": Case(spoil_offsets(bytes(12)), "12 bytes of offsets for 10 files"),
+    "an offset that goes down": Case(move_offset(5, 0)),
+    "an offset of 63 bits": Case(move_offset(5, 2**63 - 1)),
+    "files in records of nothing": Case(
+        both(
+            store_files(lmdb_packed),
+            lambda store: change_records(store, {b"layout": struct.pack("<4Q", 10, FILES.content.nbytes, 0, 0)}),
+        )
+    ),
     **{f"cut to {size} bytes": Case(cut("data.mdb", size)) for size in (0, 4096, 8192, 12_288, -4096, -1)},
 }
 
@@ -75,6 +99,46 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(lmdb_packed, "RECORD", 8 * IMAGES[0].nbytes)
     lmdb_packed.store_many(tmp_path, IMAGES, LABELS)
     return tmp_path
+
+
+def test_lmdb_itself_reads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_packed, "RECORD", 1000)
+    lmdb_packed.store_many(tmp_path, FILES, np.arange(10))
+    records = read_records(tmp_path)
+    content = b"".join(value for key, value in records.items() if key < b"file_offsets")
+    offsets = np.frombuffer(records[b"file_offsets"], "<i8")
+    assert [content[offsets[i] : offsets[i + 1]] for i in range(10)] == [bytes(file) for file in FILES]
+    assert records[b"labels"] == bytes(range(10))
+    assert records[b"layout"] == struct.pack("<4Q", 10, len(content), 0, 1000)
+
+
+def test_files_in_several_records_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_packed, "RECORD", 1000)
+    lmdb_packed.store_many(tmp_path, FILES, FILE_LABELS)
+    check_file_reads(lmdb_packed, tmp_path, (FILES, FILE_LABELS))
+
+
+def test_a_missing_record_of_files_is_named_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_packed, "RECORD", 1000)
+    lmdb_packed.store_many(tmp_path, FILES, FILE_LABELS)
+    change_records(tmp_path, {make_key(9): None, make_key(1000): b"later"})
+    with lmdb_packed.open_reader(tmp_path) as reader:
+        reads: list[Callable[[], object]] = [
+            lambda: lmdb_packed.read_many(tmp_path),
+            lambda: reader.read_encoded(range(10)),
+        ]
+        for read in reads:
+            with pytest.raises(storage.CorruptStoreError, match="bytes 9000 to 10000 of its files are missing"):
+                read()
+
+
+def test_offsets_of_files_do_not_count_as_pixels(tmp_path: Path) -> None:
+    lmdb_packed.store_many(tmp_path, *make_files(1000))
+    content = (tmp_path / "data.mdb").read_bytes()
+    ranges = lmdb_packed.find_pixels(tmp_path)["data.mdb"]
+    offsets = content.index(make_files(1000)[0].offsets.tobytes())
+    assert not [found for found in ranges if offsets in found]
+    assert sum(map(len, ranges)) > make_files(1000)[0].content.nbytes
 
 
 def test_lmdb_itself_reads_the_records(store: Path) -> None:

@@ -1,18 +1,21 @@
 """The SQLite backend: any SQLite reads its file; other tables, unfinished changes and damage are refused."""
 
 import sqlite3 as library
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storage import CorruptStoreError, InvalidInputError, StorageError, StoreFullError
 from tests.support.backends import take_backend
-from tests.support.foreign import Case, Change, cut
+from tests.support.encoded_sets import assert_same_files, make_files
+from tests.support.foreign import Case, Change, both, cut, store_files
 from tests.support.image_sets import assert_same, make_set
 
 sqlite = take_backend("sqlite")
 FILE = "images.sqlite"
 IMAGES, LABELS = make_set(50)
+FILES, FILE_LABELS = make_files(10)
 
 
 def execute(statement: str) -> Change:
@@ -53,6 +56,19 @@ FOREIGN = {
         statement: Case(execute(statement), "record 7: " if statement.endswith("id = 7") else None)
         for statement in STATEMENTS
     },
+    **{
+        f"files: {statement}": Case(both(store_files(sqlite), execute(statement)), error=StorageError)
+        for statement in (
+            "UPDATE layout SET count = 11",
+            "UPDATE layout SET bytes = -1",
+            "UPDATE layout SET bytes = 'ten'",
+            "UPDATE layout SET bytes = 1000000",
+            "UPDATE layout SET bytes = 1000000000000",
+            "INSERT INTO layout VALUES (10, 10)",
+            "DELETE FROM images WHERE id = 9",
+        )
+    },
+    "pixels without a width": Case(execute("UPDATE layout SET width = 0")),
     "another row": Case(execute("INSERT INTO images VALUES (-7, 0, zeroblob(3072))"), "rows"),
     "a journal": Case(lambda store: (store / f"{FILE}-journal").touch(), "did not finish"),
     "a write-ahead log": Case(lambda store: (store / f"{FILE}-wal").touch(), "did not finish"),
@@ -67,6 +83,54 @@ FOREIGN = {
 def store(tmp_path: Path) -> Path:
     sqlite.store_many(tmp_path / "store", IMAGES, LABELS)
     return tmp_path / "store"
+
+
+def test_sqlite_itself_can_read_the_files(tmp_path: Path) -> None:
+    sqlite.store_many(tmp_path, FILES, FILE_LABELS)
+    connection = library.connect(tmp_path / FILE)
+    rows = connection.execute("SELECT id, label, file FROM images ORDER BY id").fetchall()
+    assert rows == [(index, FILE_LABELS[index], bytes(FILES[index])) for index in range(10)]
+    assert connection.execute("SELECT count, bytes FROM layout").fetchall() == [(10, FILES.content.nbytes)]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM images", "UPDATE images SET file = 'text'", "UPDATE images SET label = 0.5"],
+)
+def test_a_damaged_row_of_a_file_is_named(tmp_path: Path, change: str) -> None:
+    sqlite.store_many(tmp_path, FILES, FILE_LABELS)
+    execute(f"{change} WHERE id = 4")(tmp_path)
+    with sqlite.open_reader(tmp_path) as reader:
+        reads: list[Callable[[], object]] = [
+            lambda: sqlite.read_many(tmp_path),
+            lambda: sqlite.read_single(tmp_path, 4),
+            lambda: reader.read_encoded([2, 4, 6]),
+        ]
+        for read in reads:
+            with pytest.raises(CorruptStoreError, match="record 4: "):
+                read()
+
+
+def test_files_of_more_bytes_than_described_are_refused(tmp_path: Path) -> None:
+    sqlite.store_many(tmp_path, FILES, FILE_LABELS)
+    execute("UPDATE layout SET bytes = bytes - 1")(tmp_path)
+    with pytest.raises(CorruptStoreError, match="record 7: "):
+        sqlite.read_many(tmp_path)
+
+
+def test_labels_of_missing_rows_are_refused(store: Path) -> None:
+    execute("DELETE FROM images WHERE id = 7")(store)
+    with sqlite.open_reader(store) as reader, pytest.raises(CorruptStoreError, match="a row is missing"):
+        reader.read_labels()
+
+
+def test_more_files_than_a_statement_takes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "MAX_BATCH", 3)
+    sqlite.store_many(tmp_path, FILES, FILE_LABELS)
+    with sqlite.open_reader(tmp_path) as reader:
+        files, labels = reader.read_encoded(range(9, -1, -1))
+    assert_same_files((files, labels), (FILES.take(range(9, -1, -1)), FILE_LABELS[::-1]))
 
 
 def test_sqlite_itself_can_read_the_rows(store: Path) -> None:
