@@ -225,6 +225,7 @@ class TarReader(Reader):
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
         starts, lengths = self._starts[positions], self._lengths[positions]
+        check_store(self.store, int(lengths.max(initial=0)))
         offsets = measure_offsets(lengths)
         content = make_array(self.store, (int(offsets[-1]),))
         numbers = np.searchsorted(self._firsts, positions, side="right") - 1
@@ -284,6 +285,7 @@ def _read_file(store: Path, index: FileIndex, number: int) -> tuple[bytes, int]:
         end = start + START + int(index.lengths[position])
         check_range(store, position, start, end, index.measure_records(shard))
         check_file_head(store, index, descriptor, position)
+        check_store(store, end - start - START)
         content = make_array(store, (end - start - START,))
         read_range(store, descriptor, start + START, content)
     return content.tobytes(), int(index.labels[position])

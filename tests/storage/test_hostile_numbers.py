@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from storage import BACKENDS
 from storage.contract import Kind
 from tests.support.backends import PIXELS
 from tests.support.hostile import (
@@ -86,3 +87,4 @@ def test_many_absurd_numbers_cost_little(
 
 def test_every_backend_has_its_numbers_changed() -> None:
     assert set(SET_NUMBERS) >= set(PIXELS) - {"raw"}
+    assert set(SET_FILE_NUMBERS) >= {name for name in BACKENDS if "encoded" in BACKENDS[name].INFO.kinds} - {"raw"}

@@ -329,6 +329,21 @@ def test_damaged_shards_of_files_are_refused(case: Case, file_shards: Path) -> N
         assert str(file_shards) in str(caught.value)
 
 
+def test_a_file_in_a_hole_costs_no_memory(tmp_path: Path) -> None:
+    length, label = 4 << 30, np.array([7])
+    tar.store_many(tmp_path, Encoded.join([b""]), label)
+    numbers = np.array([0, 1, 7, length, 0, _tar.START + length], "<i8")
+    (tmp_path / "index.bin").write_bytes(b"any+cls1" + np.array([1, 1], "<i8").tobytes() + numbers.tobytes())
+    head = _tar.make_file_heads(0, label, np.array([length]), np.array([b"bin"], _tar.ENDING))
+    (tmp_path / "000000.tar").write_bytes(head.tobytes())
+    os.truncate(tmp_path / "000000.tar", _tar.round_up(_tar.START + length + 1024, tarfile.RECORDSIZE))
+    for read in (tar.read_many, lambda path: tar.read_single(path, 0)):
+        with pytest.raises(StorageError, match="is damaged, or has holes"):
+            read(tmp_path)
+    with tar.open_reader(tmp_path) as reader, pytest.raises(StorageError, match="is damaged, or has holes"):
+        reader.read_encoded([0])
+
+
 def test_contents_headers_and_labels_of_files_are_no_structure(file_shards: Path) -> None:
     found = tar.find_pixels(file_shards)
     assert found["index.bin"] == [range(24 + 8 * 4, LENGTHS)]
