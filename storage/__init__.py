@@ -5,7 +5,7 @@ below are plain modules: `Backend` is their contract, and `BACKENDS` holds those
 """
 
 from .contract import Backend, BackendInfo, Image, Images, Labels
-from .dataset import Report, check, load, open, save  # noqa: A004 - used as storage.open
+from .dataset import Report, append, check, compact, load, open, save  # noqa: A004 - used as storage.open
 from .decoding import decode
 from .encoded import Encoded
 from .errors import (
@@ -48,7 +48,9 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreNotFoundError",
+    "append",
     "check",
+    "compact",
     "decode",
     "load",
     "open",

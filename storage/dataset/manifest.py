@@ -22,6 +22,7 @@ from xxhash import xxh3_64_hexdigest
 
 from ..arrays import CHANNELS
 from ..contract import Kind
+from ..durability import sync
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
 from ..limits import MAX_EXPANSION, measure_content
 from ..paths import open_regular
@@ -107,6 +108,18 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: byte
     new = folder / f"{name}.new"
     new.write_bytes(f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode() + rest)
     return new
+
+
+def put_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"", *, durable: bool) -> None:
+    """Write a manifest, read it back, and replace the old one with it in one step."""
+    new = write_manifest(folder, manifest, name, key)
+    if read_manifest(folder, new.name, key) != manifest:
+        raise StorageError(f"{name} can't be read back")
+    if durable:
+        sync(new)
+    new.rename(folder / name)
+    if durable:
+        sync(folder)
 
 
 def read_manifest(folder: Path, name: str = FILE, key: bytes = b"") -> Manifest:

@@ -11,6 +11,7 @@ import numpy as np
 from ..contract import Backend, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading
 from ..registry import find_backend
+from .annotations import Annotations
 from .details import Details
 from .files import (
     LABELS,
@@ -48,7 +49,9 @@ class Dataset:
         return [self.folder / part.name for part in self.manifest.parts]
 
     def read_labels(self, *, verify: bool) -> Labels:
-        """Read the labels of all images, from the files beside the parts."""
+        """Read the labels of all images, from the files beside the parts; of format 1, from the parts, unverified."""
+        if self.manifest.former:
+            return np.concatenate([_read_labels(self.module, part) for part in self.parts])
         found = []
         for part, details in zip(self.manifest.parts, self.details.values(), strict=False):
             checksum = details.beside[LABELS].checksum if verify else None
@@ -58,16 +61,21 @@ class Dataset:
 
     def read_names(self) -> Names | None:
         """Read the names of all images; None if they have none."""
-        if not all(NAMES in details.beside for details in self.details.values()):
-            return None
         contents = [
             check_beside(self.folder, part.name, details, NAMES)
             for part, details in zip(self.manifest.parts, self.details.values(), strict=False)
+            if NAMES in details.beside
         ]
+        if not contents:
+            return None
         found = Names(b"".join(contents))
         if len(found) != self.manifest.count:
             raise CorruptStoreError(f"it has {len(found)} names and {self.manifest.count} images", store=self.folder)
         return found
+
+    def read_annotations(self) -> Annotations:
+        """Read what is known about all images."""
+        return Annotations(self.read_labels(verify=True), self.read_names(), self.manifest.classes)
 
     def find_name(self, index: int) -> str | None:
         """Find the name of an image for a message; None if it has none, or its part's names can't be read."""
@@ -119,6 +127,11 @@ def hold_dataset(path: Path | str) -> Iterator[Dataset]:
         yield Dataset(path, folder, manifest, module)
 
 
+def _read_labels(module: Backend, part: Path) -> Labels:
+    with module.open_reader(part) as reader:
+        return reader.read_labels()
+
+
 def _refuse_links(folder: Path, manifest: Manifest) -> None:
     """Refuse a part that is a link: it leads to files that `save` didn't write."""
     for part in manifest.parts:
@@ -138,10 +151,16 @@ def open_dataset(path: Path | str, *, verify: bool) -> Iterator[Dataset]:
         yield dataset
 
 
+def read_all_details(held: Dataset) -> Dataset:
+    """Read the details of all parts of a held dataset."""
+    numbers = range(len(held.manifest.parts))
+    return replace(held, details={number: read_details(held.folder, held.manifest, number) for number in numbers})
+
+
 def read_dataset(held: Dataset, *, verify: bool) -> Dataset:
     """Read the details and the checksums of a held dataset, and verify the structure of its files."""
     folder, manifest = held.folder, held.manifest
-    details = {number: read_details(folder, manifest, number) for number in range(len(manifest.parts))}
+    details = read_all_details(held).details
     for number, part in enumerate(manifest.parts):
         for name in details[number].structure:
             if verify:

@@ -1,5 +1,6 @@
 """Writing one part: a store of the backend, read back, and beside it the files that describe and verify it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..contract import Backend, Encoded, Images, Kind, Labels
 from ..durability import make_durable, sync
-from ..errors import InvalidInputError, StorageError, hold_interrupts
+from ..errors import InvalidInputError, StorageError, StoreFullError, hold_interrupts
 from ..paths import walk_files
 from ..reader import read_stored
 from .annotations import Annotations
@@ -17,6 +18,8 @@ from .details import Beside, Details
 from .files import CHECKSUMS, DETAILS, LABELS, NAMES, find_structure, write_beside, write_details
 from .manifest import Part, name_part
 
+ANNOTATED = 3 * DTYPE.itemsize  # bytes of each image's checksums and label
+SPACE_HINT = "free some space or choose another disk, then save again"
 OTHER_HINT = "choose another backend"
 
 
@@ -66,6 +69,11 @@ def find_kind(images: object) -> Kind:
     return "encoded" if isinstance(images, Encoded) else "pixels"
 
 
+def find_shape(images: Images | Encoded) -> tuple[int, ...] | None:
+    """Find the shape of each image; None if they are files."""
+    return None if isinstance(images, Encoded) else images.shape[1:]
+
+
 def check_kind(module: Backend, images: object) -> None:
     """Refuse images of a kind that a backend can't store."""
     kind = find_kind(images)
@@ -73,6 +81,19 @@ def check_kind(module: Backend, images: object) -> None:
         name, what = module.__name__.rpartition(".")[2], {"encoded": "image files", "pixels": "pixels"}
         hint = f"choose a backend whose INFO.kinds has {kind!r}"
         raise InvalidInputError(f"{name} can't store {what[kind]}", hint=hint)
+
+
+def check_space(folder: Path, module: Backend, images: Images | Encoded, remaining: int) -> None:
+    """Refuse before a library meets a full disk: some crash. `remaining` is how many images are still to come."""
+    if module.INFO.compresses:
+        return  # the size of the store can't be known
+    needed = images.nbytes + len(images) * ANNOTATED
+    if not isinstance(images, Encoded):
+        needed = remaining * (images.nbytes // max(len(images), 1) + ANNOTATED)
+    system = os.statvfs(folder)
+    free = system.f_bavail * system.f_frsize
+    if free < needed:
+        raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
 
 
 def _read_back(module: Backend, store: Path, images: Images | Encoded, labels: Labels) -> None:

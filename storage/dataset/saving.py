@@ -85,21 +85,27 @@ def save(
     >>> storage.load("photos")[1]
     array([1, 2, 3])
     """
-    with_batches = not isinstance(images, np.ndarray | Encoded)
-    if isinstance(images, Encoded):
-        check_encoded(images, labels)
-    elif isinstance(images, np.ndarray):
-        check_images(images, labels)
-    elif not isinstance(images, Iterable):
-        hint = "give an array, or batches of arrays, or Encoded"
-        raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)
-    if not with_batches:
+    batches = take_batches(images, labels)
+    if batches is not images:
         check_kind(find_backend(backend), images)
     annotations = Annotations.check(labels, names, classes)
     with Writer(path, annotations, backend, durable=durable, overwrite=overwrite) as writer:
-        batches: Any = images if with_batches else [images]
         for batch in batches:
-            (writer.add if with_batches else writer.write_part)(batch)
+            (writer.add if batches is images else writer.write_part)(batch)
             if progress is not None:
                 progress(writer.done, len(labels))
         writer.commit()
+
+
+def take_batches(images: Any, labels: Labels) -> Iterable[Any]:  # noqa: ANN401 - whatever a caller gives
+    """Check images that are given whole, and list them as one batch; return batches as they are."""
+    if isinstance(images, Encoded):
+        check_encoded(images, labels)
+        return [images]
+    if isinstance(images, np.ndarray):
+        check_images(images, labels)
+        return [images]
+    if not isinstance(images, Iterable):
+        hint = "give an array, or batches of arrays, or Encoded"
+        raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)
+    return images

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from ..arrays import check_pixels
 from ..contract import Backend, Encoded, Images
-from ..durability import sync
 from ..errors import (
     CorruptStoreError,
     ForkedWriterError,
@@ -22,12 +21,11 @@ from ..errors import (
 from ..paths import join_path
 from ..registry import find_backend
 from .annotations import Annotations
-from .checksums import DTYPE
 from .files import check_beside, check_file
 from .gathering import FileBuffer, PixelBuffer, make_buffer
-from .manifest import FILE, Manifest, read_manifest, write_manifest
+from .manifest import Manifest, put_manifest, read_manifest
 from .opening import Dataset, find_module, read_dataset
-from .parts import PartWriter, check_kind, find_kind
+from .parts import SPACE_HINT, PartWriter, check_kind, check_space, find_kind, find_shape
 from .replacement import (
     PRIVATE,
     check_target,
@@ -46,11 +44,99 @@ from .verification import find_damage
 
 PART = 128 << 20  # bytes of images that are kept in memory if they come in batches
 PROGRESS = "progress.json"  # the manifest of an unfinished dataset
-ANNOTATED = 3 * DTYPE.itemsize  # bytes of each image's checksums and label
-SPACE_HINT = "free some space or choose another disk, then save again"
 
 
-class Writer:
+class ImageWriter:
+    """Gathers images and writes them as parts into a folder."""
+
+    _folder: Path  # where the parts are written
+    _module: Backend
+    _manifest: Manifest
+    _before = 0  # images that were in the dataset already
+
+    def __init__(self, path: Path | str, annotations: Annotations, *, durable: bool) -> None:
+        join_path(Path(path), "")  # refuses impossible names
+        self._path = Path(os.path.realpath(path))
+        self._annotations = annotations
+        self._durable = durable
+        self._process = os.getpid()
+        self._buffer: PixelBuffer | FileBuffer | None = None
+
+    @property
+    def finished(self) -> int:
+        """The number of images in finished parts, including those that were there before."""
+        return self._manifest.count
+
+    @property
+    def done(self) -> int:
+        """The number of images added so far, including those that were there before."""
+        return self.finished + (self._buffer.waiting if self._buffer else 0)
+
+    def add(self, images: Images | Encoded) -> None:
+        """Check the next images and add them; they are written when a part is full."""
+        rest: Any = self._check(images)
+        while len(rest):
+            if self._buffer is None:
+                self._buffer = make_buffer(rest, PART, self._before + len(self._annotations) - self.done)
+            rest = self._buffer.add(rest)
+            if self._buffer.is_full:
+                buffer, self._buffer = self._buffer, None
+                self._write(buffer.take())
+
+    def write_part(self, images: Images | Encoded) -> None:
+        """Check the next images and write them as a part."""
+        self._write(self._check(images))
+
+    def _check(self, images: Images | Encoded) -> Images | Encoded:
+        check_kind(self._module, images)
+        if not isinstance(images, Encoded):
+            images = check_pixels(images)
+        expected = self._manifest.shape if self._manifest.parts else self._buffer and self._buffer.shape
+        if (self._manifest.parts or self._buffer) and expected != find_shape(images):
+            what = "image files" if isinstance(images, Encoded) else f"images of shape {images.shape}"
+            raise InvalidInputError(f"{what} follow images of another size or kind")
+        added = self.done - self._before + len(images)
+        if added > len(self._annotations):
+            raise InvalidInputError(
+                f"{added} images so far, and {len(self._annotations)} labels", hint="give each image one label"
+            )
+        return images
+
+    def _write(self, images: Images | Encoded) -> None:
+        self._refuse_fork()
+        manifest, start = self._manifest, self._manifest.count - self._before
+        annotations = self._annotations.take(start, start + len(images))
+        with describe_failure(self._path):
+            check_space(self._folder, self._module, images, len(self._annotations) - start)
+            writer = PartWriter(self._folder, self._module, durable=self._durable)
+            part = writer.write(len(manifest.parts), manifest.count, images, annotations)
+            parts = (*manifest.parts, part)
+            self._manifest = replace(manifest, kind=find_kind(images), shape=find_shape(images), parts=parts)
+            self._note_progress()
+
+    def _note_progress(self) -> None:
+        """Do what is to be done after each part."""
+
+    def _check_end(self) -> None:
+        """Refuse to publish fewer images than labels, or in another process."""
+        self._refuse_fork()
+        added = self.done - self._before
+        if added != len(self._annotations):
+            raise InvalidInputError(
+                f"{added} images and {len(self._annotations)} labels; nothing was saved",
+                hint="give each image one label",
+            )
+
+    def _refuse_fork(self) -> None:
+        if self._process != os.getpid():
+            raise ForkedWriterError(
+                f"process {self._process} is saving it, not this one, which it forked",
+                store=self._path,
+                hint="save there, or to another path",
+            )
+
+
+class Writer(ImageWriter):
     """Writes one dataset in a ``with`` statement, which leaves nothing behind unless `commit` was reached.
 
     If `source` is not empty, finished parts stay after an error, and the same user's next writer of the same source
@@ -67,32 +153,18 @@ class Writer:
         overwrite: bool,
         source: str = "",
     ) -> None:
-        join_path(Path(path), "")  # refuses impossible names
-        self._path = Path(os.path.realpath(path))
-        self._annotations = annotations
+        super().__init__(path, annotations, durable=durable)
         self._module = find_backend(backend)
-        self._durable, self._overwrite = durable, overwrite
+        self._overwrite = overwrite
         self._key = read_secret() if source else b""
         source = f"{source} {annotations.identify()}" if self._key else ""
         self._manifest = Manifest(backend, classes=annotations.classes, source=source)
-        self._process = os.getpid()
         self._held = ExitStack()
-        self._buffer: PixelBuffer | FileBuffer | None = None
-
-    @property
-    def finished(self) -> int:
-        """The number of images in finished parts, including those of an earlier writer."""
-        return self._manifest.count
 
     @property
     def kept(self) -> int:
         """The number of images that the next writer needn't write again if this one fails."""
         return self.finished if self._manifest.source else 0
-
-    @property
-    def done(self) -> int:
-        """The number of images added so far, including those of an earlier writer."""
-        return self.finished + (self._buffer.waiting if self._buffer else 0)
 
     def __enter__(self) -> Self:
         """Lock the path, refuse to replace what may not be replaced, and make or resume the stage."""
@@ -100,10 +172,10 @@ class Writer:
         with ExitStack() as stack, writing(self._path):
             stack.enter_context(lock_path(self._path))
             check_target(self._path, overwrite=self._overwrite)
-            self._stage = self._take_over() or make_stage(self._path)
+            self._folder = self._take_over() or make_stage(self._path)
             stack.callback(self._leave)
             with describe_failure(self._path):
-                self._held.enter_context(hold_directory(self._stage))  # in case the lock's file is deleted
+                self._held.enter_context(hold_directory(self._folder))  # in case the lock's file is deleted
             self._resources = stack.pop_all()
         return self
 
@@ -129,59 +201,15 @@ class Writer:
     def _leave(self) -> None:
         self._held.close()
         if not (self._manifest.source and self._manifest.parts):
-            discard(self._stage)
+            discard(self._folder)
 
-    def add(self, images: Images | Encoded) -> None:
-        """Check the next images and add them; they are written when a part is full."""
-        rest: Any = self._check(images)
-        while len(rest):
-            if self._buffer is None:
-                self._buffer = make_buffer(rest, PART, len(self._annotations) - self.done)
-            rest = self._buffer.add(rest)
-            if self._buffer.is_full:
-                buffer, self._buffer = self._buffer, None
-                self._write(buffer.take())
-
-    def write_part(self, images: Images | Encoded) -> None:
-        """Check the next images and write them as a part."""
-        self._write(self._check(images))
-
-    def _check(self, images: Images | Encoded) -> Images | Encoded:
-        check_kind(self._module, images)
-        if not isinstance(images, Encoded):
-            images = check_pixels(images)
-        expected = self._manifest.shape if self._manifest.parts else self._buffer and self._buffer.shape
-        if self.done and expected != find_shape(images):
-            what = "image files" if isinstance(images, Encoded) else f"images of shape {images.shape}"
-            raise InvalidInputError(f"{what} follow images of another size or kind")
-        if self.done + len(images) > len(self._annotations):
-            raise InvalidInputError(
-                f"{self.done + len(images)} images so far, and {len(self._annotations)} labels",
-                hint="give each image one label",
-            )
-        return images
-
-    def _write(self, images: Images | Encoded) -> None:
-        self._refuse_fork()
-        manifest, start = self._manifest, self._manifest.count
-        annotations = self._annotations.take(start, start + len(images))
-        with describe_failure(self._path):
-            check_space(self._stage, self._module, images, len(self._annotations) - start)
-            writer = PartWriter(self._stage, self._module, durable=self._durable)
-            part = writer.write(len(manifest.parts), start, images, annotations)
-            parts = (*manifest.parts, part)
-            self._manifest = replace(manifest, kind=find_kind(images), shape=find_shape(images), parts=parts)
-            if manifest.source:
-                put_manifest(self._stage, self._manifest, PROGRESS, self._key, durable=self._durable)
+    def _note_progress(self) -> None:
+        if self._manifest.source:
+            put_manifest(self._folder, self._manifest, PROGRESS, self._key, durable=self._durable)
 
     def commit(self) -> None:
         """Publish the dataset at its path."""
-        self._refuse_fork()
-        if self.done != len(self._annotations):
-            raise InvalidInputError(
-                f"{self.done} images and {len(self._annotations)} labels; nothing was saved",
-                hint="give each image one label",
-            )
+        self._check_end()
         if not self._manifest.parts:
             raise InvalidInputError(
                 "no batch shows what kind of images there are none of",
@@ -189,54 +217,16 @@ class Writer:
             )
         manifest = replace(self._manifest, source="")
         with describe_failure(self._path):
-            put_manifest(self._stage, manifest, durable=self._durable)
-            copy_permissions(self._path, self._stage, manifest.parts[0].name)
+            put_manifest(self._folder, manifest, durable=self._durable)
+            copy_permissions(self._path, self._folder, manifest.parts[0].name)
             try:
-                publish(self._stage, self._path, overwrite=self._overwrite, durable=self._durable)
+                publish(self._folder, self._path, overwrite=self._overwrite, durable=self._durable)
             except BaseException:
-                self._stage.chmod(PRIVATE)  # it may be resumed
+                self._folder.chmod(PRIVATE)  # it may be resumed
                 raise
         self._manifest = manifest
         with suppress(OSError):  # until here, another writer could have resumed
             (self._path / PROGRESS).unlink(missing_ok=True)
-
-    def _refuse_fork(self) -> None:
-        if self._process != os.getpid():
-            raise ForkedWriterError(
-                f"process {self._process} is saving it, not this one, which it forked",
-                store=self._path,
-                hint="save there, or to another path",
-            )
-
-
-def find_shape(images: Images | Encoded) -> tuple[int, ...] | None:
-    """Find the shape of each image; None if they are files."""
-    return None if isinstance(images, Encoded) else images.shape[1:]
-
-
-def check_space(folder: Path, module: Backend, images: Images | Encoded, remaining: int) -> None:
-    """Refuse before a library meets a full disk: some crash. `remaining` is how many images are still to come."""
-    if module.INFO.compresses:
-        return  # the size of the store can't be known
-    needed = images.nbytes + len(images) * ANNOTATED
-    if not isinstance(images, Encoded):
-        needed = remaining * (images.nbytes // max(len(images), 1) + ANNOTATED)
-    system = os.statvfs(folder)
-    free = system.f_bavail * system.f_frsize
-    if free < needed:
-        raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
-
-
-def put_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"", *, durable: bool) -> None:
-    """Write a manifest, read it back, and replace the old one with it in one step."""
-    new = write_manifest(folder, manifest, name, key)
-    if read_manifest(folder, new.name, key) != manifest:
-        raise StorageError(f"{name} can't be read back")
-    if durable:
-        sync(new)
-    new.rename(folder / name)
-    if durable:
-        sync(folder)
 
 
 @contextmanager

@@ -49,6 +49,18 @@ def save(path: Path, image_set: ImageSet, backend: str, *, overwrite: bool) -> s
     return ""
 
 
+def append(path: Path, added: ImageSet) -> str:
+    """Append a set; return nothing, as the work of a child that is traced."""
+    storage.append(path, *added)
+    return ""
+
+
+def join_sets(sets: Sets) -> Sets:
+    """Expect the old set and the new one after it, as they are when the new one was appended."""
+    images = np.concatenate([sets.old[0], sets.new[0]])
+    return sets._replace(new=(images, np.concatenate([sets.old[1], sets.new[1]])))
+
+
 def save_template(folder: Path, sets: Sets, backend: str) -> Path:
     """Save the old set where it is copied from; whatever a first save and load import is imported then."""
     path = folder / "template"

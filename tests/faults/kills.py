@@ -11,27 +11,32 @@ import numpy as np
 from tests.faults.children import Child, Ending, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, NOT_REACHED, Findings
-from tests.faults.judge import inspect, make_sets, prepare, save, save_template
+from tests.faults.judge import append, inspect, join_sets, make_sets, prepare, save, save_template
 from tests.faults.strace import Call, drop_overtaken, inject, trace_calls
 
 SEED = 6
 BEYOND = 1.5  # times as long as a save takes alone: some of those that run side by side are to end
 
 
-def kill_at_calls(backend: str, folder: Path, extent: Extent, *, count: int, replacing: bool) -> Findings:
-    """Save once for each call that touches the store, and be killed right before it."""
+def kill_at_calls(
+    backend: str, folder: Path, extent: Extent, *, count: int, replacing: bool, appending: bool = False
+) -> Findings:
+    """Save once for each call that touches the store, or append, and be killed right before it."""
     sets = make_sets(count)
     saved = save_template(folder, sets, backend)
-    template = saved if replacing else None
+    template = saved if replacing or appending else None
+    write = partial(append, added=sets.new) if appending else partial(save, image_set=sets.new, backend=backend)
+    if appending:
+        sets = join_sets(sets)
     (folder / "traced").mkdir()
     path = prepare(folder / "traced", template)
-    calls = drop_overtaken(trace_calls(partial(save, path, sets.new, backend, overwrite=replacing), path))
+    options = {} if appending else {"overwrite": replacing}
+    calls = drop_overtaken(trace_calls(partial(write, path, **options), path))
     threads = not all(call.first for call in calls)
 
     def run(call: Call, own: Path) -> str:
         path = prepare(own, template, os.link)
-        work = partial(save, path, sets.new, backend, overwrite=replacing)
-        ending = inject(work, call, "signal=KILL", path).ending
+        ending = inject(partial(write, path, **options), call, "signal=KILL", path).ending
         state = inspect(path, sets, backend)
         if ending.signal == signal.SIGKILL:
             return state

@@ -20,11 +20,12 @@ def mounts() -> None:
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("kind", ["new", "replacing"])
+@pytest.mark.parametrize("kind", ["new", "replacing", "appending"])
 def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
     backend: str, kind: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    findings = kill_at_calls(backend, folder, extent, count=30, replacing=kind == "replacing")
+    options = {"replacing": kind == "replacing", "appending": kind == "appending"}
+    findings = kill_at_calls(backend, folder, extent, count=30, **options)
     count_findings(record_property, backend, {f"SIGKILL at system calls, {kind}": findings})
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from storage import contract, errors, reader
-from storage.dataset import reading, report, saving
+from storage.dataset import appending, reading, report, saving
 
-MODULES = (contract, errors, reader, reading, report, saving)
+MODULES = (appending, contract, errors, reader, reading, report, saving)
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
-PUBLIC = ["Backend", "StorageError", "Reader", "load", "open", "check", "save"]
+PUBLIC = ["Backend", "StorageError", "Reader", "load", "open", "append", "compact", "check", "save"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])

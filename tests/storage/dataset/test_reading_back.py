@@ -102,7 +102,7 @@ def test_a_manifest_that_cannot_be_read_back_replaces_nothing(tmp_path: Path) ->
 def test_a_manifest_that_reads_back_as_another_replaces_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.dataset.writer.read_manifest", lambda *_: None)
+    monkeypatch.setattr("storage.dataset.manifest.read_manifest", lambda *_: None)
     with pytest.raises(StorageError, match=f"{FILE} can't be read back"):
         storage.save(tmp_path / "set", *OLD, "npy")
     assert list_names(tmp_path) == []

@@ -1,0 +1,202 @@
+"""Appending to a dataset: new parts beside the old ones, then a manifest that names all of them.
+
+The parts have names that no manifest knows until the new one replaces the old one, in one step. What a killed writer
+leaves is therefore no part of the dataset; the next `append` of the same user removes it. Readers keep the parts that
+they opened: none is changed or removed. `compact` writes the whole dataset again, and replaces it as a save does.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from ..arrays import cut_batches
+from ..contract import Encoded, Images, Labels
+from ..errors import InvalidInputError, StorageError, writing
+from ..reader import read_stored
+from ..registry import PACKAGE
+from .annotations import Annotations
+from .checksums import hash_records
+from .files import NAMES, read_details
+from .manifest import put_manifest, read_manifest
+from .opening import Dataset, find_module, open_dataset, read_all_details, reading_held
+from .replacement import hold_directory, lock_path, remove_unreferenced
+from .saving import take_batches
+from .verification import CHANGED, check_part, measure_images, name_record
+from .writer import ImageWriter, Writer, describe_failure
+
+
+def append(
+    path: Path | str,
+    images: Images | Encoded | Iterable[Images] | Iterable[Encoded],
+    labels: Labels,
+    *,
+    names: Sequence[str] | None = None,
+    durable: bool = True,
+) -> None:
+    """Append images to a dataset, atomically: who opens it finds all of them, or none.
+
+    Parameters
+    ----------
+    path : Path or str
+        A dataset that `storage.save` wrote. A reader that is open keeps what it opened.
+    images : ndarray of uint8, shape (N, H, W, 3), or Encoded, or iterable of such arrays or of Encoded
+        Images of the same kind and size as those that are there.
+    labels : ndarray of int64, shape (N,)
+        Of the new images.
+    names : sequence of str, optional
+        A relative path for each new image, if those that are there have names. No two images have the same.
+    durable : bool
+        Return when the disk holds everything.
+
+    Raises
+    ------
+    InvalidInputError
+        `images`, `labels` or `names` are something else, differ in number, or don't fit the dataset.
+    StoreNotFoundError
+        There is no dataset at `path`.
+    StoreLockedError
+        Another writer is writing to `path`.
+    StoreFullError
+        The file system has no room.
+    StorageError
+        The operating system refused otherwise. After any error, the dataset is as it was before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import storage
+    >>> storage.save("photos", storage.Encoded.join([b"a file"]), np.array([7]), "npy")
+    >>> storage.append("photos", storage.Encoded.join([b"another", b"one more"]), np.array([0, 7]))
+    >>> images, labels = storage.load("photos")
+    >>> images, labels
+    (<Encoded: 3 files, 21 bytes>, array([7, 0, 7]))
+    """
+    batches = take_batches(images, labels)
+    annotations = Annotations.check(labels, names)
+    with Appender(path, annotations, durable=durable) as writer:
+        for batch in batches:
+            (writer.write_part if batches is not images and len(batch) else writer.add)(batch)
+        writer.commit()
+
+
+def compact(path: Path | str, *, durable: bool = True) -> None:
+    """Write a dataset of many small parts again, in parts of the usual size; the images stay the same.
+
+    Parameters
+    ----------
+    path : Path or str
+        A dataset that `storage.save` wrote. It is replaced in one step; a reader that is open keeps what it opened.
+    durable : bool
+        Return when the disk holds everything.
+
+    Raises
+    ------
+    StoreNotFoundError
+        There is no dataset at `path`.
+    CorruptStoreError
+        A record or a file is not what was saved.
+    StoreLockedError
+        Another writer is writing to `path`.
+    StoreFullError
+        The file system has no room for the dataset beside the old one.
+    StorageError
+        The operating system refused otherwise. After any error, the dataset is as it was before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import storage
+    >>> storage.save("photos", np.zeros((3, 8, 8, 3), np.uint8), np.array([7, 0, 7]), "npy")
+    >>> storage.append("photos", np.ones((1, 8, 8, 3), np.uint8), np.array([1]))
+    >>> storage.compact("photos")
+    >>> len(list(Path("photos").glob("part-*.json")))
+    1
+    """
+    with ExitStack() as held:
+        dataset = held.enter_context(open_dataset(path, verify=True))
+        with dataset.reading():
+            annotations = dataset.read_annotations()
+        backend = dataset.manifest.backend
+        with Writer(dataset.path, annotations, backend, durable=durable, overwrite=True) as writer:
+            if read_manifest(dataset.path) != dataset.manifest:
+                hint = "compact it again"
+                raise StorageError("another program changed it meanwhile", store=dataset.path, hint=hint)
+            for batch in _read_batches(dataset, annotations.labels):
+                (writer.add if len(annotations) else writer.write_part)(batch)
+            held.close()  # so that what is replaced can be deleted
+            writer.commit()
+
+
+def _read_batches(dataset: Dataset, labels: Labels) -> Iterator[Images | Encoded]:
+    """Read all images, each verified, with one part open at a time; without images, one empty batch."""
+    for number, part in enumerate(dataset.parts):
+        start, count = dataset.manifest.starts[number], dataset.manifest.parts[number].count
+        with dataset.reading(), dataset.module.open_reader(part) as reader:
+            check_part(dataset, number, reader)
+            if not dataset.manifest.count:
+                yield read_stored(reader, [])[0]
+                return
+            for positions in cut_batches(0, count, measure_images(dataset, number)):
+                images, _ = read_stored(reader, positions)
+                indices = start + positions
+                wrong = hash_records(images, labels[indices], indices) != dataset.checksums[number].records[positions]
+                if wrong.any():
+                    raise name_record(dataset, int(indices[wrong.argmax()]), CHANGED)
+                yield images
+
+
+class Appender(ImageWriter):
+    """Appends to one dataset in a ``with`` statement, which changes nothing unless `commit` was reached."""
+
+    def __enter__(self) -> Self:
+        """Lock the dataset, and refuse what doesn't fit it; remove what a dead writer left."""
+        with ExitStack() as stack, writing(self._path):
+            stack.enter_context(lock_path(self._path))
+            self._folder = stack.enter_context(hold_directory(self._path))
+            with reading_held(self._folder, self._path):
+                self._manifest = self._old = read_manifest(self._folder)
+                self._module = find_module(self._folder, self._manifest)
+                self._check_names()
+            self._before = self._manifest.count
+            stack.callback(self._leave)
+            with describe_failure(self._path):
+                remove_unreferenced(self._folder, self._manifest)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove the new parts unless they were published, and unlock the dataset."""
+        if self._process == os.getpid():
+            self._resources.close()
+
+    def _leave(self) -> None:
+        with suppress(StorageError, OSError):  # else the next writer does it
+            remove_unreferenced(self._folder, read_manifest(self._folder))
+
+    def _check_names(self) -> None:
+        """Refuse names if the images that are there have none, and the other way round; and those that they have."""
+        if self._manifest.former:
+            hint = f"{PACKAGE}.compact(PATH) brings it to the current format"
+            raise StorageError("nothing can be appended to a dataset of format 1", store=self._path, hint=hint)
+        has_names = NAMES in read_details(self._folder, self._manifest, len(self._manifest.parts) - 1).beside
+        names = self._annotations.names
+        if self._manifest.count and len(self._annotations) and has_names != (names is not None):
+            hint = "give each new image a name, too" if has_names else "leave the names out, or save all images again"
+            raise InvalidInputError(f"its images have {'' if has_names else 'no '}names", store=self._path, hint=hint)
+        if not has_names or names is None:
+            return
+        dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
+        same = set(dataset.read_names() or ()) & set(names)
+        if same:
+            raise InvalidInputError(f"it has an image named {min(same)!r}", store=self._path, hint="choose other names")
+
+    def commit(self) -> None:
+        """Publish the new parts: replace the manifest."""
+        self._check_end()
+        with describe_failure(self._path):
+            if not self._path.samefile(self._folder) or read_manifest(self._folder) != self._old:
+                raise StorageError("another program replaced it meanwhile")
+            if self._manifest != self._old:
+                put_manifest(self._folder, self._manifest, durable=self._durable)
