@@ -22,6 +22,7 @@ from ..errors import CorruptStoreError, InvalidInputError
 from ..limits import check_store
 
 MAX_NUMBER = 1 << 62  # images or bytes, so that NumPy can count them
+SPARE = 2  # times the average size of a file: so much memory is kept for each, and used as far as it is needed
 MISSING = "it is missing or damaged"
 
 pack_key = struct.Struct(">Q").pack
@@ -97,13 +98,21 @@ def view_records(records: Encoded, numbers: range) -> list[memoryview]:
 
 
 def join_files(
-    store: Path, files: Sequence[Content | None], positions: Sequence[int] | NDArray[np.intp], limit: int
+    store: Path, layout: Layout, files: Iterable[Content | None], positions: Sequence[int] | NDArray[np.intp]
 ) -> Encoded:
-    """Join the files at `positions`; a missing one is None, and a damaged one may be said to be longer than `limit`."""
+    """Copy the files at `positions` one by one, so that the memory of each is used again; None is a missing one."""
+    buffer = make_array(store, (SPARE * len(positions) * layout.size // max(layout.images, 1),))
+    out, ends = buffer.data, [0]
     for number, file in enumerate(files):
-        if file is None or len(file) > limit:
+        if file is None or len(file) > layout.size:  # a damaged one may be said to be longer than all
             raise CorruptStoreError(MISSING, store=store, record=int(positions[number]))
-    return Encoded.join(files)  # type: ignore[arg-type] # none of them is None
+        start, end = ends[-1], ends[-1] + len(file)
+        if end > len(out):
+            buffer = np.concatenate((buffer[:start], make_array(store, (end,))))
+            out = buffer.data
+        out[start:end] = file
+        ends.append(end)
+    return Encoded(buffer[: ends[-1]], np.array(ends, np.int64))
 
 
 def collect_files(store: Path, layout: Layout, begin: BeginRecords, part: int) -> Encoded:

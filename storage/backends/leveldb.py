@@ -183,11 +183,18 @@ class LevelDBReader(Reader):
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
         get = self._database.get
+        labels = bytearray()
+
+        def cut_label(value: bytes | None) -> memoryview | None:
+            if value is None or len(value) < LABEL.itemsize:
+                return None
+            labels.extend(value[-LABEL.itemsize :])
+            return memoryview(value)[: -LABEL.itemsize]
+
         with reading(self.store, plyvel.Error):
-            values = [get(pack_key(position), verify_checksums=True) for position in positions.tolist()]
-        files = [None if _is_short(value) else memoryview(value)[: -LABEL.itemsize] for value in values]
-        joined = join_files(self.store, files, positions, self._layout.size)
-        return joined, np.frombuffer(b"".join(value[-LABEL.itemsize :] for value in values), LABEL).astype(np.int64)
+            values = (get(pack_key(position), verify_checksums=True) for position in positions.tolist())
+            files = join_files(self.store, self._layout, map(cut_label, values), positions)
+        return files, np.frombuffer(labels, LABEL).astype(np.int64)
 
     def _read_labels(self) -> Labels:
         labels = bytearray()

@@ -49,12 +49,13 @@ LAYOUT = struct.Struct("<3Q")  # number of images, height, width
 def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with begin_reading(store, readahead=False) as transaction:  # from a cold disk, one page instead of megabytes
-        count, shape, size, _ = read_layout(store, transaction, LAYOUT)
+        layout = read_layout(store, transaction, LAYOUT)
+        count, shape, *_ = layout
         position = check_index(store, index, count)
         label = int(view_labels(store, transaction, count)[position])
         if shape:
             return _copy_record(store, transaction, position, shape), label
-        files = join_files(store, [transaction.get(pack_key(position))], np.array([position]), size)
+        files = join_files(store, layout, [transaction.get(pack_key(position))], [position])
         return files.content.tobytes(), label
 
 
@@ -91,10 +92,10 @@ class LmdbReader(Reader):
     def _open(self) -> Description:
         with ExitStack() as stack:
             self._transaction = stack.enter_context(begin_reading(self.store))
-            count, shape, self._size, _ = read_layout(self.store, self._transaction, LAYOUT)
-            self._labels = view_labels(self.store, self._transaction, count)
+            self._layout = read_layout(self.store, self._transaction, LAYOUT)
+            self._labels = view_labels(self.store, self._transaction, self._layout.images)
             self._resources = stack.pop_all()
-        return Description(count, shape)
+        return Description(self._layout.images, self._layout.shape)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)
@@ -108,8 +109,8 @@ class LmdbReader(Reader):
         labels = self._labels[positions].astype(np.int64)
         get = self._transaction.get
         with reading(self.store, lmdb.Error):
-            files = [get(pack_key(position)) for position in positions.tolist()]
-        return join_files(self.store, files, positions, self._size), labels
+            files = (get(pack_key(position)) for position in positions.tolist())
+            return join_files(self.store, self._layout, files, positions), labels
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         return _copy_record(self.store, self._transaction, position, self._shape), int(self._labels[position])

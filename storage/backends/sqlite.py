@@ -22,7 +22,7 @@ import operator
 import os
 import sqlite3
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import chain, count, repeat
 from pathlib import Path
@@ -105,7 +105,7 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
         position = check_index(store, index, layout.images)
         if layout.shape:
             return _read_row(store, connection, position, layout.shape)
-        files, labels = _read_files(store, connection, [position], layout.size)
+        files, labels = _read_files(store, connection, [position], layout)
         return files.content.tobytes(), int(labels[0])
 
 
@@ -171,7 +171,7 @@ class SqliteReader(Reader):
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
         with fork_lock:
-            return _read_files(self.store, self._connection, positions.tolist(), self._layout.size)
+            return _read_files(self.store, self._connection, positions.tolist(), self._layout)
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         with fork_lock:
@@ -305,21 +305,22 @@ def _copy_rows(store: Path, rows: sqlite3.Cursor, wanted: Sequence[int], images:
 
 
 def _read_files(
-    store: Path, connection: sqlite3.Connection, wanted: Sequence[int], limit: int
+    store: Path, connection: sqlite3.Connection, wanted: Sequence[int], layout: Layout
 ) -> tuple[Encoded, Labels]:
-    """Read the files of `wanted`, none of which has more bytes than `limit`, and their labels."""
-    files: list[bytes] = []
+    """Read the files of `wanted`, and their labels."""
     labels = array("q")
-    for start in range(0, len(wanted), MAX_BATCH):
-        part = wanted[start : start + MAX_BATCH]
-        with _translate_errors(store):
-            rows = connection.execute(BATCH, (json.dumps(part),)).fetchall()
-        for position, (number, label, file) in zip(part, chain(rows, repeat((None, None, None))), strict=False):
-            if number != position or type(label) is not int or type(file) is not bytes:
-                raise CorruptStoreError("its row is missing or damaged", store=store, record=position, hint=AGAIN)
-            files.append(file)
-            labels.append(label)
-    return join_files(store, files, wanted, limit), np.array(labels, np.int64)
+
+    def find_files() -> Generator[bytes | None, None, None]:
+        for start in range(0, len(wanted), MAX_BATCH):
+            part = wanted[start : start + MAX_BATCH]
+            with closing(connection.execute(BATCH, (json.dumps(part),))) as rows:
+                for position, (number, label, file) in zip(part, chain(rows, repeat((None, None, None))), strict=False):
+                    is_whole = number == position and type(label) is int and type(file) is bytes
+                    labels.append(label if is_whole else 0)
+                    yield file if is_whole else None
+
+    with _translate_errors(store), closing(find_files()) as files:
+        return join_files(store, layout, files, wanted), np.array(labels, np.int64)
 
 
 def _read_all_files(store: Path, connection: sqlite3.Connection, layout: Layout) -> tuple[Encoded, Labels]:
