@@ -1,5 +1,6 @@
 """What a caller says about images: labels, and if there are any, names, the names of classes, and metadata."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,6 +12,7 @@ from ..arrays import check_labels
 from ..contract import Labels
 from ..errors import InvalidInputError
 from .details import check_texts
+from .metadata import Columns, check_columns
 from .names import Names
 
 
@@ -21,15 +23,23 @@ class Annotations:
     labels: Labels
     names: Names | None = None
     classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ...
+    metadata: Columns | None = None  # a table of columns, with a row per image
 
     @classmethod
-    def check(cls, labels: Labels, names: Sequence[str] | None = None, classes: Sequence[str] | None = None) -> Self:
+    def check(
+        cls,
+        labels: Labels,
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
+        metadata: Columns | None = None,
+    ) -> Self:
         """Refuse what isn't an annotation of images, or what has another length than the labels."""
         labels = check_labels(labels)
         joined = None if names is None else Names.join(_check_iterable("names", names))
         if joined is not None and len(joined) != len(labels):
             raise InvalidInputError(f"{len(joined)} names and {len(labels)} labels", hint="give each image one name")
-        return cls(labels, joined, check_classes(classes or ()))
+        table = None if metadata is None else check_columns(metadata, len(labels))
+        return cls(labels, joined, check_classes(classes or ()), table)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -38,7 +48,10 @@ class Annotations:
     def take(self, start: int, stop: int) -> "Annotations":
         """Take those of some images that follow each other."""
         names = None if self.names is None else self.names[start:stop]
-        return Annotations(self.labels[start:stop], names, self.classes)
+        table = self.metadata
+        if table is not None:
+            table = {name: values[start:stop] for name, values in table.items()}
+        return Annotations(self.labels[start:stop], names, self.classes, table)
 
     def identify(self) -> str:
         """Hash everything but the classes."""
@@ -46,6 +59,9 @@ class Annotations:
         if self.names is not None:
             digest.update(b"names")
             digest.update(self.names.content)
+        if self.metadata is not None:
+            digest.update(b"metadata")
+            digest.update(json.dumps(self.metadata).encode())
         return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ from .annotations import Annotations
 from .checksums import hash_records
 from .files import NAMES, read_details
 from .manifest import put_manifest, read_manifest
+from .metadata import ARROW, LINES, Columns, check_columns
 from .opening import Dataset, find_module, open_dataset, read_all_details, reading_held
 from .replacement import hold_directory, lock_path, remove_unreferenced
 from .saving import take_batches
@@ -33,6 +34,7 @@ def append(
     labels: Labels,
     *,
     names: Sequence[str] | None = None,
+    metadata: Columns | None = None,
     durable: bool = True,
 ) -> None:
     """Append images to a dataset, atomically: who opens it finds all of them, or none.
@@ -47,6 +49,8 @@ def append(
         Of the new images.
     names : sequence of str, optional
         A relative path for each new image, if those that are there have names. No two images have the same.
+    metadata : mapping of str to sequence, optional
+        The columns that those that are there have, with a value for each new image.
     durable : bool
         Return when the disk holds everything.
 
@@ -74,7 +78,7 @@ def append(
     (<Encoded: 3 files, 21 bytes>, array([7, 0, 7]))
     """
     batches = take_batches(images, labels)
-    annotations = Annotations.check(labels, names)
+    annotations = Annotations.check(labels, names, metadata=metadata)
     with Appender(path, annotations, durable=durable) as writer:
         for batch in batches:
             (writer.write_part if batches is not images and len(batch) else writer.add)(batch)
@@ -159,6 +163,7 @@ class Appender(ImageWriter):
                 self._manifest = self._old = read_manifest(self._folder)
                 self._module = find_module(self._folder, self._manifest)
                 self._check_names()
+                self._check_metadata()
             self._before = self._manifest.count
             stack.callback(self._leave)
             with describe_failure(self._path):
@@ -191,6 +196,24 @@ class Appender(ImageWriter):
         same = set(dataset.read_names() or ()) & set(names)
         if same:
             raise InvalidInputError(f"it has an image named {min(same)!r}", store=self._path, hint="choose other names")
+
+    def _check_metadata(self) -> None:
+        """Refuse another table than that of the images that are there."""
+        new, last = self._annotations.metadata, len(self._manifest.parts) - 1
+        beside = read_details(self._folder, self._manifest, last).beside
+        if (
+            not self._manifest.count
+            or not len(self._annotations)
+            or (new is None and not {ARROW, LINES} & beside.keys())
+        ):
+            return
+        dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
+        old = dataset.read_metadata() or {}
+        if (new or {}).keys() != old.keys():
+            hint = f"give these columns: {', '.join(old) or 'none'}"
+            raise InvalidInputError("the columns of its metadata are others", store=self._path, hint=hint)
+        count = self._manifest.count + len(self._annotations)
+        check_columns({name: [*old[name], *(new or {})[name]] for name in old}, count)
 
     def commit(self) -> None:
         """Publish the new parts: replace the manifest."""

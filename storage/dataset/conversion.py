@@ -7,6 +7,7 @@ from typing import Protocol
 from ..contract import Encoded, Images, Labels
 from ..errors import StorageError, UnfinishedConversionError
 from .annotations import Annotations
+from .metadata import Columns
 from .writer import Writer
 
 
@@ -29,6 +30,10 @@ class ImageSource(Protocol):
     def identity(self) -> str:
         """Changes if images or labels may have changed: made of checksums, or of file names, sizes and times."""
 
+    @property
+    def metadata(self) -> Columns | None:
+        """A table of columns with a value per image; None if the source has none."""
+
     def identify(self) -> str:
         """Compute the identity again, to find out whether the source changed while it was read."""
 
@@ -46,7 +51,7 @@ def convert(
     `UnfinishedConversionError`.
     """
     count = len(source.labels)
-    annotations = Annotations.check(source.labels, source.names, source.classes)
+    annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata)
     with Writer(destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity) as writer:
         finished = writer.done
         try:

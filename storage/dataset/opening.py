@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from .files import (
     read_details,
 )
 from .manifest import Manifest, read_manifest
+from .metadata import ARROW, LINES, parse_columns
 from .names import Names
 from .replacement import hold_directory
 
@@ -75,7 +77,20 @@ class Dataset:
 
     def read_annotations(self) -> Annotations:
         """Read what is known about all images."""
-        return Annotations(self.read_labels(verify=True), self.read_names(), self.manifest.classes)
+        labels = self.read_labels(verify=True)
+        return Annotations(labels, self.read_names(), self.manifest.classes, self.read_metadata())
+
+    def read_metadata(self) -> dict[str, list[Any]] | None:
+        """Read the table of metadata; None if there is none."""
+        found: dict[str, list[Any]] | None = None
+        for part, details in zip(self.manifest.parts, self.details.values(), strict=False):
+            for suffix in details.beside.keys() & {ARROW, LINES}:
+                content = check_beside(self.folder, part.name, details, suffix)
+                columns = parse_columns(self.folder, suffix, content, part.count)
+                if found is not None and columns.keys() != found.keys():
+                    raise CorruptStoreError("its parts have different columns of metadata", store=self.folder)
+                found = columns if found is None else {name: found[name] + columns[name] for name in found}
+        return found
 
     def find_name(self, index: int) -> str | None:
         """Find the name of an image for a message; None if it has none, or its part's names can't be read."""

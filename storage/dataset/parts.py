@@ -17,6 +17,7 @@ from .checksums import DTYPE, Checksums, add_up, hash_blocks, hash_records
 from .details import Beside, Details
 from .files import CHECKSUMS, DETAILS, LABELS, NAMES, find_structure, write_beside, write_details
 from .manifest import Part, name_part
+from .metadata import format_columns
 
 ANNOTATED = 3 * DTYPE.itemsize  # bytes of each image's checksums and label
 SPACE_HINT = "free some space or choose another disk, then save again"
@@ -61,6 +62,9 @@ class PartWriter:
         }
         if annotations.names is not None:
             contents[NAMES] = annotations.names.content
+        if annotations.metadata is not None:
+            suffix, content = format_columns(annotations.metadata)
+            contents[suffix] = content
         return {suffix: write_beside(self.folder, name, suffix, content) for suffix, content in contents.items()}
 
 

@@ -139,6 +139,13 @@ class DatasetReader(Reader):
         with self._dataset.reading():
             return self._dataset.read_names() or Names()
 
+    @cached_property
+    def metadata(self) -> dict[str, list[Any]]:
+        """The table of metadata: the values of all images, by the name of the column; empty if there is none."""
+        self._be_ready()
+        with self._dataset.reading():
+            return self._dataset.read_metadata() or {}
+
     @property
     def checksum(self) -> str:
         """A checksum of all records: two datasets with the same one have the same images and labels."""

@@ -11,6 +11,7 @@ from ..contract import Encoded, Images, Labels
 from ..errors import InvalidInputError
 from ..registry import find_backend
 from .annotations import Annotations
+from .metadata import Columns
 from .parts import check_kind
 from .writer import Writer
 
@@ -25,6 +26,7 @@ def save(
     *,
     names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    metadata: Columns | None = None,
     durable: bool = True,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -46,6 +48,9 @@ def save(
         A relative path for each image, all different.
     classes : sequence of str, optional
         The names of the labels 0, 1, and so on.
+    metadata : mapping of str to sequence, optional
+        A table: columns, by name, with a value per image. The values of a column are str, int, float, bool, or lists
+        of these, all of one type, or None.
     durable : bool
         Return when the disk holds everything.
     overwrite : bool
@@ -56,7 +61,7 @@ def save(
     Raises
     ------
     InvalidInputError
-        `images`, `labels`, `names` or `classes` are something else, or differ in number; or there is no such backend,
+        `images`, `labels` or what describes them are something else, or differ in number; or there is no such backend,
         or it can't store this kind of images.
     StoreExistsError
         Something is at `path`, and may not be replaced.
@@ -88,7 +93,7 @@ def save(
     batches = take_batches(images, labels)
     if batches is not images:
         check_kind(find_backend(backend), images)
-    annotations = Annotations.check(labels, names, classes)
+    annotations = Annotations.check(labels, names, classes, metadata)
     with Writer(path, annotations, backend, durable=durable, overwrite=overwrite) as writer:
         for batch in batches:
             (writer.add if batches is images else writer.write_part)(batch)

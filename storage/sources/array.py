@@ -1,7 +1,8 @@
 """Images in memory as an image source."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .. import Images, Labels
 
@@ -15,6 +16,7 @@ class ArraySource:
     classes: tuple[str, ...]
     identity: str
     names: Sequence[str] | None = None
+    metadata: Mapping[str, Sequence[Any]] | None = None
 
     def identify(self) -> str:
         """Return the same identity: no other program can change the arrays."""

@@ -38,6 +38,7 @@ class FolderSource:
     classes: tuple[str, ...]
     identity: str
     max_pixels: int | None = None
+    metadata: None = None
 
     def identify(self) -> str:
         """Look at the files again."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
@@ -47,7 +48,9 @@ def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[Ima
                 labels = unverified.read_labels()  # each is verified when its image is read
             content = _identify_files(path)[1] if reader.kind == "encoded" else 0
             names = reader.names or None
-            yield DatasetSource(reader, labels, reader.classes, f"dataset {reader.checksum}", names, content)
+            yield DatasetSource(
+                reader, labels, reader.classes, f"dataset {reader.checksum}", names, content, reader.metadata or None
+            )
         return
     backend, reasons = _find_backend(path)
     if backend is not None:
@@ -107,6 +110,7 @@ class DatasetSource:
     identity: str
     names: Sequence[str] | None
     content: int  # bytes of all files
+    metadata: Mapping[str, Sequence[Any]] | None = None
 
     def identify(self) -> str:
         """Return the same identity: every record was verified when it was read."""

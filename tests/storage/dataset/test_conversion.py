@@ -67,7 +67,12 @@ def interrupt(
     path: Path, healthy: int, error: BaseException = FAULT, backend: str = "hdf5", *, overwrite: bool = False
 ) -> None:
     with pytest.raises((UnfinishedConversionError, type(error))):
-        save(Faulty(IMAGES, LABELS, MINE.classes, "mine", None, healthy, error), path, backend, overwrite=overwrite)
+        save(
+            Faulty(IMAGES, LABELS, MINE.classes, "mine", healthy=healthy, error=error),
+            path,
+            backend,
+            overwrite=overwrite,
+        )
 
 
 def test_a_source_becomes_a_dataset_of_any_backend_with_its_classes(backend: str, tmp_path: Path) -> None:
@@ -111,7 +116,7 @@ def test_only_finished_parts_are_kept_and_the_error_says_where(tmp_path: Path) -
     interrupt(tmp_path / "set", 9)
     assert list_names(tmp_path) == []
     with pytest.raises(UnfinishedConversionError, match=r"^a made-up fault: 20 images are kept in \.set\.tmp-\* next"):
-        save(Faulty(IMAGES, LABELS, (), "mine", None, 27, FAULT), tmp_path / "set")
+        save(Faulty(IMAGES, LABELS, (), "mine", healthy=27, error=FAULT), tmp_path / "set")
     (name,) = list_names(tmp_path)
     assert name.startswith(".set.tmp-")
 

@@ -1,0 +1,147 @@
+"""Metadata: a table with a row per image, kept beside each part as an Arrow IPC file, or as JSON lines without pyarrow.
+
+A column has a name and a value per image: strings, integers of 64 bits, floats, booleans, or lists of these of any
+depth; None where a value is missing.
+"""
+
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, reading
+
+ARROW, LINES = "arrow", "jsonl"  # suffixes of the files
+MAX_DEPTH = 8  # of lists in lists
+MAGIC = 8  # bytes before the first message of an Arrow file
+COMPRESSION = 3  # number of the field of a record batch that says how it is compressed
+MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 63) - 1
+HINT = "give a mapping of column names to values: str, int, float, bool, lists of these, or None"
+
+Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
+
+
+def check_columns(columns: Any, count: int) -> dict[str, list[Any]]:  # noqa: ANN401 - whatever a caller gives
+    """Refuse what isn't a table with a row per image; copy its columns into lists."""
+    if not isinstance(columns, Mapping):
+        raise InvalidInputError(f"metadata is a {type(columns).__name__}", hint=HINT)
+    checked = {}
+    for name, given in columns.items():
+        if not isinstance(name, str) or not name.isprintable():
+            raise InvalidInputError(f"metadata has a column {name!r}", hint=HINT)
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise InvalidInputError(f"the column {name!r} is a {type(given).__name__}", hint=HINT)
+        values = given.tolist() if isinstance(given, np.ndarray) else list(given)
+        if len(values) != count:
+            hint = "give each image one value; None if there is none"
+            raise InvalidInputError(f"the column {name!r} has {len(values)} values for {count} images", hint=hint)
+        kinds = {kind for value in values for kind in _list_kinds(name, value, 0)}
+        if len(kinds) > 1:
+            found = " and ".join(sorted(kinds))
+            raise InvalidInputError(f"the column {name!r} mixes {found}", hint="give all its values one type")
+        checked[name] = values
+    return checked
+
+
+def _list_kinds(name: str, value: object, depth: int) -> Iterator[str]:
+    """List the types in a value, each with the depth of its lists."""
+    if isinstance(value, list | tuple) and depth < MAX_DEPTH:
+        for each in value:
+            yield from _list_kinds(name, each, depth + 1)
+        return
+    if value is None:
+        return
+    if type(value) not in {str, int, float, bool} or (type(value) is int and not MIN_INTEGER <= value <= MAX_INTEGER):
+        raise InvalidInputError(f"the column {name!r} has a value {value!r:.80}", hint=HINT)
+    if isinstance(value, str) and not _is_text(value):
+        raise InvalidInputError(f"the column {name!r} has text that isn't Unicode, {value!r:.80}", hint=HINT)
+    yield f"{'list of ' * depth}{type(value).__name__}"
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def format_columns(columns: Columns) -> tuple[str, bytes]:
+    """Write a table; return the suffix of its file, and the content."""
+    pyarrow = _find_pyarrow()
+    if pyarrow is None:
+        rows = zip(*columns.values(), strict=True)
+        lines = [list(columns), *(dict(zip(columns, row, strict=True)) for row in rows)]
+        return LINES, "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    table = pyarrow.table({name: list(values) for name, values in columns.items()})
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table)
+    return ARROW, sink.getvalue().to_pybytes()
+
+
+def parse_columns(store: Path, suffix: str, content: bytes, count: int) -> dict[str, list[Any]]:
+    """Read a table of a part; refuse one that hasn't a row per image."""
+    with reading(store, TypeError, AttributeError):
+        columns = _parse_lines(content) if suffix == LINES else _parse_arrow(content)
+    if any(len(values) != count for values in columns.values()):
+        raise CorruptStoreError(f"its metadata hasn't {count} rows", store=store)
+    return columns
+
+
+def _parse_lines(content: bytes) -> dict[str, list[Any]]:
+    first, *lines = content.splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {name: [row[name] for row in rows] for name in json.loads(first)}
+
+
+def _parse_arrow(content: bytes) -> dict[str, list[Any]]:
+    pyarrow = _find_pyarrow()
+    if pyarrow is None:
+        hint = "python -m pip install pyarrow"
+        raise BackendUnavailableError("reading this metadata needs pyarrow", hint=hint)
+    try:
+        messages = pyarrow.BufferReader(content)
+        messages.seek(MAGIC)
+        while messages.tell() < len(content) and (message := _read_message(pyarrow, messages)) is not None:
+            if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
+                raise ValueError("a compressed table, which may need any amount of memory")
+        messages.seek(MAGIC)
+        table = pyarrow.ipc.open_stream(messages).read_all()
+        table.validate(full=True)
+    except pyarrow.ArrowException as error:
+        raise ValueError(error) from error
+    columns: dict[str, list[Any]] = table.to_pydict()
+    return columns
+
+
+def _read_message(pyarrow: Any, messages: Any) -> Any:  # noqa: ANN401 - of pyarrow
+    try:
+        message = pyarrow.ipc.read_message(messages)
+    except EOFError:  # how the end of the messages is told
+        return None
+    if message.type not in {"schema", "record batch"}:
+        raise ValueError(f"a message of type {message.type}")
+    return message
+
+
+def _is_compressed(message: bytes) -> bool:
+    """Look at the flatbuffer of a message, whose third field is a record batch, for the field about compression."""
+    start = _find_field(message, struct.unpack_from("<I", message)[0], 2)
+    batch = start + struct.unpack_from("<I", message, start)[0]
+    return bool(_find_field(message, batch, COMPRESSION) > batch)
+
+
+def _find_field(message: bytes, table: int, number: int) -> int:
+    """Find where a field of a table is in a flatbuffer: where the table is, if it has none."""
+    fields = table - struct.unpack_from("<i", message, table)[0]
+    place, size = 4 + 2 * number, struct.unpack_from("<H", message, fields)[0]
+    return table + (struct.unpack_from("<H", message, fields + place)[0] if place < size else 0)
+
+
+def _find_pyarrow() -> Any:  # noqa: ANN401 - a module
+    try:
+        return import_module("pyarrow")
+    except ModuleNotFoundError:
+        return None
