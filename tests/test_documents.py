@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import storage
 from tests.support.backends import need_backend
+from tests.support.encoded_sets import make_pictures
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
@@ -37,7 +39,12 @@ def test_the_first_example_in_the_readme_saves_and_loads(tmp_path: Path, monkeyp
 def test_the_examples_in_datasets_md_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = [example for example in find_examples("docs/datasets.md") if "torch" not in example]
     images, labels = make_set(5)
+    (tmp_path / "folder" / "cat").mkdir(parents=True)
+    for number, file in enumerate(make_pictures(5)[0]):
+        (tmp_path / "folder" / "cat" / f"{number}.png").write_bytes(file)
     names = run_examples(examples, tmp_path, monkeypatch, (images, labels))
+    assert (len(names["contents"]), names["batch"].shape) == (2, (2, 24, 24, 3))
+    assert len(storage.load(tmp_path / "files")[1]) == 6
     assert_same((names["some_images"], names["some_labels"]), (images[[1, 3, 0]], labels[[4, 2, 2]]))
     np.testing.assert_array_equal(names["all_labels"], labels)
 

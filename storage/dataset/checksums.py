@@ -13,7 +13,6 @@ https://prng.di.unimi.it/splitmix64.c.
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from threading import Thread
 from typing import Any
 
@@ -46,8 +45,8 @@ def hash_record(image: Image, label: int, index: int) -> int:
 def hash_records(images: Images | Encoded, labels: Labels, indices: NDArray[np.integer]) -> Checksums:
     """Hash records, each alone."""
     if isinstance(images, Encoded):
-        view = images.content.data
-        contents = (view[start:end] for start, end in pairwise(images.offsets.tolist()))
+        offsets = images.offsets.tolist()
+        contents = map(images.content.data.__getitem__, map(slice, offsets, offsets[1:]))
         checksums = np.fromiter(map(xxh3_64_intdigest, contents), np.uint64, len(images))
         size = _mix(images.lengths.astype(np.uint64))
     else:
