@@ -24,7 +24,7 @@ HELP = {
     "cifar10": "which images: auto (the downloaded CIFAR-10, else the stand-in), standin, or the folder or .tar.gz of "
     "the official Python batches (default: auto)",
     "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
-    "backends": "backends, separated by commas (default: all that are installed)",
+    "backends": "backends, separated by commas; modules such as my_package.raw, too (default: all that are installed)",
     "durable": "measure storing a second time, synced to disk inside the clock",
     "cold": "measure reading a second time, with the store evicted from the page cache before each round",
 }
@@ -111,6 +111,7 @@ def read_options(config: pytest.Config) -> Options:
     """Read and check the options of a session."""
     cutoffs = _split(_find(config, "cutoffs"))
     backends = _split(_find(config, "backends"))
+    add_modules(backends)
     for name in backends:
         if name in UNAVAILABLE:
             raise pytest.UsageError(f"backends: {name} is not here: {UNAVAILABLE[name]}")
@@ -124,6 +125,16 @@ def read_options(config: pytest.Config) -> Options:
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
         caches=("warm", "cold") if _is_on(config, "cold") else ("warm",),
     )
+
+
+def add_modules(names: Iterable[str]) -> None:
+    """Make backends of the modules with dotted names, such as ``my_package.raw``."""
+    dotted = [name for name in names if "." in name]
+    if dotted:
+        from storage.registry import add_module  # noqa: PLC0415 - the gate measures older commits, too
+
+        for name in dotted:
+            add_module(name)
 
 
 def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -91,6 +92,7 @@ def test_images_are_loaded_for_the_largest_cutoff_and_a_small_set_is_taken_whole
     ("argument", "message"),
     [
         ("--backends=png,tape", "backends: 'tape' is unknown: the backends here are " + ", ".join(BACKENDS)),
+        ("--backends=tape.reel", "backends: tape.reel is not here: tape is not installed, and tape.reel needs it"),
         ("--cutoffs=ten", "cutoffs: 'ten' is unknown: give numbers of images"),
         ("--cutoffs=0", "cutoffs: '0' is unknown"),
         ("--cutoffs=", "cutoffs: --cutoffs= says nothing"),
@@ -106,6 +108,15 @@ def test_wrong_value_is_a_usage_error(argument: str, message: str) -> None:
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_module_with_a_dotted_name_is_measured(tmp_path: Path) -> None:
+    options = ("-p", "no:cacheprovider", f"--basetemp={tmp_path}/stores", "--benchmark-disable", "--cutoffs=10", "-v")
+    module = "tests.support.raw_backend"
+    ended = run_pytest(ROOT, "benchmarks", *options, f"--backends={module}", "-k", "many or dataset or 1-spawn")
+    assert f"benchmarks/test_many.py::test_store_many[{module}-10] PASSED" in ended.stdout, ended.stdout
+    assert f"benchmarks/test_dataset.py::test_load[{module}-10] PASSED" in ended.stdout
+    assert f"benchmarks/test_epoch.py::test_read_epoch_workers[{module}-10-1-spawn] PASSED" in ended.stdout
 
 
 def test_help_shows_the_options_in_their_own_groups() -> None:
