@@ -3,6 +3,7 @@
 Pairs come from a function: the gate measures them, its self-test also draws them from a recording.
 """
 
+import itertools
 import math
 import time
 from collections import Counter
@@ -126,17 +127,11 @@ def run_gate(
     `controls` are cells that can't differ. They are in every pair; if they do differ, no change is confirmed.
     """
     start = time.monotonic()
-    pairs: list[Pair] = []
-
-    def measure(cells: Sequence[str]) -> Pair:
-        pair = measure_pair([*cells, *controls] if cells else ())
-        watched.append(Pair(*(side.choose(controls.__contains__) for side in pair)))
-        return Pair(*(side.choose(lambda cell: cell not in controls) for side in pair))
-
-    watched: list[Pair] = []
+    watched = _Controls(controls, measure_pair)
+    pairs = []
     for number in range(1, SCREEN_PAIRS + 1):
         report_progress(f"screen: pair {number} of {SCREEN_PAIRS}")
-        pairs.append(measure(()))
+        pairs.append(watched.measure(()))
     known = [{*side.seconds, *side.absent} for side in pairs[0]]
     if not any(known):
         raise WrongInputError(
@@ -147,8 +142,8 @@ def run_gate(
     cells = [cell for cell in pairs[0].baseline.seconds if cell not in absent and cell in pairs[0].candidate.seconds]
     own = [thresholds.widen(pairs[0].candidate.thresholds.get(cell)) for cell in cells]
     screened, suspects = _screen(pairs, cells, own)
-    confirmed = _confirm(suspects, measure, start + budget, report_progress, absent)
-    disturbed = _find_disturbed(watched, thresholds) if any(each.verdict in _CHANGES for each in suspects) else ()
+    confirmed = _confirm(suspects, watched.measure, start + budget, report_progress, absent)
+    disturbed = watched.find_disturbed(thresholds) if any(each.verdict in _CHANGES for each in suspects) else ()
     concluded = (_conclude(suspect, trusted=not disturbed) for suspect in suspects)
     decisions = {each.cell: each for each in (*screened, *concluded)}
     return Outcome(
@@ -160,26 +155,38 @@ def run_gate(
         screened=len(pairs),
         confirmed=confirmed,
         libraries=_find_upgrades(pairs[0]),
-        controls=tuple(_list_common(watched)),
+        controls=watched.list_cells(),
         disturbed=disturbed,
     )
 
 
-def _list_common(pairs: Sequence[Pair]) -> list[str]:
-    sides = [side.seconds for pair in pairs for side in pair]
-    return [cell for cell in sides[0] if all(cell in side for side in sides)]
+class _Controls:
+    """Cells that can't differ: they are measured in each pair, and what they show is kept here."""
 
+    def __init__(self, cells: Collection[str], measure_pair: MeasurePair) -> None:
+        self._cells = cells
+        self._measure_pair = measure_pair
+        self._pairs: list[Pair] = []
 
-def _find_disturbed(pairs: Sequence[Pair], thresholds: Thresholds) -> tuple[str, ...]:
-    """Find the controls that differ by more than noise, in either direction."""
-    cells = _list_common(pairs)
-    if not cells:
-        return ()
-    times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in pairs])
-    differences = np.log(times[:, 1] / times[:, 0])
-    noise = math.log1p(thresholds.noise)
-    values = np.minimum(compute_greater(differences, noise), compute_greater(-differences, noise))
-    return tuple(cell for cell, differs in zip(cells, reject_all(2 * values, thresholds.alpha), strict=True) if differs)
+    def measure(self, cells: Sequence[str]) -> Pair:
+        """Measure a pair of these cells, or all, and of the controls; return it without the controls."""
+        pair = self._measure_pair([*cells, *self._cells] if cells else ())
+        self._pairs.append(Pair(*(side.choose(lambda cell: cell in self._cells) for side in pair)))
+        return Pair(*(side.choose(lambda cell: cell not in self._cells) for side in pair))
+
+    def list_cells(self) -> tuple[str, ...]:
+        """List those that were measured in all sessions."""
+        sides = [side.seconds for pair in self._pairs for side in pair]
+        return tuple(cell for cell in sides[0] if all(cell in side for side in sides))
+
+    def find_disturbed(self, thresholds: Thresholds) -> tuple[str, ...]:
+        """Find those that differ by more than noise, in either direction."""
+        cells = self.list_cells()
+        times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in self._pairs])
+        differences = np.log(times[:, 1] / times[:, 0])
+        noise = math.log1p(thresholds.noise)
+        values = 2 * np.minimum(compute_greater(differences, noise), compute_greater(-differences, noise))
+        return tuple(itertools.compress(cells, reject_all(values, thresholds.alpha)))
 
 
 def _screen(

@@ -107,7 +107,7 @@ def list_files(code: Code, commit: str) -> list[str]:
     """List the files of the code in a commit, as paths from its folder; empty if there is no such package or module."""
     listed = _run_git(code.folder, "ls-tree", "-r", "-z", "--name-only", commit, "--", code.path) or b""
     paths = [os.fsdecode(path) for path in listed.split(b"\0") if path]
-    return paths if {f"{code.path}/__init__.py", code.path} & set(paths) else []
+    return paths if code.path != MEASURED or f"{MEASURED}/__init__.py" in paths else []
 
 
 def _find_problem(project: Path) -> str:
