@@ -283,5 +283,5 @@ def _find_absent(pairs: Iterable[Pair]) -> dict[str, Absence]:
 
 def _find_upgrades(pair: Pair) -> tuple[str, ...]:
     base, new = (side.libraries for side in pair)
-    changed = [name for name in sorted({*base, *new}) if base.get(name) != new.get(name)]
+    changed = [name for name in sorted({*base, *new}) if base and new and base.get(name) != new.get(name)]
     return tuple(f"{name} {base.get(name, 'none')} -> {new.get(name, 'none')}" for name in changed)
