@@ -1,6 +1,6 @@
 """The verdict on each cell: a few pairs of sessions screen all cells, then fresh pairs judge the suspects alone.
 
-Pairs come from a function: the gate measures them, its self-test also draws them from a recording.
+Pairs come from a function: the gate measures them, its calibration also draws them from a record.
 """
 
 import itertools

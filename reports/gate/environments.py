@@ -4,6 +4,7 @@ import argparse
 import re
 import site
 import subprocess
+import sys
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,13 +59,13 @@ def make_python(folder: Path, name: str, version: str) -> str:
 
     What this environment has is there, too: pip installs the version in front of it.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     (packages,) = (folder / "lib").glob("python*/site-packages")
     outer = [f"import site; site.addsitedir({path!r})" for path in site.getsitepackages()]
     (packages / "outer.pth").write_text("\n".join(outer), encoding="utf-8")
     python = str(folder / "bin" / "python")
     done = subprocess.run(  # noqa: S603 - its own interpreter
-        [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", f"{name}=={version}"],
+        [sys.executable, "-m", "pip", "--python", python, "install", "--no-input", f"{name}=={version}"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -61,7 +61,6 @@ def test_both_environments_are_deleted_at_the_end(monkeypatch: pytest.MonkeyPatc
     assert [folder.exists() for folder in made] == [False, False]
 
 
-@pytest.mark.slow
 def test_an_environment_has_the_version_in_front_of_what_is_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,10 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an
     "a scan before a single read": (
         "lmdb.py",
         "        position = check_index(store, index, count)\n        image = _copy",
-        "        sum(1 for _ in transaction.cursor())\n        position = check_index(store, index, count)\n        image = _copy",
+        (
+            "        sum(1 for _ in transaction.cursor())\n"
+            "        position = check_index(store, index, count)\n        image = _copy"
+        ),
         "test_read_single[lmdb-1000]",
         "test_read_many[lmdb-1000]",
     ),

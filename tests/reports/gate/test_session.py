@@ -228,6 +228,20 @@ def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, mon
     assert [(each.cells, each.backends) for each in asked[::2]] == expected
 
 
+def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed: dict[str, Slowdown | None] = {}
+
+    def run(side: Side, *_: object, **__: object) -> Session:
+        slowed[side.name] = side.slowdown
+        return Session({})
+
+    monkeypatch.setattr(session, "run_session", run)
+    sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
+    sides.slow_down(Slowdown((READ,), 1.2, "cpu"))
+    sides.measure(())
+    assert slowed == {"baseline": None, "candidate": Slowdown((READ,), 1.2, "cpu")}
+
+
 @pytest.mark.parametrize(
     ("named", "memory", "images", "used"),
     [
