@@ -92,7 +92,6 @@ def test_images_are_loaded_for_the_largest_cutoff_and_a_small_set_is_taken_whole
     ("argument", "message"),
     [
         ("--backends=png,tape", "backends: 'tape' is unknown: the backends here are " + ", ".join(BACKENDS)),
-        ("--backends=tape.reel", "backends: tape.reel is not here: tape is not installed, and tape.reel needs it"),
         ("--cutoffs=ten", "cutoffs: 'ten' is unknown: give numbers of images"),
         ("--cutoffs=0", "cutoffs: '0' is unknown"),
         ("--cutoffs=", "cutoffs: --cutoffs= says nothing"),
@@ -117,6 +116,12 @@ def test_a_module_with_a_dotted_name_is_measured(tmp_path: Path) -> None:
     assert f"benchmarks/test_many.py::test_store_many[{module}-10] PASSED" in ended.stdout, ended.stdout
     assert f"benchmarks/test_dataset.py::test_load[{module}-10] PASSED" in ended.stdout
     assert f"benchmarks/test_epoch.py::test_read_epoch_workers[{module}-10-1-spawn] PASSED" in ended.stdout
+
+
+def test_a_module_that_is_not_there_is_a_usage_error() -> None:
+    ended = run_pytest(ROOT, "benchmarks", "-p", "no:cacheprovider", "--collect-only", "--backends=tape.reel")
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "backends: tape.reel is not here: tape is not installed, and tape.reel needs it" in ended.stderr
 
 
 def test_help_shows_the_options_in_their_own_groups() -> None:
