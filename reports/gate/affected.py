@@ -37,9 +37,11 @@ class Affected:
         names = ", ".join([*self.backends, *files])
         return f"the change can affect {names}" if names else "no cell uses what differs; --all measures them anyway"
 
-    def keep(self, named: Collection[str]) -> "Affected":
-        """Keep only the named backends, if any are named."""
-        return replace(self, backends=tuple(name for name in self.backends if name in named)) if named else self
+    def keep(self, named: Collection[str], *folders: Path) -> "Affected":
+        """Keep only the named backends, if any are named; those of other packages may import anything."""
+        built_in = {path.stem for folder in folders for path in (folder / TOP / "backends").glob("*.py")}
+        kept = tuple(name for name in named if name in self.backends or name not in built_in)
+        return replace(self, backends=kept) if named else self
 
     def find_backends(self) -> tuple[str, ...]:
         """Return the backends that have affected cells; empty if all may have."""
@@ -161,7 +163,7 @@ def find_affected(old: Path, new: Path) -> Affected:
     modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in changes}
     if TOP in modules:
         return Affected(everything=f"{TOP}/__init__.py differs")
-    return trace(modules, old, new) if modules else Affected()
+    return trace(modules, old, new)
 
 
 def trace(names: Collection[str], *folders: Path) -> Affected:

@@ -168,11 +168,12 @@ def _find_affected(options: argparse.Namespace, pythons: tuple[str, str], old: P
         return Affected(options.backends)
     if options.library:
         modules = options.library.find_modules()
-        found = trace(modules, old, new).keep(options.backends)
+        found = trace(modules, old, new).keep(options.backends, old, new)
         return found or Affected(everything=f"no backend imports {' or '.join(modules)} itself")
     if pythons[0] != pythons[1]:
         return Affected(everything="the interpreters differ")
-    return find_affected(old, new).keep(options.backends)
+    found = find_affected(old, new)
+    return found.keep(options.backends, old, new) if found else found
 
 
 @contextmanager

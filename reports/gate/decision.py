@@ -135,8 +135,8 @@ def run_gate(
     known = [{*side.seconds, *side.absent} for side in pairs[0]]
     if not any(known):
         raise WrongInputError(
-            "no benchmark of an installed backend matches; --cells takes what pytest's -k takes, such as "
-            "'read_many and lmdb', and --backends the names of backends"
+            "no benchmark of an affected backend matches, or none of these backends is installed; --cells takes what "
+            "pytest's -k takes, such as 'read_many and lmdb'"
         )
     absent = _find_absent(pairs)
     cells = [cell for cell in pairs[0].baseline.seconds if cell not in absent and cell in pairs[0].candidate.seconds]
@@ -170,7 +170,7 @@ class _Controls:
 
     def measure(self, cells: Sequence[str]) -> Pair:
         """Measure a pair of these cells, or all, and of the controls; return it without the controls."""
-        pair = self._measure_pair([*cells, *self._cells] if cells else ())
+        pair = self._measure_pair([*cells, *self.list_cells()] if cells else ())
         self._pairs.append(Pair(*(side.choose(lambda cell: cell in self._cells) for side in pair)))
         return Pair(*(side.choose(lambda cell: cell not in self._cells) for side in pair))
 

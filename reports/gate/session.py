@@ -83,7 +83,7 @@ class Sides:
         self.controls = self.affected.choose_controls(plan.selection.cutoffs)
         self._sides = (baseline, candidate)
         expression = self.affected.restrict(plan.selection.expression, self.controls)
-        self._named = plan.selection.backends or self.affected.find_backends()
+        self._named = self.affected.find_backends() or plan.selection.backends
         backends = (*self._named, *self.affected.find_controls()) if self._named else ()
         self._selection = replace(plan.selection, expression=expression, backends=backends)
         self._backends: dict[str, str] = {}

@@ -49,7 +49,7 @@ def make_summary(finding: Finding) -> str:
         *outcome.select("improvement"),
     ]
     parts = [
-        f"## Gate: {count_verdicts(outcome.counts)}",
+        f"## Gate: {_count_syncs(outcome)}{count_verdicts(outcome.counts)}",
         escape_text(f"{finding.candidate} against {finding.baseline}"),
     ]
     if shown:
@@ -69,6 +69,11 @@ def _make_row(decision: Decision) -> tuple[str, ...]:
     value = "" if decision.value is None else f"{decision.value:.1e}"
     base, ratio = format_time(decision.base_seconds), f"{decision.ratio:.2f}x"
     return escape_text(name_cell(decision.cell)), base, ratio, value, str(decision.pairs), decision.verdict
+
+
+def _count_syncs(outcome: Outcome) -> str:
+    number = sum(each.harmful for each in outcome.syncs)
+    return f"{count_noun(number, 'regression')} of durability, " if number else ""
 
 
 def _describe_syncs(change: SyncChange) -> str:

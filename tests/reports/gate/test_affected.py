@@ -114,7 +114,13 @@ def test_a_dynamic_import_may_reach_anything(call: bytes, tmp_path: Path) -> Non
 def test_a_library_affects_the_backends_that_import_it(tmp_path: Path) -> None:
     write_files(tmp_path, SUITE)
     assert trace({"lmdb"}, tmp_path) == Affected(("lmdb",))
-    assert trace({"lmdb"}, tmp_path).keep(("png",)) == Affected()
+    assert trace({"lmdb"}, tmp_path).keep((), tmp_path) == Affected(("lmdb",))
+    assert trace({"lmdb"}, tmp_path).keep(("png",), tmp_path) == Affected()
+
+
+def test_a_named_backend_of_another_package_may_import_anything(tmp_path: Path) -> None:
+    write_files(tmp_path, SUITE)
+    assert Affected(("lmdb",)).keep(("lmdb", "png", "reel.bench"), tmp_path) == Affected(("lmdb", "reel.bench"))
 
 
 def test_the_expression_chooses_affected_cells_and_controls() -> None:

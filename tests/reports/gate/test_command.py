@@ -186,6 +186,7 @@ def test_syncs_that_come_or_go_are_named(
     ((name, base, new),) = changes
     word = "regression" if code else "improvement"
     printed = gate(code)
+    assert ("## Gate: 1 regression of durability, 2 ok\n" in printed) == bool(code)
     assert f"\nDurability:\n\n- {word}: {name} syncs {new} times, {base} in the baseline\n" in printed
     assert f"::{title} title=Gate - durability::" in printed
 
@@ -292,7 +293,7 @@ def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, mon
     assert shown == ["", *(f"screen: pair {number} of 5" for number in range(1, 6)), ""]
     sessions.ratios = {}
     assert main(["gate", "--all"]) == 2
-    assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark of an installed backend")
+    assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark of an affected backend")
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
