@@ -58,7 +58,7 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
     chosen = {
         "cutoffs": ",".join(map(str, options.cutoffs or ())),
         "backends": ",".join(options.backends),
-        "cifar10": str(Path(options.cifar10).absolute()) if Path(options.cifar10).exists() else options.cifar10,
+        "cifar10": options.cifar10 if options.cifar10 in {"auto", "standin"} else str(Path(options.cifar10).absolute()),
         "benchmark-json": str(folder / "run.json"),
         "basetemp": str(folder / "stores"),
         "benchmark-max-time": str(min(MAX_SECONDS, float(config.option.benchmark_max_time))),
