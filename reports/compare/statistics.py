@@ -48,15 +48,37 @@ class Evidence:
 
     def find_margin(self, level: float) -> float:
         """Find how far the true shift may be from the estimate to one side, with this probability of an error."""
-        return self._widen(self.error, level)
+        return self._widen(self.error, level, self.freedom)
 
     def find_least_margin(self, level: float) -> float:
         """Find the margin that more new processes may reach at best."""
-        return self._widen(self.floor, level)
+        return self._widen(self.floor, level, self.freedom)
 
-    def _widen(self, error: float, level: float) -> float:
-        own = find_quantile(level, self.freedom) * error
-        return math.hypot(own, find_quantile(level, self.drift.freedom) * self.drift.error)
+    def _widen(self, error: float, level: float, freedom: int) -> float:
+        return math.hypot(find_quantile(level, freedom) * error, self._find_drift_margin(level))
+
+    def _find_drift_margin(self, level: float) -> float:
+        return find_quantile(level, self.drift.freedom) * self.drift.error
+
+    def can_rank(self, level: float) -> bool:
+        """Whether there are processes enough for a test by ranks, which assumes nothing about their scatter."""
+        return level * math.comb(len(self.base) + len(self.new), len(self.base)) >= 1
+
+    def find_detectable(self, level: float) -> float:
+        """Find about which shift would count as slower."""
+        return self._widen(self.error, level, self.freedom if self.can_rank(level) else PRIOR_FREEDOM)
+
+    def is_slower(self, level: float, sign: int = 1) -> bool:
+        """Whether the cell is slower, or with a `sign` of -1 faster, with this probability of an error.
+
+        With few processes the test is Student's, with so few degrees of freedom that its tails allow for outliers.
+        """
+        if not self.can_rank(level):
+            return sign * self.shift > self._widen(self.error, level, PRIOR_FREEDOM)
+        margin = self._find_drift_margin(level)
+        quick, slow = ([sign * each for each in run] for run in (self.base, self.new))
+        inversions = sum(after - margin <= before for before in quick for after in slow)
+        return count_orders(len(quick), len(slow), inversions) <= level * math.comb(len(quick) + len(slow), len(quick))
 
 
 def weigh_cells(base: Sequence[Process], new: Sequence[Process], references: Collection[str]) -> dict[str, Evidence]:
@@ -139,9 +161,24 @@ class _Errors:
         own, processes = _pool(base, new)
         self.freedom = processes + PRIOR_FREEDOM
         variance = (processes * own + PRIOR_FREEDOM * pooled) / self.freedom
-        self.shift = float(np.mean(new) - np.mean(base))
+        self.shift = float(np.median(np.subtract.outer(new, base)))  # the estimate of Hodges and Lehmann
         self.floor = math.sqrt(variance / len(base))
         self.error = math.sqrt(variance / len(base) + variance / len(new))
+
+
+@functools.cache
+def count_orders(base: int, new: int, inversions: int) -> int:
+    """Count the orders of so many processes in which at most so many pairs are inverted: the test of Mann and Whitney.
+
+    All orders are equally likely if nothing changed.
+    """
+    counts = [1, *[0] * inversions]  # by inversions: the coefficients of Gauss's binomial
+    for size in range(1, base + 1):
+        for place in range(inversions, new + size - 1, -1):
+            counts[place] -= counts[place - new - size]
+        for place in range(size, inversions + 1):
+            counts[place] += counts[place - size]
+    return sum(counts)
 
 
 @functools.cache

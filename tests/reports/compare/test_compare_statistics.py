@@ -1,6 +1,7 @@
 """The statistics of a comparison: t quantiles, drift, scatter, and how often whole comparisons err."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from reports.compare.statistics import (
     UNKNOWN_DRIFT,
     Process,
     compute_tail,
+    count_orders,
     estimate_scatter,
     find_quantile,
     measure_speed,
@@ -49,6 +51,40 @@ def test_tails_of_students_t_are_those_of_printed_tables(value: float, freedom: 
 @pytest.mark.parametrize("level", [0.2, 0.01, 1e-6])
 def test_a_quantile_is_exceeded_with_its_probability(level: float, freedom: int) -> None:
     assert compute_tail(find_quantile(level, freedom), freedom) == pytest.approx(level, rel=1e-6)
+
+
+def count_by_hand(base: int, new: int, inversions: int) -> int:
+    """Count the same orders one by one."""
+    orders = combinations(range(base + new), base)  # the places of the processes of the base
+    return sum(sum(place - number for number, place in enumerate(places)) <= inversions for places in orders)
+
+
+@pytest.mark.parametrize(("base", "new"), [(1, 1), (2, 3), (4, 4), (3, 6), (5, 2)])
+def test_orders_are_counted_as_by_hand(base: int, new: int) -> None:
+    for inversions in range(base * new + 1):
+        assert count_orders(base, new, inversions) == count_by_hand(base, new, inversions)
+    assert count_orders(base, new, base * new) == math.comb(base + new, base)
+
+
+def test_a_test_by_ranks_ignores_how_far_an_outlier_is_and_allows_few_inversions() -> None:
+    base, new = make_processes(10, {"a": 1.0}), make_processes(8, {"a": 1.5})
+    for outlier in (1.6, 1e3):
+        mixed = [{**base[0], "a": outlier}, *base[1:]]
+        found = weigh_cells(mixed, new, REFERENCES)["a"]
+        assert found.can_rank(1e-3)
+        assert found.is_slower(2e-3), "8 of 80 pairs are inverted"
+        assert not found.is_slower(1e-3)
+        assert not found.is_slower(1e-3, sign=-1)
+    assert weigh_cells(new, base, REFERENCES)["a"].is_slower(1e-4, sign=-1)
+
+
+def test_few_processes_need_a_larger_difference() -> None:
+    base, new = [{"a": 1.0 + number / 100} for number in range(10)], [{"a": 1.5}]
+    few, many = (weigh_cells(base, new * count, ())["a"] for count in (1, 8))
+    assert (few.can_rank(1e-3), many.can_rank(1e-3)) == (False, True)
+    assert few.find_detectable(1e-3) > many.find_detectable(1e-3)
+    assert not few.is_slower(1e-4)
+    assert weigh_cells(base, [{"a": 9.0}], ())["a"].is_slower(1e-4)
 
 
 def test_a_common_factor_of_cells_and_references_is_drift_and_no_change() -> None:
