@@ -16,7 +16,7 @@ from benchmarks.page_cache import Cache
 from storage import BACKENDS, UNAVAILABLE
 
 BASELINES = "reports/baselines"  # in the repository
-BASELINE_REPLICATES = 10  # docs/baseline.md says what fewer can show
+BASELINE_REPLICATES = 10  # a decision by ranks of 200 cells needs that many
 MAX_REPLICATES = 1_000  # as reports check it
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")

@@ -1,6 +1,7 @@
 """Two runs, cell by cell: whether they can be compared, and which cells are slower."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ ALLOWED = ("libraries",)  # what may differ if the user says so
 
 @dataclass(frozen=True)
 class Row:
-    """One cell in both runs: seconds, their ratio new / base corrected for drift, its lowest and its highest value.
+    """One cell in both runs: seconds of the fastest round of a usual process, and their ratio without drift.
+
+    `low` and `high` are the lowest and the highest value that the ratio may have.
 
     A `suspect` has a ratio that would be a slowdown if only it were certain. A cell is `open` if more processes of the
     new run may decide it; that it is slower isn't decided by few. `detectable` is the slowdown, as ratio, from which on
@@ -100,7 +103,7 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
         base=base,
         new=new,
         differences=tuple(differences),
-        rows=tuple(_make_row(before[cell], after[cell], each, levels, threshold) for cell, each in evidence.items()),
+        rows=tuple(_make_row(after[cell], each, levels, threshold) for cell, each in evidence.items()),
         missing=tuple(result for cell, result in before.items() if cell not in after),
         added=tuple(result for cell, result in after.items() if cell not in before),
         threshold=threshold,
@@ -178,9 +181,9 @@ def _find_other_cells(base: Run, new: Run) -> list[str]:
     return [f"measured in another way than in the base: {', '.join(changed[:_MAX_NAMES])}{more}"]
 
 
-def _make_row(base: Result, new: Result, evidence: Evidence, levels: tuple[float, float], threshold: float) -> Row:
+def _make_row(new: Result, evidence: Evidence, levels: tuple[float, float], threshold: float) -> Row:
     own = Thresholds(threshold).widen(new.threshold)
-    seconds = [math.exp(sum(times) / len(times)) for times in (evidence.base, evidence.new)]
+    seconds = [math.exp(statistics.median(times)) for times in (evidence.base, evidence.new)]
     limit = math.log1p(own.threshold)
     least = math.log1p(own.least_seconds / min(seconds))  # a shorter difference doesn't count
     large = max(math.log1p(own.never_ok), least)
@@ -197,8 +200,8 @@ def _make_row(base: Result, new: Result, evidence: Evidence, levels: tuple[float
     ends = [evidence.shift + sign * evidence.find_margin(MISSED) for sign in (-1, 1)]
     return Row(
         cell=new.cell,
-        base=base.median,
-        new=new.median,
+        base=seconds[0],
+        new=_raise(math.log(seconds[1]) + evidence.drift.shift),
         ratio=math.exp(evidence.shift),
         low=_raise(ends[0]),
         high=_raise(ends[1]),

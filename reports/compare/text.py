@@ -35,6 +35,7 @@ def make_verdicts(comparison: Comparison) -> str:
     if rows := _make_rows(comparison):
         header = ["cell", "base", "new", "new / base", "interval", "verdict"]
         parts.append(write_table([header, *rows]))
+        parts.append("Times are those of the fastest round of a process; ratios are without the drift of the machine.")
     parts += _describe_limits(comparison)
     params = {result.cell: result.params for result in comparison.base.results}
     doubtful = [row for row in comparison.rows if row.suspect and row.verdict == "inconclusive"]
