@@ -110,6 +110,9 @@ def _make_rows(comparison: Comparison) -> list[list[str]]:
 
 def describe_interval(row: Row) -> str:
     """Write the interval of a ratio, unless it is too wide to say anything."""
+    if row.noisy and row.verdict in {"regression", "improvement"}:
+        slower = row.verdict == "regression"
+        return f"above {format_number(row.low)}" if slower else f"below {format_number(row.high)}"
     if row.noisy:
         count = max(row.processes)
         return f"too noisy: {count} processes differ by a factor of {format_number(row.spread)}"

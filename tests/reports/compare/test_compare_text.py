@@ -106,6 +106,13 @@ def test_an_interval_that_says_nothing_is_replaced_by_how_far_processes_differ(s
     assert re.search(r"too noisy: 10 processes differ by a factor of 1\d,\d{3} \| inconclusive", text)
 
 
+@pytest.mark.parametrize(("factor", "words"), [(500, r"above \d{3}"), (1 / 500, r"below 0\.00")])
+def test_a_change_of_more_than_a_hundred_times_has_one_bound(factor: float, words: str, show: Show) -> None:
+    base, new = _make_runs()
+    slow_down(new, CELL, factor)
+    assert re.search(rf"\| +{words} \| (regression|improvement) ", show(base, new))
+
+
 def test_other_libraries_are_named_and_marked_on_each_line(tmp_path: Path) -> None:
     base, new = _make_runs()
     slow_down(new, CELL, 3)
