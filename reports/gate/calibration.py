@@ -6,14 +6,14 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from reports.cli import print_text, read_count, show_progress
-from reports.errors import WrongInputError
+from reports.errors import NotMeasurableError, WrongInputError
 from reports.files import append_file, hold_folder, read_file
 from reports.gate import command
 from reports.gate.affected import Affected
@@ -24,7 +24,9 @@ from reports.gate.worktrees import Code, find_version
 from reports.noise import Thresholds
 from reports.text import write_table
 
-CHANGES = {"none": 1.0, "one cell 1.2x": 1.2, "one cell 1.5x": 1.5, "all cells 1.3x": 1.3}  # how many times as long
+NONE, ALL = "none", "all cells 1.3x"
+CHANGES = {NONE: 1.0, "one cell 1.2x": 1.2, "one cell 1.5x": 1.5, ALL: 1.3}  # how many times as long
+FIELDS = {"condition", "backends", "change", "slowed", "named", "inconclusive", "seconds", "sessions", "pairs"}
 LEAST_SECONDS = 100e-6  # of a call that is slowed
 KINDS = ("cpu", "memory", "allocation")
 DRIFT_PERIOD = 3_600  # seconds in which the machine becomes twice as slow, and recovers
@@ -33,6 +35,9 @@ PROGRAMS = {
     "disk": "import os, sys\nfile = open(sys.argv[1] + '/written', 'wb', buffering=0)\n"
     "while True: file.seek(0); file.write(bytes(16 << 20)); os.fsync(file.fileno())",
 }
+
+
+Run = dict[str, Any]  # a line of the record
 
 
 @contextmanager
@@ -74,7 +79,7 @@ def show_calibration(options: argparse.Namespace) -> int:
     return 0
 
 
-def measure_run(options: argparse.Namespace, change: str, seed: int) -> dict[str, Any]:
+def measure_run(options: argparse.Namespace, change: str, seed: int) -> Run:
     """Run the gate on HEAD against itself, with this change; return a line of the record."""
     random = Random(f"{options.backends} {change} {seed}")  # noqa: S311 - not a secret
     head = find_version(Code(command.PROJECT), "HEAD")
@@ -85,8 +90,8 @@ def measure_run(options: argparse.Namespace, change: str, seed: int) -> dict[str
     pairs: list[Pair] = []
     with prepare_sides(plan) as sides:
         seconds = sides.measure(()).baseline.seconds
-        eligible = sorted(cell for cell in find_long(seconds) if cell not in sides.controls)
-        slowed = eligible if change.startswith("all") else random.sample(eligible, change != "none")
+        eligible = [cell for cell in find_long(seconds) if cell not in sides.controls]
+        slowed = choose_slowed(change, eligible, random)
         if slowed:
             sides.slow_down(Slowdown(tuple(slowed), CHANGES[change], random.choice(KINDS)))
 
@@ -104,81 +109,72 @@ def measure_run(options: argparse.Namespace, change: str, seed: int) -> dict[str
         "inconclusive": [each.cell for each in outcome.select("inconclusive")],
         "seconds": outcome.seconds,
         "sessions": 2 * len(pairs),
-        "pairs": [[side.seconds for side in pair] for pair in pairs[: outcome.screened]] if change == "none" else [],
+        "pairs": [[side.seconds for side in pair] for pair in pairs[: outcome.screened]] if change == NONE else [],
     }
 
 
 def find_long(seconds: Seconds) -> list[str]:
     """Find the cells that are long enough for a slowdown to count."""
-    return [cell for cell, each in seconds.items() if each >= LEAST_SECONDS]
+    return sorted(cell for cell, each in seconds.items() if each >= LEAST_SECONDS)
 
 
-def read_runs(path: Path) -> list[Mapping[str, Any]]:
+def choose_slowed(change: str, cells: Sequence[str], random: Random) -> Sequence[str]:
+    """Choose the cells that a change slows."""
+    if not cells and change != NONE:
+        raise NotMeasurableError("no cell takes 100 microseconds, so none can be slowed; choose other backends")
+    return cells if change == ALL else random.sample(cells, int(change != NONE))
+
+
+def read_runs(path: Path) -> list[Run]:
     """Read a record."""
     try:
-        runs: list[Mapping[str, Any]] = [json.loads(line) for line in read_file(path).decode().splitlines()]
-        valid = bool(runs) and all(run["sessions"] >= len(run["pairs"]) and run["change"] in CHANGES for run in runs)
-    except (OSError, ValueError, TypeError, KeyError) as problem:
-        raise WrongInputError(f"{path} isn't a record of calibrate; make one with --runs=1") from problem
-    if not valid:
-        raise WrongInputError(f"{path} isn't a record of calibrate; make one with --runs=1")
-    return runs
+        runs: list[Run] = [json.loads(line) for line in read_file(path).decode().splitlines()]
+        if all(run.keys() >= FIELDS for run in runs) and runs:
+            return runs
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise WrongInputError(f"{path} isn't a record of calibrate; make one with --runs=1")
 
 
-def make_run_table(runs: Sequence[Mapping[str, Any]]) -> str:
+def group(runs: Sequence[Run], *names: str) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
+    """Group runs by the values of some fields."""
+    for key in dict.fromkeys(tuple(run[name] for name in names) for run in runs):
+        yield key, [run for run in runs if tuple(run[name] for name in names) == key]
+
+
+def make_run_table(runs: Sequence[Run]) -> str:
     """Show how many real runs were right, and how long they took."""
-    rows: list[tuple[str, ...]] = [
-        (
-            "condition",
-            "backends",
-            "slower",
-            "runs",
-            "found",
-            "inconclusive",
-            "missed",
-            "false alarms",
-            "median",
-            "longest",
-        )
-    ]
+    heading = "condition", "backends", "slower", "runs", "slowed", "found", "inconclusive", "false alarms", "median"
+    rows: list[tuple[str, ...]] = [(*heading, "longest")]
     for key, chosen in group(runs, "condition", "backends", "change"):
-        slowed = [(cell, run) for run in chosen for cell in run["slowed"]]
-        found = sum(cell in run["named"] for cell, run in slowed)
-        unsure = sum(cell in run["inconclusive"] for cell, run in slowed)
-        alarms = sum(bool(set(run["named"]) - set(run["slowed"])) for run in chosen)
+        found, unsure = (
+            sum(len({*run["slowed"]} & {*run[name]}) for run in chosen) for name in ("named", "inconclusive")
+        )
+        alarms = sum(bool({*run["named"]} - {*run["slowed"]}) for run in chosen)
+        counts = len(chosen), sum(len(run["slowed"]) for run in chosen), found, unsure, alarms
         seconds = [run["seconds"] for run in chosen]
-        counts = len(chosen), found, unsure, len(slowed) - found - unsure, alarms
-        rows.append((*key, *map(str, counts), f"{statistics.median(seconds):.0f} s", f"{max(seconds):.0f} s"))
+        times = f"{statistics.median(seconds):.0f} s", f"{max(seconds):.0f} s"
+        rows.append((*key, *map(str, counts), *times))
     return write_table(rows)
 
 
-def group(runs: Sequence[Mapping[str, Any]], *names: str) -> Iterator[tuple[tuple[str, ...], list[Mapping[str, Any]]]]:
-    """Group runs by the values of some fields."""
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault(tuple(str(run[name]) for name in names), []).append(run)
-    yield from groups.items()
-
-
-def make_replay_table(runs: Sequence[Mapping[str, Any]], replays: int) -> str:
-    """Replay the gate on recorded pairs, and show how often it was wrong without a change, and found which slowdown."""
-    sizes = [name for name in CHANGES if name != "none"]
+def make_replay_table(runs: Sequence[Run], replays: int) -> str:
+    """Replay the gate on recorded pairs: show how often it was wrong without a change, and found which slowdown."""
+    sizes = [name for name in CHANGES if name != NONE]
     rows: list[tuple[str, ...]] = [("condition", "backends", "processes", "false runs", "with drift", *sizes)]
-    for key, chosen in group(runs, "condition", "backends"):
+    for key, chosen in group([run for run in runs if run["pairs"]], "condition", "backends"):
         pairs = [pair for run in chosen for pair in run["pairs"]]
-        if not pairs:
-            continue
         step = statistics.median(run["seconds"] / run["sessions"] for run in chosen)
         false = [sum(bool(replay(pairs, {}, seed, each)) for seed in range(replays)) for each in (0.0, step)]
-        cells = sorted(find_long({cell: min(side[cell] for pair in pairs for side in pair) for cell in pairs[0][0]}))
         row = [*key, str(2 * len(pairs)), *(f"{each:,} of {replays:,}" for each in false)]
+        cells = find_long({cell: min(side[cell] for pair in pairs for side in pair) for cell in pairs[0][0]})
         for change in sizes:
-            slowed = [cells if change.startswith("all") else [Random(seed).choice(cells)] for seed in range(replays)]  # noqa: S311
-            hits = [
-                len(replay(pairs, dict.fromkeys(each, CHANGES[change]), seed) & set(each)) / len(each)
-                for seed, each in enumerate(slowed)
-            ]
-            row.append(f"{statistics.mean(hits):.1%}")
+            found = 0.0
+            for seed in range(replays):
+                slowed = choose_slowed(change, cells, Random(seed))  # noqa: S311 - not a secret
+                named = replay(pairs, dict.fromkeys(slowed, CHANGES[change]), seed)
+                found += len(named.intersection(slowed)) / len(slowed)
+            row.append(f"{found / replays:.1%}")
         rows.append(tuple(row))
     return write_table(rows)
 

@@ -88,9 +88,9 @@ def test_each_change_is_made_and_all_runs_are_shown_and_replayed(
     runs, replays = read_tables(capsys.readouterr().out)
     assert [row[:-2] for row in runs[2:]] == [
         ["idle", "lmdb", "none", "2", "0", "0", "0", "0"],
-        ["idle", "lmdb", "one cell 1.2x", "2", "2", "0", "0", "0"],
-        ["idle", "lmdb", "one cell 1.5x", "2", "2", "0", "0", "0"],
-        ["idle", "lmdb", "all cells 1.3x", "2", "4", "0", "0", "0"],
+        ["idle", "lmdb", "one cell 1.2x", "2", "2", "2", "0", "0"],
+        ["idle", "lmdb", "one cell 1.5x", "2", "2", "2", "0", "0"],
+        ["idle", "lmdb", "all cells 1.3x", "2", "4", "4", "0", "0"],
     ]
     assert replays[2:] == [["idle", "lmdb", "20", "0 of 2", "0 of 2", "100.0%", "100.0%", "100.0%"]]
 
@@ -111,7 +111,7 @@ def test_a_false_alarm_and_a_doubt_are_counted(
     (tmp_path / "runs").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert main(["calibrate", str(tmp_path / "runs")]) == 0
     (runs, replays), made = read_tables(capsys.readouterr().out), prepared
-    assert runs[2:] == [["disk", "all", "one cell 1.2x", "2", "0", "1", "1", "1", "6 s", "8 s"]]
+    assert runs[2:] == [["disk", "all", "one cell 1.2x", "2", "2", "0", "1", "1", "6 s", "8 s"]]
     assert (replays[2:], made) == ([], [])
 
 
@@ -134,6 +134,14 @@ def test_a_replay_draws_pairs_in_either_order_and_drifts(monkeypatch: pytest.Mon
     drifts = [pair.baseline.seconds["b"] / 2 for pair in drawn]
     assert min(drifts) == pytest.approx(1, abs=0.01)
     assert max(drifts) == pytest.approx(2, abs=0.01)
+
+
+def test_short_cells_cannot_be_slowed(
+    prepared: list[tuple[Plan, FakeSides]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "LEAST_SECONDS", 1.0)
+    assert main(["calibrate", str(tmp_path / "runs"), "--runs=1"]) == 3
+    assert len(prepared) == 2, "the run without a change is made"
 
 
 @pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"sessions": 1, "pairs": [1, 2], "change": "none"}'])
