@@ -62,10 +62,10 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an
     ),
     "labels as Python ints": (
         "npy.py",
-        "        return result\n",
-        "        return result[0], np.array([int(label) for label in result[1]], np.int64)\n",
-        "test_read_many[npy-1000]",
+        "        return images, self._labels[positions].astype(np.int64, copy=False)\n",
+        "        return images, np.array([int(self._labels[position]) for position in positions], np.int64)\n",
         "test_read_epoch[npy-1000]",
+        "test_read_many[npy-1000]",
     ),
     "a store reopened per batch": (
         "npy.py",
