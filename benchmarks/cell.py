@@ -31,7 +31,7 @@ COMPARED_AT_ONCE = 1_000  # images, so that comparing needs little memory
 Durability = Literal["buffered", "durable"]
 Arguments = tuple[Any, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; the gate slows cells with it in its self-test
+WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; `calibrate` slows cells with it
 
 
 class Cell:

@@ -4,36 +4,56 @@ It makes sure that the right `storage` is measured, writes a journal that surviv
 """
 
 import functools
+import itertools
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import storage
 from benchmarks.cell import WRAP
+from benchmarks.options import add_modules
+from storage import BACKENDS
 
 IMPORTED = Path(storage.__file__).resolve().parent
-WRONG_EXPRESSION = 6  # exit code, as reports.gate.session expects it; pytest's own end at 5
+NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes, as reports.gate.session expects them; pytest's own end at 5
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that only the gate uses."""
     group = parser.getgroup("gate", "a session of the gate")
-    group.addoption("--storage", type=Path, required=True, help="the folder that `storage` must come from")
+    group.addoption("--measured", type=Path, required=True, help="the code that must be measured, in this worktree")
     group.addoption("--journal", type=Path, required=True, help="which cells started, and why some weren't measured")
-    group.addoption("--slow-cell", default="", metavar="ID", help="a cell to slow down")
+    group.addoption("--slow-cell", action="append", default=[], metavar="ID", help="a cell to slow (default: all)")
     group.addoption("--slow-factor", type=float, default=1.0, help="how many times as long it takes")
+    group.addoption("--slow-kind", choices=tuple(WORK), default="cpu", help="what takes this time")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the suite reads its options
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to measure the wrong `storage`."""
-    expected = config.getoption("storage").resolve()
-    if expected != IMPORTED:
+    """Refuse to measure the wrong code; leave out backends that only the other side has."""
+    expected = config.getoption("measured").resolve()
+    if expected.parent / "storage" != IMPORTED:
         raise pytest.UsageError(f"storage comes from {IMPORTED}, this session measures {expected}")
+    found = find_backends(config.option.backends) if config.option.backends else []
+    for name, file in found:
+        if expected != IMPORTED and not (file.is_relative_to(expected) or file.is_relative_to(IMPORTED)):
+            raise pytest.UsageError(f"{name} comes from {file}, this session measures {expected}")
+    if config.option.backends:
+        config.option.backends = ",".join(name for name, _ in found) or pytest.exit("no backend", NO_CELLS)
+
+
+def find_backends(names: str) -> list[tuple[str, Path]]:
+    """Find those of the named backends that this side has, and the files of their modules."""
+    add_modules(names.split(","))
+    modules = {name: sys.modules[BACKENDS[name].__name__] for name in names.split(",") if name in BACKENDS}
+    return [(name, Path(str(module.__file__)).resolve()) for name, module in modules.items()]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,9 +69,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note in the journal that a cell starts, in case it kills the process; slow it down if asked to."""
     write_journal(item, {"started": item.nodeid})
-    if item.nodeid == item.config.getoption("slow_cell"):
-        factor = float(item.config.getoption("slow_factor"))
-        item.stash[WRAP] = lambda function: slow_down(function, factor)
+    cells, factor = item.config.getoption("slow_cell"), float(item.config.getoption("slow_factor"))
+    if factor > 1 and item.nodeid in (cells or [item.nodeid]):
+        work = WORK[item.config.getoption("slow_kind")]()
+        item.stash[WRAP] = lambda function: slow_down(function, factor, work)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -71,8 +92,27 @@ def write_journal(item: pytest.Item, line: dict[str, str]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def slow_down(function: Callable[..., Any], factor: float) -> Callable[..., Any]:
-    """Return `function`, taking `factor` times as long: it computes until the time is over."""
+def make_copying() -> Callable[[], object]:
+    """Make a function that copies 64 KiB, elsewhere in memory each time."""
+    blocks = np.zeros((2, 256, 1 << 16), np.uint8)
+    places = itertools.cycle(range(blocks.shape[1]))
+
+    def copy() -> None:
+        place = next(places)
+        blocks[1, place] = blocks[0, place]
+
+    return copy
+
+
+WORK: dict[str, Callable[[], Callable[[], object]]] = {  # what takes time, a few microseconds each
+    "cpu": lambda: lambda: sum(range(200)),
+    "memory": make_copying,
+    "allocation": lambda: lambda: [bytearray(1 << 10) for _ in range(20)],
+}
+
+
+def slow_down(function: Callable[..., Any], factor: float, work: Callable[[], object]) -> Callable[..., Any]:
+    """Return `function`, taking `factor` times as long: it works until the time is over."""
 
     @functools.wraps(function)
     def slow(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the function takes and returns
@@ -80,7 +120,7 @@ def slow_down(function: Callable[..., Any], factor: float) -> Callable[..., Any]
         result = function(*arguments, **options)
         end = start + factor * (time.perf_counter() - start)
         while time.perf_counter() < end:
-            pass
+            work()
         return result
 
     return slow

@@ -16,7 +16,7 @@ from benchmarks.page_cache import Cache
 from storage import BACKENDS, UNAVAILABLE
 
 BASELINES = "reports/baselines"  # in the repository
-BASELINE_REPLICATES = 10  # docs/baseline.md says what fewer can show
+BASELINE_REPLICATES = 10  # a decision by ranks of 200 cells needs that many
 MAX_REPLICATES = 1_000  # as reports check it
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
 PIXELS = ("pixels",)  # the kind of image set that a benchmark is about unless it is marked otherwise
@@ -26,7 +26,7 @@ HELP = {
     "cifar10": "which images: auto (the downloaded CIFAR-10, else the stand-in), standin, or the folder or .tar.gz of "
     "the official Python batches (default: auto)",
     "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
-    "backends": "backends, separated by commas (default: all that are installed)",
+    "backends": "backends, separated by commas; modules such as my_package.raw, too (default: all that are installed)",
     "durable": "measure storing a second time, synced to disk inside the clock",
     "cold": "measure reading a second time, with the store evicted from the page cache before each round",
 }
@@ -113,6 +113,7 @@ def read_options(config: pytest.Config) -> Options:
     """Read and check the options of a session."""
     cutoffs = _split(_find(config, "cutoffs"))
     backends = _split(_find(config, "backends"))
+    add_modules(backends)
     for name in backends:
         if name in UNAVAILABLE:
             raise pytest.UsageError(f"backends: {name} is not here: {UNAVAILABLE[name]}")
@@ -134,6 +135,16 @@ def choose_backends(names: Iterable[str], kinds: Collection[str]) -> tuple[str, 
     """Choose the backends that accept one of the kinds of image sets; those of an older `storage` accept pixels."""
     accepted = {name: getattr(getattr(BACKENDS[name], "INFO", None), "kinds", PIXELS) for name in names}
     return tuple(name for name, found in accepted.items() if not set(kinds).isdisjoint(found))
+
+
+def add_modules(names: Iterable[str]) -> None:
+    """Make backends of the modules with dotted names, such as ``my_package.raw``."""
+    dotted = [name for name in names if "." in name]
+    if dotted:
+        from storage.registry import add_module  # noqa: PLC0415 - the gate measures older commits, too
+
+        for name in dotted:
+            add_module(name)
 
 
 def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:

@@ -25,13 +25,18 @@ REQUIRED = ("INFO", "store_many", "read_many", "open_reader")
 
 
 @cache
-def list_modules() -> Mapping[str, str | EntryPoint]:
+def list_modules() -> dict[str, str | EntryPoint]:
     """List what may be a backend by name, in alphabetical order: modules of `backends/`, and entry points."""
     folder = import_module(f"{PACKAGE}.backends").__path__
     modules: dict[str, str | EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
     built_in = [found.name for found in pkgutil.iter_modules(folder) if not found.name.startswith("_")]
     modules |= {name: f"{PACKAGE}.backends.{name}" for name in built_in}  # no package replaces these
     return dict(sorted(modules.items()))
+
+
+def add_module(name: str) -> None:
+    """Make any module a backend for this process, under its dotted name, such as ``my_package.raw``."""
+    list_modules()[name] = name
 
 
 @cache
@@ -102,8 +107,8 @@ def _explain(name: str, found: str | EntryPoint, error: Exception) -> str:
     if isinstance(error, BackendUnavailableError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != PACKAGE:
-        if isinstance(found, EntryPoint):
-            return f"{error.name} is not installed, and {found.value} needs it"
+        if isinstance(found, EntryPoint) or found == name:
+            return f"{error.name} is not installed, and {getattr(found, 'value', found)} needs it"
         source = '-e ".' if PACKAGE == "storage" else '"image-storage'
         return f'{error.name} is not installed: python -m pip install {source}[{name}]"'
     return f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """Two runs, cell by cell: whether they can be compared, and which cells are slower."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from reports.run import Result, Run
 from reports.text import name_cell, shorten_text
 
 LOOKS = (1, 2, 4, 8, 16)  # numbers of new processes after which a session decides what to measure again
+DECISIVE = LOOKS[-2:]  # of these, those after which a session calls a cell slower
 MISSED = 0.001  # how often a cell that is slower by `Thresholds.never_ok` may be called ok
 MAX_FACTOR = 100  # a wider interval says nothing
 _MAX_NAMES = 5  # in a message
@@ -20,10 +22,13 @@ ALLOWED = ("libraries",)  # what may differ if the user says so
 
 @dataclass(frozen=True)
 class Row:
-    """One cell in both runs: seconds, their ratio new / base corrected for drift, its lowest and its highest value.
+    """One cell in both runs: seconds of the fastest round of a usual process, and their ratio without drift.
+
+    `low` and `high` are the lowest and the highest value that the ratio may have.
 
     A `suspect` has a ratio that would be a slowdown if only it were certain. A cell is `open` if more processes of the
-    new run may decide it. `detectable` is the slowdown, as ratio, from which on it would be a regression.
+    new run may decide it; that it is slower isn't decided by few. `detectable` is the slowdown, as ratio, from which on
+    it would be a regression.
     """
 
     cell: str
@@ -98,7 +103,7 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
         base=base,
         new=new,
         differences=tuple(differences),
-        rows=tuple(_make_row(before[cell], after[cell], each, levels, threshold) for cell, each in evidence.items()),
+        rows=tuple(_make_row(after[cell], each, levels, threshold) for cell, each in evidence.items()),
         missing=tuple(result for cell, result in before.items() if cell not in after),
         added=tuple(result for cell, result in after.items() if cell not in before),
         threshold=threshold,
@@ -109,7 +114,7 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
 
 def _choose_levels(cells: int) -> tuple[float, float]:
     """Choose how often one test may err: in calling one of so many cells slower, or a slower one ok."""
-    return Thresholds.alpha / len(LOOKS) / max(cells, 1), MISSED / len(LOOKS)
+    return Thresholds.alpha / len(DECISIVE) / max(cells, 1), MISSED / len(LOOKS)
 
 
 def find_differences(base: Run, new: Run) -> list[str]:
@@ -176,33 +181,34 @@ def _find_other_cells(base: Run, new: Run) -> list[str]:
     return [f"measured in another way than in the base: {', '.join(changed[:_MAX_NAMES])}{more}"]
 
 
-def _make_row(base: Result, new: Result, evidence: Evidence, levels: tuple[float, float], threshold: float) -> Row:
+def _make_row(new: Result, evidence: Evidence, levels: tuple[float, float], threshold: float) -> Row:
     own = Thresholds(threshold).widen(new.threshold)
-    seconds = [math.exp(sum(times) / len(times)) for times in (evidence.base, evidence.new)]
-    limit, certain = math.log1p(own.threshold), evidence.find_margin(levels[0])
+    seconds = [math.exp(statistics.median(times)) for times in (evidence.base, evidence.new)]
+    limit = math.log1p(own.threshold)
     least = math.log1p(own.least_seconds / min(seconds))  # a shorter difference doesn't count
     large = max(math.log1p(own.never_ok), least)
     suspect = evidence.shift >= max(limit, least)
     verdict: Verdict = "inconclusive"
-    if suspect and evidence.shift > certain:
+    if suspect and evidence.is_slower(levels[0]):
         verdict = "regression"
-    elif -evidence.shift >= max(limit, least) and -evidence.shift > certain:
+    elif -evidence.shift >= max(limit, least) and evidence.is_slower(levels[0], sign=-1):
         verdict = "improvement"
     elif evidence.shift + evidence.find_margin(levels[1]) < large:
         verdict = "ok"
-    hopeful = suspect or evidence.find_least_margin(levels[1]) < large
+    hopeful = evidence.find_least_margin(levels[1]) < large and verdict == "inconclusive"
+    decided = verdict == "regression" and len(evidence.new) in DECISIVE
     ends = [evidence.shift + sign * evidence.find_margin(MISSED) for sign in (-1, 1)]
     return Row(
         cell=new.cell,
-        base=base.median,
-        new=new.median,
+        base=seconds[0],
+        new=_raise(math.log(seconds[1]) + evidence.drift.shift),
         ratio=math.exp(evidence.shift),
         low=_raise(ends[0]),
         high=_raise(ends[1]),
         verdict=verdict,
         suspect=suspect,
-        open=verdict == "inconclusive" and hopeful,
-        detectable=_raise(max(limit, least, certain)),
+        open=(suspect and not decided) or hopeful,
+        detectable=_raise(max(limit, least, evidence.find_detectable(levels[0]))),
         processes=(len(evidence.base), len(evidence.new)),
         spread=max(math.exp(max(times) - min(times)) for times in (evidence.base, evidence.new)),
     )

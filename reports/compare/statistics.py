@@ -1,13 +1,13 @@
 """The statistics of a comparison: processes of two runs, drift of the machine, scatter between processes, tests.
 
-All functions are pure. Times are natural logarithms of seconds: the median of a cell in one process. Replicates are
-processes, because all rounds of one process share its memory, files and processor.
+All functions are pure. Times are natural logarithms of seconds: the fastest round of a cell in one process. Replicates
+are processes, because all rounds of one process share its memory, files and processor.
 """
 
 import functools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,9 @@ Logarithms = Sequence[float]
 # What is known before anything is measured, and how many processes that knowledge is worth.
 PRIOR_SCATTER, PRIOR_FREEDOM = UNKNOWN_SCATTER, 4
 PRIOR_DRIFT, DRIFT_FREEDOM = 0.02, 4
+MIN_FREEDOM = 4  # fewer processes don't show which reference cells are precise
+LEAST_SCATTER = 0.005  # of any cell
+DRIFT_LEVEL = 0.005  # how often the drift may be further from its estimate than its margin
 UNKNOWN_DRIFT = 0.10  # of a run without reference cells
 
 
@@ -30,91 +33,143 @@ class Drift:
     error: float
     freedom: int
 
+    @property
+    def margin(self) -> float:
+        """How far the drift of a cell may be from the estimate to one side; all cells share it, so it isn't divided."""
+        return find_quantile(DRIFT_LEVEL, self.freedom) * self.error
+
 
 @dataclass(frozen=True)
-class Evidence:
-    """How much slower one cell is, as logarithm, corrected for drift; its standard error, and what limits it.
+class Shift:
+    """How much slower one cell is, as logarithm, in processes of usual speed; its standard error, and what limits it.
 
     `floor` is the standard error that an endless number of new processes would leave.
     """
 
-    base: Logarithms  # of each process, corrected for its speed
-    new: Logarithms
-    shift: float
+    value: float
     error: float
     floor: float
     freedom: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The logarithms of one cell in each process of both runs, without drift, and what they say together."""
+
+    base: Logarithms
+    new: Logarithms
+    shift: float  # how much slower the cell is
+    measured: Shift
     drift: Drift
 
     def find_margin(self, level: float) -> float:
         """Find how far the true shift may be from the estimate to one side, with this probability of an error."""
-        return self._widen(self.error, level)
+        return self._widen(self.measured.error, level, self.measured.freedom)
 
     def find_least_margin(self, level: float) -> float:
         """Find the margin that more new processes may reach at best."""
-        return self._widen(self.floor, level)
+        return self._widen(self.measured.floor, level, self.measured.freedom)
 
-    def _widen(self, error: float, level: float) -> float:
-        own = find_quantile(level, self.freedom) * error
-        return math.hypot(own, find_quantile(level, self.drift.freedom) * self.drift.error)
+    def _widen(self, error: float, level: float, freedom: int) -> float:
+        return math.hypot(find_quantile(level, freedom) * error, self.drift.margin)
+
+    def can_rank(self, level: float) -> bool:
+        """Whether there are processes enough for a test by ranks, which assumes nothing about their scatter."""
+        return level * math.comb(len(self.base) + len(self.new), len(self.base)) >= 1
+
+    def find_detectable(self, level: float) -> float:
+        """Find about which shift would count as slower."""
+        freedom = self.measured.freedom if self.can_rank(level) else PRIOR_FREEDOM
+        return self._widen(self.measured.error, level, freedom)
+
+    def is_slower(self, level: float, sign: int = 1) -> bool:
+        """Whether the cell is slower, or with a `sign` of -1 faster, with this probability of an error.
+
+        With few processes the test is Student's, with so few degrees of freedom that its tails allow for outliers.
+        """
+        if not self.can_rank(level):
+            return sign * self.shift > self._widen(self.measured.error, level, PRIOR_FREEDOM)
+        quick, slow = ([sign * each for each in run] for run in (self.base, self.new))
+        inversions = sum(after - self.drift.margin <= before for before in quick for after in slow)
+        return count_orders(len(quick), len(slow), inversions) <= level * math.comb(len(quick) + len(slow), len(quick))
 
 
 def weigh_cells(base: Sequence[Process], new: Sequence[Process], references: Collection[str]) -> dict[str, Evidence]:
     """Weigh the evidence about each cell of both runs; `references` are the cells that measure the machine."""
-    centres = _find_centres(base, new, references)
-    before, after = (_collect([_correct(process, centres) for process in run]) for run in (base, new))
+    old, now = ([{cell: math.log(each) for cell, each in process.items()} for process in run] for run in (base, new))
+    speeds = measure_speeds(old, now, references)
+    before, after = _collect(old, speeds[0]), _collect(now, speeds[1])
     shared = [cell for cell in before if cell in after]
     pooled = estimate_scatter((before[cell], after[cell]) for cell in shared)
-    errors = {cell: _Errors(before[cell], after[cell], pooled) for cell in shared}
-    speeds = [float(np.mean([measure_speed(process, centres) for process in run])) for run in (base, new)]
-    error, freedom = estimate_drift_error([errors[cell] for cell in centres])
-    drift = Drift(speeds[1] - speeds[0], error, freedom)
+    found = {cell: _estimate_shift(before[cell], after[cell], pooled) for cell in shared}
+    rest = estimate_drift([found[cell] for cell in shared if cell in references])
+    drift = replace(rest, shift=rest.shift + float(np.mean(speeds[1]) - np.mean(speeds[0])))
     return {
-        cell: Evidence(before[cell], after[cell], each.shift, each.error, each.floor, each.freedom, drift)
-        for cell, each in errors.items()
+        cell: Evidence(
+            before[cell], [each - rest.shift for each in after[cell]], shift.value - rest.shift, shift, drift
+        )
+        for cell, shift in found.items()
         if cell not in references
     }
 
 
-def _find_centres(base: Sequence[Process], new: Sequence[Process], references: Collection[str]) -> dict[str, float]:
-    """Find the usual time of each reference cell that every process measured."""
-    shared = [cell for cell in sorted(references) if all(cell in process for process in (*base, *new))]
-    return {cell: float(np.mean([math.log(process[cell]) for process in base])) for cell in shared}
+def measure_speeds(
+    base: Sequence[Mapping[str, float]], new: Sequence[Mapping[str, float]], references: Collection[str]
+) -> tuple[list[float], list[float]]:
+    """Measure how much slower each process was than the base usually is, as logarithm.
+
+    It is the mean of the reference cells, those that scatter less counting more; 0 if too few processes show that.
+    """
+    shared = sorted(cell for cell in references if all(cell in process for process in (*base, *new)))
+    if not shared or len(base) + len(new) - 2 < MIN_FREEDOM:
+        return [0.0] * len(base), [0.0] * len(new)
+    times = {cell: ([each[cell] for each in base], [each[cell] for each in new]) for cell in shared}
+    weights = np.array([1 / (_pool(*each)[0] + LEAST_SCATTER**2) for each in times.values()])
+    centres = np.array([np.mean(before) for before, _ in times.values()])
+    before, after = (
+        (weights @ (np.array([each[run] for each in times.values()]) - centres[:, None]) / weights.sum()).tolist()
+        for run in range(2)
+    )
+    return before, after
 
 
-def _correct(process: Process, centres: Mapping[str, float]) -> dict[str, float]:
-    """Take the logarithms of a process, divided by its speed."""
-    speed = measure_speed(process, centres)
-    return {cell: math.log(seconds) - speed for cell, seconds in process.items()}
+def estimate_drift(references: Sequence[Shift]) -> Drift:
+    """Estimate the drift from the shifts of the reference cells, the more precise ones counting more.
 
-
-def measure_speed(process: Process, centres: Mapping[str, float]) -> float:
-    """Measure how much slower than usual a process was, as logarithm: the median of its reference cells."""
-    differences = [math.log(process[cell]) - centre for cell, centre in centres.items()]
-    return float(np.median(differences)) if differences else 0.0
-
-
-def estimate_drift_error(references: "Sequence[_Errors]") -> tuple[float, int]:
-    """Estimate how far a cell may drift from the common drift, and the degrees of freedom.
-
-    That is how far reference cells still differ from it, beyond what their scatter explains.
+    These are random effects: each cell may drift differently. How much is estimated by the method of Paule and Mandel,
+    with what is known before counting like so many cells.
     """
     if not references:
-        return UNKNOWN_DRIFT, DRIFT_FREEDOM
+        return Drift(0.0, UNKNOWN_DRIFT, DRIFT_FREEDOM)
     freedom = len(references) - 1 + DRIFT_FREEDOM
-    excess = sum(each.shift**2 - each.error**2 for each in references)
-    return math.sqrt((DRIFT_FREEDOM * PRIOR_DRIFT**2 + max(0.0, excess)) / freedom), freedom
+    low, high = 0.0, 1e6  # variance
+    while high - low > 1e-9 * high:
+        variance = (low + high) / 2
+        shift, _ = _average(references, variance)
+        excess = sum((each.value - shift) ** 2 / (each.error**2 + variance) for each in references)
+        small = excess + DRIFT_FREEDOM * PRIOR_DRIFT**2 / variance > freedom
+        low, high = (variance, high) if small else (low, variance)
+    shift, error = _average(references, high)
+    return Drift(shift, math.hypot(math.sqrt(high), error), freedom)
+
+
+def _average(shifts: Sequence[Shift], variance: float) -> tuple[float, float]:
+    """Average shifts that each differ by this variance from what they estimate; return the mean and its error."""
+    weights = [1 / (each.error**2 + variance) for each in shifts]
+    mean = sum(weight * each.value for weight, each in zip(weights, shifts, strict=True)) / sum(weights)
+    return mean, math.sqrt(1 / sum(weights))
 
 
 def _measure_variance(values: Logarithms) -> float:
     return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _collect(processes: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+def _collect(processes: Iterable[Mapping[str, float]], speeds: Sequence[float]) -> dict[str, list[float]]:
+    """Collect what each cell took in the processes that measured it, had they been of usual speed."""
     found: dict[str, list[float]] = {}
-    for process in processes:
-        for cell, value in process.items():
-            found.setdefault(cell, []).append(value)
+    for process, speed in zip(processes, speeds, strict=True):
+        for cell, each in process.items():
+            found.setdefault(cell, []).append(each - speed)
     return found
 
 
@@ -132,16 +187,32 @@ def _pool(base: Logarithms, new: Logarithms) -> tuple[float, int]:
     return (squares / freedom if freedom else 0.0), freedom
 
 
-class _Errors:
-    """The shift of one cell and its errors; its own variance counts with what most cells have."""
+def _estimate_shift(base: Logarithms, new: Logarithms, pooled: float) -> Shift:
+    """Estimate a shift and its errors; the variance of the cell counts with that of most cells."""
+    own, processes = _pool(base, new)
+    freedom = processes + PRIOR_FREEDOM
+    variance = (processes * own + PRIOR_FREEDOM * pooled) / freedom + LEAST_SCATTER**2
+    return Shift(
+        value=float(np.median(np.subtract.outer(new, base))),  # the estimate of Hodges and Lehmann
+        error=math.sqrt(variance / len(base) + variance / len(new)),
+        floor=math.sqrt(variance / len(base)),
+        freedom=freedom,
+    )
 
-    def __init__(self, base: Logarithms, new: Logarithms, pooled: float) -> None:
-        own, processes = _pool(base, new)
-        self.freedom = processes + PRIOR_FREEDOM
-        variance = (processes * own + PRIOR_FREEDOM * pooled) / self.freedom
-        self.shift = float(np.mean(new) - np.mean(base))
-        self.floor = math.sqrt(variance / len(base))
-        self.error = math.sqrt(variance / len(base) + variance / len(new))
+
+@functools.cache
+def count_orders(base: int, new: int, inversions: int) -> int:
+    """Count the orders of so many processes in which at most so many pairs are inverted: the test of Mann and Whitney.
+
+    All orders are equally likely if nothing changed.
+    """
+    counts = [1, *[0] * inversions]  # by inversions: the coefficients of Gauss's binomial
+    for size in range(1, base + 1):
+        for place in range(inversions, new + size - 1, -1):
+            counts[place] -= counts[place - new - size]
+        for place in range(size, inversions + 1):
+            counts[place] += counts[place - size]
+    return sum(counts)
 
 
 @functools.cache

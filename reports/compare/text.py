@@ -35,6 +35,7 @@ def make_verdicts(comparison: Comparison) -> str:
     if rows := _make_rows(comparison):
         header = ["cell", "base", "new", "new / base", "interval", "verdict"]
         parts.append(write_table([header, *rows]))
+        parts.append("Times are those of the fastest round of a process; ratios are without the drift of the machine.")
     parts += _describe_limits(comparison)
     params = {result.cell: result.params for result in comparison.base.results}
     doubtful = [row for row in comparison.rows if row.suspect and row.verdict == "inconclusive"]
@@ -109,6 +110,9 @@ def _make_rows(comparison: Comparison) -> list[list[str]]:
 
 def describe_interval(row: Row) -> str:
     """Write the interval of a ratio, unless it is too wide to say anything."""
+    if row.noisy and row.verdict in {"regression", "improvement"}:
+        slower = row.verdict == "regression"
+        return f"above {format_number(row.low)}" if slower else f"below {format_number(row.high)}"
     if row.noisy:
         count = max(row.processes)
         return f"too noisy: {count} processes differ by a factor of {format_number(row.spread)}"

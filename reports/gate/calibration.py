@@ -1,52 +1,50 @@
-"""The gate's test of itself: false alarms and missed slowdowns on this machine, in real runs and in replays of them."""
+"""`python -m reports calibrate`: the gate's test of itself, in real runs of known outcome and in replays of those."""
 
 import argparse
+import json
 import math
-import os
-import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any
 
 from reports.cli import print_text, read_count, show_progress
-from reports.errors import NotMeasurableError
-from reports.files import hold_folder
-from reports.gate.decision import Outcome, run_gate
-from reports.gate.pairs import Pair, Recording, Seconds, Session, read_recordings
-from reports.gate.session import Plan, Slowdown, prepare_sides
-from reports.gate.statistics import estimate_shift
+from reports.errors import NotMeasurableError, WrongInputError
+from reports.files import append_file, hold_folder, read_file
+from reports.gate import command
+from reports.gate.affected import Affected
+from reports.gate.decision import run_gate
+from reports.gate.pairs import Pair, Seconds, Session
+from reports.gate.session import Plan, Selection, Slowdown, prepare_sides
+from reports.gate.worktrees import Code, find_version
 from reports.noise import Thresholds
-from reports.text import escape_text, name_cell, write_table
+from reports.text import write_table
 
-FACTOR = 1.2  # of the slower cell in real runs
-SIZES = (1.1, 1.15, 1.2, 1.3)  # of the slower cell in replays
-MIN_CUTOFF = 100  # smaller cells mostly measure how long a store takes to open
-MARGIN = 1.25  # times the smallest difference that counts: a cell at the limit itself is found every other time
+NONE, ALL = "none", "all cells 1.3x"
+CHANGES = {NONE: 1.0, "one cell 1.2x": 1.2, "one cell 1.5x": 1.5, ALL: 1.3}  # how many times as long
+FIELDS = {"condition", "backends", "change", "slowed", "named", "inconclusive", "seconds", "sessions", "pairs"}
+LEAST_SECONDS = 100e-6  # of a call that is slowed
+KINDS = ("cpu", "memory", "allocation")
+DRIFT_PERIOD = 3_600  # seconds in which the machine becomes twice as slow, and recovers
+PROGRAMS = {
+    "cpu": "while True: pass",
+    "disk": "import os, sys\nfile = open(sys.argv[1] + '/written', 'wb', buffering=0)\n"
+    "while True: file.seek(0); file.write(bytes(16 << 20)); os.fsync(file.fileno())",
+}
 
-_SPIN = "while True: pass"
-_WRITE = """
-import os, sys
-content = bytes(16 << 20)
-with open(os.path.join(sys.argv[1], "written"), "wb", buffering=0) as file:
-    while True:
-        file.seek(0)
-        file.write(content)
-        os.fsync(file.fileno())
-"""
+
+Run = dict[str, Any]  # a line of the record
 
 
 @contextmanager
-def _run_beside(program: str) -> Iterator[None]:
+def run_beside(program: str) -> Iterator[None]:
+    """Run another process meanwhile."""
     with hold_folder("gate-load-") as folder:
-        process = subprocess.Popen([sys.executable, "-c", program, folder])  # noqa: S603 - one of the two above
+        process = subprocess.Popen([sys.executable, "-c", program, folder])  # noqa: S603 - one of those above
         try:
             yield
         finally:
@@ -54,173 +52,150 @@ def _run_beside(program: str) -> Iterator[None]:
             process.wait()
 
 
-@contextmanager
-def _keep_to_one_processor() -> Iterator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the calibration to its parser."""
+    add = parser.add_argument
+    add("record", type=Path, metavar="RECORD", help="the runs: new ones are appended, all are shown and replayed")
+    add("--runs", type=int, default=0, help="real runs of each kind to make, with HEAD on both sides")
+    add("--condition", choices=("idle", *PROGRAMS), default="idle", help="what else the machine does (default: idle)")
+    add("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), help="what is slower (default: each in turn)")
+    add("--backends", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME,...", help="default: all")
+    add("--replays", type=read_count, default=1_000, help="of each condition and change (default: %(default)s)")
 
 
-BACKGROUND_LOADS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
-    "idle": nullcontext,
-    "cpu": lambda: _run_beside(_SPIN),
-    "disk": lambda: _run_beside(_WRITE),
-    "one-core": _keep_to_one_processor,
-}
+def show_calibration(options: argparse.Namespace) -> int:
+    """Make the runs that are asked for, then show what is in the record, and replays of it."""
+    command.need_scipy()
+    beside: AbstractContextManager[None] = nullcontext()
+    if options.condition in PROGRAMS:
+        beside = run_beside(PROGRAMS[options.condition])
+    with command.end_on_signals(), beside:
+        for number in range(options.runs):
+            for change in options.changes:
+                append_file(options.record, json.dumps(measure_run(options, change, number)) + "\n")
+    show_progress("")
+    runs = read_runs(options.record)
+    print_text(f"{make_run_table(runs)}\n\n{make_replay_table(runs, options.replays)}\n")
+    return 0
 
 
-class Trial(NamedTuple):
-    """One real run of the gate: the cell that was slowed (or none), and the cells that the gate named."""
-
-    load: str
-    slowed: str
-    named: frozenset[str]
-    seconds: float
-
-    @property
-    def found(self) -> bool:
-        """Whether the gate named the slower cell."""
-        return self.slowed in self.named
-
-    @property
-    def false_alarms(self) -> list[str]:
-        """The cells that the gate named, although they weren't slowed."""
-        return sorted(self.named - {self.slowed})
-
-    def describe(self) -> str:
-        """Describe the run in one line."""
-        change = f"{name_cell(self.slowed)} slower" if self.slowed else "no change"
-        result = "found" if self.found else "MISSED" if self.slowed else "none found"
-        alarms = "".join(f", FALSE ALARM {name_cell(cell)}" for cell in self.false_alarms)
-        return f"{self.load}: {change}: {result}{alarms}; {self.seconds:.0f} s"
-
-
-def add_options(group: argparse._ArgumentGroup) -> None:
-    """Add the options of the self-test to a group of the gate's parser."""
-    add = group.add_argument
-    self_test = "run the gate on BASE against itself, unchanged and with one slower cell; then replay that"
-    add("--self-test", action="store_true", help=self_test)
-    runs = "real runs of either kind, in each condition (default: %(default)s)"
-    add("--runs", type=read_count, default=1, help=runs)
-    conditions = f"what else the machine does: {', '.join(BACKGROUND_LOADS)} (default: idle)"
-    add("--conditions", type=_read_loads, default=("idle",), metavar="NAME,...", help=conditions)
-    add("--replay", type=Path, metavar="RECORD", help="run the gate on what --record wrote, repeatedly")
-    replays = "how often, for each kind and size (default: %(default)s)"
-    add("--replays", type=read_count, default=1_000, help=replays)
-
-
-def _read_loads(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(text.split(",")))
-    if not BACKGROUND_LOADS.keys() >= set(names):
-        raise argparse.ArgumentTypeError(f"{text!r}: conditions are {', '.join(BACKGROUND_LOADS)}")
-    return names
-
-
-def show_self_test(options: argparse.Namespace, plan: Plan, thresholds: Thresholds) -> None:
-    """Run the self-test and print one line a run, a table of the runs, and a table of replays of them."""
-    trials = []
-    with hold_folder("gate-record-") as folder:
-        record = options.record or folder / "pairs.jsonl"
-        for trial in run_trials(replace(plan, record=record), thresholds, options):
-            trials.append(trial)
-            show_progress("")
-            print_text(f"{trial.describe()}\n")
-        print_text(f"\n{make_trial_table(trials)}\n\n")
-        show_replay(record, thresholds, options.replays)
-
-
-def run_trials(plan: Plan, thresholds: Thresholds, options: argparse.Namespace) -> Iterator[Trial]:
-    """Run the gate under each background load, as often without a change as with one slower cell."""
-    random = Random(0)  # noqa: S311 - not a secret
-    for load in options.conditions:
-        with BACKGROUND_LOADS[load]():
-            for _ in range(options.runs):
-                outcome = _run(replace(plan, load=load), thresholds, options.budget)
-                yield Trial(load, "", _name_regressions(outcome), outcome.seconds)
-                seconds = {each.cell: each.base_seconds for each in outcome.decisions}
-                cells = find_eligible(seconds, FACTOR, thresholds)
-                if not cells:
-                    raise NotMeasurableError(f"no cell of {MIN_CUTOFF} images or more is long enough to be slowed")
-                cell = random.choice(cells)
-                slowed = replace(plan, load=load, record=None, slowdown=Slowdown(cell, FACTOR))
-                outcome = _run(slowed, thresholds, options.budget)
-                yield Trial(load, cell, _name_regressions(outcome), outcome.seconds)
-
-
-def _run(plan: Plan, thresholds: Thresholds, budget: float) -> Outcome:
+def measure_run(options: argparse.Namespace, change: str, seed: int) -> Run:
+    """Run the gate on HEAD against itself, with this change; return a line of the record."""
+    random = Random(f"{options.backends} {change} {seed}")  # noqa: S311 - not a secret
+    head = find_version(Code(command.PROJECT), "HEAD")
+    scope = Affected(options.backends) if options.backends else Affected(everything="calibration")
+    selection = Selection(command.CUTOFFS, command.CELLS, backends=options.backends)
+    pythons = sys.executable, sys.executable
+    plan = Plan(command.PROJECT, Code(command.PROJECT), head, head, pythons, selection, None, lambda *_: scope)
+    pairs: list[Pair] = []
     with prepare_sides(plan) as sides:
-        return run_gate(sides.measure, thresholds, budget, show_progress)
+        seconds = sides.measure(()).baseline.seconds
+        eligible = [cell for cell in find_long(seconds) if cell not in sides.controls]
+        slowed = choose_slowed(change, eligible, random)
+        if slowed:
+            sides.slow_down(Slowdown(tuple(slowed), CHANGES[change], random.choice(KINDS)))
+
+        def measure(cells: Sequence[str]) -> Pair:
+            pairs.append(sides.measure(cells))
+            return pairs[-1]
+
+        outcome = run_gate(measure, Thresholds(), command.BUDGET, show_progress, sides.controls)
+    return {
+        "condition": options.condition,
+        "backends": ",".join(options.backends) or "all",
+        "change": change,
+        "slowed": slowed,
+        "named": [each.cell for each in outcome.select("regression")],
+        "inconclusive": [each.cell for each in outcome.select("inconclusive")],
+        "seconds": outcome.seconds,
+        "sessions": 2 * len(pairs),
+        "pairs": [[side.seconds for side in pair] for pair in pairs[: outcome.screened]] if change == NONE else [],
+    }
 
 
-def _name_regressions(outcome: Outcome) -> frozenset[str]:
-    return frozenset(each.cell for each in outcome.select("regression"))
+def find_long(seconds: Seconds) -> list[str]:
+    """Find the cells that are long enough for a slowdown to count."""
+    return sorted(cell for cell, each in seconds.items() if each >= LEAST_SECONDS)
 
 
-def find_eligible(seconds: Seconds, factor: float, thresholds: Thresholds) -> list[str]:
-    """Find the cells of at least 100 images in which such a slowdown is long enough to count, with a margin."""
-    difference = MARGIN * thresholds.least_seconds
-    long = [cell for cell, each in seconds.items() if each * (factor - 1) >= difference]
-    cutoffs = {cell: re.search(r"-([0-9]+)[-\]]", cell) for cell in long}  # of `test_read_many[lmdb-100]`
-    return [cell for cell, found in cutoffs.items() if found and int(found[1]) >= MIN_CUTOFF]
+def choose_slowed(change: str, cells: Sequence[str], random: Random) -> Sequence[str]:
+    """Choose the cells that a change slows."""
+    if not cells and change != NONE:
+        raise NotMeasurableError("no cell takes 100 microseconds, so none can be slowed; choose other backends")
+    return cells if change == ALL else random.sample(cells, int(change != NONE))
 
 
-def make_trial_table(trials: Sequence[Trial]) -> str:
-    """Show for each background load how many real runs were right, and how long they took."""
-    rows: list[tuple[str, ...]] = [("condition", "slower", "runs", "found", "false alarms", "median", "longest")]
-    groups: dict[tuple[str, str], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((trial.load, f"one cell {FACTOR}x" if trial.slowed else "nothing"), []).append(trial)
-    for names, chosen in groups.items():
-        seconds = [trial.seconds for trial in chosen]
-        counts = len(chosen), sum(trial.found for trial in chosen), sum(bool(trial.false_alarms) for trial in chosen)
+def read_runs(path: Path) -> list[Run]:
+    """Read a record."""
+    try:
+        runs: list[Run] = [json.loads(line) for line in read_file(path).decode().splitlines()]
+        if all(run.keys() >= FIELDS for run in runs) and runs:
+            return runs
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise WrongInputError(f"{path} isn't a record of calibrate; make one with --runs=1")
+
+
+def group(runs: Sequence[Run], *names: str) -> Iterator[tuple[tuple[str, ...], list[Run]]]:
+    """Group runs by the values of some fields."""
+    for key in dict.fromkeys(tuple(run[name] for name in names) for run in runs):
+        yield key, [run for run in runs if tuple(run[name] for name in names) == key]
+
+
+def make_run_table(runs: Sequence[Run]) -> str:
+    """Show how many real runs were right, and how long they took."""
+    heading = "condition", "backends", "slower", "runs", "slowed", "found", "inconclusive", "false alarms", "median"
+    rows: list[tuple[str, ...]] = [(*heading, "longest")]
+    for key, chosen in group(runs, "condition", "backends", "change"):
+        found, unsure = (
+            sum(len({*run["slowed"]} & {*run[name]}) for run in chosen) for name in ("named", "inconclusive")
+        )
+        alarms = sum(bool({*run["named"]} - {*run["slowed"]}) for run in chosen)
+        counts = len(chosen), sum(len(run["slowed"]) for run in chosen), found, unsure, alarms
+        seconds = [run["seconds"] for run in chosen]
         times = f"{statistics.median(seconds):.0f} s", f"{max(seconds):.0f} s"
-        rows.append((*names, *map(str, counts), *times))
+        rows.append((*key, *map(str, counts), *times))
     return write_table(rows)
 
 
-def show_replay(path: Path, thresholds: Thresholds, replays: int) -> None:
-    """Replay a recording and print how often replays were wrong without a change, and found which slowdown."""
-    heading = ("condition", "sessions", "new / base", "false runs", *(f"{size}x" for size in SIZES), f"all {FACTOR}x")
-    rows = [_make_replay_row(recording, thresholds, replays) for recording in read_recordings(path)]
-    print_text(f"{write_table([heading, *rows])}\n")
+def make_replay_table(runs: Sequence[Run], replays: int) -> str:
+    """Replay the gate on recorded pairs: show how often it was wrong without a change, and found which slowdown."""
+    sizes = [name for name in CHANGES if name != NONE]
+    rows: list[tuple[str, ...]] = [("condition", "backends", "processes", "false runs", "with drift", *sizes)]
+    for key, chosen in group([run for run in runs if run["pairs"]], "condition", "backends"):
+        pairs = [pair for run in chosen for pair in run["pairs"]]
+        step = statistics.median(run["seconds"] / run["sessions"] for run in chosen)
+        false = [sum(bool(replay(pairs, {}, seed, each)) for seed in range(replays)) for each in (0.0, step)]
+        row = [*key, str(2 * len(pairs)), *(f"{each:,} of {replays:,}" for each in false)]
+        cells = find_long({cell: min(side[cell] for pair in pairs for side in pair) for cell in pairs[0][0]})
+        for change in sizes:
+            found = 0.0
+            for seed in range(replays):
+                slowed = choose_slowed(change, cells, Random(seed))  # noqa: S311 - not a secret
+                named = replay(pairs, dict.fromkeys(slowed, CHANGES[change]), seed)
+                found += len(named.intersection(slowed)) / len(slowed)
+            row.append(f"{found / replays:.1%}")
+        rows.append(tuple(row))
+    return write_table(rows)
 
 
-def _make_replay_row(recording: Recording, thresholds: Thresholds, replays: int) -> list[str]:
-    load, pairs = recording
-    logarithms = [[math.log(new[cell] / base[cell]) for cell in base] for base, new in pairs]
-    bias = math.exp(float(estimate_shift(np.array(logarithms)).mean()))
-    false_runs = sum(bool(replay_gate(recording, {}, thresholds, seed)) for seed in range(replays))
-    row = [escape_text(load), str(2 * len(pairs)), f"{bias:.4f}", f"{false_runs:,} of {replays:,}"]
-    medians = {cell: statistics.median(side[cell] for pair in pairs for side in pair) for cell in pairs[0][0]}
-    random = Random(1)  # noqa: S311 - not a secret
-    for size in SIZES:
-        cells = find_eligible(medians, size, thresholds)
-        slowed = [random.choice(cells) for _ in range(replays)] if cells else []
-        hits = sum(cell in replay_gate(recording, {cell: size}, thresholds, seed) for seed, cell in enumerate(slowed))
-        row.append(f"{hits / replays:.1%}" if cells else "")
-    cells = find_eligible(medians, FACTOR, thresholds)
-    rounds = max(1, replays // 50) if cells else 0  # nearly all cells are suspects then, which takes long
-    all_slower = dict.fromkeys(medians, FACTOR)
-    named = [len(replay_gate(recording, all_slower, thresholds, seed).intersection(cells)) for seed in range(rounds)]
-    return [*row, f"{statistics.mean(named) / len(cells):.0%} of {len(cells)}" if cells else ""]
+def replay(pairs: Sequence[Sequence[Seconds]], slowdown: Seconds, seed: int, step: float = 0.0) -> frozenset[str]:
+    """Run the gate on pairs drawn from a recording, with their sides exchanged at random; return the regressions.
 
-
-def replay_gate(recording: Recording, slowdown: Seconds, thresholds: Thresholds, seed: int) -> frozenset[str]:
-    """Run the gate on pairs drawn from a recording, with its sides exchanged at random; return the regressions.
-
-    `slowdown` is how many times as long each cell takes in the candidate.
+    `slowdown` is how many times as long each cell takes in the candidate. With a `step`, which is the seconds that a
+    session takes, the machine drifts.
     """
     random = Random(seed)  # noqa: S311 - not a secret
+    now = random.random() * DRIFT_PERIOD
 
     def draw(cells: Sequence[str]) -> Pair:
-        base, new = random.sample(random.choice(recording.pairs), 2)
-        chosen = cells or base.keys()
-        return Pair(
-            Session({cell: base[cell] for cell in chosen}),
-            Session({cell: new[cell] * slowdown.get(cell, 1.0) for cell in chosen}),
-        )
+        nonlocal now
+        sides = []
+        for times, factors in zip(random.sample(random.choice(pairs), 2), ({}, slowdown), strict=True):
+            now += step
+            drift = 2 ** math.sin(math.pi * now / DRIFT_PERIOD) ** 2 if step else 1.0
+            sides.append(Session({cell: drift * times[cell] * factors.get(cell, 1.0) for cell in cells or times}))
+        return Pair(*sides)
 
-    return _name_regressions(run_gate(draw, thresholds, math.inf, lambda _: None))
+    outcome = run_gate(draw, Thresholds(), math.inf, lambda _: None)
+    return frozenset(each.cell for each in outcome.select("regression"))

@@ -7,18 +7,22 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from reports.cli import print_text, read_counts, read_fraction, read_probability, read_seconds, show_progress
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.files import append_file, replace_file
-from reports.gate import calibration
-from reports.gate.decision import run_gate
-from reports.gate.session import MEMORY, Plan, Selection, prepare_sides
+from reports.gate.affected import Affected, find_affected, trace
+from reports.gate.decision import NOTHING, Outcome, run_gate
+from reports.gate.environments import Library, make_pythons, read_library
+from reports.gate.session import MEMORY, Plan, Selection, Sides, prepare_sides
+from reports.gate.syncs import compare_syncs, find_obstacle
 from reports.gate.text import Finding, annotate, choose_exit_code, make_annotations, make_document, make_summary
-from reports.gate.worktrees import WORKING_TREE, describe_changes, find_version, is_same
+from reports.gate.worktrees import WORKING_TREE, Code, describe_changes, find_code, find_version, is_same
 from reports.noise import Thresholds
 from reports.reading import read_run
 from reports.text import escape_text
@@ -38,13 +42,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--missing", choices=("fail", "warn"), default="fail", help="cells that only BASE has (fail)")
     add("--strict", action="store_true", help="end with 1 if a cell stays inconclusive")
 
+    add = parser.add_argument_group("what is compared").add_argument
+    library = "the same storage/ with two versions of a library, such as h5py==3.15.1,3.16.0"
+    add("--library", type=read_library, metavar="NAME==OLD,NEW", help=library)
+    package = (
+        "a package's folder or a module's file, in another repository, whose backends are compared: see --backends"
+    )
+    add("--package", type=Path, metavar="PATH", help=package)
+    add("--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE")
+    add("--new-python", default=sys.executable, metavar="PYTHON", help="that of the other side")
+
     add = parser.add_argument_group("what is measured").add_argument
+    add("--all", action="store_true", help="all cells, even those that the change can't affect")
+    add("--backends", type=_split, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
     add("--cells", default=CELLS, metavar="EXPRESSION", help="as for pytest's -k (default: %(default)s)")
     add("--cutoffs", type=read_counts, default=CUTOFFS, metavar="N,N,...", help="images (default: 10,100,1000)")
     budget = "for the whole run (default: %(default)s)"
     add("--budget", type=read_seconds, default=BUDGET, metavar="SECONDS", help=budget)
-    add("--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE")
-    add("--new-python", default=sys.executable, metavar="PYTHON", help="that of the other side")
     add("--stores", type=Path, metavar="DIR", help="where stores go (default: memory, else a disk)")
 
     add = parser.add_argument_group("what counts as slower").add_argument
@@ -56,26 +70,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is written").add_argument
     add("--json", type=Path, metavar="OUT", help="all verdicts as JSON")
     add("--markdown", type=Path, metavar="OUT", help="the summary, appended to a file")
-    add("--record", type=Path, metavar="OUT", help="what each pair measured, appended to a file")
 
-    calibration.add_options(parser.add_argument_group("the gate's test of itself"))
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split(",")))
 
 
 def show_gate(options: argparse.Namespace) -> int:
     """Run the gate and print what it found; return the exit code."""
-    if importlib.util.find_spec("scipy") is None:
-        raise NotMeasurableError('the gate needs SciPy: python -m pip install -e ".[gate]"')
+    need_scipy()
     _check_places(options)
-    thresholds = Thresholds(options.threshold, options.alpha)
-    if options.replay:
-        calibration.show_replay(options.replay, thresholds, options.replays)
-        return 0
     plan, notes = make_plan(options)
-    with end_on_signals():
-        if options.self_test:
-            calibration.show_self_test(options, plan, thresholds)
-            return 0
-        finding = _measure(options, plan, notes, thresholds)
+    with end_on_signals(), ExitStack() as stack:
+        if options.library:
+            show_progress("installing both versions of the library")
+            plan = replace(plan, pythons=stack.enter_context(make_pythons(options.library)))
+        finding = _measure(options, plan, notes, Thresholds(options.threshold, options.alpha))
     summary = make_summary(finding)
     print_text(summary)
     if options.json:
@@ -84,10 +94,21 @@ def show_gate(options: argparse.Namespace) -> int:
     return finding.exit_code
 
 
+def need_scipy() -> None:
+    """Refuse to start without SciPy."""
+    if importlib.util.find_spec("scipy") is None:
+        raise NotMeasurableError('the gate needs SciPy: python -m pip install -e ".[gate]"')
+
+
 def _measure(options: argparse.Namespace, plan: Plan, notes: list[str], thresholds: Thresholds) -> Finding:
     try:
         with prepare_sides(plan) as sides:
-            outcome = run_gate(sides.measure, thresholds, options.budget, show_progress)
+            notes = [*notes, sides.affected.describe()]
+            outcome = NOTHING
+            if sides.affected:
+                outcome = run_gate(sides.measure, thresholds, options.budget, show_progress, sides.controls)
+                outcome, obstacle = _compare_syncs(sides, outcome)
+                notes += [f"syncs weren't counted: {obstacle}"] if obstacle else []
     except NotMeasurableError as problem:
         summary = f"## Gate: not measurable\n\n{escape_text(str(problem), 1_000)}\n"
         _publish(summary, [annotate("error", "not measurable", str(problem))], options)
@@ -101,6 +122,18 @@ def _measure(options: argparse.Namespace, plan: Plan, notes: list[str], threshol
     return Finding(plan.baseline.name, plan.candidate.name, tuple(notes), outcome, code)
 
 
+def _compare_syncs(sides: Sides, outcome: Outcome) -> tuple[Outcome, str]:
+    """Add to an outcome which side syncs more often, or say why that isn't known."""
+    obstacle = find_obstacle()
+    if not obstacle:
+        show_progress("counting syncs")
+        try:
+            return replace(outcome, syncs=compare_syncs(sides.count_syncs)), ""
+        except NotMeasurableError as problem:
+            obstacle = str(problem)
+    return outcome, obstacle
+
+
 def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
     """Find out what is compared with what, and what a reader must know about it."""
     notes = []
@@ -112,20 +145,35 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
         if commit.dirty:
             notes.append(f"the run had uncommitted changes; the base is its commit {commit.id[:8]} without them")
         reference = commit.id
-    baseline = find_version(PROJECT, reference)
-    candidate = baseline if options.self_test else WORKING_TREE
-    candidate = find_version(PROJECT, options.ref) if options.ref else candidate
-    if changes := describe_changes(PROJECT):
+    if options.package and not options.backends:
+        raise WrongInputError("--package needs --backends: the modules or entry points in it that are backends")
+    code = find_code(options.package) if options.package else Code(PROJECT)
+    baseline = find_version(code, reference)
+    candidate = find_version(code, options.ref) if options.ref else baseline if options.library else WORKING_TREE
+    if changes := describe_changes(code):
         notes.append(f"{changes} are {'not ' if candidate.commit else ''}measured")
     pythons = _find_python(options.base_python), _find_python(options.new_python)
-    if is_same(PROJECT, baseline, candidate) and pythons[0] == pythons[1]:
-        notes.append("storage/ is the same in both: every difference is noise")
-    elif options.record or options.self_test:
-        raise WrongInputError(
-            "a recording and a self-test need the same storage on both sides, such as HEAD --ref HEAD"
-        )
-    selection = Selection(options.cutoffs, options.cells)
-    return Plan(PROJECT, baseline, candidate, pythons, selection, options.stores, options.record), notes
+    library: Library | None = options.library
+    if is_same(code, baseline, candidate) and pythons[0] == pythons[1] and not library:
+        notes.append(f"{code.path}/ is the same in both: every difference is noise")
+    selection = Selection(options.cutoffs, options.cells, backends=options.backends)
+    find = partial(_find_affected, options, pythons)
+    return Plan(PROJECT, code, baseline, candidate, pythons, selection, options.stores, find), notes
+
+
+def _find_affected(options: argparse.Namespace, pythons: tuple[str, str], old: Path, new: Path) -> Affected:
+    if options.all:
+        return Affected(everything="--all")
+    if options.package:
+        return Affected(options.backends)
+    if options.library:
+        modules = options.library.find_modules()
+        found = trace(modules, old, new).keep(options.backends, old, new)
+        return found or Affected(everything=f"no backend imports {' or '.join(modules)} itself")
+    if pythons[0] != pythons[1]:
+        return Affected(everything="the interpreters differ")
+    found = find_affected(old, new)
+    return found.keep(options.backends, old, new) if found else found
 
 
 @contextmanager
@@ -146,14 +194,15 @@ def end_on_signals() -> Iterator[None]:
 
 def _check_places(options: argparse.Namespace) -> None:
     """Refuse unwritable places before anything is measured."""
-    for path in (options.json, options.markdown, options.record):
+    for path in (options.json, options.markdown):
         if path is not None and (path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK)):
             raise WrongInputError(f"{path} can't be written; name a file in a folder that exists")
         if path is not None and path.exists() and not path.is_file():
             raise WrongInputError(f"{path} isn't an ordinary file; name another place")
-    for path in (options.markdown, options.record):
-        if path is not None and path.is_symlink():
-            raise WrongInputError(f"{path} is a link, and nothing is appended through one; name the file itself")
+    if options.markdown is not None and options.markdown.is_symlink():
+        raise WrongInputError(
+            f"{options.markdown} is a link, and nothing is appended through one; name the file itself"
+        )
     if options.stores is not None and not (options.stores.is_dir() and os.access(options.stores, os.W_OK)):
         raise WrongInputError(f"{options.stores} isn't a writable folder; name one that exists")
 

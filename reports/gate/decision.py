@@ -1,12 +1,13 @@
 """The verdict on each cell: a few pairs of sessions screen all cells, then fresh pairs judge the suspects alone.
 
-Pairs come from a function: the gate measures them, its self-test also draws them from a recording.
+Pairs come from a function: the gate measures them, its calibration also draws them from a record.
 """
 
+import itertools
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, get_args
 
@@ -16,12 +17,16 @@ from reports.errors import WrongInputError
 from reports.gate.pairs import Pair, SideName
 from reports.gate.statistics import (
     ANALYSES,
+    FIRST_LOOK,
     SCREEN_PAIRS,
     analyse_suspects,
+    compute_greater,
     estimate_shift,
     exclude_slowdown,
     find_suspects,
+    reject_all,
 )
+from reports.gate.syncs import SyncChange
 from reports.noise import Thresholds, Verdict
 
 MeasurePair = Callable[[Sequence[str]], Pair]  # of these cells; of all that were chosen if none are named
@@ -61,6 +66,9 @@ class Outcome:
     screened: int  # pairs
     confirmed: int  # pairs
     libraries: tuple[str, ...]  # whose versions differ
+    controls: tuple[str, ...] = ()  # cells that the change can't affect
+    disturbed: tuple[str, ...] = ()  # controls that differ nevertheless, so that no other cell can be judged
+    syncs: tuple[SyncChange, ...] = ()
 
     def select(self, verdict: Verdict) -> tuple[Decision, ...]:
         """Return the cells with this verdict, the largest change first."""
@@ -75,7 +83,9 @@ class Outcome:
         return counts
 
 
+NOTHING = Outcome((), (), (), {}, 0.0, 0, 0, ())  # of a change that affects no cell
 _VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
+_CHANGES = frozenset(_VERDICTS.values())
 
 
 @dataclass(eq=False)
@@ -106,25 +116,36 @@ class _Suspect:
 
 
 def run_gate(
-    measure_pair: MeasurePair, thresholds: Thresholds, budget: float, report_progress: ReportProgress
+    measure_pair: MeasurePair,
+    thresholds: Thresholds,
+    budget: float,
+    report_progress: ReportProgress,
+    controls: Collection[str] = (),
 ) -> Outcome:
-    """Compare two sides; after `budget` seconds no more suspects are measured, but the screen is always finished."""
+    """Compare two sides; after `budget` seconds no more suspects are measured, but the screen is always finished.
+
+    `controls` are cells that can't differ. They are in every pair; if they do differ, no change is confirmed.
+    """
     start = time.monotonic()
+    watched = _Controls(controls, measure_pair)
     pairs = []
     for number in range(1, SCREEN_PAIRS + 1):
         report_progress(f"screen: pair {number} of {SCREEN_PAIRS}")
-        pairs.append(measure_pair(()))
+        pairs.append(watched.measure(()))
     known = [{*side.seconds, *side.absent} for side in pairs[0]]
     if not any(known):
         raise WrongInputError(
-            "no benchmark matches; --cells takes what pytest's -k takes, such as 'read_many and lmdb'"
+            "no benchmark of an affected backend matches, or none of these backends is installed; --cells takes what "
+            "pytest's -k takes, such as 'read_many and lmdb'"
         )
     absent = _find_absent(pairs)
     cells = [cell for cell in pairs[0].baseline.seconds if cell not in absent and cell in pairs[0].candidate.seconds]
     own = [thresholds.widen(pairs[0].candidate.thresholds.get(cell)) for cell in cells]
     screened, suspects = _screen(pairs, cells, own)
-    confirmed = _confirm(suspects, measure_pair, start + budget, report_progress, absent)
-    decisions = {each.cell: each for each in (*screened, *map(_conclude, suspects))}
+    confirmed = _confirm(suspects, watched.measure, start + budget, report_progress, absent)
+    disturbed = watched.find_disturbed(thresholds) if any(each.verdict in _CHANGES for each in suspects) else ()
+    concluded = (_conclude(suspect, trusted=not disturbed) for suspect in suspects)
+    decisions = {each.cell: each for each in (*screened, *concluded)}
     return Outcome(
         decisions=tuple(decisions[cell] for cell in cells if cell not in absent),
         missing=tuple(sorted(known[0] - known[1])),
@@ -134,7 +155,38 @@ def run_gate(
         screened=len(pairs),
         confirmed=confirmed,
         libraries=_find_upgrades(pairs[0]),
+        controls=watched.list_cells(),
+        disturbed=disturbed,
     )
+
+
+class _Controls:
+    """Cells that can't differ: they are measured in each pair, and what they show is kept here."""
+
+    def __init__(self, cells: Collection[str], measure_pair: MeasurePair) -> None:
+        self._cells = cells
+        self._measure_pair = measure_pair
+        self._pairs: list[Pair] = []
+
+    def measure(self, cells: Sequence[str]) -> Pair:
+        """Measure a pair of these cells, or all, and of the controls; return it without the controls."""
+        pair = self._measure_pair([*cells, *self.list_cells()] if cells else ())
+        self._pairs.append(Pair(*(side.choose(lambda cell: cell in self._cells) for side in pair)))
+        return Pair(*(side.choose(lambda cell: cell not in self._cells) for side in pair))
+
+    def list_cells(self) -> tuple[str, ...]:
+        """List those that were measured in all sessions."""
+        sides = [side.seconds for pair in self._pairs for side in pair]
+        return tuple(cell for cell in sides[0] if all(cell in side for side in sides))
+
+    def find_disturbed(self, thresholds: Thresholds) -> tuple[str, ...]:
+        """Find those that differ by more than noise, in either direction."""
+        cells = self.list_cells()
+        times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in self._pairs])
+        differences = np.log(times[:, 1] / times[:, 0])
+        noise = math.log1p(thresholds.noise)
+        values = 2 * np.minimum(compute_greater(differences, noise), compute_greater(-differences, noise))
+        return tuple(itertools.compress(cells, reject_all(values, thresholds.alpha)))
 
 
 def _screen(
@@ -170,7 +222,7 @@ def _confirm(
     """Run fresh pairs of the suspects until each is decided or the time is over; return how many."""
     done = 0
     undecided = suspects
-    for analysis in ANALYSES:
+    for analysis in (FIRST_LOOK, *ANALYSES):
         while undecided and done < analysis:
             if time.monotonic() >= end:
                 return done
@@ -182,12 +234,13 @@ def _confirm(
             for each in undecided:
                 each.pairs.append((pair.baseline.seconds[each.cell], pair.candidate.seconds[each.cell]))
         for sign, verdict in _VERDICTS.items():
-            _judge([each for each in suspects if each.sign == sign], undecided, verdict)
+            confirmed = verdict if analysis in ANALYSES else None
+            _judge([each for each in suspects if each.sign == sign], undecided, confirmed)
         undecided = [each for each in undecided if each.verdict is None]
     return done
 
 
-def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirmed: Verdict) -> None:
+def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirmed: Verdict | None) -> None:
     """Give the undecided ones of `suspects` a verdict if there is evidence enough; all `suspects` count as tests."""
     judged = [each for each in suspects if each in undecided]
     if not judged:
@@ -203,14 +256,15 @@ def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirme
         each.verdict = confirmed if analysis.confirmed[place] else "ok" if analysis.cleared[place] else None
 
 
-def _conclude(suspect: _Suspect) -> Decision:
-    """Decide from the fresh pairs; without any, the verdict is inconclusive."""
+def _conclude(suspect: _Suspect, *, trusted: bool) -> Decision:
+    """Decide from the fresh pairs; without any, or if they can't be trusted, the verdict is inconclusive."""
     if not suspect.pairs:
         return replace(suspect.screened, verdict="inconclusive")
     shift = float(estimate_shift(np.array([suspect.differences]).T)[0])
+    verdict = suspect.verdict if trusted or suspect.verdict not in _CHANGES else None
     return replace(
         suspect.screened,
-        verdict=suspect.verdict or "inconclusive",
+        verdict=verdict or "inconclusive",
         ratio=math.exp(suspect.sign * shift),
         base_seconds=float(np.median([base for base, _ in suspect.pairs])),
         pairs=len(suspect.pairs),
@@ -229,5 +283,5 @@ def _find_absent(pairs: Iterable[Pair]) -> dict[str, Absence]:
 
 def _find_upgrades(pair: Pair) -> tuple[str, ...]:
     base, new = (side.libraries for side in pair)
-    changed = [name for name in sorted({*base, *new}) if base.get(name) != new.get(name)]
+    changed = [name for name in sorted({*base, *new}) if base and new and base.get(name) != new.get(name)]
     return tuple(f"{name} {base.get(name, 'none')} -> {new.get(name, 'none')}" for name in changed)

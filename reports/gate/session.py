@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.files import hold_folder, read_file
-from reports.gate.pairs import Pair, Session, SideName, write_pair
-from reports.gate.worktrees import Version, make_worktree
+from reports.gate.affected import Affected
+from reports.gate.pairs import Pair, Session, SideName
+from reports.gate.syncs import Counts, count_syncs, make_command
+from reports.gate.worktrees import MEASURED, Code, Version, make_worktree
 from reports.reading import read_run
 from reports.run import BrokenRunError
 from reports.text import shorten_text
@@ -40,19 +42,21 @@ class Selection:
 
 
 class Slowdown(NamedTuple):
-    """A cell that the gate slows to test itself, and how many times as long it takes."""
+    """The cells that the gate slows to test itself (all if none is named), how many times as long, and by what."""
 
-    cell: str
+    cells: tuple[str, ...]
     factor: float
+    kind: str
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the comparison: today's benchmarks with the `storage` of a version, and an interpreter."""
+    """One side of the comparison: today's benchmarks with one version of some code, and an interpreter."""
 
     name: SideName
     worktree: Path
     python: str = sys.executable
+    code: str = MEASURED  # in the worktree
     slowdown: Slowdown | None = None
 
 
@@ -61,23 +65,27 @@ class Plan:
     """The two sides that a run of the gate compares, and where it puts things."""
 
     project: Path  # its benchmarks measure both sides
+    code: Code  # what differs
     baseline: Version
     candidate: Version
     pythons: tuple[str, str]  # of baseline and candidate
     selection: Selection
     stores: Path | None  # None: in memory, if there is a file system in it
-    record: Path | None = None  # a file to append each pair to
-    load: str = "idle"  # in the background, for the recording
-    slowdown: Slowdown | None = None  # of the candidate
+    find_affected: Callable[[Path, Path], Affected]  # in the worktrees of both sides
 
 
 class Sides:
-    """Both sides, ready to be measured."""
+    """Both sides, ready to be measured; `controls` are cells that the change can't affect."""
 
     def __init__(self, baseline: Side, candidate: Side, plan: Plan, stores: Path) -> None:
         self.stores = stores
+        self.affected = plan.find_affected(baseline.worktree, candidate.worktree)
+        self.controls = self.affected.choose_controls(plan.selection.cutoffs)
         self._sides = (baseline, candidate)
-        self._plan = plan
+        expression = self.affected.restrict(plan.selection.expression, self.controls)
+        self._named = self.affected.find_backends() or plan.selection.backends
+        backends = (*self._named, *self.affected.find_controls()) if self._named else ()
+        self._selection = replace(plan.selection, expression=expression, backends=backends)
         self._backends: dict[str, str] = {}
         self._pairs = 0
 
@@ -86,14 +94,22 @@ class Sides:
         self._pairs += 1
         known = all(cell in self._backends for cell in cells)
         backends = dict.fromkeys(self._backends[cell] for cell in cells) if known else ()
-        selection = replace(self._plan.selection, cells=tuple(cells), backends=tuple(backends))
+        selection = replace(self._selection, cells=tuple(cells))
+        if backends:
+            selection = replace(selection, backends=tuple(backends))
         order = self._sides if self._pairs % 2 else self._sides[::-1]
         sessions = {side.name: run_session(side, selection, self.stores, seed=self._pairs) for side in order}
         pair = Pair(**sessions)
         self._backends |= {**pair.baseline.backends, **pair.candidate.backends}
-        if self._plan.record is not None:
-            write_pair(self._plan.record, self._plan.load, pair)
         return pair
+
+    def slow_down(self, slowdown: Slowdown) -> None:
+        """Slow cells of the candidate from now on."""
+        self._sides = (self._sides[0], replace(self._sides[1], slowdown=slowdown))
+
+    def count_syncs(self) -> tuple[Counts, ...]:
+        """Count how often each side syncs when it stores with the affected backends."""
+        return tuple(count_side(side, self._named, self.stores / "syncs") for side in self._sides)
 
 
 @contextmanager
@@ -105,9 +121,9 @@ def prepare_sides(plan: Plan) -> Iterator[Sides]:
     ):
         worktrees = folder / "old", folder / "new"  # paths of one length: only the storage differs
         for version, worktree in zip((plan.baseline, plan.candidate), worktrees, strict=True):
-            make_worktree(plan.project, version, worktree)
-        baseline = Side("baseline", worktrees[0], plan.pythons[0])
-        candidate = Side("candidate", worktrees[1], plan.pythons[1], plan.slowdown)
+            make_worktree(plan.project, plan.code, version, worktree)
+        baseline = Side("baseline", worktrees[0], plan.pythons[0], plan.code.path)
+        candidate = Side("candidate", worktrees[1], plan.pythons[1], plan.code.path)
         yield Sides(baseline, candidate, plan, stores)
 
 
@@ -148,15 +164,28 @@ def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Se
     )
 
 
+def count_side(side: Side, backends: Sequence[str], folder: Path) -> Counts:
+    """Count the syncs of one side, which stores in `folder`."""
+    log = side.worktree / "syncs.log"
+    folder.mkdir()
+    _, output = _run_process(side, make_command(side.python, folder, backends, log), seed=1)
+    shutil.rmtree(folder, ignore_errors=True)
+    counts = count_syncs(read_file(log).decode(errors="replace").splitlines()) if log.exists() else {}
+    if not counts:
+        raise NotMeasurableError(f"strace traced no store of the {side.name} ({shorten_text(output)})")
+    return counts
+
+
 def _make_command(side: Side, selection: Selection, stores: Path, report: Path, journal: Path) -> list[str]:
     chosen = selection.cells or ("benchmarks", "-k", selection.expression)
     plugins = ("-p", "pytest_benchmark.plugin", "-p", "benchmarks.gate_session", "-p", "no:cacheprovider")
-    paths = (f"--storage={side.worktree / 'storage'}", f"--basetemp={stores}", f"--journal={journal}")
+    paths = (f"--measured={side.worktree / side.code}", f"--basetemp={stores}", f"--journal={journal}")
     options = [*ROUNDS, *paths, f"--benchmark-json={report}", f"--cutoffs={','.join(map(str, selection.cutoffs))}"]
     if selection.backends:  # importing the libraries of the others takes half a second
         options.append(f"--backends={','.join(selection.backends)}")
     if side.slowdown:
-        options += [f"--slow-cell={side.slowdown.cell}", f"--slow-factor={side.slowdown.factor}"]
+        cells, factor, kind = side.slowdown
+        options += [*(f"--slow-cell={cell}" for cell in cells), f"--slow-factor={factor}", f"--slow-kind={kind}"]
     return [side.python, "-m", "pytest", *chosen, *plugins, *options, "--color=no"]
 
 

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from reports.gate.decision import Decision, Outcome
+from reports.gate.syncs import SyncChange
 from reports.text import count_noun, count_verdicts, escape_text, format_time, name_cell, shorten_text, write_table
 
 FORMAT = 1  # of the JSON
+DISTURBED = "Nothing can be judged: cells that the change can't affect differ, too"
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,15 @@ def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> 
     """Choose the exit code: 1 for a regression or a missing cell, 3 if a cell couldn't be measured, else 0.
 
     With `strict`, inconclusive cells count as regressions. With `allow_missing`, neither missing cells count nor those
-    that only the baseline couldn't measure: like new ones, they have nothing to be compared with.
+    that only the baseline couldn't measure: like new ones, they have nothing to be compared with. Controls that differ
+    make it 3. An operation that syncs without being asked to, or doesn't although it was, makes it 1.
     """
-    failing = outcome.select("regression") or (strict and outcome.select("inconclusive"))
+    slower = outcome.select("regression") or (strict and outcome.select("inconclusive"))
+    failing = slower or any(each.harmful for each in outcome.syncs)
     if failing or (outcome.missing and not allow_missing):
         return 1
+    if outcome.disturbed:
+        return 3
     absent = [each for each in outcome.absent.values() if not (allow_missing and each.side == "baseline")]
     return 3 if absent else 0
 
@@ -43,11 +49,14 @@ def make_summary(finding: Finding) -> str:
         *outcome.select("improvement"),
     ]
     parts = [
-        f"## Gate: {count_verdicts(outcome.counts)}",
+        f"## Gate: {_count_syncs(outcome)}{count_verdicts(outcome.counts)}",
         escape_text(f"{finding.candidate} against {finding.baseline}"),
     ]
     if shown:
         parts.append(write_table([("cell", "base", "ratio", "p-value", "pairs", "verdict"), *map(_make_row, shown)]))
+    parts += _list_names("Durability", map(_describe_syncs, outcome.syncs))
+    if outcome.disturbed:
+        parts.append(f"{DISTURBED}: {escape_text(', '.join(map(name_cell, outcome.disturbed)), 400)}")
     parts += _list_names("Missing, measured in the baseline only", map(name_cell, outcome.missing))
     parts += _list_names("New, without a baseline", map(name_cell, outcome.new))
     reasons = [f"{name_cell(cell)} ({absence.side}: {absence.reason})" for cell, absence in outcome.absent.items()]
@@ -62,6 +71,16 @@ def _make_row(decision: Decision) -> tuple[str, ...]:
     return escape_text(name_cell(decision.cell)), base, ratio, value, str(decision.pairs), decision.verdict
 
 
+def _count_syncs(outcome: Outcome) -> str:
+    number = sum(each.harmful for each in outcome.syncs)
+    return f"{count_noun(number, 'regression')} of durability, " if number else ""
+
+
+def _describe_syncs(change: SyncChange) -> str:
+    kind = "regression" if change.harmful else "improvement"
+    return f"{kind}: {change.operation} syncs {count_noun(change.new, 'time')}, {change.base} in the baseline"
+
+
 def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
     if lines := [f"- {escape_text(name, 400)}" for name in names]:
         yield f"{title}:\n\n" + "\n".join(lines)
@@ -71,7 +90,8 @@ def _describe_cost(outcome: Outcome) -> str:
     pairs = f"{count_noun(outcome.screened, 'pair')} of all cells, {outcome.confirmed} of suspects"
     unsure = sum(not each.excluded for each in outcome.select("ok") if each.value is None)
     doubt = f"; {unsure} of the ok ones too noisy for the screen to exclude a large slowdown" if unsure else ""
-    return f"{count_noun(len(outcome.decisions), 'cell')}, {pairs}, {outcome.seconds:.0f} s{doubt}"
+    controls = f" and {count_noun(len(outcome.controls), 'control')}" if outcome.controls else ""
+    return f"{count_noun(len(outcome.decisions), 'cell')}{controls}, {pairs}, {outcome.seconds:.0f} s{doubt}"
 
 
 def make_document(finding: Finding) -> str:
@@ -85,6 +105,7 @@ def make_document(finding: Finding) -> str:
         "outcome": {
             "verdicts": outcome.pop("decisions"),
             **outcome,
+            "syncs": [each._asdict() for each in finding.outcome.syncs],
             "absent": {cell: f"{each.side}: {each.reason}" for cell, each in finding.outcome.absent.items()},
         },
         "exit_code": finding.exit_code,
@@ -100,6 +121,8 @@ def make_annotations(finding: Finding) -> Iterator[str]:
     for level, each in slower:
         text = f"{name_cell(each.cell)} takes {each.ratio:.2f} times as long ({count_noun(each.pairs, 'pair')})"
         yield annotate(level, each.verdict, text)
+    for change in outcome.syncs:
+        yield annotate("error" if change.harmful else "notice", "durability", _describe_syncs(change))
     for cell in outcome.missing:
         yield annotate("error", "missing", f"{name_cell(cell)} isn't measured any more")
     for cell, absence in outcome.absent.items():

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.text import count_noun, shorten_text
@@ -14,9 +15,16 @@ SHARED = ("benchmarks", "fixtures", "reports", "conftest.py", "pyproject.toml") 
 SOURCES = f"{MEASURED}/sources"  # loads images, which isn't measured: an older storage without it gets today's
 
 
+class Code(NamedTuple):
+    """A package or module in a repository, or in a folder of one, that the gate compares."""
+
+    folder: Path
+    path: str = MEASURED  # from there
+
+
 @dataclass(frozen=True)
 class Version:
-    """One `storage`: its name for people, and its full commit; None is the working tree."""
+    """A version of it: its name for people, and its full commit; None is the working tree."""
 
     name: str
     commit: str | None = None
@@ -25,8 +33,21 @@ class Version:
 WORKING_TREE = Version("the working tree")
 
 
-def find_version(project: Path, reference: str) -> Version:
+def find_code(path: Path) -> Code:
+    """Find the repository of a package's folder, or of a module's file."""
+    path = path.resolve()
+    if not path.exists():
+        raise WrongInputError(f"{path} doesn't exist; name the folder of a package, or the file of a module")
+    if problem := _find_problem(path.parent):
+        raise NotMeasurableError(f"no git history in {path.parent} ({problem})")
+    if path.name in {*SHARED, MEASURED}:
+        raise WrongInputError(f"{path.name} is also the name of a part of this suite; rename yours")
+    return Code(path.parent, path.name)
+
+
+def find_version(code: Code, reference: str) -> Version:
     """Find the commit that a git reference names."""
+    project = code.folder
     if problem := _find_problem(project):
         raise NotMeasurableError(f"no git history in {project} ({problem}); the gate needs a clone of the repository")
     found = _run_git(project, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
@@ -35,35 +56,38 @@ def find_version(project: Path, reference: str) -> Version:
         hint = "fetch the whole history" if shallow else "`git log --oneline` lists the commits"
         raise WrongInputError(f"{shorten_text(reference)}: neither a file nor a commit here; {hint}")
     commit = found.decode().strip()
-    if not list_files(project, commit):
-        raise NotMeasurableError(f"{commit[:8]} is older than this suite: it has no {MEASURED}/__init__.py")
+    if not list_files(code, commit):
+        name = f"{MEASURED}/__init__.py" if code.path == MEASURED else code.path
+        old = f"{commit[:8]} is older than this {'suite' if code.path == MEASURED else 'package'}"
+        raise NotMeasurableError(f"{old}: it has no {name}")
     return Version(f"{shorten_text(reference, 60)} ({commit[:8]})", commit)
 
 
-def describe_changes(project: Path) -> str:
-    """Count the files of the working tree's `storage` that differ from the last commit; empty if there are none."""
-    changed = (_run_git(project, "status", "--porcelain", "--untracked-files=all", "--", MEASURED) or b"").splitlines()
-    return f"uncommitted changes in {count_noun(len(changed), 'file')} of {MEASURED}/" if changed else ""
+def describe_changes(code: Code) -> str:
+    """Count the files of the working tree that differ from the last commit; empty if there are none."""
+    found = _run_git(code.folder, "status", "--porcelain", "--untracked-files=all", "--", code.path) or b""
+    changed = found.splitlines()
+    return f"uncommitted changes in {count_noun(len(changed), 'file')} of {code.path}/" if changed else ""
 
 
-def is_same(project: Path, baseline: Version, candidate: Version) -> bool:
-    """Check whether both versions hold the same `storage`."""
-    if candidate.commit is None and describe_changes(project):
+def is_same(code: Code, baseline: Version, candidate: Version) -> bool:
+    """Check whether both versions hold the same files."""
+    if candidate.commit is None and describe_changes(code):
         return False
     commits = [version.commit or "HEAD" for version in (baseline, candidate)]
-    return _run_git(project, "diff", "--quiet", *commits, "--", MEASURED) is not None
+    return _run_git(code.folder, "diff", "--quiet", *commits, "--", code.path) is not None
 
 
-def make_worktree(project: Path, version: Version, folder: Path) -> None:
-    """Make the worktree of one side in `folder`, which must not exist."""
+def make_worktree(project: Path, code: Code, version: Version, folder: Path) -> None:
+    """Make the worktree of one side in `folder`, which must not exist: the suite, with a version of some code."""
     folder.mkdir(parents=True)
-    for name in SHARED:
+    for name in SHARED if code.path == MEASURED else (*SHARED, MEASURED):
         _copy(project / name, folder / name)
     if version.commit is None:
-        _copy(project / MEASURED, folder / MEASURED)
+        _copy(code.folder / code.path, folder / code.path)
         return
-    for path in list_files(project, version.commit):
-        content = _run_git(project, "show", f"{version.commit}:./{path}")
+    for path in list_files(code, version.commit):
+        content = _run_git(code.folder, "show", f"{version.commit}:./{path}")
         if content is None:
             raise NotMeasurableError(f"git has lost {shorten_text(path)} of {version.name}; run `git fsck`")
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -79,11 +103,11 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def list_files(project: Path, commit: str) -> list[str]:
-    """List the files of `storage` in a commit, as paths from the suite's folder; empty if there is no such package."""
-    listed = _run_git(project, "ls-tree", "-r", "-z", "--name-only", commit, "--", f"{MEASURED}/") or b""
+def list_files(code: Code, commit: str) -> list[str]:
+    """List the files of the code in a commit, as paths from its folder; empty if there is no such package or module."""
+    listed = _run_git(code.folder, "ls-tree", "-r", "-z", "--name-only", commit, "--", code.path) or b""
     paths = [os.fsdecode(path) for path in listed.split(b"\0") if path]
-    return paths if f"{MEASURED}/__init__.py" in paths else []
+    return paths if code.path != MEASURED or f"{MEASURED}/__init__.py" in paths else []
 
 
 def _find_problem(project: Path) -> str:

@@ -22,7 +22,7 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "
 class OpenDataset(NamedTuple):
     """A dataset of an open file; its values begin at byte `offset`, which is None if they aren't one run of bytes.
 
-    HDF5 reads `step` rows at once.
+    One that isn't has a `chunk`, the shape of a chunk or of one row, and may be `filtered`.
     """
 
     dataset: h5d.DatasetID
@@ -89,7 +89,14 @@ class OpenDataset(NamedTuple):
     dtype: np.dtype[Any]
     offset: int | None
     descriptor: int
-    step: int
+    chunk: tuple[int, ...] = ()
+    filtered: bool = False
+
+    @property
+    def chunks_per_row(self) -> int:
+        """How many chunks a row lies in."""
+        pairs = zip(self.shape[1:], self.chunk[1:], strict=True)
+        return math.prod(-(-size // per_chunk) for size, per_chunk in pairs)
 
 
 class OpenStore(NamedTuple):
@@ -229,8 +236,8 @@ class ChunkedRows:
 
     def __init__(self, store: Path, opened: OpenDataset, content: mmap.mmap) -> None:
         self._store, self._opened, self._content = store, opened, content
-        self._per_chunk = _find_chunk_shape(opened.dataset)[0]
-        chunks = _find_chunks(opened.dataset)
+        self._per_chunk = opened.chunk[0]
+        chunks = _find_chunks(opened)
         if any(chunk.stop > len(content) for chunk in chunks):
             chunks = []  # HDF5 says what is wrong with them
         self._starts = np.array([chunk.start for chunk in chunks], np.int64)
@@ -342,21 +349,32 @@ def _open_file(path: bytes) -> h5f.FileID:
 
 
 def _open_dataset(store: Path, file: h5f.FileID, name: bytes) -> OpenDataset:
-    if not file.links.exists(name):
-        raise CorruptStoreError(f"{FILE} has no {name.decode()}: {OTHER}", store=store)
-    is_linked = file.links.get_info(name).type != h5l.TYPE_HARD  # it isn't followed: a named pipe may be there
-    if is_linked or _is_outside(dataset := h5d.open(file, name, UNCACHED)):
-        raise CorruptStoreError(f"{FILE} has a link, or keeps its values in other files: {OTHER}", store=store)
+    try:
+        link = file.links.get_info(name)
+    except KeyError:
+        raise CorruptStoreError(f"{FILE} has no {name.decode()}: {OTHER}", store=store) from None
+    if link.type != h5l.TYPE_HARD:  # it isn't followed: a named pipe may be there
+        raise CorruptStoreError(f"{FILE} has a link: {OTHER}", store=store)
+    dataset = h5d.open(file, name, UNCACHED)
     if dataset.get_type() != TYPES[name]:
         raise CorruptStoreError(
             f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}: another program wrote it",
             store=store,
         )
-    offset = dataset.get_offset()
-    step = 0 if offset is not None else max(1, MAX_CHUNKS // _count_chunks(dataset)) * _find_chunk_shape(dataset)[0]
-    opened = OpenDataset(dataset, dataset.shape, DTYPES[name], offset, file.get_vfd_handle(), step)
+    opened = OpenDataset(dataset, dataset.shape, DTYPES[name], dataset.get_offset(), file.get_vfd_handle())
+    if opened.offset is None:
+        opened = _look_inside(store, opened)
     _check_size(store, opened, f"{FILE}: {name.decode()}")
     return opened
+
+
+def _look_inside(store: Path, opened: OpenDataset) -> OpenDataset:
+    """Find out how values that aren't one run of bytes are laid out."""
+    layout = opened.dataset.get_create_plist()
+    if layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL:
+        raise CorruptStoreError(f"{FILE} keeps its values in other files: {OTHER}", store=store)
+    chunk = layout.get_chunk() if layout.get_layout() == h5d.CHUNKED else (1, *opened.shape[1:])
+    return opened._replace(chunk=chunk, filtered=layout.get_nfilters() > 0)
 
 
 def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
@@ -367,11 +385,11 @@ def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
     elif math.prod(opened.shape):
         stored = opened.dataset.get_storage_size()
         check_amount(f"what is stored of {what}", stored, size, store=store)
-        chunk, row = (math.prod(shape) for shape in (_find_chunk_shape(opened.dataset), opened.shape[1:]))
+        chunk, row = math.prod(opened.chunk), math.prod(opened.shape[1:])
         if chunk > row:
             check_memory(store, chunk * opened.dtype.itemsize, size, f"a chunk of {what}")
-        ratio = MAX_DEFLATE if opened.dataset.get_create_plist().get_nfilters() else 1
-        needed = COPIES * row + CHUNK_MEMORY * _count_chunks(opened.dataset)
+        ratio = MAX_DEFLATE if opened.filtered else 1
+        needed = COPIES * row + CHUNK_MEMORY * opened.chunks_per_row
         check_memory(store, needed, ratio * stored, "reading one image")
 
 
@@ -380,7 +398,7 @@ def _check_memory(store: Path, opened: OpenDataset, size: int) -> None:
     content = opened.dataset.get_storage_size()
     if opened.offset is not None:
         content = min(content, measure_content(opened.descriptor, os.fstat(opened.descriptor)))
-    elif opened.dataset.get_create_plist().get_nfilters() and size <= MAX_DEFLATE * content:
+    elif opened.filtered and size <= MAX_DEFLATE * content:
         return
     check_memory(store, size, content)
 
@@ -412,47 +430,30 @@ def _fill(store: Path, opened: OpenDataset, start: int, rows: NDArray[Any]) -> N
         size = math.prod(opened.shape[1:]) * opened.dtype.itemsize
         read_range(store, opened.descriptor, opened.offset + start * size, rows)
     elif rows.size:
-        for first in range(0, len(rows), opened.step):
-            _read_rows(opened.dataset, start + first, rows[first : first + opened.step])
-
-
-def _is_outside(dataset: h5d.DatasetID) -> bool:
-    layout = dataset.get_create_plist()
-    return bool(layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL)
+        step = max(1, MAX_CHUNKS // opened.chunks_per_row) * opened.chunk[0]
+        for first in range(0, len(rows), step):
+            _read_rows(opened.dataset, start + first, rows[first : first + step])
 
 
 def _find_ranges(opened: OpenDataset) -> list[range]:
     if opened.offset is None:
-        return _find_chunks(opened.dataset)
+        return _find_chunks(opened)
     return [range(opened.offset, opened.offset + math.prod(opened.shape) * opened.dtype.itemsize)]
 
 
-def _find_chunks(dataset: h5d.DatasetID) -> list[range]:
+def _find_chunks(opened: OpenDataset) -> list[range]:
     """Find the chunks' bytes, in order; none if chunks are filtered, split images, or aren't all there."""
-    chunk, found = _find_chunk_shape(dataset), dict[int, range]()
-    size = math.prod(chunk) * dataset.get_type().get_size()
+    chunk, found = opened.chunk, dict[int, range]()
+    size = math.prod(chunk) * opened.dtype.itemsize
 
     def note(entry: h5d.StoreInfo) -> None:
         found[entry.chunk_offset[0] // chunk[0]] = range(entry.byte_offset, entry.byte_offset + size)
 
-    layout = dataset.get_create_plist()
-    if layout.get_layout() == h5d.CHUNKED and not layout.get_nfilters() and chunk[1:] == dataset.shape[1:]:
-        dataset.chunk_iter(note)
-    numbers = range(-(-dataset.shape[0] // chunk[0]))
+    if not opened.filtered and chunk[1:] == opened.shape[1:]:
+        with suppress(RuntimeError, ValueError):  # it isn't in chunks
+            opened.dataset.chunk_iter(note)
+    numbers = range(-(-opened.shape[0] // chunk[0]))
     return [found[number] for number in numbers] if len(found) == len(numbers) else []
-
-
-def _find_chunk_shape(dataset: h5d.DatasetID) -> tuple[int, ...]:
-    """Find the shape of a chunk; datasets without chunks are read row by row."""
-    layout = dataset.get_create_plist()
-    shape: tuple[int, ...] = layout.get_chunk() if layout.get_layout() == h5d.CHUNKED else (1, *dataset.shape[1:])
-    return shape
-
-
-def _count_chunks(dataset: h5d.DatasetID) -> int:
-    """Count the chunks that a row lies in."""
-    pairs = zip(dataset.shape[1:], _find_chunk_shape(dataset)[1:], strict=True)
-    return math.prod(-(-size // per_chunk) for size, per_chunk in pairs)
 
 
 def _read_rows(dataset: h5d.DatasetID, start: int, rows: NDArray[Any]) -> None:

@@ -7,6 +7,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -134,6 +135,21 @@ def test_wrong_value_is_a_usage_error(argument: str, message: str) -> None:
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_module_with_a_dotted_name_is_measured(tmp_path: Path) -> None:
+    options = ("-p", "no:cacheprovider", f"--basetemp={tmp_path}/stores", "--benchmark-disable", "--cutoffs=10", "-v")
+    module = "tests.support.raw_backend"
+    ended = run_pytest(ROOT, "benchmarks", *options, f"--backends={module}", "-k", "many or dataset or 1-spawn")
+    assert f"benchmarks/test_many.py::test_store_many[{module}-10] PASSED" in ended.stdout, ended.stdout
+    assert f"benchmarks/test_dataset.py::test_load[{module}-10] PASSED" in ended.stdout
+    assert f"benchmarks/test_epoch.py::test_read_epoch_workers[{module}-10-1-spawn] PASSED" in ended.stdout
+
+
+def test_a_module_that_is_not_there_is_a_usage_error() -> None:
+    ended = run_pytest(ROOT, "benchmarks", "-p", "no:cacheprovider", "--collect-only", "--backends=tape.reel")
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "backends: tape.reel is not here: tape is not installed, and tape.reel needs it" in ended.stderr
 
 
 def test_help_shows_the_options_in_their_own_groups() -> None:

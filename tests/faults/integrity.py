@@ -38,6 +38,9 @@ MORTAL: Mapping[str, str] = dict.fromkeys(
     "LMDB believes the pages of its tree, and a wrong one leads past the end of the map: decision 39",
 )
 
+# Backends that damage may have take too much memory, and why.
+GREEDY: Mapping[str, str] = {"tiledb": "the first number of a tile of pixels says how many chunks TileDB allocates"}
+EXCESS = "too much memory"
 
 DAMAGES: Mapping[str, Damage] = {
     **{name: damages.DAMAGES[name] for name in ("bit flip", "truncation", "4 KiB zeroed")},
@@ -82,17 +85,19 @@ def _read_each(backend: str, folder: Path, expected: ImageSet, todo: Sequence[tu
             draw = np.random.default_rng([SEED, list(DAMAGES).index(damage), number])
             DAMAGES[damage](folder / STORE, folder / "others", draw)
             signal.alarm(PATIENCE)
-            outcome = _read_within_bounds(BACKENDS[backend], folder / STORE, expected, draw)
+            outcome = _read_within_bounds(backend, folder / STORE, expected, draw)
             signal.alarm(0)
             told.write(f"{json.dumps(outcome)}\n")
     return ""
 
 
-def _read_within_bounds(module: Backend, store: Path, expected: ImageSet, draw: Draw) -> str:
+def _read_within_bounds(backend: str, store: Path, expected: ImageSet, draw: Draw) -> str:
     """Read a store in every way; wrong pixels come before a refusal, and nothing before a fault of ours."""
     size, order = measure_files(store), draw.permutation(COUNT)
-    outcomes = {_read(partial(read, module, store, order), expected, size) for read in READS}
-    guilty = sorted(outcome for outcome in outcomes if outcome.startswith(GUILTY))
+    outcomes = {_read(partial(read, BACKENDS[backend], store, order), expected, size) for read in READS}
+    guilty = sorted(outcome for outcome in outcomes if outcome.startswith((GUILTY, EXCESS)))
+    if guilty and guilty[0].startswith(EXCESS) and backend not in GREEDY:
+        return f"{GUILTY}{guilty[0]}"
     return next(iter([*guilty, *(kind for kind in ("wrong", "refused") if kind in outcomes)]), "harmless")
 
 
@@ -107,7 +112,7 @@ def _read(read: Callable[[], tuple[ImageSet, Order]], expected: ImageSet, size: 
     else:
         outcome = "harmless" if is_same(found, (expected[0][order], expected[1][order])) else "wrong"
     excess = peak.describe_excess(size)
-    return f"{GUILTY}{excess}" if excess else outcome
+    return f"{EXCESS}, {excess}" if excess else outcome
 
 
 def _read_all(module: Backend, store: Path, _: Order) -> tuple[ImageSet, Order]:

@@ -10,18 +10,22 @@ from pathlib import Path
 import pytest
 
 from reports.files import append_file, hold_folder, remove_abandoned, replace_file
+from reports.gate.affected import Affected
 from reports.gate.session import Plan, Selection, prepare_sides
-from reports.gate.worktrees import WORKING_TREE
+from reports.gate.worktrees import WORKING_TREE, Code
 from tests.support.suite import ROOT
 
 _GATE = """
 import sys, time
 from pathlib import Path
+from reports.gate.affected import Affected
 from reports.gate.session import Plan, Selection, prepare_sides
-from reports.gate.worktrees import WORKING_TREE
+from reports.gate.worktrees import WORKING_TREE, Code
 
 here = Path(sys.argv[1])
-with prepare_sides(Plan(Path(), WORKING_TREE, WORKING_TREE, ("python", "python"), Selection((10,)), here)) as sides:
+sides = WORKING_TREE, WORKING_TREE, ("python", "python")
+plan = Plan(Path(), Code(Path()), *sides, Selection((10,)), here, lambda *_: Affected())
+with prepare_sides(plan) as sides:
     (sides.stores / "store").write_bytes(bytes(1000))
     print("ready", flush=True)
     time.sleep(600)
@@ -54,7 +58,8 @@ def test_the_next_gate_deletes_what_a_killed_one_left_and_nothing_of_a_living_on
         theirs = set(tmp_path.iterdir())
         assert len(theirs) == 2
         assert left.isdisjoint(theirs)
-        plan = Plan(ROOT, WORKING_TREE, WORKING_TREE, ("python", "python"), Selection((10,)), tmp_path)
+        versions, pythons = (WORKING_TREE, WORKING_TREE), ("python", "python")
+        plan = Plan(ROOT, Code(ROOT), *versions, pythons, Selection((10,)), tmp_path, lambda *_: Affected())
         with prepare_sides(plan) as sides:
             assert sides.stores.stat().st_mode & 0o777 == 0o700
             assert len(set(tmp_path.iterdir()) - theirs) == 2

@@ -239,7 +239,7 @@ def test_outputs_replace_links_and_never_write_through_them(
     assert all((tmp_path / "real" / name).lstat().st_size > 1_000 for name in made)
 
 
-@pytest.mark.parametrize("option", ["--json", "--markdown", "--record"])
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
 @pytest.mark.parametrize("target", ["/dev/full", "link"])
 def test_the_gate_refuses_devices_and_links_before_it_measures(
     option: str, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ import pytest
 
 from storage import BACKENDS, UNAVAILABLE, Backend, BackendInfo, InvalidInputError, registry
 from storage import backends as folder
-from storage.registry import GROUP, find_backend, import_backend, list_modules
+from storage.registry import GROUP, add_module, find_backend, import_backend, list_modules
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
@@ -130,6 +130,18 @@ def test_a_backend_of_another_package_is_found_and_completed(
     tape.store_single(tmp_path / "store", image, 7)
     assert_same(tape.read_single(tmp_path / "store", 0), (image, 7))
     assert tape.find_pixels(tmp_path / "store") == {}
+
+
+def test_a_module_is_added_under_its_dotted_name(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (modules / "tape_package").mkdir()
+    (modules / "tape_package" / "reel.py").write_text(COMPLETE)
+    add_entry_points(monkeypatch)
+    names = ["tape_package.reel", "tape_absent.reel"]
+    assert not set(names) & set(list_modules()), "a dataset may name any module, and must not have it imported"
+    for name in names:
+        add_module(name)
+    assert BACKENDS[names[0]].__name__ == names[0]
+    assert UNAVAILABLE[names[1]] == "tape_absent is not installed, and tape_absent.reel needs it"
 
 
 def test_a_package_cannot_replace_a_built_in_backend(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reports.gate.pairs import Session
-from reports.gate.session import Side
+from reports.gate.session import Selection, Side
 
 READ, STORE = (f"benchmarks/test_many.py::test_{name}_many[hdf5-10]" for name in ("read", "store"))
 
@@ -18,11 +18,14 @@ class FakeSessions:
         self.libraries = {"baseline": {"h5py": "3.15"}, "candidate": {"h5py": "3.15"}}
         self.pythons: set[tuple[str, str]] = set()
         self.count = 0
+        self.selections: list[Selection] = []
+        self.obstacle = "a test traces nothing"
         self.before: Callable[[], object] = lambda: None
 
-    def run_session(self, side: Side, *_: object, **__: object) -> Session:
+    def run_session(self, side: Side, selection: Selection, *_: object, **__: object) -> Session:
         """Run a session."""
         self.before()
+        self.selections.append(selection)
         self.count += 1
         self.pythons.add((side.name, side.python))
         candidate = side.name == "candidate"

@@ -1,6 +1,7 @@
 """The statistics of a comparison: t quantiles, drift, scatter, and how often whole comparisons err."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from reports.compare.statistics import (
     PRIOR_SCATTER,
     UNKNOWN_DRIFT,
     Process,
+    Shift,
     compute_tail,
+    count_orders,
+    estimate_drift,
     estimate_scatter,
     find_quantile,
-    measure_speed,
+    measure_speeds,
     weigh_cells,
 )
 
@@ -51,6 +55,40 @@ def test_a_quantile_is_exceeded_with_its_probability(level: float, freedom: int)
     assert compute_tail(find_quantile(level, freedom), freedom) == pytest.approx(level, rel=1e-6)
 
 
+def count_by_hand(base: int, new: int, inversions: int) -> int:
+    """Count the same orders one by one."""
+    orders = combinations(range(base + new), base)  # the places of the processes of the base
+    return sum(sum(place - number for number, place in enumerate(places)) <= inversions for places in orders)
+
+
+@pytest.mark.parametrize(("base", "new"), [(1, 1), (2, 3), (4, 4), (3, 6), (5, 2)])
+def test_orders_are_counted_as_by_hand(base: int, new: int) -> None:
+    for inversions in range(base * new + 1):
+        assert count_orders(base, new, inversions) == count_by_hand(base, new, inversions)
+    assert count_orders(base, new, base * new) == math.comb(base + new, base)
+
+
+def test_a_test_by_ranks_ignores_how_far_an_outlier_is_and_allows_few_inversions() -> None:
+    base, new = make_processes(10, {"a": 1.0}), make_processes(8, {"a": 1.5})
+    for outlier in (1.6, 1e3):
+        mixed = [{**base[0], "a": outlier}, *base[1:]]
+        found = weigh_cells(mixed, new, REFERENCES)["a"]
+        assert found.can_rank(1e-3)
+        assert found.is_slower(2e-3), "8 of 80 pairs are inverted"
+        assert not found.is_slower(1e-3)
+        assert not found.is_slower(1e-3, sign=-1)
+    assert weigh_cells(new, base, REFERENCES)["a"].is_slower(1e-4, sign=-1)
+
+
+def test_few_processes_need_a_larger_difference() -> None:
+    base, new = [{"a": 1.0 + number / 100} for number in range(10)], [{"a": 1.5}]
+    few, many = (weigh_cells(base, new * count, ())["a"] for count in (1, 8))
+    assert (few.can_rank(1e-3), many.can_rank(1e-3)) == (False, True)
+    assert few.find_detectable(1e-3) > many.find_detectable(1e-3)
+    assert not few.is_slower(1e-4)
+    assert weigh_cells(base, [{"a": 9.0}], ())["a"].is_slower(1e-4)
+
+
 def test_a_common_factor_of_cells_and_references_is_drift_and_no_change() -> None:
     base, new = make_processes(5, {"a": 2.0, "b": 0.1}), make_processes(3, {"a": 2.0, "b": 0.1}, 1.9)
     found = weigh_cells(base, new, REFERENCES)
@@ -67,6 +105,13 @@ def test_each_process_is_corrected_by_its_own_speed() -> None:
     assert np.ptp(found.base) == pytest.approx(0, abs=1e-12)
 
 
+def test_a_reference_that_scatters_hardly_counts_in_the_speed() -> None:
+    wild = [{**process, "write": 1e-3 * 3.0 ** (number % 3)} for number, process in enumerate(make_processes(9, {}))]
+    base, new = ([{cell: math.log(each) for cell, each in process.items()} for process in run] for run in (wild, wild))
+    assert max(map(abs, measure_speeds(base, new, REFERENCES)[0])) < 1e-3
+    assert measure_speeds(base[:2], new[:2], REFERENCES) == ([0.0] * 2, [0.0] * 2), "too few to know which are wild"
+
+
 def test_a_change_of_all_cells_is_no_drift() -> None:
     found = weigh_cells(make_processes(5, {"a": 2.0, "b": 0.1}), make_processes(5, {"a": 2.6, "b": 0.13}), REFERENCES)
     assert [each.shift for each in found.values()] == pytest.approx([math.log(1.3)] * 2)
@@ -80,20 +125,21 @@ def test_without_common_references_the_drift_is_unknown() -> None:
 
 
 def test_references_that_disagree_make_the_drift_uncertain() -> None:
-    base = make_processes(5, {"a": 1.0})
-    agreeing, disagreeing = make_processes(5, {"a": 1.0}, 1.5), make_processes(5, {"a": 1.0}, 1.5)
-    disagreeing = [{**process, "copy": 1e-3, "hash": 4e-3} for process in disagreeing]
-    certain, uncertain = (weigh_cells(base, new, REFERENCES)["a"] for new in (agreeing, disagreeing))
-    assert 0 < certain.drift.error < PRIOR_DRIFT
-    assert uncertain.drift.error > 0.3
-    assert uncertain.find_margin(0.001) > certain.find_margin(0.001) + 0.5
+    agreeing, disagreeing = (
+        [Shift(each, 0.02, 0.01, 10) for each in moves] for moves in ([0.4] * 5, [0, 0.2, 0.4, 0.6, 0.8])
+    )
+    certain, uncertain = estimate_drift(agreeing), estimate_drift(disagreeing)
+    assert [certain.shift, uncertain.shift] == pytest.approx([0.4, 0.4])
+    assert 0 < certain.error < PRIOR_DRIFT
+    assert 0.15 < uncertain.error < 0.35
+    assert uncertain.margin > certain.margin + 0.3
 
 
-def test_the_speed_is_the_median_of_the_references() -> None:
-    centres = dict.fromkeys(REFERENCES, 0.0)
-    process = {"copy": 1.0, "write": 100.0, "read": 2.0, "hash": 2.0}
-    assert measure_speed(process, centres) == pytest.approx(math.log(2))
-    assert measure_speed(process, {}) == 0
+def test_a_reference_that_scatters_hardly_counts() -> None:
+    precise, noisy = [Shift(0.1, 0.01, 0.01, 10)] * 2, [Shift(0.9, 0.5, 0.5, 10)] * 3
+    drift = estimate_drift([*precise, *noisy])
+    assert drift.shift == pytest.approx(0.1, abs=0.02)
+    assert drift.error < 4 * PRIOR_DRIFT, "their scatter explains the difference"
 
 
 def test_scatter_is_that_of_most_cells_and_ignores_changes() -> None:
@@ -116,4 +162,4 @@ def test_a_cell_that_scatters_more_than_others_has_a_larger_error() -> None:
     calm = {f"calm{each}": 1.0 for each in range(4)}
     base = [dict.fromkeys(calm, 1.0 + 0.001 * number) | {"wild": 1.0 + 0.3 * number} for number in range(6)]
     found = weigh_cells(base, base, ())
-    assert found["wild"].error > 10 * found["calm0"].error
+    assert found["wild"].measured.error > 10 * found["calm0"].measured.error

@@ -25,6 +25,7 @@ def sessions(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSessions:
     assert project.exists()
     fake = FakeSessions()
     monkeypatch.setattr(session, "run_session", fake.run_session)
+    monkeypatch.setattr(command, "find_obstacle", lambda: fake.obstacle)
     return fake
 
 

@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from reports.__main__ import main
 from reports.errors import NotMeasurableError
+from reports.gate import command
+from reports.gate.session import Sides
 from tests.support.repositories import commit_all, run_git, write_files
 from tests.support.runs import make_run, save
 from tests.support.sessions import READ, STORE, FakeSessions
@@ -27,7 +30,7 @@ def gate(capsys: pytest.CaptureFixture[str]) -> Gate:
     """Run a gate that must end with this code; return what it printed, or the one line of its error."""
 
     def run(code: int, *arguments: str) -> str:
-        assert main(["gate", *arguments]) == code
+        assert main(["gate", "--all", *arguments]) == code
         printed, complaint = capsys.readouterr()
         if code > 1:
             assert (printed, complaint[:7], complaint.count("\n")) == ("", "error: ", 1)
@@ -73,14 +76,6 @@ def test_a_run_without_a_commit_of_this_repository_is_refused(
     assert message in gate(code, str(save(run, tmp_path)))
 
 
-def test_different_versions_can_be_neither_recorded_nor_self_tested(project: Path, gate: Gate) -> None:
-    (project / "storage" / "more.py").touch()
-    problem = "a recording and a self-test need the same storage on both sides"
-    assert problem in gate(2, "HEAD", f"--record={project / 'r'}")
-    commit_all(project)
-    assert problem in gate(2, "HEAD", "--ref=HEAD~1", "--self-test")
-
-
 def test_without_scipy_the_gate_says_how_to_install_it(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "scipy" else pytest.fail(name))
     assert 'python -m pip install -e ".[gate]"' in gate(3, "HEAD")
@@ -111,6 +106,100 @@ def test_the_exit_code_and_the_summary_follow_the_verdicts(
 ) -> None:
     sessions.ratios[READ] = ratio
     assert expected in gate(code, "HEAD", *options)
+
+
+def test_only_the_cells_that_a_change_can_affect_are_measured(
+    project: Path, sessions: FakeSessions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(project, {"storage/backends/hdf5.py": b"", "storage/backends/npy.py": b""})
+    commit_all(project)
+    assert main(["gate"]) == 0
+    assert "- no cell uses what differs; --all measures them anyway\n" in capsys.readouterr().out
+    assert sessions.selections == []
+    write_files(project, {"storage/backends/hdf5.py": b"x = 1"})
+    assert main(["gate", "--cells=read"]) == 0
+    assert "- the change can affect hdf5\n" in capsys.readouterr().out
+    assert {each.backends for each in sessions.selections} == {("hdf5", "npy", "tar")}
+    assert sessions.selections[0].expression.startswith("(read) and ([hdf5- or [hdf5]) or test_store_many[npy-1000]")
+    assert main(["gate", "--backends=npy"]) == 0
+    assert "- no cell uses what differs" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("sessions")
+def test_another_interpreter_affects_all_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_files(tmp_path, {"old/python": b""})
+    (tmp_path / "old" / "python").chmod(0o755)
+    assert main(["gate", f"--base-python={tmp_path}/old/python"]) == 0
+    assert "- all cells are measured: the interpreters differ\n" in capsys.readouterr().out
+
+
+def test_a_library_affects_the_backends_that_import_it(
+    project: Path, sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "make_pythons", lambda library: nullcontext((f"old {library.name}", "new")))
+    write_files(project, {"storage/backends/hdf5.py": b"def f():\n    import tape.reel"})
+    commit_all(project)
+    for library, scope in (("tape", "the change can affect hdf5"), ("reel", "no backend imports reel itself")):
+        sessions.pythons.clear()
+        assert main(["gate", f"--library={library}==1,2"]) == 0
+        assert sessions.pythons == {("baseline", f"old {library}"), ("candidate", "new")}
+        printed = capsys.readouterr().out
+        assert scope in printed
+        assert "is the same" not in printed
+
+
+def test_the_backends_of_another_package_are_compared(
+    sessions: FakeSessions, tmp_path: Path, gate: Gate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(tmp_path / "other", {"reel/__init__.py": b"", "reel/bench.py": b""})
+    commit = commit_all(tmp_path / "other")
+    write_files(tmp_path / "other", {"reel/bench.py": b"x = 1"})
+    assert main(["gate", f"--package={tmp_path}/other/reel", "--backends=reel.bench"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"## Gate: 2 ok\n\nthe working tree against HEAD ({commit[:8]})\n")
+    assert "- uncommitted changes in 1 file of reel/ are measured\n- the change can affect reel.bench\n" in printed
+    assert {each.backends for each in sessions.selections} == {("reel.bench", "npy", "tar")}
+    assert "--package needs --backends" in gate(2, f"--package={tmp_path}/other/reel")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "title"),
+    [
+        ([("store_many[hdf5]", 0, 3)], 1, "error"),
+        ([("store_many[hdf5]", 3, 0)], 0, "notice"),
+        ([("durable save[hdf5]", 3, 0)], 1, "error"),
+    ],
+)
+def test_syncs_that_come_or_go_are_named(
+    changes: list[tuple[str, int, int]],
+    code: int,
+    title: str,
+    sessions: FakeSessions,
+    monkeypatch: pytest.MonkeyPatch,
+    gate: Gate,
+) -> None:
+    assert sessions.obstacle in gate(0)
+    sessions.obstacle = ""
+    counts = [{name: number[side] for name, *number in changes} for side in (0, 1)]
+    monkeypatch.setattr(Sides, "count_syncs", lambda _: counts)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    ((name, base, new),) = changes
+    word = "regression" if code else "improvement"
+    printed = gate(code)
+    assert ("## Gate: 1 regression of durability, 2 ok\n" in printed) == bool(code)
+    assert f"\nDurability:\n\n- {word}: {name} syncs {new} times, {base} in the baseline\n" in printed
+    assert f"::{title} title=Gate - durability::" in printed
+
+
+def test_without_a_trace_the_summary_says_that_syncs_were_not_counted(
+    sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, gate: Gate
+) -> None:
+    def fail(_: Sides) -> None:
+        raise NotMeasurableError("strace traced no store")
+
+    sessions.obstacle = ""
+    monkeypatch.setattr(Sides, "count_syncs", fail)
+    assert "- syncs weren't counted: strace traced no store\n" in gate(0)
 
 
 @pytest.mark.usefixtures("sessions")
@@ -160,13 +249,12 @@ def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, gate: Ga
     sessions.ratios[READ] = 1.3
     summary = tmp_path / "summary.md"
     summary.write_text("before\n")
-    options = [f"--json={tmp_path / 'gate.json'}", f"--markdown={summary}", f"--record={tmp_path / 'record'}"]
+    options = [f"--json={tmp_path / 'gate.json'}", f"--markdown={summary}"]
     assert f"before\n{gate(1, 'HEAD', *options)}" == summary.read_text(encoding="utf-8")
     document = json.loads((tmp_path / "gate.json").read_text())
     assert document["exit_code"] == 1
     verdicts = {each["cell"]: each["verdict"] for each in document["outcome"]["verdicts"]}
     assert verdicts == {READ: "regression", STORE: "ok"}
-    assert len((tmp_path / "record").read_text().splitlines()) == sessions.count / 2
 
 
 def test_github_gets_annotations(sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
@@ -187,7 +275,7 @@ def test_a_build_is_told_why_nothing_can_be_measured(
 
     sessions.before = crash
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    assert main(["gate", "HEAD", f"--markdown={tmp_path / 'summary.md'}"]) == 3
+    assert main(["gate", "--all", f"--markdown={tmp_path / 'summary.md'}"]) == 3
     assert (tmp_path / "summary.md").read_text() == (
         "## Gate: not measurable\n\nthe candidate was killed by SIGBUS in &lt;some&gt; cell\n"
     )
@@ -200,28 +288,12 @@ def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, mon
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    assert main(["gate", "HEAD"]) == 0
+    assert main(["gate", "--all"]) == 0
     shown = terminal.getvalue().split("\r\x1b[K")
     assert shown == ["", *(f"screen: pair {number} of 5" for number in range(1, 6)), ""]
     sessions.ratios = {}
-    assert main(["gate", "HEAD"]) == 2
-    assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark matches")
-
-
-def test_the_self_test_shows_its_runs_and_replays_them(sessions: FakeSessions, tmp_path: Path, gate: Gate) -> None:
-    sessions.ratios = {cell.replace("-10]", "-100]"): 1.0 for cell in (READ, STORE)}
-    record = tmp_path / "record"
-    printed = gate(0, "--self-test", "--replays=2", "--conditions=cpu", f"--record={record}")
-    assert printed.startswith("cpu: ")
-    assert "one cell 1.2x" in printed
-    assert "| cpu       |       10 | " in printed, "only the run without a change is recorded"
-    assert len(record.read_text().splitlines()) == 5
-
-
-@pytest.mark.usefixtures("sessions")
-def test_a_self_test_of_short_cells_only_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["gate", "--self-test"]) == 3
-    assert "no cell of 100 images or more is long enough to be slowed" in capsys.readouterr().err
+    assert main(["gate", "--all"]) == 2
+    assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark of an affected backend")
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

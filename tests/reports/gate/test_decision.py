@@ -41,14 +41,18 @@ class FakeSides:
         self.asked.append(tuple(cells))
         self.ratios |= self._course.get(len(self.asked), {})
         sides = [
-            {cell: 1e-3 * ratios[cell] * math.exp(self._chance.normal(0, 0.01)) for cell in cells or CELLS}
+            {
+                cell: 1e-3 * ratios[cell] * math.exp(self._chance.normal(0, 0.01))
+                for cell in cells or CELLS
+                if cell in ratios
+            }
             for ratios in (dict.fromkeys(CELLS, 1.0), self.ratios)
         ]
         return self._change(Pair(*map(Session, sides)), len(self.asked))
 
-    def run(self, budget: float = 600, thresholds: Thresholds | None = None) -> Outcome:
+    def run(self, budget: float = 600, thresholds: Thresholds | None = None, controls: Sequence[str] = ()) -> Outcome:
         """Run the gate."""
-        return run_gate(self.measure, thresholds or Thresholds(), budget, self.progress.append)
+        return run_gate(self.measure, thresholds or Thresholds(), budget, self.progress.append, controls)
 
 
 def name_verdicts(outcome: Outcome) -> dict[str, str]:
@@ -69,7 +73,7 @@ def drop(session: Session, cell: str, reason: str | None = None) -> Session:
         ({SECOND: 1.3}, {}, {SECOND: "regression"}, 12),
         ({THIRD: 0.7}, {}, {THIRD: "improvement"}, 12),
         ({FIRST: 1.5, FOURTH: 0.5}, {}, {FIRST: "regression", FOURTH: "improvement"}, 12),
-        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 12),
+        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 6),
         ({SECOND: 1.3}, {6: {SECOND: 1.07}, 18: {SECOND: 1.5}}, {SECOND: "regression"}, 24),
         ({SECOND: 1.3}, {6: {SECOND: 1.07}}, {SECOND: "inconclusive"}, 60),
     ],
@@ -98,7 +102,8 @@ def test_only_undecided_suspects_are_measured_again_and_each_pair_is_announced()
     sides.run()
     assert sides.asked == [()] * 5 + [(SECOND, FOURTH)] * 12 + [(FOURTH,)] * 48
     assert sides.progress[:5] == [f"screen: pair {number} of 5" for number in range(1, 6)]
-    assert sides.progress[5:17] == [f"confirm: pair {number} of 12, 2 cells left" for number in range(1, 13)]
+    assert sides.progress[5:11] == [f"confirm: pair {number} of 6, 2 cells left" for number in range(1, 7)]
+    assert sides.progress[11:17] == [f"confirm: pair {number} of 12, 2 cells left" for number in range(7, 13)]
     assert sides.progress[17] == "confirm: pair 13 of 24, 1 cells left"
 
 
@@ -165,7 +170,7 @@ def test_an_ok_cell_that_is_too_noisy_to_exclude_a_slowdown_is_marked() -> None:
 
 
 def test_a_choice_that_matches_no_benchmark_is_wrong_input() -> None:
-    with pytest.raises(WrongInputError, match=r"^no benchmark matches; --cells takes"):
+    with pytest.raises(WrongInputError, match=r"^no benchmark of an affected backend matches, or none"):
         FakeSides({}, lambda *_: Pair(Session({}), Session({}))).run()
 
 
@@ -177,6 +182,33 @@ def test_a_cell_keeps_its_own_threshold() -> None:
     assert name_verdicts(outcome) == {THIRD: "regression"}
     assert [each.threshold for each in outcome.decisions] == [0.1, 0.5, 0.1, 0.1]
     assert name_verdicts(FakeSides({SECOND: 1.3}).run(thresholds=Thresholds(threshold=0.5))) == {}, "that of the run"
+
+
+def test_controls_are_in_every_pair_and_get_no_verdict() -> None:
+    sides = FakeSides({SECOND: 1.3})
+    outcome = sides.run(controls=(FOURTH, "not measured"))
+    assert sides.asked == [()] * 5 + [(SECOND, FOURTH)] * 12
+    assert [each.cell for each in outcome.decisions] == [FIRST, SECOND, THIRD]
+    assert (outcome.controls, outcome.disturbed, outcome.missing) == ((FOURTH,), (), ())
+    assert name_verdicts(outcome) == {SECOND: "regression"}
+
+
+@pytest.mark.parametrize("ratio", [1.08, 0.92])
+def test_no_change_is_confirmed_if_controls_differ(ratio: float) -> None:
+    outcome = FakeSides({FIRST: 0.7, SECOND: 1.3, FOURTH: ratio}).run(controls=(THIRD, FOURTH))
+    assert outcome.disturbed == (FOURTH,)
+    assert name_verdicts(outcome) == {FIRST: "inconclusive", SECOND: "inconclusive"}
+
+
+def test_controls_do_not_matter_if_nothing_is_slower_or_none_was_measured() -> None:
+    assert FakeSides({FOURTH: 2.0}).run(controls=(FOURTH,)).disturbed == ()
+    outcome = FakeSides({SECOND: 1.3}).run(controls=("not measured",))
+    assert (outcome.controls, name_verdicts(outcome)) == ((), {SECOND: "regression"})
+
+
+def test_a_cell_of_one_side_only_is_no_control() -> None:
+    change = FakeSides({}, lambda pair, _: pair._replace(baseline=drop(pair.baseline, FOURTH))).run(controls=(FOURTH,))
+    assert (change.controls, change.missing, change.new) == ((), (), ())
 
 
 def test_libraries_that_differ_are_listed() -> None:

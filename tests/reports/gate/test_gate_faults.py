@@ -1,6 +1,7 @@
 """The gate finds real faults: each test puts one into the working tree of a small repository, and runs the command."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,13 +18,15 @@ pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip insta
 pytestmark = pytest.mark.slow
 
 
-FAULTS = {  # a changed file, what is changed, the cell that gets slower, and one that doesn't
+NPY_READ = "        images = make_result(self.store, (len(positions), *self._shape), out)\n        np.take("
+NPY_WRITE = "        file.write(header.getvalue())  # last, so that an incomplete file isn't one of NumPy's format\n"
+FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an affected one that doesn't
     "an LMDB commit an image": (
         "_lmdb.py",
         "        for numbers in cut_batches(records.offsets, TRANSACTION):\n",
         "        for numbers in cut_batches(records.offsets, 1):\n",
         "test_store_many[lmdb-100]",
-        "test_store_many[hdf5-100]",
+        "test_read_many[lmdb-100]",
     ),
     "a PNG decoded twice": (
         "png.py",
@@ -32,12 +35,12 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and on
         "test_read_many[png-10]",
         "test_read_many[png_stored-10]",
     ),
-    "HDF5 read not straight into the result": (
+    "a redundant copy": (
         "hdf5.py",
         "                read_range(store, opened.descriptor, opened.offset, array)\n            elif",
         "                array[...] = h5py.Dataset(opened.dataset)[...]\n            elif",
         "test_read_many[hdf5-1000]",
-        "test_read_many[lmdb-1000]",
+        "test_store_many[hdf5-1000]",
     ),
     "labels parsed by the csv module": (
         "_png.py",
@@ -48,7 +51,52 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and on
             '        line = list(csv.reader(lines))[position][0].encode() + b"\\n"\n'
         ),
         "test_read_single[png_stored-1000]",
-        "test_read_single[hdf5-1000]",
+        "test_store_many[png_stored-1000]",
+    ),
+    "a garbage collection per batch": (
+        "npy.py",
+        NPY_READ,
+        f"        import gc\n        gc.collect()\n{NPY_READ}",
+        "test_read_epoch[npy-1000]",
+        "test_read_many[npy-1000]",
+    ),
+    "labels as Python ints": (
+        "npy.py",
+        "        return images, self._labels[positions].astype(np.int64, copy=False)\n",
+        "        return images, np.array([int(self._labels[position]) for position in positions], np.int64)\n",
+        "test_read_epoch[npy-1000]",
+        "test_read_many[npy-1000]",
+    ),
+    "a store reopened per batch": (
+        "npy.py",
+        NPY_READ,
+        f"        NpyReader(self.store).close()\n{NPY_READ}",
+        "test_read_epoch[npy-1000]",
+        "test_read_many[npy-1000]",
+    ),
+    "indices sorted twice": (
+        "npy.py",
+        NPY_READ,
+        f"        for _ in range(2):\n            sorted(positions, key=lambda position: int(position))\n{NPY_READ}",
+        "test_read_epoch[npy-1000]",
+        "test_read_many[npy-1000]",
+    ),
+    "different compression": (
+        "png.py",
+        "compress_level=compress_level, compress_type=zlib.Z_RLE)",
+        "compress_level=6)",
+        "test_store_many[png-10]",
+        "test_store_many[png_stored-10]",
+    ),
+    "a scan before a single read": (
+        "lmdb.py",
+        "        position = check_index(store, index, count)\n        image = _copy",
+        (
+            "        sum(1 for _ in transaction.cursor())\n"
+            "        position = check_index(store, index, count)\n        image = _copy"
+        ),
+        "test_read_single[lmdb-1000]",
+        "test_read_many[lmdb-1000]",
     ),
 }
 
@@ -70,16 +118,22 @@ def run_gate(folder: Path, *cells: str) -> tuple[int, str, Mapping[str, Any]]:
     return ended.returncode, ended.stdout, json.loads((folder / "gate.json").read_text(encoding="utf-8"))
 
 
+def plant(folder: Path, name: str, before: str, after: str) -> Path:
+    """Make a repository of the suite with a fault in the working tree."""
+    suite = copy_suite(folder / "suite")
+    commit_all(suite)
+    path = suite / "storage" / "backends" / name
+    text = path.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{name} has changed: adapt this test"
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    return suite
+
+
 @pytest.mark.parametrize(("name", "before", "after", "slower", "other"), FAULTS.values(), ids=FAULTS)
 def test_a_real_fault_is_found_and_named(
     name: str, before: str, after: str, slower: str, other: str, tmp_path: Path
 ) -> None:
-    folder = copy_suite(tmp_path / "suite")
-    commit_all(folder)
-    path = folder / "storage" / "backends" / name
-    text = path.read_text(encoding="utf-8")
-    assert text.count(before) == 1, f"{name} has changed: adapt this test"
-    path.write_text(text.replace(before, after), encoding="utf-8")
+    folder = plant(tmp_path, name, before, after)
     code, summary, document = run_gate(folder, slower, other)
     assert code == 1, summary
     verdicts = {each["cell"].partition("::")[2]: each["verdict"] for each in document["outcome"]["verdicts"]}
@@ -88,10 +142,25 @@ def test_a_real_fault_is_found_and_named(
     assert summary.startswith("## Gate: 1 regression")
 
 
+def test_a_sync_in_a_buffered_store_is_found_and_named(tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    folder = plant(tmp_path, "npy.py", NPY_WRITE, f"{NPY_WRITE}        os.fsync(file.fileno())\n")
+    code, summary, document = run_gate(folder, "test_read_many[npy-10]", "test_read_epoch[npy-10]")
+    assert code == 1, summary
+    assert {each["verdict"] for each in document["outcome"]["verdicts"]} == {"ok"}
+    assert "- regression: store_many[npy] syncs 2 times, 0 in the baseline" in summary
+    syncs = {each["operation"]: (each["base"], each["new"]) for each in document["outcome"]["syncs"]}
+    expected = {"durable save[npy]", "save[npy]", "store_many[npy]", "store_single[npy]"}
+    assert {name: new - base for name, (base, new) in syncs.items()} == dict.fromkeys(expected, 2)
+
+
 def test_without_a_fault_none_is_found(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path / "suite")
     commit_all(folder)
-    code, summary, document = run_gate(folder, "test_read_many[hdf5-100]", "test_store_many[lmdb-100]")
+    path = folder / "storage" / "backends" / "npy.py"
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n\nUNUSED = 1\n", encoding="utf-8")
+    code, summary, document = run_gate(folder, "test_read_many[npy-100]", "test_store_many[npy-100]")
     assert code == 0, summary
     assert len(document["outcome"]["verdicts"]) == 2
-    assert "storage/ is the same in both" in summary
+    assert "the change can affect npy" in summary

@@ -13,7 +13,7 @@ from reports.gate import command, decision
 from tests.support.backends import need_backend
 from tests.support.repositories import commit_all
 from tests.support.sessions import READ
-from tests.support.suite import copy_suite
+from tests.support.suite import ROOT, copy_suite
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
@@ -42,10 +42,10 @@ def run_gate(suite: Path, *options: str) -> tuple[int, Mapping[str, Any]]:
 def test_a_cell_that_raises_on_one_side_is_named_with_its_reason(suite: Path) -> None:
     path = suite / "storage" / "backends" / "hdf5.py"
     path.write_text(path.read_text() + '\n\ndef read_many(*_: object) -> None:\n    raise OSError("disk")\n')
-    code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)")
+    code, outcome = run_gate(suite, "--cells", "read_many[hdf5- or read_epoch[hdf5-")
     assert code == 3
     assert outcome["absent"] == {READ: "candidate: OSError: disk"}
-    assert [each["cell"] for each in outcome["verdicts"]] == [READ.replace("hdf5", "png_stored")]
+    assert [each["cell"] for each in outcome["verdicts"]] == ["benchmarks/test_epoch.py::test_read_epoch[hdf5-10]"]
 
 
 @need_backend("hdf5")
@@ -59,6 +59,22 @@ def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> Non
     code, outcome = run_gate(suite, "--cells", "read_many and (hdf5- or png_stored-)", "--missing=warn")
     assert code == 0
     assert outcome["missing"] == [READ]
+
+
+@pytest.mark.slow
+def test_the_backends_of_another_repository_are_compared(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = suite.parent / "other"
+    (other / "reel").mkdir(parents=True)
+    content = (ROOT / "tests" / "support" / "raw_backend.py").read_text()
+    (other / "reel" / "bench.py").write_text(content)
+    commit_all(other)
+    (other / "reel" / "bench.py").write_text(f"{content}\n\ndef read_many(*_):\n    raise OSError(__file__)\n")
+    options = [f"--package={other}/reel", "--backends=reel.bench", "--cells=test_many", "--all"]
+    code, outcome = run_gate(suite, *options)
+    assert code == 3, capsys.readouterr()
+    cells = [f"benchmarks/test_many.py::test_{name}_many[reel.bench-10]" for name in ("store", "read")]
+    assert list(outcome["absent"]) == cells, "storing is verified by reading"
+    assert all(reason.endswith("/new/reel/bench.py") for reason in outcome["absent"].values())
 
 
 def test_the_cells_of_a_new_backend_are_new(suite: Path) -> None:

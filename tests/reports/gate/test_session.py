@@ -9,9 +9,10 @@ import pytest
 
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import session
+from reports.gate.affected import Affected
 from reports.gate.pairs import Session
 from reports.gate.session import Plan, Selection, Side, Sides, Slowdown, claim_stores, prepare_sides, run_session
-from reports.gate.worktrees import WORKING_TREE, make_worktree
+from reports.gate.worktrees import WORKING_TREE, Code, make_worktree
 from tests.support.backends import need_backend
 from tests.support.runs import make_cell, run_of, save
 from tests.support.sessions import READ, write_interpreter
@@ -24,13 +25,13 @@ QUICK = Selection((10,), cells=(READ,))
 def worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a worktree of the suite as it is."""
     monkeypatch.setenv("CIFAR10", "standin")
-    make_worktree(ROOT, WORKING_TREE, tmp_path / "a tree")
+    make_worktree(ROOT, Code(ROOT), WORKING_TREE, tmp_path / "a tree")
     return tmp_path / "a tree"
 
 
 def fake_side(folder: Path, *lines: str, slowdown: Slowdown | None = None) -> Side:
     """Make a candidate whose interpreter is a shell script."""
-    return Side("candidate", folder, write_interpreter(folder, *lines), slowdown)
+    return Side("candidate", folder, write_interpreter(folder, *lines), slowdown=slowdown)
 
 
 def spoil_reading(worktree: Path, statement: str) -> None:
@@ -41,7 +42,7 @@ def spoil_reading(worktree: Path, statement: str) -> None:
 
 @need_backend("hdf5")
 def test_a_session_measures_the_chosen_cells_and_leaves_no_store(worktree: Path, stores: Path) -> None:
-    slowed = Side("candidate", worktree, slowdown=Slowdown(READ, 2.0))
+    slowed = Side("candidate", worktree, slowdown=Slowdown((READ,), 2.0, "memory"))
     measured = run_session(slowed, QUICK, stores, seed=1)
     assert list(measured.seconds) == [READ]
     assert 0 < measured.seconds[READ] < 60
@@ -167,11 +168,17 @@ def test_a_session_sees_only_variables_that_do_not_change_it(
 
 def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path, stores: Path) -> None:
     lines = 'printf "%s\\n" "$@" > noted', "exit 5"
-    side = fake_side(tmp_path, *lines, slowdown=Slowdown(READ, 1.2))
+    side = fake_side(tmp_path, *lines, slowdown=Slowdown((READ,), 1.2, "cpu"))
     run_session(side, Selection((10, 100), "read and not png", (READ,), ("hdf5", "png")), stores, seed=1)
     asked = (tmp_path / "noted").read_text().splitlines()
     assert asked[:3] == ["-m", "pytest", READ]
-    assert {"--cutoffs=10,100", "--backends=hdf5,png", f"--slow-cell={READ}", "--slow-factor=1.2"} <= set(asked)
+    assert {
+        "--cutoffs=10,100",
+        "--backends=hdf5,png",
+        f"--slow-cell={READ}",
+        "--slow-factor=1.2",
+        "--slow-kind=cpu",
+    } <= set(asked)
     assert "-k" not in asked
     run_session(fake_side(tmp_path, *lines), Selection((10, 100), "read and not png"), stores, seed=1)
     asked = (tmp_path / "noted").read_text().splitlines()
@@ -181,7 +188,9 @@ def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path,
 
 def make_plan(tmp_path: Path, python: str = "python") -> Plan:
     selection = Selection((10,), "read")
-    return Plan(ROOT, WORKING_TREE, WORKING_TREE, (python, python), selection, tmp_path / "stores")
+    versions = WORKING_TREE, WORKING_TREE
+    affected = Affected(everything="a test")
+    return Plan(ROOT, Code(ROOT), *versions, (python, python), selection, tmp_path / "stores", lambda *_: affected)
 
 
 def test_sides_take_turns_share_a_seed_within_a_pair_and_leave_no_folder(
@@ -217,6 +226,20 @@ def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, mon
         sides.measure(cells)
     expected = [((), ()), (("c", "a"), ("png",)), (("a", "unknown"), ())]
     assert [(each.cells, each.backends) for each in asked[::2]] == expected
+
+
+def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowed: dict[str, Slowdown | None] = {}
+
+    def run(side: Side, *_: object, **__: object) -> Session:
+        slowed[side.name] = side.slowdown
+        return Session({})
+
+    monkeypatch.setattr(session, "run_session", run)
+    sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
+    sides.slow_down(Slowdown((READ,), 1.2, "cpu"))
+    sides.measure(())
+    assert slowed == {"baseline": None, "candidate": Slowdown((READ,), 1.2, "cpu")}
 
 
 @pytest.mark.parametrize(

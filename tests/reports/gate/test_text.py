@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reports.gate.decision import Absence, Decision, Outcome
+from reports.gate.syncs import SyncChange
 from reports.gate.text import Finding, choose_exit_code, make_annotations, make_document, make_summary
 from reports.noise import Verdict
 from reports.text import count_verdicts
@@ -56,6 +57,10 @@ def make_evil_finding() -> Finding:
         (make_outcome("ok", absent={CELL: Absence("baseline", "OSError")}), 3, 3, 0),
         (make_outcome("ok", missing=(OTHER,), absent=FAILED), 1, 1, 3),
         (make_outcome("regression", absent=FAILED), 1, 1, 1),
+        (make_outcome("ok", syncs=(SyncChange("store_many[hdf5]", 0, 1),)), 1, 1, 1),
+        (make_outcome("ok", syncs=(SyncChange("store_many[hdf5]", 1, 0),)), 0, 0, 0),
+        (make_outcome("ok", syncs=(SyncChange("durable save[hdf5]", 1, 0),)), 1, 1, 1),
+        (make_outcome("inconclusive", disturbed=(CELL,)), 3, 1, 3),
     ],
 )
 def test_the_exit_code_is_that_of_the_gravest_verdict(outcome: Outcome, usual: int, strict: int, allowing: int) -> None:
@@ -110,6 +115,15 @@ def test_cells_without_a_verdict_are_listed_with_the_whole_reason() -> None:
     assert "Missing, measured in the baseline only:\n\n- test_read_many[lmdb-1000]\n" in summary
     assert "New, without a baseline:\n\n- test_store_many[png-10]\n" in summary
     assert f"Not measured:\n\n- test_read_many[lmdb-1000] (candidate: {reason})\n" in summary
+
+
+def test_controls_are_counted_and_those_that_differ_are_named() -> None:
+    summary = make_summary(make_finding(make_outcome("ok", controls=(CELL, OTHER), disturbed=(CELL,))))
+    assert (
+        "\nNothing can be judged: cells that the change can't affect differ, too: test_read_many[lmdb-1000]\n"
+        in summary
+    )
+    assert "- 1 cell and 2 controls, 5 pairs" in summary
 
 
 def test_hostile_text_is_neither_markup_nor_control_characters() -> None:

@@ -1,0 +1,184 @@
+"""The cells that a change can affect."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import storage
+from reports.gate.affected import Affected, Imports, find_affected, trace
+from storage import BACKENDS
+from tests.support.image_sets import make_set
+from tests.support.repositories import write_files
+from tests.support.suite import ROOT
+
+NEVER_RUN = {  # modules that no cell runs, and why a slowdown in them can't be measured
+    "storage.__main__": "the command line, which cells don't use",
+    "storage.go_bridge.__main__": "builds the bridge, before any cell",
+    "storage.dataset.conversion": "converts datasets, which no cell does",
+    **{
+        f"storage.sources{name}": "loads images, before the clock starts"
+        for name in ("", ".archive", ".array", ".cifar10", ".files", ".folder", ".opening", ".safe_pickle")
+    },
+}
+SUITE = {
+    "benchmarks/test_many.py": b"from benchmarks.cell import Cell",
+    "benchmarks/test_dataset.py": b"from benchmarks.cell import Cell\nfrom storage import load",
+    "benchmarks/cell.py": b"from storage import BACKENDS, Images\nimport storage",
+    "storage/__init__.py": b"from .contract import Images\nfrom .dataset import load\nfrom .registry import BACKENDS",
+    "storage/contract.py": b"",
+    "storage/registry.py": b"from importlib import import_module\nimport_module('x')",
+    "storage/tools.py": b"def f():\n    from . import later",
+    "storage/later.py": b"",
+    "storage/alone.py": b"",
+    "storage/dataset/__init__.py": b"from .reading import load",
+    "storage/dataset/reading.py": b"",
+    "storage/backends/__init__.py": b"",
+    "storage/backends/_lmdb.py": b"import lmdb.cffi",
+    "storage/backends/lmdb.py": b"from ._lmdb import x\nfrom ..contract import Images",
+    "storage/backends/png.py": b"from ..tools import f",
+    "storage/backends/png_stored.py": b"from . import png",
+}
+
+
+@pytest.fixture(scope="module")
+def imports() -> Imports:
+    """Trace the imports of the suite as it is."""
+    return Imports(ROOT)
+
+
+def change(folder: Path, changes: dict[str, bytes | None]) -> Affected:
+    """Make two worktrees that differ, and find what is affected."""
+    write_files(folder / "old", SUITE)
+    write_files(folder / "new", SUITE | {name: content for name, content in changes.items() if content is not None})
+    for name in [name for name, content in changes.items() if content is None]:
+        (folder / "new" / name).unlink()
+    return find_affected(folder / "old", folder / "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("storage/backends/png_stored.py", Affected(("png_stored",))),
+        ("storage/backends/png.py", Affected(("png", "png_stored"))),
+        ("storage/backends/_lmdb.py", Affected(("lmdb",))),
+        ("storage/backends/__init__.py", Affected(("lmdb", "png", "png_stored"))),
+        ("storage/later.py", Affected(("png", "png_stored"))),
+        ("storage/dataset/reading.py", Affected((), ("test_dataset",))),
+        ("storage/alone.py", Affected()),
+        ("storage/README.md", Affected()),
+        ("storage/contract.py", Affected(everything="all benchmarks use what differs")),
+        ("storage/registry.py", Affected(everything="all benchmarks use what differs")),
+        ("storage/__init__.py", Affected(everything="storage/__init__.py differs")),
+        ("storage/go_bridge/bolt.go", Affected(everything="storage/go_bridge/bolt.go is not Python")),
+    ],
+)
+def test_a_change_affects_the_cells_that_import_what_differs(name: str, expected: Affected, tmp_path: Path) -> None:
+    found = change(tmp_path, {name: SUITE.get(name, b"") + b"\nchanged = 1"})
+    assert found == expected
+    assert bool(found) == (name not in {"storage/alone.py", "storage/README.md"})
+
+
+def test_a_new_backend_is_affected_and_so_is_what_a_version_imported_before(tmp_path: Path) -> None:
+    assert change(tmp_path / "1", {"storage/backends/tape.py": b""}) == Affected(("tape",))
+    found = change(tmp_path / "2", {"storage/backends/png.py": b"", "storage/later.py": b"x = 1"})
+    assert found == Affected(("png", "png_stored"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"storage/alone.py": None}, "storage/alone.py was deleted"),
+        ({"storage/alone.py": b"x = ("}, "imports can't be traced (.*)"),
+        ({"storage/alone.py": b"\0"}, "imports can't be traced (.*)"),
+    ],
+)
+def test_what_cannot_be_traced_affects_all_cells(changes: dict[str, bytes | None], reason: str, tmp_path: Path) -> None:
+    found = change(tmp_path, changes)
+    assert found.everything.startswith(reason.partition("(")[0])
+    assert found.restrict("read", found.choose_controls((10,))) == "read"
+
+
+@pytest.mark.parametrize("call", [b"__import__(name)", b"importlib.import_module(name)", b"import_module(name)"])
+def test_a_dynamic_import_may_reach_anything(call: bytes, tmp_path: Path) -> None:
+    changes: dict[str, bytes | None] = {"storage/backends/lmdb.py": call, "storage/alone.py": b"x = 1"}
+    assert change(tmp_path, changes) == Affected(("lmdb",))
+    assert change(tmp_path / "other", {"storage/backends/lmdb.py": b"print(name)", "storage/alone.py": b"x = 1"}) == (
+        Affected(("lmdb",))
+    )
+    write_files(tmp_path / "third", SUITE | {"storage/backends/lmdb.py": call})
+    assert trace({"storage.alone"}, tmp_path / "third") == Affected(("lmdb",))
+
+
+def test_a_library_affects_the_backends_that_import_it(tmp_path: Path) -> None:
+    write_files(tmp_path, SUITE)
+    assert trace({"lmdb"}, tmp_path) == Affected(("lmdb",))
+    assert trace({"lmdb"}, tmp_path).keep((), tmp_path) == Affected(("lmdb",))
+    assert trace({"lmdb"}, tmp_path).keep(("png",), tmp_path) == Affected()
+
+
+def test_a_named_backend_of_another_package_may_import_anything(tmp_path: Path) -> None:
+    write_files(tmp_path, SUITE)
+    assert Affected(("lmdb",)).keep(("lmdb", "png", "reel.bench"), tmp_path) == Affected(("lmdb", "reel.bench"))
+
+
+def test_the_expression_chooses_affected_cells_and_controls() -> None:
+    affected = Affected(("hdf5", "npy"), ("test_dataset",))
+    assert affected.restrict("a or b", ()) == "(a or b) and (test_dataset or [hdf5- or [hdf5] or [npy- or [npy])"
+    affected = Affected(("npy",))
+    controls = affected.choose_controls((10, 1_000, 9_000))
+    names = ["test_store_many[tar-1000]", "test_read_many[tar-1000]"]
+    assert controls == tuple(f"benchmarks/test_many.py::{name}" for name in names)
+    assert affected.restrict("", controls) == f"([npy- or [npy]) or {' or '.join(names)}"
+    assert affected.choose_controls((5_000, 2_000))[0].endswith("[tar-2000]")
+
+
+@pytest.mark.parametrize("module", sorted(Imports(ROOT).modules))
+def test_a_slowdown_in_any_module_of_storage_is_measured(module: str, imports: Imports) -> None:
+    if module.startswith("storage"):
+        backends, files = imports.find_affected({module})
+        assert bool(backends or files or module == "storage") == (module not in NEVER_RUN), NEVER_RUN.get(module)
+
+
+def list_executed(folder: Path, name: str) -> Iterator[str]:
+    """List the modules of `storage` whose functions a backend runs when it stores and reads."""
+    backend, (images, labels) = BACKENDS[name], make_set(3)
+    files: set[str] = set()
+    sys.setprofile(lambda frame, *_: files.add(frame.f_code.co_filename))
+    try:
+        (folder / "store").mkdir()
+        backend.store_many(folder / "store", images, labels)
+        backend.read_many(folder / "store")
+        with backend.open_reader(folder / "store") as reader:
+            reader.read([2, 0])
+        backend.read_single(folder / "store", 1)
+    finally:
+        sys.setprofile(None)
+    for file in files:
+        if file.startswith(f"{ROOT}/storage/"):
+            yield ".".join(Path(file).relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_all_that_a_backend_runs_affects_it(name: str, imports: Imports, tmp_path: Path) -> None:
+    executed = set(list_executed(tmp_path, name))
+    assert any(module.startswith("storage.backends.") for module in executed)
+    missed = {module for module in executed if name not in imports.find_affected({module})[0]}
+    assert not missed - {"storage.registry"}, "it completes backends, and affects all cells anyway"
+
+
+def test_all_that_a_dataset_runs_affects_its_cells(imports: Imports, tmp_path: Path) -> None:
+    images, labels = make_set(3)
+    files: set[str] = set()
+    sys.setprofile(lambda frame, *_: files.add(frame.f_code.co_filename))
+    try:
+        storage.save(tmp_path / "set", images, labels, backend="npy", durable=False)
+        storage.load(tmp_path / "set")
+    finally:
+        sys.setprofile(None)
+    executed = [Path(file) for file in files if file.startswith(f"{ROOT}/storage/dataset/")]
+    assert len(executed) > 3
+    for path in executed:
+        module = f"storage.dataset.{path.stem}".removesuffix(".__init__")
+        assert "test_dataset" in imports.find_affected({module})[1], module
