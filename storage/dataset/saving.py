@@ -1,6 +1,7 @@
 """Saving an image set atomically."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import numpy as np
 
 from ..arrays import check_encoded, check_images
 from ..contract import Encoded, Images, Labels
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, StorageError, StoreLockedError
 from ..registry import find_backend
 from .annotations import Annotations
-from .metadata import Columns
-from .parts import check_kind
+from .checksums import hash_records
+from .files import NAMES
+from .metadata import ARROW, LINES, Columns
+from .opening import Dataset, hold_dataset, read_all_details, read_dataset
+from .parts import check_kind, find_shape
 from .writer import Writer
 
 DEFAULT_BACKEND = "lmdb_packed"
@@ -45,9 +49,10 @@ def save(
     backend : str
         A name in `storage.BACKENDS`.
     names : sequence of str, optional
-        A relative path for each image, all different.
+        A relative path for each image, all different. If the same images replace those that are there, as one array
+        or `Encoded`, to correct a label for example, they keep names and metadata that aren't given.
     classes : sequence of str, optional
-        The names of the labels 0, 1, and so on.
+        The names of the labels 0, 1, and so on; by default those of the dataset that is replaced.
     metadata : mapping of str to sequence, optional
         A table: columns, by name, with a value per image. The values of a column are str, int, float, bool, or lists
         of these, all of one type, or None.
@@ -94,12 +99,54 @@ def save(
     if batches is not images:
         check_kind(find_backend(backend), images)
     annotations = Annotations.check(labels, names, classes, metadata)
+    if overwrite:
+        annotations = inherit(path, images, annotations, has_classes=classes is not None)
     with Writer(path, annotations, backend, durable=durable, overwrite=overwrite) as writer:
         for batch in batches:
             (writer.add if batches is images else writer.write_part)(batch)
             if progress is not None:
                 progress(writer.done, len(labels))
         writer.commit()
+
+
+def inherit(
+    path: Path | str,
+    images: Any,  # noqa: ANN401 - whatever a caller gives
+    annotations: Annotations,
+    *,
+    has_classes: bool,
+) -> Annotations:
+    """Add the classes of the dataset that will be replaced; of the same images, also names and metadata."""
+    try:
+        with hold_dataset(path) as held:
+            if not has_classes:
+                annotations = replace(annotations, classes=held.manifest.classes)
+            if isinstance(images, np.ndarray | Encoded) and _is_described(held):
+                old = read_dataset(held, verify=True)
+                kept = old.read_annotations()
+                if _is_same(old, images, kept.labels):
+                    names = kept.names if annotations.names is None else annotations.names
+                    metadata = kept.metadata if annotations.metadata is None else annotations.metadata
+                    annotations = replace(annotations, names=names, metadata=metadata)
+    except StorageError as error:
+        if isinstance(error, StoreLockedError) or (
+            type(error) is StorageError and isinstance(error.__cause__, OSError)
+        ):
+            raise  # the system refused; else nothing is there that could be kept
+    return annotations
+
+
+def _is_described(held: Dataset) -> bool:
+    found = read_all_details(held).details.values()
+    return any(details.beside.keys() & {NAMES, ARROW, LINES} for details in found)
+
+
+def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
+    """Check whether images are those of a dataset: with its labels, they have its checksums."""
+    if (len(images), find_shape(images)) != (old.manifest.count, old.manifest.shape):
+        return False
+    records = np.concatenate([checksums.records for checksums in old.checksums.values()])
+    return np.array_equal(hash_records(images, labels, np.arange(len(images))), records)
 
 
 def take_batches(images: Any, labels: Labels) -> Iterable[Any]:  # noqa: ANN401 - whatever a caller gives

@@ -13,6 +13,7 @@ GUILTY = "guilty: "  # how the outcome begins that must not be
 NOT_REACHED = "not reached"  # of several threads, one has made fewer calls than the time before
 SHOWN = 10  # guilty cases in a message
 PLAIN = "plain store, "  # how the names of faults begin that come to stores without `storage.save`
+FILES = "image files, "  # likewise of those that come to image files
 FAULT = "fault"  # the property of a test that has its counts
 
 

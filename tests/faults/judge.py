@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 import storage
-from storage import Images, Labels
+from storage import Encoded, Labels
+from storage.reader import read_stored
 from tests.faults.children import run_child
 from tests.faults.findings import GUILTY
+from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 
-ImageSet: TypeAlias = tuple[Images, Labels]
+ImageSet: TypeAlias = tuple[Any, Labels]  # of pixels or files
 
 STORE = "store"  # the name of the path that is saved to
 STATES = ("old", "new", "absent")
@@ -34,13 +37,31 @@ class Sets(NamedTuple):
 def make_sets(count: int, size: int = 16) -> Sets:
     """Make sets of `count` images of `size` x `size` pixels, which have no image in common."""
     images, labels = make_set(2 * count + NEXT, size, size)
-    ends = [count, 2 * count]
-    return Sets(*zip(np.split(images, ends), np.split(labels, ends), strict=True))
+    return Sets(*((images[part], labels[part]) for part in _divide(count)))
 
 
-def is_same(found: tuple[Images, Any], expected: ImageSet) -> bool:
-    """Compare pixels and labels."""
-    return np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+def make_file_sets(count: int) -> Sets:
+    """Make sets of `count` image files, which have no file in common but empty ones."""
+    files, labels = make_files(2 * count + NEXT)
+    return Sets(*((files[part], labels[part]) for part in _divide(count)))
+
+
+def _divide(count: int) -> list[slice]:
+    return [slice(count), slice(count, 2 * count), slice(2 * count, None)]
+
+
+def is_same(found: tuple[Any, Any], expected: ImageSet) -> bool:
+    """Compare pixels or files, and labels."""
+    images, others = found[0], expected[0]
+    if isinstance(others, Encoded):
+        return list(images) == list(others) and np.array_equal(found[1], expected[1])
+    return np.array_equal(images, others) and np.array_equal(found[1], expected[1])
+
+
+def take(image_set: ImageSet, order: NDArray[np.intp]) -> ImageSet:
+    """Take some images of a set."""
+    images, labels = image_set
+    return images.take(order) if isinstance(images, Encoded) else images[order], labels[order]
 
 
 def save(path: Path, image_set: ImageSet, backend: str, *, overwrite: bool) -> str:
@@ -57,6 +78,9 @@ def append(path: Path, added: ImageSet) -> str:
 
 def join_sets(sets: Sets) -> Sets:
     """Expect the old set and the new one after it, as they are when the new one was appended."""
+    if isinstance(sets.old[0], Encoded):
+        files = Encoded.join([*sets.old[0], *sets.new[0]])
+        return sets._replace(new=(files, np.concatenate([sets.old[1], sets.new[1]])))
     images = np.concatenate([sets.old[0], sets.new[0]])
     return sets._replace(new=(images, np.concatenate([sets.old[1], sets.new[1]])))
 
@@ -113,10 +137,10 @@ def find_state(path: Path, sets: Sets) -> str:
         return f"it cannot be loaded: {error}"
     order = np.random.default_rng(0).permutation(len(loaded[1]))[:READ]
     with storage.open(path) as reader:
-        read = reader.read(order)
+        read = read_stored(reader, order)
     for name, expected in (("old", sets.old), ("new", sets.new)):
         if is_same(loaded, expected):
-            alike = is_same(read, (expected[0][order], expected[1][order]))
+            alike = is_same(read, take(expected, order))
             return name if alike else f"a reader has not the {name} set"
     return "neither the old set nor the new one"
 

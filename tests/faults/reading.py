@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import storage
+from storage.reader import read_stored
 from tests.faults.children import run_child, spread
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import ImageSet, is_same, make_sets, prepare, save_template
+from tests.faults.judge import ImageSet, is_same, make_file_sets, make_sets, prepare, save_template, take
 from tests.faults.mixups import MIXUPS, make_others
 from tests.support.memory import Peak, limit_addresses, measure_files
 
@@ -27,9 +28,11 @@ class GuiltyError(Exception):
     """An outcome that must not happen; the message says which."""
 
 
-def damage_and_read(backend: str, folder: Path, damages: Iterable[str], *, cases: int) -> dict[str, Findings]:
+def damage_and_read(
+    backend: str, folder: Path, damages: Iterable[str], *, cases: int, encoded: bool = False
+) -> dict[str, Findings]:
     """Damage a store again and again, and read it each time in a child."""
-    sets = make_sets(COUNT, 32)
+    sets = make_file_sets(COUNT) if encoded else make_sets(COUNT, 32)
     expected, another = sets.old, sets.new
     template = save_template(folder, sets, backend)
     storage.save(folder / "another", *another, backend)
@@ -72,14 +75,14 @@ def _look(look: "Look", draw: np.random.Generator, size: int) -> str:
 
 def _swap(image_set: ImageSet, draw: np.random.Generator) -> ImageSet:
     """Exchange two records: images and labels, images alone, or labels alone."""
-    images, labels = image_set[0].copy(), image_set[1].copy()
+    order, labels = np.arange(len(image_set[1])), image_set[1].copy()
     one, other = draw.choice(len(labels), 2, replace=False)
     what = draw.integers(3)
     if what != 1 or labels[one] == labels[other]:
-        images[[one, other]] = images[[other, one]]
+        order[[one, other]] = order[[other, one]]
     if what != 0:
         labels[[one, other]] = labels[[other, one]]
-    return images, labels
+    return take(image_set, order)[0], labels
 
 
 class Look:
@@ -109,7 +112,7 @@ class Look:
                 if not self._try("a reader", index[None], partial(_read_one, reader, index)):
                     self._refused.add(int(index))
             batches = np.array_split(draw.permutation(everything), BATCHES)
-            right = [self._try("a reader", order, partial(reader.read, order)) for order in batches]
+            right = [self._try("a reader", order, partial(read_stored, reader, order)) for order in batches]
         return all(right) and not self._refused
 
     def _try(self, name: str, order: NDArray[np.intp], read: Callable[[], ImageSet]) -> bool:
@@ -118,7 +121,7 @@ class Look:
         except storage.StorageError as error:
             self._judge(name, error)
             return False
-        if not is_same(found, (self._expected[0][order], self._expected[1][order])):
+        if not is_same(found, take(self._expected, order)):
             raise GuiltyError(f"{name} returns wrong pixels or labels")
         return True
 
@@ -142,5 +145,7 @@ class Look:
 
 
 def _read_one(reader: storage.Reader, index: int) -> ImageSet:
+    if reader.kind == "encoded":
+        return reader.read_encoded([int(index)])
     image, label = reader[int(index)]
     return image[np.newaxis], np.array([label])

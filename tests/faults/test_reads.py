@@ -5,15 +5,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.options import PIXELS, choose_backends, read_options
+from storage import BACKENDS
 from tests.faults.crowd import read_while_writing
 from tests.faults.damages import DAMAGES
 from tests.faults.extent import Extent
-from tests.faults.findings import PLAIN, Record, count_findings
+from tests.faults.findings import FILES, PLAIN, Record, count_findings
 from tests.faults.forks import fork_while_reading
 from tests.faults.integrity import damage_plain
 from tests.faults.mixups import MIXUPS
 from tests.faults.opens import fail_to_open
 from tests.faults.reading import damage_and_read
+from tests.support.encoded_sets import need_files
 
 
 def test_a_damaged_store_is_read_right_or_refused(
@@ -29,6 +31,14 @@ def test_a_store_whose_files_are_mixed_up_is_read_right_or_refused(
 ) -> None:
     cases = 120 if extent.full else extent.count(1)
     count_findings(record_property, backend, damage_and_read(backend, folder, MIXUPS, cases=cases))
+
+
+def test_a_damaged_store_of_files_is_read_right_or_refused(
+    backend: str, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    need_files(BACKENDS[backend])
+    found = damage_and_read(backend, folder, DAMAGES, cases=extent.count(1), encoded=True)
+    count_findings(record_property, backend, {f"{FILES}{damage}": findings for damage, findings in found.items()})
 
 
 def test_damage_to_a_plain_store_raises_no_foreign_error(

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from storage import BACKENDS
 from tests.faults.extent import Extent
 from tests.faults.failures import FAILURES, SIGINT, fail_at_calls
-from tests.faults.findings import Record, count_findings
+from tests.faults.findings import FILES, Record, count_findings
 from tests.faults.kills import kill_at_calls, kill_at_random
 from tests.faults.mounts import find_obstacle
 from tests.faults.shortages import fill_disk, forbid_save, limit_files
+from tests.support.encoded_sets import need_files
 
 
 @pytest.fixture
@@ -27,6 +29,17 @@ def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
     options = {"replacing": kind == "replacing", "appending": kind == "appending"}
     findings = kill_at_calls(backend, folder, extent, count=30, **options)
     count_findings(record_property, backend, {f"SIGKILL at system calls, {kind}": findings})
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize("kind", ["replacing", "appending"])
+def test_a_save_of_files_killed_at_any_system_call_leaves_old_new_or_nothing(
+    backend: str, kind: str, folder: Path, extent: Extent, record_property: Record
+) -> None:
+    need_files(BACKENDS[backend])
+    options = {"replacing": kind == "replacing", "appending": kind == "appending"}
+    findings = kill_at_calls(backend, folder, extent, count=18, encoded=True, **options)
+    count_findings(record_property, backend, {f"{FILES}SIGKILL at system calls, {kind}": findings})
 
 
 def test_a_save_killed_at_random_leaves_old_new_or_nothing(
