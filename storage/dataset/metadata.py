@@ -84,7 +84,7 @@ def format_columns(columns: Columns) -> tuple[str, bytes]:
 def parse_columns(store: Path, suffix: str, content: bytes, count: int) -> dict[str, list[Any]]:
     """Read a table of a part; refuse one that hasn't a row per image."""
     with reading(store, TypeError, AttributeError):
-        columns = _parse_lines(content) if suffix == LINES else _parse_arrow(content)
+        columns = _parse_lines(content) if suffix == LINES else _parse_arrow(store, content)
     if any(len(values) != count for values in columns.values()):
         raise CorruptStoreError(f"its metadata hasn't {count} rows", store=store)
     return columns
@@ -96,12 +96,12 @@ def _parse_lines(content: bytes) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in json.loads(first)}
 
 
-def _parse_arrow(content: bytes) -> dict[str, list[Any]]:
+def _parse_arrow(store: Path, content: bytes) -> dict[str, list[Any]]:
     pyarrow = _find_pyarrow()
     if pyarrow is None:
         hint = "python -m pip install pyarrow"
         raise BackendUnavailableError("reading this metadata needs pyarrow", hint=hint)
-    try:
+    with reading(store, pyarrow.ArrowException):
         messages = pyarrow.BufferReader(content)
         messages.seek(MAGIC)
         while messages.tell() < len(content) and (message := _read_message(pyarrow, messages)) is not None:
@@ -110,9 +110,7 @@ def _parse_arrow(content: bytes) -> dict[str, list[Any]]:
         messages.seek(MAGIC)
         table = pyarrow.ipc.open_stream(messages).read_all()
         table.validate(full=True)
-    except pyarrow.ArrowException as error:
-        raise ValueError(error) from error
-    columns: dict[str, list[Any]] = table.to_pydict()
+        columns: dict[str, list[Any]] = table.to_pydict()
     return columns
 
 

@@ -15,7 +15,7 @@ from storage.dataset.manifest import FILE
 from storage.dataset.report import Finding, Reasons, Report, describe
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
-from tests.support.datasets import find_part, find_path
+from tests.support.datasets import find_beside, find_part, find_path
 from tests.support.image_sets import make_set
 from tests.support.privileges import respect_permissions
 
@@ -121,6 +121,25 @@ def test_a_part_that_the_system_refuses_to_open_is_unreadable(
     *lines, last = describe(storage.check(tmp_path / "set"))
     assert all(os.strerror(code) in line or "can't be read" in line for line in lines)
     assert last.startswith("0 of 6 images are whole; the others can't be read here and now, which isn't damage: ")
+
+
+@pytest.mark.parametrize("suffix", ["checksums", "json"])
+def test_a_file_beside_a_part_that_the_system_refuses_to_open_makes_its_records_unreadable(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "set", *make_set(COUNT, 5, 7), "npy")
+    opened, name = os.open, find_beside(tmp_path / "set", suffix).name
+
+    def refuse(path: str | bytes | Path, *arguments: int, **options: int) -> int:
+        if os.fsencode(path).endswith(os.fsencode(name)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    report = storage.check(tmp_path / "set")
+    assert list(report.unread_files) == [name]
+    assert report.unread_records == dict.fromkeys(range(COUNT), f"{name} can't be read")
+    assert report.outcome == "unreadable"
 
 
 def test_too_little_memory_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
