@@ -118,7 +118,7 @@ def inherit(
 ) -> Annotations:
     """Add the classes of the dataset that will be replaced; of the same images, also names and metadata."""
     try:
-        with hold_dataset(path) as held:
+        with hold_dataset(path) as held, held.reading():
             if not has_classes:
                 annotations = replace(annotations, classes=held.manifest.classes)
             if isinstance(images, np.ndarray | Encoded) and _is_described(held):
