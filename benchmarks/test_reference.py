@@ -21,7 +21,10 @@ SIZE = 30 << 20  # bytes to copy, to write and to read: as many as 10,000 images
 HASHED = SIZE // 10
 STEPS = 20_000
 
-pytestmark = pytest.mark.benchmark(max_time=0.1, min_rounds=5, group="reference")
+pytestmark = [
+    pytest.mark.benchmark(max_time=0.1, min_rounds=5, group="reference"),
+    pytest.mark.usefixtures("stores"),  # the run says on which file system they are, also if it is interrupted early
+]
 
 Measure = Callable[[Callable[[], object], Callable[[], bool]], None]
 

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -339,17 +338,19 @@ def _explaining() -> Iterator[None]:
 
 
 @cache
-def find_simplejpeg() -> ModuleType | None:
+def find_simplejpeg() -> Any:  # noqa: ANN401 - a module without types, or None
     """Import simplejpeg, if it is installed."""
     try:
-        return import_module("simplejpeg")
+        import simplejpeg  # noqa: PLC0415 - optional
     except ImportError:
         return None
+    return simplejpeg
 
 
 def _import_pillow() -> Any:  # noqa: ANN401 - a module, whose registry of formats isn't typed
     try:
-        return import_module("PIL.Image")
+        import PIL.Image  # noqa: PLC0415 - optional
     except ModuleNotFoundError as error:
         hint = "python -m pip install pillow"
         raise BackendUnavailableError("decoding image files needs Pillow", hint=hint) from error
+    return PIL.Image

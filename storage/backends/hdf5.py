@@ -349,12 +349,10 @@ def _open_file(path: bytes) -> h5f.FileID:
 
 
 def _open_dataset(store: Path, file: h5f.FileID, name: bytes) -> OpenDataset:
-    try:
-        link = file.links.get_info(name)
-    except KeyError:
-        raise CorruptStoreError(f"{FILE} has no {name.decode()}: {OTHER}", store=store) from None
-    if link.type != h5l.TYPE_HARD:  # it isn't followed: a named pipe may be there
-        raise CorruptStoreError(f"{FILE} has a link: {OTHER}", store=store)
+    if not file.links.exists(name):
+        raise CorruptStoreError(f"{FILE} has no {name.decode()}: {OTHER}", store=store)
+    if file.links.get_info(name).type != h5l.TYPE_HARD:  # it isn't followed: a named pipe may be there
+        raise CorruptStoreError(f"{FILE} has a link, maybe to other files: {OTHER}", store=store)
     dataset = h5d.open(file, name, UNCACHED)
     if dataset.get_type() != TYPES[name]:
         raise CorruptStoreError(

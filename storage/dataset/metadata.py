@@ -7,7 +7,6 @@ depth; None where a value is missing.
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +139,7 @@ def _find_field(message: bytes, table: int, number: int) -> int:
 
 def _find_pyarrow() -> Any:  # noqa: ANN401 - a module
     try:
-        return import_module("pyarrow")
+        import pyarrow as pa  # noqa: PLC0415 - optional
     except ModuleNotFoundError:
         return None
+    return pa

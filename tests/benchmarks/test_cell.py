@@ -16,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cell import Cell, Durability, as_set, choose_min_rounds, compare, compute_digest, warm_up
 from benchmarks.directories import StoreDirectories, estimate_bytes, measure_disk, spread_directories
+from benchmarks.options import PIXELS, choose_backends
 from benchmarks.page_cache import measure_residency
 from storage import BACKENDS, Images, Labels
 from tests.support.backends import EXAMPLE
@@ -169,7 +170,7 @@ def test_size_on_disk_counts_bytes_blocks_and_files(tmp_path: Path) -> None:
     assert measure_disk(tmp_path) == {"apparent_bytes": 10_001, "allocated_bytes": 512 * blocks, "files": 2}
 
 
-@pytest.mark.parametrize("name", list(BACKENDS))
+@pytest.mark.parametrize("name", choose_backends(BACKENDS, PIXELS))
 def test_no_store_is_larger_than_estimated(name: str, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (500, 32, 32, 3), np.uint8)
     BACKENDS[name].store_many(tmp_path, images, np.arange(500))

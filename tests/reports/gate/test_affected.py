@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import storage
+from benchmarks.options import PIXELS, choose_backends
 from reports.gate.affected import Affected, Imports, find_affected, trace
 from storage import BACKENDS
 from tests.support.image_sets import make_set
@@ -160,7 +161,7 @@ def list_executed(folder: Path, name: str) -> Iterator[str]:
             yield ".".join(Path(file).relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", choose_backends(BACKENDS, PIXELS))
 def test_all_that_a_backend_runs_affects_it(name: str, imports: Imports, tmp_path: Path) -> None:
     executed = set(list_executed(tmp_path, name))
     assert any(module.startswith("storage.backends.") for module in executed)

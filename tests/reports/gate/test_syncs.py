@@ -75,7 +75,7 @@ def test_an_added_sync_is_counted_on_its_side_only(worktree: Path, tmp_path: Pat
     changes = compare_syncs(sides.count_syncs)
     assert changes == tuple(
         SyncChange(f"{name}[npy]", base, base + 1)
-        for name, base in (("durable save", 8), ("save", 0), ("store_many", 0), ("store_single", 0))
+        for name, base in (("durable save", 10), ("save", 0), ("store_many", 0), ("store_single", 0))
     )
     assert list(stores.iterdir()) == []
 
