@@ -32,6 +32,7 @@ import numpy as np
 from h5py import h5d, h5f, h5l, h5p, h5s, h5t
 from numpy.typing import NDArray
 
+from .. import limits
 from ..arrays import (
     CHANNELS,
     check_encoded,
@@ -62,7 +63,7 @@ DTYPES: dict[bytes, np.dtype[Any]] = {
     b"content": BYTES,
     b"offsets": NUMBERS,
 }
-TYPES = {name: h5t.py_create(dtype) for name, dtype in DTYPES.items()}
+TYPES = {dtype: h5t.py_create(dtype) for dtype in (BYTES, NUMBERS)}  # h5py would make one for each read
 COPIES = 4  # of a row, while some are read
 CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
 MAX_CHUNKS = 1024  # read at once
@@ -81,7 +82,8 @@ INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "
 class OpenDataset(NamedTuple):
     """A dataset of an open file; its values begin at byte `offset`, which is None if they aren't one run of bytes.
 
-    One that isn't has a `chunk`, the shape of a chunk or of one row, and may be `filtered`.
+    One that isn't has a `chunk`, the shape of a chunk or of one row; a row lies in `chunks_per_row` of them, which may
+    be `filtered`.
     """
 
     dataset: h5d.DatasetID
@@ -90,13 +92,8 @@ class OpenDataset(NamedTuple):
     offset: int | None
     descriptor: int
     chunk: tuple[int, ...] = ()
+    chunks_per_row: int = 0
     filtered: bool = False
-
-    @property
-    def chunks_per_row(self) -> int:
-        """How many chunks a row lies in."""
-        pairs = zip(self.shape[1:], self.chunk[1:], strict=True)
-        return math.prod(-(-size // per_chunk) for size, per_chunk in pairs)
 
 
 class OpenStore(NamedTuple):
@@ -294,7 +291,7 @@ def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
-    dataset = h5d.create(file, name, TYPES[name], h5s.create_simple(array.shape), layout)
+    dataset = h5d.create(file, name, TYPES[DTYPES[name]], h5s.create_simple(array.shape), layout)
     if array.size:  # not by HDF5: if it can't flush its buffer when a dataset is closed, those values are lost
         write_range(file.get_vfd_handle(), dataset.get_offset(), array)
 
@@ -312,7 +309,7 @@ def _write_chunks(file: h5f.FileID, name: bytes, array: NDArray[np.uint8], rows:
     if compress_level:
         layout.set_deflate(compress_level)
     layout.set_obj_track_times(False)
-    dataset = h5d.create(file, name, TYPES[name], h5s.create_simple(array.shape), layout, None, UNCACHED)
+    dataset = h5d.create(file, name, TYPES[DTYPES[name]], h5s.create_simple(array.shape), layout, None, UNCACHED)
     with hold_interrupts():  # Ctrl-C would be lost where h5py tidies up
         dataset.write(h5s.ALL, h5s.ALL, array)
         h5f.flush(file)
@@ -354,45 +351,48 @@ def _open_dataset(store: Path, file: h5f.FileID, name: bytes) -> OpenDataset:
     if file.links.get_info(name).type != h5l.TYPE_HARD:  # it isn't followed: a named pipe may be there
         raise CorruptStoreError(f"{FILE} has a link, maybe to other files: {OTHER}", store=store)
     dataset = h5d.open(file, name, UNCACHED)
-    if dataset.get_type() != TYPES[name]:
+    if dataset.get_type() != TYPES[DTYPES[name]]:
         raise CorruptStoreError(
             f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}: another program wrote it",
             store=store,
         )
-    opened = OpenDataset(dataset, dataset.shape, DTYPES[name], dataset.get_offset(), file.get_vfd_handle())
-    if opened.offset is None:
-        opened = _look_inside(store, opened)
-    _check_size(store, opened, f"{FILE}: {name.decode()}")
-    return opened
+    shape, dtype, offset, descriptor = dataset.shape, DTYPES[name], dataset.get_offset(), file.get_vfd_handle()
+    size = os.fstat(descriptor).st_size
+    if offset is None:
+        layout = _look_inside(store, name, dataset, shape, size)
+        return OpenDataset(dataset, shape, dtype, None, descriptor, *layout)
+    check_amount(f"{FILE}: {name.decode()}", offset + math.prod(shape) * dtype.itemsize, size, store=store)
+    return OpenDataset(dataset, shape, dtype, offset, descriptor)
 
 
-def _look_inside(store: Path, opened: OpenDataset) -> OpenDataset:
-    """Find out how values that aren't one run of bytes are laid out."""
-    layout = opened.dataset.get_create_plist()
-    if layout.get_external_count() or layout.get_layout() == h5d.VIRTUAL:
+def _look_inside(
+    store: Path, name: bytes, dataset: h5d.DatasetID, shape: tuple[int, ...], size: int
+) -> tuple[tuple[int, ...], int, bool]:
+    """Find out how values that aren't one run of bytes are laid out: the last three fields of `OpenDataset`.
+
+    Refuse chunks that are far larger than the file, which has `size` bytes.
+    """
+    layout = dataset.get_create_plist()
+    kind = layout.get_layout()
+    if layout.get_external_count() or kind == h5d.VIRTUAL:
         raise CorruptStoreError(f"{FILE} keeps its values in other files: {OTHER}", store=store)
-    chunk = layout.get_chunk() if layout.get_layout() == h5d.CHUNKED else (1, *opened.shape[1:])
-    return opened._replace(chunk=chunk, filtered=layout.get_nfilters() > 0)
-
-
-def _check_size(store: Path, opened: OpenDataset, what: str) -> None:
-    """Refuse values after the end of the file, and chunks that are far larger than it."""
-    size = os.fstat(opened.descriptor).st_size
-    if opened.offset is not None:
-        check_amount(what, opened.offset + math.prod(opened.shape) * opened.dtype.itemsize, size, store=store)
-    elif math.prod(opened.shape):
-        stored = opened.dataset.get_storage_size()
-        check_amount(f"what is stored of {what}", stored, size, store=store)
-        chunk, row = math.prod(opened.chunk), math.prod(opened.shape[1:])
-        if chunk > row:
-            check_memory(store, chunk * opened.dtype.itemsize, size, f"a chunk of {what}")
-        ratio = MAX_DEFLATE if opened.filtered else 1
-        needed = COPIES * row + CHUNK_MEMORY * opened.chunks_per_row
-        check_memory(store, needed, ratio * stored, "reading one image")
+    chunk = layout.get_chunk() if kind == h5d.CHUNKED else (1, *shape[1:])
+    per_row = math.prod(-(-length // chunk[axis]) for axis, length in enumerate(shape[1:], 1))
+    filtered = layout.get_nfilters() > 0
+    if math.prod(shape):
+        what, stored, row, rows = name.decode(), dataset.get_storage_size(), math.prod(shape[1:]), math.prod(chunk)
+        check_amount(f"what is stored of {FILE}: {what}", stored, size, store=store)
+        if rows > row:
+            check_memory(store, rows * DTYPES[name].itemsize, size, f"a chunk of {FILE}: {what}")
+        needed = COPIES * row + CHUNK_MEMORY * per_row
+        check_memory(store, needed, MAX_DEFLATE * stored if filtered else stored, "reading one image")
+    return chunk, per_row, filtered
 
 
 def _check_memory(store: Path, opened: OpenDataset, size: int) -> None:
     """Refuse to read so many bytes if they aren't there: HDF5 fills in what was never written."""
+    if size <= limits.MAX_MEMORY:
+        return
     content = opened.dataset.get_storage_size()
     if opened.offset is not None:
         content = min(content, measure_content(opened.descriptor, os.fstat(opened.descriptor)))
@@ -430,7 +430,7 @@ def _fill(store: Path, opened: OpenDataset, start: int, rows: NDArray[Any]) -> N
     elif rows.size:
         step = max(1, MAX_CHUNKS // opened.chunks_per_row) * opened.chunk[0]
         for first in range(0, len(rows), step):
-            _read_rows(opened.dataset, start + first, rows[first : first + step])
+            _read_rows(opened, start + first, rows[first : first + step])
 
 
 def _find_ranges(opened: OpenDataset) -> list[range]:
@@ -454,10 +454,12 @@ def _find_chunks(opened: OpenDataset) -> list[range]:
     return [found[number] for number in numbers] if len(found) == len(numbers) else []
 
 
-def _read_rows(dataset: h5d.DatasetID, start: int, rows: NDArray[Any]) -> None:
-    space = dataset.get_space()
-    space.select_hyperslab((start, *(0 for _ in rows.shape[1:])), rows.shape)
-    dataset.read(h5s.create_simple(rows.shape), space, rows)
+def _read_rows(opened: OpenDataset, start: int, rows: NDArray[Any]) -> None:
+    space, target = h5s.ALL, h5s.ALL
+    if rows.shape != opened.shape:
+        space, target = opened.dataset.get_space(), h5s.create_simple(rows.shape)
+        space.select_hyperslab((start, *(0 for _ in rows.shape[1:])), rows.shape)
+    opened.dataset.read(target, space, rows, TYPES[opened.dtype])
 
 
 def _view(store: Path, opened: OpenDataset, content: mmap.mmap) -> NDArray[Any] | ChunkedRows:

@@ -6,7 +6,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from h5py import h5d
 
 from storage import CorruptStoreError, Encoded
 from tests.support.backends import take_backend
@@ -54,9 +53,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[range]:
     """Collect the ranges of rows that HDF5 reads."""
     read, ranges = hdf5._read_rows, list[range]()  # noqa: SLF001 - counted
 
-    def note(dataset: h5d.DatasetID, start: int, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    def note(opened: object, start: int, rows: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
         ranges.append(range(start, start + len(rows)))
-        read(dataset, start, rows)
+        read(opened, start, rows)
 
     monkeypatch.setattr(hdf5, "_read_rows", note)
     return ranges
