@@ -40,8 +40,10 @@ def check_memory(store: Path, needed: int, content: int, what: str = "reading ev
 
 def check_store(store: Path, needed: int, ratio: int = 1) -> None:
     """Do what `check_memory` does for all files of a store; `ratio` is how much its compression can expand a byte."""
+    if needed <= MAX_MEMORY:
+        return
     content = 0
-    for path, status in _list_files(store) if needed > MAX_MEMORY else ():
+    for path, status in _list_files(store):
         content += ratio * measure_content(path, status)
         if needed <= MAX_MEMORY + MAX_EXPANSION * content:  # of many files, the first ones are enough
             return

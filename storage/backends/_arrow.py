@@ -50,7 +50,8 @@ class RowGroupReader(Reader):
         images = make_all(self.store, (self._count, *self._shape), out, self._ratio)
         labels = make_array(self.store, (self._count,), np.int64)
         for first in range(0, self._groups, self._together):
-            pixels, values = self._decode(range(first, min(first + self._together, self._groups)))
+            groups = range(first, min(first + self._together, self._groups))
+            pixels, values = self._decode(groups) if len(groups) > 1 else self._decode_one(first)
             part = slice(first * self._rows, first * self._rows + len(values))
             # NumPy's large arrays begin 16 bytes after a page boundary, Arrow's on one. Between those, the memcpy of an
             # assignment takes four times as long on AMD's Zen processors; a loop doesn't.

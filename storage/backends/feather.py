@@ -119,14 +119,20 @@ class FeatherReader(RowGroupReader):
             image, label = (schema.field(column).type for column in columns)
             if label != pa.int64() or not (image in OFFSETS or _is_picture(image)):
                 raise CorruptStoreError(f"{FILE} has images of {image} and labels of {label}", store=self.store)
-            self._label_batches = _open_file(source, columns[1:])
             expected = (schema.metadata or {}).get(COUNT)
-            batches = range(number) if expected is None else range(number)[:: max(number - 1, 1)]  # the first, the last
-            sizes = [self._label_batches.get_batch(batch).num_rows for batch in batches]
+            if number == 1:
+                only = self._batches.get_batch(0)
+                sizes = [only.num_rows]
+            else:  # opened a second time, which takes as long as all the rest, to decompress labels alone
+                self._label_batches = _open_file(source, columns[1:])
+                batches = range(number) if expected is None else range(number)[:: max(number - 1, 1)]  # first and last
+                sizes = [self._label_batches.get_batch(batch).num_rows for batch in batches]
             self._set_groups(sizes, number, *(() if image in OFFSETS else image.shape[:2]))
             if expected is not None and int(expected) != self._count:
                 raise CorruptStoreError(f"{FILE} has {self._count} of {int(expected)} images", store=self.store)
             self._ratio = 1 if is_map else MAX_LZ4
+            if self._groups == 1:
+                self._last = (0, *self._view_batch(only, sizes[0]))
             self.is_mapped = self._groups == 1 and len(self.find_ranges()) == len(columns)
             stack.pop_all()
 
@@ -134,11 +140,14 @@ class FeatherReader(RowGroupReader):
         (group,) = groups
         count = self._count_rows(groups)
         with fork_lock, reading(self.store, *ERRORS):
-            batch = self._batches.get_batch(group)
-            column, labels = batch.column(IMAGE), view_column(batch.column(LABEL), np.int64, (count,))
-            if self.kind == "encoded":
-                return self._view_files(column, count), labels
-            return view_column(column, np.uint8, (count, *self._shape)), labels
+            return self._view_batch(self._batches.get_batch(group), count)
+
+    def _view_batch(self, batch: Any, count: int) -> tuple[Any, Labels]:  # noqa: ANN401 - pyarrow.RecordBatch
+        column, labels = batch.column(IMAGE), view_column(batch.column(LABEL), np.int64, (count,))
+        images = (
+            view_column(column, np.uint8, (count, *self._shape)) if self._shape else self._view_files(column, count)
+        )
+        return images, labels
 
     def _view_files(self, column: Any, count: int) -> Encoded:  # noqa: ANN401 - of pyarrow
         column.validate()  # the first and the last offset are in the buffer
@@ -191,6 +200,8 @@ class FeatherReader(RowGroupReader):
 
     def _read_labels(self) -> Labels:
         check_store(self.store, self._count * 8, self._ratio)
+        if self._groups == 1:
+            return self._decode_one(0)[1].copy()
         labels = make_array(self.store, (self._count,), np.int64)
         with fork_lock, reading(self.store, *ERRORS):
             for group in range(self._groups):
@@ -213,7 +224,8 @@ class FeatherReader(RowGroupReader):
         return images
 
     def _close(self) -> None:
-        del self._content, self._batches, self._label_batches
+        for name in ("_content", "_batches", "_label_batches"):
+            vars(self).pop(name, None)
         super()._close()
 
 
