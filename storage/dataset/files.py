@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
-from ..contract import Backend
 from ..errors import CorruptStoreError, StorageError, reading
 from ..limits import MAX_EXPANSION, check_amount, measure_content
 from ..paths import open_regular
@@ -62,9 +61,11 @@ def check_size(folder: Path, name: str, size: int) -> None:
         )
 
 
-def find_structure(module: Backend, part: Path, sizes: Mapping[str, int]) -> dict[str, Structure]:
-    """Find the structure of a store that was just written, by file; `sizes` are those of its files."""
-    pixels = module.find_pixels(part)
+def find_structure(part: Path, pixels: Mapping[str, Sequence[range]], sizes: Mapping[str, int]) -> dict[str, Structure]:
+    """Find the structure of a store that was just written, by file: what isn't pixels.
+
+    `sizes` are those of its files.
+    """
     found = {}
     for name, size in sizes.items():
         ranges = tuple(_find_gaps(pixels.get(name, ()), size))

@@ -1,6 +1,7 @@
 """Writing one part: a store of the backend, read back, and beside it the files that describe and verify it."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,14 +39,14 @@ class PartWriter:
         names, classes = annotations.names, annotations.classes or None
         store = self.folder / name
         self.module.store_many(store, images, labels, names=names, classes=classes)
-        _read_back(self.module, store, images, labels)
+        pixels = _read_back(self.module, store, images, labels)
         sizes = {
             str(path.relative_to(store)): path.stat().st_size
             for path in sorted(place / file for place, files in walk_files(store) for file in files)
         }
         records = hash_records(images, labels, np.arange(start, start + len(images)))
         beside = self._write_beside(name, images, annotations, records, start)
-        details = write_details(self.folder, name, Details(sizes, find_structure(self.module, store, sizes), beside))
+        details = write_details(self.folder, name, Details(sizes, find_structure(store, pixels, sizes), beside))
         if self.durable:
             for suffix in (DETAILS, *beside):
                 sync(self.folder / f"{name}.{suffix}")
@@ -100,16 +101,21 @@ def check_space(folder: Path, module: Backend, images: Images | Encoded, remaini
         raise StoreFullError(f"{free:,} bytes are free, {needed:,} are needed", hint=SPACE_HINT)
 
 
-def _read_back(module: Backend, store: Path, images: Images | Encoded, labels: Labels) -> None:
-    """Refuse a part that isn't what was given: some formats accept what they can't read later."""
+def _read_back(module: Backend, store: Path, images: Images | Encoded, labels: Labels) -> Mapping[str, Sequence[range]]:
+    """Refuse a part that isn't what was given: some formats accept what they can't read later.
+
+    Return where its pixels are, looked for while the reader is open, so that the library opens and maps a file once.
+    """
     places = np.unique([0, len(images) - 1]) if len(images) else np.empty(0, np.intp)
     try:
         with hold_interrupts(), module.open_reader(store) as reader:  # h5py would lose Ctrl-C
             count, (found, found_labels) = len(reader), read_stored(reader, places)
+            pixels = module.find_pixels(store)
     except StorageError as error:
         raise StorageError(f"what was written can't be read back ({error.problem})", hint=OTHER_HINT) from None
     if count != len(images) or not (_is_same(found, images, places) and np.array_equal(found_labels, labels[places])):
         raise StorageError("what was read back isn't what was written", hint=OTHER_HINT)
+    return pixels
 
 
 def _is_same(found: Images | Encoded, images: Images | Encoded, places: NDArray[np.intp]) -> bool:
