@@ -48,6 +48,16 @@ def test_space_is_allocated_even_for_chunks_that_become_larger(
     assert_same(hdf5_gzip.read_many(tmp_path), (images, labels))
 
 
+@pytest.mark.parametrize("name", ["hdf5", "hdf5_gzip"])
+def test_what_is_on_the_disk_is_read_however_low_the_limit_of_memory_is(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, images = take_backend(name), np.zeros_like(IMAGES)  # gzip makes a hundredth of them
+    module.store_many(tmp_path, images, LABELS)
+    monkeypatch.setattr("storage.limits.MAX_MEMORY", 0)
+    assert_same(module.read_many(tmp_path), (images, LABELS))
+
+
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[range]:
     """Collect the ranges of rows that HDF5 reads."""
