@@ -50,7 +50,7 @@ from ..arrays import (
 from ..contract import BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, StorageError, hold_interrupts, reading, writing
-from ..limits import MAX_DEFLATE, check_amount, check_memory, measure_content
+from ..limits import MAX_DEFLATE, MAX_EXPANSION, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
 from ..reader import Description, Reader
 
@@ -113,7 +113,7 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
             return _read_part(store, images, position, 1)[0], label
         start, end = _read_part(store, offsets, position, 2).tolist()
         check_range(store, position, start, end, images.shape[0])
-        _check_memory(store, images, end - start)
+        _check_memory(store, images, size=end - start)
         return _read_part(store, images, start, end - start).tobytes(), label
 
 
@@ -155,6 +155,8 @@ def store_many(
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_datasets(store) as opened:
+        made = (opened.labels, opened.offsets, opened.images if out is None else None)
+        _check_memory(store, *filter(None, made))
         if opened.offsets is not None:
             refuse_out(store, out)
             offsets = _read_offsets(store, opened.offsets, opened.images)
@@ -389,29 +391,33 @@ def _look_inside(
     return chunk, per_row, filtered
 
 
-def _check_memory(store: Path, opened: OpenDataset, size: int) -> None:
-    """Refuse to read so many bytes if they aren't there: HDF5 fills in what was never written."""
-    if size <= limits.MAX_MEMORY:
-        return
-    content = opened.dataset.get_storage_size()
+def _check_memory(store: Path, *datasets: OpenDataset, size: int | None = None) -> None:
+    """Refuse to read so many bytes, or all, if they aren't there: HDF5 fills in what was never written."""
+    if size is None:
+        size = sum(math.prod(opened.shape) * opened.dtype.itemsize for opened in datasets)
+    if size > limits.MAX_MEMORY:
+        check_memory(store, size, sum(map(_measure_dataset, datasets)))
+
+
+def _measure_dataset(opened: OpenDataset) -> int:
+    """Measure how many bytes of a dataset exist on the disk; compressed ones count for what they may become."""
+    content: int = opened.dataset.get_storage_size()
     if opened.offset is not None:
-        content = min(content, measure_content(opened.descriptor, os.fstat(opened.descriptor)))
-    elif opened.filtered and size <= MAX_DEFLATE * content:
-        return
-    check_memory(store, size, content)
+        return min(content, measure_content(opened.descriptor, os.fstat(opened.descriptor)))
+    return content * MAX_DEFLATE // MAX_EXPANSION if opened.filtered else content
 
 
 def _read_offsets(store: Path, opened: OpenDataset, content: OpenDataset) -> NDArray[np.int64]:
     """Read and check the offsets of image files, and that the longest one is there."""
     offsets: NDArray[np.int64] = _read_all(store, opened)
     check_offsets(store, offsets, content.shape[0])
-    _check_memory(store, content, int(np.diff(offsets).max(initial=0)))
+    _check_memory(store, content, size=int(np.diff(offsets).max(initial=0)))
     return offsets
 
 
 def _read_all(store: Path, opened: OpenDataset) -> NDArray[Any]:
     """Read all rows, if the file has as many bytes."""
-    _check_memory(store, opened, math.prod(opened.shape) * opened.dtype.itemsize)
+    _check_memory(store, opened)
     return _read_part(store, opened, 0, opened.shape[0])
 
 
