@@ -179,9 +179,12 @@ class SqliteReader(Reader):
 
     def _read_labels(self) -> Labels:
         with fork_lock, _translate_errors(self.store), closing(self._connection.execute(LABELS)) as rows:
-            labels = array("q", (label for expected, (number, label) in enumerate(rows) if number == expected))
+            found = (
+                label for expected, (number, label) in enumerate(rows) if number == expected and type(label) is int
+            )
+            labels = array("q", found)
         if len(labels) != self._count:
-            raise CorruptStoreError("a row is missing", store=self.store, hint=AGAIN)
+            raise CorruptStoreError("a row is missing or damaged", store=self.store, hint=AGAIN)
         return np.array(labels, np.int64)
 
     def _close(self) -> None:

@@ -72,7 +72,7 @@ def test_absurd_numbers_of_image_files_cost_little(
 @pytest.mark.slow
 @pytest.mark.kinds("pixels", "encoded")
 @given(numbers=NUMBERS, file_numbers=FILE_NUMBERS)
-@settings(OPTIONS, max_examples=100)
+@settings(OPTIONS, max_examples=25)
 def test_many_absurd_numbers_cost_little(
     backend: str,
     numbers: tuple[int, int, int],
