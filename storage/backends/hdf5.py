@@ -65,7 +65,7 @@ DTYPES: dict[bytes, np.dtype[Any]] = {
 }
 TYPES = {dtype: h5t.py_create(dtype) for dtype in (BYTES, NUMBERS)}  # h5py would make one for each read
 COPIES = 4  # of a row, while some are read
-OWN_MEMORY = 1 << 20  # bytes that HDF5 takes at most beside the arrays that it fills
+OWN_MEMORY = 1 << 20  # bytes that HDF5 takes at most beside large arrays that it fills
 CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
 MAX_CHUNKS = 1024  # read at once
 MAX_METADATA = 4096  # bytes: headers of the file and of three datasets
@@ -396,7 +396,7 @@ def _check_memory(store: Path, *datasets: OpenDataset, size: int | None = None) 
     """Refuse to read so many bytes, or all, if they aren't there: HDF5 fills in what was never written."""
     if size is None:
         size = sum(math.prod(opened.shape) * opened.dtype.itemsize for opened in datasets)
-    needed = size + OWN_MEMORY
+    needed = size + (OWN_MEMORY if size > OWN_MEMORY else 0)
     if needed > limits.MAX_MEMORY:
         check_memory(store, needed, sum(map(_measure_dataset, datasets)))
 
