@@ -48,7 +48,7 @@ class Backend(Protocol):
     Options beyond these arguments are keyword-only, have defaults, and don't change what a read returns.
 
     All errors are `StorageError` and its subclasses: they say what happened, where, and what to do.
-    A backend never syncs to disk: `storage.durability.make_durable` does it for all of them in the same way.
+    A backend never asks for a sync: `storage.durability.make_durable` does it for all of them in the same way.
     It keeps no images in module globals, and closes what it opened when the function returns.
 
     Examples
