@@ -23,6 +23,7 @@ FEW = 12  # cases
 TRIES = 5  # to tell what came of a child's work
 LONG = 6 * 3600.0  # seconds that all cases may take
 SET_TRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)  # <linux/prctl.h>: PR_SET_PTRACER, PR_SET_PTRACER_ANY
+SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 _libc = ctypes.CDLL(None)
 
@@ -138,6 +139,7 @@ def _live(work: Callable[[], str], gate: int, tell: int) -> NoReturn:
         faulthandler.register(signal.SIGUSR1, tell, chain=True)  # which then ends the process
         signal.signal(signal.SIGINT, signal.default_int_handler)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _libc.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)  # a hung orphan would keep the pipes of those who wait
         _libc.prctl(SET_TRACER, ANY)  # where only parents may trace, strace may, too
         waiting = select.poll()  # a system call that no work makes: it does not matter whether it is counted
         waiting.register(gate, select.POLLIN)

@@ -11,7 +11,7 @@ import numpy as np
 
 import storage
 from storage import Images
-from tests.faults.children import run_child, spread
+from tests.faults.children import PATIENCE, run_child, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import STATES, STORE, Sets, inspect, is_same, make_sets, prepare, save_template
@@ -20,6 +20,7 @@ from tests.faults.mounts import forbid_writing, mount_memory, resize_memory
 COUNT = 10  # images
 PAGE = 4096
 ROOM = 64 << 20  # bytes of a disk that is not full
+LONGER = 4 * PATIENCE  # for a child that waits for its own children, so that those say where they hang
 
 
 def limit_files(backend: str, folder: Path, extent: Extent) -> Findings:
@@ -46,7 +47,7 @@ def fill_disk(backend: str, folder: Path, extent: Extent, *, midway: bool) -> Fi
     pages = extent.choose(range(2 * used + 8), 1)
 
     def run(free: int, own: Path) -> str:
-        return run_child(partial(_fill, own, template, sets, backend, free * PAGE, midway)).describe()
+        return run_child(partial(_fill, own, template, sets, backend, free * PAGE, midway), LONGER).describe()
 
     outcomes = spread(pages, run, folder)
     return [(f"{free} pages free", outcome) for free, outcome in zip(pages, outcomes, strict=True)]
@@ -58,7 +59,7 @@ def forbid_save(backend: str, folder: Path) -> Findings:
     template = save_template(folder, sets, backend)
 
     def run(name: str, own: Path) -> str:
-        return run_child(partial(_forbid, own, template, sets, backend, name)).describe()
+        return run_child(partial(_forbid, own, template, sets, backend, name), LONGER).describe()
 
     names = [STORE, "other"]
     return list(zip(names, spread(names, run, folder), strict=True))

@@ -130,6 +130,19 @@ def test_a_hung_child_says_where_it_is() -> None:
     assert "in hang" in run_child(hang, 0.5).told
 
 
+def test_the_children_of_a_hung_child_end_with_it(tmp_path: Path) -> None:
+    def hang() -> str:
+        time.sleep(5)
+        (tmp_path / "ended by itself").touch()
+        return ""
+
+    def wait() -> str:
+        return run_child(hang).told
+
+    assert "in wait" in run_child(wait, 0.5).told
+    assert not list(tmp_path.iterdir()), "it was waited for, because it holds the pipe of its parent"
+
+
 def test_two_concurrent_writers_never_both_succeed(module: Backend, tmp_path: Path) -> None:
     images, labels = make_set(40)
     sets = [(images, labels), (images[::-1].copy(), labels)]
