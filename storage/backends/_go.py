@@ -20,7 +20,7 @@ from ..errors import reading
 from ..go_bridge import BridgeError, Records
 from ..limits import check_store
 from ..reader import Description, Reader
-from ._records import check_layout, check_lengths, check_set, cut_batches, describe
+from ._records import RecordSet, check_layout, check_lengths, check_set, cut_batches, describe
 
 OFFSETS = np.frombuffer(b"_offsets", np.uint8)  # sorts after the key of any image
 METADATA = np.frombuffer(b"metadata", np.uint8)  # sorts after that
@@ -31,7 +31,7 @@ OVERHEAD = 64  # bytes at most that an engine adds to a value
 SPARE = 4 << 20  # bytes of addresses for pages of a tree: Bolt dies if it runs out of them
 
 
-def check_records(images: Images | Encoded, labels: Labels, limit: int, engine: str) -> tuple[Encoded, Labels]:
+def check_records(images: Images | Encoded, labels: Labels, limit: int, engine: str) -> tuple[RecordSet, Labels]:
     """Refuse what isn't an image set, and records too large for an engine; cut the set into one per image."""
     records, labels = check_set(images, labels)
     lengths = np.append(records.lengths + LABEL.itemsize, records.offsets.nbytes * isinstance(images, Encoded))
@@ -39,10 +39,10 @@ def check_records(images: Images | Encoded, labels: Labels, limit: int, engine: 
     return records, labels
 
 
-def write_records(engine: str, path: bytes, images: Images | Encoded, records: Encoded, labels: Labels) -> None:
+def write_records(engine: str, path: bytes, images: Images | Encoded, records: RecordSet, labels: Labels) -> None:
     """Write the records of an image set."""
     labels = labels.astype(LABEL, copy=False)
-    size = records.nbytes + len(records) * (LABEL.itemsize + OVERHEAD)
+    size = records.content.nbytes + len(records) * (LABEL.itemsize + OVERHEAD)
     with Records(engine, path, 2 * size + SPARE) as opened:
         for numbers in cut_batches(records.offsets, BATCH):
             part = slice(numbers.start, numbers.stop)

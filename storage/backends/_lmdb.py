@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import BackendInfo, Labels
-from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_amount, check_memory, measure_content
 from ..paths import create_file, open_file, stat_file
 from ..reader import fork_lock, leak
-from ._records import Layout, check_layout, check_lengths, cut_batches, pack_key, view_records
+from ._records import Layout, RecordSet, check_layout, check_lengths, cut_batches, pack_key, view_records
 
 FILE = "data.mdb"
 LABELS = b"labels"
@@ -90,7 +89,7 @@ def refuse_replacement(store: Path) -> Iterator[None]:
         raise CorruptStoreError("it was replaced while it was read", store=store, hint="read it again")
 
 
-def write_store(store: Path, records: Encoded, labels: Labels, layout: bytes, offsets: bytes = b"") -> None:
+def write_store(store: Path, records: RecordSet, labels: Labels, layout: bytes, offsets: bytes = b"") -> None:
     """Write a store, unsynced and without locks; the last record, in a separate transaction, marks it as complete."""
     codes = labels.astype(_choose_type(labels)).tobytes()
     lengths = np.append(records.lengths, [len(codes), len(offsets)])
@@ -171,8 +170,8 @@ def _identify(store: Path) -> tuple[int, int, int]:
 
 def _choose_type(labels: Labels) -> str:
     extremes = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-    kinds = [f"<i{size}" for size in LABEL_SIZES]
-    return next(kind for kind in kinds if all(np.iinfo(kind).min <= label <= np.iinfo(kind).max for label in extremes))
+    bits = 1 + max((label if label >= 0 else ~label).bit_length() for label in extremes)
+    return next(f"<i{size}" for size in LABEL_SIZES if bits <= 8 * size)
 
 
 @dataclass

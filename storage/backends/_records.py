@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -57,10 +58,27 @@ def check_layout(store: Path, images: object, height: object, width: object) -> 
     return layout
 
 
-def check_set(images: Images | Encoded, labels: Labels) -> tuple[Encoded, Labels]:
+@dataclass(frozen=True)
+class RecordSet:
+    """The content of all records, where each starts in it, and where the last one ends: as `Encoded`, but unchecked."""
+
+    content: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The bytes of each record."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+
+def check_set(images: Images | Encoded, labels: Labels) -> tuple[RecordSet, Labels]:
     """Refuse what isn't an image set; cut it into one record per image."""
     if isinstance(images, Encoded):
-        return images, check_encoded(images, labels)
+        return RecordSet(images.content, images.offsets), check_encoded(images, labels)
     images, labels = check_images(images, labels)
     return cut_evenly(images, math.prod(images.shape[1:])), labels
 
@@ -74,10 +92,11 @@ def check_lengths(lengths: NDArray[np.int64], limit: int, what: str) -> None:
         )
 
 
-def cut_evenly(content: NDArray[np.uint8], size: int) -> Encoded:
+def cut_evenly(content: NDArray[np.uint8], size: int) -> RecordSet:
     """Cut an array into records of `size` bytes; the last one may have fewer."""
-    count = -(-content.nbytes // size)
-    return Encoded(content.reshape(-1), np.minimum(np.arange(count + 1) * size, content.nbytes))
+    offsets = np.arange(0, content.nbytes + size, size)
+    offsets[-1] = content.nbytes
+    return RecordSet(content.reshape(-1), offsets)
 
 
 def cut_batches(offsets: NDArray[np.int64], limit: int) -> Iterator[range]:
@@ -90,7 +109,7 @@ def cut_batches(offsets: NDArray[np.int64], limit: int) -> Iterator[range]:
         start = batch.stop
 
 
-def view_records(records: Encoded, numbers: range) -> list[memoryview]:
+def view_records(records: RecordSet, numbers: range) -> list[memoryview]:
     """View some records that follow each other; faster than one by one."""
     content = records.content.data
     bounds = records.offsets[numbers.start : numbers.stop + 1].tolist()

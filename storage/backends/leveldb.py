@@ -47,6 +47,7 @@ from ..reader import Description, Reader, fork_lock, leak
 from ._records import (
     MISSING,
     Layout,
+    RecordSet,
     check_layout,
     check_lengths,
     check_set,
@@ -367,7 +368,7 @@ def _open_database(store: Path, folder: ReaderFolder) -> Iterator[plyvel.DB]:
             database.close()
 
 
-def _write_records(database: plyvel.DB, records: Encoded, labels: Labels) -> None:
+def _write_records(database: plyvel.DB, records: RecordSet, labels: Labels) -> None:
     codes = labels.astype(LABEL).tobytes()
     for numbers in cut_batches(records.offsets + LABEL.itemsize * np.arange(len(records) + 1), BATCH):
         with database.write_batch() as batch:
