@@ -1,18 +1,26 @@
 """Conversion of any source into a dataset; one that was interrupted resumes after its last finished part."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from ..contract import Encoded, Images, Labels
+from ..contract import Encoded, Images, Kind, Labels
+from ..encoded import Content
 from ..errors import StorageError, UnfinishedConversionError
 from .annotations import Annotations
 from .metadata import Columns
 from .writer import Writer
 
 
-class ImageSource(Protocol):
-    """An image set that is read in order, starting at any image."""
+class Problem(NamedTuple):
+    """A file of a source that isn't an image that can be used: its name, and why."""
+
+    name: str
+    reason: str
+
+
+class Described(Protocol):
+    """What every source says about its images."""
 
     @property
     def labels(self) -> Labels:
@@ -34,8 +42,30 @@ class ImageSource(Protocol):
     def metadata(self) -> Columns | None:
         """A table of columns with a value per image; None if the source has none."""
 
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Files that aren't among the images, and why; a source that fails as a whole raises an error instead."""
+
     def identify(self) -> str:
         """Compute the identity again, to find out whether the source changed while it was read."""
+
+
+class FileSource(Described, Protocol):
+    """Image files as they were found: none was decoded."""
+
+    def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
+        """Read files one by one, in increasing order; in place of one that can't be read, yield the reason.
+
+        What has nothing to do with the file, such as too many open files, is raised.
+        """
+
+
+class ImageSource(Described, Protocol):
+    """An image set that is read in order, starting at any image."""
+
+    @property
+    def kind(self) -> Kind:
+        """Whether it is pixels or image files."""
 
     def read(self, start: int) -> Iterator[Images | Encoded]:
         """Read batches of pixels or of image files, from image `start` on; an empty set yields one empty batch."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .. import Images, Labels
 
@@ -17,6 +17,13 @@ class ArraySource:
     identity: str
     names: Sequence[str] | None = None
     metadata: Mapping[str, Sequence[Any]] | None = None
+
+    problems = ()
+
+    @property
+    def kind(self) -> Literal["pixels", "encoded"]:
+        """What the images are."""
+        return "pixels" if hasattr(self.images, "shape") else "encoded"
 
     def identify(self) -> str:
         """Return the same identity: no other program can change the arrays."""

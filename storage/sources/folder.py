@@ -17,7 +17,8 @@ import numpy as np
 from xxhash import xxh3_64
 
 from ..arrays import CHANNELS, cut_indices
-from ..contract import Image, Images, Labels
+from ..contract import Image, Images, Kind, Labels
+from ..dataset.conversion import Problem
 from ..decoding import MAX_PIXELS, decode, measure
 from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError, reading
 from .files import open_input
@@ -38,6 +39,8 @@ class FolderSource:
     classes: tuple[str, ...]
     identity: str
     max_pixels: int | None = None
+    kind: Kind = "pixels"
+    problems: tuple[Problem, ...] = ()
     metadata: None = None
 
     def identify(self) -> str:

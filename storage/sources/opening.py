@@ -12,7 +12,7 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from ..arrays import cut_batches
-from ..contract import Backend, Encoded, Images, Labels
+from ..contract import Backend, Encoded, Images, Kind, Labels
 from ..dataset.conversion import ImageSource
 from ..dataset.manifest import is_dataset
 from ..dataset.reading import open  # noqa: A004 - a dataset's
@@ -111,6 +111,13 @@ class DatasetSource:
     names: Sequence[str] | None
     content: int  # bytes of all files
     metadata: Mapping[str, Sequence[Any]] | None = None
+
+    problems = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What the reader holds."""
+        return self.reader.kind
 
     def identify(self) -> str:
         """Return the same identity: every record was verified when it was read."""
