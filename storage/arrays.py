@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .encoded import Content, Encoded, gather, measure_offsets
 from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
+from .inputs import take_array, take_out
 from .limits import check_store
 
 Image: TypeAlias = NDArray[np.uint8]
@@ -22,6 +23,7 @@ Labels: TypeAlias = NDArray[np.int64]
 BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
 CHANNELS = 3
 LABEL = np.iinfo(np.int64)
+MIN_SIDE = 8  # of images that are recognized by it where their channels come first
 
 
 def check_images(images: Images, labels: Labels) -> tuple[Images, Labels]:
@@ -57,6 +59,7 @@ def check_pixels(images: Images) -> Images:
         hint = "decode them, or choose a backend whose INFO.kinds has 'encoded'"
         raise InvalidInputError("this backend stores pixels, not image files", hint=hint)
     _check_array("images", images, np.dtype(np.uint8), ("N", "H", "W", "3"))
+    _refuse_channels_first(images)
     if images.shape[3] != CHANNELS:
         raise InvalidInputError(f"images have {images.shape[3]} channels, not 3", hint="convert them to RGB")
     if not images.shape[1] or not images.shape[2]:
@@ -64,6 +67,15 @@ def check_pixels(images: Images) -> Images:
             f"images of shape {images.shape} have no pixels", hint="height and width must be at least 1"
         )
     return _make_contiguous("images", images)
+
+
+def _refuse_channels_first(images: Images) -> None:
+    """Refuse what PyTorch's models take: 1, 3 or 4 channels before height and width, all of which make sense."""
+    if images.ndim == 4 and images.shape[1] in {1, 3, 4} and min(images.shape[2:]) >= MIN_SIDE:  # noqa: PLR2004 - N, C, H, W
+        raise InvalidInputError(
+            f"images of shape {images.shape} seem to be (N, C, H, W): their channels come before height and width",
+            hint="give (N, H, W, C): images.transpose(0, 2, 3, 1), or permute of a tensor",
+        )
 
 
 def check_labels(labels: Labels) -> Labels:
@@ -84,6 +96,7 @@ def _make_contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
 def check_image(image: Image | Content, label: int) -> tuple[Images | Encoded, Labels]:
     """Refuse what isn't one image with a label of 64 bits; make it an image set of one."""
     if not isinstance(image, Content):
+        image = take_array("image", image)
         _check_array("image", image, np.dtype(np.uint8), ("H", "W", "3"))
     try:
         number = operator.index(label)
@@ -124,7 +137,9 @@ def check_index(store: Path, index: int, count: int) -> int:
 
 
 def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
-    """Do what `check_index` does for many indices; an error names the first that is out of range."""
+    """Do what `check_index` does for many indices, or a slice; an error names the first that is out of range."""
+    if isinstance(indices, slice):
+        return np.arange(*indices.indices(count))
     try:
         array = np.asarray(indices)
     except ValueError as error:
@@ -172,6 +187,7 @@ def make_result(store: Path, shape: tuple[int, ...], out: object) -> Images:
     """Return the caller's array for the images of a read if it fits, or make one if there is none."""
     if out is None:
         return make_array(store, shape)
+    out = take_out(out)
     hint = f"give a NumPy array of uint8, shape {shape}"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise InvalidInputError(f"out is a {type(out).__name__}", store=store, hint=hint)

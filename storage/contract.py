@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from numpy.typing import ArrayLike
+
 from .arrays import Image, Images, Labels
 from .encoded import Content, Encoded
 from .reader import Reader
@@ -68,7 +70,7 @@ class Backend(Protocol):
     __name__: str
     INFO: BackendInfo
 
-    def store_single(self, store: Path, image: Image | Content, label: int) -> None:
+    def store_single(self, store: Path, image: ArrayLike | Content, label: int) -> None:
         """Store one image, alone in its store; the same as `store_many` with one image.
 
         Parameters
@@ -76,7 +78,7 @@ class Backend(Protocol):
         store : Path
             An empty directory, or a free path.
         image : ndarray of uint8, shape (H, W, 3), or bytes-like
-            RGB, or the content of an image file.
+            RGB, also as a PyTorch tensor or a picture of Pillow; or the content of an image file.
         label : int
             Any 64-bit integer.
         """
@@ -108,8 +110,8 @@ class Backend(Protocol):
     def store_many(
         self,
         store: Path,
-        images: Images | Encoded,
-        labels: Labels,
+        images: ArrayLike | Encoded,
+        labels: ArrayLike,
         *,
         names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
@@ -122,7 +124,10 @@ class Backend(Protocol):
             An empty directory, or a free path.
         images : ndarray of uint8, shape (N, H, W, 3), or Encoded
             RGB, or N image files; N may be 0, H and W are at least 1. ``INFO.kinds`` says which the backend accepts.
+            The registry makes them of a PyTorch tensor, of a list of equal images (arrays, tensors or pictures of
+            Pillow), or of a list of bytes, before a module sees them.
         labels : ndarray of int64, shape (N,)
+            The registry makes them of a list or of other integers that fit.
         names : sequence of str, optional
             A relative path for each image. A backend whose files have names uses them; the others need none.
         classes : sequence of str, optional
@@ -145,7 +150,7 @@ class Backend(Protocol):
         ----------
         store : Path
             A store of this backend.
-        out : ndarray of uint8, shape (N, H, W, 3), optional
+        out : ndarray or PyTorch tensor of uint8, shape (N, H, W, 3), optional
             An array to fill with pixels, C-contiguous and writeable. After an error its content is undefined.
 
         Returns

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeAlias, cast, overload
 from weakref import WeakSet
 
 import numpy as np
@@ -18,6 +18,8 @@ from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices,
 from .decoding import check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
+
+Indices: TypeAlias = Sequence[int] | NDArray[np.integer] | slice
 
 fork_lock = RLock()
 """Held across calls of libraries that a child can't use if a thread of its parent was inside one at the fork."""
@@ -127,19 +129,27 @@ class Reader(ABC):
         """Return how many images the store holds."""
         return self._count
 
-    def __getitem__(self, index: int) -> tuple[Image, int]:
-        """Read one image; an image file is decoded.
+    @overload
+    def __getitem__(self, index: int) -> tuple[Image, int]: ...
+
+    @overload
+    def __getitem__(self, index: Indices) -> tuple[Images | Any, Labels]: ...
+
+    def __getitem__(self, index: int | Indices) -> tuple[Image, int] | tuple[Images | Any, Labels]:
+        """Read one image, or some; image files are decoded.
 
         Parameters
         ----------
-        index : int
-            From ``-len(reader)`` to ``len(reader) - 1``.
+        index : int, or slice, or sequence or array of int, shape (M,)
+            From ``-len(reader)`` to ``len(reader) - 1``. A sampler of batches may give a list.
 
         Returns
         -------
         image : ndarray of uint8, shape (H, W, 3)
-            Fresh memory.
+            Fresh memory. For some images, what `read` returns; if they are image files, a list of M images, each
+            of its own size.
         label : int
+            For some images, ndarray of int64, shape (M,).
 
         Raises
         ------
@@ -147,15 +157,42 @@ class Reader(ABC):
             The index is out of range.
         DecodingError
             The image file can't be decoded.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import storage
+        >>> backend = storage.BACKENDS["npy"]
+        >>> backend.store_many(Path("store"), np.zeros((5, 8, 8, 3), np.uint8), [4, 3, 2, 1, 0])
+        >>> with backend.open_reader(Path("store")) as reader:
+        ...     image, label = reader[-1]
+        ...     images, labels = reader[1:3]
+        >>> image.shape, label, images.shape, labels
+        ((8, 8, 3), 0, (2, 8, 8, 3), array([3, 2]))
         """
+        if type(index) is not int and _is_many(index):
+            return self._read_some(cast("Indices", index))
         self._be_ready()
-        position = check_index(self.store, index, self._count)
+        position = check_index(self.store, cast("int", index), self._count)
         try:
-            return self._read_one(position) if self._shape else self._decode_file(position)
+            if self._shape:
+                return self._read_one(position)
+            files, labels = self._read_encoded(np.array([position]))
+            return self._decode_file(files[0], position), int(labels[0])
         except StorageError:
             raise
         except FOREIGN as error:  # faster than `reading`
             raise explain(self.store, error) from error
+
+    def _read_some(self, indices: Indices) -> tuple[Images | Any, Labels]:
+        if self._shape:
+            return self.read(indices)
+        self._be_ready()
+        with reading(self.store):
+            positions = check_indices(self.store, indices, self._count)
+            files, labels = self._read_encoded(positions)
+            return list(map(self._decode_file, files, positions.tolist())), labels
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Image, int]]:
         """Read a batch the way PyTorch's fetcher asks for it: a list of ``(image, label)``."""
@@ -170,7 +207,7 @@ class Reader(ABC):
 
     def read(
         self,
-        indices: Sequence[int] | NDArray[np.integer],
+        indices: Indices,
         out: Images | None = None,
         *,
         size: tuple[int, int] | None = None,
@@ -180,9 +217,9 @@ class Reader(ABC):
 
         Parameters
         ----------
-        indices : sequence or array of int, shape (M,)
+        indices : slice, or sequence or array of int, shape (M,)
             Any order, repeats allowed; negative ones count from the end.
-        out : ndarray of uint8, shape (M, H, W, 3), optional
+        out : ndarray or PyTorch tensor of uint8, shape (M, H, W, 3), optional
             An array to fill, C-contiguous: a loop that reads into the same one allocates no memory for images.
         size : tuple of int, optional
             Height and width of the images that are decoded: each is scaled, antialiased, until it covers them, and its
@@ -214,19 +251,21 @@ class Reader(ABC):
             if out is not None:
                 positions = positions.copy()  # they may lie in the memory that is filled
             if not self._shape:
-                return self._decode_batch(positions, out, size, threads)
-            if size is not None:
+                images, labels = self._decode_batch(positions, out, size, threads)
+            elif size is not None:
                 raise InvalidInputError(
                     f"a size of {size} for images that are stored as pixels", store=self.store, hint="leave it out"
                 )
-            return self._read(positions, out)
+            else:
+                images, labels = self._read(positions, out)
+            return images if out is None else out, labels
 
-    def read_encoded(self, indices: Sequence[int] | NDArray[np.integer]) -> tuple[Encoded, Labels]:
+    def read_encoded(self, indices: Indices) -> tuple[Encoded, Labels]:
         """Read a batch of image files as they were stored.
 
         Parameters
         ----------
-        indices : sequence or array of int, shape (M,)
+        indices : slice, or sequence or array of int, shape (M,)
             Any order, repeats allowed; negative ones count from the end.
 
         Returns
@@ -263,10 +302,9 @@ class Reader(ABC):
         with reading(self.store):
             return self._read_encoded(check_indices(self.store, indices, self._count))
 
-    def _decode_file(self, position: int) -> tuple[Image, int]:
-        files, labels = self._read_encoded(np.array([position]))
+    def _decode_file(self, file: memoryview, position: int) -> Image:
         try:
-            return decode(files[0]), int(labels[0])
+            return decode(file)
         except StorageError as error:
             raise self._name_record(error, position) from error
 
@@ -369,8 +407,10 @@ class Reader(ABC):
         _readers.add(self)
 
 
-def read_stored(
-    reader: Reader, indices: Sequence[int] | NDArray[np.integer], out: Images | None = None
-) -> tuple[Images | Encoded, Labels]:
+def _is_many(index: object) -> bool:
+    return isinstance(index, slice | Sequence) or getattr(index, "ndim", 0) > 0
+
+
+def read_stored(reader: Reader, indices: Indices, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read a batch as it is stored: pixels, into `out` if there is one, or image files."""
     return reader.read(indices, out) if reader.kind == "pixels" else reader.read_encoded(indices)

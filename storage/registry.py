@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from .arrays import check_image
-from .contract import Backend, BackendInfo, Image, Images, Labels
-from .encoded import Content, Encoded
+from .contract import Backend, BackendInfo, Image, Labels
+from .encoded import Content
 from .errors import BackendUnavailableError, InvalidInputError
+from .inputs import take_images, take_labels
 
 PACKAGE = __name__.rpartition(".")[0]  # `storage` in the repository, `image_storage` where it is installed
 GROUP = "image_storage.backends"
@@ -58,10 +59,10 @@ def import_backend(name: str) -> Backend | str:
 
 
 def complete(module: ModuleType) -> Backend:
-    """Add what a module may leave out: `store_single`, `read_single`, `find_pixels`, and names for `store_many`."""
+    """Add what a module may leave out: `store_single`, `read_single`, `find_pixels`, and other input than arrays."""
     backend = cast("Backend", module)
-    if "names" not in signature(module.store_many).parameters:
-        vars(module)["store_many"] = _ignore_names(module.store_many)
+    vars(module)["store_many"] = _accept_inputs(module.store_many)
+    vars(module)["read_many"] = _return_out(module.read_many)
 
     def store_single(store: Path, image: Image | Content, label: int) -> None:
         """Store one image alone in its store."""
@@ -85,22 +86,36 @@ def complete(module: ModuleType) -> Backend:
     return backend
 
 
-def _ignore_names(store_many: Callable[..., None]) -> Callable[..., None]:
-    """Accept the names of images and classes for a layout that has no room for them."""
+def _accept_inputs(store_many: Callable[..., None]) -> Callable[..., None]:
+    """Accept lists and tensors, and the names of images and classes for a layout that has no room for them."""
+    has_names = "names" in signature(store_many).parameters
 
     @wraps(store_many)
-    def store_without_names(
+    def store_inputs(
         store: Path,
-        images: Images | Encoded,
-        labels: Labels,
+        images: Any,  # noqa: ANN401 - whatever a caller gives
+        labels: Any,  # noqa: ANN401 - likewise
         *,
-        names: Sequence[str] | None = None,  # noqa: ARG001 - as in the contract
-        classes: Sequence[str] | None = None,  # noqa: ARG001 - likewise
+        names: Sequence[str] | None = None,
+        classes: Sequence[str] | None = None,
         **options: Any,  # noqa: ANN401 - of the backend
     ) -> None:
-        store_many(store, images, labels, **options)
+        if has_names:
+            options |= {"names": names, "classes": classes}
+        store_many(store, take_images(images), take_labels(labels), **options)
 
-    return store_without_names
+    return store_inputs
+
+
+def _return_out(read_many: Callable[..., tuple[Any, Labels]]) -> Callable[..., tuple[Any, Labels]]:
+    """Return what was given as `out`, also if it is a tensor."""
+
+    @wraps(read_many)
+    def read_into(store: Path, out: Any = None) -> tuple[Any, Labels]:  # noqa: ANN401 - likewise
+        images, labels = read_many(store, out)
+        return images if out is None else out, labels
+
+    return read_into
 
 
 def _explain(name: str, found: str | EntryPoint, error: Exception) -> str:

@@ -11,6 +11,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
+from numpy.typing import ArrayLike
+
 from ..arrays import cut_batches
 from ..contract import Encoded, Images, Labels
 from ..errors import InvalidInputError, StorageError, writing
@@ -30,8 +32,8 @@ from .writer import ImageWriter, Writer, describe_failure
 
 def append(
     path: Path | str,
-    images: Images | Encoded | Iterable[Images] | Iterable[Encoded],
-    labels: Labels,
+    images: ArrayLike | Encoded | Iterable[ArrayLike] | Iterable[Encoded],
+    labels: ArrayLike,
     *,
     names: Sequence[str] | None = None,
     metadata: Columns | None = None,
@@ -44,8 +46,8 @@ def append(
     path : Path or str
         A dataset that `storage.save` wrote. A reader that is open keeps what it opened.
     images : ndarray of uint8, shape (N, H, W, 3), or Encoded, or iterable of such arrays or of Encoded
-        Images of the same kind and size as those that are there.
-    labels : ndarray of int64, shape (N,)
+        Images of the same kind and size as those that are there, in any of the forms that `save` takes.
+    labels : sequence or array of int, shape (N,)
         Of the new images.
     names : sequence of str, optional
         A relative path for each new image, if those that are there have names. No two images have the same.
@@ -77,11 +79,11 @@ def append(
     >>> images, labels
     (<Encoded: 3 files, 21 bytes>, array([7, 0, 7]))
     """
-    batches = take_batches(images, labels)
     annotations = Annotations.check(labels, names, metadata=metadata)
+    batches = take_batches(images, annotations.labels)
     with Appender(path, annotations, durable=durable) as writer:
         for batch in batches:
-            (writer.write_part if batches is not images and len(batch) else writer.add)(batch)
+            (writer.write_part if isinstance(batches, list) and len(batch) else writer.add)(batch)
         writer.commit()
 
 

@@ -1,15 +1,18 @@
 """Saving an image set atomically."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import check_encoded, check_images
 from ..contract import Encoded, Images, Labels
+from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, StoreLockedError
+from ..inputs import is_list_of_batches, take_batch, take_images
 from ..registry import find_backend
 from .annotations import Annotations
 from .checksums import hash_records
@@ -24,8 +27,8 @@ DEFAULT_BACKEND = "lmdb_packed"
 
 def save(
     path: Path | str,
-    images: Images | Encoded | Iterable[Images] | Iterable[Encoded],
-    labels: Labels,
+    images: ArrayLike | Encoded | Iterable[ArrayLike] | Iterable[Encoded],
+    labels: ArrayLike,
     backend: str = DEFAULT_BACKEND,
     *,
     names: Sequence[str] | None = None,
@@ -42,10 +45,11 @@ def save(
     path : Path or str
         Where the dataset will be; the folder above must exist.
     images : ndarray of uint8, shape (N, H, W, 3), or Encoded, or iterable of such arrays or of Encoded
-        RGB, or image files. Batches, of any sizes that make N together, need no more memory than 128 MiB and one of
-        them.
-    labels : ndarray of int64, shape (N,)
-        Of all images.
+        RGB, or image files. A list of N equal images (arrays of shape (H, W, 3), PyTorch tensors, pictures of Pillow)
+        or of N files as bytes is as good, and so is one tensor. Batches, of any sizes that make N together, need no
+        more memory than 128 MiB and one of them; an iterator may also yield single files or pictures.
+    labels : sequence or array of int, shape (N,)
+        Of all images. Any integers of 64 bits.
     backend : str
         A name in `storage.BACKENDS`.
     names : sequence of str, optional
@@ -95,17 +99,18 @@ def save(
     >>> storage.load("photos")[1]
     array([1, 2, 3])
     """
-    batches = take_batches(images, labels)
-    if batches is not images:
-        check_kind(find_backend(backend), images)
     annotations = Annotations.check(labels, names, classes, metadata)
+    batches = take_batches(images, annotations.labels)
+    whole = batches[0] if isinstance(batches, list) else None
+    if whole is not None:
+        check_kind(find_backend(backend), whole)
     if overwrite:
-        annotations = inherit(path, images, annotations, has_classes=classes is not None)
+        annotations = inherit(path, whole, annotations, has_classes=classes is not None)
     with Writer(path, annotations, backend, durable=durable, overwrite=overwrite) as writer:
         for batch in batches:
-            (writer.add if batches is images else writer.write_part)(batch)
+            (writer.add if whole is None else writer.write_part)(batch)
             if progress is not None:
-                progress(writer.done, len(labels))
+                progress(writer.done, len(annotations))
         writer.commit()
 
 
@@ -149,15 +154,17 @@ def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
     return np.array_equal(hash_records(images, labels, np.arange(len(images))), records)
 
 
-def take_batches(images: Any, labels: Labels) -> Iterable[Any]:  # noqa: ANN401 - whatever a caller gives
-    """Check images that are given whole, and list them as one batch; return batches as they are."""
+def take_batches(images: Any, labels: Labels) -> list[Any] | Iterator[Any]:  # noqa: ANN401 - whatever a caller gives
+    """Check images that are given whole, and list them as one batch; take batches one after the other."""
+    if not is_list_of_batches(images, len(labels)):
+        images = take_images(images)
     if isinstance(images, Encoded):
         check_encoded(images, labels)
         return [images]
     if isinstance(images, np.ndarray):
         check_images(images, labels)
         return [images]
-    if not isinstance(images, Iterable):
-        hint = "give an array, or batches of arrays, or Encoded"
+    if isinstance(images, str | Content | Mapping) or not isinstance(images, Iterable):
+        hint = "give an array, or a list of images, or batches of arrays, or Encoded"
         raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)
-    return images
+    return map(take_batch, images)

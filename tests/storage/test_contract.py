@@ -100,16 +100,18 @@ def test_reads_return_fresh_memory(module: Backend, store: Path) -> None:
 IMAGES, LABEL_ROW = make_set(2)
 BAD_SETS: dict[str, tuple[Any, Any]] = {
     "images of floats": (IMAGES.astype(np.float32), LABEL_ROW),
-    "labels of 32 bits": (IMAGES, LABEL_ROW.astype(np.int32)),
+    "labels of floats": (IMAGES, LABEL_ROW.astype(np.float64)),
+    "labels of 65 bits": (IMAGES, [0, 2**64]),
     "images of rank 3": (IMAGES[0], LABEL_ROW),
     "labels of rank 2": (IMAGES, LABEL_ROW[:, np.newaxis]),
     "4 channels": (np.zeros((2, 4, 4, 4), np.uint8), LABEL_ROW),
-    "channels first": (np.zeros((2, 3, 4, 4), np.uint8), LABEL_ROW),
+    "channels first": (np.zeros((2, 3, 8, 9), np.uint8), LABEL_ROW),
     "fewer labels": (IMAGES, LABEL_ROW[:1]),
     "no pixels": (np.zeros((2, 0, 4, 3), np.uint8), LABEL_ROW),
     "a list": (IMAGES.tolist(), LABEL_ROW),
     "a masked array": (np.ma.array(IMAGES), LABEL_ROW),
-    "a list of labels": (IMAGES, LABEL_ROW.tolist()),
+    "a list of images of two sizes": ([IMAGES[0], IMAGES[0, 1:]], LABEL_ROW),
+    "a text": (IMAGES, "12"),
 }
 
 

@@ -131,6 +131,22 @@ def test_an_index_out_of_range_raises_record_not_found(module: Backend, files: P
         reader.read_encoded([0, index])
 
 
+def test_slices_and_lists_select_files_and_decoded_images(module: Backend, pictures: Path) -> None:
+    files, labels, expected = make_pictures()
+    several: list[Any] = [slice(None, None, -2), [3, -1, 3], range(5), []]
+    with module.open_reader(pictures) as reader:
+        assert_same_files(reader.read_encoded(slice(1, 4)), (files[1:4], labels[1:4]))
+        for indices in several:
+            images, found = reader[indices]
+            numbers = np.arange(5)[indices if isinstance(indices, slice) else np.array(indices, np.intp)]
+            np.testing.assert_array_equal(found, labels[numbers], strict=True)
+            assert len(images) == len(numbers)
+            for image, number in zip(images, numbers, strict=True):
+                np.testing.assert_array_equal(image, expected[number])
+        with pytest.raises(storage.RecordNotFoundError, match="5 images"):
+            reader[[0, 5]]
+
+
 def test_a_reader_decodes_its_files(module: Backend, pictures: Path) -> None:
     expected = make_pictures()[2]
     with module.open_reader(pictures) as reader:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage import BACKENDS, Backend
+from storage import BACKENDS, Backend, InvalidInputError
 from tests.support.image_sets import make_set
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch isn't installed; the suite doesn't depend on it")
@@ -40,3 +40,36 @@ def test_a_loader_reads_every_image_once(module: Backend, options: dict[str, Any
 @pytest.mark.parametrize("name", ["hdf5", "lmdb_packed"])  # a worker that is spawned imports PyTorch: seconds each
 def test_spawned_workers_read_every_image_once(name: str, tmp_path: Path) -> None:
     check_epochs(BACKENDS[name], tmp_path, num_workers=2, multiprocessing_context="spawn", persistent_workers=True)
+
+
+@pytest.mark.parametrize("name", ["npy", "hdf5", "lmdb"])
+def test_a_sampler_of_batches_reads_each_batch_at_once(name: str, tmp_path: Path) -> None:
+    BACKENDS[name].store_many(tmp_path / "store", torch.from_numpy(IMAGES), torch.from_numpy(LABELS).to(torch.int32))
+    with BACKENDS[name].open_reader(tmp_path / "store") as reader:
+        sampler = torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(reader), 7, drop_last=False)
+        batches = list(torch.utils.data.DataLoader(reader, sampler=sampler, batch_size=None))
+    assert [len(images) for images, _ in batches] == [7] * 5 + [5]
+    np.testing.assert_array_equal(torch.cat([images for images, _ in batches]), IMAGES)
+    np.testing.assert_array_equal(torch.cat([labels for _, labels in batches]), LABELS)
+
+
+def test_tensors_select_and_are_filled(tmp_path: Path) -> None:
+    BACKENDS["npy"].store_many(tmp_path / "store", list(torch.from_numpy(IMAGES)), list(torch.from_numpy(LABELS)))
+    out = torch.zeros((2, 8, 6, 3), dtype=torch.uint8)
+    with BACKENDS["npy"].open_reader(tmp_path / "store") as reader:
+        images, labels = reader.read(torch.tensor([7, 2]), out)
+        assert images is out
+        np.testing.assert_array_equal(out, IMAGES[[7, 2]])
+        np.testing.assert_array_equal(labels, LABELS[[7, 2]])
+        assert reader[torch.tensor(3)][1] == 3
+        assert reader[torch.tensor([3])][0].shape == (1, 8, 6, 3)
+        with pytest.raises(InvalidInputError, match="out is not C-contiguous"):
+            reader.read([0, 1], torch.zeros((1, 8, 6, 3), dtype=torch.uint8).expand(2, -1, -1, -1))
+
+
+def test_tensors_that_are_no_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="can't be made an array"):
+        BACKENDS["npy"].store_many(tmp_path / "store", torch.zeros((1, 8, 6, 3), requires_grad=True), [0])
+    with pytest.raises(InvalidInputError, match=r"seem to be \(N, C, H, W\)"):
+        BACKENDS["npy"].store_many(tmp_path / "store", torch.zeros((1, 3, 8, 9), dtype=torch.uint8), [0])
+    assert not (tmp_path / "store").exists()

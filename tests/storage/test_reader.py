@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,31 @@ def test_a_reader_reads_any_sequence_of_indices(module: Backend, store: Path) ->
         for indices in ([3, 1, 3, -1], range(9, -1, -1), (0,), np.array([7, 2], np.uint8), np.arange(-10, 0)):
             assert_same(reader.read(indices), (images[list(indices)], labels[list(indices)]))
         assert reader.read([])[0].shape == (0, 32, 32, 3)
+
+
+def test_a_reader_reads_slices(module: Backend, store: Path) -> None:
+    images, labels = make_set(10)
+    with module.open_reader(store) as reader:
+        for part in (slice(2, 9), slice(None, None, -3), slice(-3, None), slice(20, 30), slice(5, 2)):
+            assert_same(reader[part], (images[part], labels[part]))
+            assert_same(reader.read(part), (images[part], labels[part]))
+
+
+@pytest.mark.parametrize("indices", [[3, 1], (-1,), range(4), np.array([7, 7]), []], ids=str)
+def test_some_indices_select_what_read_returns(module: Backend, store: Path, indices: list[int]) -> None:
+    images, labels = make_set(10)
+    number: Any = np.int64(3)
+    with module.open_reader(store) as reader:
+        assert_same(reader[indices], (images[list(indices)], labels[list(indices)]))
+        assert_same(reader[number], (images[3], labels[3]))
+        outside: list[Any] = [[0, 10], (-11,)]
+        for each in outside:
+            with pytest.raises(storage.RecordNotFoundError, match="10 images"):
+                reader[each]
+        wrong: list[Any] = ["1", [0.5], 1.0, None, [[1]]]
+        for each in wrong:
+            with pytest.raises(TypeError):
+                reader[each]
 
 
 def test_a_reader_reads_the_labels_alone(module: Backend, store: Path) -> None:
