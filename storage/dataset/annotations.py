@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from xxhash import xxh3_64
 
 from ..arrays import check_labels
 from ..contract import Labels
 from ..errors import InvalidInputError
-from ..inputs import take_labels
 from .details import check_texts
 from .metadata import Columns, check_columns
 from .names import Names
@@ -30,13 +28,13 @@ class Annotations:
     @classmethod
     def check(
         cls,
-        labels: ArrayLike,
+        labels: Labels,
         names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         metadata: Columns | None = None,
     ) -> Self:
         """Refuse what isn't an annotation of images, or what has another length than the labels."""
-        labels = check_labels(take_labels(labels))
+        labels = check_labels(labels)
         joined = None if names is None else Names.join(_check_iterable("names", names))
         if joined is not None and len(joined) != len(labels):
             raise InvalidInputError(f"{len(joined)} names and {len(labels)} labels", hint="give each image one name")

@@ -79,8 +79,8 @@ def append(
     >>> images, labels
     (<Encoded: 3 files, 21 bytes>, array([7, 0, 7]))
     """
+    batches, labels = take_batches(images, labels)
     annotations = Annotations.check(labels, names, metadata=metadata)
-    batches = take_batches(images, annotations.labels)
     with Appender(path, annotations, durable=durable) as writer:
         for batch in batches:
             (writer.write_part if isinstance(batches, list) and len(batch) else writer.add)(batch)

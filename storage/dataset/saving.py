@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import check_encoded, check_images
+from ..arrays import check_encoded, check_images, check_labels
 from ..contract import Encoded, Images, Labels
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, StoreLockedError
-from ..inputs import is_list_of_batches, take_batch, take_images
+from ..inputs import is_list_of_batches, take_batch, take_images, take_labels
 from ..registry import find_backend
 from .annotations import Annotations
 from .checksums import hash_records
@@ -99,8 +99,8 @@ def save(
     >>> storage.load("photos")[1]
     array([1, 2, 3])
     """
+    batches, labels = take_batches(images, labels)
     annotations = Annotations.check(labels, names, classes, metadata)
-    batches = take_batches(images, annotations.labels)
     whole = batches[0] if isinstance(batches, list) else None
     if whole is not None:
         check_kind(find_backend(backend), whole)
@@ -154,17 +154,16 @@ def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
     return np.array_equal(hash_records(images, labels, np.arange(len(images))), records)
 
 
-def take_batches(images: Any, labels: Labels) -> list[Any] | Iterator[Any]:  # noqa: ANN401 - whatever a caller gives
+def take_batches(images: Any, labels: Any) -> tuple[list[Any] | Iterator[Any], Labels]:  # noqa: ANN401 - of a caller
     """Check images that are given whole, and list them as one batch; take batches one after the other."""
+    labels = check_labels(take_labels(labels))
     if not is_list_of_batches(images, len(labels)):
         images = take_images(images)
     if isinstance(images, Encoded):
-        check_encoded(images, labels)
-        return [images]
+        return [images], check_encoded(images, labels)
     if isinstance(images, np.ndarray):
-        check_images(images, labels)
-        return [images]
+        return [images], check_images(images, labels)[1]
     if isinstance(images, str | Content | Mapping) or not isinstance(images, Iterable):
         hint = "give an array, or a list of images, or batches of arrays, or Encoded"
         raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)
-    return map(take_batch, images)
+    return map(take_batch, images), labels

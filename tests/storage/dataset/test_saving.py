@@ -86,8 +86,8 @@ def test_the_default_backend_needs_no_extra(tmp_path: Path) -> None:
         (b"a file", [1], "images is a bytes"),
         ({"a": b"a file"}, [1], "images is a dict"),
         ([], make_set(0)[1], "no batch shows what kind of images there are none of"),
-        (None, make_set(2)[1], r"images is a NoneType.*give an array, or batches of arrays"),
-        (5, make_set(2)[1], r"images is a int.*give an array, or batches of arrays"),
+        (None, make_set(2)[1], r"images is a NoneType.*give an array, or a list of images"),
+        (5, make_set(2)[1], r"images is a int.*give an array, or a list of images"),
     ],
 )
 @pytest.mark.parametrize("part", [writer.PART, 1], ids=["one part", "a part per image"])
