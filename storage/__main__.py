@@ -49,6 +49,9 @@ Save images as a dataset, from one of these:
   - a dataset; each record is verified
   - a plain store of any backend, as its store_many wrote it
   - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
+  - a .npy file, with labels in another one beside it: images.npy and labels.npy, or x.npy and y.npy
+  - a .npz or HDF5 file that holds an array of images and, if there are labels, one of labels, whatever their names
+  - MNIST's files (IDX), packed or not: name the one of images; the one of labels is beside it
   - a folder of folders of images (AVIF, BMP, GIF, JPEG, PCX, PNG, PPM, SGI, TGA, TIFF or WebP, if this Pillow reads
     it); all of one size, with 8 bits, read as RGB and turned upright by their EXIF orientation. Each folder is a class.
     Folders, and the files in each, are read in natural order: 2 before 10. Names that begin with a dot are ignored.

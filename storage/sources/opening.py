@@ -23,13 +23,14 @@ from ..reader import Reader, read_stored
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
 from .folder import read_folder
+from .single_file import read_file
 
 LABEL_BYTES = 8
 
 
 @contextmanager
 def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[ImageSource]:
-    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10 or CIFAR-100.
+    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10, CIFAR-100, or a file.
 
     `max_pixels` is what an image file may have; by default 2**28, or fewer if the file is small.
     """
@@ -38,9 +39,13 @@ def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[Ima
         if not _exists(path):
             raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
         has_manifest = is_dataset(path)
-        cifar = read_cifar(path) if not has_manifest and is_cifar(path) else None
-    if cifar is not None:
-        yield cifar
+        known: ImageSource | None = None
+        if path.is_file():
+            known = read_file(path)
+        elif not has_manifest and is_cifar(path):
+            known = read_cifar(path)
+    if known is not None:
+        yield known
         return
     if has_manifest:
         with open(path) as reader:

@@ -107,7 +107,7 @@ def test_storage_imports_nothing_of_the_suite(tmp_path: Path) -> None:
     ("source", "destination", "name", "message"),
     [
         ("nowhere", "new", "png", "nowhere: it doesn't exist"),
-        ("set/manifest.json", "new", "png", "isn't an honest .tar.gz"),
+        ("set/manifest.json", "new", "png", "manifest.json: it is a text file, which can't be converted"),
         ("empty", "new", "png", "isn't a dataset, CIFAR-10, a folder"),
         ("set", "new", "tape", "'tape' isn't a backend: choose one of "),
         ("set", "other", "png", "replace it with --overwrite"),

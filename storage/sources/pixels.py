@@ -1,0 +1,215 @@
+"""Pixels that a file holds as one array, read in batches from its first image to its last, and their labels."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from io import BufferedIOBase, BufferedReader
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64
+
+from ..arrays import CHANNELS, LABEL, check_pixels, cut_batches, make_array
+from ..contract import Images, Kind, Labels
+from ..dataset.conversion import Problem
+from ..errors import FOREIGN, CorruptStoreError, InvalidInputError, StorageError, explain
+from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
+
+BASE, EXPANSION = 128 << 20, 100  # bytes that any file may unpack to, and more for each of its bytes
+SKIPPED = 1 << 20  # bytes that are unpacked at a time on the way to an image
+MAX_CHANNELS = CHANNELS + 1  # of a single image with three axes
+NUMBERS = "iuf"  # kinds of dtypes
+OpenStream = Callable[[], AbstractContextManager[BufferedIOBase]]
+
+
+class StoredArray(Protocol):
+    """An array in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of its values, in any byte order."""
+
+    def read(self, start: int) -> Iterator[NDArray[Any]]:
+        """Read batches along the first axis, from `start` on."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An array in C order in a stream of bytes, after the first `start` ones; nothing follows it."""
+
+    path: Path
+    open: OpenStream
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, start: int) -> Iterator[NDArray[Any]]:
+        """Read batches of 8 MiB."""
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with self.open() as stream:
+            _skip(stream, self.start + start * size)
+            for indices in cut_batches(start, self.shape[0], size):
+                rows = make_array(self.path, (len(indices), *self.shape[1:]), self.dtype)
+                _fill(self.path, stream, rows)
+                yield rows
+            if stream.read(1):  # this is also where a checksum is verified
+                raise CorruptStoreError(f"more follows after {self.start + self.nbytes:,} bytes", store=self.path)
+
+
+@dataclass(frozen=True)
+class PixelSource:
+    """Images of a file that holds them as one array."""
+
+    path: Path
+    what: str  # kind of file it is
+    images: StoredArray
+    labels: Labels
+    files: tuple[Path, ...]
+    identity: str
+    classes: tuple[str, ...] = ()
+    names: None = None
+    metadata: None = None
+    kind: Kind = "pixels"
+    problems: tuple[Problem, ...] = ()
+
+    def identify(self) -> str:
+        """Look at the files again."""
+        return identify_files(self.files)
+
+    def read(self, start: int) -> Iterator[Images]:
+        """Read batches, in the byte order of this machine."""
+        with describing(self.path, self.what):
+            if not len(self.labels):
+                yield np.empty(self.images.shape, _make_native(self.images.dtype))
+                return
+            for batch in self.images.read(start):
+                yield batch.astype(_make_native(batch.dtype), copy=False)
+
+
+def make_source(path: Path, kind: str, images: StoredArray, labels: StoredArray | None, *others: Path) -> PixelSource:
+    """Check what can be known before any image is read. Without labels, all are 0; `others` are further files."""
+    files = (path, *others)
+    identity = identify_files(files)
+    _check_images(path, images)
+    count = images.shape[0]
+    size = sum(file.stat().st_size for file in files)
+    needed = math.prod(images.shape) * images.dtype.itemsize
+    check_unpacked(path, needed, size)
+    check_amount("the list of its labels", count * 8, store=path, limit=MAX_MEMORY + MAX_EXPANSION * size)
+    values = (
+        np.zeros(count, np.int64) if labels is None else _read_labels(others[-1] if others else path, labels, count)
+    )
+    return PixelSource(path, kind, images, values, files, identity)
+
+
+def choose_arrays(path: Path, kind: str, arrays: Mapping[str, StoredArray]) -> tuple[StoredArray, StoredArray | None]:
+    """Choose the array of images of a file, and that of labels if there is one, by their shapes."""
+    images = {name: array for name, array in arrays.items() if len(array.shape) in {3, 4} and _holds_numbers(array)}
+    rest = {name: array for name, array in arrays.items() if name not in images}
+    if len(images) == 1 and len(rest) <= 1:
+        (image,) = images.values()
+        label = next(iter(rest.values()), None)
+        if label is None or (label.shape == image.shape[:1] and label.dtype.kind in "iu"):
+            return image, label
+    held = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in sorted(arrays.items())) or "none"
+    raise InvalidInputError(
+        f"it is {kind}, and its arrays aren't one of images and at most one of labels: {held:.500}",
+        store=path,
+        hint="save an array (N, H, W, 3) and, if there are labels, an array (N,) of integers in a file of their own",
+    )
+
+
+def check_unpacked(path: Path, needed: int, size: int) -> None:
+    """Refuse a file of `size` bytes that would unpack to far more."""
+    limit = BASE + EXPANSION * size
+    if needed > limit:
+        problem = f"its images have {needed:,} bytes, and a file of {size:,} may unpack to {limit:,}"
+        raise InvalidInputError(problem, store=path, hint="if that is right, store it without compression")
+
+
+def identify_files(files: Sequence[Path]) -> str:
+    """Hash names, sizes and times of files."""
+    digest = xxh3_64()
+    for file in files:
+        status = file.stat()
+        digest.update(os.fsencode(f"{file.name}\0{status.st_size} {status.st_mtime_ns}\0"))
+    return f"files {digest.hexdigest()}"
+
+
+@contextmanager
+def describing(path: Path, kind: str, *library_errors: type[Exception]) -> Iterator[None]:
+    """Turn what a library raises while it reads a source into an error that says what kind of file it is."""
+    expected: tuple[type[Exception], ...] = FOREIGN + library_errors
+    try:
+        yield
+    except StorageError as error:
+        raise (error if error.store else error.replace(store=path)) from error
+    except expected as error:
+        explained = explain(path, error)
+        if isinstance(explained, CorruptStoreError):
+            problem = f"it is {kind}, and can't be read ({str(error)[:200] or type(error).__name__}): it is damaged"
+            explained = CorruptStoreError(problem, store=path, hint="restore a copy")
+        raise explained from error
+
+
+def _check_images(path: Path, images: StoredArray) -> None:
+    if not _holds_numbers(images) or len(images.shape) not in {3, 4}:
+        problem = f"it holds an array of shape {images.shape} and dtype {images.dtype}, which isn't of images"
+        raise InvalidInputError(problem, store=path, hint="save one of shape (N, H, W, 3)")
+    if len(images.shape) == 3 and images.shape[2] <= MAX_CHANNELS:  # noqa: PLR2004 - (H, W, C), or (N, H, W)
+        problem = f"it holds an array of shape {images.shape}, which is a single image"
+        raise InvalidInputError(problem, store=path, hint="save many as one array of shape (N, H, W, 3)")
+    check_pixels(np.empty((0, *images.shape[1:]), _make_native(images.dtype)))
+
+
+def _read_labels(path: Path, labels: StoredArray, count: int) -> Labels:
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        problem = f"it holds labels of shape {labels.shape} and dtype {labels.dtype}, for {count:,} images"
+        raise InvalidInputError(problem, store=path, hint="give each image one integer")
+    values = np.empty(count, np.int64)
+    place = 0
+    for batch in labels.read(0):
+        if len(batch) and batch.max() > LABEL.max:
+            raise InvalidInputError("a label doesn't fit in 64 bits", store=path, hint="give at most 2**63 - 1")
+        values[place : place + len(batch)] = batch
+        place += len(batch)
+    return values
+
+
+def _holds_numbers(array: StoredArray) -> bool:
+    return array.dtype.kind in NUMBERS
+
+
+def _make_native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("=")
+
+
+def _skip(stream: BufferedIOBase, size: int) -> None:
+    """Go forward; what is packed is unpacked on the way, so that its checksum is verified at the end."""
+    if isinstance(stream, BufferedReader):
+        stream.seek(size)
+        return
+    while size and (skipped := len(stream.read(min(size, SKIPPED)))):
+        size -= skipped
+
+
+def _fill(path: Path, stream: BufferedIOBase, rows: NDArray[Any]) -> None:
+    content = rows.reshape(-1).view(np.uint8).data
+    while content:
+        count = stream.readinto(content)
+        if not count:
+            raise CorruptStoreError(f"it was cut short: {len(content):,} bytes are missing", store=path)
+        content = content[count:]

@@ -1,0 +1,63 @@
+"""Opens zip files, and limits what listing and unpacking their members can take."""
+
+import io
+import os
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import InvalidInputError
+from ..limits import MAX_EXPANSION, MAX_MEMORY
+from .files import open_input
+
+ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others may unpack to any size at once
+ENCRYPTED = 1
+END = struct.Struct("<4s4H2LH")  # of the list of members; only a comment follows
+MANY = 0xFFFF  # members: there are so many or more
+LISTING = 16  # bytes of memory that zipfile takes for each byte of the list of members
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip file whose members can all be read."""
+    with open_input(path) as file:
+        bounded = _BoundedFile(file.raw)
+        bounded.limit = (MAX_MEMORY + MAX_EXPANSION * os.fstat(file.fileno()).st_size) // LISTING
+        with zipfile.ZipFile(bounded) as archive:
+            bounded.limit = sys.maxsize
+            _check_count(bounded, archive)
+            names = set()
+            for member in archive.infolist():
+                if member.filename in names:
+                    raise InvalidInputError(f"its member {member.filename} is there twice", store=path)
+                if member.compress_type not in METHODS or member.flag_bits & ENCRYPTED:
+                    problem = f"its member {member.filename} is encrypted, or compressed by another method than deflate"
+                    raise InvalidInputError(problem, store=path, hint="zip the files again, without a password")
+                names.add(member.filename)
+            yield archive
+
+
+def _check_count(file: BinaryIO, archive: zipfile.ZipFile) -> None:
+    """Refuse a list of members that isn't as long as the end of the file says: damage can hide some from zipfile."""
+    found = len(archive.infolist())
+    file.seek(-len(archive.comment) - END.size, io.SEEK_END)
+    magic, _, _, _, count, _, _, _ = END.unpack(file.read(END.size))
+    if magic != b"PK\5\6" or count not in {found % (MANY + 1), MANY}:
+        raise zipfile.BadZipFile(f"it lists {found:,} members, and should have {count:,}")
+
+
+class _BoundedFile(io.BufferedReader):
+    """Refuses to read more at once: zipfile reads as much for the list of members as the file says."""
+
+    limit: int
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.limit:
+            raise ValueError(f"its list of members has {size:,} bytes")
+        return super().read(size)

@@ -1,0 +1,218 @@
+"""Sources that claim, hide or refer to what they shouldn't: each is refused, in its own words, and costs little."""
+
+import gzip
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage import BACKENDS, StorageError
+from storage.sources.opening import open_source
+from tests.support.hostile import find_excess
+from tests.support.image_sets import make_set
+from tests.support.source_files import make_idx
+
+IMAGES, LABELS = make_set(4, 5, 7)
+Write = Callable[[Path], object]
+
+
+def make_npy(shape: object, descr: object = "|u1", *, order: bool = False, version: bytes = b"\1\0") -> bytes:
+    """Make a .npy file of any header."""
+    header = f"{{'descr': {descr!r}, 'fortran_order': {order}, 'shape': {shape}}}\n".encode()
+    length = struct.pack("<H" if version == b"\1\0" else "<I", len(header))
+    return b"\x93NUMPY" + version + length + header + IMAGES.tobytes()
+
+
+NPY = make_npy((4, 5, 7, 3))
+
+
+def npy(*arguments: Any, **options: Any) -> Write:  # noqa: ANN401 - those of `make_npy`
+    return lambda path: path.write_bytes(make_npy(*arguments, **options))
+
+
+def write_sparse_npy(path: Path) -> None:
+    path.write_bytes(make_npy((1 << 30, 5, 7, 3)))
+    os.truncate(path, len(make_npy((1 << 30, 5, 7, 3))) - IMAGES.nbytes + (105 << 30))
+
+
+def write_beside_pipe(path: Path) -> None:
+    np.save(path.with_name("images.npy"), IMAGES)
+    os.mkfifo(path.with_name("labels.npy"))
+
+
+def npz(members: Mapping[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Write:
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", compression, compresslevel=1) as archive:
+            for name, content in members.items():
+                archive.writestr(f"{name}.npy", content)
+
+    return write
+
+
+def change(write: Write, before: bytes, after: bytes) -> Write:
+    """Replace some bytes of a file, wherever they are."""
+
+    def do(path: Path) -> None:
+        write(path)
+        content = path.read_bytes()
+        assert before in content
+        path.write_bytes(content.replace(before, after))
+
+    return do
+
+
+def write_long_list(path: Path) -> None:
+    """Write a zip file that has nothing but a list of members of 64 MiB."""
+    size = 64 << 20
+    path.write_bytes(b"PK\3\4" + bytes(size) + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, size, 4, 0))
+
+
+def idx(shape: tuple[int, ...], content: bytes = IMAGES.tobytes(), kind: int = 8) -> Write:
+    def write(path: Path) -> None:
+        path.write_bytes(struct.pack(f">HBB{len(shape)}I", 0, kind, len(shape), *shape) + content)
+        path.with_name("labels").write_bytes(make_idx(LABELS.astype(np.uint8)))
+
+    return write
+
+
+def pack(write: Write, extra: bytes = b"", cut: int = 0) -> Write:
+    def do(path: Path) -> None:
+        write(path)
+        packed = gzip.compress(path.read_bytes() + extra, 1)
+        path.write_bytes(packed[: len(packed) - cut])
+
+    return do
+
+
+def hdf5(make: Callable[[Any, Path], object]) -> Write:
+    """Write an HDF5 file; the table's functions fill it."""
+
+    def write(path: Path) -> None:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            make(file, path)
+
+    return write
+
+
+def write_virtual(file: Any, path: Path) -> None:  # noqa: ANN401 - of h5py
+    h5py = pytest.importorskip("h5py")
+    layout = h5py.VirtualLayout((4, 5, 7, 3), np.uint8)
+    layout[...] = h5py.VirtualSource(str(path.with_name("other.h5")), "images", (4, 5, 7, 3))
+    file.create_virtual_dataset("images", layout)
+
+
+def link(kind: str, *target: str) -> Write:
+    def make(file: Any, _: Path) -> None:  # noqa: ANN401 - of h5py
+        file["images"] = getattr(pytest.importorskip("h5py"), kind)(*target)
+
+    return hdf5(make)
+
+
+def dataset(*shape: int, **options: Any) -> Write:  # noqa: ANN401 - of h5py
+    return hdf5(lambda file, _: file.create_dataset("images", shape, np.uint8, **options))
+
+
+def write_groups(file: Any, _: Path) -> None:  # noqa: ANN401 - of h5py
+    file["images"] = IMAGES
+    group = file.create_group("more")
+    for number in range(1_001):
+        group[str(number)] = file["images"]
+
+
+def write_circle(file: Any, _: Path) -> None:  # noqa: ANN401 - of h5py
+    file.create_group("circle")["again"] = file
+
+
+def claim(size: int) -> Write:
+    """Write a member that claims to have another size."""
+    return change(npz({"a": NPY}, zipfile.ZIP_STORED), struct.pack("<L", len(NPY)), struct.pack("<L", size))
+
+
+HOSTILE: dict[str, tuple[str, Write, str]] = {
+    "many images": ("images.npy", npy((1 << 40, 5, 7, 3)), "don't fit an array of shape"),
+    "absurd": ("images.npy", npy((10**30, 5, 7, 3)), "don't fit an array of shape"),
+    "negative": ("images.npy", npy((-4, -5, 7, 3)), "don't fit an array of shape"),
+    "no pixels": ("images.npy", npy((1 << 60, 0, 7, 3)), "don't fit|have no pixels"),
+    "not a shape": ("images.npy", npy("'x'"), "it is a .npy file, and can't be read"),
+    "nested": ("images.npy", npy("(" * 5_000), "it is a .npy file, and can't be read"),
+    "long header": ("images.npy", npy("(1,)" + " " * 40_000), "it is a .npy file, and can't be read"),
+    "claims a header": (
+        "images.npy",
+        lambda path: path.write_bytes(b"\x93NUMPY\2\0\xff\xff\xff\xff"),
+        "it is a .npy file, and can't be read",
+    ),
+    "version": ("images.npy", npy((4, 5, 7, 3), version=b"\7\0"), "it is a .npy file, and can't be read"),
+    "objects": ("images.npy", npy((4, 5, 7, 3), "|O"), "holds Python objects: unpickling them could run any program"),
+    "fields": ("images.npy", npy((140,), [("r", "|u1"), ("g", "|u1"), ("b", "|u1")]), "isn't of images"),
+    "fortran": ("images.npy", npy((4, 5, 7, 3), order=True), "in Fortran order"),
+    "holes": ("images.npy", write_sparse_npy, "of them are on the disk"),
+    "a pipe for labels": ("images.npy", write_beside_pipe, "labels.npy: it isn't a regular file"),
+    "python 2": ("images.npy", npy("(4L, 5L, 7L, 3L)"), ""),
+    "two arrays": ("a.npz", npz({"a": NPY, "b": NPY}), r"a \(4, 5, 7, 3\) uint8, b \("),
+    "no labels": (
+        "a.npz",
+        npz({"x": NPY, "y": make_npy((105,), "<f4")}),
+        r"at most one of labels: x \(4, 5, 7, 3\) uint8, y \(105,\) float32",
+    ),
+    "no arrays": ("a.npz", npz({}), r"aren't one of images and at most one of labels: none"),
+    "many arrays": ("a.npz", npz(dict.fromkeys(map(str, range(101)), b"")), "more than 100 arrays"),
+    "objects in a zip": ("a.npz", npz({"a": make_npy((4, 5, 7, 3), "|O")}), "and a holds Python objects"),
+    "bzip2": ("a.npz", npz({"a": NPY}, zipfile.ZIP_BZIP2), "another method than deflate"),
+    "twice": ("a.npz", change(npz({"a": NPY, "b": b""}), b"b.npy", b"a.npy"), "a.npy is there twice"),
+    "claims more": ("a.npz", claim(1 << 25), "a.npz"),
+    "a bomb": ("a.npz", claim(1 << 30), "may unpack to"),
+    "a long list": ("a.npz", write_long_list, "its list of members has 67,108,864 bytes"),
+    "empty zip": ("a.npz", lambda path: path.write_bytes(b"PK\5\6"), "it is a .npz file, and can't be read"),
+    "external link": ("a.h5", link("ExternalLink", "other.h5", "/images"), "images is a link, maybe to another file"),
+    "soft link": ("a.h5", link("SoftLink", "/other"), "images is a link, maybe to another file"),
+    "external values": (
+        "a.h5",
+        dataset(4, 5, 7, 3, external=[("/dev/zero", 0, 420)]),
+        "values of images in other files",
+    ),
+    "virtual": ("a.h5", hdf5(write_virtual), "values of images in other files"),
+    "another filter": ("a.h5", dataset(4, 5, 7, 3, compression="lzf"), "compressed by filter 32000"),
+    "a huge chunk": ("a.h5", dataset(400, 500, 700, 3, chunks=(400, 500, 700, 3)), "a chunk of images takes"),
+    "never written": ("a.h5", dataset(1 << 40, 5, 7, 3, chunks=(1, 5, 7, 3)), "may unpack to"),
+    "many objects": ("a.h5", hdf5(write_groups), "more than 1,000 groups and datasets"),
+    "a circle": ("a.h5", hdf5(write_circle), "at most one of labels: none"),
+    "strings": ("a.h5", hdf5(lambda file, _: file.create_dataset("images", data=["x"])), r"images \(1,\) object"),
+    "no HDF5": (
+        "a.h5",
+        lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
+        "it is an HDF5 file, and can't",
+    ),
+    "wide": ("images", idx((0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF)), "don't fit an array of shape"),
+    "long": ("images", idx((4, 5, 7, 3), IMAGES.tobytes() + b"x"), "don't fit an array of shape"),
+    "cut header": ("images", lambda path: path.write_bytes(b"\0\0\x08\3\0\0"), "an IDX file, .* can't be read"),
+    "other labels": ("images", idx((2, 10, 7, 3)), "labels of shape .* for 2 images"),
+    "packed wide": ("images", pack(idx((4, 1 << 20, 1 << 20, 3))), "may unpack to"),
+    "packed long": ("images", pack(idx((4, 5, 7, 3)), b"x"), "more follows after 440 bytes"),
+    "packed short": ("images", pack(idx((4, 6, 7, 3))), "it was cut short: 84 bytes are missing"),
+    "no gzip": ("images", lambda path: path.write_bytes(b"\x1f\x8bnothing"), "compressed by gzip, and can't be read"),
+    "packed and cut": ("images", pack(idx((4, 5, 7, 3)), cut=9), "can't be read"),
+}
+
+
+def read(path: Path) -> None:
+    with open_source(path) as source:
+        for _batch in source.read(0):
+            pass
+
+
+@pytest.mark.parametrize(("name", "write", "reason"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_source_is_refused_and_costs_little(name: str, write: Write, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write(path)
+    assert find_excess(BACKENDS["npy"], tmp_path, {"convert": lambda *_: read(path)}) == ""
+    if not reason:
+        read(path)
+        return
+    with pytest.raises(StorageError, match=reason):
+        read(path)
