@@ -3,7 +3,7 @@
 import math
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,19 +16,25 @@ from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoun
 from .inputs import take_array, take_out
 from .limits import check_store
 
-Image: TypeAlias = NDArray[np.uint8]
-Images: TypeAlias = NDArray[np.uint8]
+Image: TypeAlias = NDArray[Any]
+Images: TypeAlias = NDArray[Any]
 Labels: TypeAlias = NDArray[np.int64]
+Dtypes: TypeAlias = Mapping[str, tuple[int, ...] | None]
+"""Dtypes of pixels, each with the numbers of channels that go with it: 0 is (N, H, W), None is any and (N, H, W)."""
 
 BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
 CHANNELS = 3
 LABEL = np.iinfo(np.int64)
 MIN_SIDE = 8  # of images that are recognized by it where their channels come first
+DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "uint16", "int16", "float16", "float32")}
+BYTE = DTYPES["uint8"]
+RGB: Dtypes = {"uint8": (CHANNELS,)}
+ANY_PIXELS: Dtypes = dict.fromkeys(DTYPES)
 
 
-def check_images(images: Images, labels: Labels) -> tuple[Images, Labels]:
-    """Refuse what isn't an image set of pixels; return the arrays, copied only if they weren't C-contiguous."""
-    images, labels = check_pixels(images), check_labels(labels)
+def check_images(images: Images, labels: Labels, dtypes: Dtypes = RGB) -> tuple[Images, Labels]:
+    """Refuse what isn't an image set of these pixels; return the arrays, C-contiguous and little-endian."""
+    images, labels = check_pixels(images, dtypes), check_labels(labels)
     _check_lengths(images, labels)
     return images, labels
 
@@ -53,20 +59,38 @@ def _check_lengths(images: Images | Encoded, labels: Labels) -> None:
         raise InvalidInputError(f"{len(images)} images and {len(labels)} labels", hint="give each image one label")
 
 
-def check_pixels(images: Images) -> Images:
+def check_pixels(images: Images, dtypes: Dtypes = ANY_PIXELS) -> Images:
     """Do what `check_images` does for the images alone."""
     if isinstance(images, Encoded):
         hint = "decode them, or choose a backend whose INFO.kinds has 'encoded'"
         raise InvalidInputError("this backend stores pixels, not image files", hint=hint)
-    _check_array("images", images, np.dtype(np.uint8), ("N", "H", "W", "3"))
-    _refuse_channels_first(images)
-    if images.shape[3] != CHANNELS:
-        raise InvalidInputError(f"images have {images.shape[3]} channels, not 3", hint="convert them to RGB")
-    if not images.shape[1] or not images.shape[2]:
-        raise InvalidInputError(
-            f"images of shape {images.shape} have no pixels", hint="height and width must be at least 1"
-        )
+    _check_pixels("images", images, dtypes)
     return _make_contiguous("images", images)
+
+
+def _check_pixels(name: str, images: NDArray[Any], dtypes: Dtypes) -> None:
+    hint = f"give a NumPy array of {' or '.join(dtypes)}, shape (N, H, W) or (N, H, W, C)"
+    _check_type(name, images, hint)
+    if images.dtype.name not in DTYPES:
+        raise InvalidInputError(f"{name} has dtype {images.dtype}", hint=hint)
+    if images.ndim not in {3, 4}:
+        raise InvalidInputError(f"{name} has shape {images.shape}", hint=hint)
+    _refuse_channels_first(images)
+    if not all(images.shape[1:]):
+        raise InvalidInputError(f"{name} of shape {images.shape} have no pixels", hint="sizes must be at least 1")
+    channels = dtypes.get(images.dtype.name, ())
+    if channels is not None and (images.shape[3] if images.ndim > 3 else 0) not in channels:  # noqa: PLR2004 - (N, H, W)
+        accepted = [f"{dtype} {_describe_channels(numbers)}" for dtype, numbers in dtypes.items()]
+        raise InvalidInputError(
+            f"this backend can't store {name} of {images.dtype}, shape {images.shape}",
+            hint=f"give {'; '.join(accepted)}; or choose a backend whose INFO.dtypes has them",
+        )
+
+
+def _describe_channels(numbers: tuple[int, ...] | None) -> str:
+    if numbers is None:
+        return "of any shape (N, H, W) or (N, H, W, C)"
+    return "of shape " + " or ".join(f"(N, H, W, {number})" if number else "(N, H, W)" for number in numbers)
 
 
 def _refuse_channels_first(images: Images) -> None:
@@ -80,13 +104,18 @@ def _refuse_channels_first(images: Images) -> None:
 
 def check_labels(labels: Labels) -> Labels:
     """Do what `check_images` does for the labels alone."""
-    _check_array("labels", labels, np.dtype(np.int64), ("N",))
+    hint = "give a NumPy array of int64, shape (N,)"
+    _check_type("labels", labels, hint)
+    if labels.dtype != np.int64:
+        raise InvalidInputError(f"labels has dtype {labels.dtype}", hint=hint)
+    if labels.ndim != 1:
+        raise InvalidInputError(f"labels has shape {labels.shape}", hint=hint)
     return _make_contiguous("labels", labels)
 
 
 def _make_contiguous(name: str, array: NDArray[Any]) -> NDArray[Any]:
     try:
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     except FOREIGN as error:
         raise StorageError(
             f"{name} aren't C-contiguous, and can't be copied ({error})", hint="free some memory, or give them so"
@@ -97,7 +126,7 @@ def check_image(image: Image | Content, label: int) -> tuple[Images | Encoded, L
     """Refuse what isn't one image with a label of 64 bits; make it an image set of one."""
     if not isinstance(image, Content):
         image = take_array("image", image)
-        _check_array("image", image, np.dtype(np.uint8), ("H", "W", "3"))
+        _check_type("image", image, "give a NumPy array, shape (H, W) or (H, W, C)")
     try:
         number = operator.index(label)
     except TypeError:
@@ -108,23 +137,25 @@ def check_image(image: Image | Content, label: int) -> tuple[Images | Encoded, L
     return images, np.array([number], np.int64)
 
 
-def _check_array(name: str, array: object, dtype: np.dtype[np.generic], axes: tuple[str, ...]) -> None:
-    hint = f"give a NumPy array of {dtype}, shape ({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+def _check_type(name: str, array: object, hint: str) -> None:
     if not isinstance(array, np.ndarray) or isinstance(array, MaskedArray):
         raise InvalidInputError(f"{name} is a {type(array).__name__}", hint=hint)
-    if array.dtype != dtype:
-        raise InvalidInputError(f"{name} has dtype {array.dtype}", hint=hint)
-    if array.ndim != len(axes):
-        raise InvalidInputError(f"{name} has shape {array.shape}", hint=hint)
 
 
-def check_shape(store: Path, count: object, height: object, width: object) -> tuple[int, int, int]:
-    """Refuse numbers that can't be the shape of an image set."""
-    if type(count) is int and type(height) is int and type(width) is int and count >= 0 and min(height, width) > 0:
-        return count, height, width
-    raise CorruptStoreError(
-        f"it claims to hold {str(count)[:20]} images of {str(height)[:20]} x {str(width)[:20]} pixels", store=store
-    )
+def check_shape(store: Path, count: object, *size: Any) -> tuple[int, ...]:  # noqa: ANN401 - whatever a file says
+    """Refuse numbers that can't be the shape of an image set: how many images, then height, width, maybe channels."""
+    if type(count) is int and count >= 0 and all(type(number) is int for number in size) and min(size) > 0:
+        return count, *size
+    pixels = " x ".join(str(number)[:20] for number in size)
+    raise CorruptStoreError(f"it claims to hold {str(count)[:20]} images of {pixels} pixels", store=store)
+
+
+def check_dtype(store: Path, name: object) -> np.dtype[Any]:
+    """Refuse what isn't the name of a dtype of pixels."""
+    dtype = DTYPES.get(name) if isinstance(name, str) else None
+    if dtype is None:
+        raise CorruptStoreError(f"it claims to hold pixels of dtype {str(name)[:20]!r}", store=store)
+    return dtype
 
 
 def check_index(store: Path, index: int, count: int) -> int:
@@ -164,7 +195,7 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
     return np.where(positions < 0, positions + count, positions)
 
 
-def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8) -> NDArray[Any]:
+def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = BYTE) -> NDArray[Any]:
     """Make the array that a read fills; its values are not set."""
     try:
         return np.empty(shape, dtype)
@@ -176,22 +207,24 @@ def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = np.uint8)
         ) from None
 
 
-def make_all(store: Path, shape: tuple[int, ...], out: object, ratio: int = 1) -> Images:
+def make_all(
+    store: Path, shape: tuple[int, ...], out: object, dtype: np.dtype[Any] = BYTE, *, ratio: int = 1
+) -> Images:
     """Do what `make_result` does for all images of a store, if its bytes justify that; see `check_store`."""
-    pixels = math.prod(shape) if out is None else 0
+    pixels = math.prod(shape) * dtype.itemsize if out is None else 0
     check_store(store, pixels + LABEL.bits // 8 * shape[0], ratio)
-    return make_result(store, shape, out)
+    return make_result(store, shape, out, dtype)
 
 
-def make_result(store: Path, shape: tuple[int, ...], out: object) -> Images:
+def make_result(store: Path, shape: tuple[int, ...], out: object, dtype: np.dtype[Any] = BYTE) -> Images:
     """Return the caller's array for the images of a read if it fits, or make one if there is none."""
     if out is None:
-        return make_array(store, shape)
+        return make_array(store, shape, dtype)
     out = take_out(out)
-    hint = f"give a NumPy array of uint8, shape {shape}"
+    hint = f"give a NumPy array of {dtype}, shape {shape}"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise InvalidInputError(f"out is a {type(out).__name__}", store=store, hint=hint)
-    if out.dtype != np.uint8 or out.shape != shape:
+    if out.dtype != dtype or out.shape != shape:
         raise InvalidInputError(f"out has dtype {out.dtype} and shape {out.shape}", store=store, hint=hint)
     if not (out.flags.c_contiguous and out.flags.writeable):
         raise InvalidInputError("out is not C-contiguous, or is read-only", store=store, hint=hint)
@@ -231,9 +264,22 @@ def take_files(
     return Encoded(taken, places)
 
 
+def take_rows(rows: NDArray[Any], positions: NDArray[np.intp], result: NDArray[Any]) -> None:
+    """Copy the rows at `positions`, which are in range, out of an array such as a map of a file."""
+    if rows.flags.aligned:
+        np.take(rows, positions, axis=0, out=result, mode="clip")  # "raise" would copy through a buffer
+    else:
+        result[...] = rows[positions]  # `take` would copy all rows to aligned memory first
+
+
+def view_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """View the bytes of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8)
+
+
 def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:
     """Fill a C-contiguous array with the bytes of an open file from `offset` on."""
-    content = array.reshape(-1).view(np.uint8).data
+    content = view_bytes(array).data
     while content:
         count = os.preadv(descriptor, [content], offset)
         if not count:
@@ -243,14 +289,14 @@ def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -
 
 def write_range(descriptor: int, offset: int, array: NDArray[Any]) -> None:
     """Write a C-contiguous array to an open file from `offset` on."""
-    content = array.reshape(-1).view(np.uint8).data
+    content = view_bytes(array).data
     while content:
         count = os.pwrite(descriptor, content, offset)
         content, offset = content[count:], offset + count
 
 
 def cut_indices(start: int, count: int, height: int, width: int) -> Iterator[NDArray[np.intp]]:
-    """Cut the indices from `start` to `count` - 1 into batches of at most 8 MiB of pixels, or of one image."""
+    """Cut the indices from `start` to `count` - 1 into batches of at most 8 MiB of RGB pixels, or of one image."""
     return cut_batches(start, count, height * width * CHANNELS)
 
 

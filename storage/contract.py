@@ -1,17 +1,17 @@
 """The contract of a backend, and the types of what it stores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from numpy.typing import ArrayLike
 
-from .arrays import Image, Images, Labels
+from .arrays import ANY_PIXELS, RGB, Dtypes, Image, Images, Labels
 from .encoded import Content, Encoded
 from .reader import Reader
 
-__all__ = ["Backend", "BackendInfo", "Encoded", "Image", "Images", "Kind", "Labels"]
+__all__ = ["ANY_PIXELS", "Backend", "BackendInfo", "Dtypes", "Encoded", "Image", "Images", "Kind", "Labels"]
 
 Kind = Literal["pixels", "encoded"]
 
@@ -32,6 +32,9 @@ class BackendInfo:
         Whether a store may be far smaller than its pixels. If so, `storage.save` doesn't check for free space first.
     kinds : tuple of str
         The kinds of image sets that it accepts.
+    dtypes : mapping of str to tuple of int, or to None
+        The pixels that it accepts: names of dtypes, each with the numbers of channels that go with it. 0 stands for
+        (N, H, W), None for any number and (N, H, W). By default 8-bit RGB; `ANY_PIXELS` has all five dtypes.
     """
 
     versions: Mapping[str, str]
@@ -39,6 +42,7 @@ class BackendInfo:
     licence: str
     compresses: bool = False
     kinds: tuple[Kind, ...] = ("pixels",)
+    dtypes: Dtypes = field(default_factory=lambda: RGB)
 
 
 class Backend(Protocol):
@@ -46,7 +50,9 @@ class Backend(Protocol):
 
     A store is a directory that one backend fills with one image set; deleting the directory deletes the store. The set
     is of one of two kinds: pixels, an array, or encoded, image files kept byte for byte. What was stored comes back
-    exactly: pixels or bytes, order, labels, height and width, also of sets with one image or none.
+    exactly: pixels or bytes, dtype and shape, order, labels, also of sets with one image or none. Pixels are uint8,
+    uint16, int16, float16 or float32, of shape (N, H, W) or (N, H, W, C), as far as ``INFO.dtypes`` has them; those in
+    another byte order come back in this machine's.
     Options beyond these arguments are keyword-only, have defaults, and don't change what a read returns.
 
     All errors are `StorageError` and its subclasses: they say what happened, where, and what to do.
@@ -77,8 +83,8 @@ class Backend(Protocol):
         ----------
         store : Path
             An empty directory, or a free path.
-        image : ndarray of uint8, shape (H, W, 3), or bytes-like
-            RGB, also as a PyTorch tensor or a picture of Pillow; or the content of an image file.
+        image : ndarray, shape (H, W) or (H, W, C), or bytes-like
+            Pixels, also as a PyTorch tensor or a picture of Pillow; or the content of an image file.
         label : int
             Any 64-bit integer.
         """
@@ -95,7 +101,7 @@ class Backend(Protocol):
 
         Returns
         -------
-        image : ndarray of uint8, shape (H, W, 3), or bytes
+        image : ndarray, shape (H, W) or (H, W, C), or bytes
             What was stored, in fresh memory.
         label : int
 
@@ -122,8 +128,9 @@ class Backend(Protocol):
         ----------
         store : Path
             An empty directory, or a free path.
-        images : ndarray of uint8, shape (N, H, W, 3), or Encoded
-            RGB, or N image files; N may be 0, H and W are at least 1. ``INFO.kinds`` says which the backend accepts.
+        images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded
+            Pixels, or N image files; N may be 0, the other sizes are at least 1. ``INFO.kinds`` and ``INFO.dtypes`` say
+            what the backend accepts.
             The registry makes them of a PyTorch tensor, of a list of equal images (arrays, tensors or pictures of
             Pillow), or of a list of bytes, before a module sees them.
         labels : ndarray of int64, shape (N,)
@@ -136,7 +143,8 @@ class Backend(Protocol):
         Raises
         ------
         InvalidInputError
-            `images` or `labels` are something else, or differ in length; nothing was written.
+            `images` or `labels` are something else, or what the backend can't store, or differ in length; nothing was
+            written.
         StoreExistsError
             `store` is not empty, or is a file; nothing was written.
         StoreFullError
@@ -150,12 +158,13 @@ class Backend(Protocol):
         ----------
         store : Path
             A store of this backend.
-        out : ndarray or PyTorch tensor of uint8, shape (N, H, W, 3), optional
-            An array to fill with pixels, C-contiguous and writeable. After an error its content is undefined.
+        out : ndarray or PyTorch tensor, shape (N, H, W) or (N, H, W, C), optional
+            An array to fill with pixels, of their dtype and shape, C-contiguous and writeable. After an error its
+            content is undefined.
 
         Returns
         -------
-        images : ndarray of uint8, shape (N, H, W, 3), or Encoded
+        images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded
             `out`, or fresh and C-contiguous.
         labels : ndarray of int64, shape (N,)
             Fresh and C-contiguous.

@@ -14,7 +14,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
+from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
 from .decoding import check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
@@ -46,10 +46,11 @@ os.register_at_fork(after_in_child=_leak_inherited)
 
 @dataclass(frozen=True)
 class Description:
-    """The image set in a store: how many images, and the shape of each, which is empty if they are encoded."""
+    """The image set in a store: how many images; shape, empty if they are encoded, and dtype of each."""
 
     count: int
     shape: tuple[int, ...] = ()
+    dtype: np.dtype[Any] = BYTE
 
 
 class Reader(ABC):
@@ -145,9 +146,9 @@ class Reader(ABC):
 
         Returns
         -------
-        image : ndarray of uint8, shape (H, W, 3)
-            Fresh memory. For some images, what `read` returns; if they are image files, a list of M images, each
-            of its own size.
+        image : ndarray, shape (H, W) or (H, W, C)
+            Fresh memory; of an image file, uint8 and RGB. For some images, what `read` returns; if they are image
+            files, a list of M images, each of its own size.
         label : int
             For some images, ndarray of int64, shape (M,).
 
@@ -219,8 +220,9 @@ class Reader(ABC):
         ----------
         indices : slice, or sequence or array of int, shape (M,)
             Any order, repeats allowed; negative ones count from the end.
-        out : ndarray or PyTorch tensor of uint8, shape (M, H, W, 3), optional
-            An array to fill, C-contiguous: a loop that reads into the same one allocates no memory for images.
+        out : ndarray or PyTorch tensor, shape (M, H, W, ...), optional
+            An array to fill, C-contiguous, of the dtype of the images: a loop that reads into the same one allocates
+            no memory for them.
         size : tuple of int, optional
             Height and width of the images that are decoded: each is scaled, antialiased, until it covers them, and its
             centre is cropped. For image files only, which need it.
@@ -229,8 +231,8 @@ class Reader(ABC):
 
         Returns
         -------
-        images : ndarray of uint8, shape (M, H, W, 3)
-            `out`, or fresh and C-contiguous.
+        images : ndarray, shape (M, H, W) or (M, H, W, C)
+            `out`, or fresh and C-contiguous, with the dtype that was stored; uint8 RGB if they are decoded.
         labels : ndarray of int64, shape (M,)
 
         Raises
@@ -350,8 +352,8 @@ class Reader(ABC):
 
         Returns
         -------
-        ndarray of uint8, shape (N, H, W, 3), or sequence of ndarray
-            Read-only. It stays valid after the reader is closed.
+        ndarray, shape (N, H, W) or (N, H, W, C), or sequence of ndarray
+            Read-only, of the dtype that was stored. It stays valid after the reader is closed.
 
         Raises
         ------
@@ -401,7 +403,7 @@ class Reader(ABC):
     def _start(self) -> None:
         with reading(self.store):
             description = self._open()
-        self._count, self._shape = description.count, description.shape
+        self._count, self._shape, self._dtype = description.count, description.shape, description.dtype
         self._process = os.getpid()
         self._closed = False
         _readers.add(self)

@@ -47,7 +47,7 @@ class RowGroupReader(Reader):
         if self.kind == "encoded":
             refuse_out(self.store, out)
             return self._read_all_files()
-        images = make_all(self.store, (self._count, *self._shape), out, self._ratio)
+        images = make_all(self.store, (self._count, *self._shape), out, ratio=self._ratio)
         labels = make_array(self.store, (self._count,), np.int64)
         for first in range(0, self._groups, self._together):
             groups = range(first, min(first + self._together, self._groups))

@@ -2,13 +2,14 @@
 
 The key of an image is its index, 8 bytes big-endian; its value is the raw pixels, or an image file, and then the label,
 8 bytes little-endian. The record ``metadata``, written last, is three little-endian integers of 8 bytes: the number of
-images, height and width; or of files, their number, the bytes of all, and 0. The record ``_offsets``, little-endian
-int64, says where each file would start if all were joined, then where the last one would end.
+images, height and width; or of files, their number, the bytes of all, and 0. Unless pixels are 8-bit RGB, 16 bytes
+follow: the number of channels, 0 if images have no axis of them, and NumPy's name of the dtype. The record
+``_offsets``, little-endian int64, says where each file would start if all were joined, then where the last one would
+end.
 """
 
 from abc import abstractmethod
-from contextlib import ExitStack
-from math import prod
+from contextlib import ExitStack, suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,18 @@ from ..errors import reading
 from ..go_bridge import BridgeError, Records
 from ..limits import check_store
 from ..reader import Description, Reader
-from ._records import RecordSet, check_layout, check_lengths, check_set, cut_batches, describe
+from ._records import (
+    FORM,
+    NUMBERS,
+    Layout,
+    RecordSet,
+    check_lengths,
+    check_set,
+    cut_batches,
+    describe,
+    pack_form,
+    unpack_layout,
+)
 
 OFFSETS = np.frombuffer(b"_offsets", np.uint8)  # sorts after the key of any image
 METADATA = np.frombuffer(b"metadata", np.uint8)  # sorts after that
@@ -50,7 +62,7 @@ def write_records(engine: str, path: bytes, images: Images | Encoded, records: R
             opened.put(_make_keys(numbers), records.content[offsets[0] : offsets[-1]], labels[part], offsets)
         if isinstance(images, Encoded):
             opened.put(OFFSETS, records.offsets.astype("<i8", copy=False), NOTHING)
-        opened.put(METADATA, np.array(describe(images), "<u8"), NOTHING)
+        opened.put(METADATA, np.frombuffer(NUMBERS.pack(*describe(images)) + pack_form(images), np.uint8), NOTHING)
 
 
 class RecordsReader(Reader):
@@ -63,11 +75,9 @@ class RecordsReader(Reader):
     def _open(self) -> Description:
         with reading(self.store, BridgeError), ExitStack() as stack:
             self._records = stack.enter_context(self._open_records())
-            numbers = np.empty(3, "<u8")
-            self._records.get(METADATA, numbers, NOTHING)
-            layout = check_layout(self.store, *numbers.tolist())
+            layout = self._read_layout()
             self._offsets = np.zeros(1, np.int64)
-            last = prod(layout.shape)
+            last = self._size = layout.image_size
             if not layout.shape:
                 self._offsets = make_array(self.store, (layout.images + 1,), "<i8")
                 self._records.get(OFFSETS, self._offsets, NOTHING)
@@ -76,16 +86,29 @@ class RecordsReader(Reader):
             keys = _make_keys(range(layout.images)[-1:])  # the last one must be there
             self._records.scan_tails(keys, last, np.empty(len(keys), LABEL))
             stack.pop_all()
-        return Description(layout.images, layout.shape)
+        return Description(layout.images, layout.shape, layout.dtype)
+
+    def _read_layout(self) -> Layout:
+        content = np.empty(NUMBERS.size, np.uint8)
+        try:
+            self._records.get(METADATA, content, NOTHING)
+        except BridgeError:  # maybe the record is longer
+            longer = np.empty(NUMBERS.size + FORM.size, np.uint8)
+            with suppress(BridgeError):
+                self._records.get(METADATA, longer, NOTHING)
+                content = longer
+            if content is not longer:
+                raise
+        return unpack_layout(self.store, content.tobytes())[0]
 
     def read_all(self, out: Images | None) -> tuple[Images | Encoded, Labels]:
         """Read everything, for `read_many`."""
         if self.kind == "encoded":
             refuse_out(self.store, out)
             return self._read_encoded(np.arange(self._count))
-        images = make_all(self.store, (self._count, *self._shape), out)
+        images = make_all(self.store, (self._count, *self._shape), out, self._dtype)
         labels = make_array(self.store, (self._count,), LABEL)
-        step = max(1, BATCH // prod(self._shape))
+        step = max(1, BATCH // self._size)
         with reading(self.store, BridgeError):
             for start in range(0, self._count, step):
                 part = slice(start, start + step)
@@ -94,7 +117,7 @@ class RecordsReader(Reader):
         return images, labels.astype(np.int64, copy=False)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         labels = make_array(self.store, (len(positions),), LABEL)
         with reading(self.store, BridgeError):
             self._records.get(positions.astype(">u8"), images, labels)
@@ -111,7 +134,7 @@ class RecordsReader(Reader):
     def _read_labels(self) -> Labels:
         check_store(self.store, self._count * LABEL.itemsize)
         labels = make_array(self.store, (self._count,), LABEL)
-        size, offsets = self._count * prod(self._shape), None
+        size, offsets = self._count * self._size, None
         if self.kind == "encoded":
             size, offsets = int(self._offsets[-1]), self._offsets
         with reading(self.store, BridgeError):

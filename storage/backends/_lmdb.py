@@ -17,12 +17,12 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import BackendInfo, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_amount, check_memory, measure_content
 from ..paths import create_file, open_file, stat_file
 from ..reader import fork_lock, leak
-from ._records import Layout, RecordSet, check_layout, check_lengths, cut_batches, pack_key, view_records
+from ._records import Layout, RecordSet, check_lengths, cut_batches, pack_key, unpack_layout, view_records
 
 FILE = "data.mdb"
 LABELS = b"labels"
@@ -37,6 +37,7 @@ INFO = BackendInfo(
     "Symas, for the OpenLDAP project",
     "OLDAP-2.8",
     kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
 )
 
 PAGE_HEADER = struct.Struct("<10xHI")  # flags, and the number of pages if a value has pages to itself
@@ -132,15 +133,9 @@ def _append(environment: lmdb.Environment, records: Sequence[tuple[bytes, bytes 
 
 def read_layout(store: Path, transaction: lmdb.Transaction, numbers: struct.Struct) -> Layout:
     """Read what the store holds, and check that its records fit."""
-    try:
-        count, height, width, *packed = numbers.unpack(transaction.get(LAYOUT, b""))
-    except struct.error:
-        raise CorruptStoreError(
-            f"there is no record 'layout' of {numbers.size} bytes: it isn't complete, or another backend wrote it",
-            store=store,
-        ) from None
-    layout = check_layout(store, count, height, width)
-    size = math.prod((*layout.shape, *packed)) if layout.shape or packed else 0
+    layout, packed = unpack_layout(store, bytes(transaction.get(LAYOUT, b"")), numbers)
+    count = layout.images
+    size = layout.image_size * math.prod(packed) if layout.shape or packed else 0
     others = [LABELS, LAYOUT] if layout.shape or not packed else [FILE_OFFSETS, LABELS, LAYOUT]
     records = transaction.stat()["entries"] - len(others)
     first = len(transaction.get(pack_key(0), b""))

@@ -138,7 +138,8 @@ def _read_header(store: Path, descriptor: int, status: os.stat_result) -> Table:
     if match is None:
         raise CorruptStoreError(f"{FILE} has another header: {DAMAGED}", store=store)
     images, height, width, characters = map(int, match.groups())
-    table = Table(*check_shape(store, images, height, width), characters, match.end())
+    check_shape(store, images, height, width)
+    table = Table(images, height, width, characters, match.end())
     expected = table.start + table.images * (table.characters + 1)
     if status.st_size != expected:
         raise CorruptStoreError(f"{FILE} has {status.st_size} bytes, not {expected}: {DAMAGED}", store=store)

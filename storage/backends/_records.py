@@ -1,7 +1,8 @@
 """What stores with one record per image share: how records are cut and described, and how image files are joined.
 
 Three numbers describe a store: of pixels, the number of images, height and width; of files, their number, the bytes of
-all, and 0.
+all, and 0. If pixels aren't 8-bit RGB, the number of channels, 0 for images of shape (H, W), and the name of NumPy's
+dtype follow. Values are little-endian.
 """
 
 import math
@@ -11,13 +12,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, LABEL, check_encoded, check_images, check_shape, make_array
-from ..contract import Images, Labels
+from ..arrays import (
+    BYTE,
+    CHANNELS,
+    LABEL,
+    check_dtype,
+    check_encoded,
+    check_images,
+    check_shape,
+    make_array,
+    view_bytes,
+)
+from ..contract import ANY_PIXELS, Images, Labels
 from ..encoded import Content, Encoded
 from ..errors import CorruptStoreError, InvalidInputError
 from ..limits import check_store
@@ -26,18 +37,31 @@ MAX_NUMBER = 1 << 62  # images or bytes, so that NumPy can count them
 SPARE = 2  # times the average size of a file: so much memory is kept for each, and used as far as it is needed
 MISSING = "it is missing or damaged"
 
+RGB = CHANNELS, BYTE.name
+NUMBERS = struct.Struct("<3Q")
+FORM = struct.Struct("<Q8s")  # the number of channels, and the name of the dtype, padded with zeros
+
 pack_key = struct.Struct(">Q").pack
 
 BeginRecords = Callable[[int], AbstractContextManager[Iterable[tuple[object, Content]]]]
 
 
 class Layout(NamedTuple):
-    """What a store holds: how many images; the shape of each, empty if they are files; bytes of all; of a record."""
+    """What a store holds: how many images; the shape of each, empty if they are files; bytes of all; of a record.
+
+    `dtype` is that of pixels.
+    """
 
     images: int
     shape: tuple[int, ...]
     size: int
     record: int = 0
+    dtype: np.dtype[Any] = BYTE
+
+    @property
+    def image_size(self) -> int:
+        """The bytes of an image's pixels."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def describe(images: Images | Encoded) -> tuple[int, ...]:
@@ -45,14 +69,44 @@ def describe(images: Images | Encoded) -> tuple[int, ...]:
     return (len(images), images.content.nbytes, 0) if isinstance(images, Encoded) else images.shape[:3]
 
 
-def check_layout(store: Path, images: object, height: object, width: object) -> Layout:
+def find_form(images: Images | Encoded) -> tuple[int, str]:
+    """Find the number of channels, 0 for images of shape (H, W), and the name of the dtype; of files, those of RGB."""
+    if isinstance(images, Encoded):
+        return RGB
+    return (images.shape[3] if len(images.shape[1:]) > len("HW") else 0), images.dtype.name
+
+
+def pack_form(images: Images | Encoded) -> bytes:
+    """Write what the three numbers don't tell, if images are neither 8-bit RGB nor files."""
+    channels, dtype = find_form(images)
+    return b"" if (channels, dtype) == RGB else FORM.pack(channels, dtype.encode())
+
+
+def unpack_layout(store: Path, content: bytes, numbers: struct.Struct = NUMBERS) -> tuple[Layout, list[int]]:
+    """Read the record ``layout``: the three numbers, those that only this backend has, and what `pack_form` wrote."""
+    if len(content) not in {numbers.size, numbers.size + FORM.size}:
+        raise CorruptStoreError(
+            f"there is no record 'layout' of {numbers.size} bytes: it isn't complete, or another backend wrote it",
+            store=store,
+        )
+    images, height, width, *own = numbers.unpack_from(content)
+    channels, dtype = (
+        FORM.unpack(content[numbers.size :]) if content[numbers.size :] else (CHANNELS, BYTE.name.encode())
+    )
+    return check_layout(store, images, height, width, channels, dtype.rstrip(b"\0").decode("latin-1")), own
+
+
+def check_layout(
+    store: Path, images: object, height: object, width: object, channels: object = CHANNELS, dtype: object = BYTE.name
+) -> Layout:
     """Refuse numbers that can't describe an image set, or describe files of far more bytes than the store has."""
     if type(images) is int and type(height) is int and width == 0 and min(images, height) >= 0:
         check_store(store, height + LABEL.bits // 8 * images)
         layout = Layout(images, (), height)
     else:
-        images, height, width = check_shape(store, images, height, width)
-        layout = Layout(images, (height, width, CHANNELS), images * height * width * CHANNELS)
+        images, *shape = check_shape(store, images, height, width, *(() if channels == 0 else (channels,)))
+        found = check_dtype(store, dtype)
+        layout = Layout(images, tuple(shape), images * math.prod(shape) * found.itemsize, dtype=found)
     if max(layout.images, *layout.shape, layout.size) > MAX_NUMBER:
         raise CorruptStoreError(f"it claims to hold {layout.images} images of {layout.size} bytes", store=store)
     return layout
@@ -79,8 +133,8 @@ def check_set(images: Images | Encoded, labels: Labels) -> tuple[RecordSet, Labe
     """Refuse what isn't an image set; cut it into one record per image."""
     if isinstance(images, Encoded):
         return RecordSet(images.content, images.offsets), check_encoded(images, labels)
-    images, labels = check_images(images, labels)
-    return cut_evenly(images, math.prod(images.shape[1:])), labels
+    images, labels = check_images(images, labels, ANY_PIXELS)
+    return cut_evenly(images, math.prod(images.shape[1:]) * images.itemsize), labels
 
 
 def check_lengths(lengths: NDArray[np.int64], limit: int, what: str) -> None:
@@ -92,11 +146,11 @@ def check_lengths(lengths: NDArray[np.int64], limit: int, what: str) -> None:
         )
 
 
-def cut_evenly(content: NDArray[np.uint8], size: int) -> RecordSet:
+def cut_evenly(content: NDArray[Any], size: int) -> RecordSet:
     """Cut an array into records of `size` bytes; the last one may have fewer."""
     offsets = np.arange(0, content.nbytes + size, size)
     offsets[-1] = content.nbytes
-    return RecordSet(content.reshape(-1), offsets)
+    return RecordSet(view_bytes(content), offsets)
 
 
 def cut_batches(offsets: NDArray[np.int64], limit: int) -> Iterator[range]:

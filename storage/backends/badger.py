@@ -19,7 +19,7 @@ from pathlib import Path
 
 from xxhash import xxh3_64_hexdigest
 
-from ..contract import BackendInfo, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Images, Labels
 from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
@@ -31,7 +31,7 @@ MAX_LIST = 16 << 20  # bytes of this list
 LOG = ".vlog"  # of a value log
 NAMES = {"KEYREGISTRY", "MANIFEST"}  # Badger's files besides value logs and tables; it ignores all others
 MAX_VALUE = (1 << 30) + 8  # bytes: a value log begins a new file after 1 GiB
-INFO = BackendInfo(read_versions("badger"), "Dgraph Labs", "Apache-2.0", kinds=("pixels", "encoded"))
+INFO = BackendInfo(read_versions("badger"), "Dgraph Labs", "Apache-2.0", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:

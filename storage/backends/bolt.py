@@ -16,7 +16,7 @@ Library: bbolt (https://pkg.go.dev/go.etcd.io/bbolt), through `storage.go_bridge
 import os
 from pathlib import Path
 
-from ..contract import BackendInfo, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Images, Labels
 from ..encoded import Encoded
 from ..errors import reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
@@ -25,7 +25,7 @@ from ._go import RecordsReader, check_records, write_records
 
 FILE = "images.bolt"
 MAX_VALUE = (1 << 29) - 64  # bytes: a page has up to four values, and Bolt reads none beyond 2 GiB of a page
-INFO = BackendInfo(read_versions("bbolt"), "the etcd project", "MIT", kinds=("pixels", "encoded"))
+INFO = BackendInfo(read_versions("bbolt"), "the etcd project", "MIT", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:

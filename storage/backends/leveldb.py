@@ -1,9 +1,10 @@
 """LevelDB: one record per image, in sorted tables with checksums.
 
 On disk: a LevelDB database: ``CURRENT``, ``MANIFEST-NNNNNN`` and tables ``NNNNNN.ldb``. The key of an image is its
-index, 8 bytes big-endian; its value is the raw pixels, H x W x 3 bytes, or an image file, and then the label,
-little-endian int64. The record ``layout``, written last, holds three little-endian integers of 8 bytes: the number of
-images, height and width; or of files, their number, the bytes of all, and 0.
+index, 8 bytes big-endian; its value is the raw pixels, or an image file, and then the label, little-endian int64. The
+record ``layout``, written last, holds three little-endian integers of 8 bytes: the number of images, height and width;
+or of files, their number, the bytes of all, and 0. Unless pixels are 8-bit RGB, 16 bytes follow: the number of
+channels, 0 if images have no axis of them, and NumPy's name of the dtype, padded with zeros.
 
 Why so: ascending keys are never merged, so each image is written twice, to LevelDB's log and to a table. A block of
 2 KiB holds one image of CIFAR-10, so a random read verifies the checksum of that image alone (3.2 us per image; 24 in
@@ -20,11 +21,9 @@ Library: plyvel (https://plyvel.readthedocs.io); LevelDB itself: https://github.
 """
 
 import fcntl
-import math
 import os
 import re
 import shutil
-import struct
 import sys
 import tempfile
 import time
@@ -38,24 +37,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import make_all, make_array, make_result, refuse_out
-from ..contract import BackendInfo, Image, Images, Labels
+from ..arrays import make_all, make_array, make_result, refuse_out, view_bytes
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
 from ..errors import BackendUnavailableError, CorruptStoreError, StorageError, reading, writing
 from ..paths import claim_store, find_file, open_regular, read_small, refuse_special_files
 from ..reader import Description, Reader, fork_lock, leak
 from ._records import (
     MISSING,
+    NUMBERS,
     Layout,
     RecordSet,
-    check_layout,
     check_lengths,
     check_set,
     collect_files,
     cut_batches,
     describe,
     join_files,
+    pack_form,
     pack_key,
+    unpack_layout,
     view_records,
 )
 
@@ -74,10 +75,10 @@ INFO = BackendInfo(
     "Google; plyvel: Wouter Bolsterlee",
     "BSD-3-Clause",
     kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
 )
 
 LAYOUT = b"layout"
-NUMBERS = struct.Struct("<3Q")  # number of images, height, width
 LABEL = np.dtype("<i8")
 MAX_RECORD = (1 << 32) - 1  # bytes: LevelDB counts them with 32 bits
 BLOCK = 2 << 10  # bytes
@@ -124,7 +125,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
         options = {**OPTIONS, "write_buffer_size": BUFFER if has_thread else MAX_BUFFER}
         with closing(_open(folder, **options)) as database:
             _write_records(database, records, labels)
-            database.put(LAYOUT, NUMBERS.pack(*describe(images)))
+            database.put(LAYOUT, NUMBERS.pack(*describe(images)) + pack_form(images))
             if has_thread:
                 _write_tables(database)
         if not has_thread:  # nothing but opening a database makes a table of its log
@@ -141,9 +142,9 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
         if not layout.shape:
             refuse_out(store, out)
             return _read_files(store, folder, layout)
-        images = make_all(store, (layout.images, *layout.shape), out)
+        images = make_all(store, (layout.images, *layout.shape), out, layout.dtype)
         labels: Labels = make_array(store, (layout.images,), np.int64)
-        step = max(1, PART // math.prod(layout.shape))
+        step = max(1, PART // layout.image_size)
         for start in range(0, layout.images, step):
             with _open_database(store, folder) as database:
                 _read_part(store, database, start, images[start : start + step], labels[start : start + step])
@@ -159,10 +160,10 @@ class LevelDBReader(Reader):
             self._database = stack.enter_context(_open_database(self.store, folder))
             self._layout = _read_layout(self.store, self._database)
             self._resources = stack.pop_all()
-        return Description(self._layout.images, self._layout.shape)
+        return Description(self._layout.images, self._layout.shape, self._layout.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         labels = np.empty(len(positions), np.int64)
         step = _count_records(images)
         get = self._database.get
@@ -177,7 +178,7 @@ class LevelDBReader(Reader):
         with reading(self.store, plyvel.Error):
             value = self._database.get(pack_key(position), verify_checksums=True)
         try:
-            image = np.frombuffer(value[: -LABEL.itemsize], np.uint8).reshape(self._shape).copy()
+            image = np.frombuffer(value[: -LABEL.itemsize], self._dtype).reshape(self._shape).copy()
             return image, int.from_bytes(value[-LABEL.itemsize :], "little", signed=True)
         except (TypeError, ValueError) as error:
             raise CorruptStoreError(MISSING, store=self.store, record=position) from error
@@ -388,13 +389,8 @@ def _write_tables(database: plyvel.DB) -> None:
 
 def _read_layout(store: Path, database: plyvel.DB) -> Layout:
     with reading(store, plyvel.Error):
-        numbers = database.get(LAYOUT, b"", verify_checksums=True)
-        if len(numbers) != NUMBERS.size:
-            raise CorruptStoreError(
-                f"there is no record 'layout' of {NUMBERS.size} bytes: it isn't complete, or another backend wrote it",
-                store=store,
-            )
-        layout = check_layout(store, *NUMBERS.unpack(numbers))
+        content = database.get(LAYOUT, b"", verify_checksums=True)
+        layout, _ = unpack_layout(store, content)
         expected = [pack_key(number) for number in range(layout.images)[-1:]] + [LAYOUT]
         start = expected[0] if layout.images else None  # without images, nothing comes before the layout
         with database.iterator(start=start, include_value=False, verify_checksums=True) as keys:
@@ -456,5 +452,5 @@ def _copy_values(store: Path, values: Sequence[bytes | None], images: Images, la
     if len(whole) != len(images):
         raise CorruptStoreError(f"a record is missing, or doesn't hold {size} bytes and a label", store=store)
     rows = np.frombuffer(b"".join(whole), np.uint8).reshape(len(images), size + LABEL.itemsize)
-    images.reshape(len(images), size)[...] = rows[:, :size]
+    view_bytes(images).reshape(len(images), size)[...] = rows[:, :size]
     labels[...] = np.ascontiguousarray(rows[:, size:]).view(LABEL)[:, 0]

@@ -1,10 +1,10 @@
 """LMDB with many images per record.
 
 On disk: ``data.mdb`` as in `lmdb`, but each record holds as many images as fit into 768 KiB, 256 of CIFAR-10, one after
-another; its key is the number of the record, 8 bytes big-endian. The record ``layout`` has a fourth number: how many
-images a record holds. The last record may hold fewer. Image files are cut into records of 768 KiB wherever they end:
-``file_offsets``, little-endian int64, N + 1 of them, says where each starts in the content of all records, then where
-the last one ends. The fourth number is the bytes of a record.
+another; its key is the number of the record, 8 bytes big-endian. The record ``layout`` has a fourth number after width:
+how many images a record holds. The last record may hold fewer. Image files are cut into records of 768 KiB wherever
+they end: ``file_offsets``, little-endian int64, N + 1 of them, says where each starts in the content of all records,
+then where the last one ends. The fourth number is the bytes of a record.
 
 Why it is fast: LMDB puts a value of more than half a page on separate pages, so an image of 3,072 bytes takes 4,096,
 and 256 of them take 193 pages instead of 256. Few large values need few calls. A reader asks LMDB for each record once;
@@ -39,8 +39,9 @@ from ..arrays import (
     make_array,
     make_result,
     refuse_out,
+    view_bytes,
 )
-from ..contract import Image, Images, Labels
+from ..contract import ANY_PIXELS, Image, Images, Labels
 from ..encoded import Encoded, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..reader import Description, Reader
@@ -55,7 +56,7 @@ from ._lmdb import (
     view_labels,
     write_store,
 )
-from ._records import Layout, cut_evenly, describe, pack_key
+from ._records import Layout, cut_evenly, describe, pack_form, pack_key
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
@@ -74,9 +75,10 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
             offsets = _view_offsets(store, transaction, layout.images)[position : position + 2]
             check_range(store, position, int(offsets[0]), int(offsets[1]), layout.size)
             return _join(view, layout.record, offsets[:1], offsets[1:]).content.tobytes(), label
-        size = math.prod(layout.shape)
+        size = layout.image_size
         number, place = divmod(position, layout.record // size)
-        return view(number)[place * size : (place + 1) * size].reshape(layout.shape).copy(), label
+        pixels = view(number)[place * size : (place + 1) * size].view(layout.dtype)
+        return pixels.reshape(layout.shape).copy(), label
 
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
@@ -88,11 +90,12 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
             records, per_record = cut_evenly(images.content, RECORD), RECORD
             offsets = images.offsets.astype("<i8", copy=False).tobytes()
         else:
-            images, labels = check_images(images, labels)
-            size = math.prod(images.shape[1:])
+            images, labels = check_images(images, labels, ANY_PIXELS)
+            size = math.prod(images.shape[1:]) * images.itemsize
             per_record = max(1, RECORD // size)
             records = cut_evenly(images, per_record * size)
-        write_store(store, records, labels, LAYOUT.pack(*describe(images), per_record), offsets)
+        layout = LAYOUT.pack(*describe(images), per_record) + pack_form(images)
+        write_store(store, records, labels, layout, offsets)
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
@@ -102,7 +105,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
             layout = read_layout(store, transaction, LAYOUT)
             labels = view_labels(store, transaction, layout.images).astype(np.int64)
             if layout.shape:
-                images = make_all(store, (layout.images, *layout.shape), out)
+                images = make_all(store, (layout.images, *layout.shape), out, layout.dtype)
             else:
                 refuse_out(store, out)
                 images = make_array(store, (layout.size,))
@@ -128,7 +131,7 @@ class LmdbPackedReader(Reader):
                 self._images = MappedImages(self.store, transaction, layout, environment.pop_all())
             else:
                 self._files = MappedFiles(self.store, transaction, layout, environment.pop_all())
-        return Description(layout.images, layout.shape)
+        return Description(layout.images, layout.shape, layout.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         labels = self._labels[positions].astype(np.int64)
@@ -185,10 +188,10 @@ class MappedImages(Sequence[Image]):
         self, store: Path, transaction: lmdb.Transaction, layout: Layout, environment: OpenEnvironment
     ) -> None:
         self._store, self._transaction, self._layout, self._environment = store, transaction, layout, environment
-        self._per_record = layout.record // math.prod(layout.shape)
+        self._per_record = layout.record // layout.image_size
         self._views: dict[int, Images] = {}  # by record
         self._addresses = np.zeros(layout.images, np.int64)  # of the images in memory, 0 if not yet known
-        self._first = make_array(store, layout.shape)  # the image at the lowest of them
+        self._first = make_array(store, layout.shape, layout.dtype)  # the image at the lowest of them
         self._places = np.arange(min(self._per_record, layout.images)) * self._first.nbytes
         self._start = self._end = 0  # the lowest address, and the end of the last image
         self._windows = 0, self._first[np.newaxis][:0]  # the lowest address, and an image at each address from there on
@@ -204,7 +207,7 @@ class MappedImages(Sequence[Image]):
         return self._layout.images
 
     def __getitem__(self, index: int) -> Image:  # type: ignore[override] # no slices: they would need a copy
-        """View one image, shape (H, W, 3); negative indices count from the end."""
+        """View one image; negative indices count from the end."""
         number, place = divmod(check_index(self._store, index, self._layout.images), self._per_record)
         image: Image = self._find_record(number)[place]
         return image
@@ -222,7 +225,7 @@ class MappedImages(Sequence[Image]):
         if out is None and at_once > 1 and positions.size:
             with suppress(MemoryError):  # make_result has a better message
                 return self._gather(positions)
-        images = make_result(self._store, (len(positions), *self.shape[1:]), out)
+        images = make_result(self._store, (len(positions), *self.shape[1:]), out, self._layout.dtype)
         for start in range(0, len(positions), at_once):
             part = slice(start, start + at_once)
             images[part] = self._gather(positions[part]) if at_once > 1 else self[int(positions[start])]
@@ -259,7 +262,8 @@ class MappedImages(Sequence[Image]):
         view = self._views.get(number)
         if view is None:
             record = _view_record(self._store, self._transaction, self._layout, number)
-            view = self._views[number] = np.asarray(_MapView(record, self._environment)).reshape(-1, *self.shape[1:])
+            pixels = np.asarray(_MapView(record, self._environment)).view(self._layout.dtype)
+            view = self._views[number] = pixels.reshape(-1, *self.shape[1:])
         return view
 
 
@@ -307,7 +311,7 @@ def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, num
     try:
         return np.frombuffer(transaction.get(pack_key(number)), np.uint8).reshape(end - start)  # type: ignore[arg-type] # None: missing
     except (TypeError, ValueError, lmdb.Error) as error:
-        size = math.prod(layout.shape)
+        size = layout.image_size
         what = (
             f"records {start // size} to {end // size - 1}" if layout.shape else f"bytes {start} to {end} of its files"
         )
@@ -315,9 +319,9 @@ def _view_record(store: Path, transaction: lmdb.Transaction, layout: Layout, num
 
 
 def _copy_records(
-    store: Path, transaction: lmdb.Transaction, layout: Layout, numbers: Iterable[int], images: NDArray[np.uint8]
+    store: Path, transaction: lmdb.Transaction, layout: Layout, numbers: Iterable[int], images: NDArray[Any]
 ) -> None:
-    content = images.reshape(-1)
+    content = view_bytes(images)
     for number in numbers:
         record = _view_record(store, transaction, layout, number)
         content[number * layout.record :][: len(record)] = record

@@ -1,10 +1,10 @@
 """NumPy: files as numpy.save writes them, mapped into memory to read.
 
-On disk: ``images.npy``, uint8 of shape (N, H, W, 3), and ``labels.npy``, little-endian int64 of shape (N,), both in
-version 1.0 of NumPy's format: a header of 128 bytes that describes the array, then its values in C order. Any program
-that knows the format reads them. Image files are one after the other in ``content.npy``, uint8 of shape (total,);
-``offsets.npy``, little-endian int64 of shape (N + 1,), says where each starts, then where the last one ends.
-``labels.npy`` is written last, so a store without it isn't complete.
+On disk: ``images.npy``, little-endian, of shape (N, H, W) or (N, H, W, C), and ``labels.npy``, little-endian int64 of
+shape (N,), both in version 1.0 of NumPy's format: a header of 128 bytes that describes the array, then its values in C
+order. Any program that knows the format reads them. Image files are one after the other in ``content.npy``, uint8 of
+shape (total,); ``offsets.npy``, little-endian int64 of shape (N + 1,), says where each starts, then where the last one
+ends. ``labels.npy`` is written last, so a store without it isn't complete.
 
 Why it is fast: there is nothing between the file and the array. One system call reads everything into the result. A
 reader maps the files, and one call of `numpy.take` copies a batch of pixels out of the map. A file with another size
@@ -27,7 +27,8 @@ from numpy.lib.format import header_data_from_array_1_0, read_array_header_1_0, 
 from numpy.typing import NDArray
 
 from ..arrays import (
-    CHANNELS,
+    BYTE,
+    DTYPES,
     check_encoded,
     check_images,
     check_index,
@@ -40,9 +41,10 @@ from ..arrays import (
     read_range,
     refuse_out,
     take_files,
+    take_rows,
     write_range,
 )
-from ..contract import BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
@@ -50,7 +52,10 @@ from ..paths import claim_store, join_path, open_file
 from ..reader import Description, Reader
 
 IMAGES, CONTENT, OFFSETS, LABELS = "images.npy", "content.npy", "offsets.npy", "labels.npy"
-INFO = BackendInfo({"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause", kinds=("pixels", "encoded"))
+PIXELS, NUMBER = tuple(DTYPES.values()), np.dtype("<i8")
+INFO = BackendInfo(
+    {"numpy": np.__version__}, "the NumPy team", "BSD-3-Clause", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS
+)
 
 
 class ArrayFile(NamedTuple):
@@ -91,7 +96,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
         labels = check_encoded(images, labels)
         arrays: dict[str, NDArray[Any]] = {CONTENT: images.content, OFFSETS: images.offsets}
     else:
-        images, labels = check_images(images, labels)
+        images, labels = check_images(images, labels, INFO.dtypes)
         arrays = {IMAGES: images}
     folder = claim_store(store)
     with writing(store):
@@ -104,7 +109,10 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
     with _open_files(store) as opened:
         if opened.offsets is not None:
             return _read_files(store, opened, out)
-        result = make_all(store, opened.images.shape, out), make_array(store, opened.labels.shape, np.int64)
+        result = (
+            make_all(store, opened.images.shape, out, opened.images.dtype),
+            make_array(store, opened.labels.shape, np.int64),
+        )
         for file, array in zip((opened.images, opened.labels), result, strict=True):
             read_range(store, file.descriptor, file.start, array)
         return result
@@ -129,11 +137,11 @@ class NpyReader(Reader):
                 check_store(self.store, math.prod(offsets.shape) * offsets.dtype.itemsize)
                 self._offsets = _map(offsets).copy()
                 check_offsets(self.store, self._offsets, images.shape[0])
-        return Description(len(self._labels), self._images.shape[1:])
+        return Description(len(self._labels), self._images.shape[1:], self._images.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
-        np.take(self._images, positions, axis=0, out=images, mode="clip")  # "raise" would copy through a buffer
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
+        take_rows(self._images, positions, images)
         return images, self._labels[positions].astype(np.int64, copy=False)
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
@@ -187,9 +195,11 @@ def _write(path: Path, array: NDArray[Any]) -> None:
 def _open_files(store: Path) -> Iterator[OpenStore]:
     is_encoded = os.path.lexists(join_path(store, CONTENT))
     with reading(store), ExitStack() as stack:
-        images = stack.enter_context(_open_file(store, CONTENT if is_encoded else IMAGES, np.dtype(np.uint8)))
-        labels = stack.enter_context(_open_file(store, LABELS, np.dtype("<i8")))
-        offsets = stack.enter_context(_open_file(store, OFFSETS, np.dtype("<i8"))) if is_encoded else None
+        images = stack.enter_context(
+            _open_file(store, CONTENT if is_encoded else IMAGES, *((BYTE,) if is_encoded else PIXELS))
+        )
+        labels = stack.enter_context(_open_file(store, LABELS, NUMBER))
+        offsets = stack.enter_context(_open_file(store, OFFSETS, NUMBER)) if is_encoded else None
         if offsets is None:
             _check_pixels(store, images.shape)
         elif len(images.shape) != 1 or len(offsets.shape) != 1:
@@ -203,29 +213,31 @@ def _open_files(store: Path) -> Iterator[OpenStore]:
 
 
 def _check_pixels(store: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) != len("NHWC") or shape[3] != CHANNELS:
-        raise CorruptStoreError(f"{IMAGES} has an array of shape {shape}: not RGB images", store=store)
-    check_shape(store, *shape[:3])
+    if len(shape) not in {3, 4}:
+        raise CorruptStoreError(f"{IMAGES} has an array of shape {shape}: not images", store=store)
+    check_shape(store, *shape)
 
 
 @contextmanager
-def _open_file(store: Path, name: str, dtype: np.dtype[Any]) -> Iterator[ArrayFile]:
+def _open_file(store: Path, name: str, *dtypes: np.dtype[Any]) -> Iterator[ArrayFile]:
     with open_file(store, name) as (descriptor, status):
         with reading(store, Exception), open(descriptor, "rb", closefd=False) as file:  # a header can raise anything
             version = read_magic(file)
             shape, fortran_order, found = read_array_header_1_0(file)
             start = file.tell()
-        if version != (1, 0) or fortran_order or found != dtype:
+        if version != (1, 0) or fortran_order or found not in dtypes:
             raise CorruptStoreError(
-                f"{name} isn't an array of {dtype} in C order, format 1.0", store=store, hint="store the images again"
+                f"{name} isn't an array of {' or '.join(map(str, dtypes))} in C order, format 1.0",
+                store=store,
+                hint="store the images again",
             )
-        if start + math.prod(shape) * dtype.itemsize != status.st_size:
+        if start + math.prod(shape) * found.itemsize != status.st_size:
             raise CorruptStoreError(
                 f"{name} has {status.st_size} bytes, which don't fit its array of shape {shape}",
                 store=store,
                 hint="store the images again",
             )
-        yield ArrayFile(descriptor, shape, dtype, start)
+        yield ArrayFile(descriptor, shape, found, start)
 
 
 def _map(opened: ArrayFile) -> NDArray[Any]:

@@ -45,7 +45,7 @@ def append(
     ----------
     path : Path or str
         A dataset that `storage.save` wrote. A reader that is open keeps what it opened.
-    images : ndarray of uint8, shape (N, H, W, 3), or Encoded, or iterable of such arrays or of Encoded
+    images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded, or iterable of such arrays or of Encoded
         Images of the same kind and size as those that are there, in any of the forms that `save` takes.
     labels : sequence or array of int, shape (N,)
         Of the new images.

@@ -1,18 +1,21 @@
 """Checksums of records: they verify that an image, its label and its index are those that were saved.
 
 The checksum of a record is XXH3 (64 bits) of its pixels, XOR a number that mixes its index, its label, its height and
-its width; of an image file, of its bytes, and its length is mixed in. So it also finds a record that was swapped with
+its width; unless they are 8-bit RGB, its dtype and its shape; of an image file, of its bytes, and its length is mixed
+in. So it also finds a record that was swapped with
 another one, or has another one's label. Small records of pixels are also hashed a block at a time, which takes a third
-of the time if many are read: XXH3 of their pixels, XOR XXH3 of their labels with the first index as seed, XOR height
-and width.
+of the time if many are read: XXH3 of their pixels, XOR XXH3 of their labels with the first index as seed, XOR the same
+of dtype and shape.
 
 Sources: XXH3, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md; the numbers are mixed as in SplitMix64,
 https://prng.di.unimi.it/splitmix64.c.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from threading import Thread
 from typing import Any
 
@@ -20,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
+from ..arrays import BYTE, CHANNELS
 from ..contract import Encoded, Image, Images, Labels
 
 Checksums = NDArray[np.uint64]
@@ -31,14 +35,14 @@ BITS = (1 << 64) - 1
 INDEX, LABEL = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95  # odd, so that no two indices or labels give the same number
 
 
-def count_per_block(height: int, width: int) -> int:
-    """Count the records of a block: 1 if a record is as large as a block should be."""
-    return max(1, BLOCK // (height * width * 3))
+def count_per_block(size: int) -> int:
+    """Count the records of a block, of `size` bytes each: 1 if a record is as large as a block should be."""
+    return max(1, BLOCK // size)
 
 
 def hash_record(image: Image, label: int, index: int) -> int:
     """Hash one record; `index` is its position in the whole set."""
-    mixed: int = _mix(_mix_size(image.shape[0], image.shape[1]) + index * INDEX + label * LABEL)
+    mixed: int = _mix(_mix_form(image.shape, image.dtype) + index * INDEX + label * LABEL)
     return xxh3_64_intdigest(image.data) ^ mixed
 
 
@@ -51,7 +55,7 @@ def hash_records(images: Images | Encoded, labels: Labels, indices: NDArray[np.i
         size = _mix(images.lengths.astype(np.uint64))
     else:
         checksums = np.fromiter(map(xxh3_64_intdigest, images), np.uint64, len(images))
-        size = np.uint64(_mix_size(images.shape[1], images.shape[2]))
+        size = np.uint64(_mix_form(images.shape[1:], images.dtype))
     numbers = indices.astype(np.uint64) * np.uint64(INDEX)
     numbers += labels.view(np.uint64) * np.uint64(LABEL)
     numbers += size
@@ -71,15 +75,18 @@ def format_sum(number: int) -> str:
 
 def hash_blocks(images: Images, labels: Labels, start: int) -> Checksums:
     """Hash consecutive records in blocks; `start` is the index of the first one in the whole set."""
-    size = count_per_block(*images.shape[1:3])
+    size = count_per_block(math.prod(images.shape[1:]) * images.itemsize)
     starts = range(0, len(images), size)
-    mixed_size = _mix_size(*images.shape[1:3])
-    mixed = [xxh3_64_intdigest(labels[first : first + size].data, start + first) ^ mixed_size for first in starts]
+    mixed_form = _mix_form(images.shape[1:], images.dtype)
+    mixed = [xxh3_64_intdigest(labels[first : first + size].data, start + first) ^ mixed_form for first in starts]
     return np.array(mixed, np.uint64) ^ _hash_pixels([images[first : first + size] for first in starts])
 
 
-def _mix_size(height: int, width: int) -> int:
-    mixed: int = _mix(height << 32 | width)
+@lru_cache(maxsize=8)
+def _mix_form(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    if (shape[2:], dtype) != ((CHANNELS,), BYTE):
+        return xxh3_64_intdigest(f"{dtype.name} {shape}".encode())
+    mixed: int = _mix(shape[0] << 32 | shape[1])
     return mixed
 
 

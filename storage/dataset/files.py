@@ -185,4 +185,4 @@ def read_checksums(folder: Path, manifest: Manifest, group: range, details: Deta
 def _count_checksums(manifest: Manifest, number: int) -> tuple[int, int]:
     """Count the checksums of a part: of its records, and of its blocks."""
     count = manifest.parts[number].count
-    return count, 0 if manifest.shape is None else -(-count // count_per_block(*manifest.shape[:2]))
+    return count, 0 if manifest.shape is None else -(-count // count_per_block(manifest.image_size))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..contract import Encoded, Images
+from .manifest import FILES, find_form
 
 
 class PixelBuffer:
@@ -11,7 +12,7 @@ class PixelBuffer:
     def __init__(self, first: Images, capacity: int, remaining: int) -> None:
         count = min(max(1, capacity // first[0].nbytes), remaining)
         self._images = np.empty((count, *first.shape[1:]), first.dtype)
-        self.shape = first.shape[1:]
+        self.form = find_form(first)
         self.waiting = 0
 
     def add(self, images: Images) -> Images:
@@ -34,7 +35,7 @@ class PixelBuffer:
 class FileBuffer:
     """Image files of at most so many bytes, or one file; they end with the last of `remaining`."""
 
-    shape = None
+    form = FILES
 
     def __init__(self, capacity: int, remaining: int) -> None:
         self._content = np.empty(capacity, np.uint8)

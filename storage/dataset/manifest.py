@@ -6,6 +6,7 @@ replaced in one step: a folder without one isn't a dataset. Datasets of format 1
 """
 
 import json
+import math
 import os
 import re
 import secrets
@@ -20,8 +21,8 @@ from typing import Any
 
 from xxhash import xxh3_64_hexdigest
 
-from ..arrays import CHANNELS
-from ..contract import Kind
+from ..arrays import BYTE, DTYPES
+from ..contract import Encoded, Images, Kind
 from ..durability import sync
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
 from ..limits import MAX_EXPANSION, measure_content
@@ -33,6 +34,8 @@ from .details import Details, check_counts, check_texts
 
 FILE = "manifest.json"
 FORMAT = 2
+Form = tuple[Kind, tuple[int, ...] | None, str]  # kind of images, and shape and dtype of each
+FILES: Form = "encoded", None, BYTE.name
 KINDS: tuple[Kind, ...] = ("pixels", "encoded")
 FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
 PART = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
@@ -65,6 +68,17 @@ class Manifest:
     classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ..., if they are known
     source: str = ""  # identifies what is being converted; empty in a finished dataset
     former: tuple[str, tuple[Details, ...]] | None = None  # of format 1: checksum of the checksums; details of parts
+    dtype: str = BYTE.name  # of pixels
+
+    @property
+    def form(self) -> Form:
+        """What all images have in common."""
+        return self.kind, self.shape, self.dtype
+
+    @property
+    def image_size(self) -> int:
+        """The bytes of an image's pixels; 0 if images are encoded."""
+        return 0 if self.shape is None else math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
     @property
     def count(self) -> int:
@@ -80,6 +94,13 @@ class Manifest:
     def checksum(self) -> str:
         """The checksum of all records, whatever the backend and the parts."""
         return self.former[0] if self.former else format_sum(sum(int(part.records, 16) for part in self.parts))
+
+
+def find_form(images: Images | Encoded) -> Form:
+    """Find out what images have in common."""
+    if isinstance(images, Encoded):
+        return FILES
+    return "pixels", images.shape[1:], images.dtype.name
 
 
 def name_part(number: int) -> str:
@@ -98,7 +119,7 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: byte
         "kind": manifest.kind,
         "count": manifest.count,
         "shape": manifest.shape,
-        "dtype": None if manifest.shape is None else "uint8",
+        "dtype": None if manifest.shape is None else manifest.dtype,
         "classes": manifest.classes,
         "source": manifest.source,
     }
@@ -203,11 +224,12 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         tuple(Part(**part) for part in content["parts"]),
         tuple(content["classes"]),
         content["source"],
+        dtype=BYTE.name if content["dtype"] is None else content["dtype"],
     )
     if manifest.kind not in KINDS or (manifest.shape is None) != (content["dtype"] is None):
         raise ValueError(f"images of kind {manifest.kind}, shape {manifest.shape}, dtype {content['dtype']}")
-    if content["dtype"] not in {None, "uint8"}:
-        raise ValueError(f"pixels of dtype {content['dtype']}")
+    if manifest.dtype not in DTYPES:
+        raise ValueError(f"pixels of dtype {manifest.dtype}")
     _check(manifest, content["count"])
     for part in manifest.parts:
         if PART.fullmatch(part.name) is None:
@@ -244,5 +266,5 @@ def _check(manifest: Manifest, count: object) -> None:
         raise ValueError(f"images of kind {manifest.kind}, shape {manifest.shape}")
     if manifest.shape is not None:
         check_counts(manifest.shape)
-        if len(manifest.shape) != len("HWC") or manifest.shape[2] != CHANNELS or not all(manifest.shape):
+        if len(manifest.shape) not in {len("HW"), len("HWC")} or not all(manifest.shape):
             raise ValueError(f"images of shape {manifest.shape}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract import Backend, Encoded, Images, Kind, Labels
+from ..contract import Backend, Encoded, Images, Labels
 from ..durability import make_durable, sync
 from ..errors import InvalidInputError, StorageError, StoreFullError, hold_interrupts
 from ..paths import walk_files
@@ -17,7 +17,7 @@ from .annotations import Annotations
 from .checksums import DTYPE, Checksums, add_up, hash_blocks, hash_records
 from .details import Beside, Details
 from .files import CHECKSUMS, DETAILS, LABELS, NAMES, find_structure, write_beside, write_details
-from .manifest import Part, name_part
+from .manifest import Part, find_form, name_part
 from .metadata import format_columns
 
 ANNOTATED = 3 * DTYPE.itemsize  # bytes of each image's checksums and label
@@ -69,19 +69,9 @@ class PartWriter:
         return {suffix: write_beside(self.folder, name, suffix, content) for suffix, content in contents.items()}
 
 
-def find_kind(images: object) -> Kind:
-    """Find the kind of images."""
-    return "encoded" if isinstance(images, Encoded) else "pixels"
-
-
-def find_shape(images: Images | Encoded) -> tuple[int, ...] | None:
-    """Find the shape of each image; None if they are files."""
-    return None if isinstance(images, Encoded) else images.shape[1:]
-
-
 def check_kind(module: Backend, images: object) -> None:
     """Refuse images of a kind that a backend can't store."""
-    kind = find_kind(images)
+    kind = "encoded" if isinstance(images, Encoded) else "pixels"
     if kind not in module.INFO.kinds:
         name, what = module.__name__.rpartition(".")[2], {"encoded": "image files", "pixels": "pixels"}
         hint = f"choose a backend whose INFO.kinds has {kind!r}"
@@ -119,6 +109,8 @@ def _read_back(module: Backend, store: Path, images: Images | Encoded, labels: L
 
 
 def _is_same(found: Images | Encoded, images: Images | Encoded, places: NDArray[np.intp]) -> bool:
+    if find_form(found) != find_form(images):
+        return False
     if isinstance(images, Encoded) or isinstance(found, Encoded):
         return list(found) == [images[place] for place in places.tolist()]
-    return np.array_equal(found, images[places])
+    return found.tobytes() == images[places].tobytes()

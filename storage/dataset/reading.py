@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import make_array, make_result
+from ..arrays import DTYPES, make_array, make_result
 from ..contract import Encoded, Image, Images, Labels
 from ..encoded import measure_offsets
 from ..errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError, StoreNotFoundError
@@ -36,7 +36,7 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels
 
     Returns
     -------
-    images : ndarray of uint8, shape (N, H, W, 3), or Encoded
+    images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded
         What was saved, in fresh memory.
     labels : ndarray of int64, shape (N,)
 
@@ -62,7 +62,7 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels
         manifest = dataset.manifest
         if manifest.shape is None:
             return _load_files(dataset)
-        images = make_array(dataset.path, (manifest.count, *manifest.shape))
+        images = make_array(dataset.path, (manifest.count, *manifest.shape), DTYPES[manifest.dtype])
         labels = make_array(dataset.path, (manifest.count,), np.int64)
         for number, (start, end) in enumerate(pairwise(manifest.starts)):
             _, labels[start:end] = _read_part(dataset, number, images[start:end])
@@ -192,14 +192,14 @@ class DatasetReader(Reader):
                 self._checksums = np.concatenate(records)
                 self._is_verified = np.zeros(len(self._checksums), np.bool_)
             self._resources = stack.pop_all()
-        return Description(manifest.count, manifest.shape or ())
+        return Description(manifest.count, manifest.shape or (), DTYPES[manifest.dtype])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         images: Images
         if len(self._readers) == 1:
             images, labels = self._read_part(0, positions, out)
         else:
-            images = make_result(self.store, (len(positions), *self._shape), out)
+            images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
             labels = make_array(self.store, (len(positions),), np.int64)
             for number, places in self._divide(positions):
                 images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number])

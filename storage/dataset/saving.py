@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import check_encoded, check_images, check_labels
+from ..arrays import ANY_PIXELS, check_encoded, check_images, check_labels, check_pixels
 from ..contract import Encoded, Images, Labels
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, StoreLockedError
@@ -17,9 +17,10 @@ from ..registry import find_backend
 from .annotations import Annotations
 from .checksums import hash_records
 from .files import NAMES
+from .manifest import find_form
 from .metadata import ARROW, LINES, Columns
 from .opening import Dataset, hold_dataset, read_all_details, read_dataset
-from .parts import check_kind, find_shape
+from .parts import check_kind
 from .writer import Writer
 
 DEFAULT_BACKEND = "lmdb_packed"
@@ -44,10 +45,11 @@ def save(
     ----------
     path : Path or str
         Where the dataset will be; the folder above must exist.
-    images : ndarray of uint8, shape (N, H, W, 3), or Encoded, or iterable of such arrays or of Encoded
-        RGB, or image files. A list of N equal images (arrays of shape (H, W, 3), PyTorch tensors, pictures of Pillow)
-        or of N files as bytes is as good, and so is one tensor. Batches, of any sizes that make N together, need no
-        more memory than 128 MiB and one of them; an iterator may also yield single files or pictures.
+    images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded, or iterable of such arrays or of Encoded
+        Pixels (uint8, uint16, int16, float16 or float32), or image files. A list of N equal images (arrays, PyTorch
+        tensors, pictures of Pillow) or of N files as bytes is as good, and so is one tensor. Batches, of any sizes that
+        make N together, need no more memory than 128 MiB and one of them; an iterator may also yield single files or
+        pictures.
     labels : sequence or array of int, shape (N,)
         Of all images. Any integers of 64 bits.
     backend : str
@@ -148,8 +150,10 @@ def _is_described(held: Dataset) -> bool:
 
 def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
     """Check whether images are those of a dataset: with its labels, they have its checksums."""
-    if (len(images), find_shape(images)) != (old.manifest.count, old.manifest.shape):
+    if (len(images), find_form(images)) != (old.manifest.count, old.manifest.form):
         return False
+    if not isinstance(images, Encoded):
+        images = check_pixels(images)
     records = np.concatenate([checksums.records for checksums in old.checksums.values()])
     return np.array_equal(hash_records(images, labels, np.arange(len(images))), records)
 
@@ -162,7 +166,7 @@ def take_batches(images: Any, labels: Any) -> tuple[list[Any] | Iterator[Any], L
     if isinstance(images, Encoded):
         return [images], check_encoded(images, labels)
     if isinstance(images, np.ndarray):
-        return [images], check_images(images, labels)[1]
+        return [images], check_images(images, labels, ANY_PIXELS)[1]
     if isinstance(images, str | Content | Mapping) or not isinstance(images, Iterable):
         hint = "give an array, or a list of images, or batches of arrays, or Encoded"
         raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)

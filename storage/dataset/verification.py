@@ -1,6 +1,5 @@
 """Verification: which records are those that were saved, and which are not."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ..errors import CorruptStoreError, StorageError
 from ..reader import Reader, read_stored
 from ..registry import PACKAGE
 from .checksums import count_per_block, hash_blocks, hash_records
+from .manifest import FILES, find_form
 from .opening import Dataset
 
 CHANGED = CorruptStoreError("its image or its label are not those that were saved")
@@ -42,11 +42,12 @@ def name_record(dataset: Dataset, index: int, error: StorageError) -> StorageErr
 def check_part(dataset: Dataset, number: int, reader: Reader) -> None:
     """Refuse a part that holds another number or kind of images than the manifest says, or images of another size."""
     manifest = dataset.manifest
-    found = len(reader), None if reader.kind == "encoded" else reader.read([])[0].shape[1:]
-    expected = manifest.parts[number].count, manifest.shape
-    if found != expected:
+    found = FILES if reader.kind == "encoded" else find_form(reader.read([])[0])
+    expected = manifest.form
+    if (len(reader), found) != (manifest.parts[number].count, expected):
         raise CorruptStoreError(
-            f"it holds {found} images (number, shape of each) instead of {expected}", store=dataset.parts[number]
+            f"it holds {len(reader)} images of {found} instead of {manifest.parts[number].count} of {expected}",
+            store=dataset.parts[number],
         )
 
 
@@ -57,7 +58,7 @@ def verify_part(dataset: Dataset, number: int, images: Images | Encoded, labels:
         block = slice(0, len(images))
     else:
         wrong = np.flatnonzero(hash_blocks(images, labels, start) != checksums.blocks)
-        per_block = count_per_block(*images.shape[1:3])
+        per_block = count_per_block(dataset.manifest.image_size)
         block = slice(wrong[0] * per_block, (wrong[0] + 1) * per_block) if len(wrong) else slice(0)
     indices = np.arange(start, start + len(images))[block]
     found = hash_records(images[block], labels[block], indices) != checksums.records[block]
@@ -68,7 +69,7 @@ def verify_part(dataset: Dataset, number: int, images: Images | Encoded, labels:
 def measure_images(dataset: Dataset, number: int) -> int:
     """Measure the bytes of an image of a part: on average, if each has its own size."""
     if dataset.manifest.shape is not None:
-        return math.prod(dataset.manifest.shape)
+        return dataset.manifest.image_size
     return sum(dataset.details[number].sizes.values()) // max(1, dataset.manifest.parts[number].count)
 
 

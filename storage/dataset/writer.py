@@ -23,9 +23,9 @@ from ..registry import find_backend
 from .annotations import Annotations
 from .files import check_beside, check_file
 from .gathering import FileBuffer, PixelBuffer, make_buffer
-from .manifest import Manifest, put_manifest, read_manifest
+from .manifest import Manifest, find_form, put_manifest, read_manifest
 from .opening import Dataset, find_module, read_dataset
-from .parts import SPACE_HINT, PartWriter, check_kind, check_space, find_kind, find_shape
+from .parts import SPACE_HINT, PartWriter, check_kind, check_space
 from .replacement import (
     PRIVATE,
     check_target,
@@ -90,10 +90,10 @@ class ImageWriter:
     def _check(self, images: Images | Encoded) -> Images | Encoded:
         check_kind(self._module, images)
         if not isinstance(images, Encoded):
-            images = check_pixels(images)
-        expected = self._manifest.shape if self._manifest.parts else self._buffer and self._buffer.shape
-        if (self._manifest.parts or self._buffer) and expected != find_shape(images):
-            what = "image files" if isinstance(images, Encoded) else f"images of shape {images.shape}"
+            images = check_pixels(images, self._module.INFO.dtypes)
+        expected = self._manifest.form if self._manifest.parts else self._buffer and self._buffer.form
+        if expected is not None and expected != find_form(images):
+            what = "image files" if isinstance(images, Encoded) else f"{images.dtype} images of shape {images.shape}"
             raise InvalidInputError(f"{what} follow images of another size or kind")
         added = self.done - self._before + len(images)
         if added > len(self._annotations):
@@ -111,7 +111,8 @@ class ImageWriter:
             writer = PartWriter(self._folder, self._module, durable=self._durable)
             part = writer.write(len(manifest.parts), manifest.count, images, annotations)
             parts = (*manifest.parts, part)
-            self._manifest = replace(manifest, kind=find_kind(images), shape=find_shape(images), parts=parts)
+            kind, shape, dtype = find_form(images)
+            self._manifest = replace(manifest, kind=kind, shape=shape, dtype=dtype, parts=parts)
             self._note_progress()
 
     def _note_progress(self) -> None:
@@ -213,7 +214,7 @@ class Writer(ImageWriter):
         if not self._manifest.parts:
             raise InvalidInputError(
                 "no batch shows what kind of images there are none of",
-                hint="give an array of shape (0, H, W, 3), or Encoded.join([])",
+                hint="give an array of shape (0, H, W) or (0, H, W, C), or Encoded.join([])",
             )
         manifest = replace(self._manifest, source="")
         with describe_failure(self._path):

@@ -136,7 +136,7 @@ class DatasetSource:
             if not count:
                 yield first
                 return
-            size = self.content // count if isinstance(first, Encoded) else math.prod(first.shape[1:])
+            size = self.content // count if isinstance(first, Encoded) else math.prod(first.shape[1:]) * first.itemsize
             for indices in cut_batches(start, count, size):
                 images, labels = read_stored(reader, indices)
                 changed = labels != self.labels[indices]

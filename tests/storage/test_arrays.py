@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage.arrays import make_array, make_result, read_range
+from storage.arrays import make_array, make_result, read_range, take_rows
 
 CONTENT = np.random.default_rng(0).bytes(100_003)
 
@@ -32,6 +32,15 @@ def test_a_range_of_a_file_is_read_even_if_the_system_reads_less_at_once(
     array = np.zeros(size, np.uint8) if size % 8 else np.zeros((size // 40, 5), "<i8")
     read_range(Path("store"), descriptor, offset, array)
     assert array.tobytes() == CONTENT[offset : offset + size]
+
+
+def test_rows_of_a_file_are_taken_wherever_they_lie() -> None:
+    rows = np.arange(30, dtype=np.uint16).reshape(5, 2, 3)
+    content = b"?" + rows.tobytes()
+    for shifted in (rows, np.frombuffer(content, np.uint16, offset=1).reshape(rows.shape)):
+        result = np.zeros((3, 2, 3), np.uint16)
+        take_rows(shifted, np.array([4, 0, 4]), result)
+        np.testing.assert_array_equal(result, rows[[4, 0, 4]])
 
 
 @pytest.mark.parametrize("offset", [1, 99_000, 200_000])

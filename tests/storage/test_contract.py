@@ -99,12 +99,14 @@ def test_reads_return_fresh_memory(module: Backend, store: Path) -> None:
 
 IMAGES, LABEL_ROW = make_set(2)
 BAD_SETS: dict[str, tuple[Any, Any]] = {
-    "images of floats": (IMAGES.astype(np.float32), LABEL_ROW),
+    "images of floats": (IMAGES.astype(np.float64), LABEL_ROW),
+    "images of complex numbers": (IMAGES.astype(np.complex64), LABEL_ROW),
     "labels of floats": (IMAGES, LABEL_ROW.astype(np.float64)),
     "labels of 65 bits": (IMAGES, [0, 2**64]),
-    "images of rank 3": (IMAGES[0], LABEL_ROW),
+    "images of rank 2": (IMAGES[0, 0], LABEL_ROW),
+    "images of rank 5": (IMAGES[np.newaxis], LABEL_ROW[:1]),
     "labels of rank 2": (IMAGES, LABEL_ROW[:, np.newaxis]),
-    "4 channels": (np.zeros((2, 4, 4, 4), np.uint8), LABEL_ROW),
+    "0 channels": (np.zeros((2, 4, 4, 0), np.uint8), LABEL_ROW),
     "channels first": (np.zeros((2, 3, 8, 9), np.uint8), LABEL_ROW),
     "fewer labels": (IMAGES, LABEL_ROW[:1]),
     "no pixels": (np.zeros((2, 0, 4, 3), np.uint8), LABEL_ROW),

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -280,9 +281,9 @@ def test_a_store_that_is_replaced_while_it_is_read_is_refused(
     for name, pixels in (("one", images), ("two", images[::-1])):
         family.store_many(tmp_path / name, pixels, labels)
 
-    def replace(store: Path, shape: tuple[int, ...], out: object) -> Images:
+    def replace(store: Path, shape: tuple[int, ...], out: object, dtype: np.dtype[Any]) -> Images:
         (tmp_path / "two" / "data.mdb").replace(tmp_path / "one" / "data.mdb")
-        return make_result(store, shape, out)
+        return make_result(store, shape, out, dtype)
 
     monkeypatch.setattr(family, "make_all", replace)
     with pytest.raises(storage.CorruptStoreError, match="replaced while it was read"):

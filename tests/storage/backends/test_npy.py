@@ -44,11 +44,12 @@ def save_files(content: NDArray[Any] = FILES.content, offsets: NDArray[Any] = FI
 HEADER = b"{'descr': '|u1', 'fortran_order': False, 'shape': (%s, 32, 32, 3), }"
 HUGE = b"{'descr': '|u1', 'fortran_order': False, 'shape': (0, %d, %d, 3), }" % (2**40, 2**40)
 FOREIGN = {
-    "grey": Case(save(IMAGES[..., 0]), "RGB"),
-    "alpha": Case(save(np.zeros((10, 32, 32, 4), np.uint8)), "RGB"),
+    "rank 2": Case(save(IMAGES[:, 0, :, 0]), "not images"),
+    "rank 5": Case(save(IMAGES[..., np.newaxis]), "not images"),
+    "0 channels": Case(save(IMAGES[..., :0]), "32 x 32 x 0 pixels"),
     "columns first": Case(save(np.asfortranarray(IMAGES)), "C order"),
     "no pixels": Case(save(np.zeros((10, 0, 32, 3), np.uint8))),
-    **{f"images {kind}": Case(save(IMAGES.astype(kind)), "uint8") for kind in ("i1", "u2", "?")},
+    **{f"images {kind}": Case(save(IMAGES.astype(kind)), "uint8") for kind in ("i1", "u4", "?", ">u2", "f8", "O")},
     **{f"labels {kind}": Case(save(labels=LABELS.astype(kind)), "labels.npy") for kind in (">i8", "u8", "i4")},
     "labels of rank 2": Case(save(labels=LABELS[:, np.newaxis]), "labels.npy"),
     "fewer labels": Case(save(labels=LABELS[:-1]), "labels.npy"),

@@ -65,8 +65,8 @@ def test_a_pixel_a_label_and_the_index_each_change_the_checksum_of_a_block(monke
 
 
 def test_a_block_is_one_record_if_records_are_large() -> None:
-    assert count_per_block(2_000, 1_000) == 1
-    assert count_per_block(32, 32) == 341
+    assert count_per_block(2_000 * 1_000 * 3) == 1
+    assert count_per_block(32 * 32 * 3) == 341
 
 
 @pytest.mark.parametrize("more", [0, 1])
