@@ -125,6 +125,12 @@ def _make_parser() -> argparse.ArgumentParser:
         help="how many pixels an image file may have (default: 2**28, or fewer if the file is small)",
     )
     converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
+    converted.add_argument(
+        "--no-lock",
+        action="store_false",
+        dest="lock",
+        help="for a file system without locks: make sure that nothing else reads or writes DESTINATION meanwhile",
+    )
     converted.set_defaults(show=_convert)
     return parser
 
@@ -146,7 +152,8 @@ def _convert(options: argparse.Namespace) -> int:
             "it holds a dataset", store=destination, hint="choose another destination, or replace it with --overwrite"
         )
     with open_source(options.source, options.max_pixels) as source, _show_progress() as show:
-        finished = convert(source, destination, options.backend, overwrite=options.overwrite, progress=show)
+        replacing = {"overwrite": options.overwrite, "lock": options.lock}
+        finished = convert(source, destination, options.backend, **replacing, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
     saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}"
     try:

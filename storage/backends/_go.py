@@ -142,7 +142,7 @@ class RecordsReader(Reader):
         return labels.astype(np.int64, copy=False)
 
     def _close(self) -> None:
-        with reading(self.store, BridgeError):
+        with suppress(BridgeError):  # Badger's, if the store was deleted; it was only read, so nothing is lost
             self._records.close()
 
 

@@ -38,6 +38,7 @@ def append(
     names: Sequence[str] | None = None,
     metadata: Columns | None = None,
     durable: bool = True,
+    lock: bool = True,
 ) -> None:
     """Append images to a dataset, atomically: who opens it finds all of them, or none.
 
@@ -55,6 +56,8 @@ def append(
         The columns that those that are there have, with a value for each new image.
     durable : bool
         Return when the disk holds everything.
+    lock : bool
+        As for `save`.
 
     Raises
     ------
@@ -81,13 +84,13 @@ def append(
     """
     batches, labels = take_batches(images, labels)
     annotations = Annotations.check(labels, names, metadata=metadata)
-    with Appender(path, annotations, durable=durable) as writer:
+    with Appender(path, annotations, durable=durable, lock=lock) as writer:
         for batch in batches:
             (writer.write_part if isinstance(batches, list) and len(batch) else writer.add)(batch)
         writer.commit()
 
 
-def compact(path: Path | str, *, durable: bool = True) -> None:
+def compact(path: Path | str, *, durable: bool = True, lock: bool = True) -> None:
     """Write a dataset of many small parts again, in parts of the usual size; the images stay the same.
 
     Parameters
@@ -96,6 +99,8 @@ def compact(path: Path | str, *, durable: bool = True) -> None:
         A dataset that `storage.save` wrote. It is replaced in one step; a reader that is open keeps what it opened.
     durable : bool
         Return when the disk holds everything.
+    lock : bool
+        As for `save`.
 
     Raises
     ------
@@ -125,7 +130,7 @@ def compact(path: Path | str, *, durable: bool = True) -> None:
         with dataset.reading():
             annotations = dataset.read_annotations()
         backend = dataset.manifest.backend
-        with Writer(dataset.path, annotations, backend, durable=durable, overwrite=True) as writer:
+        with Writer(dataset.path, annotations, backend, durable=durable, overwrite=True, lock=lock) as writer:
             if read_manifest(dataset.path) != dataset.manifest:
                 hint = "compact it again"
                 raise StorageError("another program changed it meanwhile", store=dataset.path, hint=hint)
@@ -159,7 +164,7 @@ class Appender(ImageWriter):
     def __enter__(self) -> Self:
         """Lock the dataset, and refuse what doesn't fit it; remove what a dead writer left."""
         with ExitStack() as stack, writing(self._path):
-            stack.enter_context(lock_path(self._path))
+            stack.enter_context(lock_path(self._path, lock=self._lock))
             self._folder = stack.enter_context(hold_directory(self._path))
             with reading_held(self._folder, self._path):
                 self._manifest = self._old = read_manifest(self._folder)

@@ -72,7 +72,13 @@ class ImageSource(Described, Protocol):
 
 
 def convert(
-    source: ImageSource, destination: Path, backend: str, *, overwrite: bool, progress: Callable[[int, int], None]
+    source: ImageSource,
+    destination: Path,
+    backend: str,
+    *,
+    overwrite: bool,
+    progress: Callable[[int, int], None],
+    lock: bool = True,
 ) -> int:
     """Save all images of a source; return how many an earlier conversion of the same source had finished.
 
@@ -82,7 +88,9 @@ def convert(
     """
     count = len(source.labels)
     annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata)
-    with Writer(destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity) as writer:
+    with Writer(
+        destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
+    ) as writer:
         finished = writer.done
         try:
             progress(finished, count)

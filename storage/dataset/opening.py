@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contract import Backend, Labels
-from ..errors import CorruptStoreError, InvalidInputError, StorageError, reading
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
 from ..registry import find_backend
 from .annotations import Annotations
 from .details import Details
@@ -108,9 +108,27 @@ class Dataset:
         """Have an error name the caller's path in place of the held directory."""
         return show_path(error, self.folder, self.path)
 
-    def reading(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def reading(self) -> Iterator[None]:
         """Do what `storage.errors.reading` does; errors name the caller's path."""
-        return reading_held(self.folder, self.path)
+        try:
+            with reading_held(self.folder, self.path):
+                yield
+        except StorageError as error:
+            if self.is_deleted():
+                raise self.make_deletion() from error
+            raise
+
+    def is_deleted(self) -> bool:
+        """Find out whether the directory was deleted while it was held."""
+        with suppress(OSError):
+            return self.folder.stat().st_nlink == 0
+        return False
+
+    def make_deletion(self) -> StorageError:
+        """Make the error for what can't be read because the directory was deleted: nothing is damaged."""
+        hint = "restore it from a copy, then open it again"
+        return StoreNotFoundError("it was deleted while it was open", store=self.path, hint=hint)
 
 
 @contextmanager

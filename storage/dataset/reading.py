@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from ..arrays import DTYPES, make_array, make_result
 from ..contract import Encoded, Image, Images, Labels
 from ..encoded import measure_offsets
-from ..errors import CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError, StoreNotFoundError
+from ..errors import (
+    CorruptStoreError,
+    InvalidInputError,
+    ReaderClosedError,
+    RecordNotFoundError,
+    StorageError,
+    StoreNotFoundError,
+)
 from ..reader import Description, Reader, read_stored
 from .checksums import hash_record, hash_records
 from .manifest import Manifest
@@ -251,8 +258,10 @@ class DatasetReader(Reader):
         try:
             return read_stored(self._readers[number], positions, out)
         except StorageError as error:
-            if not isinstance(error, InvalidInputError):
-                for position in positions.tolist():
+            if self._dataset.is_deleted():
+                raise self._dataset.make_deletion() from error
+            with suppress(ReaderClosedError):  # it couldn't be opened again in a forked process: `error` says why
+                for position in positions.tolist() if not isinstance(error, InvalidInputError) else ():
                     self._read_alone(position + int(self._starts[number]))  # raises an error that names the record
             self._dataset.show_path(error)
             raise

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import filelock
@@ -34,10 +34,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
-def lock_path(path: Path) -> Iterator[None]:
-    """Be the only writer to a path, or raise `StoreLockedError`."""
+def lock_path(path: Path, *, lock: bool = True) -> Iterator[None]:
+    """Be the only writer to a path, or raise `StoreLockedError`; without `lock`, the caller makes sure of that."""
     if not path.parent.is_dir():
         raise StoreNotFoundError("there is no such folder", store=path.parent, hint="create it, then save again")
+    with _acquire(path) if lock else nullcontext():
+        yield
+
+
+@contextmanager
+def _acquire(path: Path) -> Iterator[None]:
     file = path.with_name(f".{path.name}.lock")
     lock = filelock.FileLock(file, timeout=0)
     with writing(path):
@@ -54,6 +60,15 @@ def lock_path(path: Path) -> Iterator[None]:
                 f"its lock cannot be opened ({error})",
                 store=path,
                 hint="make the folder and the lock in it writable for you",
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            lock.release()
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
+            raise StorageError(
+                f"this file system has no locks ({error}), so two writers at once would go unnoticed",
+                store=path,
+                hint="save to another one; or, if nothing else writes there meanwhile, with lock=False (`--no-lock`)",
             ) from error
         except BaseException:
             lock.release()
@@ -143,7 +158,8 @@ def discard(folder: Path) -> None:
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with _ignoring_no_locks():  # whoever writes without one makes sure that nothing reads there
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(descriptor)
@@ -218,16 +234,24 @@ def _open_folder(path: Path) -> int:
         raise StoreNotFoundError(problem, store=path, hint="save images there first, or correct the path") from None
 
 
+@contextmanager
+def _ignoring_no_locks() -> Iterator[None]:
+    """Go on where the file system has no locks."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
 def _lock_shared(descriptor: int, path: Path) -> bool:
     """Take a shared lock, where there are locks; False if the directory is not at `path` any more."""
     is_held = True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with _ignoring_no_locks():
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         is_held = False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
     if not (path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())):
         return False
     if not is_held:

@@ -37,6 +37,7 @@ def save(
     metadata: Columns | None = None,
     durable: bool = True,
     overwrite: bool = False,
+    lock: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Save an image set as a dataset, atomically: readers see all of it, the dataset that was there before, or nothing.
@@ -66,6 +67,9 @@ def save(
         Return when the disk holds everything.
     overwrite : bool
         Replace a dataset that is there, in one step.
+    lock : bool
+        Refuse a second writer to the same path. Without a lock, as on a file system that has none, make sure yourself
+        that nothing else reads or writes there meanwhile.
     progress : callable, optional
         Called with the number of images that were taken and N, after each batch.
 
@@ -83,7 +87,8 @@ def save(
     StoreFullError
         The file system has no room.
     StorageError
-        The operating system refused otherwise. After any error, `path` is as it was before.
+        The file system has no locks, or the operating system refused otherwise. After any error, `path` is as it was
+        before.
 
     Examples
     --------
@@ -108,7 +113,7 @@ def save(
         check_kind(find_backend(backend), whole)
     if overwrite:
         annotations = inherit(path, whole, annotations, has_classes=classes is not None)
-    with Writer(path, annotations, backend, durable=durable, overwrite=overwrite) as writer:
+    with Writer(path, annotations, backend, durable=durable, overwrite=overwrite, lock=lock) as writer:
         for batch in batches:
             (writer.add if whole is None else writer.write_part)(batch)
             if progress is not None:

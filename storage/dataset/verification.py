@@ -26,7 +26,9 @@ def explain(path: Path, error: StorageError) -> str:
 
 
 def name_record(dataset: Dataset, index: int, error: StorageError) -> StorageError:
-    """Make an error of the same kind that names the record of a dataset."""
+    """Make an error of the same kind that names the record of a dataset, or says that the dataset was deleted."""
+    if dataset.is_deleted():
+        return dataset.make_deletion()
     reason, name = explain(dataset.path, error), dataset.find_name(index)
     if not isinstance(error, CorruptStoreError):
         return error.replace(problem=f"it cannot be read ({reason})", store=dataset.path, record=index, name=name)

@@ -54,11 +54,11 @@ class ImageWriter:
     _manifest: Manifest
     _before = 0  # images that were in the dataset already
 
-    def __init__(self, path: Path | str, annotations: Annotations, *, durable: bool) -> None:
+    def __init__(self, path: Path | str, annotations: Annotations, *, durable: bool, lock: bool = True) -> None:
         join_path(Path(path), "")  # refuses impossible names
         self._path = Path(os.path.realpath(path))
         self._annotations = annotations
-        self._durable = durable
+        self._durable, self._lock = durable, lock
         self._process = os.getpid()
         self._buffer: PixelBuffer | FileBuffer | None = None
 
@@ -153,8 +153,9 @@ class Writer(ImageWriter):
         durable: bool,
         overwrite: bool,
         source: str = "",
+        lock: bool = True,
     ) -> None:
-        super().__init__(path, annotations, durable=durable)
+        super().__init__(path, annotations, durable=durable, lock=lock)
         self._module = find_backend(backend)
         self._overwrite = overwrite
         self._key = read_secret() if source else b""
@@ -171,7 +172,7 @@ class Writer(ImageWriter):
         """Lock the path, refuse to replace what may not be replaced, and make or resume the stage."""
         check_target(self._path, overwrite=self._overwrite)
         with ExitStack() as stack, writing(self._path):
-            stack.enter_context(lock_path(self._path))
+            stack.enter_context(lock_path(self._path, lock=self._lock))
             check_target(self._path, overwrite=self._overwrite)
             self._folder = self._take_over() or make_stage(self._path)
             stack.callback(self._leave)
