@@ -1,7 +1,11 @@
 """The documents show what the program does."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +64,30 @@ def test_training_examples_have_a_main_guard() -> None:
     training = [example for example in examples if "num_workers" in example]
     assert len(training) == 2
     assert all('if __name__ == "__main__":' in example for example in training)
+
+
+@pytest.mark.slow  # processes that are spawned import everything again
+@need_backend("lmdb_packed")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])  # the last is the default in Python 3.14
+def test_the_training_loop_in_the_readme_runs_however_workers_are_started(method: str, tmp_path: Path) -> None:
+    storage.save(tmp_path / "photos", *make_set(600, 4, 5))
+    (example,) = (example for example in find_examples("README.md") if "num_workers" in example)
+    guard = 'if __name__ == "__main__":  # workers'
+    assert example.count(guard) == 1
+    setting = f"    import multiprocessing\n    multiprocessing.set_start_method({method!r})\n"
+    first, guarded, rest = example.partition(guard)
+    comment, end, body = rest.partition("\n")
+    shown = "        print(tuple(images.shape), float(images.max()) <= 1)\n"
+    script = first + guarded + comment + end + setting + body + "    " + shown
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    folders = [str(ROOT), *([] if find_spec("torch") else [str(ROOT / "tests/support/torch_stub")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "train.py"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines() == ["(256, 3, 4, 5) True", "(256, 3, 4, 5) True", "(88, 3, 4, 5) True"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -26,15 +26,16 @@ DELETED = "set: it was deleted while it was open: restore it from a copy"
 def test_a_deleted_dataset_is_still_read_or_reported_as_deleted(backend: str, kind: str, tmp_path: Path) -> None:
     if kind not in BACKENDS[backend].INFO.kinds:
         pytest.skip(f"{backend} stores no {kind}")
-    expected: Any = make_set(9) if kind == "pixels" else make_files()
-    storage.save(tmp_path / "set", *expected, backend, names=list("abcdefghi"))
+    images, labels = expected = make_set(9) if kind == "pixels" else make_files()
+    storage.save(tmp_path / "set", images, labels, backend, names=list("abcdefghi"))
+    check: Any = assert_same if kind == "pixels" else assert_same_files
 
     def read() -> str:
         try:
             found = read_stored(reader, range(9))
         except StoreNotFoundError as error:
             return str(error).removeprefix(f"{tmp_path}/")
-        (assert_same if kind == "pixels" else assert_same_files)(found, expected)
+        check(found, expected)
         return ""
 
     with storage.open(tmp_path / "set") as reader:
