@@ -24,7 +24,7 @@ from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
 
 MAX_ROUNDS = 1_000  # more wouldn't make the median more precise, but would fill the JSON
-MANY_IMAGES = 100_000  # from here on, FEW_ROUNDS are enough
+MANY_IMAGES, LONG = 100_000, 1.0  # images, and seconds of a call, from which FEW_ROUNDS are enough
 FEW_ROUNDS = 3
 COMPARED_AT_ONCE = 1_000  # images, so that comparing needs little memory
 
@@ -224,6 +224,7 @@ def warm_up(call: Callable[[], float], max_seconds: float, min_rounds: int, max_
 
 def choose_rounds(seconds: float, max_seconds: float, min_rounds: int, max_rounds: int) -> int:
     """Choose as many rounds of `seconds` as fit into `max_seconds`, within the limits; the minimum wins."""
+    min_rounds = min(min_rounds, FEW_ROUNDS) if seconds > LONG else min_rounds
     return max(min_rounds, min(max_rounds, int(max_seconds / max(seconds, 1e-9))))
 
 

@@ -4,12 +4,14 @@ They are part of every run, and take a tenth of a second each.
 """
 
 import hashlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -20,6 +22,7 @@ from benchmarks.run_info import hash_definition
 SIZE = 30 << 20  # bytes to copy, to write and to read: as many as 10,000 images have
 HASHED = SIZE // 10
 STEPS = 20_000
+PHOTO = (500, 375)  # width and height in pixels, as photos of ImageNet often have
 
 pytestmark = [
     pytest.mark.benchmark(max_time=0.1, min_rounds=5, group="reference"),
@@ -100,6 +103,33 @@ def test_hash(reference: Measure, content: NDArray[np.uint8]) -> None:
     digests: list[str] = []
     expected = {hashlib.sha256(part).hexdigest()}
     reference(lambda: digests.append(hashlib.sha256(part).hexdigest()), lambda: set(digests) == expected)
+
+
+def test_decode(reference: Measure) -> None:
+    """Decode a JPEG file of 0.2 megapixels, with Pillow."""
+    photo = make_photo()
+    expected = decode_photo(photo)
+    decoded: list[NDArray[np.uint8]] = []
+
+    def decode() -> None:
+        decoded[:] = [decode_photo(photo)]
+
+    reference(decode, lambda: np.array_equal(decoded[0], expected))
+
+
+def make_photo() -> bytes:
+    """Make a JPEG file: large smooth shapes, and noise."""
+    random, file = np.random.default_rng(0), io.BytesIO()
+    shapes = PIL.Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
+    noise = random.normal(0, 12, (PHOTO[1], PHOTO[0], 1))
+    pixels = np.asarray(shapes.resize(PHOTO, PIL.Image.Resampling.BICUBIC)) + noise
+    PIL.Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def decode_photo(photo: bytes) -> NDArray[np.uint8]:
+    """Decode an image file."""
+    return np.asarray(PIL.Image.open(io.BytesIO(photo)))
 
 
 def test_interpret(reference: Measure) -> None:

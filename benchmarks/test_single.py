@@ -1,6 +1,7 @@
 """Question: what does one image cost? Stored and read alone."""
 
 from itertools import cycle
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from benchmarks.cell import Cell, Durability, compare
 from benchmarks.page_cache import Cache
 from fixtures.image_set import ImageSet
-from storage import Image
+from storage import Image, Reader
 
 
 def test_store_single(cell: Cell, durability: Durability, image_set: ImageSet) -> None:
@@ -30,3 +31,18 @@ def test_read_single(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet)
         compare(cell.backend.read_many(store), images, labels)
 
     cell.measure_read(cell.backend.read_single, ((store, index) for index in cycle(order)), images[:1], check)
+
+
+@pytest.mark.default_cutoffs(10_000)
+def test_read_open_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
+    """Read one image, another one each round, through a reader that is open before the clock starts."""
+    images, labels = image_set.take(cutoff)
+    store = cell.fill_store(images, labels, cache="warm")
+    order = np.random.default_rng(0).permutation(cutoff).tolist()
+
+    def check(result: tuple[Image, int], reader: Reader, index: int) -> None:
+        compare(result, images[index : index + 1], labels[index : index + 1])
+        compare(reader.read(range(cutoff)), images, labels)
+
+    with cell.backend.open_reader(store) as reader:
+        cell.measure_read(getitem, ((reader, index) for index in cycle(order)), images[:1], check)

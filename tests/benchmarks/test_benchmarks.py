@@ -18,9 +18,9 @@ from tests.support.cifar import write_folder
 from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = len(choose_counts()) * len(START_METHODS)  # cells of one backend and cutoff
-CELLS = 10 + WORKERS  # of one backend at one cutoff, durable ones too
+CELLS = 11 + WORKERS  # of one backend at one cutoff, durable ones too
 CHOSEN = f"--backends={','.join(EXAMPLES)}"
-REFERENCES = [f"test_{name}" for name in ("copy", "write", "read", "hash", "interpret")]
+REFERENCES = [f"test_{name}" for name in ("copy", "write", "read", "hash", "decode", "interpret")]
 
 Session = tuple[Path, subprocess.CompletedProcess[str]]
 
@@ -41,7 +41,7 @@ def run(session: Session) -> dict[str, Any]:
 def test_session_measures_every_cell(run: dict[str, Any]) -> None:
     workers = [f"read_epoch_workers[{{}}-10-{count}-{start}]" for count in choose_counts() for start in START_METHODS]
     stores = ["store_single[{}]", "store_single[{}-durable]", "store_many[{}-10]", "store_many[{}-10-durable]"]
-    others = ("read_single", "read_many", "read_epoch", "save", "load", "load_unverified")
+    others = ("read_single", "read_open_single", "read_many", "read_epoch", "save", "load", "load_unverified")
     cells = [*workers, *stores, *(f"{operation}[{{}}-10]" for operation in others)]
     assert len(cells) == CELLS
     expected = {f"test_{cell.format(backend)}" for cell in cells for backend in EXAMPLES}
@@ -82,7 +82,7 @@ def test_every_cell_has_its_facts(run: dict[str, Any]) -> None:
             assert facts["durability"] == ("durable" if cell["name"].endswith("-durable]") else "buffered")
             assert min(facts["allocated_bytes"], facts["apparent_bytes"], facts["files"]) >= 1
         else:
-            assert facts["cache"] == cell["params"]["cache"] == "warm"
+            assert facts["cache"] == cell["params"].get("cache", "warm") == "warm"
             assert "resident_share" not in facts
         assert 0 <= facts.get("peak_bytes", 0) < 1 << 30
         assert ("peak_bytes" in facts) == (has_peaks and facts["operation"] != "read_epoch_workers")
@@ -220,7 +220,7 @@ def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:
     chosen = ("--benchmark-disable", "--cutoffs=10", "-k", "not spawn")  # test_workers.py spawns for all backends
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)
     assert ended.returncode == 0, ended.stdout
-    assert f"{(8 + WORKERS // 2) * len(choose_backends(BACKENDS, PIXELS)) + len(REFERENCES)} passed" in ended.stdout
+    assert f"{(9 + WORKERS // 2) * len(choose_backends(BACKENDS, PIXELS)) + len(REFERENCES)} passed" in ended.stdout
     assert not find_runs(tmp_path)
 
 

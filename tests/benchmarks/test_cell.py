@@ -122,7 +122,8 @@ def test_cold_cell_evicts_its_store_before_it_reads(cell: Cell, once: BenchmarkF
         ([0.199, 0.199], 40, 5),
         ([0.4, 0.04], 40, 25),
         ([0.04, 0.4], 40, 25),
-        ([1.1], 40, 5),
+        ([1.1], 40, 3),
+        ([1.0, 1.0], 40, 5),
         ([0.1], 2, 5),
     ],
 )
