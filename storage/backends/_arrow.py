@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from ..arrays import CHANNELS, check_shape, make_all, make_array, make_result, refuse_out
-from ..contract import BackendInfo, Image, Images, Labels
+from ..arrays import BYTE, check_shape, make_all, make_array, make_result, refuse_out, take_rows
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
 from ..errors import CorruptStoreError, InvalidInputError
 from ..reader import Reader, fork_lock
 
 VERSIONS = {"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}
-INFO = BackendInfo(VERSIONS, "the Apache Arrow project", "Apache-2.0", kinds=("pixels", "encoded"))
+INFO = BackendInfo(VERSIONS, "the Apache Arrow project", "Apache-2.0", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 IMAGE, LABEL = "image", "label"  # the two columns
 APPEND = "ab"  # mode for a new file: "wb" would truncate it, and ext4 writes a truncated file to disk on close
 MAX_IMAGE = 2**31 - 1  # bytes: Arrow counts those of a value of fixed size in 32 bits
@@ -47,7 +47,7 @@ class RowGroupReader(Reader):
         if self.kind == "encoded":
             refuse_out(self.store, out)
             return self._read_all_files()
-        images = make_all(self.store, (self._count, *self._shape), out, ratio=self._ratio)
+        images = make_all(self.store, (self._count, *self._shape), out, self._dtype, ratio=self._ratio)
         labels = make_array(self.store, (self._count,), np.int64)
         for first in range(0, self._groups, self._together):
             groups = range(first, min(first + self._together, self._groups))
@@ -55,7 +55,7 @@ class RowGroupReader(Reader):
             part = slice(first * self._rows, first * self._rows + len(values))
             # NumPy's large arrays begin 16 bytes after a page boundary, Arrow's on one. Between those, the memcpy of an
             # assignment takes four times as long on AMD's Zen processors; a loop doesn't.
-            np.positive(pixels, out=images[part])
+            np.positive(pixels.view(np.uint8), out=images[part].view(np.uint8))
             labels[part] = values
         return images, labels
 
@@ -63,16 +63,18 @@ class RowGroupReader(Reader):
         """Read all image files."""
         return self._read_encoded(np.arange(self._count))
 
-    def _set_groups(self, sizes: Sequence[int], number: int, *size: int) -> None:
+    def _set_groups(
+        self, sizes: Sequence[int], number: int, shape: tuple[int, ...] = (), dtype: np.dtype[Any] = BYTE
+    ) -> None:
         """Take the images per row group: of all, or of the first and the last of `number` that are alike.
 
-        `size` is height and width of an image; without one, the images are encoded.
+        `shape` and `dtype` are those of an image; without a shape, the images are encoded.
         """
         first, last = (sizes[0], sizes[-1]) if sizes else (0, 0)
         self._count = first * max(number - 1, 0) + last
-        if size:
-            check_shape(self.store, self._count, *size)
-        self._shape = (*size, CHANNELS) if size else ()
+        if shape:
+            check_shape(self.store, self._count, *shape)
+        self._shape, self._dtype = shape, dtype
         self._last = None
         self._rows = max(first, 1)
         self._groups = -(-self._count // self._rows)
@@ -85,10 +87,10 @@ class RowGroupReader(Reader):
         return sum(min(self._rows, self._count - group * self._rows) for group in groups)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         if self._groups == 1:
             pixels, labels = self._decode_one(0)
-            np.take(pixels, positions, axis=0, out=images, mode="clip")  # "raise" would copy through a buffer
+            take_rows(pixels, positions, images)
             return images, labels[positions]
         labels = make_array(self.store, (len(positions),), np.int64)
         rows, together = self._rows, self._together
@@ -121,7 +123,7 @@ class RowGroupReader(Reader):
 
 def count_bytes(images: Images) -> int:
     """Count the bytes of one image, and refuse more than a column of Arrow takes."""
-    size = math.prod(images.shape[1:])
+    size = math.prod(images.shape[1:]) * images.itemsize
     if size > MAX_IMAGE:
         raise InvalidInputError(f"an image has {size} bytes, and Arrow takes at most {MAX_IMAGE}")
     return size

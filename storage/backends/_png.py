@@ -5,23 +5,42 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import paths
-from ..arrays import CHANNELS, LABEL, check_index, check_shape, make_array, read_range
+from ..arrays import BYTE, CHANNELS, DTYPES, LABEL, check_index, check_shape, make_array, read_range
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import MAX_DEFLATE, check_memory, measure_content
 from ..paths import READ, open_first, write_file
 
 FILE = "labels.csv"
-HEADER = re.compile(rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9}),characters=([1-9]\d?)\n")
+HEADER = re.compile(
+    rb"label,images=(\d{1,12}),height=(\d{1,9}),width=(\d{1,9})(?:,channels=(0|4(?=,dtype=uint8,)),dtype=(uint8|uint16))?"
+    rb",characters=([1-9]\d?)\n"
+)
 LINES = re.compile(rb"(?: *+-?\d++\n)*+")
 MAX_HEADER = 128  # bytes
 MAX_COMMENTS = 1 << 20  # bytes of all that isn't pixels
 DAMAGED = "it is damaged, or another program wrote it"
+
+
+class Samples(NamedTuple):
+    """What the pixels of a file are: Pillow's mode, that of the bytes in the file, and how its header says it."""
+
+    mode: str
+    raw: str
+    header: bytes  # bits, kind of colour, the only compression and filter method, not interlaced
+
+
+SAMPLES = {  # by the channels in the shape of an image, and the bytes of a value
+    ((CHANNELS,), 1): Samples("RGB", "RGB", b"\x08\x02\x00\x00\x00"),
+    ((), 1): Samples("L", "L", b"\x08\x00\x00\x00\x00"),
+    ((), 2): Samples("I;16", "I;16B", b"\x10\x00\x00\x00\x00"),
+    ((4,), 1): Samples("RGBA", "RGBA", b"\x08\x06\x00\x00\x00"),
+}
 
 
 class Table(NamedTuple):
@@ -32,11 +51,14 @@ class Table(NamedTuple):
     width: int
     characters: int
     start: int
+    channels: int = CHANNELS  # 0 if images have no axis of them
+    dtype: np.dtype[Any] = BYTE
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape of all images."""
-        return self.images, self.height, self.width, CHANNELS
+        shape = self.images, self.height, self.width
+        return (*shape, self.channels) if self.channels else shape
 
 
 @contextmanager
@@ -83,8 +105,9 @@ def write_labels(folder: int, images: Images, labels: Labels) -> None:
     """Write ``labels.csv``, which completes the store."""
     lines = [str(label) for label in labels.tolist()]
     characters = max(map(len, lines), default=1)
-    count, height, width, _ = images.shape
-    header = f"label,images={count},height={height},width={width},characters={characters}\n"
+    count, height, width, channels = (*images.shape, 0)[:4]
+    form = "" if channels == CHANNELS else f",channels={channels},dtype={images.dtype}"
+    header = f"label,images={count},height={height},width={width}{form},characters={characters}\n"
     write_file(folder, FILE, (header + "".join(f"{line:>{characters}}\n" for line in lines)).encode("ascii"))
 
 
@@ -137,9 +160,11 @@ def _read_header(store: Path, descriptor: int, status: os.stat_result) -> Table:
     match = HEADER.match(os.pread(descriptor, MAX_HEADER, 0))
     if match is None:
         raise CorruptStoreError(f"{FILE} has another header: {DAMAGED}", store=store)
-    images, height, width, characters = map(int, match.groups())
+    images, height, width, characters = map(int, match.group(1, 2, 3, 6))
     check_shape(store, images, height, width)
     table = Table(images, height, width, characters, match.end())
+    if match[4]:
+        table = table._replace(channels=int(match[4]), dtype=DTYPES[match[5].decode()])
     expected = table.start + table.images * (table.characters + 1)
     if status.st_size != expected:
         raise CorruptStoreError(f"{FILE} has {status.st_size} bytes, not {expected}: {DAMAGED}", store=store)

@@ -163,9 +163,9 @@ def measure_shard(shards: Shards, number: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def make_head(size: int) -> bytes:
+def make_head(size: int, ending: str = "ppm") -> bytes:
     """Make the bytes before the content of picture 0, which has `size` bytes, with an empty label."""
-    label, picture = TarInfo("0" * DIGITS + ".cls"), TarInfo("0" * DIGITS + ".ppm")
+    label, picture = TarInfo("0" * DIGITS + ".cls"), TarInfo("0" * DIGITS + f".{ending}")
     picture.size = size
     headers = [member.tobuf(GNU_FORMAT) for member in (label, picture)]  # this format has no limit of 8 GiB
     return headers[0] + bytes(BLOCKSIZE) + headers[1]

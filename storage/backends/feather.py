@@ -1,7 +1,8 @@
 """Feather: one Arrow IPC file, whose columns are mapped into memory as they are.
 
 On disk: ``images.arrow`` in the file format of Arrow IPC, also called Feather V2. Column ``image`` has Arrow's type for
-tensors of one shape, *fixed_shape_tensor*: uint8, (H, W, 3), dimensions named H, W and C. Column ``label`` is int64.
+tensors of one shape, *fixed_shape_tensor*, of the pixels' dtype, with dimensions named H, W and, if there are
+channels, C. Column ``label`` is int64.
 The schema's metadata hold the number of images, ``images``. All is in one record batch, uncompressed. The footer is
 written last: a file without it is refused. Image files are a column ``image`` of type *large_binary*: one buffer with
 all of them, and 64-bit offsets, so neither a file nor all of them together reach a limit.
@@ -26,7 +27,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..arrays import (
-    CHANNELS,
+    ANY_PIXELS,
+    DTYPES,
     Image,
     check_encoded,
     check_images,
@@ -69,11 +71,11 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels, *, compres
         labels = check_encoded(images, labels)
         size = max(1, len(images.content) // max(1, len(images)))
     else:
-        images, labels = check_images(images, labels)
+        images, labels = check_images(images, labels, ANY_PIXELS)
         size = count_bytes(images)
     rows = max(1, BATCH // size) if compression else max(1, len(images))
     with fork_lock, writing(store, pa.ArrowException):
-        column = make_files(images) if isinstance(images, Encoded) else _make_tensors(images, size)
+        column = make_files(images) if isinstance(images, Encoded) else _make_tensors(images)
         table = pa.table({IMAGE: column, LABEL: pa.array(labels)}).replace_schema_metadata({COUNT: str(len(images))})
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         with pa.OSFile(create_file(store, FILE), APPEND) as file:
@@ -104,7 +106,7 @@ class FeatherReader(RowGroupReader):
             if not self.is_mapped:  # don't decode from a map: touched pages count as memory of this process
                 self._close()
                 self._open_source(pa.OSFile(path))
-        return Description(self._count, self._shape)
+        return Description(self._count, self._shape, self._dtype)
 
     def _open_source(self, source: Any) -> None:  # noqa: ANN401 - pyarrow.NativeFile
         with ExitStack() as stack:
@@ -127,7 +129,7 @@ class FeatherReader(RowGroupReader):
                 self._label_batches = _open_file(source, columns[1:])
                 batches = range(number) if expected is None else range(number)[:: max(number - 1, 1)]  # first and last
                 sizes = [self._label_batches.get_batch(batch).num_rows for batch in batches]
-            self._set_groups(sizes, number, *(() if image in OFFSETS else image.shape[:2]))
+            self._set_groups(sizes, number, *(() if image in OFFSETS else (tuple(image.shape), _find_dtype(image))))
             if expected is not None and int(expected) != self._count:
                 raise CorruptStoreError(f"{FILE} has {self._count} of {int(expected)} images", store=self.store)
             self._ratio = 1 if is_map else MAX_LZ4
@@ -145,7 +147,7 @@ class FeatherReader(RowGroupReader):
     def _view_batch(self, batch: Any, count: int) -> tuple[Any, Labels]:  # noqa: ANN401 - pyarrow.RecordBatch
         column, labels = batch.column(IMAGE), view_column(batch.column(LABEL), np.int64, (count,))
         images = (
-            view_column(column, np.uint8, (count, *self._shape)) if self._shape else self._view_files(column, count)
+            view_column(column, self._dtype, (count, *self._shape)) if self._shape else self._view_files(column, count)
         )
         return images, labels
 
@@ -194,7 +196,7 @@ class FeatherReader(RowGroupReader):
         """Read everything, straight into the result if the file isn't compressed."""
         if not self.is_mapped or self.kind == "encoded":
             return super().read_all(out)
-        images = make_all(self.store, (self._count, *self._shape), out)
+        images = make_all(self.store, (self._count, *self._shape), out, self._dtype)
         read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, images)
         return images, self._read_labels()
 
@@ -215,7 +217,7 @@ class FeatherReader(RowGroupReader):
             return super().view()
         self._be_ready()
         if not self._count:
-            return np.frombuffer(b"", np.uint8).reshape(0, *self._shape)
+            return np.frombuffer(b"", self._dtype).reshape(0, *self._shape)
         if not self.is_mapped:
             raise StorageError(
                 f"{FILE} is compressed or in pieces, so it can't be viewed", store=self.store, hint="use read"
@@ -232,21 +234,26 @@ class FeatherReader(RowGroupReader):
 open_reader = FeatherReader
 
 
-def _make_tensors(images: Images, size: int) -> Any:  # noqa: ANN401 - pyarrow.FixedShapeTensorArray
-    tensor = pa.fixed_shape_tensor(pa.uint8(), images.shape[1:], dim_names=DIMENSIONS)
-    pixels = pa.Array.from_buffers(pa.uint8(), images.size, [None, pa.py_buffer(images)])
-    return pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(pixels, size))
+def _make_tensors(images: Images) -> Any:  # noqa: ANN401 - pyarrow.FixedShapeTensorArray
+    shape, kind = images.shape[1:], pa.from_numpy_dtype(images.dtype)
+    tensor = pa.fixed_shape_tensor(kind, shape, dim_names=DIMENSIONS[: len(shape)])
+    pixels = pa.Array.from_buffers(kind, images.size, [None, pa.py_buffer(images)])
+    return pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(pixels, math.prod(shape)))
 
 
 def _is_picture(tensor: Any) -> bool:  # noqa: ANN401 - pyarrow.DataType
     return (
         isinstance(tensor, pa.FixedShapeTensorType)
-        and tensor.value_type == pa.uint8()
-        and tensor.permutation in (None, [0, 1, 2])
-        and len(tensor.shape) == len(DIMENSIONS)
-        and tensor.shape[-1] == CHANNELS
+        and _find_dtype(tensor) is not None
+        and tensor.permutation in (None, [*range(len(tensor.shape))])
+        and len(tensor.shape) in {2, 3}
         and tensor.storage_type.list_size == math.prod(tensor.shape)
     )
+
+
+def _find_dtype(tensor: Any) -> np.dtype[Any] | None:  # noqa: ANN401 - pyarrow.FixedShapeTensorType
+    """Find the dtype of the pixels in a tensor; None if it can't be one of an image set."""
+    return next((dtype for dtype in DTYPES.values() if tensor.value_type == pa.from_numpy_dtype(dtype)), None)
 
 
 def _open_file(source: Any, columns: list[int] | None = None) -> Any:  # noqa: ANN401 - of pyarrow

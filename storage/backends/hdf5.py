@@ -1,9 +1,9 @@
 """HDF5: one file with two datasets, or three.
 
-On disk: ``images.h5`` holds ``images``, uint8 of shape (N, H, W, 3), and ``labels``, little-endian int64 of shape (N,).
-Both are contiguous, neither chunked nor compressed: the pixels lie in the file as they lie in memory. Image files are
-one after the other in ``content``, uint8 of shape (total,), in place of ``images``; ``offsets``, little-endian int64 of
-shape (N + 1,), says where each starts, then where the last one ends.
+On disk: ``images.h5`` holds ``images``, little-endian, of shape (N, H, W) or (N, H, W, C), and ``labels``,
+little-endian int64 of shape (N,). Both are contiguous, neither chunked nor compressed: the pixels lie in the file as
+they lie in memory. Image files are one after the other in ``content``, uint8 of shape (total,), in place of ``images``;
+``offsets``, little-endian int64 of shape (N + 1,), says where each starts, then where the last one ends.
 
 Why it is fast: HDF5 says where a contiguous dataset begins, so one system call writes all pixels there, and one reads
 them into the result. A reader copies images out of a memory map, without a call of HDF5. The file's blocks are
@@ -34,20 +34,22 @@ from numpy.typing import NDArray
 
 from .. import limits
 from ..arrays import (
-    CHANNELS,
+    DTYPES,
     check_encoded,
     check_images,
     check_index,
     check_offsets,
     check_range,
+    check_shape,
     make_array,
     make_result,
     read_range,
     refuse_out,
     take_files,
+    take_rows,
     write_range,
 )
-from ..contract import BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, StorageError, hold_interrupts, reading, writing
 from ..limits import MAX_DEFLATE, MAX_EXPANSION, check_amount, check_memory, measure_content
@@ -57,13 +59,13 @@ from ..reader import Description, Reader
 FILE = "images.h5"
 OTHER = "another program wrote it"
 BYTES, NUMBERS = np.dtype(np.uint8), np.dtype("<i8")
-DTYPES: dict[bytes, np.dtype[Any]] = {
-    b"images": BYTES,
-    b"labels": NUMBERS,
-    b"content": BYTES,
-    b"offsets": NUMBERS,
+ACCEPTED: dict[bytes, tuple[np.dtype[Any], ...]] = {
+    b"images": tuple(DTYPES.values()),
+    b"labels": (NUMBERS,),
+    b"content": (BYTES,),
+    b"offsets": (NUMBERS,),
 }
-TYPES = {dtype: h5t.py_create(dtype) for dtype in (BYTES, NUMBERS)}  # h5py would make one for each read
+TYPES = {dtype: h5t.py_create(dtype) for dtype in (*DTYPES.values(), NUMBERS)}  # h5py would make one for each read
 COPIES = 4  # of a row, while some are read
 OWN_MEMORY = 1 << 20  # bytes that HDF5 takes at most beside large arrays that it fills
 CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
@@ -77,7 +79,7 @@ TIMELESS.set_obj_track_times(False)
 UNCACHED = h5p.create(h5p.DATASET_ACCESS)  # a chunk is written at once, and read right into the result
 UNCACHED.set_chunk_cache(0, 0, 0)
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
-INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "encoded"))
+INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 
 
 class OpenDataset(NamedTuple):
@@ -137,11 +139,11 @@ def store_many(
         name, values = b"content", images.content
         arrays: dict[bytes, NDArray[Any]] = {b"offsets": images.offsets, b"labels": labels, name: values}
     else:
-        images, labels = check_images(images, labels)
+        images, labels = check_images(images, labels, ANY_PIXELS)
         name, values = b"images", images
         arrays = {name: values, b"labels": labels}
     path = os.fsencode(claim_store(store) / FILE)
-    rows = min(len(values), max(1, chunk // math.prod(values.shape[1:]))) if chunk else 0
+    rows = min(len(values), max(1, chunk // (math.prod(values.shape[1:]) * values.itemsize))) if chunk else 0
     with writing(store), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
         size = sum(array.nbytes for array in arrays.values())
         if rows:
@@ -165,7 +167,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
         labels: Labels = _read_all(store, opened.labels)
         if out is None:
             return _read_all(store, opened.images), labels
-        _fill(store, opened.images, 0, make_result(store, opened.images.shape, out))
+        _fill(store, opened.images, 0, make_result(store, opened.images.shape, out, opened.images.dtype))
         return out, labels
 
 
@@ -186,10 +188,10 @@ class Hdf5Reader(Reader):
             content = mmap.mmap(images.descriptor, 0, prot=mmap.PROT_READ)
             self._images, self._labels = _view(self.store, images, content), _view(self.store, labels, content)
             self._label_dataset, self._resources = labels, stack.pop_all()
-        return Description(labels.shape[0], images.shape[1:])
+        return Description(labels.shape[0], images.shape[1:], images.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         labels = make_array(self.store, (len(positions),), np.int64)
         _take(self._labels, positions, labels)
         _take(self._images, positions, images)
@@ -294,25 +296,25 @@ def _write(file: h5f.FileID, name: bytes, array: NDArray[Any]) -> None:
     layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     layout.set_fill_time(h5d.FILL_TIME_NEVER)
     layout.set_obj_track_times(False)
-    dataset = h5d.create(file, name, TYPES[DTYPES[name]], h5s.create_simple(array.shape), layout)
+    dataset = h5d.create(file, name, TYPES[array.dtype], h5s.create_simple(array.shape), layout)
     if array.size:  # not by HDF5: if it can't flush its buffer when a dataset is closed, those values are lost
         write_range(file.get_vfd_handle(), dataset.get_offset(), array)
 
 
-def _measure_chunks(array: NDArray[np.uint8], rows: int) -> int:
+def _measure_chunks(array: NDArray[Any], rows: int) -> int:
     """Compute how many bytes chunks of `rows` rows take at most; gzip adds up to a thousandth."""
-    size = rows * math.prod(array.shape[1:])
+    size = rows * math.prod(array.shape[1:]) * array.itemsize
     return MAX_INDEX + -(-len(array) // rows) * (size + size // 1000 + MAX_CHUNK_INDEX)
 
 
-def _write_chunks(file: h5f.FileID, name: bytes, array: NDArray[np.uint8], rows: int, compress_level: int) -> None:
+def _write_chunks(file: h5f.FileID, name: bytes, array: NDArray[Any], rows: int, compress_level: int) -> None:
     """Write the last dataset of a file in chunks, and give back what was allocated and isn't needed."""
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_chunk((rows, *array.shape[1:]))
     if compress_level:
         layout.set_deflate(compress_level)
     layout.set_obj_track_times(False)
-    dataset = h5d.create(file, name, TYPES[DTYPES[name]], h5s.create_simple(array.shape), layout, None, UNCACHED)
+    dataset = h5d.create(file, name, TYPES[array.dtype], h5s.create_simple(array.shape), layout, None, UNCACHED)
     with hold_interrupts():  # Ctrl-C would be lost where h5py tidies up
         dataset.write(h5s.ALL, h5s.ALL, array)
         h5f.flush(file)
@@ -327,8 +329,10 @@ def _open_datasets(store: Path) -> Iterator[OpenStore]:
         images = _open_dataset(store, file, b"content" if is_encoded else b"images")
         labels = _open_dataset(store, file, b"labels")
         offsets = _open_dataset(store, file, b"offsets") if is_encoded else None
-        if offsets is None and (len(images.shape) != len("NHWC") or images.shape[3] != CHANNELS):
-            raise CorruptStoreError(f"{FILE} has images of shape {images.shape}: not RGB images", store=store)
+        if offsets is None:
+            if len(images.shape) not in {3, 4}:
+                raise CorruptStoreError(f"{FILE} has images of shape {images.shape}: not images", store=store)
+            check_shape(store, *images.shape)
         if offsets is not None and (len(images.shape) != 1 or len(offsets.shape) != 1):
             raise CorruptStoreError(f"{FILE} has content and offsets that aren't image files", store=store)
         count = images.shape[0] if offsets is None else offsets.shape[0] - 1
@@ -354,26 +358,29 @@ def _open_dataset(store: Path, file: h5f.FileID, name: bytes) -> OpenDataset:
     if file.links.get_info(name).type != h5l.TYPE_HARD:  # it isn't followed: a named pipe may be there
         raise CorruptStoreError(f"{FILE} has a link, maybe to other files: {OTHER}", store=store)
     dataset = h5d.open(file, name, UNCACHED)
-    if dataset.get_type() != TYPES[DTYPES[name]]:
+    kind = dataset.get_type()
+    dtype = next((accepted for accepted in ACCEPTED[name] if kind == TYPES[accepted]), None)
+    if dtype is None:
+        expected = " or ".join(map(str, ACCEPTED[name]))
         raise CorruptStoreError(
-            f"{FILE} has {name.decode()} of type {dataset.dtype}, not {DTYPES[name]}: another program wrote it",
+            f"{FILE} has {name.decode()} of type {dataset.dtype}, not {expected}: another program wrote it",
             store=store,
         )
-    shape, dtype, offset, descriptor = dataset.shape, DTYPES[name], dataset.get_offset(), file.get_vfd_handle()
+    shape, offset, descriptor = dataset.shape, dataset.get_offset(), file.get_vfd_handle()
     size = os.fstat(descriptor).st_size
     if offset is None:
-        layout = _look_inside(store, name, dataset, shape, size)
+        layout = _look_inside(store, name, dataset, shape, dtype.itemsize, size)
         return OpenDataset(dataset, shape, dtype, None, descriptor, *layout)
     check_amount(f"{FILE}: {name.decode()}", offset + math.prod(shape) * dtype.itemsize, size, store=store)
     return OpenDataset(dataset, shape, dtype, offset, descriptor)
 
 
 def _look_inside(
-    store: Path, name: bytes, dataset: h5d.DatasetID, shape: tuple[int, ...], size: int
+    store: Path, name: bytes, dataset: h5d.DatasetID, shape: tuple[int, ...], value: int, size: int
 ) -> tuple[tuple[int, ...], int, bool]:
     """Find out how values that aren't one run of bytes are laid out: the last three fields of `OpenDataset`.
 
-    Refuse chunks that are far larger than the file, which has `size` bytes.
+    Refuse chunks that are far larger than the file, which has `size` bytes; a value has `value`.
     """
     layout = dataset.get_create_plist()
     kind = layout.get_layout()
@@ -383,10 +390,11 @@ def _look_inside(
     per_row = math.prod(-(-length // chunk[axis]) for axis, length in enumerate(shape[1:], 1))
     filtered = layout.get_nfilters() > 0
     if math.prod(shape):
-        what, stored, row, rows = name.decode(), dataset.get_storage_size(), math.prod(shape[1:]), math.prod(chunk)
+        what, stored = name.decode(), dataset.get_storage_size()
+        row, rows = math.prod(shape[1:]) * value, math.prod(chunk) * value
         check_amount(f"what is stored of {FILE}: {what}", stored, size, store=store)
         if rows > row:
-            check_memory(store, rows * DTYPES[name].itemsize, size, f"a chunk of {FILE}: {what}")
+            check_memory(store, rows, size, f"a chunk of {FILE}: {what}")
         needed = COPIES * row + CHUNK_MEMORY * per_row
         check_memory(store, needed, MAX_DEFLATE * stored if filtered else stored, "reading one image")
     return chunk, per_row, filtered
@@ -481,6 +489,6 @@ def _view(store: Path, opened: OpenDataset, content: mmap.mmap) -> NDArray[Any] 
 
 def _take(values: NDArray[Any] | ChunkedRows, positions: NDArray[np.intp], result: NDArray[Any]) -> None:
     if isinstance(values, np.ndarray):
-        np.take(values, positions, axis=0, out=result, mode="clip")  # "raise" would copy through a buffer
+        take_rows(values, positions, result)
     else:
         values.take(positions, result)

@@ -1,8 +1,9 @@
 """Parquet: one file, cut into small row groups, each page with a checksum.
 
-On disk: ``images.parquet``. Column ``image`` holds the raw pixels, H x W x 3 bytes each (FIXED_LEN_BYTE_ARRAY), column
-``label`` is INT64; both are required, PLAIN and uncompressed. The file's key-value metadata hold ``images``, ``height``
-and ``width`` as decimal numbers. The footer is written last: a file without it is refused.
+On disk: ``images.parquet``. Column ``image`` holds the raw pixels (FIXED_LEN_BYTE_ARRAY), column ``label`` is INT64;
+both are required, PLAIN and uncompressed. The file's key-value metadata hold ``images``, ``height`` and ``width`` as
+decimal numbers, and unless pixels are 8-bit RGB, ``channels``, 0 if images have no axis of them, and ``dtype``, NumPy's
+name; values are little-endian. The footer is written last: a file without it is refused.
 
 Image files are a column ``image`` of BYTE_ARRAY, which pyarrow reads as *large_binary*; a third column ``size``, INT64,
 holds their lengths; the metadata hold only ``images``. A row group has at most 4 MiB of files, or one file. Its column
@@ -35,8 +36,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
-from ..arrays import check_encoded, check_images, make_array, read_range
-from ..contract import Images, Labels
+from ..arrays import BYTE, CHANNELS, check_dtype, check_encoded, check_images, make_array, read_range
+from ..contract import ANY_PIXELS, Images, Labels
 from ..encoded import Encoded, measure_offsets
 from ..errors import CorruptStoreError, InvalidInputError, reading, writing
 from ..limits import check_store
@@ -49,7 +50,7 @@ __all__ = ["INFO", "open_reader", "read_many", "store_many"]
 FILE = "images.parquet"
 GROUP = 192 << 10  # bytes of pixels: 64 images of CIFAR-10
 OTHER = "another program wrote it"
-NUMBERS = ("images", "height", "width")
+NUMBERS, FORM = ("images", "height", "width"), ("channels", "dtype")  # in the metadata
 TOGETHER = 3 << 20  # bytes of pixels that are decoded with one call
 SIZE = "size"  # the column of the lengths of files
 FILE_GROUP, FILE_ROWS = 4 << 20, 1 << 14  # bytes of files, and how many of them
@@ -70,15 +71,14 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     if isinstance(images, Encoded):
         labels = check_encoded(images, labels)
         _check_lengths(images)
-        shape, rows, cuts = (len(images),), FILE_ROWS, _cut_files(images.offsets)
+        rows, cuts = FILE_ROWS, _cut_files(images.offsets)
     else:
-        images, labels = check_images(images, labels)
-        shape, rows, cuts = images.shape, max(1, GROUP // count_bytes(images)), iter([0, len(images)])
+        images, labels = check_images(images, labels, ANY_PIXELS)
+        rows, cuts = max(1, GROUP // count_bytes(images)), iter([0, len(images)])
     with fork_lock, writing(store, pa.ArrowException):
         columns = _make_columns(images) | {LABEL: pa.array(labels)}
         fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
-        numbers = dict(zip(NUMBERS, map(str, shape), strict=False))
-        table = pa.table(list(columns.values()), pa.schema(fields, numbers))
+        table = pa.table(list(columns.values()), pa.schema(fields, _describe(images)))
         path = create_file(store, FILE)
         with pa.OSFile(path, APPEND) as file, ParquetWriter(file, table.schema, **OPTIONS) as writer:
             for start, end in pairwise(cuts):
@@ -106,12 +106,15 @@ class ParquetReader(RowGroupReader):
             metadata = self._file.metadata
             numbers = metadata.metadata or {}
             count, *size = (int(numbers.get(name.encode(), -1)) for name in NUMBERS)
+            channels, dtype = (numbers.get(name.encode()) for name in FORM)
             groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
             if SIZE in fields:
-                self._count, self._shape, image = metadata.num_rows, (), pa.large_binary()
+                self._count, self._shape, self._dtype, image = metadata.num_rows, (), BYTE, pa.large_binary()
             else:
-                self._measure_groups([group.num_rows for group in groups], *size)
-                image = pa.binary(math.prod(self._shape))
+                size += [CHANNELS] if channels is None else [int(channels)] * (channels != b"0")
+                found = BYTE if dtype is None else check_dtype(self.store, dtype.decode())
+                self._measure_groups([group.num_rows for group in groups], tuple(size), found)
+                image = pa.binary(self._size)
             wanted = {IMAGE: image, LABEL: pa.int64()} | ({} if self._shape else {SIZE: pa.int64()})
             if self._count != count:
                 raise CorruptStoreError(f"{FILE} has {self._count} of {count} images", store=self.store)
@@ -120,14 +123,15 @@ class ParquetReader(RowGroupReader):
             if not self._shape:
                 self._find_files([[group.column(number) for number in range(len(fields))] for group in groups])
             stack.pop_all()
-        return Description(count, self._shape)
+        return Description(count, self._shape, self._dtype)
 
-    def _measure_groups(self, sizes: Sequence[int], height: int, width: int) -> None:
+    def _measure_groups(self, sizes: Sequence[int], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Find out how many images are in a row group, and how many row groups are decoded with one call."""
-        self._set_groups(sizes, len(sizes), height, width)
-        self._together = max(1, TOGETHER // (self._rows * math.prod(self._shape)))
+        self._set_groups(sizes, len(sizes), shape, dtype)
+        self._size = math.prod(shape) * dtype.itemsize
+        self._together = max(1, TOGETHER // (self._rows * self._size))
         rows = min(self._count, self._rows * self._together)
-        check_store(self.store, 2 * rows * (math.prod(self._shape) + 8))  # compressed pages are unpacked first
+        check_store(self.store, 2 * rows * (self._size + 8))  # compressed pages are unpacked first
 
     def _find_files(self, groups: Sequence[Sequence[Any]]) -> None:
         """Compute where each file is from the metadata of the columns of each row group."""
@@ -152,7 +156,7 @@ class ParquetReader(RowGroupReader):
         with fork_lock, reading(self.store, *ERRORS):
             table = self._file.read_row_groups(groups, use_threads=False)
             images, labels = (table.column(name).chunk(0) for name in (IMAGE, LABEL))  # there is only one
-            return view_column(images, np.uint8, (count, *self._shape)), view_column(labels, np.int64, (count,))
+            return view_column(images, self._dtype, (count, *self._shape)), view_column(labels, np.int64, (count,))
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
         starts, sizes = self._starts[positions], self._sizes[positions]
@@ -225,5 +229,16 @@ def _make_columns(images: Images | Encoded) -> dict[str, Any]:
     """Make the columns besides the labels without copying the images."""
     if isinstance(images, Encoded):
         return {IMAGE: make_files(images), SIZE: pa.array(images.lengths)}
-    pixels = pa.binary(math.prod(images.shape[1:]))
+    pixels = pa.binary(count_bytes(images))
     return {IMAGE: pa.Array.from_buffers(pixels, len(images), [None, pa.py_buffer(images)])}
+
+
+def _describe(images: Images | Encoded) -> dict[str, str]:
+    """Describe the image set in the metadata of the file."""
+    if isinstance(images, Encoded):
+        return {NUMBERS[0]: str(len(images))}
+    count, height, width, *rest = images.shape
+    facts = dict(zip(NUMBERS, map(str, (count, height, width)), strict=True))
+    if (rest, images.dtype) == ([CHANNELS], BYTE):
+        return facts
+    return facts | {"channels": str(rest[0] if rest else 0), "dtype": images.dtype.name}

@@ -1,9 +1,10 @@
 """PNG: an ordinary file for each image.
 
-On disk: ``00000000.png``, ``00000001.png``, ... hold the pixels, RGB, 8 bits a channel. ``labels.csv`` has one label
-per line, in the order of the images; lines are padded with blanks to one length, so a single label is found without
-reading the others. Its header, ``label,images=10,height=32,width=32,characters=1``, describes the store. It is written
-last, so a store without it isn't complete.
+On disk: ``00000000.png``, ``00000001.png``, ... hold the pixels: RGB or RGBA, 8 bits a channel, or gray, 8 or 16 bits.
+``labels.csv`` has one label per line, in the order of the images; lines are padded with blanks to one length, so a
+single label is found without reading the others. Its header, ``label,images=10,height=32,width=32,characters=1``,
+describes the store; unless it holds RGB, ``channels=0,dtype=uint16`` for example, where 0 is gray, stands before the
+last of these numbers. It is written last, so a store without it isn't complete.
 
 Why it is fast for small images: files are opened by name in an open directory, and read and written with one call each.
 This module checks the checksums of a file's chunks itself, then passes the compressed pixels to the decoder of
@@ -34,6 +35,7 @@ from ..errors import CorruptStoreError, reading
 from ..paths import write_file
 from ..reader import Description, Reader
 from ._png import (
+    SAMPLES,
     create_folder,
     find_lines,
     open_folder,
@@ -48,9 +50,9 @@ INFO = BackendInfo(
     "the Pillow contributors",
     "MIT-CMU",
     compresses=True,
+    dtypes={"uint8": (0, 3, 4), "uint16": (0,)},
 )
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-RGB = b"\x08\x02\x00\x00\x00"  # 8 bits a channel, truecolour, the only compression and filter method, not interlaced
 CHUNK = struct.Struct(">I4s")  # length and kind; the content and its CRC-32 follow
 
 
@@ -64,7 +66,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, compress_level: i
     compress_level : int
         zlib's level, 0 to 9.
     """
-    images, labels = check_images(images, labels)
+    images, labels = check_images(images, labels, INFO.dtypes)
     with create_folder(store) as folder:
         for index, image in enumerate(images):
             content = BytesIO()
@@ -77,7 +79,7 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with open_folder(store) as folder:
         table, position, label = read_label(store, folder, index)
-        image = make_array(store, table.shape[1:])
+        image = make_array(store, table.shape[1:], table.dtype)
         read_image(store, folder, position, image)
         return image, label
 
@@ -86,7 +88,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with open_folder(store) as folder:
         table, labels = read_labels(store, folder)
-        images = make_result(store, table.shape, out)
+        images = make_result(store, table.shape, out, table.dtype)
         for index, image in enumerate(images):
             read_image(store, folder, index, image)
         return images, labels
@@ -107,10 +109,10 @@ class PngReader(Reader):
             self._folder = stack.enter_context(open_folder(self.store))
             table, self._labels = read_labels(self.store, self._folder)
             self._resources = stack.pop_all()
-        return Description(table.images, table.shape[1:])
+        return Description(table.images, table.shape[1:], table.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         with reading(self.store, SyntaxError):
             for position, image in zip(positions.tolist(), images, strict=True):
                 read_image(self.store, self._folder, position, image)
@@ -129,24 +131,26 @@ open_reader = PngReader
 
 def read_image(store: Path, folder: int, index: int, image: Image) -> None:
     """Fill `image` from the file of index `index`."""
+    mode, raw, header = SAMPLES[image.shape[2:], image.itemsize]
     content = read_file(store, folder, index, image.nbytes)
     size = image.shape[1::-1]
-    pixels = _join_pixels(content, size)
+    pixels = _join_pixels(content, size, header)
     if pixels is not None:
-        image[...] = np.asarray(Pillow.frombytes("RGB", size, pixels, "zip", "RGB"))
+        image[...] = np.asarray(Pillow.frombytes(mode, size, pixels, "zip", raw))
         return
     with PngImageFile(BytesIO(content)) as picture:
-        if picture.mode != "RGB" or picture.size != size:
+        if picture.mode != mode or picture.size != size:
             raise CorruptStoreError(
-                f"{index:08}.png is {picture.mode} of size {picture.size}, not RGB of {size}: another program wrote it",
+                f"{index:08}.png is {picture.mode} of size {picture.size}, not {mode} of {size}: another program wrote "
+                "it",
                 store=store,
                 record=index,
             )
         image[...] = np.asarray(picture)
 
 
-def _join_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
-    """Check a file's chunks and join its compressed pixels; None unless it is plain RGB of this size."""
+def _join_pixels(content: bytes, size: tuple[int, int], samples: bytes) -> bytes | None:
+    """Check a file's chunks and join its compressed pixels; None unless it has this size and no more than pixels."""
     if not content.startswith(SIGNATURE):
         return None
     view, kinds, chunks, start = memoryview(content), [b""], [], len(SIGNATURE)
@@ -161,7 +165,7 @@ def _join_pixels(content: bytes, size: tuple[int, int]) -> bytes | None:
         start = end + 4
     if kinds[-1] != b"IEND":
         raise SyntaxError(f"the last chunk is {kinds[-1]!r}: the file was cut short")
-    header = CHUNK.pack(8 + len(RGB), b"IHDR") + struct.pack(">2I", *size) + RGB
+    header = CHUNK.pack(8 + len(samples), b"IHDR") + struct.pack(">2I", *size) + samples
     if not content.startswith(header, len(SIGNATURE)) or set(kinds[2:-1]) != {b"IDAT"}:
         return None
     return b"".join([chunk[4:] for chunk in chunks[1:-1]])  # the decoder ignores what follows the last pixel

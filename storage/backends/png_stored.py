@@ -10,6 +10,7 @@ checked for every file. A file with any other byte in it is left to `png`, which
 Library: NumPy (https://numpy.org), and Pillow as in `png`.
 """
 
+import math
 import os
 import struct
 import zlib
@@ -17,17 +18,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import CHANNELS, check_images, make_array, make_result
+from ..arrays import BYTE, check_images, make_array, make_result, view_bytes
 from ..contract import Image, Images, Labels
 from ..errors import reading
 from ..paths import write_file
-from ._png import create_folder, open_folder, open_image, read_label, read_labels, write_labels
-from .png import CHUNK, INFO, RGB, SIGNATURE, PngReader, find_pixels, read_image
+from ._png import SAMPLES, create_folder, open_folder, open_image, read_label, read_labels, write_labels
+from .png import CHUNK, INFO, SIGNATURE, PngReader, find_pixels, read_image
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
 
@@ -58,12 +59,12 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
     """Read one image out of a store of any size; see `storage.Backend`."""
     with open_folder(store) as folder:
         table, position, label = read_label(store, folder, index)
-        return _read_image(store, folder, position, table.shape[1:]), label
+        return _read_image(store, folder, position, table.shape[1:], table.dtype), label
 
 
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
-    images, labels = check_images(images, labels)
+    images, labels = check_images(images, labels, INFO.dtypes)
     with create_folder(store) as folder:
         if len(images):
             _write_images(folder, images)
@@ -74,7 +75,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with open_folder(store) as folder:
         table, labels = read_labels(store, folder)
-        images = make_result(store, table.shape, out)
+        images = make_result(store, table.shape, out, table.dtype)
         _read_images(store, folder, range(len(images)), images)
         return images, labels
 
@@ -83,37 +84,44 @@ class PngStoredReader(PngReader):
     """Reads a batch of files into one array."""
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         with reading(self.store, SyntaxError):
             _read_images(self.store, self._folder, positions.tolist(), images)
         return images, self._labels[positions]
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         with reading(self.store, SyntaxError):
-            return _read_image(self.store, self._folder, position, self._shape), int(self._labels[position])
+            image = _read_image(self.store, self._folder, position, self._shape, self._dtype)
+            return image, int(self._labels[position])
 
 
 open_reader = PngStoredReader
 
 
-def count_bytes(height: int, width: int) -> int:
+def measure_row(shape: tuple[int, ...], itemsize: int) -> int:
+    """Compute how many bytes a row of pixels has."""
+    return math.prod(shape[1:]) * itemsize
+
+
+def count_bytes(shape: tuple[int, ...], itemsize: int) -> int:
     """Compute the size of a file without laying it out, which a damaged table could make take gigabytes."""
-    size = height * (1 + width * CHANNELS)
+    size = shape[0] * (1 + measure_row(shape, itemsize))
     return FRAME + size + HEADER * -(-size // BLOCK)
 
 
-def find_form(height: int, width: int) -> Form:
+def find_form(shape: tuple[int, ...], itemsize: int) -> Form:
     """Find the form of one shape; those of large files aren't kept in memory."""
-    make = make_form if count_bytes(height, width) <= BATCH else make_form.__wrapped__
-    return make(height, width)
+    make = make_form if count_bytes(shape, itemsize) <= BATCH else make_form.__wrapped__
+    return make(shape, itemsize)
 
 
 @lru_cache(maxsize=8)
-def make_form(height: int, width: int) -> Form:
+def make_form(shape: tuple[int, ...], itemsize: int) -> Form:
     """Lay out the files of one shape."""
-    size = height * (1 + width * CHANNELS)
+    height, width, *_ = shape
+    size = height * (1 + measure_row(shape, itemsize))
     lengths = [min(BLOCK, size - start) for start in range(0, size, BLOCK)]
-    header = _make_chunk(b"IHDR", struct.pack(">2I", width, height) + RGB)
+    header = _make_chunk(b"IHDR", struct.pack(">2I", width, height) + SAMPLES[shape[2:], itemsize].header)
     content = bytearray(SIGNATURE + header + CHUNK.pack(len(b"\x78\x01") + size + HEADER * len(lengths) + 4, b"IDAT"))
     start = len(content) - 4
     content += b"\x78\x01"  # zlib (RFC 1950): deflate, a window of 32 KiB, least effort
@@ -142,7 +150,7 @@ def _make_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _write_images(folder: int, images: Images) -> None:
-    form = find_form(*images.shape[1:3])
+    form = find_form(images.shape[1:], images.itemsize)
     for start in range(0, len(images), form.batch):
         for index, content in enumerate(_build_files(form, images[start : start + form.batch]), start):
             write_file(folder, f"{index:08}.png", content.data)
@@ -150,35 +158,38 @@ def _write_images(folder: int, images: Images) -> None:
 
 def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
     """Build the files of some images, one a row."""
-    count, height, width, _ = images.shape
-    rows = np.zeros((count, height, 1 + width * CHANNELS), np.uint8)
-    rows[:, :, 1:] = images.reshape(count, height, -1)
-    rows = rows.reshape(count, -1)
+    count, height = images.shape[:2]
+    rows = np.zeros((count, height, 1 + measure_row(images.shape[1:], images.itemsize)), np.uint8)
+    stored = images.astype(images.dtype.newbyteorder(">"), copy=False)
+    rows[:, :, 1:] = view_bytes(stored).reshape(count, height, -1)
+    flat = rows.reshape(count, -1)
     files = np.tile(form.content, (count, 1))
-    for part, start in zip(form.rows, range(0, rows.shape[1], BLOCK), strict=True):
-        files[:, part] = rows[:, start : start + BLOCK]
+    for part, start in zip(form.rows, range(0, flat.shape[1], BLOCK), strict=True):
+        files[:, part] = flat[:, start : start + BLOCK]
     end = form.idat.stop
-    for file, checksum in zip(files, [zlib.adler32(row.data) for row in rows], strict=True):
+    for file, checksum in zip(files, [zlib.adler32(row.data) for row in flat], strict=True):
         file[end - 4 : end].data[:] = checksum.to_bytes(4, "big")
         file[end : end + 4].data[:] = zlib.crc32(file[form.idat].data).to_bytes(4, "big")
     return files
 
 
-def _read_image(store: Path, folder: int, index: int, shape: tuple[int, ...]) -> Image:
+def _read_image(store: Path, folder: int, index: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Image:
     """Read one file with less work than `_read_images` needs for any number."""
-    height, width, _ = shape
-    if height * (1 + width * CHANNELS) <= BLOCK:
-        form = make_form(height, width)
+    height, row = shape[0], measure_row(shape, dtype.itemsize)
+    if height * (1 + row) <= BLOCK:
+        form = make_form(shape, dtype.itemsize)
         start, end = form.rows[0].start, form.rows[0].stop
         content = _read_start(store, folder, index, len(form.content) + 1)
         if (
             content.startswith(form.head)
-            and content[start : end : 1 + width * CHANNELS] == bytes(height)  # the filters
+            and content[start : end : 1 + row] == bytes(height)  # the filters
             and content[end + 4 :] == zlib.crc32(content[form.idat]).to_bytes(4, "big") + form.tail
         ):
             rows = np.frombuffer(content, np.uint8, end - start, start).reshape(height, -1)
-            return rows[:, 1:].reshape(shape).copy()
-    image = make_array(store, shape)
+            if dtype == BYTE:
+                return rows[:, 1:].reshape(shape).copy()
+            return rows[:, 1:].view(dtype.newbyteorder(">")).reshape(shape).astype(dtype)
+    image = make_array(store, shape, dtype)
     read_image(store, folder, index, image)
     return image
 
@@ -193,8 +204,7 @@ def _read_start(store: Path, folder: int, index: int, size: int) -> bytes:
 
 def _read_images(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
     """Fill `images` from the files of `indices`, many at once if the first one looks like a file of this module."""
-    _, height, width, _ = images.shape
-    if indices and _measure_file(folder, indices[0]) == count_bytes(height, width):
+    if indices and _measure_file(folder, indices[0]) == count_bytes(images.shape[1:], images.itemsize):
         _read_batches(store, folder, indices, images)
         return
     for index, image in zip(indices, images, strict=True):
@@ -208,7 +218,7 @@ def _measure_file(folder: int, index: int) -> int:
 
 
 def _read_batches(store: Path, folder: int, indices: Sequence[int], images: Images) -> None:
-    form = find_form(*images.shape[1:3])
+    form = find_form(images.shape[1:], images.itemsize)
     files = np.empty((min(len(indices), form.batch), len(form.content) + 1), np.uint8)
     for start in range(0, len(indices), form.batch):
         part = slice(start, start + form.batch)
@@ -233,11 +243,13 @@ def _read_files(store: Path, folder: int, indices: Sequence[int], files: NDArray
 
 def _copy_rows(form: Form, files: NDArray[np.uint8], images: Images) -> NDArray[np.bool_]:
     """Copy the pixels of files into images; return for which files that was right."""
-    count, height, width, _ = images.shape
+    count, height = images.shape[:2]
+    row = measure_row(images.shape[1:], images.itemsize)
     parts = [files[:, part] for part in form.rows]
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    rows = rows.reshape(count, height, 1 + width * CHANNELS)
-    images.reshape(count, height, width * CHANNELS)[...] = rows[:, :, 1:]
+    rows = rows.reshape(count, height, 1 + row)
+    stored = rows[:, :, 1:].view(images.dtype.newbyteorder(">"))
+    images.reshape(stored.shape)[...] = stored
     known: NDArray[np.bool_] = (files[:, form.fixed] == form.content[form.fixed]).all(axis=1) & ~rows[:, :, 0].any(
         axis=1
     )

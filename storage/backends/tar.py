@@ -3,10 +3,12 @@
 On disk: ``000000.tar`` and so on, 512 MiB each. An image is two members: ``000000000000.cls``, its label in decimal,
 and ``000000000000.ppm``, a line of text (Netpbm, P6) and its pixels as they are in memory; the number is the image's
 index. ``index.bin`` holds the letters ``ppm+cls1``; number of images, height, width and images per shard, unsigned, 64
-bits; then the labels, int64; all little-endian. An image file is the member ``000000000000.jpg``, or with the extension
-of another format, ``bin`` if it's none that is known. Then the index holds ``any+cls1``, the numbers of images and of
-shards, the first image of each shard, then N; the labels; the bytes of each image; and where its record would begin if
-the shards were one file, then the end: all int64 but the letters.
+bits; then the labels, int64; all little-endian. Pixels other than 8-bit RGB are members ``000000000000.npy``, as
+numpy.save writes them; then the index holds ``npy+cls1``, and before the labels, the number of channels, 0 if images
+have no axis of them, and NumPy's name of the dtype, padded with zeros to 8 bytes. An image file is the member
+``000000000000.jpg``, or with the extension of another format, ``bin`` if it's none that is known. Then the index holds
+``any+cls1``, the numbers of images and of shards, the first image of each shard, then N; the labels; the bytes of each
+image; and where its record would begin if the shards were one file, then the end: all int64 but the letters.
 
 Why it is fast: every record has the same size, 5,120 bytes at 32 x 32, of which 2,048 are tar's. So NumPy writes the
 headers of many members at once, and a map of a shard is an array with gaps. Blocks are allocated before they are
@@ -29,15 +31,20 @@ import platform
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from tarfile import BLOCKSIZE
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from ..arrays import (
+    BYTE,
     CHANNELS,
+    check_dtype,
     check_encoded,
     check_images,
     check_index,
@@ -48,9 +55,10 @@ from ..arrays import (
     make_result,
     read_range,
     refuse_out,
+    view_bytes,
     write_range,
 )
-from ..contract import BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather_pieces, measure_offsets
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..limits import check_store
@@ -75,13 +83,18 @@ from ._tar import (
 )
 
 HEADER = struct.Struct("<8s4Q")
-SIGNATURE = b"ppm+cls1"
+FORM = struct.Struct("<Q8s")  # channels and dtype of pixels that aren't 8-bit RGB
+SIGNATURE, FORM_SIGNATURE = b"ppm+cls1", b"npy+cls1"
 SHARD = 512 << 20  # bytes
 WINDOW = 10 << 20  # bytes that are mapped at once when everything is read
 ALIGNED = mmap.ALLOCATIONGRANULARITY // BLOCKSIZE  # a map can begin at every so many records
 BATCH = 4 << 20  # bytes that are built or gathered at once, so that they stay in the processor's cache
 INFO = BackendInfo(
-    {"python": platform.python_version()}, "the Python core team", "PSF-2.0", kinds=("pixels", "encoded")
+    {"python": platform.python_version()},
+    "the Python core team",
+    "PSF-2.0",
+    kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
 )
 
 
@@ -92,16 +105,43 @@ class Layout(NamedTuple):
     height: int
     width: int
     images_per_shard: int
+    channels: int = CHANNELS  # 0 if images have no axis of them
+    dtype: np.dtype[Any] = BYTE
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape of all images."""
-        return self.images, self.height, self.width, CHANNELS
+        shape = self.images, self.height, self.width
+        return (*shape, self.channels) if self.channels else shape
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether pixels are 8-bit RGB."""
+        return (self.channels, self.dtype) == (CHANNELS, BYTE)
+
+    @property
+    def start_of_labels(self) -> int:
+        """Where the labels begin in the index."""
+        return HEADER.size if self.is_rgb else HEADER.size + FORM.size
 
     @property
     def text(self) -> bytes:
-        """The line before the pixels in a picture."""
-        return b"P6\n%d %d\n255\n" % (self.width, self.height)
+        """The bytes before the pixels in a picture: a line, or the header of a .npy file."""
+        if self.is_rgb:
+            return b"P6\n%d %d\n255\n" % (self.width, self.height)
+        return _make_header(self.shape[1:], self.dtype)
+
+    @property
+    def head(self) -> bytes:
+        """The bytes before the pixels of image 0 in its record, with an empty label."""
+        return make_head(self.end - self.start + len(self.text), "ppm" if self.is_rgb else "npy") + self.text
+
+    def pack(self) -> bytes:
+        """Write the header of the index."""
+        numbers = self[: len(("images", "height", "width", "images_per_shard"))]
+        if self.is_rgb:
+            return HEADER.pack(SIGNATURE, *numbers)
+        return HEADER.pack(FORM_SIGNATURE, *numbers) + FORM.pack(self.channels, self.dtype.name.encode())
 
     @property
     def start(self) -> int:
@@ -111,7 +151,7 @@ class Layout(NamedTuple):
     @property
     def end(self) -> int:
         """Where the pixels end in a record."""
-        return self.start + self.height * self.width * CHANNELS
+        return self.start + math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def record(self) -> int:
@@ -140,11 +180,11 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
             return _read_file(store, layout, index)
         label = np.empty(1, LABEL)
         position = check_index(store, index, layout.images)
-        read_range(store, descriptor, HEADER.size + position * label.nbytes, label)
+        read_range(store, descriptor, layout.start_of_labels + position * label.nbytes, label)
     number, place = divmod(position, layout.images_per_shard)
     with _open_shard(store, layout, number) as descriptor:
         _check_head(store, layout, descriptor, position, label)
-        image = make_array(store, layout.shape[1:])
+        image = make_array(store, layout.shape[1:], layout.dtype)
         read_range(store, descriptor, place * layout.record + layout.start, image)
     return image, int(label[0])
 
@@ -158,16 +198,16 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
         with writing(store):
             write_files(folder, images, labels, SHARD)
         return
-    images, labels = check_images(images, labels)
+    images, labels = check_images(images, labels, ANY_PIXELS)
     folder = claim_store(store)
-    count, height, width, _ = images.shape
-    layout = Layout(count, height, width, images_per_shard=1)
+    count, height, width, channels = (*images.shape, 0)[:4]
+    layout = Layout(count, height, width, 1, channels, images.dtype)
     layout = layout._replace(images_per_shard=max(1, SHARD // layout.record))
     with writing(store):
         _write_shards(folder, layout, images, labels)
         with (folder / FILE).open("xb", buffering=0) as file:
-            write_range(file.fileno(), 0, np.frombuffer(HEADER.pack(SIGNATURE, *layout), np.uint8))
-            write_range(file.fileno(), HEADER.size, labels.astype(LABEL, copy=False))
+            write_range(file.fileno(), 0, np.frombuffer(layout.pack(), np.uint8))
+            write_range(file.fileno(), layout.start_of_labels, labels.astype(LABEL, copy=False))
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
@@ -176,7 +216,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
     if isinstance(layout, FileIndex):
         with reading(store):
             return _read_files(store, layout, labels, out)
-    images = make_all(store, layout.shape, out)
+    images = make_all(store, layout.shape, out, layout.dtype)
     step = max(1, WINDOW // (layout.record * ALIGNED)) * ALIGNED
     for number in layout.shards:
         found = layout.find_images(number)
@@ -191,7 +231,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
 def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels, labels and tar headers: no read relies on any of them; see `storage.Backend`."""
     layout, labels = _read_index(store)
-    start = layout.start_of_labels if isinstance(layout, FileIndex) else HEADER.size
+    start = layout.start_of_labels
     with reading(store):
         records = {name_shard(number): [range(layout.measure_records(number))] for number in layout.shards}
     return {FILE: [range(start, start + labels.nbytes)], **records}
@@ -212,7 +252,7 @@ class TarReader(Reader):
                 _check_ends(self.store, layout, descriptor, found, self._labels)
                 self._shards.append(_map_images(layout, descriptor, 0, len(found)))
         self._layout = layout
-        return Description(layout.images, (layout.height, layout.width, CHANNELS))
+        return Description(layout.images, layout.shape[1:], layout.dtype)
 
     def _open_files(self, index: FileIndex) -> Description:
         for number in index.shards:
@@ -237,8 +277,8 @@ class TarReader(Reader):
         if out is None and len(self._shards) == 1:
             with suppress(MemoryError):  # make_result has the better message
                 return self._shards[0][positions], self._labels[positions]
-        images = make_result(self.store, (len(positions), *self._shape), out)
-        step = max(1, BATCH // math.prod(self._shape))
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
+        step = max(1, BATCH // (math.prod(self._shape) * self._dtype.itemsize))
         for start in range(0, len(positions), step):  # NumPy gathers each part in memory of its own first
             part = slice(start, start + step)
             self._gather(positions[part], images[part])
@@ -269,13 +309,21 @@ class TarReader(Reader):
             raise StorageError(
                 f"its {len(self._shards)} shards can't be viewed as one array", store=self.store, hint="use read"
             )
-        return self._shards[0] if self._shards else make_array(self.store, self._layout.shape)
+        return self._shards[0] if self._shards else make_array(self.store, self._layout.shape, self._dtype)
 
     def _close(self) -> None:
         del self._labels, self._shards, self._views
 
 
 open_reader = TarReader
+
+
+@lru_cache(maxsize=8)
+def _make_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Make the header of a .npy file."""
+    header = BytesIO()
+    write_array_header_1_0(header, {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def _read_file(store: Path, index: FileIndex, number: int) -> tuple[bytes, int]:
@@ -310,7 +358,8 @@ def _write_shards(folder: Path, layout: Layout, images: Images, labels: Labels) 
     texts = distinct.astype(TEXT)
     batch = min(max(1, BATCH // layout.record), layout.images_per_shard, layout.images)
     records = np.zeros((batch, layout.record), np.uint8)
-    records[:, : layout.start] = np.frombuffer(_make_head(layout), np.uint8)
+    head = layout.head
+    records[:, : layout.start] = np.frombuffer(head, np.uint8)
     for number in layout.shards:
         found = layout.find_images(number)
         with (folder / name_shard(number)).open("xb", buffering=0) as file:
@@ -318,14 +367,9 @@ def _write_shards(folder: Path, layout: Layout, images: Images, labels: Labels) 
             for start in found[::batch]:
                 part = slice(start, min(start + batch, found.stop))
                 filled = records[: part.stop - start]
-                fill_heads(_make_head(layout), filled, start, texts[kinds[part]])
-                filled[:, layout.start : layout.end] = images[part].reshape(len(filled), -1)
+                fill_heads(head, filled, start, texts[kinds[part]])
+                filled[:, layout.start : layout.end] = view_bytes(images[part]).reshape(len(filled), -1)
                 write_range(file.fileno(), (start - found.start) * layout.record, filled)
-
-
-def _make_head(layout: Layout) -> bytes:
-    """Make the bytes before the pixels of image 0, with an empty label."""
-    return make_head(layout.end - layout.start + len(layout.text)) + layout.text
 
 
 @contextmanager
@@ -336,11 +380,8 @@ def _open_index(store: Path) -> Iterator[tuple[Layout | FileIndex, int]]:
         if header.startswith(FILES_SIGNATURE) and len(header) == HEADER.size:
             yield FileIndex(store, descriptor, status.st_size), descriptor
             return
-        if len(header) < HEADER.size or not header.startswith(SIGNATURE):
-            raise CorruptStoreError(f"{FILE} has another header: another program wrote it", store=store)
-        layout = Layout(*HEADER.unpack(header)[1:])
-        check_shape(store, layout.images, layout.height, layout.width)
-        size = HEADER.size + layout.images * LABEL.itemsize
+        layout = _parse_header(store, header + os.pread(descriptor, FORM.size, HEADER.size))
+        size = layout.start_of_labels + layout.images * LABEL.itemsize
         if status.st_size != size or not layout.images_per_shard:
             raise CorruptStoreError(
                 f"{FILE} is damaged: it has {status.st_size} bytes, not {size}, or no images in a shard",
@@ -351,6 +392,21 @@ def _open_index(store: Path) -> Iterator[tuple[Layout | FileIndex, int]]:
         yield layout, descriptor
 
 
+def _parse_header(store: Path, content: bytes) -> Layout:
+    signature, header, form = content[: len(SIGNATURE)], content[: HEADER.size], content[HEADER.size :]
+    if len(header) < HEADER.size or (signature != SIGNATURE and (signature, len(form)) != (FORM_SIGNATURE, FORM.size)):
+        raise CorruptStoreError(f"{FILE} has another header: another program wrote it", store=store)
+    layout = Layout(*HEADER.unpack(header)[1:])
+    if signature == FORM_SIGNATURE:
+        channels, dtype = FORM.unpack(form)
+        found = check_dtype(store, dtype.rstrip(b"\0").decode("latin-1"))
+        layout = layout._replace(channels=channels, dtype=found)
+        if layout.is_rgb:
+            raise CorruptStoreError(f"{FILE} is damaged: 8-bit RGB has another header", store=store)
+    check_shape(store, *layout.shape)
+    return layout
+
+
 def _read_index(store: Path) -> tuple[Layout | FileIndex, Labels]:
     """Read the index, and compare it with the sizes of the shards before anything is allocated or mapped for them."""
     with _open_index(store) as (layout, descriptor):
@@ -359,7 +415,7 @@ def _read_index(store: Path) -> tuple[Layout | FileIndex, Labels]:
             layout.check_lengths()
             labels[:] = layout.labels
         else:
-            read_range(store, descriptor, HEADER.size, labels)
+            read_range(store, descriptor, layout.start_of_labels, labels)
         for number in layout.shards:
             _check_shard(store, layout, number, stat_file(store, name_shard(number))[1])
         return layout, labels.astype(np.int64, copy=False)
@@ -384,9 +440,8 @@ def _open_shard(store: Path, layout: Layout | FileIndex, number: int) -> Iterato
 def _map_images(layout: Layout, descriptor: int, place: int, count: int) -> Images:
     """View `count` images of a shard, from its record `place` on, which is a multiple of `ALIGNED`."""
     content = mmap.mmap(descriptor, count * layout.record, prot=mmap.PROT_READ, offset=place * layout.record)
-    _, height, width, channels = layout.shape
-    strides = layout.record, width * channels, channels, 1
-    return np.ndarray((count, height, width, channels), np.uint8, content, layout.start, strides)
+    image = np.ndarray(layout.shape[1:], layout.dtype, content, layout.start)
+    return np.ndarray((count, *image.shape), image.dtype, content, layout.start, (layout.record, *image.strides))
 
 
 def _check_ends(store: Path, layout: Layout, descriptor: int, found: range, labels: Labels) -> None:
@@ -396,8 +451,9 @@ def _check_ends(store: Path, layout: Layout, descriptor: int, found: range, labe
 
 def _check_head(store: Path, layout: Layout, descriptor: int, index: int, label: Labels) -> None:
     """Refuse a record that doesn't begin exactly as this module writes it."""
-    expected = np.frombuffer(_make_head(layout), np.uint8).reshape(1, -1).copy()
-    fill_heads(_make_head(layout), expected, index, label.astype(TEXT))
+    head = layout.head
+    expected = np.frombuffer(head, np.uint8).reshape(1, -1).copy()
+    fill_heads(head, expected, index, label.astype(TEXT))
     found = np.empty_like(expected)
     read_range(store, descriptor, index % layout.images_per_shard * layout.record, found)
     compare_heads(store, index, index // layout.images_per_shard, found, expected)

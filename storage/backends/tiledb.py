@@ -1,11 +1,12 @@
 """TileDB: dense arrays in one group, 96 KiB of pixels or files per tile.
 
 On disk: a TileDB group with two dense arrays, of one fragment each. ``images`` has the dimensions ``image`` and
-``byte`` and one attribute ``pixels`` of type blob: a cell is a byte, a row the H x W x 3 bytes of an image, a tile as
-many images as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. The group's
-metadata ``count``, ``height``, ``width`` are written last. Without images there is no fragment. Image files are one
-after the other in ``content``, which has the dimension ``byte``; ``offsets`` has the attribute ``offset``, int64, for
-each image where it starts, then where the last one ends. The metadata are ``count`` and ``bytes``, those of all files.
+``byte`` and one attribute ``pixels`` of type blob: a cell is a byte, a row the bytes of an image, a tile as many images
+as fit into 96 KiB. ``labels`` has the dimension ``image`` and the attribute ``label``, int64. The group's metadata
+``count``, ``height``, ``width``, and unless pixels are 8-bit RGB, ``channels``, 0 if images have no axis of them, and
+``dtype``, NumPy's name, little-endian, are written last. Without images there is no fragment. Image files are one after
+the other in ``content``, which has the dimension ``byte``; ``offsets`` has the attribute ``offset``, int64, for each
+image where it starts, then where the last one ends. The metadata are ``count`` and ``bytes``, those of all files.
 
 Why so: TileDB opens the file again for each tile of a query. With 8 to 32 images per tile, shuffled batches take about
 30 microseconds per image. The ranges of a batch are sorted, and gaps between tiles aren't read (``vfs.min_batch_gap``),
@@ -36,7 +37,9 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
     from tiledb.libtiledb import LayoutType
 
 from ..arrays import (
+    BYTE,
     CHANNELS,
+    check_dtype,
     check_encoded,
     check_images,
     check_offsets,
@@ -46,8 +49,9 @@ from ..arrays import (
     make_array,
     make_result,
     refuse_out,
+    view_bytes,
 )
-from ..contract import BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_memory, check_store, measure_content
@@ -76,6 +80,7 @@ INFO = BackendInfo(
     "TileDB, Inc.",
     "MIT",
     kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
 )
 
 _contexts: "WeakSet[Any]" = WeakSet()
@@ -84,12 +89,15 @@ _contexts: "WeakSet[Any]" = WeakSet()
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     arrays: dict[str, NDArray[Any]]
+    numbers: dict[str, int | str]
     if isinstance(images, Encoded):
         labels, numbers = check_encoded(images, labels), {"bytes": len(images.content)}
         arrays = {"content": images.content, "offsets": images.offsets, "labels": labels}
     else:
-        images, labels = check_images(images, labels)
+        images, labels = check_images(images, labels, ANY_PIXELS)
         numbers = {"height": images.shape[1], "width": images.shape[2]}
+        if (images.shape[3:], images.dtype) != ((CHANNELS,), BYTE):
+            numbers |= {"channels": (*images.shape, 0)[3], "dtype": images.dtype.name}
         arrays = {"images": images, "labels": labels}
     with fork_lock, writing(store, *ERRORS), _open_folder(claim_store(store)) as uri:
         context = _make_context()
@@ -123,7 +131,7 @@ class TileDbReader(Reader):
             uri, self._context = stack.enter_context(_open_folder(self.store)), _make_context()
             config = tiledb.Config({"sm.group.timestamp_end": str(MAX_TIME)})
             with tiledb.Group(uri, config=config, ctx=self._context) as group:
-                count, shape, shapes = _read_numbers(self.store, group)
+                count, shape, dtype, shapes = _read_numbers(self.store, group)
                 if not all(name in group for name in shapes):
                     raise CorruptStoreError("the group has lost its arrays", store=self.store)
             self._arrays = {
@@ -137,25 +145,25 @@ class TileDbReader(Reader):
             self._size, *_ = shapes.get("content", (0,))
             check_store(self.store, self._size)
             self._resources = stack.pop_all()
-        return Description(count, shape)
+        return Description(count, shape, dtype)
 
     def read_all(self, out: Images | None) -> tuple[Images | Encoded, Labels]:
         """Read everything, for `read_many`."""
         if self._shape:
-            images = make_all(self.store, (self._count, *self._shape), out)
+            images = make_all(self.store, (self._count, *self._shape), out, self._dtype)
             return self._read(np.arange(self._count), images)
         refuse_out(self.store, out)
         return self._read_encoded(np.arange(self._count))
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
-        step = max(1, PART // prod(self._shape))
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
+        step = max(1, PART // (prod(self._shape) * self._dtype.itemsize))
         for start in range(0, len(positions), step):
             self._collect(positions[start : start + step], images[start : start + step])
         return images, self._keep_labels()[positions]
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        image, label = make_array(self.store, self._shape), np.empty(1, np.int64)
+        image, label = make_array(self.store, self._shape, self._dtype), np.empty(1, np.int64)
         self._query("images", [(position, position)], image)
         self._query("labels", [(position, position)], label)
         return image, int(label[0])
@@ -219,7 +227,7 @@ class TileDbReader(Reader):
         """Read each image once, in the order of the array, then put them in the order of `positions`."""
         distinct, inverse = np.unique(positions, return_inverse=True)
         in_order = len(distinct) == len(positions) and bool((distinct == positions).all())
-        rows = images if in_order else make_array(self.store, (len(distinct), *self._shape))
+        rows = images if in_order else make_array(self.store, (len(distinct), *self._shape), self._dtype)
         gaps = np.flatnonzero(np.diff(distinct) != 1)
         firsts, lasts = distinct[np.r_[0, gaps + 1]].tolist(), distinct[np.r_[gaps, len(distinct) - 1]].tolist()
         self._query("images", list(zip(firsts, lasts, strict=True)), rows)
@@ -235,7 +243,8 @@ class TileDbReader(Reader):
             query = tiledb.Query(array, self._context)
             query.layout = LayoutType.ROW_MAJOR
             query.set_subarray(subarray)
-            query.set_data_buffer(ATTRIBUTES[name], out, out.size)
+            buffer = view_bytes(out) if name in BYTES else out
+            query.set_data_buffer(ATTRIBUTES[name], buffer, buffer.size)
             query._submit()  # noqa: SLF001 - `submit` allocates another buffer
             if not query.is_complete():
                 raise CorruptStoreError(f"a query of {name} ended early", store=self.store)
@@ -273,17 +282,21 @@ def _check_tiles(path: Path) -> None:
         raise CorruptStoreError("it doesn't list its tiles: it is damaged", store=path)
 
 
-def _read_numbers(store: Path, group: Any) -> tuple[int, tuple[int, ...], dict[str, tuple[int, ...]]]:  # noqa: ANN401
-    """Read the metadata of a group; return how many images it has, the shape of each, and those of its arrays."""
+def _read_numbers(
+    store: Path,
+    group: Any,  # noqa: ANN401 - tiledb has no types
+) -> tuple[int, tuple[int, ...], np.dtype[Any], dict[str, tuple[int, ...]]]:
+    """Read the metadata of a group: how many images it has, shape and dtype of each, and the shapes of its arrays."""
     names = ("count", "bytes") if "bytes" in group.meta else ("count", "height", "width")
     count, *sizes = (operator.index(group.meta[name]) for name in names)
     if len(sizes) > 1:
-        count, height, width = check_shape(store, count, *sizes)
-        shape = height, width, CHANNELS
-        return count, shape, {"images": (count, prod(shape)), "labels": (count,)}
+        channels = operator.index(group.meta["channels"]) if "channels" in group.meta else CHANNELS
+        dtype = check_dtype(store, group.meta["dtype"]) if "dtype" in group.meta else BYTE
+        count, *shape = check_shape(store, count, *sizes, *([channels] if channels else []))
+        return count, tuple(shape), dtype, {"images": (count, prod(shape) * dtype.itemsize), "labels": (count,)}
     if min(count, *sizes) < 0:
         raise CorruptStoreError(f"it claims to hold {count} files of {sizes[0]} bytes", store=store)
-    return count, (), {"content": (sizes[0],), "offsets": (count + 1,), "labels": (count,)}
+    return count, (), BYTE, {"content": (sizes[0],), "offsets": (count + 1,), "labels": (count,)}
 
 
 def _check_array(store: Path, name: str, array: Any, shape: tuple[int, ...]) -> None:  # noqa: ANN401
@@ -325,7 +338,8 @@ def _cut_ranges(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[li
 
 def _write_array(folder: str, name: str, context: Any, rows: NDArray[Any]) -> None:  # noqa: ANN401
     if name in BYTES:
-        rows = rows.reshape(len(rows), *([prod(rows.shape[1:])] if rows.ndim > 1 else [])).view("S1")
+        row = [prod(rows.shape[1:]) * rows.itemsize] if rows.ndim > 1 else []
+        rows = view_bytes(rows).reshape(len(rows), *row).view("S1")
     tile = max(1, min(len(rows), TILE // (rows.strides[0] if len(rows) else 1)))
     axes = ("byte",) if name == "content" else ("image", "byte")
     domain = tiledb.Domain(

@@ -1,11 +1,11 @@
 """Zarr: sharded arrays of checksummed chunks in one group.
 
-On disk: a group of Zarr format 3. ``images`` is uint8 of shape (N, H, W, 3), ``labels`` little-endian int64 of shape
-(N,). A file ``c.0...`` is a shard, of 64 MiB or a 200th of everything: chunks of up to 384 KiB, each followed by the
-crc32c of its bytes, then the offset and length of each, and a crc32c of these. Chunks hold whole images, aren't
-compressed, and are written even if they are black. Image files are one after the other in ``content``, uint8 of shape
-(total,), in chunks of 384 KiB; ``offsets``, int64 of shape (N + 1,), says where each starts, then where the last one
-ends. The group's own ``zarr.json`` is written last.
+On disk: a group of Zarr format 3. ``images`` is of shape (N, H, W) or (N, H, W, C), ``labels`` int64 of shape (N,),
+both little-endian. A file ``c.0...`` is a shard, of 64 MiB or a 200th of everything: chunks of up to 384 KiB, each
+followed by the crc32c of its bytes, then the offset and length of each, and a crc32c of these. Chunks hold whole
+images, aren't compressed, and are written even if they are black. Image files are one after the other in ``content``,
+uint8 of shape (total,), in chunks of 384 KiB; ``offsets``, int64 of shape (N + 1,), says where each starts, then where
+the last one ends. The group's own ``zarr.json`` is written last.
 
 Why so: zarr takes 0.25 ms per chunk, so 16 images per chunk take four times as long to write as 128; larger chunks make
 a single image cost more on a cold disk. zarr takes 3 ms to read one image and 400 microseconds per image in batches,
@@ -35,7 +35,8 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
 from ..arrays import (
-    CHANNELS,
+    BYTE,
+    DTYPES,
     check_encoded,
     check_images,
     check_index,
@@ -47,8 +48,9 @@ from ..arrays import (
     make_result,
     read_range,
     refuse_out,
+    view_bytes,
 )
-from ..contract import BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather_pieces, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
@@ -57,8 +59,13 @@ from ..reader import Description, Reader
 
 DOCUMENT = "zarr.json"
 PIXELS, FILES = ("images", "labels"), ("content", "labels", "offsets")  # the arrays of each kind of image set
-BYTE, NUMBER = np.dtype(np.uint8), np.dtype("<i8")
-DTYPES: dict[str, np.dtype[Any]] = {"images": BYTE, "content": BYTE, "labels": NUMBER, "offsets": NUMBER}
+NUMBER = np.dtype("<i8")
+ACCEPTED: dict[str, dict[str, np.dtype[Any]]] = {  # dtypes by the name that Zarr has for them
+    "images": DTYPES,
+    "content": {BYTE.name: BYTE},
+    "labels": {NUMBER.name: NUMBER},
+    "offsets": {NUMBER.name: NUMBER},
+}
 CHUNK = 384 << 10  # bytes at most, unless one image is larger
 SHARD = 64 << 20
 MAX_SHARDS = 200  # they become larger instead: a reader has all of them open
@@ -69,6 +76,7 @@ INFO = BackendInfo(
     "the Zarr developers",
     "MIT",
     kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
 )
 
 
@@ -90,12 +98,12 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     if isinstance(images, Encoded):
         arrays = {"labels": check_encoded(images, labels), "content": images.content, "offsets": images.offsets}
     else:
-        arrays = dict(zip(PIXELS, check_images(images, labels), strict=True))
+        arrays = dict(zip(PIXELS, check_images(images, labels, ANY_PIXELS), strict=True))
     folder = claim_store(store)
     encoded: dict[str, Any] = {}
     with writing(store, MemoryError, RuntimeError):
         for name, array in arrays.items():
-            _write_array(folder / name, array.astype(DTYPES[name], copy=False))
+            _write_array(folder / name, array.astype(array.dtype.newbyteorder("<"), copy=False))
         zarr.create_group(MemoryStore(encoded))
         _write_files(folder, encoded)
 
@@ -108,7 +116,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
             offsets = _read_offsets(store, images, *others)
             content = images.read(make_array(store, images.shape))
             return Encoded(content, offsets), labels.read(make_array(store, labels.shape, np.int64))
-        result = make_all(store, images.shape, out), make_array(store, labels.shape, np.int64)
+        result = make_all(store, images.shape, out, images.dtype), make_array(store, labels.shape, np.int64)
         return images.read(result[0]), labels.read(result[1])
 
 
@@ -135,14 +143,14 @@ class ZarrReader(Reader):
             self._shards = [mmap.mmap(shard, 0, prot=mmap.PROT_READ) for shard in images.descriptors]
             self._views = [memoryview(shard) for shard in self._shards]
             self._images, self._verified = images, np.zeros(len(images.offsets), np.bool_)
-        return Description(labels.shape[0], images.shape[1:])
+        return Description(labels.shape[0], images.shape[1:], images.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images = make_result(self.store, (len(positions), *self._shape), out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         numbers, places = np.divmod(positions, self._images.rows_per_chunk)
         if not self._verified[numbers].all():
             self._verify(np.unique(numbers))
-        size, pixels = self._images.row_size, images.reshape(-1).data
+        size, pixels = self._images.row_size, view_bytes(images).data
         shards = (numbers // self._images.chunks_per_shard).tolist()
         starts = (self._images.offsets[numbers] + places * size).tolist()
         for place, (shard, start) in enumerate(zip(shards, starts, strict=True)):
@@ -198,13 +206,14 @@ class ShardedArray:
             raise CorruptStoreError("it is a link: another program made it", store=Path(store) / name)
         metadata = json.loads(read_small(store, _find_file(store, f"{name}/{DOCUMENT}"), MAX_DOCUMENT))
         self.store, self.name = store, name
+        self.dtype = ACCEPTED[name].get(metadata["data_type"], NUMBER)  # another one isn't as described
         self.shape: tuple[int, ...] = tuple(metadata["shape"])
         shard_rows: int = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
         self.rows_per_chunk: int = metadata["codecs"][0]["configuration"]["chunk_shape"][0]
         self.chunks_per_shard = shard_rows // self.rows_per_chunk
         if min(self.rows_per_chunk, self.chunks_per_shard) < 1 or not metadata.items() >= self._describe().items():
             raise CorruptStoreError(f"{name} have another layout than here", store=store, hint="read them with zarr")
-        self.row_size = prod(self.shape[1:]) * DTYPES[name].itemsize  # bytes
+        self.row_size = prod(self.shape[1:]) * self.dtype.itemsize  # bytes
         self.chunk_size = self.rows_per_chunk * self.row_size + CHECKSUM.itemsize
         numbers = range(-(-self.shape[0] // shard_rows))
         self.paths = [_find_file(store, f"{name}/{_name_shard(self.shape, number)}") for number in numbers]
@@ -222,7 +231,7 @@ class ShardedArray:
         number = {"name": "bytes", "configuration": {"endian": "little"}}
         sharding = {
             "chunk_shape": [self.rows_per_chunk, *row],
-            "codecs": [{"name": "bytes"} if DTYPES[self.name] == BYTE else number, {"name": "crc32c"}],
+            "codecs": [{"name": "bytes"} if self.dtype == BYTE else number, {"name": "crc32c"}],
             "index_codecs": [number, {"name": "crc32c"}],
             "index_location": "end",
         }
@@ -230,7 +239,7 @@ class ShardedArray:
         return {
             "zarr_format": 3,
             "node_type": "array",
-            "data_type": DTYPES[self.name].name,
+            "data_type": self.dtype.name,
             "shape": [count, *row],
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shard}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
@@ -274,7 +283,7 @@ class ShardedArray:
         first, last = start // self.rows_per_chunk, -(-end // self.rows_per_chunk)
         skipped = first * self.rows_per_chunk
         count = min(last * self.rows_per_chunk, self.shape[0]) - skipped
-        rows = make_array(self.store, (count, *self.shape[1:]), DTYPES[self.name])
+        rows = make_array(self.store, (count, *self.shape[1:]), self.dtype)
         for number in range(first, last):
             place = number * self.rows_per_chunk - skipped
             self._read_chunk(number, rows[place : place + self.rows_per_chunk])
@@ -301,9 +310,9 @@ def _open_arrays(store: Path) -> Iterator[list[ShardedArray]]:
         if offsets and shapes != [(images.shape[0],), (labels.shape[0],), (labels.shape[0] + 1,)]:
             raise CorruptStoreError(f"it has content, labels and offsets of shapes {shapes}", store=store)
         if not offsets:
-            if images.shape[3:] != (CHANNELS,) or labels.shape != images.shape[:1]:
+            if len(images.shape) not in {3, 4} or labels.shape != images.shape[:1]:
                 raise CorruptStoreError(f"it has images {images.shape} and labels {labels.shape}", store=store)
-            check_shape(store, *images.shape[:3])
+            check_shape(store, *images.shape)
         yield arrays
 
 

@@ -43,7 +43,7 @@ def check_form(folder: Path, height: int, width: int) -> None:
         chunks = split_chunks(path.read_bytes())
         assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
         assert zlib.decompress(chunks[b"IDAT"]) == filter_rows(image)
-        assert path.stat().st_size == png_stored.count_bytes(height, width)
+        assert path.stat().st_size == png_stored.count_bytes((height, width, 3), 1)
         with Pillow.open(path) as picture:
             assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (width, height))
             np.testing.assert_array_equal(np.asarray(picture), image)
@@ -68,7 +68,7 @@ def test_rows_up_to_the_limit_take_one_block(tmp_path: Path, height: int, width:
 
 def test_more_files_than_are_read_at_once_are_read_right_with_others_among_them(tmp_path: Path) -> None:
     images, labels = make_set(700)
-    assert 2 * png_stored.make_form(32, 32).batch < 700
+    assert 2 * png_stored.make_form((32, 32, 3), 1).batch < 700
     png_stored.store_many(tmp_path, images, labels)
     check_reads(png_stored, tmp_path, (images, labels))
     for index in (1, 299, 500, 699):
@@ -97,9 +97,9 @@ def test_a_store_without_images_needs_no_layout(tmp_path: Path, monkeypatch: pyt
 
 def test_the_layout_of_large_files_is_not_kept() -> None:
     png_stored.make_form.cache_clear()
-    assert png_stored.find_form(700, 700).content.size > png_stored.BATCH
+    assert png_stored.find_form((700, 700, 3), 1).content.size > png_stored.BATCH
     assert png_stored.make_form.cache_info().currsize == 0
-    assert png_stored.find_form(32, 32) is png_stored.find_form(32, 32)
+    assert png_stored.find_form((32, 32, 3), 1) is png_stored.find_form((32, 32, 3), 1)
 
 
 @pytest.fixture
