@@ -12,10 +12,12 @@ from tests.support.hostile import (
     END,
     HEIGHT,
     SET_FILE_NUMBERS,
+    SET_FORMS,
     SET_NUMBERS,
     START,
     WIDTH,
     find_excess,
+    make_gray_store,
     make_store,
 )
 from tests.support.properties import HealthCheck, given, settings, st
@@ -69,6 +71,18 @@ def test_absurd_numbers_of_image_files_cost_little(
     try_numbers(backend, tmp_path_factory.mktemp("numbers"), numbers, "encoded")
 
 
+@pytest.mark.parametrize(
+    ("channels", "dtype"),
+    [(1 << 31, "uint8"), (1 << 62, "float32"), ((1 << 64) - 1, "uint16"), (0, "O"), (5, "f8" * 4)],
+)
+def test_absurd_channels_and_dtypes_cost_little(backend: str, channels: int, dtype: str, tmp_path: Path) -> None:
+    if backend not in SET_FORMS:
+        pytest.skip(f"nothing here knows where {backend} keeps the form of its images")
+    module = make_gray_store(backend, tmp_path / "store")
+    SET_FORMS[backend](tmp_path / "store", channels, dtype)
+    assert not find_excess(module, tmp_path / "store")
+
+
 @pytest.mark.slow
 @pytest.mark.kinds("pixels", "encoded")
 @given(numbers=NUMBERS, file_numbers=FILE_NUMBERS)
@@ -87,4 +101,5 @@ def test_many_absurd_numbers_cost_little(
 
 def test_every_backend_has_its_numbers_changed() -> None:
     assert set(SET_NUMBERS) >= set(PIXELS) - {"raw"}
+    assert set(SET_FORMS) >= set(PIXELS) - {"raw"}
     assert set(SET_FILE_NUMBERS) >= {name for name in BACKENDS if "encoded" in BACKENDS[name].INFO.kinds} - {"raw"}

@@ -27,6 +27,7 @@ START, END = (COUNT - 1) * SIZE, COUNT * SIZE  # of the last file
 SECONDS = 5  # of the processor
 
 SetNumbers = Callable[[Path, int, int, int], object]
+SetForm = Callable[[Path, int, str], object]
 
 
 def make_store(backend: str, store: Path, kind: Kind = "pixels") -> Backend:
@@ -37,6 +38,13 @@ def make_store(backend: str, store: Path, kind: Kind = "pixels") -> Backend:
     images, labels = make_set(COUNT, HEIGHT, WIDTH)
     files = Encoded(images.reshape(-1), np.arange(0, END + 1, SIZE))
     module.store_many(store, files if kind == "encoded" else images, labels)
+    return module
+
+
+def make_gray_store(backend: str, store: Path) -> Backend:
+    """Store twenty images of 16 bits without an axis of channels: what says so is in fields of its own."""
+    module = BACKENDS[backend]
+    module.store_many(store, np.zeros((COUNT, HEIGHT, WIDTH), np.uint16), np.arange(COUNT))
     return module
 
 
@@ -279,6 +287,82 @@ def _set_tiledb_files(store: Path, count: int, start: int, end: int) -> None:
             group.meta.update({"count": count, "bytes": end})
 
 
+def _set_npy_form(store: Path, channels: int, dtype: str) -> None:
+    content = (store / "images.npy").read_bytes()
+    kind = {"uint8": "|u1", "float32": "<f4"}.get(dtype, dtype)
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': ({COUNT}, {HEIGHT}, {WIDTH}, {channels}), }}"
+    (store / "images.npy").write_bytes(content[:10] + header.encode().ljust(117) + b"\n" + content[128:])
+
+
+def _set_hdf5_form(chunked: bool, store: Path, channels: int, dtype: str) -> None:  # noqa: FBT001 - of a table
+    h5py = pytest.importorskip("h5py")
+    options = {"chunks": (1, 1, 1, min(channels, 1000))} if chunked else {}
+    with suppress(ValueError, OverflowError, TypeError, OSError), h5py.File(store / "images.h5", "w") as file:
+        file.create_dataset("labels", (COUNT,), "<i8")
+        file.create_dataset("images", (COUNT, HEIGHT, WIDTH, channels), dtype, **options)
+
+
+def _set_form_bytes(store: Path, channels: int, dtype: str) -> None:
+    before, after = struct.pack("<Q8s", 0, b"uint16"), struct.pack("<Q8s", channels, dtype.encode())
+    contents = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    assert any(before in content for content in contents.values())
+    for path, content in contents.items():
+        path.write_bytes(content.replace(before, after))
+
+
+def _set_sqlite_form(store: Path, channels: int, dtype: str) -> None:
+    with closing(sqlite3.connect(store / "images.sqlite")) as connection, suppress(OverflowError):
+        connection.execute("UPDATE layout SET channels=?, dtype=?", (channels, dtype))
+        connection.commit()
+
+
+def _set_leveldb_form(store: Path, channels: int, dtype: str) -> None:
+    plyvel = pytest.importorskip("plyvel")
+    with plyvel.DB(str(store)) as database:
+        numbers = (COUNT, HEIGHT, WIDTH, channels, dtype.encode())
+        database.put(b"layout", struct.pack("<4Q8s", *numbers))
+        database.compact_range()
+    for log in store.glob("*.log"):
+        log.unlink()
+
+
+def _set_zarr_form(store: Path, channels: int, dtype: str) -> None:
+    path = store / "images" / "zarr.json"
+    document = json.loads(path.read_text("utf-8"))
+    document["data_type"] = dtype
+    document["shape"] = [COUNT, HEIGHT, WIDTH, channels]
+    document["chunk_grid"]["configuration"]["chunk_shape"] = [COUNT, HEIGHT, WIDTH, channels]
+    document["codecs"][0]["configuration"]["chunk_shape"] = [1, HEIGHT, WIDTH, channels]
+    path.write_text(json.dumps(document), "utf-8")
+
+
+def _set_parquet_form(store: Path, channels: int, dtype: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(store / "images.parquet")
+    facts = {**table.schema.metadata, b"channels": str(channels), b"dtype": dtype}
+    parquet.write_table(table.replace_schema_metadata(facts), store / "images.parquet")
+
+
+def _set_feather_form(store: Path, channels: int, dtype: str) -> None:  # noqa: ARG001 - the type is Arrow's own
+    before = b'{"shape":[%d,%d],"dim_names":["H","W"]}' % (HEIGHT, WIDTH)
+    after = b'{"shape":[%d,%d,%d]}' % (HEIGHT, WIDTH, channels)
+    content = (store / "images.arrow").read_bytes()
+    assert before in content
+    (store / "images.arrow").write_bytes(content.replace(before, after.ljust(len(before))))
+
+
+def _set_tiledb_form(store: Path, channels: int, dtype: str) -> None:
+    tiledb = pytest.importorskip("tiledb")
+    with suppress(OverflowError, ValueError, TypeError, tiledb.TileDBError), tiledb.Group(str(store), "w") as group:
+        group.meta.update({"channels": channels, "dtype": dtype})
+
+
+def _set_png_form(store: Path, channels: int, dtype: str) -> None:
+    path = store / "labels.csv"
+    form = f"channels={channels},dtype={dtype}".encode()
+    path.write_bytes(path.read_bytes().replace(b"channels=0,dtype=uint16", form))
+
+
 SET_NUMBERS: dict[str, SetNumbers] = {
     "npy": _set_npy,
     "hdf5": partial(_set_hdf5, False),  # noqa: FBT003
@@ -317,4 +401,24 @@ SET_FILE_NUMBERS: dict[str, SetNumbers] = {  # how many files, and where the las
     "feather": _set_feather_files,
     "feather_lz4": _set_feather_files,
     "parquet": _set_parquet_files,
+}
+SET_FORMS: dict[str, SetForm] = {  # the number of channels, and the dtype
+    "npy": _set_npy_form,
+    "hdf5": partial(_set_hdf5_form, False),  # noqa: FBT003
+    "hdf5_chunked": partial(_set_hdf5_form, True),  # noqa: FBT003
+    "hdf5_gzip": partial(_set_hdf5_form, True),  # noqa: FBT003
+    "png": _set_png_form,
+    "png_stored": _set_png_form,
+    "tar": _set_form_bytes,
+    "sqlite": _set_sqlite_form,
+    "leveldb": _set_leveldb_form,
+    "lmdb": _set_form_bytes,
+    "lmdb_packed": _set_form_bytes,
+    "bolt": _set_form_bytes,
+    "badger": _set_form_bytes,
+    "zarr": _set_zarr_form,
+    "parquet": _set_parquet_form,
+    "feather": _set_feather_form,
+    "feather_lz4": _set_feather_form,
+    "tiledb": _set_tiledb_form,
 }

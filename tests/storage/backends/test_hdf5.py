@@ -98,13 +98,16 @@ FOREIGN = {
     "empty": Case(replace(lambda _: None), "images"),
     "no labels": Case(replace(lambda file: file.create_dataset("images", data=IMAGES)), "labels"),
     "a group": Case(replace(create_group)),
-    "grey": Case(create(IMAGES[..., 0]), "RGB"),
-    "alpha": Case(create(np.zeros((10, 32, 32, 4), np.uint8)), "RGB"),
+    "rank 2": Case(create(IMAGES[:, 0, :, 0]), "not images"),
+    "rank 5": Case(create(IMAGES[..., np.newaxis]), "not images"),
+    "0 channels": Case(create(IMAGES[..., :0]), "32 x 32 x 0 pixels"),
     **{
         f"labels {kind}": Case(create(labels=LABELS.astype(kind)), "labels of type")
         for kind in ("u1", "i4", "u8", ">i8")
     },
-    **{f"images {kind}": Case(create(IMAGES.astype(kind)), "images of type") for kind in ("i1", "u2", "f8", "?")},
+    **{
+        f"images {kind}": Case(create(IMAGES.astype(kind)), "images of type") for kind in ("i1", ">u2", "u4", "f8", "?")
+    },
     "fewer labels": Case(create(labels=LABELS[:-1]), "labels of shape"),
     "linked": Case(replace(link_outside), "other files"),
     "external": Case(replace(keep_outside), "other files"),

@@ -87,6 +87,16 @@ FOREIGN = {
     "labels: too many images": Case(table(shape="images=11,height=32,width=32,characters=3"), "bytes"),
     "labels: 65 bits": Case(write("labels.csv", f"{ONE}20\n99999999999999999999\n".encode()), "label"),
     "labels: -65 bits": Case(write("labels.csv", f"{ONE}20\n-9223372036854775809\n".encode()), "label"),
+    **{
+        f"labels: {form}": Case(table(shape=f"images=10,height=32,width=32,{form},characters=3"), found)
+        for form, found in (
+            ("channels=0,dtype=uint8", "not L"),
+            ("channels=0,dtype=uint16", "not I;16"),
+            ("channels=4,dtype=uint8", "not RGBA"),
+            ("channels=4,dtype=uint16", "header"),
+            ("channels=3,dtype=uint8", "header"),
+        )
+    },
     "labels: no characters": Case(write("labels.csv", f"{ONE}0\n\n".encode()), "header"),
     "labels: a directory": Case(make_folder("labels.csv")),
     "labels: an endless device": Case(make_endless("labels.csv")),

@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import struct
 import tarfile
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from storage.backends import _tar
 from tests.support.backends import take_backend
 from tests.support.datasets import find_part, list_structure
 from tests.support.encoded_sets import assert_same_files, check_file_reads, encode, make_files
-from tests.support.foreign import Case, Change, append, cut, delete, overwrite
+from tests.support.foreign import Case, Change, append, cut, delete, overwrite, write
 from tests.support.image_sets import assert_same, check_reads, make_set
 
 tar = take_backend("tar")
@@ -68,6 +69,7 @@ def archive(form: int, names: list[str]) -> Change:
     return change
 
 
+RGB_AS_NPY = b"npy+cls1" + struct.pack("<5Q8s", COUNT, HEIGHT, WIDTH, COUNT, 3, b"uint8")
 SWAPPED = split(4, overwrite("index.bin", 16, WIDTH.to_bytes(8, "little") + HEIGHT.to_bytes(8, "little")))
 FOREIGN = {
     "an empty index": Case(cut("index.bin", 0), "index.bin"),
@@ -77,6 +79,8 @@ FOREIGN = {
     "no index": Case(delete("index.bin"), r"has no index\.bin"),
     "more images": Case(number(0, COUNT + 1), "bytes"),
     "2**64 images": Case(number(0, 2**64 - 1), "bytes"),
+    "8-bit RGB as .npy": Case(write("index.bin", RGB_AS_NPY), "another header"),
+    "a header cut short": Case(write("index.bin", RGB_AS_NPY[:-1]), "another header"),
     "no height": Case(number(1, 0)),
     "another height": Case(number(1, HEIGHT + 200), r"tar has \d+ bytes"),
     "height and width exchanged": Case(SWAPPED, "headers"),
