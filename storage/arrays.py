@@ -64,25 +64,26 @@ def check_pixels(images: Images, dtypes: Dtypes = ANY_PIXELS) -> Images:
     if isinstance(images, Encoded):
         hint = "decode them, or choose a backend whose INFO.kinds has 'encoded'"
         raise InvalidInputError("this backend stores pixels, not image files", hint=hint)
-    _check_pixels("images", images, dtypes)
+    check_form(images, dtypes)
     return _make_contiguous("images", images)
 
 
-def _check_pixels(name: str, images: NDArray[Any], dtypes: Dtypes) -> None:
+def check_form(images: object, dtypes: Dtypes) -> None:
+    """Refuse what isn't an array of these pixels."""
     hint = f"give a NumPy array of {' or '.join(dtypes)}, shape (N, H, W) or (N, H, W, C)"
-    _check_type(name, images, hint)
+    images = _check_type("images", images, hint)
     if images.dtype.name not in DTYPES:
-        raise InvalidInputError(f"{name} has dtype {images.dtype}", hint=hint)
+        raise InvalidInputError(f"images has dtype {images.dtype}", hint=hint)
     if images.ndim not in {3, 4}:
-        raise InvalidInputError(f"{name} has shape {images.shape}", hint=hint)
+        raise InvalidInputError(f"images has shape {images.shape}", hint=hint)
     _refuse_channels_first(images)
     if not all(images.shape[1:]):
-        raise InvalidInputError(f"{name} of shape {images.shape} have no pixels", hint="sizes must be at least 1")
+        raise InvalidInputError(f"images of shape {images.shape} have no pixels", hint="sizes must be at least 1")
     channels = dtypes.get(images.dtype.name, ())
     if channels is not None and (images.shape[3] if images.ndim > 3 else 0) not in channels:  # noqa: PLR2004 - (N, H, W)
         accepted = [f"{dtype} {_describe_channels(numbers)}" for dtype, numbers in dtypes.items()]
         raise InvalidInputError(
-            f"this backend can't store {name} of {images.dtype}, shape {images.shape}",
+            f"this backend can't store images of {images.dtype}, shape {images.shape}",
             hint=f"give {'; '.join(accepted)}; or choose a backend whose INFO.dtypes has them",
         )
 
@@ -105,7 +106,7 @@ def _refuse_channels_first(images: Images) -> None:
 def check_labels(labels: Labels) -> Labels:
     """Do what `check_images` does for the labels alone."""
     hint = "give a NumPy array of int64, shape (N,)"
-    _check_type("labels", labels, hint)
+    labels = _check_type("labels", labels, hint)
     if labels.dtype != np.int64:
         raise InvalidInputError(f"labels has dtype {labels.dtype}", hint=hint)
     if labels.ndim != 1:
@@ -137,9 +138,10 @@ def check_image(image: Image | Content, label: int) -> tuple[Images | Encoded, L
     return images, np.array([number], np.int64)
 
 
-def _check_type(name: str, array: object, hint: str) -> None:
+def _check_type(name: str, array: object, hint: str) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or isinstance(array, MaskedArray):
         raise InvalidInputError(f"{name} is a {type(array).__name__}", hint=hint)
+    return array
 
 
 def check_shape(store: Path, count: object, *size: Any) -> tuple[int, ...]:  # noqa: ANN401 - whatever a file says

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import check_form
 from ..contract import Backend, Encoded, Images, Labels
 from ..durability import make_durable, sync
 from ..errors import InvalidInputError, StorageError, StoreFullError, hold_interrupts
@@ -70,12 +71,14 @@ class PartWriter:
 
 
 def check_kind(module: Backend, images: object) -> None:
-    """Refuse images of a kind that a backend can't store."""
+    """Refuse images of a kind, dtype or shape that a backend can't store."""
     kind = "encoded" if isinstance(images, Encoded) else "pixels"
     if kind not in module.INFO.kinds:
         name, what = module.__name__.rpartition(".")[2], {"encoded": "image files", "pixels": "pixels"}
         hint = f"choose a backend whose INFO.kinds has {kind!r}"
         raise InvalidInputError(f"{name} can't store {what[kind]}", hint=hint)
+    if kind == "pixels":
+        check_form(images, module.INFO.dtypes)
 
 
 def check_space(folder: Path, module: Backend, images: Images | Encoded, remaining: int) -> None:

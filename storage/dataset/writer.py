@@ -90,7 +90,7 @@ class ImageWriter:
     def _check(self, images: Images | Encoded) -> Images | Encoded:
         check_kind(self._module, images)
         if not isinstance(images, Encoded):
-            images = check_pixels(images, self._module.INFO.dtypes)
+            images = check_pixels(images)
         expected = self._manifest.form if self._manifest.parts else self._buffer and self._buffer.form
         if expected is not None and expected != find_form(images):
             what = "image files" if isinstance(images, Encoded) else f"{images.dtype} images of shape {images.shape}"

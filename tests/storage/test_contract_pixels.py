@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 
 import storage
-from storage import Backend, Images
+from storage import Backend
 from storage.arrays import DTYPES
-from tests.support.image_sets import FORMS, assert_same, check_reads, make_form
+from tests.support.image_sets import FORMS, accepts, assert_same, check_reads, make_form
 
 
 def need_form(module: Backend, form: str) -> None:
     """Skip a test of pixels that the backend refuses."""
     if not accepts(module, make_form(form, 0)[0]):
         pytest.skip(f"{module.__name__.rpartition('.')[2]} stores no {form}")
-
-
-def accepts(module: Backend, images: Images) -> bool:
-    """Check whether a backend says that it accepts pixels like these."""
-    channels = module.INFO.dtypes.get(images.dtype.name, ())
-    return channels is None or (images.shape[3] if images.ndim == 4 else 0) in channels
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -40,6 +40,12 @@ def make_form(form: str, count: int) -> tuple[Images, Labels]:
     return images, np.resize(np.array(LABELS, np.int64), count)
 
 
+def accepts(module: Backend, images: Images) -> bool:
+    """Check whether a backend says that it accepts pixels like these."""
+    channels = module.INFO.dtypes.get(images.dtype.name, ())
+    return channels is None or (*images.shape, 0)[3] in channels
+
+
 def view_content(array: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - an image, images, or a view of them
     """View the bytes of an array: NaNs differ from themselves, and negative zeros don't from zeros."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
