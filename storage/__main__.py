@@ -5,8 +5,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from .dataset.conversion import convert
 from .dataset.replacement import check_target
@@ -19,17 +20,21 @@ from .errors import (
     UnfinishedConversionError,
     reading,
 )
+from .options import CONVERT, add_options, check_backend, check_options, is_kept, make_payload
 from .paths import join_path
 from .registry import PACKAGE, find_backend
+from .sources.examination import ExaminedSource, check_sizes, describe_problems, examine
 from .sources.opening import open_source
+from .sources.payload import Payload
 
-DAMAGED, UNFINISHED, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 2, 130  # exit codes
+DAMAGED, UNFINISHED, UNUSABLE, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 1, 2, 130  # exit codes
 OUTCOMES: dict[Outcome, int] = {"whole": 0, "damaged": DAMAGED, "unreadable": WRONG}
 
 _EXAMPLES = f"""\
 examples:
   python -m {PACKAGE} check photos.store
-  python -m {PACKAGE} convert photos photos.store --backend lmdb_packed
+  python -m {PACKAGE} convert photos photos.store --backend lmdb
+  python -m {PACKAGE} convert photos pixels.store --backend npy --payload=pixels --size=224
   python -m {PACKAGE} convert cifar-10-python.tar.gz cifar10.store --backend hdf5
   python -m {PACKAGE} convert photos.store photos.store --backend png --overwrite
 
@@ -42,27 +47,6 @@ _CHECK = """\
 Read all of a dataset, list every file and record that is not what was saved, and say how to save the others.
 Exit codes: 0 whole, 1 damaged, 2 no dataset, one that can't be read here and now (permissions, another program's lock,
 too little memory; nothing damaged was found in the rest), or the list can't be printed.
-"""
-
-_CONVERT = """\
-Save images as a dataset, from one of these:
-  - a dataset; each record is verified
-  - a plain store of any backend, as its store_many wrote it
-  - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
-  - a .npy file, with labels in another one beside it: images.npy and labels.npy, or x.npy and y.npy
-  - a .npz or HDF5 file that holds an array of images and, if there are labels, one of labels, whatever their names
-  - MNIST's files (IDX), packed or not: name the one of images; the one of labels is beside it
-  - a folder of folders of images (AVIF, BMP, GIF, JPEG, PCX, PNG, PPM, SGI, TGA, TIFF or WebP, if this Pillow reads
-    it); all of one size, with 8 bits, read as RGB and turned upright by their EXIF orientation. Each folder is a class.
-    Folders, and the files in each, are read in natural order: 2 before 10. Names that begin with a dot are ignored.
-    Everything else that isn't an image is refused, and so is a link that leads out of the folder, an image that is
-    transparent in places, and a file of more than one frame or page.
-
-DESTINATION appears when it is complete. If a conversion was stopped, by a full disk or by a signal, the same command
-resumes it after its last finished part (128 MiB of pixels): first it verifies all finished parts. If they are damaged,
-or SOURCE was changed, it starts again. If SOURCE is changed meanwhile, nothing is saved.
-Exit codes: 0 saved, 1 stopped in the middle, or saved but nothing can be printed (the error says which), 2 wrong usage
-or input: nothing was written, 130 interrupted.
 """
 
 
@@ -110,27 +94,10 @@ def _make_parser() -> argparse.ArgumentParser:
     converted = commands.add_parser(
         "convert",
         help="save a store, CIFAR-10 or a folder of images as a dataset",
-        description=_CONVERT,
+        description=CONVERT,
         formatter_class=raw,
     )
-    converted.add_argument("source", type=Path, metavar="SOURCE", help="where the images are")
-    converted.add_argument("destination", type=Path, metavar="DESTINATION", help="where the dataset will be")
-    converted.add_argument(
-        "--backend", required=True, metavar="NAME", help="how to store; an unknown name lists the backends"
-    )
-    converted.add_argument(
-        "--max-pixels",
-        type=int,
-        metavar="N",
-        help="how many pixels an image file may have (default: 2**28, or fewer if the file is small)",
-    )
-    converted.add_argument("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
-    converted.add_argument(
-        "--no-lock",
-        action="store_false",
-        dest="lock",
-        help="for a file system without locks: make sure that nothing else reads or writes DESTINATION meanwhile",
-    )
+    add_options(converted)
     converted.set_defaults(show=_convert)
     return parser
 
@@ -145,15 +112,27 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    find_backend(options.backend)
+    backend = find_backend(options.backend)
+    payload = make_payload(options, backend)
     destination = _find_destination(options.source, options.destination)
     if check_target(destination, overwrite=True) and not options.overwrite:
         raise StoreExistsError(
             "it holds a dataset", store=destination, hint="choose another destination, or replace it with --overwrite"
         )
-    with open_source(options.source, options.max_pixels) as source, _show_progress() as show:
-        replacing = {"overwrite": options.overwrite, "lock": options.lock}
-        finished = convert(source, destination, options.backend, **replacing, progress=show)
+    with open_source(options.source, options.class_depth) as found:
+        check_options(options, found)
+        source: Any = found
+        is_whole = is_kept(options, found)
+        check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
+        if not is_whole:
+            source = _examine(found, payload)
+            if source.problems and (options.on_error != "skip" or not len(source.labels)):
+                hint = "correct the others, or leave them out with --on-error=skip"
+                reason = f"{len(source.labels):,} of {source.count:,} files can be used, so nothing was written"
+                return _fail(f"{options.source}: {reason}: {hint}", UNUSABLE)
+        with _show_progress("saving") as show:
+            replacing = {"overwrite": options.overwrite, "lock": options.lock}
+            finished = convert(source, destination, options.backend, **replacing, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
     saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}"
     try:
@@ -163,15 +142,26 @@ def _convert(options: argparse.Namespace) -> int:
     return 0
 
 
+def _examine(found: Any, payload: Payload) -> ExaminedSource:  # noqa: ANN401 - a FileSource
+    """Find out which files can be used; print what is wrong with the others."""
+    losses = tuple({*payload.losses, *found.losses})  # a dataset has some already
+    with _show_progress("checking") as show:
+        examined = examine(found, replace(payload, losses=losses), show)
+    if examined.problems:
+        _print(describe_problems(examined))
+    check_sizes(examined)
+    return examined
+
+
 @contextlib.contextmanager
-def _show_progress() -> Iterator[Callable[[int, int], None]]:
+def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on a terminal, if tqdm is installed."""
     try:
         from tqdm import tqdm  # noqa: PLC0415 - optional
     except ModuleNotFoundError:
         yield lambda done, total: None  # noqa: ARG005 - as the bar's
         return
-    with tqdm(unit=" images", unit_scale=True, disable=None) as bar:
+    with tqdm(desc=what, unit=" images", unit_scale=True, disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             if bar.total is None:

@@ -3,42 +3,35 @@
 JPEG files in YCbCr or gray go through simplejpeg if it is installed, in its strict mode; everything else goes through
 Pillow. Pixels of full size are the same either way. Without simplejpeg, corruption that libjpeg only warns about isn't
 noticed. Colour profiles are ignored, gray and CMYK become RGB, and an alpha channel that is opaque everywhere is
-dropped. What would be lost silently is refused: transparency, more than 8 bits a channel, channels beside colour and
-alpha, more than one frame. The number of pixels is checked before memory is allocated for them. Pillow's own limit
-applies to WebP and TIFF only. What Pillow warns about, such as broken EXIF, stays a warning.
+dropped. What would be lost silently is refused unless the caller allows it; see `pictures`. The number of pixels is
+checked before memory is allocated for them. Pillow's own limit applies to WebP and TIFF only. What Pillow warns about,
+such as broken EXIF, stays a warning.
 
 Libraries: Pillow (https://pillow.readthedocs.io), simplejpeg (https://gitlab.com/jfolz/simplejpeg).
 """
 
-import io
 import math
 import os
 import re
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import Condition
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .arrays import Image, Images
 from .encoded import Content, Encoded, view_file
-from .errors import BackendUnavailableError, DecodingError, InvalidInputError, StorageError
+from .errors import DecodingError, InvalidInputError, StorageError
+from .pictures import Size, check_losses, check_pixels, convert, get_orientation, import_pillow, inspect, open_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
-    from PIL.ImageFile import ImageFile
 
 MAX_PIXELS = 1 << 28  # of an image; a caller can raise it
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TIFF", "WEBP", "TGA")
-JPEG_FORMATS = {"JPEG", "MPO"}
-PREFIX = 16  # bytes by which Pillow recognizes a format
-JPEG_EXPANSION = 512  # pixels of JPEG that a byte can hold: a bit for each block of 8 x 8
-JPEG_BASE = 1 << 24  # pixels of JPEG that are decoded even if the file seems too small
-ORIENTATION = 0x0112  # tag of EXIF
 TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
     2: lambda image: image[:, ::-1],
     3: lambda image: image[::-1, ::-1],
@@ -49,27 +42,11 @@ TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
 EXCHANGED = {5, 6, 7, 8}  # orientations that exchange height and width
-DEEP_MODES = ("I", "F")  # modes of Pillow that begin with these have more than 8 bits
-MAX_DEPTH = 8  # bits a channel
-PNG_METADATA = re.compile(rb"eXIf|iTXt|tEXt|zTXt")  # the chunks that EXIF or XMP may be in
-SGI_BYTES = 3  # where SGI has the bytes of a channel
-BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338  # tags of TIFF
-JPEG2000_SIZES = re.compile(
-    rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL
-)  # the number of components; three bytes each follow
-AV1_CONFIGURATION = re.compile(rb"av1C..(.)", re.DOTALL)  # with a flag for 10 or 12 bits
 SEGMENT = re.compile(rb"\xff+([^\xda\xff])(..)", re.DOTALL)  # of JPEG before the first scan: a marker and a length
 APP1 = b"\xe1"
 
 
-class Size(NamedTuple):
-    """Height and width of an image in pixels."""
-
-    height: int
-    width: int
-
-
-def decode(content: Content, *, max_pixels: int = MAX_PIXELS) -> Image:
+def decode(content: Content, *, max_pixels: int = MAX_PIXELS, losses: Collection[str] = ()) -> Image:
     """Decode an image file.
 
     Parameters
@@ -78,6 +55,9 @@ def decode(content: Content, *, max_pixels: int = MAX_PIXELS) -> Image:
         The file: JPEG, PNG, WebP, GIF, TIFF, AVIF, JPEG 2000, BMP and other formats.
     max_pixels : int
         Refuse an image with more pixels before memory is allocated for them.
+    losses : collection of {"transparency", "frames", "depth"}
+        What may be lost: an alpha channel is dropped, the first of several frames is read, and of 16 bits a channel
+        the upper 8 are kept. Without it, such an image is refused.
 
     Returns
     -------
@@ -87,7 +67,7 @@ def decode(content: Content, *, max_pixels: int = MAX_PIXELS) -> Image:
     Raises
     ------
     InvalidInputError
-        `content` isn't bytes.
+        `content` isn't bytes, or there is no such loss.
     DecodingError
         It is no image, is damaged, has too many pixels, or has what 8-bit RGB can't hold.
     BackendUnavailableError
@@ -104,26 +84,51 @@ def decode(content: Content, *, max_pixels: int = MAX_PIXELS) -> Image:
     >>> image.shape, image[0, 0]
     ((3, 4, 3), array([7, 7, 7], dtype=uint8))
     """
-    view = view_file(content)
+    view, allowed = view_file(content), check_losses(losses)
+    return np.require(decode_scaled(view, max_pixels=max_pixels, losses=allowed), requirements=("C", "W"))
+
+
+class Budget:
+    """How many pixels threads may decode at once; an image that has more is decoded alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels, self._used, self._changed = pixels, 0, Condition()
+
+    @contextmanager
+    def taking(self, pixels: int) -> Iterator[None]:
+        """Wait until there are pixels left for one image."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._used or self._used + pixels <= self._pixels)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= pixels
+                self._changed.notify_all()
+
+
+def decode_scaled(
+    content: memoryview,
+    size: Size | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    losses: Collection[str] = (),
+    budget: Budget | None = None,
+) -> Image:
+    """Decode a file, scaled and cropped to `size` if there is one; the array may be a view, or read-only."""
     with _explaining():
-        return np.require(_decode(view, None, max_pixels), requirements=("C", "W"))
-
-
-def measure(content: Content, *, max_pixels: int = MAX_PIXELS) -> Size:
-    """Find the height and width of an upright image, and refuse what `decode` refuses, but for damaged pixels.
-
-    Pixels are read only of an image that may be transparent, or may say how it is turned after its pixels.
-    """
-    view = view_file(content)
-    with _explaining(), _open_picture(view) as picture:
-        whole, orientation = _inspect(picture, view, max_pixels)
-        if picture.has_transparency_data:
-            _convert(picture)
-    return Size(whole.width, whole.height) if orientation in EXCHANGED else whole
+        return _decode(content, size, max_pixels, losses, budget)
 
 
 def decode_batch(
-    files: Encoded, size: Size, out: Images, *, threads: int | None = None, max_pixels: int = MAX_PIXELS
+    files: Encoded,
+    size: Size,
+    out: Images,
+    *,
+    threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    losses: Collection[str] = (),
 ) -> None:
     """Decode files into `out`, each scaled and cropped to `size`.
 
@@ -133,8 +138,7 @@ def decode_batch(
 
     def fill(number: int) -> None:
         try:
-            with _explaining():
-                out[number] = _decode(files[number], size, max_pixels)
+            out[number] = decode_scaled(files[number], size, max_pixels=max_pixels, losses=losses)
         except StorageError as error:
             raise error.replace(record=number) from error
 
@@ -163,23 +167,30 @@ def _is_positive(number: object) -> bool:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) > 0
 
 
-def _decode(content: memoryview, size: Size | None, max_pixels: int) -> Image:
-    """Decode a file, scaled and cropped to `size` if there is one; the array may be a view, or read-only."""
+def _decode(
+    content: memoryview, size: Size | None, max_pixels: int, losses: Collection[str], budget: Budget | None
+) -> Image:
     simplejpeg = find_simplejpeg()
     if simplejpeg is not None and (header := _read_jpeg_header(simplejpeg, content)) is not None:
-        _check_pixels(header, content, max_pixels)
+        check_pixels(header, content, max_pixels)
         orientation = _read_orientation(content)
         target, least = _plan(header, size, orientation)
-        image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
+        with _take(budget, least):
+            image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
         if target not in {None, image.shape[:2]}:
-            image = _fit(_import_pillow().fromarray(image), target)
+            image = _fit(import_pillow().fromarray(image), target)
         return _turn(image, orientation)
-    with _open_picture(content) as picture:
-        whole, orientation = _inspect(picture, content, max_pixels)
+    with open_picture(content) as picture:
+        whole, orientation = inspect(picture, content, max_pixels, losses)
         target, least = _plan(whole, size, orientation)
         if size is not None:
             picture.draft("RGB", (least.width, least.height))  # of JPEG, in steps of 1/8
-        return _turn(_fit(_convert(picture), target), orientation)
+        with _take(budget, whole):
+            return _turn(_fit(convert(picture, losses), target), orientation)
+
+
+def _take(budget: Budget | None, size: Size) -> AbstractContextManager[None]:
+    return nullcontext() if budget is None else budget.taking(size.height * size.width)
 
 
 def _read_jpeg_header(simplejpeg: ModuleType, content: memoryview) -> Size | None:
@@ -191,14 +202,6 @@ def _read_jpeg_header(simplejpeg: ModuleType, content: memoryview) -> Size | Non
     except ValueError:  # no JPEG, or sampled in a way that simplejpeg doesn't know
         return None
     return Size(height, width) if colours in {"YCbCr", "Gray"} else None
-
-
-def _inspect(picture: "ImageFile", content: memoryview, max_pixels: int) -> tuple[Size, int]:
-    """Refuse a picture that is too large, or of which a part would be lost; return its size and orientation."""
-    whole = Size(picture.height, picture.width)
-    _check_pixels(whole, content if picture.format in JPEG_FORMATS else None, max_pixels)
-    _check_picture(picture, content)
-    return whole, _get_orientation(picture, content)
 
 
 def _plan(whole: Size, size: Size | None, orientation: int) -> tuple[Size | None, Size]:
@@ -221,7 +224,7 @@ def _fit(picture: "Picture", size: Size | None) -> Image:
         scale = min(height / size.height, width / size.width)
         left, top = max(0.0, (width - size.width * scale) / 2), max(0.0, (height - size.height * scale) / 2)
         box = left, top, min(width, left + size.width * scale), min(height, top + size.height * scale)
-        picture = picture.resize((size.width, size.height), _import_pillow().Resampling.BILINEAR, box=box)
+        picture = picture.resize((size.width, size.height), import_pillow().Resampling.BILINEAR, box=box)
     return np.asarray(picture)
 
 
@@ -229,19 +232,8 @@ def _read_orientation(content: memoryview) -> int:
     """Read the orientation of a JPEG file; only where it has a segment for metadata, as Pillow takes its time."""
     if not _has_metadata(content):
         return 1
-    with _open_picture(content) as picture:
-        return _get_orientation(picture, content)
-
-
-def _get_orientation(picture: "ImageFile", content: memoryview) -> int:
-    if picture.format == "TIFF":  # Pillow turns it as it loads it
-        return 1
-    if picture.format == "PNG" and not PNG_METADATA.search(
-        content
-    ):  # or Pillow would load it to look behind its pixels
-        return 1
-    orientation = picture.getexif().get(ORIENTATION)
-    return orientation if isinstance(orientation, int) else 1
+    with open_picture(content) as picture:
+        return get_orientation(picture, content)
 
 
 def _has_metadata(content: memoryview) -> bool:
@@ -252,74 +244,6 @@ def _has_metadata(content: memoryview) -> bool:
             return True
         start = segment.end() - 2 + int.from_bytes(segment[2], "big")
     return False
-
-
-def _open_picture(content: Content) -> "ImageFile":
-    """Do what Pillow's `open` does, for `FORMATS` only, and without its own limit of pixels."""
-    pillow = _import_pillow()
-    pillow.init()
-    prefix = bytes(content[:PREFIX])
-    for factory, accept in (pillow.OPEN[name] for name in FORMATS if name in pillow.OPEN):  # its builds differ
-        try:
-            if accept is None or accept(prefix) is True:
-                picture: ImageFile = factory(io.BytesIO(content), "")
-                return picture
-        except (SyntaxError, LookupError, TypeError, ValueError, struct.error):  # its plugins' way to say: not mine
-            continue
-    raise DecodingError(f"it is none of {', '.join(FORMATS)}", hint="repair it, or leave it out")
-
-
-def _check_pixels(size: Size, jpeg: memoryview | None, max_pixels: int) -> None:
-    """Refuse more pixels than the caller wants, or than the content of a JPEG file can hold."""
-    pixels = size.height * size.width
-    if pixels > max_pixels:
-        raise DecodingError(
-            f"it has {pixels:,} pixels, more than the limit of {max_pixels:,}",
-            hint="if that is right, raise max_pixels",
-        )
-    if jpeg is not None and pixels > JPEG_BASE + JPEG_EXPANSION * len(jpeg):
-        raise DecodingError(f"it claims {pixels:,} pixels, more than a JPEG file of {len(jpeg):,} bytes can hold")
-
-
-def _check_picture(picture: "ImageFile", content: memoryview) -> None:
-    """Refuse a picture of which a part would be lost; a phone's MPO has a second picture that isn't shown."""
-    if _find_depth(picture, content) > MAX_DEPTH:
-        raise DecodingError("it has more than 8 bits per channel", hint="convert it to 8 bits, or leave it out")
-    if getattr(picture, "is_animated", False) and picture.format != "MPO":
-        raise DecodingError("it has more than one frame or page", hint="save each as a file, or leave it out")
-    if 0 in getattr(picture, "tag_v2", {}).get(EXTRA_SAMPLES, ()):
-        raise DecodingError("it has channels beside colour and alpha", hint="save it as RGB, or leave it out")
-
-
-def _find_depth(picture: Any, content: memoryview) -> int:  # noqa: ANN401 - a TIFF has attributes of its own
-    """Find the bits of a channel, which Pillow's mode doesn't always tell."""
-    depth = 16 if picture.mode.startswith(DEEP_MODES) else 8
-    layout = picture.tile[0].args if picture.tile else ""  # how Pillow decodes it
-    match picture.format:
-        case "PNG" if layout.endswith(";16B"):
-            depth = 16
-        case "TIFF":
-            depth = max(depth, *picture.tag_v2.get(BITS_PER_SAMPLE, (1,)))
-        case "PPM" if isinstance(layout, tuple):
-            depth = max(depth, layout[-1].bit_length())
-        case "SGI":
-            depth = 8 * content[SGI_BYTES]
-        case "JPEG2000" if found := JPEG2000_SIZES.search(content):
-            count = int.from_bytes(found[1], "big")
-            depth = max((each & 0x7F) + 1 for each in content[found.end() : found.end() + 3 * count : 3])
-        case "AVIF" if any(found[1][0] & 0x40 for found in AV1_CONFIGURATION.finditer(content)):
-            depth = 10
-    return depth
-
-
-def _convert(picture: "Picture") -> "Picture":
-    """Convert to RGB what loses nothing by it."""
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema() != (0xFF, 0xFF):
-            raise DecodingError("it is transparent in places, which RGB can't hold", hint="give it a background")
-    picture.load()
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 @contextmanager
@@ -345,12 +269,3 @@ def find_simplejpeg() -> Any:  # noqa: ANN401 - a module without types, or None
     except ImportError:
         return None
     return simplejpeg
-
-
-def _import_pillow() -> Any:  # noqa: ANN401 - a module, whose registry of formats isn't typed
-    try:
-        import PIL.Image  # noqa: PLC0415 - optional
-    except ModuleNotFoundError as error:
-        hint = "python -m pip install pillow"
-        raise BackendUnavailableError("decoding image files needs Pillow", hint=hint) from error
-    return PIL.Image

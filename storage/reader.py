@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
@@ -90,6 +90,7 @@ class Reader(ABC):
 
     _closed = True
     _process = 0
+    _losses: Collection[str] = ()  # that decoding may cause
 
     def __init__(self, store: Path) -> None:
         with reading(store):  # where the current folder was deleted
@@ -306,7 +307,7 @@ class Reader(ABC):
 
     def _decode_file(self, file: memoryview, position: int) -> Image:
         try:
-            return decode(file)
+            return decode(file, losses=self._losses)
         except StorageError as error:
             raise self._name_record(error, position) from error
 
@@ -321,7 +322,7 @@ class Reader(ABC):
         images = make_result(self.store, (len(positions), *target, CHANNELS), out)
         files, labels = self._read_encoded(positions)
         try:
-            decode_batch(files, target, images, threads=threads)
+            decode_batch(files, target, images, threads=threads, losses=self._losses)
         except StorageError as error:
             raise self._name_record(error, None if error.record is None else int(positions[error.record])) from error
         return images, labels

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from xxhash import xxh3_64
@@ -16,6 +16,28 @@ from .metadata import Columns, check_columns
 from .names import Names
 
 
+class Problem(NamedTuple):
+    """A file of a source that isn't an image that can be used: its name, and why."""
+
+    name: str
+    reason: str
+
+
+def format_problems(problems: Sequence[Problem]) -> bytes:
+    """Write problems as JSON."""
+    return json.dumps(problems).encode()
+
+
+def parse_problems(content: bytes) -> tuple[Problem, ...]:
+    """Read problems; raise ValueError for what `format_problems` never writes."""
+    entries = json.loads(content)
+    if not isinstance(entries, list) or not all(isinstance(entry, list) and len(entry) == 2 for entry in entries):  # noqa: PLR2004 - name and reason
+        raise ValueError("problems that aren't pairs")
+    for entry in entries:
+        check_texts(entry)
+    return tuple(Problem(*entry) for entry in entries)
+
+
 @dataclass(frozen=True)
 class Annotations:
     """What is known about some images, one entry each; what is None isn't known."""
@@ -24,6 +46,8 @@ class Annotations:
     names: Names | None = None
     classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ...
     metadata: Columns | None = None  # a table of columns, with a row per image
+    skipped: tuple[Problem, ...] = ()  # what the source had besides
+    losses: tuple[str, ...] = ()  # that decoding may cause, or has caused
 
     @classmethod
     def check(
@@ -51,7 +75,8 @@ class Annotations:
         table = self.metadata
         if table is not None:
             table = {name: values[start:stop] for name, values in table.items()}
-        return Annotations(self.labels[start:stop], names, self.classes, table)
+        skipped = () if start else self.skipped  # kept beside the first part
+        return Annotations(self.labels[start:stop], names, self.classes, table, skipped, self.losses)
 
     def identify(self) -> str:
         """Hash everything but the classes."""
@@ -62,6 +87,7 @@ class Annotations:
         if self.metadata is not None:
             digest.update(b"metadata")
             digest.update(json.dumps(self.metadata).encode())
+        digest.update(json.dumps([self.skipped, self.losses]).encode())
         return digest.hexdigest()
 
 

@@ -1,22 +1,16 @@
 """Conversion of any source into a dataset; one that was interrupted resumes after its last finished part."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ..contract import Encoded, Images, Kind, Labels
 from ..encoded import Content
 from ..errors import StorageError, UnfinishedConversionError
-from .annotations import Annotations
+from .annotations import Annotations, Problem
 from .metadata import Columns
 from .writer import Writer
-
-
-class Problem(NamedTuple):
-    """A file of a source that isn't an image that can be used: its name, and why."""
-
-    name: str
-    reason: str
 
 
 class Described(Protocol):
@@ -46,6 +40,14 @@ class Described(Protocol):
     def problems(self) -> Sequence[Problem]:
         """Files that aren't among the images, and why; a source that fails as a whole raises an error instead."""
 
+    @property
+    def losses(self) -> Iterable[str]:
+        """What decoding may lose; see `storage.decode`."""
+
+    @property
+    def kind(self) -> Kind:
+        """What is read: pixels, or image files."""
+
     def identify(self) -> str:
         """Compute the identity again, to find out whether the source changed while it was read."""
 
@@ -62,10 +64,6 @@ class FileSource(Described, Protocol):
 
 class ImageSource(Described, Protocol):
     """An image set that is read in order, starting at any image."""
-
-    @property
-    def kind(self) -> Kind:
-        """Whether it is pixels or image files."""
 
     def read(self, start: int) -> Iterator[Images | Encoded]:
         """Read batches of pixels or of image files, from image `start` on; an empty set yields one empty batch."""
@@ -88,6 +86,7 @@ def convert(
     """
     count = len(source.labels)
     annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata)
+    annotations = replace(annotations, skipped=tuple(source.problems), losses=tuple(sorted(source.losses)))
     with Writer(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:

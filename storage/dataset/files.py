@@ -18,7 +18,13 @@ from .checksums import DTYPE, Checksums, count_per_block
 from .details import Beside, Details, Structure, format_details, parse_details
 from .manifest import Manifest
 
-DETAILS, CHECKSUMS, LABELS, NAMES = "json", "checksums", "labels", "names"  # suffixes of files beside a part
+DETAILS, CHECKSUMS, LABELS, NAMES, SKIPPED = (
+    "json",
+    "checksums",
+    "labels",
+    "names",
+    "skipped",
+)  # suffixes of files beside a part
 CHUNK = 1 << 20  # bytes read at once
 MAX_HOLES = 16 << 20  # bytes of structure that any file may have in holes; each byte on the disk allows ten more
 CHECKSUMS_HINT = "restore it from a copy, or read the images unverified, with verify=False"

@@ -27,6 +27,7 @@ from ..durability import sync
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
 from ..limits import MAX_EXPANSION, measure_content
 from ..paths import open_regular
+from ..pictures import check_losses
 from ..registry import PACKAGE
 from . import format1
 from .checksums import format_sum
@@ -68,6 +69,7 @@ class Manifest:
     classes: tuple[str, ...] = ()  # the names of the labels 0, 1, ..., if they are known
     source: str = ""  # identifies what is being converted; empty in a finished dataset
     former: tuple[str, tuple[Details, ...]] | None = None  # of format 1: checksum of the checksums; details of parts
+    losses: tuple[str, ...] = ()  # that decoding may cause, or has caused
     dtype: str = BYTE.name  # of pixels
 
     @property
@@ -121,6 +123,7 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: byte
         "shape": manifest.shape,
         "dtype": None if manifest.shape is None else manifest.dtype,
         "classes": manifest.classes,
+        **({"losses": manifest.losses} if manifest.losses else {}),
         "source": manifest.source,
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
@@ -225,6 +228,7 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         tuple(content["classes"]),
         content["source"],
         dtype=BYTE.name if content["dtype"] is None else content["dtype"],
+        losses=tuple(sorted(check_losses(content.get("losses", ())))),
     )
     if manifest.kind not in KINDS or (manifest.shape is None) != (content["dtype"] is None):
         raise ValueError(f"images of kind {manifest.kind}, shape {manifest.shape}, dtype {content['dtype']}")

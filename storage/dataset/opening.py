@@ -13,11 +13,12 @@ import numpy as np
 from ..contract import Backend, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
 from ..registry import find_backend
-from .annotations import Annotations
+from .annotations import Annotations, Problem, parse_problems
 from .details import Details
 from .files import (
     LABELS,
     NAMES,
+    SKIPPED,
     PartChecksums,
     check_beside,
     check_file,
@@ -79,7 +80,8 @@ class Dataset:
     def read_annotations(self) -> Annotations:
         """Read what is known about all images."""
         labels = self.read_labels(verify=True)
-        return Annotations(labels, self.read_names(), self.manifest.classes, self.read_metadata())
+        known = self.read_names(), self.manifest.classes, self.read_metadata(), self.read_skipped()
+        return Annotations(labels, *known, self.manifest.losses)
 
     def read_metadata(self) -> dict[str, list[Any]] | None:
         """Read the table of metadata; None if there is none."""
@@ -92,6 +94,15 @@ class Dataset:
                     raise CorruptStoreError("its parts have different columns of metadata", store=self.folder)
                 found = columns if found is None else {name: found[name] + columns[name] for name in found}
         return found
+
+    def read_skipped(self) -> tuple[Problem, ...]:
+        """Read which files of the source are not among the images, and why."""
+        return tuple(
+            problem
+            for part, details in zip(self.manifest.parts, self.details.values(), strict=False)
+            if SKIPPED in details.beside
+            for problem in parse_problems(check_beside(self.folder, part.name, details, SKIPPED))
+        )
 
     def find_name(self, index: int) -> str | None:
         """Find the name of an image for a message; None if it has none, or its part's names can't be read."""

@@ -14,10 +14,10 @@ from ..durability import make_durable, sync
 from ..errors import InvalidInputError, StorageError, StoreFullError, hold_interrupts
 from ..paths import walk_files
 from ..reader import read_stored
-from .annotations import Annotations
+from .annotations import Annotations, format_problems
 from .checksums import DTYPE, Checksums, add_up, hash_blocks, hash_records
 from .details import Beside, Details
-from .files import CHECKSUMS, DETAILS, LABELS, NAMES, find_structure, write_beside, write_details
+from .files import CHECKSUMS, DETAILS, LABELS, NAMES, SKIPPED, find_structure, write_beside, write_details
 from .manifest import Part, find_form, name_part
 from .metadata import format_columns
 
@@ -67,6 +67,8 @@ class PartWriter:
         if annotations.metadata is not None:
             suffix, content = format_columns(annotations.metadata)
             contents[suffix] = content
+        if annotations.skipped:
+            contents[SKIPPED] = format_problems(annotations.skipped)
         return {suffix: write_beside(self.folder, name, suffix, content) for suffix, content in contents.items()}
 
 

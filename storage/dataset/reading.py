@@ -24,6 +24,7 @@ from ..errors import (
     StoreNotFoundError,
 )
 from ..reader import Description, Reader, read_stored
+from .annotations import Problem
 from .checksums import hash_record, hash_records
 from .manifest import Manifest
 from .names import Names
@@ -153,6 +154,18 @@ class DatasetReader(Reader):
         with self._dataset.reading():
             return self._dataset.read_metadata() or {}
 
+    @cached_property
+    def skipped(self) -> tuple[Problem, ...]:
+        """The files that were found besides, when images were converted: the name of each, and why it isn't there."""
+        self._be_ready()
+        with self._dataset.reading():
+            return self._dataset.read_skipped()
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What decoding may lose, or has lost before the images were saved; see `storage.decode`."""
+        return self._dataset.manifest.losses
+
     @property
     def checksum(self) -> str:
         """A checksum of all records: two datasets with the same one have the same images and labels."""
@@ -193,7 +206,7 @@ class DatasetReader(Reader):
                 self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
                 for number, reader in enumerate(self._readers):
                     check_part(dataset, number, reader)
-            self._dataset, self._starts = dataset, np.array(manifest.starts)
+            self._dataset, self._starts, self._losses = dataset, np.array(manifest.starts), manifest.losses
             if self._verify:
                 records = [dataset.checksums[number].records for number in range(len(manifest.parts))]
                 self._checksums = np.concatenate(records)

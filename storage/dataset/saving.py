@@ -16,7 +16,7 @@ from ..inputs import is_list_of_batches, take_batch, take_images, take_labels
 from ..registry import find_backend
 from .annotations import Annotations
 from .checksums import hash_records
-from .files import NAMES
+from .files import NAMES, SKIPPED
 from .manifest import find_form
 from .metadata import ARROW, LINES, Columns
 from .opening import Dataset, hold_dataset, read_all_details, read_dataset
@@ -139,7 +139,9 @@ def inherit(
                 if _is_same(old, images, kept.labels):
                     names = kept.names if annotations.names is None else annotations.names
                     metadata = kept.metadata if annotations.metadata is None else annotations.metadata
-                    annotations = replace(annotations, names=names, metadata=metadata)
+                    annotations = replace(
+                        annotations, names=names, metadata=metadata, skipped=kept.skipped, losses=kept.losses
+                    )
     except StorageError as error:
         if isinstance(error, StoreLockedError) or (
             type(error) is StorageError and isinstance(error.__cause__, OSError)
@@ -150,7 +152,8 @@ def inherit(
 
 def _is_described(held: Dataset) -> bool:
     found = read_all_details(held).details.values()
-    return any(details.beside.keys() & {NAMES, ARROW, LINES} for details in found)
+    described = any(details.beside.keys() & {NAMES, ARROW, LINES, SKIPPED} for details in found)
+    return described or bool(held.manifest.losses)
 
 
 def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:

@@ -160,7 +160,7 @@ class Writer(ImageWriter):
         self._overwrite = overwrite
         self._key = read_secret() if source else b""
         source = f"{source} {annotations.identify()}" if self._key else ""
-        self._manifest = Manifest(backend, classes=annotations.classes, source=source)
+        self._manifest = Manifest(backend, classes=annotations.classes, losses=annotations.losses, source=source)
         self._held = ExitStack()
 
     @property
@@ -255,8 +255,8 @@ def resume(stage: Path, wanted: Manifest, key: bytes) -> Manifest | None:
     """
     try:
         manifest = read_manifest(stage, PROGRESS, key)
-        found = manifest.former, manifest.backend, manifest.classes, manifest.source
-        if found != (None, wanted.backend, wanted.classes, wanted.source):
+        found = manifest.former, manifest.backend, manifest.classes, manifest.losses, manifest.source
+        if found != (None, wanted.backend, wanted.classes, wanted.losses, wanted.source):
             return None
         remove_unreferenced(stage, manifest)
         dataset = read_dataset(Dataset(stage, stage, manifest, find_module(stage, manifest)), verify=True)

@@ -19,6 +19,7 @@ class ArraySource:
     metadata: Mapping[str, Sequence[Any]] | None = None
 
     problems = ()
+    losses = ()
 
     @property
     def kind(self) -> Literal["pixels", "encoded"]:

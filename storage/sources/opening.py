@@ -2,20 +2,23 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from ..arrays import cut_batches
 from ..contract import Backend, Encoded, Images, Kind, Labels
-from ..dataset.conversion import ImageSource
+from ..dataset.annotations import Problem
 from ..dataset.manifest import is_dataset
 from ..dataset.reading import open  # noqa: A004 - a dataset's
+from ..encoded import Content
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
@@ -29,17 +32,18 @@ LABEL_BYTES = 8
 
 
 @contextmanager
-def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[ImageSource]:
-    """Open a dataset, a plain store of any backend, a folder tree of image files, CIFAR-10, CIFAR-100, or a file.
+def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[Any]:
+    """Open a dataset, a plain store of any backend, a folder of image files, CIFAR-10, CIFAR-100, or a file.
 
-    `max_pixels` is what an image file may have; by default 2**28, or fewer if the file is small.
+    Images that can be saved as they are come as an `ImageSource`; files that must be examined first, as a `FileSource`.
+    `class_depth` is how deep the folders of the classes are in a folder; see `read_folder`.
     """
     path = Path(path).absolute()
     with reading(path, ValueError):
         if not _exists(path):
             raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
         has_manifest = is_dataset(path)
-        known: ImageSource | None = None
+        known: Any = None
         if path.is_file():
             known = read_file(path)
         elif not has_manifest and is_cifar(path):
@@ -52,10 +56,9 @@ def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[Ima
             with open(path, verify=False) as unverified:
                 labels = unverified.read_labels()  # each is verified when its image is read
             content = _identify_files(path)[1] if reader.kind == "encoded" else 0
-            names = reader.names or None
-            yield DatasetSource(
-                reader, labels, reader.classes, f"dataset {reader.checksum}", names, content, reader.metadata or None
-            )
+            identity, names, metadata = f"dataset {reader.checksum}", reader.names or None, reader.metadata or None
+            known = metadata, reader.skipped, reader.losses
+            yield DatasetSource(reader, labels, reader.classes, identity, names, content, *known)
         return
     backend, reasons = _find_backend(path)
     if backend is not None:
@@ -65,8 +68,8 @@ def open_source(path: Path | str, max_pixels: int | None = None) -> Iterator[Ima
             check_amount("the list of its labels", len(reader) * LABEL_BYTES, store=path, limit=limit)
             yield StoreSource(reader, reader.read_labels(), (), identity, None, content)
         return
-    folder = read_folder(path, max_pixels)
-    if folder is None:
+    folder = read_folder(path, 1 if class_depth is None else class_depth)
+    if folder is None or not folder.has_pictures():
         raise _explain(path, reasons)
     yield folder
 
@@ -98,7 +101,7 @@ def _explain(path: Path, reasons: Mapping[str, StorageError]) -> StorageError:
     if any(isinstance(reason.__cause__, OSError) and type(reason) is StorageError for reason in reasons.values()):
         error = StorageError("the operating system refused to read it", store=path)
     else:
-        accepted = "a dataset, CIFAR-10, a folder of class folders with images, or a plain store"
+        accepted = "a dataset, CIFAR-10, a folder of images, or a plain store"
         error = InvalidInputError(f"it isn't {accepted}", store=path)
     for name, reason in reasons.items():
         error.add_note(f"{name}: {reason}")
@@ -116,8 +119,8 @@ class DatasetSource:
     names: Sequence[str] | None
     content: int  # bytes of all files
     metadata: Mapping[str, Sequence[Any]] | None = None
-
-    problems = ()
+    problems: tuple[Problem, ...] = ()
+    losses: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -138,16 +141,27 @@ class DatasetSource:
                 return
             size = self.content // count if isinstance(first, Encoded) else math.prod(first.shape[1:]) * first.itemsize
             for indices in cut_batches(start, count, size):
-                images, labels = read_stored(reader, indices)
-                changed = labels != self.labels[indices]
-                if changed.any():
-                    raise CorruptStoreError(
-                        "its label isn't the one that was read before",
-                        store=reader.store,
-                        record=int(indices[np.argmax(changed)]),
-                        hint="another program is changing the store; stop it and start again",
-                    )
-                yield images
+                yield self._read_batch(reader, indices)
+
+    def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
+        """Read image files one by one, through a reader that is closed at the end."""
+        self.reader.close()
+        wanted = np.fromiter(indices, np.intp)
+        with copy(self.reader) as reader:
+            for places in cut_batches(0, len(wanted), self.content // max(1, len(self.labels))):
+                yield from self._read_batch(reader, wanted[places])
+
+    def _read_batch(self, reader: Reader, indices: NDArray[np.intp]) -> Any:  # noqa: ANN401 - images of either kind
+        images, labels = read_stored(reader, indices)
+        changed = labels != self.labels[indices]
+        if changed.any():
+            raise CorruptStoreError(
+                "its label isn't the one that was read before",
+                store=reader.store,
+                record=int(indices[np.argmax(changed)]),
+                hint="another program is changing the store; stop it and start again",
+            )
+        return images
 
 
 class StoreSource(DatasetSource):

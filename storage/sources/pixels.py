@@ -15,7 +15,7 @@ from xxhash import xxh3_64
 
 from ..arrays import CHANNELS, LABEL, check_pixels, cut_batches, make_array
 from ..contract import Images, Kind, Labels
-from ..dataset.conversion import Problem
+from ..dataset.annotations import Problem
 from ..errors import FOREIGN, CorruptStoreError, InvalidInputError, StorageError, explain
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 
@@ -84,6 +84,7 @@ class PixelSource:
     metadata: None = None
     kind: Kind = "pixels"
     problems: tuple[Problem, ...] = ()
+    losses: tuple[str, ...] = ()
 
     def identify(self) -> str:
         """Look at the files again."""

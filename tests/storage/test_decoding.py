@@ -12,7 +12,8 @@ from PIL import ImageOps, features
 
 import storage
 from storage import DecodingError, Encoded, Image
-from storage.decoding import Size, decode_batch
+from storage.decoding import decode_batch
+from storage.pictures import Size
 from tests.support.image_files import (
     DECODERS,
     choose_decoder,

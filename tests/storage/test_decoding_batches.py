@@ -11,7 +11,8 @@ from PIL import ImageOps
 
 import storage
 from storage import DecodingError, Encoded, InvalidInputError
-from storage.decoding import Size, decode_batch, find_simplejpeg
+from storage.decoding import decode_batch, find_simplejpeg
+from storage.pictures import Size
 from tests.support.image_files import DECODERS, choose_decoder, make_picture, save
 
 SIZES = [(24, 40), (40, 24), (7, 90), (224, 224), (1, 1), (300, 200)]  # height, width

@@ -3,52 +3,31 @@
 The files are no part of the repository; without them these tests are skipped.
 """
 
-import hashlib
 import json
 import time
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import storage
-from storage import Backend, DecodingError, Encoded, Image
+from storage import Backend, DecodingError, Encoded
 from tests.faults.children import Ending, run_child
 from tests.support.encoded_sets import need_files
+from tests.support.genuine import NEEDS_GENUINE, PHOTOS, describe, is_refused, read_odd
 from tests.support.image_files import DECODERS, choose_decoder
 from tests.support.memory import Peak
 
-FOLDER = Path(__file__).parents[3] / "shared" / "data"
-PHOTOS, ODD = FOLDER / "photos", FOLDER / "odd"
-NEEDS_STRICTNESS = "broken/zeroed-inside.jpg"  # libjpeg only warns
 SECONDS = 2.0  # that decoding a small file may take
 PATIENCE = 1800.0  # for a child with many files
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the genuine images are not there: {FOLDER}")
-
-
-@cache
-def read_odd() -> dict[str, tuple[bytes, dict[str, Any]]]:
-    """Read the odd files, and what Pillow makes of each."""
-    expected = json.loads((ODD / "expected.json").read_text("utf-8"))
-    return {name: ((ODD / name).read_bytes(), facts) for name, facts in expected.items()}
+pytestmark = NEEDS_GENUINE
 
 
 @cache
 def read_photos() -> list[bytes]:
     return [path.read_bytes() for path in sorted(PHOTOS.rglob("*.jpg"))]
-
-
-def is_refused(name: str, facts: dict[str, Any], decoder: str) -> bool:
-    """Apply our rules to what Pillow makes of a file."""
-    is_lossy = facts.get("frames", 1) > 1 or facts.get("transparent_pixels", 0) or facts.get("mode") == "I;16"
-    return "error" in facts or bool(is_lossy) or (name == NEEDS_STRICTNESS and decoder == "simplejpeg")
-
-
-def describe(image: Image) -> tuple[list[int], str]:
-    return list(image.shape[:2]), hashlib.sha256(image.tobytes()).hexdigest()
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

@@ -294,3 +294,17 @@ def test_a_manifest_that_is_a_pipe_or_far_too_large_is_refused(size: int | None,
         os.truncate(path, size)
     with pytest.raises(CorruptStoreError, match=r"manifest.json is damaged|it is not a regular file"):
         read_manifest(tmp_path)
+
+
+def test_losses_are_in_the_manifest_only_if_there_are_some(tmp_path: Path) -> None:
+    put_manifest(tmp_path)
+    assert "losses" not in json.loads((tmp_path / FILE).read_text())
+    with_losses = replace(MANIFEST, losses=("depth", "frames"))
+    put_manifest(tmp_path, with_losses)
+    assert read_manifest(tmp_path) == with_losses
+
+
+def test_a_loss_of_a_later_version_is_not_understood(tmp_path: Path) -> None:
+    put_manifest(tmp_path, replace(MANIFEST, losses=("colour",)))
+    with pytest.raises(StorageError, match=r"not understood \('colour' can't be allowed"):
+        read_manifest(tmp_path)

@@ -1,34 +1,21 @@
-"""Folder trees of images: order, classes, formats, and refusals."""
+"""Folders of image files: names, order, classes, links, and what isn't among the images."""
 
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image as Pillow
 
 import storage
-from storage import CorruptStoreError, Images, arrays
-from storage.errors import InvalidInputError
+from storage import StorageError
+from storage.sources import tree
 from storage.sources.folder import FolderSource, read_folder
-from tests.support.image_files import make_bomb, make_exif
-from tests.support.image_sets import make_set
+from tests.support.folders import NAMES, write_images
 
-LOSSY = ("gif", "jpg", "webp")
-FRAMES = {"save_all": True, "append_images": [Pillow.new("RGB", (7, 5), "red"), Pillow.new("RGB", (7, 5), "blue")]}
-NAMES = ("cat/1.png", "cat/2.png", "cat/10.bmp", "dog/a.png", "dog/b.png")
-
-
-def write_images(root: Path, names: Iterable[str] = NAMES) -> Images:
-    images, _ = make_set(len(list(names)), 5, 7)
-    for name, image in zip(names, images, strict=True):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Pillow.fromarray(image).save(root / name)
-    return images
+LOOP = "it is a link to a folder that contains it"
 
 
 @pytest.fixture
@@ -37,37 +24,24 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-@pytest.fixture
-def cat(tmp_path: Path) -> Path:
-    (tmp_path / "cat").mkdir()
-    return tmp_path / "cat"
-
-
-def find(root: Path) -> FolderSource:
-    source = read_folder(root)
+def find(root: Path, class_depth: int = 1) -> FolderSource:
+    source = read_folder(root, class_depth)
     assert source is not None
     return source
 
 
-def refuse(root: Path) -> str:
-    with pytest.raises(InvalidInputError) as caught:
-        read_folder(root)
-    return str(caught.value)
+def read(source: FolderSource, *indices: int) -> list[bytes]:
+    return [bytes(content) for content in source.read_files(indices) if not isinstance(content, StorageError)]
 
 
-@pytest.mark.parametrize("first", [0, 1, 4])
-def test_images_come_in_natural_order_with_their_classes(
-    root: Path, first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arrays, "BATCH_BYTES", 2 * 5 * 7 * 3)
-    images = write_images(root)
+def test_files_come_in_natural_order_with_their_classes(root: Path) -> None:
     source = find(root)
+    assert source.names == list(NAMES)
     assert source.classes == ("cat", "dog")
     assert source.labels.tolist() == [0, 0, 0, 1, 1]
     assert source.labels.dtype == np.int64
-    parts = list(source.read(first))
-    assert all(len(part) <= 2 for part in parts)
-    np.testing.assert_array_equal(np.concatenate(parts), images[first:])
+    assert read(source, 0, 2, 4) == [(root / NAMES[index]).read_bytes() for index in (0, 2, 4)]
+    assert source.problems == ()
 
 
 def test_classes_are_in_natural_order_and_may_be_empty(tmp_path: Path) -> None:
@@ -79,54 +53,47 @@ def test_classes_are_in_natural_order_and_may_be_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [*((mode, "tif") for mode in ("1", "L", "P", "RGB", "CMYK")), *(("RGB", k) for k in LOSSY)]
-)
-def test_any_mode_and_format_is_read_as_pillow_does(cat: Path, mode: str, kind: str) -> None:
-    Pillow.fromarray(make_set(1, 5, 7)[0][0]).convert(mode).save(cat / f"1.{kind}")
-    (found,) = find(cat.parent).read(0)
-    with Pillow.open(cat / f"1.{kind}") as picture:
-        np.testing.assert_array_equal(found[0], np.asarray(picture.convert("RGB")))
-
-
-@pytest.mark.parametrize(
-    ("mode", "kind", "reason", "options"),
+    ("class_depth", "classes", "labels"),
     [
-        *((mode, "tif", "it has more than 8 bits per channel", {}) for mode in ("I;16", "I", "F")),
-        *((mode, "png", "it is transparent in places", {}) for mode in ("LA", "RGBA")),
-        ("P", "png", "it is transparent in places", {"transparency": 0}),
-        ("RGB", "sgi", "it has more than 8 bits per channel", {"bpc": 2}),
-        *(("RGB", kind, "it has more than one frame or page", FRAMES) for kind in ("gif", "png", "tif", "webp")),
+        (0, ("tree",), [0, 0, 0, 0]),
+        (1, ("cat", "dog"), [0, 0, 0, 1]),
+        (2, ("cat/big", "cat/small", "dog/big"), [0, 0, 1, 2]),
     ],
 )
-def test_a_picture_that_8_bit_rgb_cannot_hold_is_refused(
-    cat: Path, mode: str, kind: str, reason: str, options: dict[str, Any]
+def test_the_class_is_the_folder_at_the_chosen_depth(
+    tmp_path: Path, class_depth: int, classes: tuple[str, ...], labels: list[int]
 ) -> None:
-    Pillow.new(mode, (7, 5)).save(cat / f"1.{kind}", **options)
-    assert f"1.{kind}: it can't be read as an image ({reason}" in refuse(cat.parent)
+    names = ["cat/big/1.png", "cat/big/deeper/still/2.png", "cat/small/1.png", "dog/big/1.png"]
+    write_images(tmp_path / "tree", names)
+    source = find(tmp_path / "tree", class_depth)
+    assert (source.names, source.classes, source.labels.tolist()) == (names, classes, labels)
 
 
-def test_an_image_is_upright(cat: Path) -> None:
-    picture = make_set(1, 5, 7)[0][0]
-    Pillow.fromarray(picture).save(cat / "1.png", exif=make_exif(6))
-    Pillow.fromarray(np.rot90(picture, -1)).save(cat / "2.png")
-    source = find(cat.parent)
-    assert source.size == (7, 5)
-    for image in np.concatenate(list(source.read(0))):
-        np.testing.assert_array_equal(image, np.rot90(picture, -1))
+def test_files_without_folders_are_of_one_class(tmp_path: Path) -> None:
+    write_images(tmp_path / "birds", ["2.png", "10.png"])
+    source = find(tmp_path / "birds")
+    assert (source.names, source.classes, source.labels.tolist()) == (["2.png", "10.png"], ("birds",), [0, 0])
 
 
-def test_alpha_that_is_opaque_everywhere_is_dropped(cat: Path) -> None:
-    picture = make_set(1, 5, 7)[0][0]
-    Pillow.fromarray(picture).convert("RGBA").save(cat / "1.png")
-    np.testing.assert_array_equal(next(find(cat.parent).read(0))[0], picture)
+@pytest.mark.parametrize(("class_depth", "names"), [(1, ["x.png"]), (2, ["a/2.png", "x.png"])])
+def test_a_file_above_the_folders_of_the_classes_is_a_problem(
+    tmp_path: Path, class_depth: int, names: list[str]
+) -> None:
+    write_images(tmp_path, ["a/2.png", "a/b/1.png", "x.png"])
+    source = find(tmp_path, class_depth)
+    assert "a/b/1.png" in source.names
+    assert source.problems == tuple((name, "it isn't in the folder of a class") for name in names)
 
 
-def test_names_that_begin_with_a_dot_are_skipped(root: Path) -> None:
+def test_what_systems_leave_in_folders_is_ignored(root: Path) -> None:
     before = find(root)
-    (root / ".hidden").mkdir()
-    (root / ".DS_Store").touch()
-    (root / "cat" / ".thumbnail").write_text("no image")
-    assert find(root).names == before.names == list(NAMES)
+    for name in (".hidden", "__MACOSX", "cat/__MACOSX"):
+        (root / name).mkdir()
+        (root / name / "1.png").touch()
+    for name in (".DS_Store", "cat/.thumbnail", "cat/Thumbs.db", "THUMBS.DB", "dog/desktop.ini"):
+        (root / name).write_text("no image")
+    after = find(root)
+    assert (after.names, after.problems, after.identity) == (before.names, (), before.identity)
 
 
 def grow(path: Path) -> None:
@@ -141,152 +108,162 @@ def grow(path: Path) -> None:
     ids=["time", "name", "size"],
 )
 def test_a_tree_has_another_identity_when_a_file_changes(root: Path, change: Callable[[Path], object]) -> None:
-    before = find(root).identity
-    assert find(root).identity == before
+    source = find(root)
+    assert source.identify() == source.identity
     change(root / "dog" / "b.png")
-    assert find(root).identity != before
+    assert source.identify() != source.identity
 
 
-def test_an_image_of_another_size_is_named_before_any_pixel_is_read(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
-    assert refuse(root).startswith(
-        f"{root}/dog/b.png: it has 6 x 7 pixels (height x width), and {root}/cat/1.png has 5 x 7: scale all images"
-    )
+def test_links_to_files_and_folders_anywhere_are_followed(root: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "elsewhere", ["1.png"])
+    (root / "dog" / "same.png").symlink_to("../cat/1.png")
+    (root / "fox").symlink_to(tmp_path / "elsewhere")
+    (root / "fox2").symlink_to("fox")
+    (root / "cat" / "3.png").symlink_to(tmp_path / "elsewhere" / "1.png")
+    source = find(root)
+    assert source.classes == ("cat", "dog", "fox", "fox2")
+    assert source.names == [
+        "cat/1.png",
+        "cat/2.png",
+        "cat/3.png",
+        *NAMES[2:],
+        "dog/same.png",
+        "fox/1.png",
+        "fox2/1.png",
+    ]
+    assert source.problems == ()
+    assert len(set(read(source, 2, 7, 8))) == 1
+
+
+@pytest.mark.parametrize("target", ["..", ".", "../cat", "../../tree"])
+def test_a_link_to_a_folder_around_it_is_a_problem(root: Path, target: str) -> None:
+    (root / "cat" / "loop").symlink_to(target)
+    source = find(root)
+    assert source.names == list(NAMES)
+    assert source.problems == (("cat/loop", LOOP),)
+
+
+def test_links_can_not_make_a_tree_without_end(root: Path) -> None:
+    for number in range(30):  # each level doubles the paths
+        folder = root.with_name(f"level{number}")
+        folder.mkdir()
+        for name in "ab":
+            (folder / name).symlink_to(root.with_name(f"level{number + 1}") if number < 29 else root / "cat")
+    source = find(root.with_name("level0"))
+    assert 0 < len(source.names) <= 3 * tree.MAX_VISITS
+    assert {problem.reason for problem in source.problems} == {f"more than {tree.MAX_VISITS} links lead to this folder"}
 
 
 @pytest.mark.parametrize(
     ("add", "name", "reason"),
     [
-        (lambda root: (root / "cat" / "notes.txt").write_text("x"), "cat/notes.txt", "it can't be read as an image"),
-        (lambda root: (root / "labels.csv").touch(), "labels.csv", "it is beside the folders of the classes"),
-        (lambda root: (root / "dog" / "more").mkdir(), "dog/more", "it is a folder inside the folder of a class"),
         (lambda root: os.mkfifo(root / "dog" / "pipe"), "dog/pipe", "it isn't a regular file"),
-        (lambda root: (root / "dog" / "broken").symlink_to("nowhere"), "dog/broken", "it isn't a regular file"),
-        (lambda root: (root / "cat" / "3.png").symlink_to("/dev/null"), "cat/3.png", "it is a link that leads out of"),
-        (lambda root: (root / "dog2").symlink_to(root.parent), "dog2", "it is a link that leads out of"),
+        (lambda root: (root / "dog" / "null").symlink_to("/dev/null"), "dog/null", "it isn't a regular file"),
+        (lambda root: (root / "dog" / "no").symlink_to("nowhere"), "dog/no", "it is a link to nothing"),
+        (lambda root: (root / "dog" / "self").symlink_to("self"), "dog/self", "it is a link that leads back to itself"),
     ],
 )
-def test_anything_but_images_in_class_folders_is_refused_by_its_name(
-    root: Path, add: Callable[[Path], object], name: str, reason: str
-) -> None:
+def test_what_is_no_file_is_a_problem(root: Path, add: Callable[[Path], object], name: str, reason: str) -> None:
     add(root)
-    assert f"{root}/{name}: {reason}" in refuse(root)
+    source = find(root)
+    assert source.names == list(NAMES)
+    ((found, why),) = source.problems
+    assert found == name
+    assert why.startswith(reason)
 
 
-@pytest.mark.parametrize("side", [13_000, 20_000])  # Pillow warns of the one, and refuses the other
-def test_an_image_of_absurdly_many_pixels_is_refused_before_it_is_decoded(
-    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "1.png").write_bytes(make_bomb(side))
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
-    reason = refuse(tmp_path)
-    assert "1.png: it" in reason
-    assert f"{side * side}" in reason.replace(",", "")
+def test_a_folder_inside_that_cannot_be_listed_is_a_problem(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refuse_one(path: os.PathLike[str]) -> object:
+        if Path(path).name == "cat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse_one)
+    source = find(root)
+    assert source.names == list(NAMES[3:])
+    assert source.problems == (("cat", "the operating system refused (Permission denied)"),)
 
 
-def test_the_caller_can_raise_the_limit_of_pixels(tmp_path: Path) -> None:
-    write_images(tmp_path, ["cat/1.png"])
-    with pytest.raises(InvalidInputError, match=r"it has 35 pixels, more than the limit of 34.*raise max_pixels"):
-        read_folder(tmp_path, 34)
-    assert read_folder(tmp_path, 35) is not None
-    (tmp_path / "cat" / "1.png").write_bytes(make_bomb(7_000))
-    with pytest.raises(InvalidInputError, match="it has 49,000,000 pixels"):
-        read_folder(tmp_path)
-    assert read_folder(tmp_path, 49_000_000) is not None
+def test_a_folder_that_cannot_be_listed_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        read_folder(root)
 
 
-def test_no_format_that_runs_another_program_is_opened(root: Path) -> None:
-    (root / "cat" / "3.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 5\n%%EndComments\n%%EOF\n")
-    assert "cat/3.png: it can't be read as an image (it is none of " in refuse(root)
-
-
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
-def test_an_image_that_the_system_refuses_to_open_is_not_called_bad(
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ENOENT, errno.ELOOP])
+def test_the_reason_comes_in_place_of_a_file_that_cannot_be_read(
     root: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = find(root)
 
-    def refuse_opening(path: Path, _: int) -> int:
+    def refuse(path: Path, _: int) -> int:
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr(os, "open", refuse_opening)
-    for read in (lambda: read_folder(root), lambda: list(source.read(0))):
-        with pytest.raises(storage.StorageError, match=f"the operating system refused .*{os.strerror(code)}") as caught:
-            read()
-        assert type(caught.value) is storage.StorageError
+    monkeypatch.setattr(os, "open", refuse)
+    (reason,) = source.read_files([3])
+    assert isinstance(reason, StorageError)
+    assert "the operating system refused" in reason.problem or "it is a link" in reason.problem
 
 
-def test_too_little_memory_is_not_called_a_bad_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise MemoryError
+def test_too_many_open_files_is_no_problem_of_a_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = find(root)
 
-    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
-    with pytest.raises(storage.StorageError, match="too little memory"):
-        list(find(root).read(0))
+    def refuse(path: Path, _: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StorageError, match="Too many open files"):
+        list(source.read_files([3]))
 
 
 def test_a_pipe_that_replaces_an_image_is_not_waited_for(root: Path) -> None:
     source = find(root)
     (root / "cat" / "1.png").unlink()
     os.mkfifo(root / "cat" / "1.png")
-    with pytest.raises(CorruptStoreError, match="it isn't a regular file"):
-        list(source.read(0))
+    (reason,) = source.read_files([0])
+    assert isinstance(reason, StorageError)
+    assert reason.problem == "it isn't a regular file"
 
 
-def test_a_link_within_the_tree_is_followed(root: Path) -> None:
-    (root / "dog" / "same.png").symlink_to("../cat/1.png")
-    images = np.concatenate(list(find(root).read(0)))
-    np.testing.assert_array_equal(images[5], images[0])
-
-
-def test_a_link_to_itself_is_a_storage_error(root: Path) -> None:
-    (root / "dog" / "round.png").symlink_to("round.png")
-    with pytest.raises(storage.StorageError):
-        read_folder(root)
-
-
-def test_without_folders_there_is_no_tree(tmp_path: Path) -> None:
+def test_without_files_there_is_no_source(tmp_path: Path) -> None:
     assert read_folder(tmp_path) is None
-    (tmp_path / "1.png").touch()
+    (tmp_path / "empty").mkdir()
     assert read_folder(tmp_path) is None
-    assert read_folder(tmp_path / "1.png") is None
-
-
-def test_a_tree_without_images_is_refused(cat: Path) -> None:
-    assert "it has folders, but no images" in refuse(cat.parent)
+    (tmp_path / "file").touch()
+    assert read_folder(tmp_path / "file") is None
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("name", "content", "expected"),
     [
-        (lambda path: os.truncate(path, 80), "it can't be read as an image"),
-        (lambda path: Pillow.new("RGB", (7, 6)).save(path), "its size has changed"),
+        ("1.png", b"\x89PNG\r\n\x1a\n", True),
+        ("1", b"\xff\xd8\xff\xe0", True),
+        ("1.tga", b"\0\0\2", True),
+        ("1.jpg", b"text", False),
+        ("1.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n", False),
+        ("empty", b"", False),
     ],
 )
-def test_an_image_that_changed_is_named_when_it_is_read(
-    root: Path, change: Callable[[Path], object], reason: str
+def test_a_folder_of_pictures_is_told_by_their_first_bytes(
+    tmp_path: Path, name: str, content: bytes, *, expected: bool
 ) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / name).write_bytes(content)
+    assert find(tmp_path).has_pictures() is expected
+
+
+def test_a_folder_of_which_nothing_can_be_read_has_no_pictures(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = find(root)
-    change(root / "dog" / "a.png")
-    with pytest.raises(CorruptStoreError, match=rf"dog/a\.png: {reason}"):
-        list(source.read(0))
-    assert len(np.concatenate(list(source.read(4)))) == 1
-
-
-def test_a_folder_that_cannot_be_listed_is_a_storage_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse_listing(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(os, "scandir", refuse_listing)
-    with pytest.raises(storage.StorageError, match="Permission denied"):
-        read_folder(root)
+    monkeypatch.setattr("storage.sources.folder.open_input", lambda _: os.open("/nowhere", os.O_RDONLY))
+    assert not source.has_pictures()
 
 
 def test_without_pillow_the_error_says_how_to_install_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(storage.BackendUnavailableError, match=r"1\.png: .* needs Pillow: python -m pip install pillow"):
-        read_folder(root)
+    with pytest.raises(storage.BackendUnavailableError, match="needs Pillow: python -m pip install pillow"):
+        find(root).has_pictures()

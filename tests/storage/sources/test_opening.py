@@ -37,7 +37,7 @@ def read_all(source: ImageSource, start: int = 0) -> tuple[Images, Labels]:
 
 def identify(path: Path) -> str:
     with open_source(path) as source:
-        return source.identity
+        return str(source.identity)
 
 
 @pytest.mark.parametrize("first", [0, 3, 17, 29])

@@ -1,0 +1,194 @@
+"""Image files as Pillow opens them: what they hold, and what 8-bit RGB would lose of it.
+
+What would be lost silently is refused: transparency, more than 8 bits a channel, channels beside colour and alpha, and
+more than one frame. A caller can allow some of these losses: an alpha channel is then dropped, the first frame is read,
+and of 16 bits the upper 8 are kept. Nothing is done about numbers of 32 bits, whose range isn't known.
+
+Library: Pillow (https://pillow.readthedocs.io).
+"""
+
+import io
+import re
+import struct
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .encoded import Content
+from .errors import BackendUnavailableError, DecodingError, InvalidInputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from PIL.ImageFile import ImageFile
+
+LOSSES = ("transparency", "frames", "depth")  # that a caller can allow
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SGI", "TIFF", "WEBP", "TGA")
+JPEG_FORMATS = {"JPEG", "MPO"}
+REFUSALS = (SyntaxError, LookupError, TypeError, ValueError, struct.error)  # how its plugins say: not mine
+PREFIX = 16  # bytes by which Pillow recognizes a format
+JPEG_EXPANSION = 512  # pixels of JPEG that a byte can hold: a bit for each block of 8 x 8
+JPEG_BASE = 1 << 24  # pixels of JPEG that are decoded even if the file seems too small
+ORIENTATION = 0x0112  # tag of EXIF
+SIXTEEN_BITS = {("I", "PNG"), ("I", "PPM")}  # modes and formats besides "I;16" in which pixels have 16 bits
+DEEP_MODES = ("I", "F")  # modes of Pillow that begin with these have more than 8 bits
+MAX_DEPTH = 8  # bits a channel
+PNG_METADATA = re.compile(rb"eXIf|iTXt|tEXt|zTXt")  # the chunks that EXIF or XMP may be in
+SGI_BYTES = 3  # where SGI has the bytes of a channel
+BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338  # tags of TIFF
+JPEG2000_SIZES = re.compile(
+    rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL
+)  # the number of components; three bytes each follow
+AV1_CONFIGURATION = re.compile(rb"av1C..(.)", re.DOTALL)  # with a flag for 10 or 12 bits
+
+
+class Size(NamedTuple):
+    """Height and width of an image in pixels."""
+
+    height: int
+    width: int
+
+
+def check_losses(losses: Iterable[object]) -> frozenset[str]:
+    """Refuse what isn't a choice of `LOSSES`."""
+    chosen = frozenset([losses] if isinstance(losses, str) else losses)
+    unknown = sorted(map(str, chosen.difference(LOSSES)))
+    if unknown:
+        raise InvalidInputError(f"{unknown[0]!r} can't be allowed", hint=f"choose among {', '.join(LOSSES)}")
+    return frozenset(map(str, chosen))
+
+
+def open_picture(content: Content) -> "ImageFile":
+    """Do what Pillow's `open` does, for `FORMATS` only, and without its own limit of pixels."""
+    pillow = import_pillow()
+    pillow.init()
+    prefix = bytes(content[:PREFIX])
+    for factory, accept in (pillow.OPEN[name] for name in FORMATS if name in pillow.OPEN):  # its builds differ
+        try:
+            if accept is None or accept(prefix) is True:
+                picture: ImageFile = factory(io.BytesIO(content), "")
+                return picture
+        except REFUSALS:
+            continue
+    raise DecodingError(f"it is none of {', '.join(FORMATS)}", hint="repair it, or leave it out")
+
+
+def inspect(picture: "ImageFile", content: memoryview, max_pixels: int, losses: Collection[str]) -> tuple[Size, int]:
+    """Refuse a picture that is too large, or of which more would be lost than `losses`; return size and orientation."""
+    whole = Size(picture.height, picture.width)
+    check_pixels(whole, content if picture.format in JPEG_FORMATS else None, max_pixels)
+    _check_picture(picture, content, losses)
+    return whole, get_orientation(picture, content)
+
+
+def check_pixels(size: Size, jpeg: memoryview | None, max_pixels: int) -> None:
+    """Refuse more pixels than the caller wants, or than the content of a JPEG file can hold."""
+    pixels = size.height * size.width
+    if pixels > max_pixels:
+        raise DecodingError(
+            f"it has {pixels:,} pixels, more than the limit of {max_pixels:,}",
+            hint="if that is right, raise max_pixels",
+        )
+    if jpeg is not None and pixels > JPEG_BASE + JPEG_EXPANSION * len(jpeg):
+        raise DecodingError(f"it claims {pixels:,} pixels, more than a JPEG file of {len(jpeg):,} bytes can hold")
+
+
+def get_orientation(picture: "ImageFile", content: memoryview) -> int:
+    """Read how a picture is turned, by its EXIF or XMP."""
+    if picture.format == "TIFF":  # Pillow turns it as it loads it
+        return 1
+    if picture.format == "PNG" and not PNG_METADATA.search(
+        content
+    ):  # or Pillow would load it to look behind its pixels
+        return 1
+    orientation = picture.getexif().get(ORIENTATION)
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _check_picture(picture: "ImageFile", content: memoryview, losses: Collection[str]) -> None:
+    """Refuse a picture of which a part would be lost; a phone's MPO has a second picture that isn't shown."""
+    if _find_depth(picture, content) > MAX_DEPTH:
+        if "depth" not in losses:
+            hint = "convert it to 8 bits, allow the loss of depth, or leave it out"
+            raise DecodingError("it has more than 8 bits per channel", hint=hint)
+        if picture.mode.startswith(DEEP_MODES) and not _has_16_bits(picture):
+            raise DecodingError("it has numbers of 32 bits, whose range isn't known", hint="convert it to 8 bits")
+        if "transparency" in picture.info and "transparency" not in losses:
+            raise _refuse_transparency()
+    if getattr(picture, "is_animated", False) and picture.format != "MPO" and "frames" not in losses:
+        hint = "save each as a file, allow the loss of frames, or leave it out"
+        raise DecodingError("it has more than one frame or page", hint=hint)
+    if 0 in getattr(picture, "tag_v2", {}).get(EXTRA_SAMPLES, ()):
+        raise DecodingError("it has channels beside colour and alpha", hint="save it as RGB, or leave it out")
+
+
+def _has_16_bits(picture: "ImageFile") -> bool:
+    return picture.mode.startswith("I;16") or (picture.mode, picture.format) in SIXTEEN_BITS
+
+
+def _refuse_transparency() -> DecodingError:
+    hint = "give it a background, allow the loss of transparency, or leave it out"
+    return DecodingError("it is transparent in places, which RGB can't hold", hint=hint)
+
+
+def _find_depth(picture: Any, content: memoryview) -> int:  # noqa: ANN401 - a TIFF has attributes of its own
+    """Find the bits of a channel, which Pillow's mode doesn't always tell."""
+    depth = 16 if picture.mode.startswith(DEEP_MODES) else 8
+    layout = picture.tile[0].args if picture.tile else ""  # how Pillow decodes it
+    match picture.format:
+        case "PNG" if layout.endswith(";16B"):
+            depth = 16
+        case "TIFF":
+            depth = max(depth, *picture.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+        case "PPM" if isinstance(layout, tuple):
+            depth = max(depth, layout[-1].bit_length())
+        case "SGI":
+            depth = 8 * content[SGI_BYTES]
+        case "JPEG2000" if found := JPEG2000_SIZES.search(content):
+            count = int.from_bytes(found[1], "big")
+            depth = max((each & 0x7F) + 1 for each in content[found.end() : found.end() + 3 * count : 3])
+        case "AVIF" if any(found[1][0] & 0x40 for found in AV1_CONFIGURATION.finditer(content)):
+            depth = 10
+    return depth
+
+
+def convert(picture: "ImageFile", losses: Collection[str]) -> "Picture":
+    """Convert to RGB what loses nothing by it, or only what was allowed."""
+    if picture.mode.startswith("I"):
+        return _reduce(picture).convert("RGB")
+    if picture.has_transparency_data:
+        opaque = picture.convert("RGBA")
+        if "transparency" not in losses and opaque.getchannel("A").getextrema() != (0xFF, 0xFF):
+            raise _refuse_transparency()
+        return opaque.convert("RGB")
+    picture.load()
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _reduce(picture: Any) -> "Picture":  # noqa: ANN401 - a TIFF has attributes of its own
+    """Keep the upper 8 bits of 16 gray ones; TIFF alone has numbers of 12 bits that weren't scaled to 16."""
+    depth = max(picture.tag_v2.get(BITS_PER_SAMPLE, (16,))) if picture.format == "TIFF" else 16
+    gray = (np.asarray(picture) >> (depth - MAX_DEPTH)).astype(np.uint8)
+    return import_pillow().fromarray(gray)  # type: ignore[no-any-return]
+
+
+def import_pillow() -> Any:  # noqa: ANN401 - a module, whose registry of formats isn't typed
+    """Import Pillow, or say how to install it."""
+    try:
+        import PIL.Image  # noqa: PLC0415 - optional
+    except ModuleNotFoundError as error:
+        hint = "python -m pip install pillow"
+        raise BackendUnavailableError("decoding image files needs Pillow", hint=hint) from error
+    return PIL.Image
+
+
+def is_picture(prefix: bytes) -> bool:
+    """Whether a file that begins so may be an image in one of `FORMATS`; TGA alone has nothing to know it by."""
+    pillow = import_pillow()
+    pillow.init()
+    for accept in (pillow.OPEN[name][1] for name in FORMATS if name in pillow.OPEN):
+        with suppress(*REFUSALS):
+            if accept is not None and accept(prefix) is True:
+                return True
+    return False

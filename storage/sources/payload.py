@@ -1,0 +1,83 @@
+"""What becomes of image files: they are kept byte for byte, encoded anew, or decoded to pixels of one size."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..contract import Image, Kind
+from ..decoding import MAX_PIXELS, Budget, decode_scaled
+from ..encoded import Content, view_file
+from ..errors import DecodingError, InvalidInputError
+from ..pictures import Size, check_losses, import_pillow, open_picture
+
+MAX_QUALITY = 100
+PROFILE_SPACE = slice(16, 20)  # where an ICC profile says of which colours it is
+
+
+class Encoder(NamedTuple):
+    """A format that images can be encoded in."""
+
+    name: str  # in Pillow
+    max_side: int  # pixels that height and width may have
+    has_quality: bool
+
+
+ENCODERS: Mapping[str, Encoder] = {
+    "png": Encoder("PNG", (1 << 31) - 1, has_quality=False),
+    "webp": Encoder("WEBP", 16_383, has_quality=True),
+    "jpeg": Encoder("JPEG", 65_500, has_quality=True),
+}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """How image files are stored, and what decoding may lose."""
+
+    kind: Kind = "encoded"
+    size: Size | None = None
+    format: str | None = None
+    quality: int | None = None
+    losses: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
+    budget: Budget = field(default_factory=lambda: Budget(MAX_PIXELS), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse choices that don't fit together."""
+        if self.size is not None and self.kind != "pixels":
+            raise InvalidInputError("a size is for pixels", hint="add --payload=pixels, or leave --size out")
+        if self.format is not None and self.kind != "encoded":
+            raise InvalidInputError("a format is for image files", hint="leave --format or --payload=pixels out")
+        if self.quality is not None:
+            if self.format is None or not ENCODERS[self.format].has_quality:
+                raise InvalidInputError("a quality is for JPEG and WebP", hint="add --format=jpeg or --format=webp")
+            if not 1 <= self.quality <= MAX_QUALITY:
+                raise InvalidInputError(f"a quality of {self.quality}", hint=f"give one from 1 to {MAX_QUALITY}")
+        if self.max_pixels < 1:
+            raise InvalidInputError(f"at most {self.max_pixels} pixels", hint="give a number above 0")
+        object.__setattr__(self, "losses", tuple(sorted(check_losses(self.losses))))
+
+    def decode(self, content: Content) -> Image:
+        """Decode a file, scaled and cropped if there is a size."""
+        view = view_file(content)
+        return decode_scaled(view, self.size, max_pixels=self.max_pixels, losses=self.losses, budget=self.budget)
+
+    def examine(self, content: Content) -> Size:
+        """Decode a file and find its size; refuse one that can't be stored so."""
+        size = Size(*self.decode(content).shape[:2])
+        if self.format is not None and max(size) > (limit := ENCODERS[self.format].max_side):
+            problem = f"it is {max(size):,} pixels high or wide, more than the {limit:,} of {self.format}"
+            raise DecodingError(problem, hint="choose another format, or leave it out")
+        return size
+
+    def make_file(self, content: Content) -> Content:
+        """Make the file that is stored: the same, or one of another format, upright, with the same colour profile."""
+        if self.format is None:
+            return content
+        profile = open_picture(content).info.get("icc_profile") or b""
+        options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
+        if profile[PROFILE_SPACE] == b"RGB ":
+            options["icc_profile"] = profile
+        file = io.BytesIO()
+        import_pillow().fromarray(self.decode(content)).save(file, ENCODERS[self.format].name, **options)
+        return file.getbuffer()

@@ -1,0 +1,28 @@
+"""Calls a function in threads, and holds only a few of its arguments and results at once."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+def map_in_threads(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument], ahead: int | None = None
+) -> Iterator[Result]:
+    """Yield the results in order; at most `ahead` calls are made or waiting, by default two for each processor."""
+    threads = len(os.sched_getaffinity(0))
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for argument in arguments:
+            waiting.append(pool.submit(function, argument))
+            if len(waiting) >= (ahead or 2 * threads):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
