@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.directories import StoreDirectories, measure_disk
@@ -23,12 +24,16 @@ from benchmarks.run_info import hash_definition, read_threshold
 from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
 
+if TYPE_CHECKING:
+    from storage import Encoded
+
 MAX_ROUNDS = 1_000  # more wouldn't make the median more precise, but would fill the JSON
 MANY_IMAGES, LONG = 100_000, 1.0  # images, and seconds of a call, from which FEW_ROUNDS are enough
 FEW_ROUNDS = 3
 COMPARED_AT_ONCE = 1_000  # images, so that comparing needs little memory
 
 Durability = Literal["buffered", "durable"]
+Content: TypeAlias = "Images | Encoded"  # of an image set: pixels, or image files
 Arguments = tuple[Any, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; `calibrate` slows cells with it
@@ -64,11 +69,11 @@ class Cell:
     def measure_store(
         self,
         function: Callable[..., None],
-        images: Images,
+        images: "Content | memoryview",
         labels: Labels | int,
         *,
         durability: Durability,
-        read_back: Callable[[Path], tuple[Images, Labels]] | None = None,
+        read_back: Callable[[Path], tuple[Content, Labels]] | None = None,
     ) -> None:
         """Measure ``function(directory, images, labels)``: each round fills a fresh directory; read the last one back.
 
@@ -76,7 +81,7 @@ class Cell:
         the clock. `read_back` reads what was stored, by default with the backend's `read_many`.
         """
         content = images, labels
-        images, labels = as_set(*content)
+        images, labels = as_set(images, labels)
         needed = 1 + choose_min_rounds(self._min_rounds, len(images))
         max_rounds = min(MAX_ROUNDS, self._directories.check_space(images, needed))
         self.note(durability=durability, store_images=len(images))
@@ -96,7 +101,7 @@ class Cell:
         self._measure(target, prepare, images, check, max_rounds=max_rounds)
 
     def fill_store(
-        self, images: Images, labels: Labels, *, cache: Cache, store_many: Callable[..., None] | None = None
+        self, images: Content, labels: Labels, *, cache: Cache, store_many: Callable[..., None] | None = None
     ) -> Path:
         """Write the store that this cell reads, outside the clock, by default with the backend's `store_many`.
 
@@ -120,7 +125,7 @@ class Cell:
         self,
         function: Callable[..., Any],
         arguments: Iterator[Arguments],
-        images: Images,
+        images: Content,
         check: Callable[..., None],
         *,
         measure_memory: bool = True,
@@ -147,7 +152,7 @@ class Cell:
         self,
         target: Callable[..., Any],
         prepare: Callable[[], tuple[Arguments, dict[str, Any]]],
-        images: Images,
+        images: Content,
         check: Callable[[Any], None],
         *,
         max_rounds: int = MAX_ROUNDS,
@@ -233,26 +238,55 @@ def choose_min_rounds(min_rounds: int, images: int) -> int:
     return min(min_rounds, FEW_ROUNDS) if images >= MANY_IMAGES else min_rounds
 
 
-def as_set(images: Images, labels: Labels | int) -> tuple[Images, Labels]:
+def as_set(images: "Content | bytes | memoryview", labels: Labels | int) -> tuple[Content, Labels]:
     """Turn one image and its label into an image set of one; leave an image set as it is."""
-    return images.reshape(-1, *images.shape[-3:]), np.atleast_1d(np.asarray(labels, np.int64))
+    if isinstance(images, np.ndarray):
+        images = images.reshape(-1, *images.shape[-3:])
+    elif isinstance(images, bytes | memoryview):
+        from storage import Encoded  # noqa: PLC0415 - the gate measures older commits, too
+
+        images = Encoded.join([images])
+    return images, np.atleast_1d(np.asarray(labels, np.int64))
 
 
-def compare(result: tuple[Images, Labels | int], images: Images, labels: Labels) -> None:
-    """Fail unless every pixel and label was read as it was stored."""
+def select(images: Content, indices: NDArray[np.intp]) -> Content:
+    """Copy the images at some indices."""
+    return images[indices] if isinstance(images, np.ndarray) else images.take(indices)
+
+
+def compare(result: "tuple[Content | bytes | memoryview, Labels | int]", images: Content, labels: Labels) -> None:
+    """Fail unless every pixel, or every byte of a file, and every label was read as it was stored."""
     read_images, read_labels = as_set(*result)
-    if read_images.shape != images.shape or read_labels.shape != labels.shape:
-        pytest.fail(f"stored {images.shape} with {len(labels)} labels, read {read_images.shape}, {len(read_labels)}")
+    stored, read = outline(images), outline(read_images)
+    if stored != read or read_labels.shape != labels.shape:
+        pytest.fail(f"stored {stored} with {len(labels)} labels, read {read}, {len(read_labels)}")
     for start in range(0, len(images), COMPARED_AT_ONCE):
         part = slice(start, start + COMPARED_AT_ONCE)
-        wrong = (read_images[part] != images[part]).any(axis=(1, 2, 3)) | (read_labels[part] != labels[part])
+        wrong = find_wrong(read_images[part], images[part]) | (read_labels[part] != labels[part])
         if wrong.any():
             pytest.fail(f"image or label {start + int(wrong.argmax())} was not read as it was stored")
 
 
-def compute_digest(images: Images, labels: Labels) -> str:
+def outline(images: Content) -> str:
+    """Say what all images have in common."""
+    return f"{images.shape} {images.dtype}" if isinstance(images, np.ndarray) else f"{len(images)} files"
+
+
+def find_wrong(read: Any, images: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - both are `Content` of one kind
+    """Find the images that differ."""
+    if isinstance(images, np.ndarray):
+        wrong: NDArray[np.bool_] = (read != images).reshape(len(images), -1).any(axis=1)
+        return wrong
+    if np.array_equal(read.offsets, images.offsets) and np.array_equal(read.content, images.content):
+        return np.zeros(len(images), np.bool_)
+    return np.array([one != other for one, other in zip(read, images, strict=True)])
+
+
+def compute_digest(images: Content, labels: Labels) -> str:
     """Compute a digest of a batch, to compare one that was read in another process."""
-    digest = hashlib.sha256(f"{images.shape} {labels.shape}".encode())
-    digest.update(np.ascontiguousarray(images, np.uint8).data)
-    digest.update(np.ascontiguousarray(labels, np.int64).data)
+    arrays = (images,) if isinstance(images, np.ndarray) else (images.content, images.offsets)
+    digest = hashlib.sha256()
+    for array in (*arrays, labels.astype(np.int64)):
+        digest.update(f"{array.shape} {array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -1,7 +1,6 @@
 """Where the stores of the cells are: fresh directories, their size on disk, and when they are deleted."""
 
 import fcntl
-import math
 import os
 import shutil
 import struct
@@ -9,10 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from storage import Encoded
 
 DISK_BLOCK = 4_096  # bytes, on most file systems
 SECTOR = 512  # bytes, the unit of st_blocks
@@ -59,7 +62,7 @@ class StoreDirectories:
         """Make a fresh empty directory."""
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def check_space(self, images: NDArray[np.uint8], stores: int) -> int:
+    def check_space(self, images: "NDArray[Any] | Encoded", stores: int) -> int:
         """Skip the cell if the disk may not hold this many stores; return how many rounds it can hold, with warm-up."""
         store, free = estimate_bytes(images), shutil.disk_usage(self.folder).free
         if free < store * stores:
@@ -94,10 +97,11 @@ def spread_directories(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def estimate_bytes(images: NDArray[np.uint8]) -> int:
-    """Estimate the maximum size of a store on disk: whole blocks for each image, and one more."""
-    blocks: int = len(images) * (math.ceil(images[0].nbytes / DISK_BLOCK) + 1)
-    return blocks * DISK_BLOCK
+def estimate_bytes(images: "NDArray[Any] | Encoded") -> int:
+    """Estimate the maximum size of a store on disk: whole blocks for each image, one more, and an eighth for pages."""
+    lengths = np.full(len(images), images[0].nbytes) if isinstance(images, np.ndarray) else images.lengths
+    blocks = -(-lengths // DISK_BLOCK) + 1
+    return int(blocks.sum()) * DISK_BLOCK * 9 // 8
 
 
 def measure_disk(store: Path) -> dict[str, int]:

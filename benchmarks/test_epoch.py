@@ -5,25 +5,23 @@ from itertools import repeat
 import numpy as np
 import pytest
 
-from benchmarks.cell import Cell, compare
+from benchmarks.cell import Cell, compare, select
 from benchmarks.page_cache import Cache
-from benchmarks.workers import Batches, StartMethod, Workers, read_batches
+from benchmarks.workers import Batches, StartMethod, Workers, find_read, read_batches
 from fixtures.image_set import ImageSet
 from storage import Reader
-
-BATCH = 256  # images
 
 
 @pytest.mark.default_cutoffs(10, 100, 1_000, 10_000)
 def test_read_epoch(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet) -> None:
     """Read each of `cutoff` images once, in shuffled batches; a warm store's reader is open before the clock starts."""
     images, labels = image_set.take(cutoff)
-    batches = shuffle(cutoff)
+    batches = shuffle(cutoff, image_set.batch)
     store = cell.fill_store(images, labels, cache=cache)
 
     def check(reader: Reader) -> None:
         for batch in batches:
-            compare(reader.read(batch), images[batch], labels[batch])
+            compare(find_read(reader)(batch), select(images, batch), labels[batch])
 
     def read_cold() -> None:
         with cell.backend.open_reader(store) as reader:
@@ -46,16 +44,17 @@ def test_read_epoch_workers(
 ) -> None:
     """Read each of `cutoff` images once, in shuffled batches dealt to processes that are up before the clock starts."""
     images, labels = image_set.take(cutoff)
+    batches = shuffle(cutoff, image_set.batch)
     store = cell.fill_store(images, labels, cache=cache)
     cell.evict()
-    with Workers(cell.backend.open_reader, store, shuffle(cutoff), count=workers, start=start, cache=cache) as crew:
+    with Workers(cell.backend.open_reader, store, batches, count=workers, start=start, cache=cache) as crew:
         cell.note(startup_seconds=crew.startup_seconds, first_batch_seconds=crew.first_batch_seconds)
         cell.measure_read(
             crew.read_epoch, repeat(()), images, lambda _: crew.check(images, labels), measure_memory=False
         )
 
 
-def shuffle(count: int) -> Batches:
+def shuffle(count: int, size: int) -> Batches:
     """Shuffle the indices of so many images, and cut them into batches."""
     order = np.random.default_rng(0).permutation(count)
-    return [order[start : start + BATCH] for start in range(0, count, BATCH)]
+    return [order[start : start + size] for start in range(0, count, size)]

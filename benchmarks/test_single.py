@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cell import Cell, Durability, compare
+from benchmarks.cell import Cell, Content, Durability, compare
 from benchmarks.page_cache import Cache
+from benchmarks.workers import find_read
 from fixtures.image_set import ImageSet
-from storage import Image, Reader
+from storage import Image, Labels, Reader
 
 
 def test_store_single(cell: Cell, durability: Durability, image_set: ImageSet) -> None:
@@ -26,7 +27,7 @@ def test_read_single(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet)
     store = cell.fill_store(images, labels, cache=cache)
     order = np.random.default_rng(0).permutation(cutoff).tolist()
 
-    def check(result: tuple[Image, int], store: Path, index: int) -> None:
+    def check(result: tuple[Image | bytes, int], store: Path, index: int) -> None:
         compare(result, images[index : index + 1], labels[index : index + 1])
         compare(cell.backend.read_many(store), images, labels)
 
@@ -40,9 +41,15 @@ def test_read_open_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
     store = cell.fill_store(images, labels, cache="warm")
     order = np.random.default_rng(0).permutation(cutoff).tolist()
 
-    def check(result: tuple[Image, int], reader: Reader, index: int) -> None:
+    def check(result: tuple[Content, Labels | int], reader: Reader, index: int) -> None:
         compare(result, images[index : index + 1], labels[index : index + 1])
-        compare(reader.read(range(cutoff)), images, labels)
+        compare(find_read(reader)(np.arange(cutoff)), images, labels)
 
     with cell.backend.open_reader(store) as reader:
-        cell.measure_read(getitem, ((reader, index) for index in cycle(order)), images[:1], check)
+        read_one = getitem if isinstance(images, np.ndarray) else read_file
+        cell.measure_read(read_one, ((reader, index) for index in cycle(order)), images[:1], check)
+
+
+def read_file(reader: Reader, index: int) -> tuple[Content, Labels]:
+    """Read one image file as it was stored."""
+    return reader.read_encoded([index])

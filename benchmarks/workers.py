@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.cell import compute_digest
+from benchmarks.cell import Content, compute_digest, select
 from benchmarks.page_cache import Cache
 from benchmarks.run_info import count_processors
-from storage import Images, Labels, Reader
+from storage import Labels, Reader
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 START_METHODS: tuple[StartMethod, ...] = ("fork", "spawn")  # those that are measured
@@ -56,8 +56,14 @@ def assign_processors(count: int) -> list[list[int]]:
 
 def read_batches(reader: Reader, batches: Batches) -> None:
     """Read one batch after another, keeping none."""
+    read = find_read(reader)
     for batch in batches:
-        reader.read(batch)
+        read(batch)
+
+
+def find_read(reader: Reader) -> Callable[[NDArray[np.intp]], tuple[Content, Labels]]:
+    """Find the method that reads a batch as it was stored; readers of an older `storage` have pixels."""
+    return reader.read_encoded if getattr(reader, "kind", "pixels") == "encoded" else reader.read
 
 
 @dataclass
@@ -92,7 +98,7 @@ class Worker:
     def digest(self) -> list[str]:
         """Read all batches, and compute the digest of each."""
         with self._use_reader() as reader:
-            return [compute_digest(*reader.read(batch)) for batch in self.batches]
+            return [compute_digest(*find_read(reader)(batch)) for batch in self.batches]
 
     def _use_reader(self) -> AbstractContextManager[Reader]:
         return nullcontext(self.reader) if self.reader is not None else self.open_reader(self.store)
@@ -163,12 +169,12 @@ class Workers:
         """Have every worker read its batches; return when all have."""
         self._gather([pool.submit(_run_command, "read") for pool in self._pools])
 
-    def check(self, images: Images, labels: Labels) -> None:
+    def check(self, images: Content, labels: Labels) -> None:
         """Have every worker read its batches again; fail unless `images` and `labels` are the same at these indices."""
         answers = self._gather([pool.submit(_run_command, "digest") for pool in self._pools])
         for index, (worker, digests) in enumerate(zip(self._workers, answers, strict=True)):
             for number, (batch, digest) in enumerate(zip(worker.batches, digests, strict=True), start=1):
-                if digest != compute_digest(images[batch], labels[batch]):
+                if digest != compute_digest(select(images, batch), labels[batch]):
                     self._fail(index, f"batch {number} of its {len(worker.batches)} was not read as it was stored")
 
     def _start(self, pool: ProcessPoolExecutor) -> "Future[Any]":

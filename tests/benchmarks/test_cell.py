@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.cell import Cell, Durability, as_set, choose_min_rounds, compare, compute_digest, warm_up
+from benchmarks.cell import Cell, Durability, as_set, choose_min_rounds, compare, compute_digest, select, warm_up
 from benchmarks.directories import StoreDirectories, estimate_bytes, measure_disk, spread_directories
 from benchmarks.options import PIXELS, choose_backends
 from benchmarks.page_cache import measure_residency
-from storage import BACKENDS, Images, Labels
+from storage import BACKENDS, Encoded, Images, Labels
 from tests.support.backends import EXAMPLE
+from tests.support.encoded_sets import make_files
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1500, 2, 2, 3), np.uint8)
 LABELS = np.arange(1500)
@@ -154,6 +155,31 @@ def test_one_wrong_pixel_or_label_fails_and_is_named(index: int) -> None:
         compare((IMAGES[:-1], LABELS[:-1]), IMAGES, LABELS)
 
 
+def test_one_wrong_byte_or_label_of_image_files_fails_and_is_named() -> None:
+    files, labels = make_files(1500)
+    compare((files, labels), files, labels)
+    compare((bytes(files[7]), int(labels[7])), files[7:8], labels[7:8])
+    longer = Encoded.join([*files[:1100], b"longer", *files[1101:]])
+    changed = Encoded(files.content.copy(), files.offsets)
+    changed.content[files.offsets[1300]] ^= 1
+    other_labels = labels.copy()
+    other_labels[1400] += 1
+    for result, index in (((longer, labels), 1100), ((changed, labels), 1300), ((files, other_labels), 1400)):
+        with pytest.raises(FAILED, match=f"image or label {index} was not read as it was stored"):
+            compare(result, files, labels)
+    with pytest.raises(FAILED, match="stored 1500 files with 1500 labels, read 1499 files, 1500"):
+        compare((files[:-1], labels), files, labels)
+    with pytest.raises(FAILED, match=r"stored 1500 files .*, read \(1500, 2, 2, 3\) uint8"):
+        compare((IMAGES, labels), files, labels)
+
+
+def test_digest_of_image_files_depends_on_bytes_and_where_each_begins() -> None:
+    labels = np.arange(2)
+    digests = {compute_digest(Encoded.join(files), labels) for files in ([b"ab", b"c"], [b"a", b"bc"], [b"ab", b"d"])}
+    assert len(digests) == 3
+    assert compute_digest(select(Encoded.join([b"c", b"ab"]), np.array([1, 0])), labels) in digests
+
+
 def test_digest_depends_on_pixels_labels_and_shape_but_not_on_memory_layout() -> None:
     images, labels = IMAGES.copy(), LABELS.copy()
     images[7, 0, 0, 0] ^= 1
@@ -169,6 +195,13 @@ def test_size_on_disk_counts_bytes_blocks_and_files(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(10_000))
     blocks = sum(path.stat().st_blocks for path in tmp_path.rglob("*") if path.is_file())
     assert measure_disk(tmp_path) == {"apparent_bytes": 10_001, "allocated_bytes": 512 * blocks, "files": 2}
+
+
+@pytest.mark.parametrize("name", choose_backends(BACKENDS, ("encoded",)))
+def test_no_store_of_image_files_is_larger_than_estimated(name: str, tmp_path: Path) -> None:
+    files = Encoded.join(np.random.default_rng(0).bytes(length) for length in (4_096, 90_000, 5_000) * 50)
+    BACKENDS[name].store_many(tmp_path, files, np.arange(150))
+    assert measure_disk(tmp_path)["allocated_bytes"] <= estimate_bytes(files)
 
 
 @pytest.mark.parametrize("name", choose_backends(BACKENDS, PIXELS))

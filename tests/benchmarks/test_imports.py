@@ -26,11 +26,16 @@ def test_another_import_would_be_noticed() -> None:
 
 
 def find_imports(tree: ast.Module) -> Iterator[tuple[str, set[str]]]:
-    """Find what is imported from `storage` outside of functions, and which attributes of `storage` are used."""
-    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-    later = {node for function in functions for node in ast.walk(function)}
+    """Find what is imported from `storage` as modules are imported, and which attributes of `storage` are used."""
+    later = {node for part in ast.walk(tree) if is_postponed(part) for node in ast.walk(part)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node not in later and str(node.module).split(".")[0] == "storage":
             yield str(node.module), {alias.name for alias in node.names}
     attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
     yield "storage", {node.attr for node in attributes if ast.unparse(node.value) == "storage"} - {"__file__"}
+
+
+def is_postponed(node: ast.AST) -> bool:
+    """Whether a part of a module isn't run as the module is imported."""
+    for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    return for_types or isinstance(node, ast.FunctionDef)

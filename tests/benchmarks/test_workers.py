@@ -18,6 +18,7 @@ from benchmarks.page_cache import Cache
 from benchmarks.workers import START_METHODS, StartMethod, Worker, Workers, assign_processors, choose_counts
 from storage import BACKENDS, Reader
 from tests.support.backends import EXAMPLE
+from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 
 OPEN = BACKENDS[EXAMPLE].open_reader
@@ -54,6 +55,17 @@ def test_workers_read_again_and_again_what_was_stored(
             crew.read_epoch()
             crew.check(*make_set(10))
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.kinds("encoded")
+def test_workers_read_image_files_as_they_were_stored(backend: str, tmp_path: Path) -> None:
+    files, labels = make_files(10)
+    BACKENDS[backend].store_many(tmp_path / "store", files, labels)
+    with gather(tmp_path / "store", BACKENDS[backend].open_reader) as crew:
+        crew.read_epoch()
+        crew.check(files, labels)
+        with pytest.raises(FAILED, match=r"worker 1 of 2: batch 1 of its 2 was not read as it was stored"):
+            crew.check(files, labels + 1)
 
 
 def test_spawned_workers_know_image_storage_as_the_storage_under_test(
