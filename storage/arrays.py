@@ -144,6 +144,18 @@ def _check_type(name: str, array: object, hint: str) -> NDArray[Any]:
     return array
 
 
+def check_limit(
+    what: str, size: int, limit: int, whose: str, *, record: int | None = None, unit: str = "bytes"
+) -> None:
+    """Refuse what is larger than a format or a library can hold."""
+    if size > limit:
+        raise InvalidInputError(
+            f"{what} has {size:,} {unit}, and {whose} takes at most {limit:,}",
+            record=record,
+            hint="choose another backend",
+        )
+
+
 def check_shape(store: Path, count: object, *size: Any) -> tuple[int, ...]:  # noqa: ANN401 - whatever a file says
     """Refuse numbers that can't be the shape of an image set: how many images, then height, width, maybe channels."""
     if type(count) is int and count >= 0 and all(type(number) is int for number in size) and min(size) > 0:

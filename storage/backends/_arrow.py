@@ -16,17 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from ..arrays import BYTE, check_shape, make_all, make_array, make_result, refuse_out, take_rows
+from ..arrays import BYTE, check_limit, check_shape, make_all, make_array, make_result, refuse_out, take_rows
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
-from ..errors import CorruptStoreError, InvalidInputError
+from ..errors import CorruptStoreError
 from ..reader import Reader, fork_lock
 
 VERSIONS = {"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}
 INFO = BackendInfo(VERSIONS, "the Apache Arrow project", "Apache-2.0", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 IMAGE, LABEL = "image", "label"  # the two columns
 APPEND = "ab"  # mode for a new file: "wb" would truncate it, and ext4 writes a truncated file to disk on close
-MAX_IMAGE = 2**31 - 1  # bytes: Arrow counts those of a value of fixed size in 32 bits
 ERRORS = (pa.ArrowException, TypeError)
 
 
@@ -121,11 +120,10 @@ class RowGroupReader(Reader):
             self._source.close()
 
 
-def count_bytes(images: Images) -> int:
-    """Count the bytes of one image, and refuse more than a column of Arrow takes."""
+def count_bytes(images: Images, limit: int, whose: str) -> int:
+    """Count the bytes of one image, and refuse more than a column takes."""
     size = math.prod(images.shape[1:]) * images.itemsize
-    if size > MAX_IMAGE:
-        raise InvalidInputError(f"an image has {size} bytes, and Arrow takes at most {MAX_IMAGE}")
+    check_limit("an image", size, limit, whose)
     return size
 
 

@@ -1,5 +1,6 @@
 """The folder of numbered files and the table of labels that the PNG backends share."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import paths
-from ..arrays import BYTE, CHANNELS, DTYPES, LABEL, check_index, check_shape, make_array, read_range
+from ..arrays import BYTE, CHANNELS, DTYPES, LABEL, check_index, check_limit, check_shape, make_array, read_range
 from ..contract import Images, Labels
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import MAX_DEFLATE, check_memory, measure_content
@@ -22,6 +23,7 @@ HEADER = re.compile(
     rb",characters=([1-9]\d?)\n"
 )
 LINES = re.compile(rb"(?: *+-?\d++\n)*+")
+MAX_HEIGHT = 10**9 - 1  # as far as `HEADER` goes
 MAX_HEADER = 128  # bytes
 MAX_COMMENTS = 1 << 20  # bytes of all that isn't pixels
 DAMAGED = "it is damaged, or another program wrote it"
@@ -59,6 +61,13 @@ class Table(NamedTuple):
         """Shape of all images."""
         shape = self.images, self.height, self.width
         return (*shape, self.channels) if self.channels else shape
+
+
+def check_size(images: Images) -> None:
+    """Refuse more rows than a table says, and longer ones than Pillow writes, which counts their bits in 32 bits."""
+    check_limit("an image", images.shape[1], MAX_HEIGHT, FILE, unit="rows")
+    limit = (2**31 - 1) // (8 * images.itemsize * math.prod(images.shape[3:])) - 7
+    check_limit("a row", images.shape[2], limit, "Pillow", unit="pixels")
 
 
 @contextmanager

@@ -50,6 +50,7 @@ __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
 
 FILE = "images.arrow"
 BATCH = 384 << 10  # bytes of images in a record batch that is compressed: 128 images of CIFAR-10
+MAX_IMAGE = 2**31 - 1  # bytes: Arrow counts the numbers in a list of fixed size in 32 bits
 MAX_LZ4 = 255  # bytes that LZ4 can make of one
 COUNT = b"images"
 DIMENSIONS = ["H", "W", "C"]
@@ -72,7 +73,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels, *, compres
         size = max(1, len(images.content) // max(1, len(images)))
     else:
         images, labels = check_images(images, labels, ANY_PIXELS)
-        size = count_bytes(images)
+        size = count_bytes(images, MAX_IMAGE, "a list of Arrow")
     rows = max(1, BATCH // size) if compression else max(1, len(images))
     with fork_lock, writing(store, pa.ArrowException):
         column = make_files(images) if isinstance(images, Encoded) else _make_tensors(images)

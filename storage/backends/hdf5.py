@@ -38,6 +38,7 @@ from ..arrays import (
     check_encoded,
     check_images,
     check_index,
+    check_limit,
     check_offsets,
     check_range,
     check_shape,
@@ -70,6 +71,7 @@ COPIES = 4  # of a row, while some are read
 OWN_MEMORY = 1 << 20  # bytes that HDF5 takes at most beside large arrays that it fills
 CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
 MAX_CHUNKS = 1024  # read at once
+MAX_CHUNK = 2**32 - 1  # bytes: HDF5 counted them in 32 bits before version 2
 MAX_METADATA = 4096  # bytes: headers of the file and of three datasets
 MAX_INDEX, MAX_CHUNK_INDEX = 4096, 256  # bytes: the index of a dataset in chunks, and what it takes for each chunk
 UNLOCKED = h5p.create(h5p.FILE_ACCESS)  # a child that is forked meanwhile would keep a lock
@@ -142,8 +144,10 @@ def store_many(
         images, labels = check_images(images, labels, ANY_PIXELS)
         name, values = b"images", images
         arrays = {name: values, b"labels": labels}
+    row = math.prod(values.shape[1:]) * values.itemsize
+    rows = min(len(values), max(1, chunk // row)) if chunk else 0
+    check_limit("an image", row if rows else 0, MAX_CHUNK, "a chunk of HDF5")
     path = os.fsencode(claim_store(store) / FILE)
-    rows = min(len(values), max(1, chunk // (math.prod(values.shape[1:]) * values.itemsize))) if chunk else 0
     with writing(store), closing(h5f.create(path, h5f.ACC_EXCL, TIMELESS, UNLOCKED)) as file:
         size = sum(array.nbytes for array in arrays.values())
         if rows:

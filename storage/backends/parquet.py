@@ -36,10 +36,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
-from ..arrays import BYTE, CHANNELS, check_dtype, check_encoded, check_images, make_array, read_range
+from ..arrays import BYTE, CHANNELS, check_dtype, check_encoded, check_images, check_limit, make_array, read_range
 from ..contract import ANY_PIXELS, Images, Labels
 from ..encoded import Encoded, measure_offsets
-from ..errors import CorruptStoreError, InvalidInputError, reading, writing
+from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
 from ..paths import create_file, stat_file
 from ..reader import Description, fork_lock
@@ -57,6 +57,7 @@ FILE_GROUP, FILE_ROWS = 4 << 20, 1 << 14  # bytes of files, and how many of them
 PREFIX = 4  # bytes of the length before each file
 PAGE = 2**31 - 1  # bytes at most, so that a row group can be one page; its header counts them in 32 bits
 MAX_FILE = PAGE - PREFIX
+MAX_IMAGE = (2**31 - 1) // 8  # bytes: Arrow counts the bits of a value of fixed size in 32 bits, when it reads one
 OPTIONS = {
     "compression": "none",
     "use_dictionary": False,
@@ -74,7 +75,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
         rows, cuts = FILE_ROWS, _cut_files(images.offsets)
     else:
         images, labels = check_images(images, labels, ANY_PIXELS)
-        rows, cuts = max(1, GROUP // count_bytes(images)), iter([0, len(images)])
+        rows, cuts = max(1, GROUP // _count_bytes(images)), iter([0, len(images)])
     with fork_lock, writing(store, pa.ArrowException):
         columns = _make_columns(images) | {LABEL: pa.array(labels)}
         fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
@@ -206,13 +207,14 @@ class ParquetReader(RowGroupReader):
 open_reader = ParquetReader
 
 
+def _count_bytes(images: Images) -> int:
+    return count_bytes(images, MAX_IMAGE, "a value of Parquet of fixed size, as Arrow reads it,")
+
+
 def _check_lengths(images: Encoded) -> None:
     """Refuse a file that no page can hold."""
     for record in np.flatnonzero(images.lengths > MAX_FILE):
-        raise InvalidInputError(
-            f"it has {images.lengths[record]:,} bytes, and a page of Parquet takes at most {MAX_FILE:,}",
-            record=int(record),
-        )
+        check_limit("it", images.lengths[record], MAX_FILE, "a page of Parquet", record=int(record))
 
 
 def _cut_files(offsets: NDArray[np.int64]) -> Iterator[int]:
@@ -229,7 +231,7 @@ def _make_columns(images: Images | Encoded) -> dict[str, Any]:
     """Make the columns besides the labels without copying the images."""
     if isinstance(images, Encoded):
         return {IMAGE: make_files(images), SIZE: pa.array(images.lengths)}
-    pixels = pa.binary(count_bytes(images))
+    pixels = pa.binary(_count_bytes(images))
     return {IMAGE: pa.Array.from_buffers(pixels, len(images), [None, pa.py_buffer(images)])}
 
 

@@ -36,6 +36,7 @@ from ..paths import write_file
 from ..reader import Description, Reader
 from ._png import (
     SAMPLES,
+    check_size,
     create_folder,
     find_lines,
     open_folder,
@@ -67,6 +68,7 @@ def store_many(store: Path, images: Images, labels: Labels, *, compress_level: i
         zlib's level, 0 to 9.
     """
     images, labels = check_images(images, labels, INFO.dtypes)
+    check_size(images)
     with create_folder(store) as folder:
         for index, image in enumerate(images):
             content = BytesIO()

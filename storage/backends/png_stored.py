@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import BYTE, check_images, make_array, make_result, view_bytes
+from ..arrays import BYTE, check_images, check_limit, make_array, make_result, view_bytes
 from ..contract import Image, Images, Labels
 from ..errors import reading
 from ..paths import write_file
-from ._png import SAMPLES, create_folder, open_folder, open_image, read_label, read_labels, write_labels
+from ._png import SAMPLES, check_size, create_folder, open_folder, open_image, read_label, read_labels, write_labels
 from .png import CHUNK, INFO, SIGNATURE, PngReader, find_pixels, read_image
 
 __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "store_many"]
@@ -35,6 +35,7 @@ __all__ = ["INFO", "find_pixels", "open_reader", "read_many", "read_single", "st
 BLOCK = 0xFFFF  # bytes that a stored block may hold
 HEADER = 5  # bytes of a stored block before those that it holds
 FRAME = 63  # bytes of a file beside its blocks
+MAX_CHUNK = 2**31 - 1  # bytes
 BATCH = 1 << 20  # bytes of files that are built or read at once: they stay in the processor's cache
 
 
@@ -65,6 +66,8 @@ def read_single(store: Path, index: int) -> tuple[Image, int]:
 def store_many(store: Path, images: Images, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     images, labels = check_images(images, labels, INFO.dtypes)
+    check_size(images)
+    check_limit("a file", count_bytes(images.shape[1:], images.itemsize), MAX_CHUNK, "a chunk of PNG")
     with create_folder(store) as folder:
         if len(images):
             _write_images(folder, images)

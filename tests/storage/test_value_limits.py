@@ -21,6 +21,19 @@ LIMITS = {  # where the limit is, the bytes of a record beyond those of its imag
     "badger": ("badger.MAX_VALUE", 8, "a value of Badger"),
     "bolt": ("bolt.MAX_VALUE", 8, "a value of Bolt"),
 }
+IMAGES = {  # of pixels: where the limit is, the bytes beyond those of an image of one row, and whose limit it is
+    "feather": ("feather.MAX_IMAGE", 0, "a list of Arrow"),
+    "feather_lz4": ("feather.MAX_IMAGE", 0, "a list of Arrow"),
+    "parquet": ("parquet.MAX_IMAGE", 0, "a value of Parquet of fixed size, as Arrow reads it,"),
+    "hdf5_chunked": ("hdf5.MAX_CHUNK", 0, "a chunk of HDF5"),
+    "hdf5_gzip": ("hdf5.MAX_CHUNK", 0, "a chunk of HDF5"),
+    "png_stored": ("png_stored.MAX_CHUNK", 69, "a chunk of PNG"),
+}
+BIG: dict[str, int] = {  # bytes of the largest image of one row, stored for real where that is cheap
+    "parquet": 2**28 - 1,
+    "png": 3 * 89_478_478,
+    "png_stored": 3 * 89_478_478,
+}
 SIZE = 3 * 300  # bytes of an image
 HERE = [name for name in LIMITS if name in BACKENDS]
 SETS: dict[str, Callable[[int], tuple[Any, storage.Labels]]] = {
@@ -58,3 +71,54 @@ def test_more_files_than_one_record_of_offsets_or_labels_holds_are_refused(
     with pytest.raises(storage.InvalidInputError, match=r"8\d\d bytes, and a value of .* at most 800"):
         BACKENDS[name].store_many(tmp_path / "store", Encoded.join([b""] * 101), np.arange(101) + 2**40)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if name in BACKENDS])
+def test_an_image_as_large_as_the_limit_is_stored_and_a_larger_one_is_refused_before_anything_is_written(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, extra, whose = IMAGES[name]
+    module, attribute = place.split(".")
+    limit = SIZE + extra
+    monkeypatch.setattr(import_module(f"storage.backends.{module}"), attribute, limit)
+    with pytest.raises(
+        storage.InvalidInputError, match=f"has {limit + 3:,} bytes, and {whose} takes at most {limit:,}"
+    ):
+        BACKENDS[name].store_many(tmp_path / "large", *SETS["pixels"](SIZE + 3))
+    assert not (tmp_path / "large").exists()
+    BACKENDS[name].store_many(tmp_path / "store", *SETS["pixels"](SIZE))
+    check_reads(BACKENDS[name], tmp_path / "store", SETS["pixels"](SIZE))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("feather", (1, 2**31 // 3 + 1, 3), "2,147,483,649 bytes, and a list of Arrow takes at most 2,147,483,647"),
+        ("parquet", (1, 2**28 // 3 + 1, 3), "268,435,458 bytes, and .* Parquet .* takes at most 268,435,455"),
+        ("png", (1, 89_478_479, 3), "a row has 89,478,479 pixels, and Pillow takes at most 89,478,478"),
+        ("png", (1, 2**28 - 7), "a row has 268,435,449 pixels, and Pillow takes at most 268,435,448"),
+        ("png", (10**9, 1, 3), "an image has 1,000,000,000 rows, and labels.csv takes at most 999,999,999"),
+        ("png_stored", (2**15, 2**14, 4), "a file has .* bytes, and a chunk of PNG takes at most 2,147,483,647"),
+    ],
+    ids=str,
+)
+def test_the_real_limits_of_an_image_are_refused(
+    name: str, shape: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    if name not in BACKENDS:
+        pytest.skip(f"{name} isn't installed")
+    images = np.empty((0, *shape), np.uint8)  # no image, so no memory
+    with pytest.raises(storage.InvalidInputError, match=message):
+        BACKENDS[name].store_many(tmp_path / "store", images, [])
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow  # up to a gigabyte, and seconds each
+@pytest.mark.parametrize("name", [name for name in BIG if name in BACKENDS])
+def test_the_largest_image_is_stored_and_read_for_real(name: str, tmp_path: Path) -> None:
+    images = np.zeros((1, 1, BIG[name] // 3, 3), np.uint8)
+    images[0, 0, [0, 1, 2**24, -1]] = 7
+    BACKENDS[name].store_many(tmp_path / "store", images, [7])
+    found, labels = BACKENDS[name].read_many(tmp_path / "store")
+    assert labels.tolist() == [7]
+    assert np.array_equal(found, images)

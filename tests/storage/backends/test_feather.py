@@ -190,7 +190,7 @@ def test_batches_and_compressed_files_cannot_be_viewed(tmp_path: Path, options: 
 
 def test_an_image_too_large_for_arrow_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     images = np.broadcast_to(np.zeros(3, np.uint8), (0, 1 << 16, 1 << 15, 3))
-    with pytest.raises(storage.InvalidInputError, match=f"an image has {3 << 31} bytes"):
+    with pytest.raises(storage.InvalidInputError, match=f"an image has {3 << 31:,} bytes, and a list of Arrow takes"):
         feather.store_many(tmp_path / "set", images, np.zeros(0, np.int64))
     assert not (tmp_path / "set").exists()
 
