@@ -49,9 +49,11 @@ def bad(root: Path) -> list[str]:
     """Add files that can't be used, in the order in which they are listed."""
     (root / "cat" / "3.jpg").write_text("no image")
     (root / "cat" / "4.png").write_bytes((root / "cat" / "1.png").read_bytes()[:-30])
+    (root / "dog" / "hole.png").touch()
+    os.truncate(root / "dog" / "hole.png", 1 << 30)
     (root / "dog" / "none.png").symlink_to("nowhere")
     (root / "notes.txt").write_text("beside the classes")
-    return ["cat/3.jpg", "cat/4.png", "dog/none.png", "notes.txt"]
+    return ["cat/3.jpg", "cat/4.png", "dog/hole.png", "dog/none.png", "notes.txt"]
 
 
 def test_files_are_saved_byte_for_byte_with_names_and_classes(root: Path, convert: Any) -> None:  # noqa: ANN401
@@ -152,9 +154,9 @@ def test_all_problems_are_listed_and_nothing_is_written(
     code, printed, complaints = convert(*options)
     assert code == 1
     assert [line.partition(": ")[0] for line in printed.splitlines()[: len(bad)]] == bad
-    assert "4 of 9 files can't be used:\n" in printed
+    assert "5 of 10 files can't be used:\n" in printed
     assert "  1 file: it is a link to nothing, or was deleted meanwhile\n" in printed
-    assert "5 of 9 files can be used, so nothing was written: correct the others, or leave them out" in complaints
+    assert "5 of 10 files can be used, so nothing was written: correct the others, or leave them out" in complaints
     assert [path.name for path in root.parent.iterdir()] == ["tree"]
 
 
@@ -251,6 +253,36 @@ def test_any_bytes_of_a_dataset_are_kept_unless_they_are_to_be_decoded(tmp_path:
     code, printed, _ = run("convert", tmp_path / "set", new, "--backend", "npy", "--payload=encoded", "--overwrite")
     assert code == 1
     assert printed.startswith("image 0: it is none of AVIF, BMP")
+
+
+def test_metadata_stays_with_the_files_that_are_kept(tmp_path: Path, run: Command) -> None:
+    good = save(make_picture(), "PNG")
+    files = storage.Encoded.join([good, b"no image", good])
+    storage.save(tmp_path / "set", files, np.arange(3), "npy", metadata={"note": ["a", "b", "c"]})
+    command = ("convert", tmp_path / "set", tmp_path / "new", "--backend", "npy", "--payload=pixels", "--on-error=skip")
+    assert run(*command)[0] == 0
+    with storage.open(tmp_path / "new") as reader:
+        assert (reader.metadata, reader.read_labels().tolist()) == ({"note": ["a", "c"]}, [0, 2])
+        assert [problem.name for problem in reader.skipped] == ["image 1"]
+
+
+def test_a_phone_s_two_pictures_are_one_image(root: Path, convert: Any) -> None:  # noqa: ANN401
+    first, second = Pillow.fromarray(make_picture()), Pillow.fromarray(make_picture()[:12, :20])
+    first.save(root / "dog" / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert convert()[0] == 0
+    with storage.open(root.with_name("set")) as reader:
+        assert reader[5][0].shape == (24, 40, 3)
+
+
+def test_an_image_may_have_more_pixels_than_pillow_allows(
+    root: Path,
+    convert: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Pillow.fromarray(make_picture()).save(root / "dog" / "photo.jpg")
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
+    assert convert()[0] == 0
+    assert convert("--max-pixels=959", "--overwrite")[1].startswith("dog/photo.jpg: it has 960 pixels, more than the")
 
 
 def test_an_empty_dataset_of_files_becomes_one_of_pixels_if_it_is_given_a_size(tmp_path: Path, run: Command) -> None:
