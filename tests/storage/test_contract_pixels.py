@@ -77,3 +77,16 @@ def test_pixels_are_read_into_an_array_of_their_dtype_and_shape_only(module: Bac
 def test_a_backend_names_dtypes_that_there_are(module: Backend) -> None:
     assert module.INFO.dtypes.keys() <= DTYPES.keys()
     assert "uint8" in module.INFO.dtypes
+
+
+def test_a_view_shows_pixels_as_they_were_stored(module: Backend, tmp_path: Path) -> None:
+    need_form(module, "floats")
+    images, labels = make_form("floats", 4)
+    module.store_many(tmp_path / "store", images, labels)
+    with module.open_reader(tmp_path / "store") as reader:
+        try:
+            view = reader.view()
+        except storage.StorageError:
+            pytest.skip("this backend can't view its images")
+        assert_same((np.asarray(view), labels), (images, labels))
+        assert_same((view[2], labels[2]), (images[2], labels[2]))
