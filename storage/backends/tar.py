@@ -138,7 +138,7 @@ class Layout(NamedTuple):
 
     def pack(self) -> bytes:
         """Write the header of the index."""
-        numbers = self[: len(("images", "height", "width", "images_per_shard"))]
+        numbers = self.images, self.height, self.width, self.images_per_shard
         if self.is_rgb:
             return HEADER.pack(SIGNATURE, *numbers)
         return HEADER.pack(FORM_SIGNATURE, *numbers) + FORM.pack(self.channels, self.dtype.name.encode())
