@@ -36,7 +36,7 @@ examples:
   python -m {PACKAGE} convert photos photos.store --backend lmdb
   python -m {PACKAGE} convert photos pixels.store --backend npy --payload=pixels --size=224
   python -m {PACKAGE} convert cifar-10-python.tar.gz cifar10.store --backend hdf5
-  python -m {PACKAGE} convert photos.store photos.store --backend png --overwrite
+  python -m {PACKAGE} convert photos.store photos.store --backend tar --overwrite
 
 A dataset is what {PACKAGE}.save or `convert` wrote: a folder with a manifest.json.
 Exit codes: 0 fine, 1 damaged or stopped in the middle, 2 wrong usage or input: nothing was done, 130 interrupted.

@@ -71,7 +71,12 @@ def open_picture(content: Content) -> "ImageFile":
                 return picture
         except REFUSALS:
             continue
-    raise DecodingError(f"it is none of {', '.join(FORMATS)}", hint="repair it, or leave it out")
+    raise refuse_format()
+
+
+def refuse_format() -> DecodingError:
+    """Make the error of a file that is no image."""
+    return DecodingError(f"it is none of {', '.join(FORMATS)}", hint="repair it, or leave it out")
 
 
 def inspect(picture: "ImageFile", content: memoryview, max_pixels: int, losses: Collection[str]) -> tuple[Size, int]:

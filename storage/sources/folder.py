@@ -16,11 +16,12 @@ from ..contract import Labels
 from ..dataset.annotations import Problem
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, reading
-from ..pictures import PREFIX, is_picture
+from ..pictures import PREFIX, is_picture, refuse_format
 from .files import open_input
 from .tree import Listing, explain_refusal, list_tree
 
 TGA = ".tga"  # a format that no first bytes tell
+LARGE = 16 << 20  # bytes of a file that are read before it is known whether it is an image
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class FolderSource:
         with reading(path):
             try:
                 with open_input(path) as file:
-                    return file.read()
+                    prefix = file.read(LARGE)
+                    if len(prefix) == LARGE and not _begins_as_picture(path.name, prefix):
+                        return refuse_format()  # a film, for one, which may not fit in memory
+                    return prefix + file.read()
             except InvalidInputError as error:
                 return error
             except OSError as error:
@@ -61,8 +65,12 @@ class FolderSource:
 
     def _is_picture(self, name: str) -> bool:
         with suppress(OSError, InvalidInputError), open_input(self.root / name) as file:
-            return is_picture(file.read(PREFIX)) or name.lower().endswith(TGA)
+            return _begins_as_picture(name, file.read(PREFIX))
         return False
+
+
+def _begins_as_picture(name: str, prefix: bytes) -> bool:
+    return is_picture(prefix[:PREFIX]) or name.lower().endswith(TGA)
 
 
 def read_folder(root: Path, class_depth: int = 1) -> FolderSource | None:

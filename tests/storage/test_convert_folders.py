@@ -266,6 +266,17 @@ def test_metadata_stays_with_the_files_that_are_kept(tmp_path: Path, run: Comman
         assert [problem.name for problem in reader.skipped] == ["image 1"]
 
 
+def test_names_may_be_any_bytes_and_are_printed_escaped(root: Path, convert: Any) -> None:  # noqa: ANN401
+    (root / "cat" / "a\nb\x1b[31m\u202e.txt").write_text("no image")
+    (root / "cat" / "\udcff.png").write_bytes((root / "cat" / "1.png").read_bytes())
+    code, printed, _ = convert("--on-error=skip")
+    assert code == 0
+    assert printed.startswith("cat/a\\nb\\x1b[31m\\u202e.txt: it is none of AVIF")
+    with storage.open(root.with_name("set")) as reader:
+        assert reader.index("cat/\udcff.png") == 3
+        assert reader.skipped[0].name == "cat/a\nb\x1b[31m\u202e.txt"
+
+
 def test_a_phone_s_two_pictures_are_one_image(root: Path, convert: Any) -> None:  # noqa: ANN401
     first, second = Pillow.fromarray(make_picture()), Pillow.fromarray(make_picture()[:12, :20])
     first.save(root / "dog" / "phone.jpg", "MPO", save_all=True, append_images=[second])

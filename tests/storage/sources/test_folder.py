@@ -11,7 +11,7 @@ import pytest
 
 import storage
 from storage import StorageError
-from storage.sources import tree
+from storage.sources import folder, tree
 from storage.sources.folder import FolderSource, read_folder
 from tests.support.folders import NAMES, write_images
 
@@ -219,6 +219,21 @@ def test_too_many_open_files_is_no_problem_of_a_file(root: Path, monkeypatch: py
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StorageError, match="Too many open files"):
         list(source.read_files([3]))
+
+
+def test_a_large_file_is_read_to_its_end_only_if_it_begins_as_an_image(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "LARGE", 100)
+    (root / "cat" / "1.png").write_bytes(bytes(200))
+    (root / "cat" / "2.png").rename(root / "cat" / "2.TGA")
+    write_images(root, ["dog/a.png"])
+    source = find(root)
+    film, tga, picture = source.read_files([0, 1, 3])
+    assert isinstance(film, storage.DecodingError)
+    assert film.problem.startswith("it is none of AVIF")
+    assert tga == (root / "cat" / "2.TGA").read_bytes()
+    assert picture == (root / "dog" / "a.png").read_bytes()
 
 
 def test_a_pipe_that_replaces_an_image_is_not_waited_for(root: Path) -> None:
