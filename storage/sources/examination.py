@@ -115,7 +115,8 @@ class ExaminedSource:
     def _make(self, start: int, function: Callable[[Content], Any], ahead: int | None = None) -> Generator[Any]:
         """Read files and make something of each; they could be read before, so an error means that they changed."""
         kept = self.kept[start:].tolist()
-        made = map_in_threads(_Attempt(function), self.source.read_files(kept), ahead)
+        attempt, files = _Attempt(function), self.source.read_files(kept)
+        made = map(attempt, files) if self.payload.is_copy else map_in_threads(attempt, files, ahead)
         for index, result in zip(kept, made, strict=True):
             if isinstance(result, StorageError):
                 hint = "another program is changing the source"

@@ -57,6 +57,11 @@ class Payload:
             raise InvalidInputError(f"at most {self.max_pixels} pixels", hint="give a number above 0")
         object.__setattr__(self, "losses", tuple(sorted(check_losses(self.losses))))
 
+    @property
+    def is_copy(self) -> bool:
+        """Whether the files are stored as they are."""
+        return self.kind == "encoded" and self.format is None
+
     def decode(self, content: Content) -> Image:
         """Decode a file, scaled and cropped if there is a size."""
         view = view_file(content)
@@ -72,7 +77,7 @@ class Payload:
 
     def make_file(self, content: Content) -> Content:
         """Make the file that is stored: the same, or one of another format, upright, with the same colour profile."""
-        if self.format is None:
+        if self.is_copy:
             return content
         profile = open_picture(content).info.get("icc_profile") or b""
         options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
