@@ -77,7 +77,7 @@ class Payload:
 
     def make_file(self, content: Content) -> Content:
         """Make the file that is stored: the same, or one of another format, upright, with the same colour profile."""
-        if self.is_copy:
+        if self.format is None:
             return content
         profile = open_picture(content).info.get("icc_profile") or b""
         options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
