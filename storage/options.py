@@ -9,6 +9,7 @@ from .dataset.conversion import FileSource, ImageSource
 from .decoding import MAX_PIXELS
 from .errors import InvalidInputError
 from .pictures import Size
+from .sources.archives import ArchiveSource
 from .sources.folder import FolderSource
 from .sources.payload import ENCODERS, MAX_QUALITY, Payload
 
@@ -20,6 +21,9 @@ Save images as a dataset, from one of these:
   - a .npy file, with labels in another one beside it: images.npy and labels.npy, or x.npy and y.npy
   - a .npz or HDF5 file that holds an array of images and, if there are labels, one of labels, whatever their names
   - MNIST's files (IDX), packed or not: name the one of images; the one of labels is beside it
+  - a .zip or .tar of image files, packed or not, or a folder of .tar shards, as for webdataset. The folders directly in
+    it are the classes, unless 000123.cls holds the label of 000123.jpg; 000123.json and 000123.txt become metadata
+  - a Parquet file with a column of image files, as the Hugging Face hub has it, or a folder with the shards of a split
   - a folder of image files (AVIF, BMP, GIF, JPEG, JPEG 2000, PCX, PNG, PPM, SGI, TGA, TIFF or WebP, if this Pillow
     reads it), in folders of any depth, of any sizes. The folders directly in it are the classes; if there are none, all
     images are of one class. Folders and files are read in natural order: 2 before 10. Links are followed. Names that
@@ -72,7 +76,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--class-depth",
         type=int,
         metavar="N",
-        help="how many levels below SOURCE the folders of the classes are (default: 1); 0: all images are of one class",
+        help="how many levels below SOURCE, or in an archive, the folders of the classes are (default: 1); 0: all "
+        "images are of one class",
     )
     add(
         "--allow",
@@ -120,10 +125,13 @@ def check_options(options: argparse.Namespace, found: ImageSource | FileSource) 
     wrong = []
     if found.kind == "pixels":
         wrong = [name for name in FOR_FILES if getattr(options, name) not in {None, "pixels"}]
-    if not isinstance(found, FolderSource) and options.class_depth is not None:
+    if not isinstance(found, FolderSource | ArchiveSource) and options.class_depth is not None:
         wrong.append("class_depth")
     if wrong:
-        option, what = f"--{wrong[0].replace('_', '-')}", "a folder" if wrong == ["class_depth"] else "image files"
+        option, what = (
+            f"--{wrong[0].replace('_', '-')}",
+            "a folder or an archive" if wrong == ["class_depth"] else "image files",
+        )
         raise InvalidInputError(f"{option} is for {what}", store=options.source, hint="leave it out")
 
 

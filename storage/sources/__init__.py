@@ -1,1 +1,1 @@
-"""Where images come from: datasets, plain stores, folders of image files, CIFAR-10 and CIFAR-100."""
+"""Where images come from: datasets, plain stores, folders and archives of image files, arrays, Parquet and CIFAR."""

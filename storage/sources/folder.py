@@ -74,23 +74,27 @@ def _begins_as_picture(name: str, prefix: bytes) -> bool:
 
 
 def read_folder(root: Path, class_depth: int = 1) -> FolderSource | None:
-    """Find the files of a folder, and the class of each; None if `root` has no files.
-
-    The classes are the folders `class_depth` levels below `root`. If there are none, or the depth is 0, all images are
-    of one class, which is named after `root`.
-    """
+    """Find the files of a folder, and the class of each; None if `root` has no files."""
     if not root.is_dir():
         return None
     listing = list_tree(root)
-    classes = [folder for folder in listing.folders if folder.count("/") == class_depth - 1]
-    if not class_depth or (class_depth == 1 and not classes):
-        names, labels, classes = listing.files, [0] * len(listing.files), [root.name or "images"]
-    else:
-        names, labels = _classify(listing, classes, class_depth)
+    names, labels, classes = find_classes(listing, class_depth, root.name)
     if not listing.files:
         return None
     problems = tuple(listing.problems)
     return FolderSource(root, names, np.array(labels, np.int64), tuple(classes), problems, listing.identity)
+
+
+def find_classes(listing: Listing, class_depth: int, name: str) -> tuple[list[str], list[int], list[str]]:
+    """Find the files that are of a class, the label of each, and the classes; any other file is a problem.
+
+    The classes are the folders `class_depth` levels below the root. If there are none, or the depth is 0, all images
+    are of one class, `name`.
+    """
+    classes = [folder for folder in listing.folders if folder.count("/") == class_depth - 1]
+    if not class_depth or (class_depth == 1 and not classes):
+        return listing.files, [0] * len(listing.files), [name or "images"]
+    return *_classify(listing, classes, class_depth), classes
 
 
 def _classify(listing: Listing, classes: Sequence[str], class_depth: int) -> tuple[list[str], list[int]]:

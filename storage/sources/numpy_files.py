@@ -46,6 +46,12 @@ def _find_labels(path: Path) -> Path | None:
     return None
 
 
+def is_npz(path: Path) -> bool:
+    """Whether a zip file is as NumPy writes it: all of its members are arrays."""
+    with describing(path, "a zip file", *ERRORS), open_zip(path) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist()) and bool(archive.namelist())
+
+
 def read_npz(path: Path) -> PixelSource:
     """Find the images and labels of a .npz file."""
     arrays = {}

@@ -26,17 +26,17 @@ from ..reader import Reader, read_stored
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
 from .folder import read_folder
-from .single_file import read_file
+from .recognition import read_file, read_shards
 
 LABEL_BYTES = 8
 
 
 @contextmanager
 def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[Any]:
-    """Open a dataset, a plain store of any backend, a folder of image files, CIFAR-10, CIFAR-100, or a file.
+    """Open a dataset, a plain store of any backend, a folder of image files or shards, CIFAR-10, CIFAR-100, or a file.
 
     Images that can be saved as they are come as an `ImageSource`; files that must be examined first, as a `FileSource`.
-    `class_depth` is how deep the folders of the classes are in a folder; see `read_folder`.
+    `class_depth` is how deep the folders of the classes are in a folder or an archive; see `find_classes`.
     """
     path = Path(path).absolute()
     with reading(path, ValueError):
@@ -44,8 +44,9 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
             raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
         has_manifest = is_dataset(path)
         known: Any = None
+        depth = 1 if class_depth is None else class_depth
         if path.is_file():
-            known = read_file(path)
+            known = read_file(path, depth)
         elif not has_manifest and is_cifar(path):
             known = read_cifar(path)
     if known is not None:
@@ -68,7 +69,12 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
             check_amount("the list of its labels", len(reader) * LABEL_BYTES, store=path, limit=limit)
             yield StoreSource(reader, reader.read_labels(), (), identity, None, content)
         return
-    folder = read_folder(path, 1 if class_depth is None else class_depth)
+    with reading(path):
+        shards = read_shards(path, depth)
+    if shards is not None:
+        yield shards
+        return
+    folder = read_folder(path, depth)
     if folder is None or not folder.has_pictures():
         raise _explain(path, reasons)
     yield folder
@@ -101,7 +107,7 @@ def _explain(path: Path, reasons: Mapping[str, StorageError]) -> StorageError:
     if any(isinstance(reason.__cause__, OSError) and type(reason) is StorageError for reason in reasons.values()):
         error = StorageError("the operating system refused to read it", store=path)
     else:
-        accepted = "a dataset, CIFAR-10, a folder of images, or a plain store"
+        accepted = "a dataset, CIFAR-10, a folder of images or of shards, or a plain store"
         error = InvalidInputError(f"it isn't {accepted}", store=path)
     for name, reason in reasons.items():
         error.add_note(f"{name}: {reason}")

@@ -2,21 +2,27 @@
 
 import io
 import os
+import stat
 import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import InvalidInputError
+from ..dataset.annotations import Problem
+from ..errors import CorruptStoreError, InvalidInputError, StorageError
 from ..limits import MAX_EXPANSION, MAX_MEMORY
-from .files import open_input
+from .archives import Member
+from .files import limit_bytes, open_input
+from .pixels import describing
 
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others may unpack to any size at once
+KIND = "a zip file"
 ENCRYPTED = 1
 END = struct.Struct("<4s4H2LH")  # of the list of members; only a comment follows
 MANY = 0xFFFF  # members: there are so many or more
@@ -50,6 +56,39 @@ def _check_count(file: BinaryIO, archive: zipfile.ZipFile) -> None:
     magic, _, _, _, count, _, _, _ = END.unpack(file.read(END.size))
     if magic != b"PK\5\6" or count not in {found % (MANY + 1), MANY}:
         raise zipfile.BadZipFile(f"it lists {found:,} members, and should have {count:,}")
+
+
+@dataclass(frozen=True)
+class ZipArchive:
+    """A zip file."""
+
+    path: Path
+
+    def list_members(self) -> Iterator[Member | Problem]:
+        """List the regular files; see `Archive`."""
+        with describing(self.path, KIND, *ERRORS), open_zip(self.path) as archive:
+            for member in archive.infolist():
+                mode = member.external_attr >> 16
+                if member.is_dir():
+                    continue
+                if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
+                    yield Problem(member.filename, "it is a link or no regular file in the archive")
+                elif member.file_size > limit_bytes(member.compress_size):
+                    yield Problem(member.filename, f"it would unpack to {member.file_size:,} bytes")
+                else:
+                    yield Member(member.filename, member.file_size, member.filename)
+
+    def read_members(self, members: Iterable[Member]) -> Iterator[bytes | StorageError]:
+        """Read files in any order; see `Archive`."""
+        with describing(self.path, KIND, *ERRORS), open_zip(self.path) as archive:
+            for member in members:
+                try:
+                    with archive.open(member.place) as file:
+                        content = file.read(member.size + 1)  # never more at once than it claims
+                except ERRORS as error:
+                    yield CorruptStoreError(f"it is damaged in the archive ({error})")
+                    continue
+                yield content if len(content) == member.size else CorruptStoreError("it was cut short")
 
 
 class _BoundedFile(io.BufferedReader):

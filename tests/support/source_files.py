@@ -1,14 +1,18 @@
-"""Files of pixels as other programs write them, for the tests of sources."""
+"""Files as other programs write them, for the tests of sources: of pixels, and archives of image files."""
 
 import gzip
+import json
 import struct
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.support.cifar import join, regular
 
 Array = NDArray[Any]
 IDX_TYPES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
@@ -75,3 +79,37 @@ WRITERS: dict[str, Callable[[Path, Array, Array], Path]] = {
     "idx": write_idx,
     "packed idx": write_packed_idx,
 }
+
+
+def write_tar(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
+    """Write an archive; a mode of ``w:gz`` packs it."""
+    path.write_bytes(join(*(regular(name, content) for name, content in files.items())))
+    if mode != "w":
+        path.write_bytes(gzip.compress(path.read_bytes(), 1))
+    return path
+
+
+def write_zip(path: Path, files: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def write_parquet(path: Path, columns: Mapping[str, Any], features: object = None, **options: Any) -> Path:  # noqa: ANN401 - of pyarrow
+    """Write columns, and what the Hugging Face hub says about them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table(columns)
+    if features is not None:
+        table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
+    parquet.write_table(table, path, **options)
+    return path
+
+
+def make_image_column(files: Iterable[bytes | None], paths: Iterable[str | None]) -> Any:  # noqa: ANN401 - of pyarrow
+    """Make a column of image files as the Hugging Face hub has them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    fields = [("bytes", pyarrow.binary()), ("path", pyarrow.string())]
+    values = [{"bytes": file, "path": path} for file, path in zip(files, paths, strict=True)]
+    return pyarrow.array(values, pyarrow.struct(fields))

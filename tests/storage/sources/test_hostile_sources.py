@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 
 from storage import BACKENDS, StorageError
 from storage.sources.opening import open_source
+from tests.support.cifar import join, regular
 from tests.support.hostile import find_excess
+from tests.support.image_files import make_picture, save
 from tests.support.image_sets import make_set
-from tests.support.source_files import make_idx
+from tests.support.source_files import make_idx, write_parquet
 
 IMAGES, LABELS = make_set(4, 5, 7)
+PNG = save(make_picture(), "png")
 Write = Callable[[Path], object]
 
 
@@ -134,6 +138,32 @@ def claim(size: int) -> Write:
     return change(npz({"a": NPY}, zipfile.ZIP_STORED), struct.pack("<L", len(NPY)), struct.pack("<L", size))
 
 
+def tar(kind: bytes, size: int, *, name: str = "a.png", content: bytes = b"") -> Write:
+    """Write an archive whose first member claims to have a size."""
+
+    def write(path: Path) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.size = kind, size
+        rest = join(regular("b.png", PNG))
+        path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0") + rest)
+
+    return write
+
+
+def parquet(files: Callable[[], Any], **options: Any) -> Write:  # noqa: ANN401 - of pyarrow
+    return lambda path: write_parquet(path, {"image": files()}, dictionary_pagesize_limit=1 << 30, **options)
+
+
+def change_footer(path: Path) -> None:
+    """Write a file whose footer claims another number of rows."""
+    write_parquet(path, {"image": [PNG] * 5})
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    footer = content[start:].replace(b"\x16\x0a", b"\x16\x09")  # 5 becomes -5
+    assert footer != content[start:]
+    path.write_bytes(content[:start] + footer)
+
+
 HOSTILE: dict[str, tuple[str, Write, str]] = {
     "many images": ("images.npy", npy((1 << 40, 5, 7, 3)), "don't fit an array of shape"),
     "absurd": ("images.npy", npy((10**30, 5, 7, 3)), "don't fit an array of shape"),
@@ -160,7 +190,7 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
         npz({"x": NPY, "y": make_npy((105,), "<f4")}),
         r"at most one of labels: x \(4, 5, 7, 3\) uint8, y \(105,\) float32",
     ),
-    "no arrays": ("a.npz", npz({}), r"aren't one of images and at most one of labels: none"),
+    "no members": ("a.npz", npz({}), "none of its 0 files is an image"),
     "many arrays": ("a.npz", npz(dict.fromkeys(map(str, range(101)), b"")), "more than 100 arrays"),
     "objects in a zip": ("a.npz", npz({"a": make_npy((4, 5, 7, 3), "|O")}), "and a holds Python objects"),
     "bzip2": ("a.npz", npz({"a": NPY}, zipfile.ZIP_BZIP2), "another method than deflate"),
@@ -168,7 +198,7 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
     "claims more": ("a.npz", claim(1 << 25), "a.npz"),
     "a bomb": ("a.npz", claim(1 << 30), "may unpack to"),
     "a long list": ("a.npz", write_long_list, "its list of members has 67,108,864 bytes"),
-    "empty zip": ("a.npz", lambda path: path.write_bytes(b"PK\5\6"), "it is a .npz file, and can't be read"),
+    "empty zip": ("a.npz", lambda path: path.write_bytes(b"PK\5\6"), "it is a zip file, and can't be read"),
     "external link": ("a.h5", link("ExternalLink", "other.h5", "/images"), "images is a link, maybe to another file"),
     "soft link": ("a.h5", link("SoftLink", "/other"), "images is a link, maybe to another file"),
     "external values": (
@@ -197,12 +227,39 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
     "packed short": ("images", pack(idx((4, 6, 7, 3))), "it was cut short: 84 bytes are missing"),
     "no gzip": ("images", lambda path: path.write_bytes(b"\x1f\x8bnothing"), "compressed by gzip, and can't be read"),
     "packed and cut": ("images", pack(idx((4, 5, 7, 3)), cut=9), "can't be read"),
+    "a negative size": ("a.tar", tar(tarfile.REGTYPE, -512), "it is a tar archive, and can't be read"),
+    "a large member": ("a.tar", tar(tarfile.REGTYPE, 1 << 60), "it is a tar archive, and can't be read"),
+    "a large folder": ("a.tar", tar(tarfile.DIRTYPE, 1 << 60), "it is a tar archive, and can't be read"),
+    "a large name": ("a.tar", tar(tarfile.GNUTYPE_LONGNAME, 1 << 30), "a header has 1,073,741,824 bytes"),
+    "a negative name": ("a.tar", tar(tarfile.GNUTYPE_LONGNAME, -1024), "a header has -1,024 bytes"),
+    "large attributes": (
+        "a.tar",
+        tar(tarfile.XHDTYPE, 1 << 17, content=b"1" * (1 << 17)),
+        "header has 131,072 bytes",
+    ),
+    "an archive that is a bomb": (
+        "a.tar",
+        pack(tar(tarfile.REGTYPE, 1 << 40)),
+        "it is a tar archive, and can't be read",
+    ),
+    "a packed archive that is cut": (
+        "a.tar",
+        pack(tar(tarfile.REGTYPE, 0), cut=9),
+        "it is a tar archive, and can't be",
+    ),
+    "a packed archive and more": ("a.tar", pack(tar(tarfile.REGTYPE, 0), b"x"), "doesn't end as one"),
+    "many rows": ("a.parquet", parquet(lambda: [b""] * (1 << 21)), "the list of its rows takes"),
+    "one large file, often": ("a.parquet", parquet(lambda: [bytes(3 << 20)] * 60, compression="none"), ""),
+    "a large row group": ("a.parquet", parquet(lambda: [bytes(1 << 20)] * 150, use_dictionary=False), "a row group of"),
+    "a negative number of rows": ("a.parquet", change_footer, "it is a Parquet file, and can't be read"),
+    "no footer": ("a.parquet", lambda path: path.write_bytes(b"PAR1" + bytes(99) + b"PAR1"), "can't be read"),
 }
 
 
 def read(path: Path) -> None:
     with open_source(path) as source:
-        for _batch in source.read(0):
+        is_pixels = hasattr(source, "read")
+        for _batch in source.read(0) if is_pixels else source.read_files(range(len(source.labels))):
             pass
 
 

@@ -1,21 +1,38 @@
-"""Recognizes by its first bytes what kind of file a source is, and says so if it can't hold images."""
+"""Recognizes by its first bytes what kind of file a source is, and says so if it can't hold images.
+
+A folder whose files are all ``.tar`` archives or Parquet files is a set of shards.
+"""
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from ..encoded import UNKNOWN, find_extension
 from ..errors import InvalidInputError
+from .archives import ArchiveSource, read_archives
 from .array import ArraySource
-from .cifar10 import read_cifar
+from .cifar10 import EDITIONS, read_cifar
 from .files import open_input
 from .hdf5 import read_hdf5
 from .idx import is_idx, read_idx
-from .numpy_files import read_npy, read_npz
+from .numpy_files import is_npz, read_npy, read_npz
+from .parquet import ParquetSource, list_shards, read_parquet
 from .pixels import PixelSource, describing
+from .tars import TarArchive
+from .tree import is_ignored, order_naturally
+from .zips import ZipArchive
+
+Source = PixelSource | ArraySource | ArchiveSource | ParquetSource
 
 HEAD = 512  # bytes: the header of a tar archive, in which its magic number is
 GZIP, TAR, TAR_PLACE = b"\x1f\x8b", b"ustar", 257
-READERS = {b"\x93NUMPY": read_npy, b"PK": read_npz, b"\x89HDF\r\n\x1a\n": read_hdf5}
+ZIP = b"PK"
+CIFAR = tuple(edition.folder.encode() for edition in EDITIONS)
+READERS: dict[bytes, Callable[[Path], Source]] = {
+    b"\x93NUMPY": read_npy,
+    b"\x89HDF\r\n\x1a\n": read_hdf5,
+    b"PAR1": lambda path: read_parquet(path, [path]),
+}
 OTHERS = {  # what else people may have
     "an Arrow file": (b"ARROW1",),
     "an SQLite database": (b"SQLite format 3\0",),
@@ -32,20 +49,36 @@ WHITE = b"\t\n\r\f"
 HINT = "`convert --help` lists what can; of image files, name the folder that holds them"
 
 
-def read_file(path: Path) -> PixelSource | ArraySource:
-    """Find the images of a file."""
+def read_file(path: Path, class_depth: int = 1) -> Source:
+    """Find the images of a file. `class_depth` as in `find_classes`, for archives."""
     with open_input(path) as file:
         head = file.read(HEAD)
     for magic, read in READERS.items():
         if head.startswith(magic):
             return read(path)
+    if head.startswith(ZIP):
+        return read_npz(path) if is_npz(path) else read_archives(path, [ZipArchive(path)], class_depth)
     inner = _unpack(path, head) if head.startswith(GZIP) else head
+    if inner[TAR_PLACE:].startswith(TAR):
+        if inner is not head and inner.startswith(CIFAR):
+            return read_cifar(path)
+        return read_archives(path, [TarArchive(path)], class_depth)
     if is_idx(inner):
         return read_idx(path)
-    if head.startswith(GZIP) and _is_tar(inner):
-        return read_cifar(path)
     what = f"{_describe(inner)}, compressed by gzip" if head.startswith(GZIP) else _describe(head)
     raise InvalidInputError(f"it is {what}, which can't be converted", store=path, hint=HINT)
+
+
+def read_shards(folder: Path, class_depth: int = 1) -> ArchiveSource | ParquetSource | None:
+    """Find the images of a folder whose files are all shards; None if they aren't."""
+    files = [path for path in folder.iterdir() if not is_ignored(path.name)] if folder.is_dir() else []
+    files.sort(key=lambda path: order_naturally(path.name))
+    endings = {path.suffix.lower() for path in files}
+    if endings == {".tar"}:
+        return read_archives(folder, [TarArchive(path) for path in files], class_depth)
+    if endings == {".parquet"}:
+        return read_parquet(folder, list_shards(folder, files))
+    return None
 
 
 def _describe(head: bytes) -> str:
@@ -67,7 +100,3 @@ def _unpack(path: Path, head: bytes) -> bytes:
     """Unpack the first bytes of what gzip packed."""
     with describing(path, "a file compressed by gzip", zlib.error):
         return zlib.decompressobj(wbits=31).decompress(head, HEAD)
-
-
-def _is_tar(head: bytes) -> bool:
-    return head[TAR_PLACE:].startswith(TAR)

@@ -1,0 +1,203 @@
+"""Archives of image files: a ``.zip``, a ``.tar``, packed or not, or a folder of ``.tar`` shards, as for webdataset.
+
+Images are in the order of the archive. Their classes are the top-level folders in it, as in a folder, unless there are
+labels: files that have the name of an image up to its first dot belong to it. ``000123.cls`` holds the label of
+``000123.jpg`` as a decimal number; ``000123.json`` and ``000123.txt`` become the columns ``json`` and ``txt`` of the
+metadata, as text. Nothing is extracted. The format: https://github.com/webdataset/webdataset.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from ..arrays import LABEL
+from ..contract import Labels
+from ..dataset.annotations import Problem
+from ..encoded import Content
+from ..errors import InvalidInputError, StorageError
+from ..pictures import PREFIX, is_picture
+from .folder import TGA, find_classes
+from .pixels import identify_files
+from .tree import Listing, is_ignored, order_naturally
+
+CLASS = "cls"
+TEXTS = ("json", "txt")
+MAX_TEXT = 1 << 20  # bytes
+MAX_DIGITS = 20
+
+
+class Member(NamedTuple):
+    """A file in an archive: its name, its bytes, and where it is."""
+
+    name: str
+    size: int
+    place: Any
+
+
+class Archive(Protocol):
+    """A file that holds other files."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    def list_members(self) -> Iterator[Member | Problem]:
+        """List the regular files, and what else has a name but isn't one."""
+
+    def read_members(self, members: Iterable[Member]) -> Iterator[bytes | StorageError]:
+        """Read files in the order of the archive; in place of one that can't be read, yield the reason."""
+
+
+class Found(NamedTuple):
+    """A member, the number of its archive, and its name in all archives."""
+
+    archive: int
+    member: Member
+    name: str
+
+    def split(self) -> tuple[str, str]:
+        """Split the name at the first dot behind the folder; what follows is in lower case."""
+        folder, slash, file = self.name.rpartition("/")
+        stem, _, ending = file.partition(".")
+        return f"{folder}{slash}{stem}", ending.lower()
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """Image files in archives."""
+
+    archives: Sequence[Archive]
+    found: Sequence[Found] = field(repr=False)
+    labels: Labels = field(repr=False)
+    classes: tuple[str, ...]
+    identity: str
+    metadata: dict[str, list[str | None]] | None = field(repr=False)
+    problems: tuple[Problem, ...] = field(repr=False)
+    kind: Literal["encoded"] = "encoded"
+    losses: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The names in the archive, after that of the archive if there are several."""
+        return [found.name for found in self.found]
+
+    def identify(self) -> str:
+        """Look at the archives again."""
+        return identify_files([archive.path for archive in self.archives])
+
+    def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
+        """Read files one by one; in place of one that can't be read, yield the reason."""
+        return _read(self.archives, map(self.found.__getitem__, indices))
+
+
+def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1) -> ArchiveSource:
+    """Find the image files in archives, and what belongs to them. `class_depth` as in `find_classes`."""
+    identity = identify_files([archive.path for archive in archives])
+    found, listing = _list(archives)
+    images, beside = _separate(found)
+    texts = _read_beside(archives, beside, listing.problems)
+    if CLASS in texts:
+        classes: Sequence[str] = ()
+        images, labels = _label(images, texts.pop(CLASS), listing.problems)
+    else:
+        listing.files = list(dict.fromkeys(image.member.name for image in images))
+        listing.folders = _list_folders(listing.files)
+        names, numbers, classes = find_classes(listing, class_depth, root.stem)
+        label_by_name = dict(zip(names, numbers, strict=True))
+        images = [image for image in images if image.member.name in label_by_name]
+        labels = [label_by_name[image.member.name] for image in images]
+    metadata = {ending: [values.get(image.split()[0]) for image in images] for ending, values in texts.items()}
+    described = np.array(labels, np.int64), tuple(classes), identity, metadata or None, tuple(listing.problems)
+    source = ArchiveSource(archives, images, *described)
+    if not any(map(_is_picture, source.names, source.read_files(range(len(images))))):
+        raise InvalidInputError(f"none of its {len(found):,} files is an image", store=root)
+    return source
+
+
+def _is_picture(name: str, content: Content | StorageError) -> bool:
+    return name.lower().endswith(TGA) or (not isinstance(content, StorageError) and is_picture(bytes(content[:PREFIX])))
+
+
+def _list(archives: Sequence[Archive]) -> tuple[list[Found], Listing]:
+    """List the files of archives; a name that leads elsewhere, or is there twice, is a problem."""
+    found, listing, names = [], Listing(), set[str]()
+    for number, archive in enumerate(archives):
+        prefix = f"{archive.path.name}/" if len(archives) > 1 else ""
+        for each in archive.list_members():
+            parts = each.name.removeprefix("./").split("/")
+            if any(map(is_ignored, set(parts) - {"..", "."})):
+                continue
+            name = prefix + "/".join(parts)
+            if isinstance(each, Problem):
+                listing.problems.append(Problem(name, each.reason))
+            elif {"", ".", ".."} & set(parts):
+                listing.problems.append(Problem(name, "its name leads out of the archive"))
+            elif name in names:
+                listing.problems.append(Problem(name, "it is there twice"))
+            else:
+                names.add(name)
+                found.append(Found(number, each._replace(name="/".join(parts)), name))
+    return found, listing
+
+
+def _separate(found: Sequence[Found]) -> tuple[list[Found], list[Found]]:
+    """Separate images, which are yet to be examined, from the files that belong to them."""
+    endings = {CLASS, *TEXTS}
+    stems = {stem for stem, ending in map(Found.split, found) if ending not in endings}
+    images, beside = list[Found](), list[Found]()
+    for each in found:
+        stem, ending = each.split()
+        (beside if ending in endings and stem in stems else images).append(each)
+    return images, beside
+
+
+def _read_beside(
+    archives: Sequence[Archive], beside: Sequence[Found], problems: list[Problem]
+) -> dict[str, dict[str, str]]:
+    """Read the texts that belong to images: by their endings, then by the part of the name that they share."""
+    texts: dict[str, dict[str, str]] = {}
+    short = [each for each in beside if each.member.size <= MAX_TEXT]
+    problems += [Problem(each.name, f"it has more than {MAX_TEXT:,} bytes") for each in beside if each not in short]
+    for each, content in zip(short, _read(archives, short), strict=True):
+        stem, ending = each.split()
+        values = texts.setdefault(ending, {})
+        if isinstance(content, StorageError):
+            problems.append(Problem(each.name, content.problem))
+            continue
+        try:
+            values[stem] = bytes(content).decode()
+        except UnicodeDecodeError:
+            problems.append(Problem(each.name, "it isn't text in UTF-8"))
+    return texts
+
+
+def _label(images: Iterable[Found], labels: dict[str, str], problems: list[Problem]) -> tuple[list[Found], list[int]]:
+    """Find the label of each image; one without is a problem."""
+    labelled, values = [], []
+    for image in images:
+        text = labels.get(image.split()[0], "").strip()
+        is_number = text.removeprefix("-").isdecimal() and text.isascii() and len(text) <= MAX_DIGITS
+        if is_number and LABEL.min <= int(text) <= LABEL.max:
+            labelled.append(image)
+            values.append(int(text))
+        else:
+            problems.append(Problem(image.name, f"it has no label: a file .{CLASS} with a number of 64 bits"))
+    return labelled, values
+
+
+def _list_folders(names: Iterable[str]) -> list[str]:
+    """List the folders in which files are, and those around them, in natural order."""
+    folders = set[str]()
+    for name in names:
+        while (name := name.rpartition("/")[0]) and name not in folders:
+            folders.add(name)
+    return sorted(folders, key=lambda folder: [order_naturally(part) for part in folder.split("/")])
+
+
+def _read(archives: Sequence[Archive], found: Iterable[Found]) -> Iterator[Content | StorageError]:
+    for number, group in groupby(found, lambda each: each.archive):
+        yield from archives[number].read_members(each.member for each in group)

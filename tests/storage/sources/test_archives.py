@@ -1,0 +1,263 @@
+"""Archives of image files, and what lies beside an image in them."""
+
+import io
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+import storage
+from storage import CorruptStoreError, InvalidInputError, StorageError
+from storage.dataset.annotations import Problem
+from storage.sources import archives
+from storage.sources.archives import ArchiveSource
+from storage.sources.opening import open_source
+from tests.support.cifar import join, regular
+from tests.support.commands import Command
+from tests.support.image_files import make_picture, save
+from tests.support.source_files import write_tar, write_zip
+
+pytest_plugins = ["tests.support.command_fixtures"]
+
+PNG = save(make_picture(), "png")
+TREE = {
+    "dog/2.png": PNG + b"2",
+    "dog/1.png": PNG + b"1",
+    "cat10/a/b.png": PNG + b"b",
+    "cat9/c.png": PNG,
+}
+SAMPLES = {
+    "a/000000.jpg": PNG + b"0",
+    "a/000000.cls": b"7",
+    "a/000000.json": b'{"width": 3}',
+    "a/000001.left.png": PNG + b"1",
+    "a/000001.CLS": b" -9223372036854775808\n",
+    "a/000001.txt": "a café".encode(),
+}
+WRITERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "tar": write_tar,
+    "packed tar": lambda path, files: write_tar(path, files, "w:gz"),
+    "zip": write_zip,
+}
+
+
+@pytest.fixture(params=WRITERS)
+def write(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[dict[str, bytes]], Path]:
+    return lambda files: WRITERS[request.param](tmp_path / "set", files)
+
+
+def find(path: Path, class_depth: int | None = None) -> ArchiveSource:
+    with open_source(path, class_depth) as source:
+        assert isinstance(source, ArchiveSource)
+        return source
+
+
+def read(source: ArchiveSource, indices: Iterable[int] | None = None) -> list[bytes]:
+    contents = source.read_files(range(len(source.names)) if indices is None else indices)
+    return [bytes(content) for content in contents if not isinstance(content, StorageError)]
+
+
+def list_problems(path: Path) -> dict[str, str]:
+    return {problem.name: problem.reason for problem in find(path).problems}
+
+
+def test_images_are_in_the_order_of_the_archive_with_their_folders_as_classes(
+    write: Callable[[dict[str, bytes]], Path],
+) -> None:
+    source = find(write(TREE))
+    assert source.names == list(TREE)
+    assert source.classes == ("cat9", "cat10", "dog")
+    assert source.labels.tolist() == [2, 2, 1, 0]
+    assert (source.kind, source.metadata, source.problems) == ("encoded", None, ())
+    assert read(source) == list(TREE.values())
+    assert read(source, [1, 3]) == [PNG + b"1", PNG]
+
+
+@pytest.mark.parametrize(
+    ("class_depth", "classes", "names"),
+    [(0, ("set",), list(TREE)), (2, ("cat10/a",), ["cat10/a/b.png"])],
+)
+def test_classes_can_be_at_another_depth(
+    class_depth: int, classes: tuple[str, ...], names: list[str], tmp_path: Path
+) -> None:
+    source = find(write_tar(tmp_path / "set.tar", TREE), class_depth)
+    assert (source.classes, source.names) == (classes, names)
+    assert {problem.name for problem in source.problems} == set(TREE) - set(names)
+
+
+def test_files_beside_an_image_are_its_label_and_metadata(write: Callable[[dict[str, bytes]], Path]) -> None:
+    source = find(write(SAMPLES))
+    assert source.names == ["a/000000.jpg", "a/000001.left.png"]
+    assert source.labels.tolist() == [7, -(1 << 63)]
+    assert source.classes == ()
+    assert source.metadata == {"json": ['{"width": 3}', None], "txt": [None, "a café"]}
+    assert read(source) == [PNG + b"0", PNG + b"1"]
+
+
+@pytest.mark.parametrize("label", [b"", b"cat", b"1.5", b"9223372036854775808", b"\xd9\xa3", b"1" * 30, b"--1"])
+def test_an_image_without_a_label_among_labelled_ones_is_a_problem(label: bytes, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", SAMPLES | {"b.jpg": PNG, "b.cls": label, "c.jpg": PNG})
+    reason = "it has no label: a file .cls with a number of 64 bits"
+    assert list_problems(path) == {"b.jpg": reason, "c.jpg": reason}
+    assert len(find(path).labels) == 2
+
+
+def test_a_text_that_belongs_to_no_image_is_a_file_among_the_others(tmp_path: Path) -> None:
+    assert find(write_tar(tmp_path / "a.tar", {"a.png": PNG, "b.txt": b"text"})).names == ["a.png", "b.txt"]
+
+
+def test_a_text_that_is_too_long_or_not_unicode_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MAX_TEXT", 5)
+    path = write_tar(tmp_path / "a.tar", {"a.png": PNG, "a.txt": b"123456", "b.png": PNG, "b.txt": b"\xff"})
+    assert list_problems(path) == {"a.txt": "it has more than 5 bytes", "b.txt": "it isn't text in UTF-8"}
+
+
+def test_files_of_systems_and_folders_are_ignored(write: Callable[[dict[str, bytes]], Path]) -> None:
+    files = {"__MACOSX/._a.png": b"", "cat/.DS_Store": b"", "Thumbs.db": b"", "./cat/a.png": PNG}
+    assert find(write(files)).names == ["cat/a.png"]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd.png", "../a.png", "a/../../b.png", "a//b.png"])
+def test_a_name_that_leads_out_of_the_archive_is_a_problem(name: str, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {name: PNG, "b.png": PNG})
+    assert list_problems(path) == {name: "its name leads out of the archive"}
+
+
+def test_a_name_that_is_there_twice_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(join(regular("a.png", PNG), regular("./a.png", PNG + b"2")))
+    assert list_problems(tmp_path / "a.tar") == {"a.png": "it is there twice"}
+    assert read(find(tmp_path / "a.tar")) == [PNG]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (tarfile.SYMTYPE, "it is a link in the archive"),
+        (tarfile.LNKTYPE, "it is a link in the archive"),
+        (tarfile.FIFOTYPE, "it is no regular file in the archive"),
+        (tarfile.CHRTYPE, "it is no regular file in the archive"),
+        (tarfile.GNUTYPE_SPARSE, "it is no regular file in the archive"),
+    ],
+)
+def test_a_member_of_a_tar_archive_that_is_no_plain_file_is_a_problem(kind: bytes, reason: str, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("odd.png")
+    member.type, member.linkname = kind, "/etc/passwd"
+    folder = tarfile.TarInfo("folder")
+    folder.type = tarfile.DIRTYPE
+    (tmp_path / "a.tar").write_bytes(join((folder, b""), (member, b""), regular("a.png", PNG)))
+    assert list_problems(tmp_path / "a.tar") == {"odd.png": reason}
+
+
+def test_members_of_a_zip_file_that_are_links_or_bombs_are_problems(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("folder")
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("bomb.png", bytes(20 << 20))
+        archive.writestr("a.png", PNG)
+    assert list_problems(tmp_path / "a.zip") == {
+        "link.png": "it is a link or no regular file in the archive",
+        "bomb.png": "it would unpack to 20,971,520 bytes",
+    }
+    assert read(find(tmp_path / "a.zip")) == [PNG]
+
+
+def test_a_damaged_member_of_a_zip_file_is_the_only_one_that_cannot_be_read(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {f"{n}.png": PNG for n in range(3)})
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("1.png").header_offset + 30 + len("1.png")
+    path.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+    _, damaged, _ = find(path).read_files(range(3))
+    assert isinstance(damaged, CorruptStoreError)
+    assert damaged.problem.startswith("it is damaged in the archive")
+
+
+def test_a_damaged_text_is_a_problem(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"a.png": PNG, "a.txt": b"text" * 9})
+    path.write_bytes(path.read_bytes().replace(zlib.compress(b"text" * 9, 1)[2:-4], bytes(8)))
+    assert list(list_problems(path)) == ["a.txt"]
+    assert find(path).metadata == {"txt": [None]}
+
+
+@pytest.mark.parametrize("name", ["1.tar", "2.tar"])
+def test_the_shards_of_a_folder_are_one_set(name: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "10.tar", {"dog/a.png": PNG + b"1"})
+    write_tar(tmp_path / name, {"dog/a.png": PNG, "cat/b.png": PNG + b"2"})
+    (tmp_path / ".cache").mkdir()
+    source = find(tmp_path)
+    assert source.names == [f"{name}/dog/a.png", f"{name}/cat/b.png", "10.tar/dog/a.png"]
+    assert (source.classes, source.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
+    assert read(source) == [PNG, PNG + b"2", PNG + b"1"]
+    assert read(source, [0, 2]) == [PNG, PNG + b"1"]
+
+
+def test_the_identity_changes_with_each_shard(tmp_path: Path) -> None:
+    for name in ("1.tar", "2.tar"):
+        write_tar(tmp_path / name, {"a.png": PNG})
+    for name in ("1.tar", "2.tar"):
+        source = find(tmp_path)
+        assert source.identify() == source.identity
+        os.utime(tmp_path / name, ns=(0, 0))
+        assert source.identify() != source.identity
+
+
+def test_a_tar_archive_without_its_end_is_damaged(tmp_path: Path) -> None:
+    content = join(regular("a.png", PNG), regular("b.png", PNG))
+    second = content.index(b"b.png")
+    for wrong in (
+        content[:second],
+        content[: second + 700],
+        content[:second] + b"x" + content[second + 1 :],
+        content + b"more",
+        content + bytes((1 << 20) + 1),
+    ):
+        (tmp_path / "a.tar").write_bytes(wrong)
+        with pytest.raises(CorruptStoreError, match="it is a tar archive, and"):
+            find(tmp_path / "a.tar")
+
+
+def test_a_member_that_is_cut_short_meanwhile_is_damaged(tmp_path: Path) -> None:
+    source = find(write_tar(tmp_path / "a.tar", {"a.png": PNG}))
+    os.truncate(tmp_path / "a.tar", 600)
+    (found,) = source.read_files([0])
+    assert isinstance(found, CorruptStoreError)
+
+
+def test_an_archive_without_images_says_how_many_files_it_has(write: Callable[[dict[str, bytes]], Path]) -> None:
+    path = write({"a.txt": b"a", "b.TXT": b"b"})
+    with pytest.raises(InvalidInputError, match="none of its 2 files is an image"):
+        find(path)
+
+
+def test_an_empty_zip_file_has_no_images(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="none of its 0 files is an image"):
+        find(write_zip(tmp_path / "a.zip", {}))
+
+
+def test_long_names_are_read(tmp_path: Path) -> None:
+    name = f"{'long/' * 60}é.png"
+    for mode in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w", format=mode) as archive:
+            archive.addfile(regular(name, PNG)[0], io.BytesIO(PNG))
+        (tmp_path / "a.tar").write_bytes(raw.getvalue())
+        assert find(tmp_path / "a.tar").names == [name]
+
+
+def test_an_archive_becomes_a_dataset(run: Command, tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", TREE | {"cat9/note.md": b"text"})
+    code, printed, _ = run("convert", tmp_path / "a.zip", tmp_path / "set", "--backend", "npy")
+    assert code == 1
+    assert "cat9/note.md: it is none of" in printed
+    assert run("convert", tmp_path / "a.zip", tmp_path / "set", "--backend", "npy", "--on-error=skip")[0] == 0
+    with storage.open(tmp_path / "set") as reader:
+        assert list(reader.names) == list(TREE)
+        assert reader.classes == ("cat9", "cat10", "dog")
+        assert [bytes(file) for file in reader.read_encoded(range(4))[0]] == list(TREE.values())
+        assert list(reader.skipped) == [Problem("cat9/note.md", reader.skipped[0].reason)]
