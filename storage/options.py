@@ -76,8 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--class-depth",
         type=int,
         metavar="N",
-        help="how many levels below SOURCE, or in an archive, the folders of the classes are (default: 1); 0: all "
-        "images are of one class",
+        help="how deep in a folder or an archive the folders of the classes are (default: 1); 0: one class for all",
     )
     add(
         "--allow",
@@ -128,10 +127,8 @@ def check_options(options: argparse.Namespace, found: ImageSource | FileSource) 
     if not isinstance(found, FolderSource | ArchiveSource) and options.class_depth is not None:
         wrong.append("class_depth")
     if wrong:
-        option, what = (
-            f"--{wrong[0].replace('_', '-')}",
-            "a folder or an archive" if wrong == ["class_depth"] else "image files",
-        )
+        what = "a folder or an archive" if wrong == ["class_depth"] else "image files"
+        option = f"--{wrong[0].replace('_', '-')}"
         raise InvalidInputError(f"{option} is for {what}", store=options.source, hint="leave it out")
 
 

@@ -19,8 +19,8 @@ from ..contract import Labels
 from ..dataset.annotations import Problem
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError
-from ..pictures import PREFIX, is_picture
-from .folder import TGA, find_classes
+from ..pictures import PREFIX
+from .folder import begins_as_picture, find_classes
 from .pixels import identify_files
 from .tree import Listing, is_ignored, order_naturally
 
@@ -119,7 +119,7 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
 
 
 def _is_picture(name: str, content: Content | StorageError) -> bool:
-    return name.lower().endswith(TGA) or (not isinstance(content, StorageError) and is_picture(bytes(content[:PREFIX])))
+    return not isinstance(content, StorageError) and begins_as_picture(name, bytes(content[:PREFIX]))
 
 
 def _list(archives: Sequence[Archive]) -> tuple[list[Found], Listing]:

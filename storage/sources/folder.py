@@ -51,7 +51,7 @@ class FolderSource:
             try:
                 with open_input(path) as file:
                     prefix = file.read(LARGE)
-                    if len(prefix) == LARGE and not _begins_as_picture(path.name, prefix):
+                    if len(prefix) == LARGE and not begins_as_picture(path.name, prefix):
                         return refuse_format()  # a film, for one, which may not fit in memory
                     return prefix + file.read()
             except InvalidInputError as error:
@@ -65,11 +65,12 @@ class FolderSource:
 
     def _is_picture(self, name: str) -> bool:
         with suppress(OSError, InvalidInputError), open_input(self.root / name) as file:
-            return _begins_as_picture(name, file.read(PREFIX))
+            return begins_as_picture(name, file.read(PREFIX))
         return False
 
 
-def _begins_as_picture(name: str, prefix: bytes) -> bool:
+def begins_as_picture(name: str, prefix: bytes) -> bool:
+    """Whether a file may be an image by its first bytes, or its name."""
     return is_picture(prefix[:PREFIX]) or name.lower().endswith(TGA)
 
 

@@ -69,15 +69,19 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
             check_amount("the list of its labels", len(reader) * LABEL_BYTES, store=path, limit=limit)
             yield StoreSource(reader, reader.read_labels(), (), identity, None, content)
         return
+    yield _find_files(path, depth, reasons)
+
+
+def _find_files(path: Path, class_depth: int, reasons: Mapping[str, StorageError]) -> Any:  # noqa: ANN401 - a FileSource
+    """Find image files in the shards of a folder, or in its tree."""
     with reading(path):
-        shards = read_shards(path, depth)
+        shards = read_shards(path, class_depth)
     if shards is not None:
-        yield shards
-        return
-    folder = read_folder(path, depth)
+        return shards
+    folder = read_folder(path, class_depth)
     if folder is None or not folder.has_pictures():
         raise _explain(path, reasons)
-    yield folder
+    return folder
 
 
 def _exists(path: Path) -> bool:
