@@ -58,6 +58,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="lock",
         help="for a file system without locks: make sure that nothing else reads or writes DESTINATION meanwhile",
     )
+    _add_file_options(parser)
+
+
+def _add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Add those that are about image files."""
+    add = parser.add_argument
     add(
         "--payload",
         choices=("encoded", "pixels"),
