@@ -92,6 +92,20 @@ def test_a_manifest_of_another_dtype_is_not_that_of_its_parts(tmp_path: Path) ->
         storage.load(tmp_path / "set")
 
 
+def test_a_changed_bit_is_found_where_it_is(tmp_path: Path) -> None:
+    images, labels = make_form("floats", 9)
+    storage.save(tmp_path / "set", images, labels, "npy")
+    (path,) = (tmp_path / "set").glob("part-*/images.npy")
+    content = bytearray(path.read_bytes())
+    content[-2 * images[0].nbytes - 1] ^= 0x80  # the last sign of record 6
+    path.write_bytes(content)
+    assert list(storage.check(tmp_path / "set").records) == [6]
+    with pytest.raises(storage.CorruptStoreError, match="record 6"):
+        storage.load(tmp_path / "set")
+    with storage.open(tmp_path / "set") as reader, pytest.raises(storage.CorruptStoreError, match="record 6"):
+        reader.read([5, 6])
+
+
 def test_dtype_and_shape_each_change_a_checksum() -> None:
     images, labels = np.zeros((2, 4, 6), np.uint16), np.arange(2)
     content = images.view(np.uint8)
