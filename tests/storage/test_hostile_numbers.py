@@ -71,10 +71,7 @@ def test_absurd_numbers_of_image_files_cost_little(
     try_numbers(backend, tmp_path_factory.mktemp("numbers"), numbers, "encoded")
 
 
-@pytest.mark.parametrize(
-    ("channels", "dtype"),
-    [(1 << 31, "uint8"), (1 << 62, "float32"), ((1 << 64) - 1, "uint16"), (0, "O"), (5, "f8" * 4)],
-)
+@pytest.mark.parametrize(("channels", "dtype"), [(1 << 62, "float32"), ((1 << 64) - 1, "uint16"), (5, "f8" * 4)])
 def test_absurd_channels_and_dtypes_cost_little(backend: str, channels: int, dtype: str, tmp_path: Path) -> None:
     if backend not in SET_FORMS:
         pytest.skip(f"nothing here knows where {backend} keeps the form of its images")
