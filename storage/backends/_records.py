@@ -21,6 +21,7 @@ from ..arrays import (
     BYTE,
     CHANNELS,
     LABEL,
+    NAMES,
     check_dtype,
     check_encoded,
     check_images,
@@ -37,7 +38,7 @@ MAX_NUMBER = 1 << 62  # images or bytes, so that NumPy can count them
 SPARE = 2  # times the average size of a file: so much memory is kept for each, and used as far as it is needed
 MISSING = "it is missing or damaged"
 
-RGB = CHANNELS, BYTE.name
+RGB = CHANNELS, "uint8"
 NUMBERS = struct.Struct("<3Q")
 FORM = struct.Struct("<Q8s")  # the number of channels, and the name of the dtype, padded with zeros
 
@@ -73,7 +74,7 @@ def find_form(images: Images | Encoded) -> tuple[int, str]:
     """Find the number of channels, 0 for images of shape (H, W), and the name of the dtype; of files, those of RGB."""
     if isinstance(images, Encoded):
         return RGB
-    return (images.shape[3] if len(images.shape[1:]) > len("HW") else 0), images.dtype.name
+    return (*images.shape, 0)[3], NAMES[images.dtype.newbyteorder("<")]
 
 
 def pack_form(images: Images | Encoded) -> bytes:
@@ -90,14 +91,14 @@ def unpack_layout(store: Path, content: bytes, numbers: struct.Struct = NUMBERS)
             store=store,
         )
     images, height, width, *own = numbers.unpack_from(content)
-    channels, dtype = (
-        FORM.unpack(content[numbers.size :]) if content[numbers.size :] else (CHANNELS, BYTE.name.encode())
-    )
+    if len(content) == numbers.size:
+        return check_layout(store, images, height, width), own
+    channels, dtype = FORM.unpack_from(content, numbers.size)
     return check_layout(store, images, height, width, channels, dtype.rstrip(b"\0").decode("latin-1")), own
 
 
 def check_layout(
-    store: Path, images: object, height: object, width: object, channels: object = CHANNELS, dtype: object = BYTE.name
+    store: Path, images: object, height: object, width: object, channels: object = CHANNELS, dtype: object = RGB[1]
 ) -> Layout:
     """Refuse numbers that can't describe an image set, or describe files of far more bytes than the store has."""
     if type(images) is int and type(height) is int and width == 0 and min(images, height) >= 0:

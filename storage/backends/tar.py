@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from ..arrays import (
     BYTE,
     CHANNELS,
+    NAMES,
     check_dtype,
     check_encoded,
     check_images,
@@ -141,7 +142,7 @@ class Layout(NamedTuple):
         numbers = self.images, self.height, self.width, self.images_per_shard
         if self.is_rgb:
             return HEADER.pack(SIGNATURE, *numbers)
-        return HEADER.pack(FORM_SIGNATURE, *numbers) + FORM.pack(self.channels, self.dtype.name.encode())
+        return HEADER.pack(FORM_SIGNATURE, *numbers) + FORM.pack(self.channels, NAMES[self.dtype].encode())
 
     @property
     def start(self) -> int:
@@ -380,7 +381,9 @@ def _open_index(store: Path) -> Iterator[tuple[Layout | FileIndex, int]]:
         if header.startswith(FILES_SIGNATURE) and len(header) == HEADER.size:
             yield FileIndex(store, descriptor, status.st_size), descriptor
             return
-        layout = _parse_header(store, header + os.pread(descriptor, FORM.size, HEADER.size))
+        if header.startswith(FORM_SIGNATURE):
+            header += os.pread(descriptor, FORM.size, HEADER.size)
+        layout = _parse_header(store, header)
         size = layout.start_of_labels + layout.images * LABEL.itemsize
         if status.st_size != size or not layout.images_per_shard:
             raise CorruptStoreError(
@@ -393,12 +396,12 @@ def _open_index(store: Path) -> Iterator[tuple[Layout | FileIndex, int]]:
 
 
 def _parse_header(store: Path, content: bytes) -> Layout:
-    signature, header, form = content[: len(SIGNATURE)], content[: HEADER.size], content[HEADER.size :]
-    if len(header) < HEADER.size or (signature != SIGNATURE and (signature, len(form)) != (FORM_SIGNATURE, FORM.size)):
+    has_form = content.startswith(FORM_SIGNATURE)
+    if len(content) < HEADER.size + FORM.size * has_form or not (has_form or content.startswith(SIGNATURE)):
         raise CorruptStoreError(f"{FILE} has another header: another program wrote it", store=store)
-    layout = Layout(*HEADER.unpack(header)[1:])
-    if signature == FORM_SIGNATURE:
-        channels, dtype = FORM.unpack(form)
+    layout = Layout(*HEADER.unpack_from(content)[1:])
+    if has_form:
+        channels, dtype = FORM.unpack_from(content, HEADER.size)
         found = check_dtype(store, dtype.rstrip(b"\0").decode("latin-1"))
         layout = layout._replace(channels=channels, dtype=found)
         if layout.is_rgb:

@@ -39,6 +39,7 @@ with np.printoptions():  # tiledb sets how arrays are printed, for the whole pro
 from ..arrays import (
     BYTE,
     CHANNELS,
+    NAMES,
     check_dtype,
     check_encoded,
     check_images,
@@ -97,7 +98,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
         images, labels = check_images(images, labels, ANY_PIXELS)
         numbers = {"height": images.shape[1], "width": images.shape[2]}
         if (images.shape[3:], images.dtype) != ((CHANNELS,), BYTE):
-            numbers |= {"channels": (*images.shape, 0)[3], "dtype": images.dtype.name}
+            numbers |= {"channels": (*images.shape, 0)[3], "dtype": NAMES[images.dtype]}
         arrays = {"images": images, "labels": labels}
     with fork_lock, writing(store, *ERRORS), _open_folder(claim_store(store)) as uri:
         context = _make_context()

@@ -21,7 +21,7 @@ from typing import Any
 
 from xxhash import xxh3_64_hexdigest
 
-from ..arrays import BYTE, DTYPES
+from ..arrays import DTYPES, NAMES
 from ..contract import Encoded, Images, Kind
 from ..durability import sync
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
@@ -36,7 +36,7 @@ from .details import Details, check_counts, check_texts
 FILE = "manifest.json"
 FORMAT = 2
 Form = tuple[Kind, tuple[int, ...] | None, str]  # kind of images, and shape and dtype of each
-FILES: Form = "encoded", None, BYTE.name
+FILES: Form = "encoded", None, "uint8"
 KINDS: tuple[Kind, ...] = ("pixels", "encoded")
 FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
 PART = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
@@ -70,7 +70,7 @@ class Manifest:
     source: str = ""  # identifies what is being converted; empty in a finished dataset
     former: tuple[str, tuple[Details, ...]] | None = None  # of format 1: checksum of the checksums; details of parts
     losses: tuple[str, ...] = ()  # that decoding may cause, or has caused
-    dtype: str = BYTE.name  # of pixels
+    dtype: str = "uint8"  # of pixels
 
     @property
     def form(self) -> Form:
@@ -102,7 +102,7 @@ def find_form(images: Images | Encoded) -> Form:
     """Find out what images have in common."""
     if isinstance(images, Encoded):
         return FILES
-    return "pixels", images.shape[1:], images.dtype.name
+    return "pixels", images.shape[1:], NAMES[images.dtype]
 
 
 def name_part(number: int) -> str:
@@ -227,7 +227,7 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         tuple(Part(**part) for part in content["parts"]),
         tuple(content["classes"]),
         content["source"],
-        dtype=BYTE.name if content["dtype"] is None else content["dtype"],
+        dtype="uint8" if content["dtype"] is None else content["dtype"],
         losses=tuple(sorted(check_losses(content.get("losses", ())))),
     )
     if manifest.kind not in KINDS or (manifest.shape is None) != (content["dtype"] is None):

@@ -158,10 +158,10 @@ def _is_described(held: Dataset) -> bool:
 
 def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
     """Check whether images are those of a dataset: with its labels, they have its checksums."""
-    if (len(images), find_form(images)) != (old.manifest.count, old.manifest.form):
-        return False
     if not isinstance(images, Encoded):
         images = check_pixels(images)
+    if (len(images), find_form(images)) != (old.manifest.count, old.manifest.form):
+        return False
     records = np.concatenate([checksums.records for checksums in old.checksums.values()])
     return np.array_equal(hash_records(images, labels, np.arange(len(images))), records)
 
