@@ -78,7 +78,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels, *, compres
     with fork_lock, writing(store, pa.ArrowException):
         column = make_files(images) if isinstance(images, Encoded) else _make_tensors(images)
         table = pa.table({IMAGE: column, LABEL: pa.array(labels)}).replace_schema_metadata({COUNT: str(len(images))})
-        options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
+        options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False, allow_64bit=True)
         with pa.OSFile(create_file(store, FILE), APPEND) as file:
             writer = pa.ipc.new_file(file, table.schema, options=options)
             writer.write_table(table, max_chunksize=rows)

@@ -1,17 +1,22 @@
 """A crowd of readers while a writer replaces the store: each read is all old or all new."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import storage
+from storage import Labels
+from storage.contract import Kind
+from storage.reader import read_stored
 from tests.faults.children import Child
 from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import STORE, ImageSet, is_same
+from tests.faults.judge import STORE, ImageSet, is_same, take
+from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 
 COUNTS = (20, 20, 31)  # images of the sets that take turns
@@ -23,13 +28,12 @@ PATIENCE = 120.0  # seconds that a child may take longer than it should
 Loop = Callable[[], str]  # does its work once; returns nothing, or what is wrong
 
 
-def read_while_writing(backends: Sequence[str], folder: Path, seconds: float) -> dict[str, Findings]:
-    """Replace the stores of all backends at once, each under four readers, for so many seconds."""
-    images, labels = make_set(sum(COUNTS), 32, 32)
-    ends = np.cumsum(COUNTS)[:-1]
-    sets = list(zip(np.split(images, ends), np.split(labels, ends), strict=True))
+def read_while_writing(kinds: Mapping[str, Kind], folder: Path, seconds: float) -> dict[str, Findings]:
+    """Replace the stores of all backends at once, each under four readers, for so many seconds; `kinds` of images."""
+    made = {"pixels": _cut(*make_set(sum(COUNTS), 32, 32)), "encoded": _cut(*make_files(sum(COUNTS)))}
     children = {}
-    for backend in backends:
+    for backend, kind in kinds.items():
+        sets = made[kind]
         path = folder / backend / STORE
         path.parent.mkdir()
         storage.save(path, *sets[0], backend)
@@ -41,13 +45,19 @@ def read_while_writing(backends: Sequence[str], folder: Path, seconds: float) ->
     for group in children.values():
         for child in group.values():
             child.release()
-    findings: dict[str, Findings] = {backend: [] for backend in backends}
+    findings: dict[str, Findings] = {backend: [] for backend in kinds}
     for backend, group in children.items():
         for name, child in group.items():
             findings[backend] += _collect(name, child.wait(seconds + PATIENCE).describe())
     for backend, found in findings.items():
-        found.append(("the save after all", _tidy(folder / backend / STORE, backend, sets)))
+        found.append(("the save after all", _tidy(folder / backend / STORE, backend, made[kinds[backend]])))
     return findings
+
+
+def _cut(images: Any, labels: Labels) -> list[ImageSet]:  # noqa: ANN401 - pixels or files
+    """Cut a set into those that take turns."""
+    ends = np.cumsum(COUNTS).tolist()
+    return [(images[start:end], labels[start:end]) for start, end in pairwise([0, *ends])]
 
 
 def _repeat(loop: Loop, seconds: float) -> str:
@@ -77,9 +87,9 @@ def _load(path: Path, sets: Sequence[ImageSet]) -> str:
 
 def _read(path: Path, sets: Sequence[ImageSet], draw: np.random.Generator) -> str:
     with storage.open(path) as reader:
-        reads = [(order, reader.read(order)) for order in (draw.permutation(len(reader)) for _ in range(READS))]
+        reads = [(order, read_stored(reader, order)) for order in (draw.permutation(len(reader)) for _ in range(READS))]
     alike = [each for each in sets if len(each[1]) == len(reader)]
-    right = any(all(is_same(read, (each[0][order], each[1][order])) for order, read in reads) for each in alike)
+    right = any(all(is_same(read, take(each, order)) for order, read in reads) for each in alike)
     return "" if right else "the reads of one reader are not all of one set"
 
 

@@ -1,9 +1,11 @@
 """How far a harness goes: a sample in the usual tests, more with ``-m slow``, everything with ``--faults=full``."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from storage.contract import Kind
 
 Case = TypeVar("Case")
 
@@ -18,6 +20,7 @@ class Extent:
     sample: bool
     full: bool = False
     backends: int = 1
+    kinds: int = 1  # of images, which share the cases of a backend
 
     def choose(self, cases: Sequence[Case], sample: int, find_kind: Callable[[Case], object] = type) -> list[Case]:
         """Choose cases that lie evenly apart."""
@@ -38,4 +41,9 @@ class Extent:
         """Return how many cases of endlessly many are tried."""
         if self.sample:
             return sample
-        return ENDLESS if self.full else max(BUDGET // self.backends, 2)
+        return ENDLESS if self.full else max(BUDGET // self.backends // self.kinds, 2)
+
+    def divide(self, kinds: Sequence[Kind]) -> Iterator[tuple[Kind, "Extent"]]:
+        """Divide the cases of a backend among the kinds of images that it stores; a sample is of one kind."""
+        chosen = kinds[:1] if self.sample else kinds
+        return ((kind, self if self.full else replace(self, kinds=len(chosen))) for kind in chosen)

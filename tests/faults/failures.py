@@ -9,6 +9,7 @@ from pathlib import Path
 
 import storage
 from storage import Images
+from storage.contract import Kind
 from tests.faults.children import Ending, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, NOT_REACHED, Findings
@@ -55,10 +56,10 @@ HARMLESS_WHEN_TIDYING = "what was replaced is not deleted now: the next save doe
 
 
 def fail_at_calls(
-    backend: str, folder: Path, extent: Extent, errors: Sequence[str], *, count: int
+    backend: str, folder: Path, extent: Extent, errors: Sequence[str], *, count: int, kind: Kind = "pixels"
 ) -> dict[str, Findings]:
     """Replace a set once for each call that touches the store, with that call failing."""
-    sets = make_sets(count, 32)
+    sets = make_sets(count, 32, kind)
     template = save_template(folder, sets, backend)
     (folder / "traced").mkdir()
     path = prepare(folder / "traced", template)

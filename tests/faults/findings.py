@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from storage.contract import Kind
+
 Findings: TypeAlias = list[tuple[str, str]]  # which case, what came of it
 Record: TypeAlias = Callable[[str, object], None]
 
@@ -31,6 +33,11 @@ def count_findings(record: Record, backend: str, found: Mapping[str, Findings]) 
         if not findings:
             wrong.append(f"{fault}, {backend}: no case was tried")
     assert not wrong, "\n".join(wrong)
+
+
+def name_fault(kind: Kind, fault: str) -> str:
+    """Name a fault by the kind of images that it comes to."""
+    return fault if kind == "pixels" else f"{FILES}{fault}"
 
 
 def find_rows(reports: Iterable[pytest.TestReport]) -> list[dict[str, Any]]:

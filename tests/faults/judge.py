@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import storage
 from storage import Encoded, Labels
+from storage.contract import Kind
 from storage.reader import read_stored
 from tests.faults.children import run_child
 from tests.faults.findings import GUILTY
@@ -34,20 +35,11 @@ class Sets(NamedTuple):
     next: ImageSet
 
 
-def make_sets(count: int, size: int = 16) -> Sets:
-    """Make sets of `count` images of `size` x `size` pixels, which have no image in common."""
-    images, labels = make_set(2 * count + NEXT, size, size)
-    return Sets(*((images[part], labels[part]) for part in _divide(count)))
-
-
-def make_file_sets(count: int) -> Sets:
-    """Make sets of `count` image files, which have no file in common but empty ones."""
-    files, labels = make_files(2 * count + NEXT)
-    return Sets(*((files[part], labels[part]) for part in _divide(count)))
-
-
-def _divide(count: int) -> list[slice]:
-    return [slice(count), slice(count, 2 * count), slice(2 * count, None)]
+def make_sets(count: int, size: int = 16, kind: Kind = "pixels") -> Sets:
+    """Make sets of `count` images, which have none in common but empty files; pixels are `size` x `size`."""
+    every: Any = make_set(2 * count + NEXT, size, size) if kind == "pixels" else make_files(2 * count + NEXT)
+    parts = (slice(count), slice(count, 2 * count), slice(2 * count, None))
+    return Sets(*((every[0][part], every[1][part]) for part in parts))
 
 
 def is_same(found: tuple[Any, Any], expected: ImageSet) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from storage.contract import Kind
 from tests.faults.children import Child, Ending, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, NOT_REACHED, Findings
-from tests.faults.judge import append, inspect, join_sets, make_file_sets, make_sets, prepare, save, save_template
+from tests.faults.judge import append, inspect, join_sets, make_sets, prepare, save, save_template
 from tests.faults.strace import Call, drop_overtaken, inject, trace_calls
 
 SEED = 6
@@ -26,10 +27,10 @@ def kill_at_calls(
     count: int,
     replacing: bool,
     appending: bool = False,
-    encoded: bool = False,
+    kind: Kind = "pixels",
 ) -> Findings:
     """Save once for each call that touches the store, or append, and be killed right before it."""
-    sets = make_file_sets(count) if encoded else make_sets(count)
+    sets = make_sets(count, kind=kind)
     saved = save_template(folder, sets, backend)
     template = saved if replacing or appending else None
     write = partial(append, added=sets.new) if appending else partial(save, image_set=sets.new, backend=backend)

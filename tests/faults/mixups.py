@@ -10,11 +10,13 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from storage import BACKENDS
+from storage import BACKENDS, Encoded
+from storage.contract import Kind
 from storage.dataset.files import CHECKSUMS
 from storage.dataset.manifest import FILE
 from tests.faults.damages import PAGE, Damage, Draw, choose_file
 from tests.faults.judge import ImageSet
+from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 
 SMALL = 3 * PAGE  # bytes that are appended at most
@@ -23,17 +25,18 @@ HEADER = 512  # bytes at the beginning and the end of a file that are overwritte
 NUMBERS = (0, 1, 1 << 16, (1 << 31) - 1, 1 << 32, 1 << 40, (1 << 62) + 1, (1 << 63) - 1, (1 << 64) - 1)
 STRANGE, STRANGERS = "strange", ("npy", "png", "sqlite", "tar")  # backends that are always here
 IDENTITY = (FILE, CHECKSUMS)  # what a dataset is recognized by
-VERSIONS = {"images": (0, 32, 32), "count": (-7, 32, 32), "size": (0, 32, 16)}  # what an older version differs in
+VERSIONS = {"images": (0, 32), "count": (-7, 32), "size": (0, 16)}  # what an older version differs in
 
 Save = Callable[[Path, ImageSet], object]
 
 
-def make_others(folder: Path, count: int, save: Save) -> Path:
+def make_others(folder: Path, count: int, save: Save, kind: Kind = "pixels") -> Path:
     """Save older versions of a store of `count` images, and stores of other formats: files of these get mixed up."""
     folder.mkdir()
-    for name, (fewer, height, width) in VERSIONS.items():
-        images, labels = make_set(count + fewer, height, width)
-        save(folder / name, (images[::-1].copy(), labels))
+    for name, (fewer, width) in VERSIONS.items():
+        images, labels = make_set(count + fewer, 32, width)
+        files = Encoded.join(file[: len(file) * width // 32] for file in reversed(make_files(count + fewer)[0]))
+        save(folder / name, (files if kind == "encoded" else images[::-1].copy(), labels))
     (folder / STRANGE).mkdir()
     for name in STRANGERS:
         BACKENDS[name].store_many(folder / STRANGE / name, *make_set(3))

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import storage
+from storage.contract import Kind
 from storage.reader import read_stored
 from tests.faults.children import run_child, spread
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import ImageSet, is_same, make_file_sets, make_sets, prepare, save_template, take
+from tests.faults.judge import ImageSet, is_same, make_sets, prepare, save_template, take
 from tests.faults.mixups import MIXUPS, make_others
 from tests.support.memory import Peak, limit_addresses, measure_files
 
@@ -29,14 +30,14 @@ class GuiltyError(Exception):
 
 
 def damage_and_read(
-    backend: str, folder: Path, damages: Iterable[str], *, cases: int, encoded: bool = False
+    backend: str, folder: Path, damages: Iterable[str], *, cases: int, kind: Kind = "pixels"
 ) -> dict[str, Findings]:
     """Damage a store again and again, and read it each time in a child."""
-    sets = make_file_sets(COUNT) if encoded else make_sets(COUNT, 32)
+    sets = make_sets(COUNT, 32, kind)
     expected, another = sets.old, sets.new
     template = save_template(folder, sets, backend)
     storage.save(folder / "another", *another, backend)
-    others = make_others(folder / "others", COUNT, partial(_save, backend))
+    others = make_others(folder / "others", COUNT, partial(_save, backend), kind)
     files = {path.name for path in folder.rglob("*") if path.is_file()}
 
     def run(case: tuple[str, int], own: Path) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 import storage
 from storage import Images
+from storage.contract import Kind
+from storage.reader import read_stored
 from tests.faults.children import PATIENCE, run_child, spread
 from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, Findings
@@ -23,9 +23,9 @@ ROOM = 64 << 20  # bytes of a disk that is not full
 LONGER = 4 * PATIENCE  # for a child that waits for its own children, so that those say where they hang
 
 
-def limit_files(backend: str, folder: Path, extent: Extent) -> Findings:
+def limit_files(backend: str, folder: Path, extent: Extent, *, kind: Kind = "pixels") -> Findings:
     """Replace a set with files that may be so many bytes long, from none to more than enough."""
-    sets = make_sets(COUNT, 32)
+    sets = make_sets(COUNT, 32, kind)
     template = save_template(folder, sets, backend)
     longest = max(path.stat().st_size for path in template.rglob("*") if path.is_file())
     step = max(64, longest // 150)
@@ -39,9 +39,9 @@ def limit_files(backend: str, folder: Path, extent: Extent) -> Findings:
     return [(f"files of up to {limit} bytes", outcome) for limit, outcome in zip(limits, outcomes, strict=True)]
 
 
-def fill_disk(backend: str, folder: Path, extent: Extent, *, midway: bool) -> Findings:
+def fill_disk(backend: str, folder: Path, extent: Extent, *, midway: bool, kind: Kind = "pixels") -> Findings:
     """Replace a set on a disk that has so many pages free, from none to more than enough."""
-    sets = make_sets(COUNT, 32)
+    sets = make_sets(COUNT, 32, kind)
     template = save_template(folder, sets, backend)
     used = sum(-(-path.stat().st_size // PAGE) + 1 for path in template.rglob("*"))
     pages = extent.choose(range(2 * used + 8), 1)
@@ -53,9 +53,9 @@ def fill_disk(backend: str, folder: Path, extent: Extent, *, midway: bool) -> Fi
     return [(f"{free} pages free", outcome) for free, outcome in zip(pages, outcomes, strict=True)]
 
 
-def forbid_save(backend: str, folder: Path) -> Findings:
+def forbid_save(backend: str, folder: Path, *, kind: Kind) -> Findings:
     """Save to a disk that became read-only, replacing a set and anew; and read from it."""
-    sets = make_sets(COUNT, 32)
+    sets = make_sets(COUNT, 32, kind)
     template = save_template(folder, sets, backend)
 
     def run(name: str, own: Path) -> str:
@@ -93,10 +93,10 @@ def _fill(own: Path, template: Path, sets: Sets, backend: str, free: int, midway
     path = prepare(own, template)
 
     def yield_batches() -> Iterator[Images]:
-        first, second = np.array_split(sets.new[0], 2)
-        yield first
+        half = COUNT // 2
+        yield sets.new[0][:half]
         resize_memory(own.parent, free)
-        yield second
+        yield sets.new[0][half:]
 
     if midway:
         images: Images | Iterator[Images] = yield_batches()
@@ -133,6 +133,6 @@ def _save_forbidden(path: Path, sets: Sets, backend: str) -> str:
 
 def _read_forbidden(path: Path, sets: Sets) -> str:
     with storage.open(path) as reader:
-        read = reader.read(range(len(reader)))
+        read = read_stored(reader, range(len(reader)))
     whole = storage.check(path).is_whole
     return "read" if whole and is_same(read, sets.old) and is_same(storage.load(path), sets.old) else "read wrongly"

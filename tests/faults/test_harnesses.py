@@ -41,7 +41,10 @@ HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
     "mixed_up_files": (lambda folder: damage_and_read(BACKEND, folder, ["hole"], cases=10)["hole"], "wrong pixels"),
     "limits_on_files": (lambda folder: limit_files(BACKEND, folder, SOME), "cannot be loaded"),
     "small_disks": (lambda folder: fill_disk(BACKEND, folder, SOME, midway=True), LOST),
-    "readers": (lambda folder: read_while_writing([BACKEND], folder, 1)[BACKEND], "Error|neither old|not all of one"),
+    "readers": (
+        lambda folder: read_while_writing({BACKEND: "pixels"}, folder, 1)[BACKEND],
+        "Error|neither old|not all of one",
+    ),
     "failed_opens": (lambda folder: fail_to_open(BACKEND, folder, cases=300), "leave 200 descriptors"),
 }
 

@@ -4,18 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.options import PIXELS, choose_backends, read_options
+from benchmarks.options import read_options
 from storage import BACKENDS
 from tests.faults.crowd import read_while_writing
 from tests.faults.damages import DAMAGES
 from tests.faults.extent import Extent
-from tests.faults.findings import FILES, PLAIN, Record, count_findings
+from tests.faults.findings import FILES, PLAIN, Record, count_findings, name_fault
 from tests.faults.forks import fork_while_reading
 from tests.faults.integrity import damage_plain
 from tests.faults.mixups import MIXUPS
 from tests.faults.opens import fail_to_open
 from tests.faults.reading import damage_and_read
-from tests.support.encoded_sets import need_files
 
 
 def test_a_damaged_store_is_read_right_or_refused(
@@ -25,19 +24,23 @@ def test_a_damaged_store_is_read_right_or_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.parametrize("extent", ["all"], indirect=True)
 def test_a_store_whose_files_are_mixed_up_is_read_right_or_refused(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    cases = 120 if extent.full else extent.count(1)
-    count_findings(record_property, backend, damage_and_read(backend, folder, MIXUPS, cases=cases))
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        found = damage_and_read(backend, folder / kind, MIXUPS, cases=120 if part.full else part.count(1), kind=kind)
+        named = {name_fault(kind, mixup): findings for mixup, findings in found.items()}
+        count_findings(record_property, backend, named)
 
 
+@pytest.mark.kinds("encoded")
 def test_a_damaged_store_of_files_is_read_right_or_refused(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    need_files(BACKENDS[backend])
-    found = damage_and_read(backend, folder, DAMAGES, cases=extent.count(1), encoded=True)
+    found = damage_and_read(backend, folder, DAMAGES, cases=extent.count(1), kind="encoded")
     count_findings(record_property, backend, {f"{FILES}{damage}": findings for damage, findings in found.items()})
 
 
@@ -52,9 +55,13 @@ def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
     pytestconfig: pytest.Config, folder: Path, extent: Extent, record_property: Record
 ) -> None:
     seconds = 3 if extent.sample else 60
-    found = read_while_writing(choose_backends(read_options(pytestconfig).backends, PIXELS), folder, seconds)
-    for backend, findings in found.items():
-        count_findings(record_property, backend, {f"{seconds} s of four readers and a writer": findings})
+    stored = {name: BACKENDS[name].INFO.kinds for name in read_options(pytestconfig).backends}
+    for turn in range(2 if extent.full else 1):
+        kinds = {name: each[(number + turn) % len(each)] for number, (name, each) in enumerate(stored.items())}
+        (folder / str(turn)).mkdir()
+        for backend, findings in read_while_writing(kinds, folder / str(turn), seconds).items():
+            fault = name_fault(kinds[backend], f"{seconds} s of four readers and a writer")
+            count_findings(record_property, backend, {fault: findings})
 
 
 @pytest.mark.slow

@@ -7,11 +7,10 @@ import pytest
 from storage import BACKENDS
 from tests.faults.extent import Extent
 from tests.faults.failures import FAILURES, SIGINT, fail_at_calls
-from tests.faults.findings import FILES, Record, count_findings
+from tests.faults.findings import FILES, Record, count_findings, name_fault
 from tests.faults.kills import kill_at_calls, kill_at_random
 from tests.faults.mounts import find_obstacle
 from tests.faults.shortages import fill_disk, forbid_save, limit_files
-from tests.support.encoded_sets import need_files
 
 
 @pytest.fixture
@@ -22,24 +21,24 @@ def mounts() -> None:
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("kind", ["new", "replacing", "appending"])
+@pytest.mark.parametrize("save", ["new", "replacing", "appending"])
 def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
-    backend: str, kind: str, folder: Path, extent: Extent, record_property: Record
+    backend: str, save: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    options = {"replacing": kind == "replacing", "appending": kind == "appending"}
-    findings = kill_at_calls(backend, folder, extent, count=30, **options)
-    count_findings(record_property, backend, {f"SIGKILL at system calls, {kind}": findings})
+    replacing, appending = save == "replacing", save == "appending"
+    findings = kill_at_calls(backend, folder, extent, count=30, replacing=replacing, appending=appending)
+    count_findings(record_property, backend, {f"SIGKILL at system calls, {save}": findings})
 
 
+@pytest.mark.kinds("encoded")
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("kind", ["replacing", "appending"])
+@pytest.mark.parametrize("save", ["replacing", "appending"])
 def test_a_save_of_files_killed_at_any_system_call_leaves_old_new_or_nothing(
-    backend: str, kind: str, folder: Path, extent: Extent, record_property: Record
+    backend: str, save: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    need_files(BACKENDS[backend])
-    options = {"replacing": kind == "replacing", "appending": kind == "appending"}
-    findings = kill_at_calls(backend, folder, extent, count=18, encoded=True, **options)
-    count_findings(record_property, backend, {f"{FILES}SIGKILL at system calls, {kind}": findings})
+    saving = {"replacing": save == "replacing", "appending": save == "appending"}
+    findings = kill_at_calls(backend, folder, extent, count=18, kind="encoded", **saving)
+    count_findings(record_property, backend, {f"{FILES}SIGKILL at system calls, {save}": findings})
 
 
 def test_a_save_killed_at_random_leaves_old_new_or_nothing(
@@ -49,31 +48,45 @@ def test_a_save_killed_at_random_leaves_old_new_or_nothing(
     count_findings(record_property, backend, {"SIGKILL at random": findings})
 
 
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.usefixtures("traced")
 def test_a_system_call_that_fails_or_is_interrupted_leaves_the_old_store(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    found = fail_at_calls(backend, folder, extent, [*FAILURES, SIGINT], count=8)
-    names = {error: f"{error} {'at' if error == SIGINT else 'of'} system calls" for error in found}
-    count_findings(record_property, backend, {names[error]: findings for error, findings in found.items()})
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        found = fail_at_calls(backend, folder / kind, part, [*FAILURES, SIGINT], count=8, kind=kind)
+        names = {error: f"{error} {'at' if error == SIGINT else 'of'} system calls" for error in found}
+        named = {name_fault(kind, names[error]): findings for error, findings in found.items()}
+        count_findings(record_property, backend, named)
 
 
+@pytest.mark.kinds("pixels", "encoded")
 def test_a_limit_on_the_size_of_files_leaves_the_old_store(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    findings = limit_files(backend, folder, extent)
-    count_findings(record_property, backend, {"short writes, by a limit on files": findings})
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        findings = limit_files(backend, folder / kind, part, kind=kind)
+        fault = name_fault(kind, "short writes, by a limit on files")
+        count_findings(record_property, backend, {fault: findings})
 
 
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize("moment", ["before", "midway"])
 def test_a_full_disk_leaves_the_old_store(
     backend: str, moment: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    findings = fill_disk(backend, folder, extent, midway=moment == "midway")
-    count_findings(record_property, backend, {f"a disk that is full, {moment}": findings})
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        findings = fill_disk(backend, folder / kind, part, midway=moment == "midway", kind=kind)
+        count_findings(record_property, backend, {name_fault(kind, f"a disk that is full, {moment}"): findings})
 
 
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.usefixtures("mounts")
 def test_a_read_only_disk_is_read_from_and_refuses_a_save(backend: str, folder: Path, record_property: Record) -> None:
-    count_findings(record_property, backend, {"a read-only disk": forbid_save(backend, folder)})
+    kind = BACKENDS[backend].INFO.kinds[-1]
+    findings = forbid_save(backend, folder, kind=kind)
+    count_findings(record_property, backend, {name_fault(kind, "a read-only disk"): findings})
