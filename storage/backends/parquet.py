@@ -54,6 +54,7 @@ NUMBERS, FORM = ("images", "height", "width"), ("channels", "dtype")  # in the m
 TOGETHER = 3 << 20  # bytes of pixels that are decoded with one call
 SIZE = "size"  # the column of the lengths of files
 FILE_GROUP, FILE_ROWS = 4 << 20, 1 << 14  # bytes of files, and how many of them
+MAX_GROUPS = 1_000_000  # row groups of a file: Arrow reads no more unless it is told to
 PREFIX = 4  # bytes of the length before each file
 PAGE = 2**31 - 1  # bytes at most, so that a row group can be one page; its header counts them in 32 bits
 MAX_FILE = PAGE - PREFIX
@@ -75,7 +76,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
         rows, cuts = FILE_ROWS, _cut_files(images.offsets)
     else:
         images, labels = check_images(images, labels, ANY_PIXELS)
-        rows, cuts = max(1, GROUP // _count_bytes(images)), iter([0, len(images)])
+        rows, cuts = max(1, GROUP // _count_bytes(images), -(-len(images) // MAX_GROUPS)), iter([0, len(images)])
     with fork_lock, writing(store, pa.ArrowException):
         columns = _make_columns(images) | {LABEL: pa.array(labels)}
         fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
@@ -220,9 +221,10 @@ def _check_lengths(images: Encoded) -> None:
 def _cut_files(offsets: NDArray[np.int64]) -> Iterator[int]:
     """Cut files into row groups: yield where each starts, then where the last one ends."""
     start, count = 0, len(offsets) - 1
+    size = max(FILE_GROUP, 3 * int(offsets[-1]) // MAX_GROUPS)  # two neighbours have more than this together
     yield start
     while start < count:
-        end = int(np.searchsorted(offsets, offsets[start] + FILE_GROUP, "right")) - 1
+        end = int(np.searchsorted(offsets, offsets[start] + size, "right")) - 1
         start = min(max(end, start + 1), start + FILE_ROWS)
         yield start
 

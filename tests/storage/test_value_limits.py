@@ -10,6 +10,7 @@ import pytest
 
 import storage
 from storage import BACKENDS, Encoded
+from tests.support.backends import need_backend
 from tests.support.encoded_sets import check_file_reads
 from tests.support.image_sets import check_reads
 
@@ -111,6 +112,18 @@ def test_the_real_limits_of_an_image_are_refused(
     with pytest.raises(storage.InvalidInputError, match=message):
         BACKENDS[name].store_many(tmp_path / "store", images, [])
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow  # 2 GB on the disk
+@need_backend("feather")
+def test_feather_holds_more_than_two_to_the_31_bytes_of_pixels(tmp_path: Path) -> None:
+    images = np.zeros((33, 1 << 13, 1 << 13), np.uint8)  # in memory that is hardly touched
+    images[[0, 31, 32], -1, -1] = 7
+    BACKENDS["feather"].store_many(tmp_path / "store", images, range(33))
+    with BACKENDS["feather"].open_reader(tmp_path / "store") as reader:
+        found, labels = reader.read([32, 31, 1])
+    assert labels.tolist() == [32, 31, 1]
+    assert np.array_equal(found, images[[32, 31, 1]])
 
 
 @pytest.mark.slow  # up to a gigabyte, and seconds each

@@ -125,6 +125,19 @@ def test_a_row_group_of_empty_files_ends_too(tmp_path: Path, monkeypatch: pytest
     check_file_reads(parquet, tmp_path, (files, np.arange(9)))
 
 
+def test_row_groups_are_larger_rather_than_too_many_for_arrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_GROUPS", 4)
+    monkeypatch.setattr(parquet, "GROUP", 1)
+    monkeypatch.setattr(parquet, "FILE_GROUP", 1)
+    parquet.store_many(tmp_path / "pixels", *make_set(9))
+    check_reads(parquet, tmp_path / "pixels", make_set(9))
+    files = Encoded.join([bytes(10)] * 40)
+    parquet.store_many(tmp_path / "files", files, np.arange(40))
+    check_file_reads(parquet, tmp_path / "files", (files, np.arange(40)))
+    for name in ("pixels", "files"):
+        assert library.read_metadata(tmp_path / name / "images.parquet").num_row_groups in {2, 3, 4}
+
+
 @pytest.mark.parametrize("rows", [1, 3, 7])
 def test_image_files_of_another_program_in_the_same_layout_are_read(tmp_path: Path, rows: int) -> None:
     save_files(rows=rows)(tmp_path)
