@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ..contract import Encoded, Images, Kind, Labels
 from ..encoded import Content
-from ..errors import StorageError, UnfinishedConversionError
+from ..errors import InvalidInputError, StorageError, UnfinishedConversionError
 from .annotations import Annotations, Problem
 from .metadata import Columns
 from .writer import Writer
@@ -100,6 +100,8 @@ def convert(
             if not is_changed:
                 writer.commit()
         except StorageError as error:
+            if isinstance(error, InvalidInputError) and not writer.done:
+                raise  # the backend can't store such images
             raise _explain(error, destination, writer.kept) from error
         if is_changed:
             raise UnfinishedConversionError(

@@ -138,6 +138,15 @@ def test_wrong_input_is_exit_code_2_and_writes_nothing(
     assert sorted(folder.rglob("*")) == before
 
 
+@need_backend("png")
+def test_pixels_that_a_backend_cannot_store_are_exit_code_2(run: Command, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", IMAGES.astype(np.float32))
+    code, printed, complaints = run("convert", tmp_path / "images.npy", tmp_path / "set", "--backend", "png")
+    assert (code, printed) == (2, "")
+    assert "can't store images of float32" in complaints
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_destination_that_is_being_written_is_exit_code_2(run: Command, saved: Path) -> None:
     with FileLock(saved.with_name(".new.lock")):
         code, _, complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")

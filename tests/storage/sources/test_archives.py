@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import storage
@@ -261,3 +262,23 @@ def test_an_archive_becomes_a_dataset(run: Command, tmp_path: Path) -> None:
         assert reader.classes == ("cat9", "cat10", "dog")
         assert [bytes(file) for file in reader.read_encoded(range(4))[0]] == list(TREE.values())
         assert list(reader.skipped) == [Problem("cat9/note.md", reader.skipped[0].reason)]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_archive_of_a_folder_has_the_same_images_and_problems(name: str, run: Command, tmp_path: Path) -> None:
+    files = {"a/1.png": PNG, "a/2.png": PNG[:-40], "a/3.txt": b"text", "a/4.png": b"", "b/5.png": PNG, "6.png": PNG}
+    files["b/7.png"] = save(make_picture().astype(np.uint16)[..., 0], "png")
+    for path, content in files.items():
+        (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / path).write_bytes(content)
+    WRITERS[name](tmp_path / "packed", files)
+    printed = {}
+    for source in ("tree", "packed"):
+        options = ["--backend", "npy", "--on-error=skip"]
+        code, printed[source], complaints = run("convert", tmp_path / source, tmp_path / f"{source}.set", *options)
+        assert (code, complaints) == (0, "")
+    assert printed["packed"].replace("packed", "tree") == printed["tree"]
+    assert "5 of 7 files can't be used" in printed["tree"]
+    with storage.open(tmp_path / "tree.set") as one, storage.open(tmp_path / "packed.set") as other:
+        assert one.checksum == other.checksum
+        assert (list(one.names), one.classes, one.skipped) == (list(other.names), other.classes, other.skipped)
