@@ -156,7 +156,7 @@ def test_a_backend_that_cannot_store_a_kind_refuses_it_before_anything_is_writte
     for images in (FILES, iter([FILES])):
         with pytest.raises(InvalidInputError, match=f"{name} can't store image files: choose a backend whose INFO"):
             storage.save(tmp_path / "set", images, LABELS, name)
-    with pytest.raises(UnfinishedConversionError, match="can't store image files"):
+    with pytest.raises(InvalidInputError, match="can't store image files"):
         run_conversion(make_source(FILES[:0], LABELS[:0]), tmp_path / "set", name)
     assert list_names(tmp_path) == []
 
