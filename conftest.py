@@ -16,14 +16,15 @@ from benchmarks.session import (
     measure_again,
     note_outcome,
     parametrize,
+    select_cells,
     show_files,
     show_verdicts,
     spread_references,
     start_measuring,
 )
-from fixtures.image_set import image_set
+from fixtures.image_set import image_set, payload, photos
 
-__all__ = ["cell", "image_set", "stores"]  # the fixtures
+__all__ = ["cell", "image_set", "payload", "photos", "stores"]  # the fixtures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,8 +49,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(trylast=True)  # after the cells that weren't chosen have left
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the reference cells over the session."""
-    items[:] = spread_references(items)
+    """Leave out what has no cells, and spread the reference cells over the session."""
+    items[:] = spread_references(select_cells(items))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

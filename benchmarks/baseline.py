@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.options import BASELINES, Options
 from benchmarks.run_info import count_processors, find_file_system, hash_definition, list_libraries
-from fixtures.image_set import COUNT, ORIGIN
+from fixtures.image_set import COUNT, IMAGES
 from reports.compare.comparison import Comparison, compare_runs, find_other_libraries
 from reports.compare.text import describe_differences
 from reports.noise import Thresholds
@@ -55,7 +55,7 @@ def read_base(config: pytest.Config) -> Run | None:
 
 def describe_now(config: pytest.Config, options: Options, base: Run, cells: Sequence[pytest.Item]) -> Run:
     """Describe this session's run before it is made; what isn't known yet is as in the base."""
-    origin = config.stash[ORIGIN]
+    images = config.stash[IMAGES]
     machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
     stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
     libraries = list_libraries(name for name in options.backends if name in base.backends)
@@ -63,7 +63,7 @@ def describe_now(config: pytest.Config, options: Options, base: Run, cells: Sequ
     return replace(
         base,
         complete=True,
-        image_set=ImageSet(origin.name, config.stash[COUNT], origin.sha256),
+        image_set=ImageSet(images.name, config.stash[COUNT], images.sha256),
         machine=make_machine(machine),
         cpu_count=count_processors(),
         store_directory=replace(base.store_directory, file_system=find_file_system(stores)),

@@ -4,7 +4,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,17 @@ BASELINE_REPLICATES = 10  # a decision by ranks of 200 cells needs that many
 MAX_REPLICATES = 1_000  # as reports check it
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
 PIXELS = ("pixels",)  # the kind of image set that a benchmark is about unless it is marked otherwise
-NO_PIXELS = "it stores image files only, and pixels are measured"
+WORDS = {"encoded": "image files", "pixels": "pixels"}
 TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+PAYLOADS = ("encoded", "pixels")
+NEED_IMAGES = ("payloads", "size")
+MAX_SIDE = 1 << 14  # pixels
 HELP = {
+    "images": "measure these images instead of CIFAR-10: a folder of image files, of any depth and sizes, or another "
+    "source of image files that `python -m storage convert` accepts",
+    "payloads": "what is stored of the images of --images, separated by commas: encoded (their files), pixels (decoded "
+    "once, at one size; default: both)",
+    "size": "height and width of their pixels, a number (default: 224)",
     "cifar10": "which images: auto (the downloaded CIFAR-10, else the stand-in), standin, or the folder or .tar.gz of "
     "the official Python batches (default: auto)",
     "cutoffs": "numbers of images, separated by commas (default: 10,100,1000,10000,100000)",
@@ -36,10 +44,14 @@ HELP = {
 class Options:
     """The cells that the session was asked to measure.
 
-    `cutoffs` is None if not given. `unavailable` says why backends that should be measured can't be.
+    `images` is empty if `cifar10` says which images are measured. `cutoffs` is None if not given. `unavailable` says
+    why backends that should be measured can't be.
     """
 
     cifar10: str
+    images: str
+    payloads: tuple[str, ...]
+    size: int
     cutoffs: tuple[int, ...] | None
     backends: tuple[str, ...]
     unavailable: Mapping[str, str]
@@ -51,6 +63,9 @@ def add_options(parser: pytest.Parser) -> None:
     """Add the options to `parser`, those of `HELP` also as ini entries."""
     group = parser.getgroup("image storage", "image storage (each also as environment variable, in capitals, and ini)")
     group.addoption("--cifar10", metavar="auto|standin|PATH", help=HELP["cifar10"])
+    group.addoption("--images", metavar="FOLDER", help=HELP["images"])
+    group.addoption("--payloads", metavar="encoded,pixels", help=HELP["payloads"])
+    group.addoption("--size", metavar="N", help=HELP["size"])
     group.addoption("--cutoffs", metavar="N,N,...", help=HELP["cutoffs"])
     group.addoption("--backends", metavar="NAME,NAME,...", help=HELP["backends"])
     for name in ("durable", "cold"):
@@ -119,16 +134,54 @@ def read_options(config: pytest.Config) -> Options:
             raise pytest.UsageError(f"backends: {name} is not here: {UNAVAILABLE[name]}")
     _check("backends", backends, BACKENDS.__contains__, lambda: f"the backends here are {', '.join(BACKENDS)}")
     _check("cutoffs", cutoffs, _is_positive, lambda: "give numbers of images, 1 or more, such as 10,100")
+    images, cifar10 = _find_images(config)
+    payloads = read_payloads(config) if images else PIXELS
     chosen = backends or tuple(BACKENDS)
-    others = set(chosen) - set(choose_backends(chosen, PIXELS))
+    others = set(chosen) - set(choose_backends(chosen, payloads))
     return Options(
-        cifar10=_find(config, "cifar10") or "auto",
+        cifar10=cifar10,
+        images=images,
+        payloads=payloads,
+        size=_read_side(config) if images else 0,
         cutoffs=tuple(map(int, cutoffs)) or None,
         backends=chosen,
-        unavailable=({} if backends else dict(UNAVAILABLE)) | dict.fromkeys(sorted(others), NO_PIXELS),
+        unavailable=({} if backends else dict(UNAVAILABLE)) | dict.fromkeys(sorted(others), explain_kinds(payloads)),
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
         caches=("warm", "cold") if _is_on(config, "cold") else ("warm",),
     )
+
+
+def _find_images(config: pytest.Config) -> tuple[str, str]:
+    """Find which images are measured: those of ``--images``, or else of ``--cifar10``; the command line wins."""
+    for images, cifar10 in zip(*(_list_values(config, name) for name in ("images", "cifar10")), strict=True):
+        if images and cifar10:
+            raise pytest.UsageError(f"images: give {images!r} or cifar10 ({cifar10!r}), not both: one set is measured")
+        if images or cifar10:
+            break
+    if not images and (wrong := [name for name in NEED_IMAGES if config.getoption(name)]):
+        raise pytest.UsageError(f"{wrong[0]}: --{wrong[0]} is for --images")
+    return images, cifar10 or "auto"
+
+
+def read_payloads(config: pytest.Config) -> tuple[str, ...]:
+    """Read which payloads are measured."""
+    payloads = _split(_find(config, "payloads")) or PAYLOADS
+    _check("payloads", payloads, PAYLOADS.__contains__, lambda: "give encoded, pixels, or both: encoded,pixels")
+    return payloads
+
+
+def _read_side(config: pytest.Config) -> int:
+    text = _find(config, "size") or "224"
+    if not _is_positive(text) or int(text) > MAX_SIDE:
+        raise pytest.UsageError(f"size: {text!r} isn't a number of pixels from 1 to {MAX_SIDE:,}, such as 224")
+    return int(text)
+
+
+def explain_kinds(payloads: Sequence[str]) -> str:
+    """Say why a backend has no cells of these payloads."""
+    measured = " and ".join(WORDS[payload] for payload in payloads)
+    others = " and ".join(WORDS[payload] for payload in PAYLOADS if payload not in payloads)
+    return f"it stores {others} only, and {measured} are measured"
 
 
 def choose_backends(names: Iterable[str], kinds: Collection[str]) -> tuple[str, ...]:
@@ -148,12 +201,17 @@ def add_modules(names: Iterable[str]) -> None:
 
 
 def choose_cutoffs(options: Options, available: int, defaults: tuple[int, ...] = DEFAULT_CUTOFFS) -> tuple[int, ...]:
-    """Choose the cutoffs that were asked for, else the defaults up to the size of the set, else all of it."""
+    """Choose the cutoffs that were asked for, else the defaults up to the size of the set, else all of it.
+
+    Of somebody's own images, all are measured, too.
+    """
     if options.cutoffs is None:
-        return tuple(cutoff for cutoff in defaults if cutoff <= available) or (available,)
+        usual = tuple(cutoff for cutoff in defaults if cutoff <= available)
+        return tuple(dict.fromkeys((*usual, available))) if options.images or not usual else usual
     if max(options.cutoffs) > available:
+        kind = "" if options.images else ", doubled"
         raise pytest.UsageError(
-            f"cutoffs: {max(options.cutoffs):,} is more than the {available:,} images of this set, doubled"
+            f"cutoffs: {max(options.cutoffs):,} is more than the {available:,} images of this set{kind}"
         )
     return options.cutoffs
 
@@ -165,10 +223,15 @@ def count_images(options: Options, available: int) -> int:
 
 def _find(config: pytest.Config, name: str) -> str:
     """Find the value of an option: on the command line, else in the environment, else in the ini file."""
+    return next(filter(None, _list_values(config, name)), "")
+
+
+def _list_values(config: pytest.Config, name: str) -> list[str]:
+    """List the value of an option on the command line, in the environment and in the ini file."""
     if config.getoption(name) == "":
         raise pytest.UsageError(f"{name}: --{name}= says nothing: give a value, or leave the option out")
     values = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
-    return next((str(value).strip() for value in values if value), "")
+    return [str(value or "").strip() for value in values]
 
 
 def _is_on(config: pytest.Config, name: str) -> bool:

@@ -57,7 +57,7 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
     chosen = {
         "cutoffs": ",".join(map(str, options.cutoffs or ())),
         "backends": ",".join(options.backends),
-        "cifar10": options.cifar10 if options.cifar10 in {"auto", "standin"} else str(Path(options.cifar10).absolute()),
+        **_choose_images(options),
         "benchmark-json": str(folder / "run.json"),
         "basetemp": str(folder / "stores"),
         "benchmark-max-time": str(config.option.benchmark_max_time),
@@ -72,6 +72,19 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
     command = [sys.executable, "-m", "pytest", f"@{names}", *flags, *(f"-p{name}" for name in plugins)]
     command += [f"--{name}={value}" for name, value in chosen.items() if value]
     return [*command, *(word for entry in entries for word in ("-o", entry))]
+
+
+def _choose_images(options: Options) -> dict[str, str]:
+    """Choose the same images, whatever the folder of the process."""
+    if options.images:
+        sizes = {"payloads": ",".join(options.payloads), "size": str(options.size)}
+        return {"images": make_absolute(options.images), **sizes}
+    return {"cifar10": options.cifar10 if options.cifar10 == "auto" else make_absolute(options.cifar10)}
+
+
+def make_absolute(setting: str) -> str:
+    """Make a path absolute; leave the name of a generated set as it is."""
+    return setting if setting == "standin" else str(Path(setting).absolute())
 
 
 def _run_process(command: Sequence[str], folder: Path, started: Path) -> int:

@@ -56,7 +56,7 @@ def describe_run(
     `command` repeats the run in a shell. `unavailable` says why backends that should be measured can't be.
     """
     measured = {cell["fullname"] for cell in cells}
-    backends = sorted({cell["params"]["backend"] for cell in cells if cell["params"]})  # reference cells have none
+    backends = sorted({cell["extra_info"]["backend"] for cell in cells if "backend" in cell["extra_info"]})
     return {
         "format": FORMAT,
         "image_set": dict(images),

@@ -9,7 +9,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -25,17 +25,19 @@ from benchmarks.directories import STORES
 from benchmarks.options import (
     BASELINE_REPLICATES,
     DEFAULT_CUTOFFS,
+    PAYLOADS,
     PIXELS,
     Options,
     choose_backends,
     choose_cutoffs,
     count_images,
+    explain_kinds,
     read_options,
 )
 from benchmarks.replicates import measure_replicate
-from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, describe_run, round_to_clock
+from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
 from benchmarks.workers import START_METHODS, choose_counts
-from fixtures.image_set import COUNT, DOUBLED, ORIGIN, find_origin
+from fixtures.image_set import COUNT, IMAGES, DoubledImages, SessionImages, find_origin
 from reports.compare.comparison import LOOKS, compare_runs
 from reports.compare.text import make_verdicts
 from reports.errors import WrongInputError
@@ -48,6 +50,7 @@ from reports.text import count_noun, escape_name
 
 RUNS = "file://./reports/runs"  # as in pyproject.toml
 KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
+CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
 PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
@@ -86,15 +89,12 @@ SESSION = pytest.StashKey[Session]()
 def configure(config: pytest.Config) -> None:
     """Check the options, and adjust those of pytest-benchmark before it reads them."""
     options = read_options(config)
-    try:
-        origin = find_origin(options.cifar10)
-    except (OSError, ValueError) as error:
-        raise pytest.UsageError(f"cifar10: {error}") from error
+    images = find_images(options)
     name, replicates = config.option.save_baseline, config.option.replicates
     session = Session(options, _read_base(config), (replicates or (BASELINE_REPLICATES if name else 1)) - 1)
     config.stash[SESSION] = session
-    config.stash[ORIGIN] = origin
-    config.stash[COUNT] = count_images(options, DOUBLED * origin.count)
+    config.stash[IMAGES] = images
+    config.stash[COUNT] = count_images(options, images.available)
     for marker in (CUTOFFS_MARKER, KINDS_MARKER, THRESHOLD_MARKER):
         config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder in which pytest was started
@@ -106,6 +106,18 @@ def configure(config: pytest.Config) -> None:
     if config.option.benchmark_only or name:
         config.option.benchmark_autosave = "run"  # its file name gets a number in front
         config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
+
+
+def find_images(options: Options) -> SessionImages:
+    """Find the images that a session measures; examine them if they are somebody's own."""
+    try:
+        if not options.images:
+            return DoubledImages(find_origin(options.cifar10))
+        from fixtures.photos import sample_source  # noqa: PLC0415 - few sessions need it
+
+        return sample_source(Path(options.images).expanduser(), options.size, options.payloads)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise pytest.UsageError(escape_name(f"{'images' if options.images else 'cifar10'}: {error}")) from error
 
 
 def _read_base(config: pytest.Config) -> Run | None:
@@ -121,10 +133,15 @@ def _read_base(config: pytest.Config) -> Run | None:
 
 def describe_session(config: pytest.Config) -> list[str]:
     """Describe the images of this session and the backends that are missing, for pytest's header."""
-    origin = config.stash[ORIGIN]
-    images = f"images: {origin.name}, {config.stash[COUNT]:,} of {DOUBLED * origin.count:,}"
-    unavailable = config.stash[SESSION].options.unavailable
-    return [images, *_describe_decoder(), *(f"no backend {name}: {reason}" for name, reason in unavailable.items())]
+    images = config.stash[IMAGES].list_facts(config.stash[COUNT])
+    options = config.stash[SESSION].options
+    lines = [*images, *_describe_decoder()]
+    lines += [f"no backend {name}: {reason}" for name, reason in options.unavailable.items()]
+    for payload in options.payloads:
+        without = set(choose_backends(options.backends, PAYLOADS)) - set(choose_backends(options.backends, (payload,)))
+        if names := sorted(without - options.unavailable.keys()):
+            lines.append(f"no cells of {payload}: {', '.join(names)} ({explain_kinds((payload,))})")
+    return [escape_name(line) for line in lines]
 
 
 def _describe_decoder() -> list[str]:
@@ -136,24 +153,56 @@ def _describe_decoder() -> list[str]:
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """Make the cells of a benchmark, one for each value of the parameters that it takes."""
-    options, origin = metafunc.config.stash[SESSION].options, metafunc.config.stash[ORIGIN]
+    options, images = metafunc.config.stash[SESSION].options, metafunc.config.stash[IMAGES]
     marker = metafunc.definition.get_closest_marker("default_cutoffs")
     kinds = metafunc.definition.get_closest_marker("kinds")
-    cutoffs = choose_cutoffs(options, DOUBLED * origin.count, marker.args if marker else DEFAULT_CUTOFFS)
-    if {"workers", "dataset"} & set(metafunc.fixturenames):
+    cutoffs = choose_cutoffs(options, images.available, marker.args if marker else DEFAULT_CUTOFFS)
+    if {"workers", "threads", "dataset"} & set(metafunc.fixturenames):
         cutoffs = (max(cutoffs),)  # few images show neither the effect of workers nor the cost of verification
     parameters: dict[str, tuple[str | int, ...]] = {
         "backend": choose_backends(options.backends, kinds.args if kinds else PIXELS),
         "cutoff": cutoffs,
         "durability": options.durabilities,
         "workers": choose_counts(),
+        "threads": tuple(dict.fromkeys((1, count_processors()))),
         "start": START_METHODS,
         "cache": options.caches,
     }
+    if "photos" in metafunc.fixturenames or (images.payloads and "image_set" in metafunc.fixturenames):
+        payloads = [payload for payload in images.payloads if not kinds or payload in kinds.args]
+        parametrize_payloads(metafunc, options.backends, cutoffs, payloads)
+        del parameters["backend"], parameters["cutoff"]
     for name, values in parameters.items():
         if name in metafunc.fixturenames:
             ids = [pytest.HIDDEN_PARAM if value in {"buffered", "warm"} else str(value) for value in values]
             metafunc.parametrize(name, values, ids=ids)
+
+
+def parametrize_payloads(
+    metafunc: pytest.Metafunc, backends: Sequence[str], cutoffs: Sequence[int], payloads: Sequence[str]
+) -> None:
+    """Make the cells of each payload that a backend accepts; their ids end with its name."""
+    accepting = {payload: choose_backends(backends, (payload,)) for payload in payloads}
+    places = [place for place, name in enumerate(CELL) if name in metafunc.fixturenames]
+    cells = [
+        tuple(cell[place] for place in places)
+        for cell in itertools.product(backends, cutoffs, payloads)
+        if cell[0] in accepting[cell[2]]
+    ]
+    values = list(dict.fromkeys(cells))
+    ids = ["-".join(map(str, cell)) for cell in values]
+    metafunc.parametrize([CELL[place] for place in places], values, ids=ids)
+
+
+def select_cells(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Leave out the placeholders of benchmarks that have no cells in this session."""
+    return [item for item in items if not is_placeholder(item)]
+
+
+def is_placeholder(item: pytest.Item) -> bool:
+    """Whether pytest made this for a benchmark without values of a parameter."""
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return "benchmark" in getattr(item, "fixturenames", ()) and not all(isinstance(each, str | int) for each in values)
 
 
 def spread_references(items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -327,11 +376,11 @@ def complete_json(config: pytest.Config, output: dict[str, Any]) -> None:
     for stats in (each["stats"] for each in output["benchmarks"]):
         if "data" in stats:  # a new list, because the session's tables are made from the old one
             stats["data"] = round_to_clock(stats["data"])
-    session, origin = config.stash[SESSION], config.stash[ORIGIN]
+    session, images = config.stash[SESSION], config.stash[IMAGES]
     output["run"] = describe_run(
         outcomes=session.outcomes,
         cells=output["benchmarks"],
-        images={"name": origin.name, "count": config.stash[COUNT], "sha256": origin.sha256},
+        images={"name": images.name, "count": config.stash[COUNT], "sha256": images.sha256, **images.describe()},
         stores=config.stash[STORES],
         command=shlex.join(["python", "-m", "pytest", *config.invocation_params.args]),
         unavailable=session.options.unavailable,

@@ -2,12 +2,11 @@
 
 from itertools import repeat
 
-import numpy as np
 import pytest
 
 from benchmarks.cell import Cell, compare, select
 from benchmarks.page_cache import Cache
-from benchmarks.workers import Batches, StartMethod, Workers, find_read, read_batches
+from benchmarks.workers import StartMethod, Workers, find_read, read_batches, shuffle
 from fixtures.image_set import ImageSet
 from storage import Reader
 
@@ -52,9 +51,3 @@ def test_read_epoch_workers(
         cell.measure_read(
             crew.read_epoch, repeat(()), images, lambda _: crew.check(images, labels), measure_memory=False
         )
-
-
-def shuffle(count: int, size: int) -> Batches:
-    """Shuffle the indices of so many images, and cut them into batches."""
-    order = np.random.default_rng(0).permutation(count)
-    return [order[start : start + size] for start in range(0, count, size)]

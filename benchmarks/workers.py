@@ -54,6 +54,12 @@ def assign_processors(count: int) -> list[list[int]]:
     return [processors[index::count] or [processors[index % len(processors)]] for index in range(count)]
 
 
+def shuffle(count: int, size: int) -> Batches:
+    """Shuffle the indices of so many images, and cut them into batches."""
+    order = np.random.default_rng(0).permutation(count)
+    return [order[start : start + size] for start in range(0, count, size)]
+
+
 def read_batches(reader: Reader, batches: Batches) -> None:
     """Read one batch after another, keeping none."""
     read = find_read(reader)

@@ -99,7 +99,7 @@ class BackendSummary:
 _READ, _WRITE = ("warm", "cold"), ("buffered", "durable")
 _TIMED = {
     "read_many": ("Scan everything", "sequential reads", "read all images in order", _READ),
-    "read_epoch": ("Shuffled training", "shuffled reads", "read all images in shuffled batches of 256", _READ),
+    "read_epoch": ("Shuffled training", "shuffled reads", "read all images in shuffled batches", _READ),
     "read_single": ("One random image", "single reads", "open a store and read one of its images", _READ),
     "store_many": ("Write once", "writes", "store all images", _WRITE),
 }
@@ -116,8 +116,8 @@ def recommend(run: Run) -> tuple[UseCase, ...]:
         words = tuple(f"{way}: not measured in this run{_OPTIONS.get(way, '')}" for way in missing)
         found = tuple(_recommend_time(params, results, run) for params, results in groups.items())
         use_cases.append(UseCase(title, activity, meaning, found, words))
-    sizes = _recommend_size(run, _BYTES, lambda disk, images: disk.allocated_bytes / images)
-    files = _recommend_size(run, _FILES, lambda disk, _: disk.files)
+    sizes = _recommend_sizes(run, _BYTES, lambda disk, images: disk.allocated_bytes / images)
+    files = _recommend_sizes(run, _FILES, lambda disk, _: disk.files)
     return (
         *use_cases,
         UseCase("Least disk", "disk space", "space that the file system gives a store", sizes),
@@ -130,12 +130,17 @@ def _recommend_time(params: Params, results: Iterable[Result], run: Run) -> Reco
     return Recommendation(params, _TIME, rank_times(largest.values()), largest, _find_absent(run, largest))
 
 
-def _recommend_size(run: Run, words: _Words, measure: Callable[[Disk, int], float]) -> tuple[Recommendation, ...]:
+def _recommend_sizes(run: Run, words: _Words, measure: Callable[[Disk, int], float]) -> tuple[Recommendation, ...]:
+    found = (_recommend_size(payload, part, words, measure) for payload, part in run.parts.items())
+    return tuple(each for each in found if each.ranks)
+
+
+def _recommend_size(payload: Params, run: Run, words: _Words, measure: Callable[[Disk, int], float]) -> Recommendation:
     # Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
     sizes = {each.cell: measure(each.disk, each.images) for each in run.stored if each.disk}
     largest = select_largest(each for each in run.stored if sizes.get(each.cell))
     ranks = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
-    return (Recommendation((), words, ranks, largest, _find_absent(run, largest)),) if ranks else ()
+    return Recommendation(payload, words, ranks, largest, _find_absent(run, largest))
 
 
 def _find_absent(run: Run, measured: Mapping[str, Result]) -> tuple[str, ...]:

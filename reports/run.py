@@ -6,7 +6,7 @@
 import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -200,6 +200,15 @@ class Run:
         """The cells that were meant to run and left neither a result nor a reason."""
         known = {each.cell for each in self.cells} | self.failed.keys() | self.skipped.keys()
         return tuple(cell for cell in self.intended if cell not in known)
+
+    @cached_property
+    def parts(self) -> "Mapping[Params, Run]":
+        """The results of each payload, with the parameter that names it; they share no table, axes or ranks."""
+        payloads = {tuple(pair for pair in result.params if pair[0] == "payload"): None for result in self.results}
+        return {
+            payload: replace(self, results=tuple(each for each in self.results if set(payload) <= set(each.params)))
+            for payload in sorted(payloads)
+        }
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def write_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
 
 def add_params(title: str, params: Iterable[tuple[str, object]]) -> str:
     """Add the parameters of results to a title: `read_epoch_workers (warm, workers 2)`."""
-    bare = {"cache", "durability"}
+    bare = {"cache", "durability", "payload"}
     words = ", ".join(str(value) if name in bare else f"{name} {value}" for name, value in params)
     return f"{title} ({shorten_text(words, 40)})" if title and words else title or shorten_text(words, 40)
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from statistics import fmean
 from typing import Literal
@@ -70,7 +71,7 @@ def plan_figures(run: Run) -> list[FigurePlan]:
     Cells that differ in more than backend and number of images, such as buffered and durable ones, share no axes.
     """
     figures: dict[str, FigurePlan] = {}
-    for subject, params, title, note, subplots in _draft_figures(run):
+    for subject, params, title, note, subplots in chain.from_iterable(map(_draft_figures, run.parts.values())):
         filled = [subplot for subplot in subplots if subplot.lines]
         stem = _name_file(subject, params)
         while stem in figures:  # different parameters can be spelled alike in a file's name

@@ -81,6 +81,10 @@ class Sweep:
 
 def project_run(run: Run) -> tuple[Sweep, ...]:
     """Project the times of each group that stores or reads many images, then the bytes on disk, to each of `COUNTS`."""
+    return tuple(sweep for payload, part in run.parts.items() for sweep in _project_part(payload, part))
+
+
+def _project_part(payload: Params, run: Run) -> tuple[Sweep, ...]:
     groups = {group: results for group, results in run.groups.items() if group[0] in _OPERATIONS}
     disks = {
         backend: [(result.images, result.disk) for result in own if result.disk]
@@ -96,7 +100,7 @@ def project_run(run: Run) -> tuple[Sweep, ...]:
         for (operation, params), results in groups.items()
     ]
     sizes = {backend: [(count, disk.allocated_bytes) for count, disk in own] for backend, own in disks.items()}
-    sweeps.append(Sweep("store_many", (), "bytes", _project_all(sizes, "bytes", of_sizes)))
+    sweeps.append(Sweep("store_many", payload, "bytes", _project_all(sizes, "bytes", of_sizes)))
     return tuple(sweep for sweep in sweeps if sweep.projections)
 
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.ranking import select_largest
 from reports.run import Result, Run
+from reports.text import add_params
 
 WEIGHTS = {"write": 10, "size": 10, "cold": 20, "warm": 60}
 SAME_SCORE = 1.1  # scores closer than this factor share a rank: the suite calls nothing below 10 % a difference
@@ -35,7 +36,11 @@ class Score:
 
 
 def measure_aspects(run: Run) -> dict[str, Aspect]:
-    """Measure each aspect that the run has, each operation at the largest number of images that can be compared."""
+    """Measure each aspect that the run has, each operation at the largest number of images that can be compared.
+
+    Of a run with several payloads, the first one counts, and is named.
+    """
+    payload, run = next(iter(run.parts.items()))
     stored = (result for result in run.stored if result.disk and result.disk.allocated_bytes)
     sizes = {
         backend: result.disk.allocated_bytes / result.images
@@ -48,7 +53,11 @@ def measure_aspects(run: Run) -> dict[str, Aspect]:
         "cold": _average_operations(run, _READS, "cold"),
         "warm": _average_operations(run, _READS, "warm"),
     }
-    return {name: aspect for name, aspect in aspects.items() if aspect.ratios}
+    return {
+        name: replace(aspect, words=add_params(aspect.words, payload))
+        for name, aspect in aspects.items()
+        if aspect.ratios
+    }
 
 
 def score_backends(aspects: Mapping[str, Aspect]) -> tuple[Score, ...]:

@@ -17,6 +17,7 @@ from benchmarks.options import Options, choose_backends, choose_cutoffs, count_i
 from benchmarks.workers import choose_counts
 from storage import BACKENDS
 from tests.support.backends import PIXELS, need_backend
+from tests.support.photos import write_photos
 from tests.support.suite import ROOT, clean_environment, run_pytest
 
 
@@ -96,6 +97,48 @@ def test_workers_are_measured_with_the_largest_cutoff_only(largest: int) -> None
     assert f"benchmarks/test_epoch.py::test_read_epoch[png-{largest}]" in cells
 
 
+def test_the_command_line_chooses_between_images_and_cifar10(tmp_path: Path) -> None:
+    chosen = ("--cutoffs=3", "--backends=npy", "-o", f"images={write_photos(tmp_path)}")
+    assert "test_read_many[npy-3-encoded]" in collect(*chosen, CIFAR10="").stdout
+    assert "test_read_many[npy-3]" in collect(*chosen, "--cifar10=standin").stdout
+    assert "test_read_many[npy-3]" in collect(*chosen, CIFAR10="standin").stdout, "the environment beats the ini file"
+    assert "test_read_many[npy-3-pixels]" in collect("--cutoffs=3", "--backends=npy", f"--images={tmp_path}").stdout
+    both = collect("--cifar10=standin", f"--images={tmp_path}")
+    assert both.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "not both: one set is measured" in both.stderr
+
+
+def test_somebody_s_images_are_measured_up_to_the_last_one(tmp_path: Path) -> None:
+    images = f"--images={write_photos(tmp_path)}"
+    cells = collect(images, "--backends=npy,files,png", "--payloads=encoded").stdout
+    assert "test_read_many[npy-6-encoded]" in cells, "fewer than 10"
+    assert "pixels" not in cells
+    assert "[png" not in cells
+    assert choose_cutoffs(replace(NOTHING, images="mine"), 300) == (10, 100, 300)
+    assert choose_cutoffs(replace(NOTHING, images="mine"), 1_000) == (10, 100, 1_000)
+    assert choose_cutoffs(replace(NOTHING, images="mine"), 300, (10_000,)) == (300,)
+    cells = collect("--cutoffs=10", "--backends=npy").stdout
+    assert "decoded" not in cells, "CIFAR-10 has no files to decode"
+
+
+def test_wrong_images_are_a_usage_error(tmp_path: Path) -> None:
+    images = f"--images={write_photos(tmp_path)}"
+    wrong = {
+        ("--images=/nowhere",): "images: /nowhere: it doesn't exist",
+        (images, "--cutoffs=7"): "cutoffs: 7 is more than the 6 images of this set\n",
+        (images, "--payloads=bytes"): "payloads: 'bytes' is unknown: give encoded, pixels, or both",
+        (images, "--size=224x224"): "size: '224x224' isn't a number of pixels from 1 to 16,384, such as 224",
+        (images, "--size=20000"): "size: '20000' isn't a number of pixels",
+        ("--size=224",): "size: --size is for --images",
+        ("--payloads=pixels",): "payloads: --payloads is for --images",
+    }
+    for arguments, message in wrong.items():
+        ended = collect(*arguments)
+        assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+        assert message in ended.stderr, ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
 def test_only_cells_that_read_are_measured_cold() -> None:
     cells = collect("--cutoffs=10", "--backends=png", "--cold").stdout.split()
     cold = {line.partition("::")[2].partition("[")[0] for line in cells if "cold" in line}
@@ -105,7 +148,17 @@ def test_only_cells_that_read_are_measured_cold() -> None:
     assert "benchmarks/test_epoch.py::test_read_epoch_workers[png-10-2-spawn]" in cells
 
 
-NOTHING = Options(cifar10="auto", cutoffs=None, backends=(), unavailable={}, durabilities=(), caches=())
+NOTHING = Options(
+    cifar10="auto",
+    images="",
+    payloads=("pixels",),
+    size=0,
+    cutoffs=None,
+    backends=(),
+    unavailable={},
+    durabilities=(),
+    caches=(),
+)
 
 
 def test_images_are_loaded_for_the_largest_cutoff_and_a_small_set_is_taken_whole() -> None:
@@ -155,7 +208,10 @@ def test_a_module_that_is_not_there_is_a_usage_error() -> None:
 def test_help_shows_the_options_in_their_own_groups() -> None:
     text = run_pytest(ROOT, "--help").stdout
     group = text.partition("image storage")[2].partition("\n\n")[0]
-    assert all(f"--{name}" in group for name in ("cifar10", "cutoffs", "backends", "durable", "cold"))
+    assert all(
+        f"--{name}" in group
+        for name in ("cifar10", "images", "payloads", "size", "cutoffs", "backends", "durable", "cold")
+    )
     group = text.partition("what becomes of the run")[2].partition("\n\n")[0]
     assert "--compare-with=NAME|BASE.json" in group
     assert "(default: fail)" in " ".join(group.split())
