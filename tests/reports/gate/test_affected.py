@@ -18,10 +18,14 @@ NEVER_RUN = {  # modules that no cell runs, and why a slowdown in them can't be 
     "storage.__main__": "the command line, which cells don't use",
     "storage.go_bridge.__main__": "builds the bridge, before any cell",
     "storage.dataset.conversion": "converts datasets, which no cell does",
-    **{
-        f"storage.sources{name}": "loads images, before the clock starts"
-        for name in ("", ".archive", ".array", ".cifar10", ".files", ".folder", ".opening", ".safe_pickle")
-    },
+    "storage.options": "the options of convert",
+    **dict.fromkeys(
+        [
+            "storage.sources",
+            *(f"storage.sources.{path.stem}" for path in (ROOT / "storage" / "sources").glob("[!_]*.py")),
+        ],
+        "loads images, before the clock starts",
+    ),
 }
 SUITE = {
     "benchmarks/test_many.py": b"from benchmarks.cell import Cell",
