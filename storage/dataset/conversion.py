@@ -37,10 +37,6 @@ class Described(Protocol):
         """A table of columns with a value per image; None if the source has none."""
 
     @property
-    def problems(self) -> Sequence[Problem]:
-        """Files that aren't among the images, and why; a source that fails as a whole raises an error instead."""
-
-    @property
     def losses(self) -> Iterable[str]:
         """What decoding may lose; see `storage.decode`."""
 
@@ -55,6 +51,10 @@ class Described(Protocol):
 class FileSource(Described, Protocol):
     """Image files as they were found: none was decoded."""
 
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What was found besides that can't be read as a file, and why."""
+
     def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
         """Read files one by one, in increasing order; in place of one that can't be read, yield the reason.
 
@@ -64,6 +64,10 @@ class FileSource(Described, Protocol):
 
 class ImageSource(Described, Protocol):
     """An image set that is read in order, starting at any image."""
+
+    @property
+    def skipped(self) -> Sequence[Problem]:
+        """Files that are known not to be among the images, and why; the dataset keeps this list."""
 
     def read(self, start: int) -> Iterator[Images | Encoded]:
         """Read batches of pixels or of image files, from image `start` on; an empty set yields one empty batch."""
@@ -86,7 +90,7 @@ def convert(
     """
     count = len(source.labels)
     annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata)
-    annotations = replace(annotations, skipped=tuple(source.problems), losses=tuple(sorted(source.losses)))
+    annotations = replace(annotations, skipped=tuple(source.skipped), losses=tuple(sorted(source.losses)))
     with Writer(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:

@@ -18,7 +18,7 @@ class ArraySource:
     names: Sequence[str] | None = None
     metadata: Mapping[str, Sequence[Any]] | None = None
 
-    problems = ()
+    skipped = ()
     losses = ()
 
     @property

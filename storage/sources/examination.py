@@ -47,6 +47,11 @@ class ExaminedSource:
         return self.payload.kind
 
     @property
+    def skipped(self) -> Sequence[Problem]:
+        """What a dataset lacks already, then what can't be used."""
+        return (*getattr(self.source, "skipped", ()), *self.problems)
+
+    @property
     def losses(self) -> Sequence[str]:
         """What decoding may lose."""
         return self.payload.losses

@@ -129,8 +129,9 @@ class DatasetSource:
     names: Sequence[str] | None
     content: int  # bytes of all files
     metadata: Mapping[str, Sequence[Any]] | None = None
-    problems: tuple[Problem, ...] = ()
+    skipped: tuple[Problem, ...] = ()
     losses: tuple[str, ...] = ()
+    problems = ()
 
     @property
     def kind(self) -> Kind:

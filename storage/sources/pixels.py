@@ -83,7 +83,7 @@ class PixelSource:
     names: None = None
     metadata: None = None
     kind: Kind = "pixels"
-    problems: tuple[Problem, ...] = ()
+    skipped: tuple[Problem, ...] = ()
     losses: tuple[str, ...] = ()
 
     def identify(self) -> str:

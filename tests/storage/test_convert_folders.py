@@ -182,6 +182,20 @@ def test_the_others_can_be_saved_with_the_list(
         assert storage.check(root.with_name(name)).is_whole
 
 
+def test_what_a_dataset_lacks_already_is_no_new_problem(
+    root: Path,
+    bad: list[str],
+    convert: Any,  # noqa: ANN401
+    run: Command,
+) -> None:
+    assert convert("--on-error=skip")[0] == 0
+    new = root.with_name("new")
+    code, printed, _ = run("convert", root.with_name("set"), new, "--backend", "npy", "--payload=pixels")
+    assert (code, printed) == (0, f"5 images saved in {new} as npy\n")
+    with storage.open(new) as reader:
+        assert [problem.name for problem in reader.skipped] == bad
+
+
 def test_equal_reasons_are_counted_and_rare_ones_summed_up(
     root: Path,
     convert: Any,  # noqa: ANN401
@@ -209,6 +223,7 @@ def test_a_folder_of_which_no_file_can_be_used_is_not_saved(tmp_path: Path, conv
 @pytest.mark.parametrize(
     ("loss", "content", "expected"),
     [("transparency", TRANSPARENT, [255, 0, 0]), ("frames", FRAMES, [255, 0, 0]), ("depth", DEEP, [0x12] * 3)],
+    ids=["transparency", "frames", "depth"],
 )
 @pytest.mark.parametrize("options", [(), ("--payload=pixels",), ("--format=png",)], ids=["files", "pixels", "png"])
 def test_a_loss_needs_a_choice_that_the_dataset_records(
