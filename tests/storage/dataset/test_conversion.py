@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,9 @@ from storage.dataset import replacement, writer
 from storage.dataset.conversion import ImageSource, convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
 from storage.sources.array import ArraySource
+from storage.sources.examination import examine
 from storage.sources.opening import open_source
+from storage.sources.payload import Payload
 from tests.support.backends import need_backend
 from tests.support.datasets import find_part, list_parts, shorten
 from tests.support.image_sets import assert_same, make_set
@@ -219,6 +222,13 @@ def write_tree(path: Path, *, new: bool) -> None:
         Pillow.fromarray(image).save(path / "cat" / f"{index}.png")
 
 
+@contextmanager
+def open_pixels(path: Path) -> Iterator[ImageSource]:
+    """Open a source; examine image files, and have them decoded."""
+    with open_source(path) as source:
+        yield source if source.kind == "pixels" else examine(source, Payload("pixels"), lambda *_: None)
+
+
 @pytest.mark.parametrize("write", [write_store, write_tree])
 def test_a_source_that_changes_meanwhile_is_refused_and_then_converted_from_the_beginning(
     write: Callable[..., None], tmp_path: Path
@@ -231,12 +241,12 @@ def test_a_source_that_changes_meanwhile_is_refused_and_then_converted_from_the_
             write(path, new=True)
 
     with (
-        open_source(path) as source,
+        open_pixels(path) as source,
         pytest.raises(UnfinishedConversionError, match=r"set: nothing was saved, as the source was changed .* again"),
     ):
         convert(source, destination, "hdf5", overwrite=False, progress=change)
     assert not destination.exists()
-    with open_source(path) as source:
+    with open_pixels(path) as source:
         assert save(source, destination) == 0
     assert_same(storage.load(destination), (OTHERS, source.labels))
     assert not list(tmp_path.glob(".set.tmp-*"))
@@ -250,7 +260,7 @@ def test_a_source_that_disappears_meanwhile_is_refused(write: Callable[..., None
         if done == total:
             shutil.rmtree(tmp_path / "source")
 
-    with open_source(tmp_path / "source") as source, pytest.raises(UnfinishedConversionError):
+    with open_pixels(tmp_path / "source") as source, pytest.raises(UnfinishedConversionError):
         convert(source, tmp_path / "set", "hdf5", overwrite=False, progress=remove)
     assert not (tmp_path / "set").exists()
 

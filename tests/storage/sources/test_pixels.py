@@ -42,7 +42,7 @@ def test_pixels_are_read_from_any_image_to_the_end_in_small_batches(
         batches: list[Any] = list(source.read(first))
         assert all(len(batch) <= 4 for batch in batches)
         assert_same((np.concatenate(batches), source.labels), (IMAGES[first:], LABELS.astype(np.int64)))
-        assert (source.kind, source.names, source.classes, source.problems) == ("pixels", None, (), ())
+        assert (source.kind, source.names, source.classes, source.skipped) == ("pixels", None, (), ())
         assert list(source.read(COUNT)) == []
 
 
