@@ -41,7 +41,7 @@ def test_the_names_of_sources_and_destinations_are_escaped(name: str, run: Comma
     check_lines(run("convert", tmp_path / name, tmp_path / f"new {name}", "--backend", "npy"), 0)
     check_lines(run("convert", tmp_path / name, tmp_path / f"new {name}", "--backend", "npy"), 2)
     (tmp_path / name / name / name).write_text("no image")
-    check_lines(run("convert", tmp_path / name, tmp_path / "other", "--backend", "npy"), 2)
+    check_lines(run("convert", tmp_path / name, tmp_path / "other", "--backend", "npy"), 1, 4)
     check_lines(run("convert", tmp_path / name, tmp_path / "other", "--backend", name), 2)
 
 
