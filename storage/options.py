@@ -76,6 +76,11 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         help="with --payload=pixels: scale each image, antialiased, until it covers H x W pixels (height x width), and "
         "crop its centre; 224 means 224x224. Without it, all images must have one size",
     )
+    _add_rarer_options(parser)
+
+
+def _add_rarer_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--format", choices=tuple(ENCODERS), help="encode each image file anew, upright; names stay as they are")
     add("--quality", type=int, metavar="N", help=f"with --format=jpeg or webp: from 1 to {MAX_QUALITY}, as Pillow's")
     add(
