@@ -12,6 +12,7 @@ from benchmarks.session import (
     complete_json,
     configure,
     describe_session,
+    describe_status,
     finish,
     measure_again,
     note_outcome,
@@ -75,6 +76,12 @@ def pytest_runtest_makereport(
     report = yield
     note_outcome(item, call, report)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport, config: pytest.Config) -> tuple[str, str, str] | None:
+    """Show how long the rest of a session takes."""
+    return describe_status(config, report)
 
 
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:

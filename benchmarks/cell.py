@@ -200,6 +200,24 @@ def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: s
     directories.discard(directories.folder)
 
 
+def measure_alone(benchmark: BenchmarkFixture, function: Callable[[], object], check: Callable[[], bool]) -> None:
+    """Measure a function without a backend after warm-up, in as many rounds as fit; then check what it did."""
+
+    def call() -> float:
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+
+    benchmark.has_error = True  # leaves the cell out of the run unless its result is verified
+    gc.collect()
+    min_rounds, max_seconds = read_limits(benchmark)
+    rounds = warm_up(call, max_seconds, min_rounds, MAX_ROUNDS) if benchmark.enabled else 1
+    benchmark.pedantic(function, rounds=rounds)
+    if not check():
+        pytest.fail("the result is wrong: this machine can't be trusted")
+    benchmark.has_error = False
+
+
 def read_limits(benchmark: BenchmarkFixture) -> tuple[int, float]:
     """Read the minimum number of rounds and the seconds for all of them, as options and markers set them."""
     return int(benchmark._min_rounds), float(benchmark._max_time)  # noqa: SLF001 - there is no public way

@@ -34,6 +34,7 @@ from benchmarks.options import (
     explain_kinds,
     read_options,
 )
+from benchmarks.progress import Progress
 from benchmarks.replicates import measure_replicate
 from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
 from benchmarks.workers import START_METHODS, choose_counts
@@ -76,6 +77,7 @@ class Session:
     started: float = 0.0
     replicates: list[dict[str, list[float]]] = field(default_factory=list)
     outcomes: Outcomes = field(default_factory=Outcomes)
+    progress: Progress = field(default_factory=lambda: Progress({}))
     saved: Path | None = None
     saved_complete: bool | None = None
     rescued: list[str] = field(default_factory=list)
@@ -228,6 +230,7 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
     session = config.stash[SESSION]
     cells = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
     session.outcomes.intended = [item.nodeid for item in cells]
+    session.progress = Progress({item.nodeid: count_cutoff(item) for item in cells})
     if cells and not config.option.collectonly:
         _prepare_saving(config)
         if not config.option.basetemp:  # pytest keeps what a killed session left for three days
@@ -363,9 +366,22 @@ def _rescue_run(content: str) -> Path | None:
     return None
 
 
+def count_cutoff(item: pytest.Item) -> int:
+    """Count the images of a cell; 0 if it has none."""
+    return int(item.callspec.params.get("cutoff", 0)) if hasattr(item, "callspec") else 0
+
+
+def describe_status(config: pytest.Config, report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """Add to the line of a cell how long the rest of the session takes; None leaves the line as it is."""
+    if report.when != "call" or not report.passed or not config.option.benchmark_only:
+        return None
+    return "passed", ".", f"PASSED, {config.stash[SESSION].progress.describe()}"
+
+
 def note_outcome(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
-    """Note why a cell wasn't measured."""
+    """Note how long a cell took, and why it wasn't measured."""
     outcomes = item.config.stash[SESSION].outcomes
+    item.config.stash[SESSION].progress.note(item.nodeid, report.duration)
     if call.excinfo is not None and item.nodeid in outcomes.intended:
         reasons = outcomes.skipped if report.skipped else outcomes.failed
         reasons[item.nodeid] = call.excinfo.exconly().partition("\n")[0]

@@ -6,8 +6,8 @@ They are part of every run, and take a tenth of a second each.
 import hashlib
 import io
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.cell import MAX_ROUNDS, read_limits, warm_up
+from benchmarks.cell import measure_alone
 from benchmarks.run_info import hash_definition
 
 SIZE = 30 << 20  # bytes to copy, to write and to read: as many as 10,000 images have
@@ -34,24 +34,9 @@ Measure = Callable[[Callable[[], object], Callable[[], bool]], None]
 
 @pytest.fixture
 def reference(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Measure:
-    """Measure a function after warm-up, in as many rounds as fit; then check what it did."""
+    """Measure a function without a backend."""
     benchmark.extra_info.update(reference=True, definition=hash_definition(request.node))
-
-    def measure(function: Callable[[], object], check: Callable[[], bool]) -> None:
-        def call() -> float:
-            start = time.perf_counter()
-            function()
-            return time.perf_counter() - start
-
-        benchmark.has_error = True  # leaves the cell out of the run unless its result is verified
-        min_rounds, max_seconds = read_limits(benchmark)
-        rounds = warm_up(call, max_seconds, min_rounds, MAX_ROUNDS) if benchmark.enabled else 1
-        benchmark.pedantic(function, rounds=rounds)
-        if not check():
-            pytest.fail("the result is wrong: this machine can't be trusted")
-        benchmark.has_error = False
-
-    return measure
+    return partial(measure_alone, benchmark)
 
 
 @pytest.fixture(scope="session")

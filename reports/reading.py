@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin
 
 from reports.files import MAX_BYTES, read_file
 from reports.noise import MAX_THRESHOLD
-from reports.run import BrokenRunError, Disk, Machine, Params, Reference, Result, Run
+from reports.run import BrokenRunError, Disk, Floor, Machine, Params, Reference, Result, Run
 from reports.text import shorten_text
 
 FORMAT = 1  # the layout of the key `run` that this module reads
@@ -88,11 +88,17 @@ def _make_run(path: Path, document: Any) -> Run:  # noqa: ANN401 - likewise
     number = _check(int, own.get("format"), "format")
     if number != FORMAT:
         raise BrokenRunError(f"a run of format {number}, this version reads {FORMAT}; update the suite or repeat it")
-    results, references = _make_results(_check(list, document["benchmarks"], "benchmarks"))
+    results, references, floors = _make_results(_check(list, document["benchmarks"], "benchmarks"))
     machine = make_machine(document.get("machine_info"))
     replicates = _make_replicates(own.get("replicates", []))
     own |= {"commit": document.get("commit_info"), "datetime": document.get("datetime")}
-    given = {"results": results, "references": references, "replicates": replicates, "machine": machine}
+    given = {
+        "results": results,
+        "references": references,
+        "floors": floors,
+        "replicates": replicates,
+        "machine": machine,
+    }
     run: Run = _make(Run, own, "", path=path, **given)
     return run
 
@@ -106,10 +112,10 @@ def make_machine(info: object) -> Machine:
     return machine
 
 
-def _make_results(entries: list[Any]) -> tuple[tuple[Result, ...], tuple[Reference, ...]]:
+def _make_results(entries: list[Any]) -> tuple[tuple[Result, ...], tuple[Reference, ...], tuple[Floor, ...]]:
     if len(entries) > MAX_CELLS:
         raise BrokenRunError(f"{len(entries):,} cells, more than {MAX_CELLS:,}; measure fewer in one run")
-    cells: dict[str, Result | Reference] = {}
+    cells: dict[str, Result | Reference | Floor] = {}
     backends: dict[str, str] = {}  # as shown -> as written
     for number, entry in enumerate(entries):
         made = _make_cell(_check(dict, entry, f"benchmarks[{number}]"), f"benchmarks[{number}].")
@@ -123,10 +129,11 @@ def _make_results(entries: list[Any]) -> tuple[tuple[Result, ...], tuple[Referen
     results = tuple(each for each in cells.values() if isinstance(each, Result))
     if not results:
         raise BrokenRunError("the run has no results; repeat it and let at least one cell finish")
-    return results, tuple(each for each in cells.values() if isinstance(each, Reference))
+    references = tuple(each for each in cells.values() if isinstance(each, Reference))
+    return results, references, tuple(each for each in cells.values() if isinstance(each, Floor))
 
 
-def _make_cell(entry: dict[str, Any], where: str) -> Result | Reference:
+def _make_cell(entry: dict[str, Any], where: str) -> Result | Reference | Floor:
     cell = _check(str, entry.get("fullname"), f"{where}fullname", MAX_CELL)
     where = f"cell {shorten_text(cell, 80)}: "
     extra = _check(dict, entry.get("extra_info"), f"{where}extra_info")
@@ -138,7 +145,16 @@ def _make_cell(entry: dict[str, Any], where: str) -> Result | Reference:
             Reference, extra | {"cell": cell}, where, rounds=_check_rounds(stats["data"], where)
         )
         return reference
+    if extra.get("floor") is True:
+        return _make_floor(cell, extra, entry, where)
     return _make_result(cell, extra, entry, where)
+
+
+def _make_floor(cell: str, extra: dict[str, Any], entry: dict[str, Any], where: str) -> Floor:
+    params = _make_params(_check(dict, entry.get("params") or {}, f"{where}params"), where)
+    rounds = _check_rounds(entry["stats"]["data"], where)
+    floor: Floor = _make(Floor, extra | {"cell": cell}, where, params=params, rounds=rounds)
+    return floor
 
 
 def _make_result(cell: str, extra: dict[str, Any], entry: dict[str, Any], where: str) -> Result:

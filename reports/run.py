@@ -148,6 +148,18 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """A cell that makes what an operation reads of what is in memory already: no backend can be faster."""
+
+    cell: str
+    operation: str
+    images: int
+    params: Params
+    rounds: tuple[float, ...]  # seconds a call
+    definition: str | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """One session: its results and how they were measured. Cells are named by their ids."""
 
@@ -171,12 +183,13 @@ class Run:
     licences: Mapping[str, str] | None = None
     unavailable: Mapping[str, str] | None = None  # backend -> why it wasn't measured
     references: tuple[Reference, ...] = ()
+    floors: tuple[Floor, ...] = ()
     replicates: tuple[Mapping[str, tuple[float, ...]], ...] = ()  # rounds by cell, of each process but the first
 
     @property
-    def cells(self) -> "tuple[Result | Reference, ...]":
+    def cells(self) -> "tuple[Result | Reference | Floor, ...]":
         """All cells that were measured."""
-        return (*self.results, *self.references)
+        return (*self.results, *self.references, *self.floors)
 
     @cached_property
     def processes(self) -> tuple[Mapping[str, float], ...]:
@@ -184,7 +197,8 @@ class Run:
 
         What else the machine does slows rounds down, so the fastest ones of two processes differ least.
         """
-        first = {each.cell: each.rounds for each in self.cells}
+        cells: tuple[Result | Reference, ...] = (*self.results, *self.references)
+        first = {each.cell: each.rounds for each in cells}
         return tuple(
             {cell: min(rounds) for cell, rounds in process.items() if cell in first}
             for process in (first, *self.replicates)

@@ -67,6 +67,15 @@ def test_each_payload_that_a_backend_accepts_has_cells_that_name_it(session: tup
     found = {cell["name"] for cell in run["benchmarks"] if "backend" in cell["extra_info"]}
     assert found - decoded == names
     assert run["run"]["complete"] is True
+    floors = {cell["name"] for cell in run["benchmarks"] if cell["extra_info"].get("floor")}
+    copied = {
+        f"test_{name}[{count}-{payload}]"
+        for name in ("read_many", "read_epoch")
+        for count in (3, 6)
+        for payload in PAYLOADS
+    }
+    assert floors >= {*copied, "test_read_epoch_decoded[6-encoded-1]"}
+    assert {floor.cell.partition("::")[2] for floor in read_run(find_runs(session[0])[-1]).floors} == floors
     assert "no cells of encoded: png (it stores pixels only, and image files are measured)" in session[1]
 
 
@@ -77,7 +86,7 @@ def test_the_run_describes_the_images(session: tuple[Path, str]) -> None:
     assert "left out: 1 (it isn't in the folder of a class): notes.txt" in session[1]
     for cell_ in read_last_run(session[0])["benchmarks"]:
         info = cell_["extra_info"]
-        if info.get("operation") == "read_many":
+        if info.get("operation") == "read_many" and "backend" in info:
             content = {"pixels": info["images"] * SIDE * SIDE * 3}.get(cell_["params"]["payload"], 0)
             assert info["bytes"] >= content + 8 * info["images"]
 
