@@ -19,6 +19,7 @@ from ..contract import Labels
 from ..dataset.annotations import Problem
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError
+from ..limits import check_memory
 from ..pictures import PREFIX
 from .folder import begins_as_picture, find_classes
 from .pixels import identify_files
@@ -27,7 +28,9 @@ from .tree import Listing, is_ignored, order_naturally
 CLASS = "cls"
 TEXTS = ("json", "txt")
 MAX_TEXT = 1 << 20  # bytes
+TOO_LONG = f"it has more than {MAX_TEXT:,} bytes"
 MAX_DIGITS = 20
+MEMBER = 1_000  # bytes of memory that a file takes in the list
 
 
 class Member(NamedTuple):
@@ -97,8 +100,10 @@ class ArchiveSource:
 def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1) -> ArchiveSource:
     """Find the image files in archives, and what belongs to them. `class_depth` as in `find_classes`."""
     identity = identify_files([archive.path for archive in archives])
-    found, listing = _list(archives)
+    size = sum(archive.path.stat().st_size for archive in archives)
+    found, listing = _list(root, archives, size)
     images, beside = _separate(found)
+    check_memory(root, sum(min(each.member.size, MAX_TEXT) for each in beside), size, "what lies beside its images")
     texts = _read_beside(archives, beside, listing.problems)
     if CLASS in texts:
         classes: Sequence[str] = ()
@@ -122,7 +127,7 @@ def _is_picture(name: str, content: Content | StorageError) -> bool:
     return not isinstance(content, StorageError) and begins_as_picture(name, bytes(content[:PREFIX]))
 
 
-def _list(archives: Sequence[Archive]) -> tuple[list[Found], Listing]:
+def _list(root: Path, archives: Sequence[Archive], size: int) -> tuple[list[Found], Listing]:
     """List the files of archives; a name that leads elsewhere, or is there twice, is a problem."""
     found, listing, names = [], Listing(), set[str]()
     for number, archive in enumerate(archives):
@@ -131,7 +136,8 @@ def _list(archives: Sequence[Archive]) -> tuple[list[Found], Listing]:
             parts = each.name.removeprefix("./").split("/")
             if any(map(is_ignored, set(parts) - {"..", "."})):
                 continue
-            name = prefix + "/".join(parts)
+            inner = "/".join(parts)
+            name = prefix + inner
             if isinstance(each, Problem):
                 listing.problems.append(Problem(name, each.reason))
             elif {"", ".", ".."} & set(parts):
@@ -139,8 +145,9 @@ def _list(archives: Sequence[Archive]) -> tuple[list[Found], Listing]:
             elif name in names:
                 listing.problems.append(Problem(name, "it is there twice"))
             else:
+                check_memory(root, MEMBER * len(names), size, "the list of its files")
                 names.add(name)
-                found.append(Found(number, each._replace(name="/".join(parts)), name))
+                found.append(Found(number, each._replace(name=inner), name))
     return found, listing
 
 
@@ -161,7 +168,7 @@ def _read_beside(
     """Read the texts that belong to images: by their endings, then by the part of the name that they share."""
     texts: dict[str, dict[str, str]] = {}
     short = [each for each in beside if each.member.size <= MAX_TEXT]
-    problems += [Problem(each.name, f"it has more than {MAX_TEXT:,} bytes") for each in beside if each not in short]
+    problems += [Problem(each.name, TOO_LONG) for each in beside if each.member.size > MAX_TEXT]
     for each, content in zip(short, _read(archives, short), strict=True):
         stem, ending = each.split()
         values = texts.setdefault(ending, {})

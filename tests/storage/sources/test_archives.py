@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage import CorruptStoreError, InvalidInputError, StorageError
+from storage import CorruptStoreError, InvalidInputError, StorageError, limits
 from storage.dataset.annotations import Problem
 from storage.sources import archives
 from storage.sources.archives import ArchiveSource
@@ -114,7 +114,19 @@ def test_a_text_that_belongs_to_no_image_is_a_file_among_the_others(tmp_path: Pa
 def test_a_text_that_is_too_long_or_not_unicode_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_TEXT", 5)
     path = write_tar(tmp_path / "a.tar", {"a.png": PNG, "a.txt": b"123456", "b.png": PNG, "b.txt": b"\xff"})
-    assert list_problems(path) == {"a.txt": "it has more than 5 bytes", "b.txt": "it isn't text in UTF-8"}
+    assert list_problems(path) == {"a.txt": archives.TOO_LONG, "b.txt": "it isn't text in UTF-8"}
+
+
+def test_lists_and_texts_may_not_take_far_more_memory_than_the_archive_has_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tar(tmp_path / "a.tar", {"a.png": b"", "a.txt": b"a" * 10_000}, "w:gz")
+    monkeypatch.setattr(limits, "MAX_MEMORY", 5_000)
+    with pytest.raises(StorageError, match="what lies beside its images takes 10,000 bytes of memory"):
+        find(path)
+    write_tar(path, {str(number): b"" for number in range(20)}, "w:gz")
+    with pytest.raises(StorageError, match=r"the list of its files takes \d+,000 bytes of memory"):
+        find(path)
 
 
 def test_files_of_systems_and_folders_are_ignored(write: Callable[[dict[str, bytes]], Path]) -> None:
