@@ -7,6 +7,7 @@ The format: https://huggingface.co/docs/datasets/image_dataset.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from ..encoded import Content
 from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError
 from ..limits import check_memory
 from .files import open_input
+from .parquet_footer import read_footer
 from .pixels import describing, identify_files
 
 KIND = "a Parquet file"
@@ -173,25 +175,19 @@ def _make_names(paths: Sequence[Any] | None) -> Names | None:
 
 def _describe(path: Path) -> tuple[Columns, list[int], Any]:
     """Find the columns of a file, how many rows its row groups have, and its schema."""
+    with describing(path, KIND, TypeError), open_input(path) as file:
+        groups, size = read_footer(file), os.fstat(file.fileno()).st_size
+    for group in groups:
+        for chunk in group.chunks:
+            if chunk.codec not in CODECS:
+                problem = f"it is {KIND}, and a column is compressed by {chunk.codec}"
+                raise InvalidInputError(problem, store=path, hint="write it again with compression='snappy', or 'none'")
+            check_memory(path, chunk.packed + chunk.unpacked, size, "a row group of a column")
+    rows = [group.rows for group in groups]
     with _open_file(path) as file:
-        metadata, schema = file.metadata, file.schema_arrow
-        columns = _choose_columns(path, schema)
-        size = path.stat().st_size
-        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-        rows = [group.num_rows for group in groups]
+        columns = _choose_columns(path, file.schema_arrow)
         check_memory(path, sum(rows) * VALUE * (1 + len(columns.described)), size, "the list of its rows")
-        for group in groups:
-            for chunk in map(group.column, range(group.num_columns)):
-                _check_chunk(path, chunk, size)
-        return columns, rows, schema.remove_metadata()
-
-
-def _check_chunk(path: Path, chunk: Any, size: int) -> None:  # noqa: ANN401 - of pyarrow
-    if chunk.compression not in CODECS:
-        problem = f"it is {KIND}, and {chunk.path_in_schema} is compressed by {chunk.compression}"
-        raise InvalidInputError(problem, store=path, hint="write it again with compression='snappy', or 'none'")
-    needed = chunk.total_compressed_size + chunk.total_uncompressed_size
-    check_memory(path, needed, size, f"a row group of {chunk.path_in_schema}")
+        return columns, rows, file.schema_arrow.remove_metadata()
 
 
 def _choose_columns(path: Path, schema: Any) -> Columns:  # noqa: ANN401 - of pyarrow

@@ -219,7 +219,7 @@ def test_columns_that_cannot_be_kept_are_refused(columns: dict[str, Any], reason
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])
 def test_a_codec_that_has_no_limit_is_refused(codec: str, tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "set", make_columns(), compression=codec)
-    assert f"is compressed by {codec.upper()}: write it again with compression='snappy'" in refuse(path)
+    assert f"a column is compressed by {codec.upper()}: write it again with compression='snappy'" in refuse(path)
 
 
 def test_a_file_that_claims_other_rows_than_it_has_is_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

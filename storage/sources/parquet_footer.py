@@ -1,0 +1,116 @@
+"""Reads from the footer of a Parquet file how large its columns are and how they are compressed.
+
+pyarrow ends the process when it is asked for that and the footer is damaged: for a codec whose number it doesn't know,
+for example. The footer is a struct of Thrift's compact protocol
+(https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md); its fields are in
+https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift.
+"""
+
+import os
+from io import BufferedReader
+from typing import Any, NamedTuple
+
+MAX_FOOTER = 4 << 20  # bytes: a hundred for each column of each row group
+MAX_DEPTH = 16
+TAIL = 8  # bytes after the footer: its length, and four letters
+ROW_GROUPS, ROWS, COLUMNS, METADATA, CODEC, UNPACKED, PACKED = 4, 3, 1, 3, 4, 6, 7  # numbers of fields
+CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
+TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12  # types
+INTEGERS = {4, 5, 6}
+LONG = 15  # a list has as many elements or more
+MAX_SHIFT = 63
+
+
+class Chunk(NamedTuple):
+    """A column of a row group: its codec, and its bytes as they are in the file, and unpacked."""
+
+    codec: str
+    packed: int
+    unpacked: int
+
+
+class RowGroup(NamedTuple):
+    """A row group: how many rows it has, and its columns."""
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+
+def read_footer(file: BufferedReader) -> list[RowGroup]:
+    """Read what all row groups claim; ValueError, LookupError or TypeError if it isn't a footer."""
+    size = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), TAIL, max(0, size - TAIL))
+    length = int.from_bytes(tail[:4], "little")
+    if not 0 < length <= min(MAX_FOOTER, size - TAIL):
+        raise ValueError(f"its footer has {length:,} bytes")
+    footer = _Compact(os.pread(file.fileno(), length, size - TAIL - length)).read_struct(0)
+    return [RowGroup(_check(group[ROWS]), tuple(map(_read_chunk, group[COLUMNS]))) for group in footer[ROW_GROUPS]]
+
+
+def _read_chunk(column: dict[int, Any]) -> Chunk:
+    number, packed, unpacked = (_check(column[METADATA][field]) for field in (CODEC, PACKED, UNPACKED))
+    return Chunk(CODECS[number] if number < len(CODECS) else f"number {number}", packed, unpacked)
+
+
+def _check(number: object) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"its footer has {number!r:.20} where a number should be")
+    return number
+
+
+class _Compact:
+    """Values that follow each other."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self._place = content, 0
+
+    def read_struct(self, depth: int) -> dict[int, Any]:
+        fields, field = dict[int, Any](), 0
+        while head := self._take(1)[0]:
+            field = field + (head >> 4) if head >> 4 else self._read_signed()
+            fields[field] = self._read_value(head & 0x0F, depth)
+        return fields
+
+    def _read_value(self, kind: int, depth: int) -> Any:  # noqa: ANN401 - of any type
+        if depth > MAX_DEPTH:
+            raise ValueError("its footer is nested too deeply")
+        if kind in {TRUE, FALSE}:
+            return kind == TRUE
+        if kind in INTEGERS:
+            return self._read_signed()
+        if kind in {BYTE, DOUBLE}:
+            return self._take(1 if kind == BYTE else 8)
+        if kind == BINARY:
+            return self._take(self._read_number())
+        if kind in {LIST, SET}:
+            return self._read_list(depth)
+        if kind == STRUCT:
+            return self.read_struct(depth + 1)
+        raise ValueError(f"its footer has a value of type {kind}")
+
+    def _read_list(self, depth: int) -> list[Any]:
+        head = self._take(1)[0]
+        count, kind = head >> 4, head & 0x0F
+        count = self._read_number() if count == LONG else count
+        if kind in {TRUE, FALSE}:
+            return list(self._take(count))
+        return [self._read_value(kind, depth + 1) for _ in range(count)]
+
+    def _read_signed(self) -> int:
+        number = self._read_number()
+        return (number >> 1) ^ -(number & 1)
+
+    def _read_number(self) -> int:
+        number = shift = 0
+        while (byte := self._take(1)[0]) & 0x80 and shift < MAX_SHIFT:
+            number |= (byte & 0x7F) << shift
+            shift += 7
+        return number | byte << shift
+
+    def _take(self, count: int) -> bytes:
+        end = self._place + count
+        if end > len(self._content):
+            raise ValueError("its footer is cut short")
+        taken = self._content[self._place : end]
+        self._place = end
+        return taken
