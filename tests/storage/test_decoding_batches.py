@@ -59,12 +59,12 @@ def test_any_number_of_threads_gives_the_same_images(count: int) -> None:
         np.testing.assert_array_equal(out, found[0])
 
 
-@pytest.mark.parametrize("threads", [1, 2, 7, None])
-def test_an_error_names_the_first_file_that_cannot_be_decoded(threads: int | None) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 7, None])
+def test_an_error_names_the_first_file_that_cannot_be_decoded(at_once: int | None) -> None:
     good = save(make_picture(), "PNG")
-    files = Encoded.join([good, good, good[:-30] if threads else b"", good, b"no image", b""])
+    files = Encoded.join([good, good, good[:-30] if at_once else b"", good, b"no image", b""])
     with pytest.raises(DecodingError) as caught:
-        decode_batch(files, Size(8, 8), np.empty((6, 8, 8, 3), np.uint8), threads=threads)
+        decode_batch(files, Size(8, 8), np.empty((6, 8, 8, 3), np.uint8), threads=at_once)
     assert caught.value.record == 2
 
 
@@ -92,10 +92,10 @@ def test_any_other_size_is_refused(reader: storage.Reader, size: Any) -> None:  
     assert caught.value.store == reader.store
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.0, True, "2"])
-def test_a_number_of_threads_below_1_is_refused(reader: storage.Reader, threads: Any) -> None:  # noqa: ANN401 - likewise
-    with reader, pytest.raises(InvalidInputError, match=f"threads is {threads!r}") as caught:
-        reader.read([0], size=(3, 4), threads=threads)
+@pytest.mark.parametrize("at_once", [0, -1, 1.0, True, "2"])
+def test_a_number_of_threads_below_1_is_refused(reader: storage.Reader, at_once: Any) -> None:  # noqa: ANN401 - likewise
+    with reader, pytest.raises(InvalidInputError, match=f"threads is {at_once!r}") as caught:
+        reader.read([0], size=(3, 4), threads=at_once)
     assert caught.value.store == reader.store
 
 
