@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .encoded import Content, Encoded, gather, measure_offsets
 from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
-from .inputs import take_array, take_out
+from .inputs import take_array
 from .limits import check_store
 
 Image: TypeAlias = NDArray[Any]
@@ -236,7 +236,6 @@ def make_result(store: Path, shape: tuple[int, ...], out: object, dtype: np.dtyp
     """Return the caller's array for the images of a read if it fits, or make one if there is none."""
     if out is None:
         return make_array(store, shape, dtype)
-    out = take_out(out)
     hint = f"give a NumPy array of {dtype}, shape {shape}"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
         raise InvalidInputError(f"out is a {type(out).__name__}", store=store, hint=hint)

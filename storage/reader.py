@@ -18,6 +18,7 @@ from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_in
 from .decoding import check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
+from .inputs import take_out
 
 Indices: TypeAlias = Sequence[int] | NDArray[np.integer] | slice
 
@@ -251,16 +252,18 @@ class Reader(ABC):
         self._be_ready()
         with reading(self.store):
             positions = check_indices(self.store, indices, self._count)
+            array: Any = out
             if out is not None:
                 positions = positions.copy()  # they may lie in the memory that is filled
+                array = take_out(out)
             if not self._shape:
-                images, labels = self._decode_batch(positions, out, size, threads)
+                images, labels = self._decode_batch(positions, array, size, threads)
             elif size is not None:
                 raise InvalidInputError(
                     f"a size of {size} for images that are stored as pixels", store=self.store, hint="leave it out"
                 )
             else:
-                images, labels = self._read(positions, out)
+                images, labels = self._read(positions, array)
             return images if out is None else out, labels
 
     def read_encoded(self, indices: Indices) -> tuple[Encoded, Labels]:

@@ -18,7 +18,7 @@ from .arrays import check_image
 from .contract import Backend, BackendInfo, Image, Labels
 from .encoded import Content
 from .errors import BackendUnavailableError, InvalidInputError
-from .inputs import take_images, take_labels
+from .inputs import take_images, take_labels, take_out
 
 PACKAGE = __name__.rpartition(".")[0]  # `storage` in the repository, `image_storage` where it is installed
 GROUP = "image_storage.backends"
@@ -112,8 +112,9 @@ def _return_out(read_many: Callable[..., tuple[Any, Labels]]) -> Callable[..., t
 
     @wraps(read_many)
     def read_into(store: Path, out: Any = None) -> tuple[Any, Labels]:  # noqa: ANN401 - likewise
-        images, labels = read_many(store, out)
-        return images if out is None else out, labels
+        if out is None:
+            return read_many(store)
+        return out, read_many(store, take_out(out))[1]
 
     return read_into
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 import storage
 from storage import BACKENDS, Backend, Encoded, InvalidInputError, StorageError, inputs
+from storage.dataset import writer
 from tests.support.encoded_sets import assert_same_files, make_files, need_files
 from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
@@ -248,6 +249,18 @@ def test_a_tensor_is_filled_and_returned(module: Backend, store: Path) -> None:
         found, found_labels = reader.read([7, 2], some)  # type: ignore[arg-type] # likewise
     assert found is some  # type: ignore[comparison-overlap]
     assert_same((some.array, found_labels), (images[[7, 2]], labels[[7, 2]]))
+
+
+@pytest.mark.parametrize("part", [writer.PART, 1], ids=["one part", "a part per image"])
+def test_a_dataset_fills_a_tensor_and_verifies_it(part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "PART", part)
+    storage.save(tmp_path / "set", iter([IMAGES]), LABELS, "npy")
+    out = Tensor(np.zeros_like(IMAGES))
+    given: Any = out
+    with storage.open(tmp_path / "set") as reader:
+        found, labels = reader.read([2, 0, 1], given)
+    assert found is given
+    assert_same((out.array, labels), (IMAGES[[2, 0, 1]], LABELS[[2, 0, 1]]))
 
 
 @pytest.mark.parametrize(
