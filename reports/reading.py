@@ -16,7 +16,8 @@ from typing import Any, get_args, get_origin
 
 from reports.files import MAX_BYTES, read_file
 from reports.noise import MAX_THRESHOLD
-from reports.run import BrokenRunError, Disk, Floor, Machine, Params, Reference, Result, Run
+from reports.run import BrokenRunError, Disk, Floor, ImageSet, Machine, Params, Reference, Result, Run
+from reports.sample import Sample, Summary
 from reports.text import shorten_text
 
 FORMAT = 1  # the layout of the key `run` that this module reads
@@ -25,7 +26,7 @@ RANGES = {float: (1e-12, 1e9), int: (0, 2**63 - 1)}  # no timer sees a picosecon
 MAX_NAME, MAX_TEXT, MAX_CELL = 40, 200, 1000  # characters; cells are compared by their ids, so these stay long
 _LENGTHS = {
     **dict.fromkeys(("backend", "operation", "name", "file_system"), MAX_NAME),
-    **dict.fromkeys(("cell", "intended", "failed", "skipped"), MAX_CELL),
+    **dict.fromkeys(("cell", "intended", "failed", "skipped", "reasons"), MAX_CELL),
     "command": 2000,
 }
 MAX_OBJECTS = 1_000_000  # objects and lists, which take 24 times the memory that they have bytes in the file
@@ -34,6 +35,7 @@ MAX_ROUNDS = 1_000_000  # of a cell
 MAX_REPLICATES = 1_000
 _NOT_PARAMS = {"operation", "backend", "cutoff", "images"}
 _PARAMS_OF_EXTRA_INFO = ("cache", "durability", "workers")  # its other fields are measurements
+_SUMMARY = ("mean", "0", "0.1", "0.5", "0.9", "1")  # the keys of a `Summary`, in its order
 _WORDS = {bool: "true or false", dict: "an object", float: "seconds", int: "a count", list: "a list", str: "text"}
 
 
@@ -91,6 +93,7 @@ def _make_run(path: Path, document: Any) -> Run:  # noqa: ANN401 - likewise
     results, references, floors = _make_results(_check(list, document["benchmarks"], "benchmarks"))
     machine = make_machine(document.get("machine_info"))
     replicates = _make_replicates(own.get("replicates", []))
+    image_set = _make_image_set(_check(dict, own.get("image_set"), "image_set"))
     own |= {"commit": document.get("commit_info"), "datetime": document.get("datetime")}
     given = {
         "results": results,
@@ -98,9 +101,30 @@ def _make_run(path: Path, document: Any) -> Run:  # noqa: ANN401 - likewise
         "floors": floors,
         "replicates": replicates,
         "machine": machine,
+        "image_set": image_set,
     }
     run: Run = _make(Run, own, "", path=path, **given)
     return run
+
+
+def _make_image_set(own: dict[str, Any]) -> ImageSet:
+    sample = None
+    if "found" in own:
+        summaries = {field.name: _make_summary(own, field.name) for field in fields(Sample) if field.type is Summary}
+        sample = _make(Sample, own, "image_set.", **summaries)
+    image_set: ImageSet = _make(ImageSet, own, "image_set.", sample=sample)
+    return image_set
+
+
+def _make_summary(own: dict[str, Any], name: str) -> Summary:
+    """Round the numbers of a summary: nobody needs fractions of bytes."""
+    numbers = _check(dict, own.get(name), f"image_set.{name}")
+    rounded = {key: round(numbers[key]) if _is_finite(numbers[key]) else None for key in _SUMMARY if key in numbers}
+    return Summary(*(_check(int, rounded.get(key), f"image_set.{name}.{key}") for key in _SUMMARY))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < RANGES[int][1]
 
 
 def make_machine(info: object) -> Machine:
@@ -211,8 +235,7 @@ def _make_params(facts: dict[str, Any], where: str) -> Params:
         if isinstance(value, dict | list):
             raise _report_damage(f"{where}params.{clean} is neither text nor a number")
         if name not in _NOT_PARAMS and value is not None:
-            is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < RANGES[int][1]
-            params.append((clean, value if is_number else shorten_text(str(value), MAX_NAME)))
+            params.append((clean, value if _is_finite(value) else shorten_text(str(value), MAX_NAME)))
     return tuple(params)
 
 
@@ -238,7 +261,10 @@ def _check(kind: Any, value: Any, where: str, longest: int = MAX_TEXT) -> Any:  
     if get_origin(kind) is Mapping:  # from cells, if long, or from names
         longest_key = MAX_CELL if longest == MAX_CELL else MAX_NAME
         names = {name: shorten_text(name, longest_key) for name in _check(dict, value, where)}
-        return {clean: _check(str, value[name], f"{where}.{clean[:80]}", longest) for name, clean in names.items()}
+        return {
+            clean: _check(get_args(kind)[1], value[name], f"{where}.{clean[:80]}", longest)
+            for name, clean in names.items()
+        }
     if kind is dt.datetime:
         try:
             return dt.datetime.fromisoformat(_check(str, value, where))

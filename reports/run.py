@@ -14,6 +14,7 @@ import numpy as np
 
 from reports.errors import WrongInputError
 from reports.noise import TENTHS
+from reports.sample import Sample
 
 MAX_SPREAD = 0.10  # as a fraction of the median: the suite calls no difference below 10 % a regression
 MIN_ROUNDS = 3  # fewer don't show how much they differ
@@ -37,6 +38,7 @@ class ImageSet:
     name: str
     count: int
     sha256: str
+    sample: Sample | None = None  # of image files; None if the images are arrays
 
 
 @dataclass(frozen=True)

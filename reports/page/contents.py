@@ -28,7 +28,8 @@ def list_warnings(run: Run) -> tuple[tuple[str, str], ...]:
     cells = count_noun(len(run.results), "cell")
     found = []
     if run.image_set.name == "standin":
-        words = "As hard to compress and to decode as CIFAR-10; for PNG, measure your own images too."
+        model = "photos of ImageNet" if run.image_set.sample else "CIFAR-10"
+        words = f"As hard to compress and to decode as {model}; for PNG, measure your own images too."
         found.append(("Stand-in images.", words))
     if not run.complete:
         lost = f"{len(run.failed):,} failed, {len(run.skipped):,} skipped, {len(run.missing):,} never run"
@@ -47,6 +48,7 @@ def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
     images, machine = run.image_set, run.machine
     facts = {
         "Images": f"{images.name}, {count_noun(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
+        **(images.sample.facts if images.sample else {}),
         "Date": f"{run.datetime:%Y-%m-%d %H:%M %Z}".strip(),
         "Processor": f"{machine.cpu}, {count_noun(run.cpu_count, 'core')}",
         "System": f"{machine.system} {machine.release}",

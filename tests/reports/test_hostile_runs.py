@@ -20,6 +20,7 @@ from reports.files import read_file
 from reports.reading import read_run
 from reports.run import BrokenRunError
 from tests.support.hostile_names import HOSTILE_NAMES, find_unescaped
+from tests.support.photo_runs import make_photo_run
 from tests.support.properties import given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 from tests.support.suite import ROOT
@@ -182,7 +183,7 @@ def _list_places(part: Any, *keys: str | int) -> list[tuple[str | int, ...]]:  #
     return [place for key, inner in items for place in ((*keys, key), *_list_places(inner, *keys, key))]
 
 
-WHOLE = make_run(["png", "lmdb"], [10])
+WHOLE = make_run(["png", "lmdb"], [10]), make_photo_run([10])
 SHOWN: dict[str, Callable[[Path, Path], int]] = {
     "table": lambda path, _: main(["table", str(path)]),
     "page": lambda path, base: main(["page", str(path), "--base", str(base), "--out", str(path.with_suffix(".html"))]),
@@ -193,7 +194,7 @@ SHOWN: dict[str, Callable[[Path, Path], int]] = {
 
 
 @given(
-    place=st.sampled_from(_list_places(WHOLE)),
+    place=st.sampled_from([(run, *place) for run in range(len(WHOLE)) for place in _list_places(WHOLE[run])]),
     name=st.sampled_from(sorted(ABSURD)),
     shown=st.sampled_from(sorted(SHOWN)),
 )
@@ -202,11 +203,12 @@ def test_an_absurd_value_in_any_field_is_shown_or_one_line(
     place: tuple[str | int, ...], name: str, shown: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("absurd")
-    document = part = json.loads(json.dumps(WHOLE))
-    for key in place[:-1]:
+    run, *keys = place
+    document = part = json.loads(json.dumps(WHOLE[int(run)]))
+    for key in keys[:-1]:
         part = part[key]
-    part[place[-1]] = ABSURD[name]
-    (folder / "base.json").write_text(json.dumps(WHOLE))
+    part[keys[-1]] = ABSURD[name]
+    (folder / "base.json").write_text(json.dumps(WHOLE[int(run)]))
     with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
         try:
             code = SHOWN[shown](save(document, folder), folder / "base.json")

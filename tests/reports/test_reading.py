@@ -14,6 +14,7 @@ import pytest
 
 from reports.reading import parse_run, read_content, read_run
 from reports.run import BrokenRunError, Disk, Reference
+from tests.support.photo_runs import describe_photos
 from tests.support.properties import given, settings, st
 from tests.support.runs import IMAGE_BYTES, make_cell, make_reference, make_run, run_of, save, spoil
 
@@ -299,7 +300,7 @@ def _list_texts(value: Any) -> Iterator[str]:  # noqa: ANN401 - any part of a ru
 )
 def test_every_string_of_a_run_is_one_clean_line_of_limited_length(text: str, tmp_path: Path) -> None:
     document = make_run(["png"], [10], durable=True, workers=[1])
-    document["run"] |= {"failed": {"x": "y"}, "skipped": {"x": "y"}}
+    document["run"] |= {"failed": {"x": "y"}, "skipped": {"x": "y"}, "image_set": describe_photos(10)}
     spoil(document, text)
     for number, cell in enumerate(document["benchmarks"]):
         cell["fullname"] = f"{number}{text}"

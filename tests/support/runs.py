@@ -160,7 +160,7 @@ def spoil(part: Any, text: str) -> None:  # noqa: ANN401 - JSON
         elif isinstance(part[key], str) and key != "datetime":
             part[key] = text
     if isinstance(part, dict) and part and not {"format", "benchmarks", "run"} & part.keys():
-        part[text] = text
+        part[text] = 1 if all(isinstance(value, int) for value in part.values()) else text  # counts by name stay counts
 
 
 def save(run: object, folder: Path) -> Path:

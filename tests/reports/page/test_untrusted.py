@@ -19,6 +19,7 @@ from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.reading import RANGES
 from reports.run import Result
 from tests.support.pages import check_soundness, make_html, read_page, unpack
+from tests.support.photo_runs import describe_photos, make_photo_run
 from tests.support.properties import given, settings, st
 from tests.support.results import make_result, make_store, wrap_results
 from tests.support.runs import make_run, save, spoil
@@ -52,6 +53,8 @@ def test_any_run_has_a_sound_page_or_none(chosen: st.DataObject, tmp_path_factor
     backends = chosen.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     flags = {name: chosen.draw(st.booleans()) for name in ("durable", "cold")}
     document = make_run(backends, [10, 1000], workers=chosen.draw(st.sampled_from([(), (1, 2)])), **flags)
+    if chosen.draw(st.booleans()):
+        document = make_photo_run([10, 1000])
     cells = {cell["fullname"]: cell for cell in document["benchmarks"]}
     kept = chosen.draw(st.sets(st.sampled_from(sorted(cells)), min_size=1, max_size=len(cells)))
     document["benchmarks"] = [cell for name, cell in cells.items() if name in kept]
@@ -73,6 +76,7 @@ def test_any_run_has_a_sound_page_or_none(chosen: st.DataObject, tmp_path_factor
 @pytest.mark.parametrize("text", EVIL, ids=["script", "attribute", "template", "control", "long"])
 def test_any_text_is_shown_as_text(text: str, tmp_path: Path) -> None:
     document = make_run(["png", "lmdb"], [10, 1000], durable=True, cold=True, workers=(1,))
+    document["run"]["image_set"] = describe_photos(1000)
     spoil(document, text)
     document["run"] |= {"failed": {text: text}, "skipped": {text: text}, "intended": [f"{text}::{text}"]}
     for place, cell in enumerate(document["benchmarks"]):
