@@ -41,6 +41,7 @@ from ..contract import ANY_PIXELS, Images, Labels
 from ..encoded import Encoded, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
+from ..parquet_footer import RowGroup, read_footer
 from ..paths import create_file, stat_file
 from ..reader import Description, fork_lock
 from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, make_files, view_column
@@ -55,6 +56,7 @@ TOGETHER = 3 << 20  # bytes of pixels that are decoded with one call
 SIZE = "size"  # the column of the lengths of files
 FILE_GROUP, FILE_ROWS = 4 << 20, 1 << 14  # bytes of files, and how many of them
 MAX_GROUPS = 1_000_000  # row groups of a file: Arrow reads no more unless it is told to
+MAX_FOOTER = 64 << 20  # bytes: of 100,000 row groups of files, 400 GB
 PREFIX = 4  # bytes of the length before each file
 PAGE = 2**31 - 1  # bytes at most, so that a row group can be one page; its header counts them in 32 bits
 MAX_FILE = PAGE - PREFIX
@@ -109,13 +111,13 @@ class ParquetReader(RowGroupReader):
             numbers = metadata.metadata or {}
             count, *size = (int(numbers.get(name.encode(), -1)) for name in NUMBERS)
             channels, dtype = (numbers.get(name.encode()) for name in FORM)
-            groups = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
             if SIZE in fields:
                 self._count, self._shape, self._dtype, image = metadata.num_rows, (), BYTE, pa.large_binary()
             else:
                 size += [CHANNELS] if channels is None else [int(channels)] * (channels != b"0")
                 found = BYTE if dtype is None else check_dtype(self.store, dtype.decode())
-                self._measure_groups([group.num_rows for group in groups], tuple(size), found)
+                groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+                self._measure_groups(groups, tuple(size), found)
                 image = pa.binary(self._size)
             wanted = {IMAGE: image, LABEL: pa.int64()} | ({} if self._shape else {SIZE: pa.int64()})
             if self._count != count:
@@ -123,7 +125,7 @@ class ParquetReader(RowGroupReader):
             if fields != wanted:
                 raise CorruptStoreError(f"{FILE} has columns {fields}, not {wanted}", store=self.store)
             if not self._shape:
-                self._find_files([[group.column(number) for number in range(len(fields))] for group in groups])
+                self._find_files(read_footer(self._source.fileno(), MAX_FOOTER))
             stack.pop_all()
         return Description(count, self._shape, self._dtype)
 
@@ -135,17 +137,18 @@ class ParquetReader(RowGroupReader):
         rows = min(self._count, self._rows * self._together)
         check_store(self.store, 2 * rows * (self._size + 8))  # compressed pages are unpacked first
 
-    def _find_files(self, groups: Sequence[Sequence[Any]]) -> None:
-        """Compute where each file is from the metadata of the columns of each row group."""
-        if any(column.compression != "UNCOMPRESSED" for columns in groups for column in columns):
+    def _find_files(self, groups: Sequence[RowGroup]) -> None:
+        """Compute where each file is from what the footer says about the columns of each row group."""
+        chunks = [chunk for group in groups for chunk in group.chunks]
+        if any(chunk.codec != "UNCOMPRESSED" for chunk in chunks):
             raise CorruptStoreError(f"{FILE} is compressed: {OTHER}", store=self.store)
         self._sizes, self._labels = self._read_column(SIZE), self._read_column(LABEL)
         if self._sizes.min(initial=0) < 0 or self._sizes.max(initial=0) > MAX_FILE:
             raise CorruptStoreError(f"{FILE} has sizes that no page can hold", store=self.store)
-        found = [column for columns in groups for column in columns if column.path_in_schema == IMAGE]
-        rows = measure_offsets(np.array([column.num_values for column in found], np.int64))
-        pages = np.array([column.data_page_offset for column in found], np.int64)
-        ends = pages + np.array([column.total_compressed_size for column in found], np.int64)
+        found = [chunk for chunk in chunks if chunk.name == IMAGE]
+        rows = measure_offsets(np.array([chunk.values for chunk in found], np.int64))
+        pages = np.array([chunk.page for chunk in found], np.int64)
+        ends = pages + np.array([chunk.packed for chunk in found], np.int64)
         places = measure_offsets(PREFIX + self._sizes)  # if there were nothing between the files
         starts = ends - np.diff(places[rows])
         fit = (pages >= 0) & (pages < starts) & (starts <= ends) & (ends <= self._source.size())

@@ -24,8 +24,8 @@ from ..dataset.names import Names
 from ..encoded import Content
 from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError
 from ..limits import check_memory
+from ..parquet_footer import read_footer
 from .files import open_input
-from .parquet_footer import read_footer
 from .pixels import describing, identify_files
 
 KIND = "a Parquet file"
@@ -176,7 +176,7 @@ def _make_names(paths: Sequence[Any] | None) -> Names | None:
 def _describe(path: Path) -> tuple[Columns, list[int], Any]:
     """Find the columns of a file, how many rows its row groups have, and its schema."""
     with describing(path, KIND, TypeError), open_input(path) as file:
-        groups, size = read_footer(file), os.fstat(file.fileno()).st_size
+        groups, size = read_footer(file.fileno()), os.fstat(file.fileno()).st_size
     for group in groups:
         for chunk in group.chunks:
             if chunk.codec not in CODECS:

@@ -176,6 +176,16 @@ def test_a_length_that_is_not_before_its_file_is_refused(tmp_path: Path, change:
         parquet.read_many(tmp_path)
 
 
+@pytest.mark.parametrize(("codec", "reason"), [(b"\x50", "is compressed"), (b"\x09", "-5 where a number should be")])
+def test_a_footer_with_a_codec_that_pyarrow_dies_of_is_an_error(codec: bytes, reason: str, tmp_path: Path) -> None:
+    parquet.store_many(tmp_path, FILES, FILE_LABELS)
+    content = (tmp_path / "images.parquet").read_bytes()
+    assert content.count(b"\x15\x00\x16") >= 3  # codec 0 of each column, then its number of values
+    (tmp_path / "images.parquet").write_bytes(content.replace(b"\x15\x00\x16", b"\x15" + codec + b"\x16"))
+    with pytest.raises(storage.CorruptStoreError, match=reason):
+        parquet.read_many(tmp_path)
+
+
 def test_a_read_that_stops_halfway_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read_some(descriptor: int, buffers: list[memoryview], offset: int) -> int:
         return preadv(descriptor, [buffer[:50_000] for buffer in buffers], offset)

@@ -1,4 +1,4 @@
-"""Reads from the footer of a Parquet file how large its columns are and how they are compressed.
+"""Reads from the footer of a Parquet file where its columns are, and how they are compressed.
 
 pyarrow ends the process when it is asked for that and the footer is damaged: for a codec whose number it doesn't know,
 for example. The footer is a struct of Thrift's compact protocol
@@ -7,13 +7,14 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 """
 
 import os
-from io import BufferedReader
 from typing import Any, NamedTuple
 
 MAX_FOOTER = 4 << 20  # bytes: a hundred for each column of each row group
 MAX_DEPTH = 16
 TAIL = 8  # bytes after the footer: its length, and four letters
-ROW_GROUPS, ROWS, COLUMNS, METADATA, CODEC, UNPACKED, PACKED = 4, 3, 1, 3, 4, 6, 7  # numbers of fields
+ROW_GROUPS, ROWS, COLUMNS, METADATA = 4, 3, 1, 3  # numbers of fields
+PATH, NUMBERS = 3, (5, 9, 7, 6)  # of a column: its name, and the numbers of a chunk
+CODEC = 4
 CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW")
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, STRUCT = 1, 2, 3, 7, 8, 9, 10, 12  # types
 INTEGERS = {4, 5, 6}
@@ -22,9 +23,15 @@ MAX_SHIFT = 63
 
 
 class Chunk(NamedTuple):
-    """A column of a row group: its codec, and its bytes as they are in the file, and unpacked."""
+    """A column of a row group: its name and codec, its values, where its pages of data begin, and its bytes.
 
+    `packed` are those that it has in the file, `unpacked` those that it has when its pages are unpacked.
+    """
+
+    name: str
     codec: str
+    values: int
+    page: int
     packed: int
     unpacked: int
 
@@ -36,20 +43,23 @@ class RowGroup(NamedTuple):
     chunks: tuple[Chunk, ...]
 
 
-def read_footer(file: BufferedReader) -> list[RowGroup]:
+def read_footer(descriptor: int, limit: int = MAX_FOOTER) -> list[RowGroup]:
     """Read what all row groups claim; ValueError, LookupError or TypeError if it isn't a footer."""
-    size = os.fstat(file.fileno()).st_size
-    tail = os.pread(file.fileno(), TAIL, max(0, size - TAIL))
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, TAIL, max(0, size - TAIL))
     length = int.from_bytes(tail[:4], "little")
-    if not 0 < length <= min(MAX_FOOTER, size - TAIL):
+    if not 0 < length <= min(limit, size - TAIL):
         raise ValueError(f"its footer has {length:,} bytes")
-    footer = _Compact(os.pread(file.fileno(), length, size - TAIL - length)).read_struct(0)
+    footer = _Compact(os.pread(descriptor, length, size - TAIL - length)).read_struct(0)
     return [RowGroup(_check(group[ROWS]), tuple(map(_read_chunk, group[COLUMNS]))) for group in footer[ROW_GROUPS]]
 
 
 def _read_chunk(column: dict[int, Any]) -> Chunk:
-    number, packed, unpacked = (_check(column[METADATA][field]) for field in (CODEC, PACKED, UNPACKED))
-    return Chunk(CODECS[number] if number < len(CODECS) else f"number {number}", packed, unpacked)
+    fields = column[METADATA]
+    codec = _check(fields[CODEC])
+    name = b".".join(fields[PATH]).decode()
+    known = CODECS[codec] if codec < len(CODECS) else f"number {codec}"
+    return Chunk(name, known, *(_check(fields[number]) for number in NUMBERS))
 
 
 def _check(number: object) -> int:
@@ -66,7 +76,7 @@ class _Compact:
 
     def read_struct(self, depth: int) -> dict[int, Any]:
         fields, field = dict[int, Any](), 0
-        while head := self._take(1)[0]:
+        while head := self._read_byte():
             field = field + (head >> 4) if head >> 4 else self._read_signed()
             fields[field] = self._read_value(head & 0x0F, depth)
         return fields
@@ -89,7 +99,7 @@ class _Compact:
         raise ValueError(f"its footer has a value of type {kind}")
 
     def _read_list(self, depth: int) -> list[Any]:
-        head = self._take(1)[0]
+        head = self._read_byte()
         count, kind = head >> 4, head & 0x0F
         count = self._read_number() if count == LONG else count
         if kind in {TRUE, FALSE}:
@@ -102,10 +112,17 @@ class _Compact:
 
     def _read_number(self) -> int:
         number = shift = 0
-        while (byte := self._take(1)[0]) & 0x80 and shift < MAX_SHIFT:
+        while (byte := self._read_byte()) & 0x80 and shift < MAX_SHIFT:
             number |= (byte & 0x7F) << shift
             shift += 7
         return number | byte << shift
+
+    def _read_byte(self) -> int:
+        place = self._place
+        if place >= len(self._content):
+            raise ValueError("its footer is cut short")
+        self._place = place + 1
+        return self._content[place]
 
     def _take(self, count: int) -> bytes:
         end = self._place + count
