@@ -44,6 +44,7 @@ class Form(NamedTuple):
 
     `content` is a file with 0 in the bytes that differ, `fixed` the positions of the others. `head` comes before the
     first row, `tail` after the CRC of the pixels' chunk. `rows` are the parts with pixels, one for each stored block.
+    `row` is how many bytes a row of pixels has, with its filter.
     `idat` is the part that the CRC covers. `batch` is how many files are built or read at once.
     """
 
@@ -51,6 +52,7 @@ class Form(NamedTuple):
     fixed: NDArray[np.intp]
     head: bytes
     tail: bytes
+    row: int
     rows: tuple[slice, ...]
     idat: slice
     batch: int
@@ -102,13 +104,13 @@ open_reader = PngStoredReader
 
 
 def measure_row(shape: tuple[int, ...], itemsize: int) -> int:
-    """Compute how many bytes a row of pixels has."""
-    return math.prod(shape[1:]) * itemsize
+    """Compute how many bytes a row of pixels has, with its filter."""
+    return 1 + math.prod(shape[1:]) * itemsize
 
 
 def count_bytes(shape: tuple[int, ...], itemsize: int) -> int:
     """Compute the size of a file without laying it out, which a damaged table could make take gigabytes."""
-    size = shape[0] * (1 + measure_row(shape, itemsize))
+    size = shape[0] * measure_row(shape, itemsize)
     return FRAME + size + HEADER * -(-size // BLOCK)
 
 
@@ -119,10 +121,16 @@ def find_form(shape: tuple[int, ...], itemsize: int) -> Form:
 
 
 @lru_cache(maxsize=8)
+def find_small_form(shape: tuple[int, ...], itemsize: int) -> Form | None:
+    """Find the form of files with one stored block; None if they have more."""
+    return make_form(shape, itemsize) if shape[0] * measure_row(shape, itemsize) <= BLOCK else None
+
+
+@lru_cache(maxsize=8)
 def make_form(shape: tuple[int, ...], itemsize: int) -> Form:
     """Lay out the files of one shape."""
     height, width, *_ = shape
-    size = height * (1 + measure_row(shape, itemsize))
+    size = height * measure_row(shape, itemsize)
     lengths = [min(BLOCK, size - start) for start in range(0, size, BLOCK)]
     header = _make_chunk(b"IHDR", struct.pack(">2I", width, height) + SAMPLES[shape[2:], itemsize].header)
     content = bytearray(SIGNATURE + header + CHUNK.pack(len(b"\x78\x01") + size + HEADER * len(lengths) + 4, b"IDAT"))
@@ -142,6 +150,7 @@ def make_form(shape: tuple[int, ...], itemsize: int) -> Form:
         fixed=np.flatnonzero(~differs),
         head=bytes(content[: rows[0].start]),
         tail=bytes(content[end + 4 :]),
+        row=measure_row(shape, itemsize),
         rows=tuple(rows),
         idat=slice(start, end),
         batch=max(1, BATCH // len(content)),
@@ -162,7 +171,7 @@ def _write_images(folder: int, images: Images) -> None:
 def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
     """Build the files of some images, one a row."""
     count, height = images.shape[:2]
-    rows = np.zeros((count, height, 1 + measure_row(images.shape[1:], images.itemsize)), np.uint8)
+    rows = np.zeros((count, height, measure_row(images.shape[1:], images.itemsize)), np.uint8)
     stored = images.astype(images.dtype.newbyteorder(">"), copy=False)
     rows[:, :, 1:] = view_bytes(stored).reshape(count, height, -1)
     flat = rows.reshape(count, -1)
@@ -178,14 +187,14 @@ def _build_files(form: Form, images: Images) -> NDArray[np.uint8]:
 
 def _read_image(store: Path, folder: int, index: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Image:
     """Read one file with less work than `_read_images` needs for any number."""
-    height, row = shape[0], measure_row(shape, dtype.itemsize)
-    if height * (1 + row) <= BLOCK:
-        form = make_form(shape, dtype.itemsize)
+    form = find_small_form(shape, dtype.itemsize)
+    if form is not None:
+        height = shape[0]
         start, end = form.rows[0].start, form.rows[0].stop
         content = _read_start(store, folder, index, len(form.content) + 1)
         if (
             content.startswith(form.head)
-            and content[start : end : 1 + row] == bytes(height)  # the filters
+            and content[start : end : form.row] == bytes(height)  # the filters
             and content[end + 4 :] == zlib.crc32(content[form.idat]).to_bytes(4, "big") + form.tail
         ):
             rows = np.frombuffer(content, np.uint8, end - start, start).reshape(height, -1)
@@ -250,7 +259,7 @@ def _copy_rows(form: Form, files: NDArray[np.uint8], images: Images) -> NDArray[
     row = measure_row(images.shape[1:], images.itemsize)
     parts = [files[:, part] for part in form.rows]
     rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    rows = rows.reshape(count, height, 1 + row)
+    rows = rows.reshape(count, height, row)
     stored = rows[:, :, 1:].view(images.dtype.newbyteorder(">"))
     images.reshape(stored.shape)[...] = stored
     known: NDArray[np.bool_] = (files[:, form.fixed] == form.content[form.fixed]).all(axis=1) & ~rows[:, :, 0].any(

@@ -102,13 +102,18 @@ def test_the_layout_of_large_files_is_not_kept() -> None:
     assert png_stored.find_form((32, 32, 3), 1) is png_stored.find_form((32, 32, 3), 1)
 
 
+def clear_forms() -> None:
+    png_stored.make_form.cache_clear()
+    png_stored.find_small_form.cache_clear()
+
+
 @pytest.fixture
 def short_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let a block hold 50 bytes, so that small images take many."""
     monkeypatch.setattr(png_stored, "BLOCK", 50)
-    png_stored.make_form.cache_clear()
+    clear_forms()
     yield
-    png_stored.make_form.cache_clear()
+    clear_forms()
 
 
 small = st.integers(1, 20)
