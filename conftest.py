@@ -23,9 +23,10 @@ from benchmarks.session import (
     spread_references,
     start_measuring,
 )
-from fixtures.image_set import image_set, payload, photos
+from benchmarks.workers import torch
+from fixtures.image_set import image_set, payload, photos, session_images
 
-__all__ = ["cell", "image_set", "payload", "photos", "stores"]  # the fixtures
+__all__ = ["cell", "image_set", "payload", "photos", "session_images", "stores", "torch"]  # the fixtures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

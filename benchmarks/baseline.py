@@ -58,7 +58,8 @@ def describe_now(config: pytest.Config, options: Options, base: Run, cells: Sequ
     images = config.stash[IMAGES]
     machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
     stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
-    libraries = list_libraries(name for name in options.backends if name in base.backends)
+    backends = [name for name in options.backends if name in base.backends]
+    libraries = list_libraries(backends, {each.operation for each in base.results})
     definitions = {cell.nodeid: hash_definition(cell) for cell in cells if isinstance(cell, pytest.Function)}
     return replace(
         base,

@@ -9,8 +9,10 @@ import os
 import platform
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,8 @@ from storage import BACKENDS
 
 FORMAT = 1
 LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
+DECODERS = ("pillow", "simplejpeg")
+OTHERS = {"read_epoch_decoded": DECODERS, "read_epoch_dataloader": ("torch", *DECODERS)}  # by operation
 MOUNTS = Path("/proc/self/mountinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -60,7 +64,7 @@ def describe_run(
     return {
         "format": FORMAT,
         "image_set": dict(images),
-        "libraries": list_libraries(backends),
+        "libraries": list_libraries(backends, {cell["extra_info"].get("operation") for cell in cells}),
         "layouts": {name: describe_layout(BACKENDS[name]) for name in backends},
         "maintainers": {name: read_facts(BACKENDS[name]).maintainer for name in backends},
         "licences": {name: read_facts(BACKENDS[name]).licence for name in backends},
@@ -85,9 +89,12 @@ def round_to_clock(rounds: Iterable[float]) -> list[float]:
     return [max(10.0**-CLOCK_DIGITS, round(seconds, CLOCK_DIGITS)) for seconds in rounds]
 
 
-def list_libraries(backends: Iterable[str]) -> dict[str, str]:
-    """List the versions of Python, the suite's libraries and these backends' libraries."""
+def list_libraries(backends: Iterable[str], operations: Iterable[str | None]) -> dict[str, str]:
+    """List the versions of Python, the suite's libraries, and those of these backends and operations."""
     found = {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+    for name in chain.from_iterable(OTHERS.get(operation or "", ()) for operation in operations):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
     for name in backends:
         found |= read_facts(BACKENDS[name]).versions
     return found

@@ -138,6 +138,8 @@ def describe_session(config: pytest.Config) -> list[str]:
     images = config.stash[IMAGES].list_facts(config.stash[COUNT])
     options = config.stash[SESSION].options
     lines = [*images, *_describe_decoder()]
+    if not find_spec("torch"):
+        lines.append("no read_epoch_dataloader: PyTorch is not installed: python -m pip install torch")
     lines += [f"no backend {name}: {reason}" for name, reason in options.unavailable.items()]
     for payload in options.payloads:
         without = set(choose_backends(options.backends, PAYLOADS)) - set(choose_backends(options.backends, (payload,)))
@@ -165,7 +167,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         "backend": choose_backends(options.backends, kinds.args if kinds else PIXELS),
         "cutoff": cutoffs,
         "durability": options.durabilities,
-        "workers": choose_counts(),
+        "workers": (0, *choose_counts()) if "torch" in metafunc.fixturenames else choose_counts(),
         "threads": tuple(dict.fromkeys((1, count_processors()))),
         "start": START_METHODS,
         "cache": options.caches,
@@ -174,6 +176,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         payloads = [payload for payload in images.payloads if not kinds or payload in kinds.args]
         parametrize_payloads(metafunc, options.backends, cutoffs, payloads)
         del parameters["backend"], parameters["cutoff"]
+    if "torch" in metafunc.fixturenames and not find_spec("torch"):
+        parameters["workers"] = ()
     for name, values in parameters.items():
         if name in metafunc.fixturenames:
             ids = [pytest.HIDDEN_PARAM if value in {"buffered", "warm"} else str(value) for value in values]

@@ -13,9 +13,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -33,6 +34,12 @@ TIMEOUT = 600  # seconds until a worker must have answered
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 Batches = Sequence[NDArray[np.intp]]
+
+
+@pytest.fixture
+def torch() -> ModuleType:
+    """Import PyTorch; a benchmark that takes this has no cells without it."""
+    return import_module("torch")
 
 
 def read_clock() -> float:

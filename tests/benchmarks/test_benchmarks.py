@@ -20,6 +20,7 @@ from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find
 WORKERS = len(choose_counts()) * len(START_METHODS)  # cells of one backend and cutoff
 CELLS = 11 + WORKERS  # of one backend at one cutoff, durable ones too
 CHOSEN = f"--backends={','.join(EXAMPLES)}"
+WITHOUT_TORCH = ("-k", "not dataloader")  # whether it is installed or not
 REFERENCES = [f"test_{name}" for name in ("copy", "write", "read", "hash", "decode", "interpret")]
 
 Session = tuple[Path, subprocess.CompletedProcess[str]]
@@ -29,7 +30,7 @@ Session = tuple[Path, subprocess.CompletedProcess[str]]
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Measure every cell of three backends at one cutoff, durable ones too."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
-    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--durable", CHOSEN)
+    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--durable", CHOSEN, *WITHOUT_TORCH)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_cells_of_wrong_backends_fail_and_a_right_one_is_measured_without_regist
     for name, mistake in (MISTAKES | {"newcomer": "pass"}).items():
         (folder / "storage" / "backends" / f"{name}.py").write_text(WRONG.format(mistake=mistake))
     names = ",".join([*MISTAKES, "newcomer"])
-    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--backends={names}")
+    ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", f"--backends={names}", *WITHOUT_TORCH)
     run = read_last_run(folder)
     assert {cell["extra_info"]["backend"] for cell in select_cells(run)} == {"newcomer"}, ended.stdout
     assert len(select_cells(run)) == CELLS - 2
@@ -217,7 +218,12 @@ def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
 
 
 def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:
-    chosen = ("--benchmark-disable", "--cutoffs=10", "-k", "not spawn")  # test_workers.py spawns for all backends
+    chosen = (
+        "--benchmark-disable",
+        "--cutoffs=10",
+        "-k",
+        "not spawn and not dataloader",
+    )  # test_workers.py spawns for all backends
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)
     assert ended.returncode == 0, ended.stdout
     assert f"{(9 + WORKERS // 2) * len(choose_backends(BACKENDS, PIXELS)) + len(REFERENCES)} passed" in ended.stdout

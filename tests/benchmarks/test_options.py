@@ -81,6 +81,16 @@ def test_the_header_says_that_corruption_may_go_unnoticed_without_simplejpeg(mon
     assert line in collect(*chosen).stdout
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_data_loader_is_measured_only_where_pytorch_is(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001 - a parameter
+    monkeypatch.setattr("benchmarks.session.find_spec", lambda name: installed or name != "torch")
+    collected = collect("-v", "--cutoffs=10", "--backends=npy").stdout
+    cells = {f"test_read_epoch_dataloader[npy-10-{workers}]" for workers in (0, *choose_counts())}
+    assert {cell for cell in cells if cell in collected} == (cells if installed else set())
+    reason = "no read_epoch_dataloader: PyTorch is not installed: python -m pip install torch"
+    assert (reason in collected) is not installed
+
+
 def test_backends_of_an_older_storage_accept_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     older = {"constants": object(), "facts": SimpleNamespace(INFO=object())}
     monkeypatch.setattr("benchmarks.options.BACKENDS", older)

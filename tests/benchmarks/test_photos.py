@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cell import Cell
+from benchmarks.test_dataloader import test_read_epoch_dataloader as measure_loader
 from benchmarks.test_decoded import test_read_epoch_decoded as measure_decoded
 from benchmarks.test_epoch import test_read_epoch as measure_epoch
 from benchmarks.test_many import test_read_many as measure_all
@@ -44,7 +45,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = copy_suite(tmp_path_factory.mktemp("suite"))
     write_photos(folder / "mine")
     chosen = ("--images=mine", f"--size={SIDE}", "--cutoffs=3,6", "--backends=files,npy,png")
-    ended = run_pytest(folder, "benchmarks", *QUICK, *chosen, "-k", "not spawn")
+    ended = run_pytest(folder, "benchmarks", *QUICK, *chosen, "-k", "not spawn and not dataloader")
     assert ended.returncode == 0, ended.stdout
     return folder, ended.stdout
 
@@ -152,6 +153,22 @@ def test_what_was_not_read_as_it_was_stored_makes_all_cells_fail(
         measure_open(cell, COUNT, image_set)
     with pytest.raises(FAILED, match="was not read as it was stored"):
         measure_store(cell, COUNT, "buffered", image_set)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_parent_receives_from_a_data_loader_what_was_stored(
+    cell: Cell, sample: PhotoSample, payload: str, workers: int
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch isn't installed")
+    image_set = sample.load(payload, COUNT)
+    measure_loader(cell, COUNT, workers, image_set, sample, torch)
+    cell.backend = SimpleNamespace(
+        store_many=lambda store, images, labels: BACKENDS[EXAMPLE].store_many(store, images, labels * 0),
+        open_reader=BACKENDS[EXAMPLE].open_reader,
+    )
+    with pytest.raises(FAILED, match="was not read as it was stored"):
+        measure_loader(cell, COUNT, workers, image_set, sample, torch)
 
 
 DECODED: dict[str, Callable[..., Any]] = {

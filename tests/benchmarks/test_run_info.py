@@ -1,6 +1,7 @@
 """The JSON of a run describes the machine, the backends, and how each cell is defined."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
@@ -57,9 +58,14 @@ def test_run_is_complete_if_every_cell_was_measured(outcomes: Outcomes, measured
 
 @pytest.mark.parametrize("name", list(BACKENDS))
 def test_measured_backends_contribute_their_libraries(name: str) -> None:
-    libraries = run_info.list_libraries([name])
+    libraries = run_info.list_libraries([name], ["read_many"])
     assert read_facts(BACKENDS[name]).versions.items() <= libraries.items()
     assert libraries.keys() == {"python", "numpy", "pytest", "pytest-benchmark", *read_facts(BACKENDS[name]).versions}
+
+
+def test_an_operation_that_decodes_contributes_its_decoders() -> None:
+    assert run_info.list_libraries([], ["read_epoch_decoded"])["pillow"] == version("pillow")
+    assert "pillow" not in run_info.list_libraries([], ["read_many", None])
 
 
 def test_facts_of_older_backends_are_read_from_constants() -> None:
