@@ -156,19 +156,19 @@ def test_what_was_not_read_as_it_was_stored_makes_all_cells_fail(
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("count", [0, 1])
 def test_the_parent_receives_from_a_data_loader_what_was_stored(
-    cell: Cell, sample: PhotoSample, payload: str, workers: int
+    cell: Cell, sample: PhotoSample, payload: str, count: int
 ) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch isn't installed")
     image_set = sample.load(payload, COUNT)
-    measure_loader(cell, COUNT, workers, image_set, sample, torch)
+    measure_loader(cell, COUNT, count, image_set, sample, torch)
     cell.backend = SimpleNamespace(
         store_many=lambda store, images, labels: BACKENDS[EXAMPLE].store_many(store, images, labels * 0),
         open_reader=BACKENDS[EXAMPLE].open_reader,
     )
     with pytest.raises(FAILED, match="was not read as it was stored"):
-        measure_loader(cell, COUNT, workers, image_set, sample, torch)
+        measure_loader(cell, COUNT, count, image_set, sample, torch)
 
 
 DECODED: dict[str, Callable[..., Any]] = {

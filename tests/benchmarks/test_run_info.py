@@ -46,7 +46,7 @@ Make = Callable[..., pytest.Function]
     ids=["all measured", "cut off", "failed", "skipped"],
 )
 def test_run_is_complete_if_every_cell_was_measured(outcomes: Outcomes, measured: list[str], *, complete: bool) -> None:
-    cells = [{"fullname": name, "params": {"backend": EXAMPLE}} for name in measured]
+    cells = [{"fullname": name, "extra_info": {"backend": EXAMPLE}} for name in measured]
     described = run_info.describe_run(
         outcomes, cells, {"name": "standin"}, Path(), "pytest benchmarks", {"tape": "no drive"}
     )
