@@ -18,7 +18,7 @@ pytestmark = need_backend("npy")
 CELLS = ("-k", "reference or test_read_many", "--cutoffs=10", "--backends=npy")
 SMALL = (*QUICK, *CELLS)
 READ = "benchmarks/test_many.py::test_read_many[npy-10]"
-COUNT = 7  # cells, five of them reference cells
+COUNT = 7  # cells, six of them reference cells
 
 
 @pytest.fixture(scope="module")
