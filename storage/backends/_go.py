@@ -142,7 +142,7 @@ class RecordsReader(Reader):
         return labels.astype(np.int64, copy=False)
 
     def _close(self) -> None:
-        with suppress(BridgeError):  # Badger's, if the store was deleted; it was only read, so nothing is lost
+        with reading(self.store, BridgeError):  # Badger syncs its folder
             self._records.close()
 
 

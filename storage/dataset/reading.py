@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -314,7 +314,8 @@ class DatasetReader(Reader):
             return np.concatenate([reader.read_labels() for reader in self._readers])
 
     def _close(self) -> None:
-        self._resources.close()
+        with suppress(StorageError) if self._dataset.is_deleted() else nullcontext():  # Badger can't sync its folder
+            self._resources.close()
 
     def _reopen(self) -> None:
         """Stay with the held directory, even if it was replaced; the readers of the parts reopen their files in it."""
