@@ -160,6 +160,11 @@ class Floor:
     rounds: tuple[float, ...]  # seconds a call
     definition: str | None = None
 
+    @property
+    def median(self) -> float:
+        """Seconds a call, the median of the rounds."""
+        return float(np.median(self.rounds))
+
 
 @dataclass(frozen=True)
 class Run:

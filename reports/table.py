@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import astuple
 
+from reports.payloads import choose_payloads
 from reports.recommendations import COLUMNS, recommend, summarise_backends
 from reports.run import UNSTABLE_RULE, Result, Run
 from reports.text import add_params, count_noun, escape_text, format_number, format_time, shorten_text, write_table
@@ -27,12 +28,21 @@ def make_table(run: Run) -> str:
     """
     summaries = summarise_backends(run, recommend(run))
     stores = [COLUMNS, *([escape_text(text, 1000) for text in astuple(each)] for each in summaries)]
-    parts = [_make_heading(run), "### The stores", write_table(stores, numbers=False)]
+    parts = [_make_heading(run), *_make_answer(run), "### The stores", write_table(stores, numbers=False)]
     for (operation, params), results in run.groups.items():
         parts += [f"### {escape_text(add_params(operation, params))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
     return "\n\n".join(parts) + "\n"
+
+
+def _make_answer(run: Run) -> list[str]:
+    """Say what to store of each image, if the run measured that."""
+    answer = choose_payloads(run)
+    if not answer:
+        return []
+    notes = [f"- {escape_text(choice.circumstances, 400)}" for choice in answer.choices]
+    return ["### The answer", escape_text(" ".join(answer.sentences), 400), "\n".join(notes)]
 
 
 def _make_heading(run: Run) -> str:

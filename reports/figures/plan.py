@@ -189,7 +189,8 @@ def _plan_disk(params: Params, cells: Sequence[Result]) -> tuple[str, list[Subpl
     for kind in ("apparent", "allocated"):
         lines = _make_lines(stored, partial(_measure_size, kind))
         subplots.append(Subplot(add_params(f"{kind} size", params), "bytes an image", lines, reference=("raw", raw)))
-    note = f"Lengths of the files, and what the file system gives them; raw pixels and label are {raw:,.0f} bytes."
+    content = "the image's own file" if ("payload", "encoded") in params else "raw pixels"
+    note = f"Lengths of the files, and what the file system gives them; {content} and label are {raw:,.0f} bytes."
     return note, subplots
 
 

@@ -17,10 +17,11 @@ from reports.page import charts, contents, tables
 from reports.page.downloads import make_csv, name_file, pack, pack_run
 from reports.page.projection import project_run
 from reports.page.scores import SAME_SCORE, WEIGHTS, measure_aspects, score_backends
+from reports.payloads import choose_payloads
 from reports.ranking import SAME_SIZE
 from reports.recommendations import CROWD, FAR, recommend, summarise_backends
 from reports.run import UNSTABLE_RULE, Run
-from reports.text import count_noun, format_number
+from reports.text import count_noun, format_number, format_time
 
 _FOLDER = Path(__file__).parent
 _NOT_SHOWN = {"store_many", "read_many", "read_epoch"}  # the article's seconds a call; the page shows them per image
@@ -46,6 +47,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
     run = runs[-1]
     use_cases = recommend(run)
     aspects = measure_aspects(run)
+    payloads = choose_payloads(run)
     optional: dict[str, Any] = {
         "figures": _lay_out_figures(run),
         "projection": [tables.tabulate_sweep(sweep) for sweep in project_run(run)],
@@ -61,6 +63,8 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         sample=run.image_set.sample,
         digest=run.image_set.sha256,
         warnings=contents.list_warnings(run),
+        payloads=payloads,
+        costs=tables.tabulate_costs(payloads, run) if payloads else None,
         use_cases=use_cases,
         stores=tables.tabulate_backends(summarise_backends(run, use_cases)),
         facts=contents.list_facts(run),
@@ -81,6 +85,7 @@ def _load_template() -> Template:
     )
     filters: dict[str, Callable[..., object]] = {
         "number": format_number,
+        "time": format_time,
         "pack": lambda html: pack(html.encode()),
         "short": "{:.6g}".format,  # enough digits to sort by
         "tabulate": tables.tabulate_recommendation,

@@ -10,6 +10,7 @@ from reports.compare.text import describe_interval
 from reports.figures.plan import Subplot
 from reports.noise import Verdict
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
+from reports.payloads import PIXELS, Answer, Choice
 from reports.recommendations import COLUMNS, BackendSummary, Recommendation
 from reports.run import Result, Run
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell
@@ -171,6 +172,44 @@ def _show_limit(limit: Limit | None) -> Entry:
         return Entry("unknown")
     digits = 10 ** max(0, len(str(limit.images)) - 2)  # two of them count
     return Entry(f"{limit.images // digits * digits:,} ({limit.reason})", limit.images)
+
+
+def tabulate_costs(answer: Answer, run: Run) -> Table:
+    """Show what each choice takes for each of `COUNTS`, in proportion; pixels are decoded before they are written."""
+    rows = [
+        (
+            Entry(f"{count // 1_000_000:,} million as {choice.name}"),
+            _show_disk(choice.disk, count, run.store_directory.free_bytes),
+            _show_writing(answer, choice, count),
+            _show_epoch(choice, count, run.memory_bytes),
+        )
+        for count in COUNTS
+        for choice in answer.choices
+    ]
+    images = max(choice.epoch.images for choice in answer.choices)
+    caption = f"What so many such images would take, in proportion to {count_noun(images, 'image')}"
+    return Table(caption, ("images", "disk", "time to write", "an epoch"), tuple(rows))
+
+
+def _show_disk(each: float | None, count: int, free: int) -> Entry:
+    if each is None:
+        return Entry("unknown")
+    past = ", more than is free here" if each * count > free else ""
+    return Entry(f"{format_bytes(each * count)}{past}", each * count)
+
+
+def _show_writing(answer: Answer, choice: Choice, count: int) -> Entry:
+    if choice.writing is None:
+        return Entry("not measured")
+    decoding = sum(each.seconds for each in answer.choices if each.payload != choice.payload == PIXELS)
+    seconds = count * (choice.writing + decoding)
+    return Entry(f"{format_time(seconds)}{', with decoding' if decoding else ''}", seconds)
+
+
+def _show_epoch(choice: Choice, count: int, memory: int | None) -> Entry:
+    seconds = count * choice.seconds
+    past = ", if memory held them" if memory and choice.disk and choice.disk * count > memory else ""
+    return Entry(f"{format_time(seconds)}{past}", seconds)
 
 
 def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:

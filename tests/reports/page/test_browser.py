@@ -32,6 +32,7 @@ from tests.support.browser import (
     open_details,
     visit,
 )
+from tests.support.photo_runs import make_photo_run
 from tests.support.runs import find_cell, make_cell, make_run, run_of
 
 Scheme = Literal["light", "dark"]
@@ -323,6 +324,23 @@ def test_axe_finds_nothing(inspected: Page, scheme: Scheme, viewport: ViewportSi
     inspected.set_viewport_size(viewport)
     inspected.emulate_media(color_scheme=scheme)
     assert not (violations := find_violations(inspected)), "\n".join(violations)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_page_about_payloads_is_sound_on_any_screen(window: Page, tmp_path: Path, scheme: Scheme) -> None:
+    report = make_report(tmp_path, make_photo_run())
+    window.emulate_media(media="screen", color_scheme=scheme)
+    for viewport in (NARROW, WIDE):
+        window.set_viewport_size(viewport)
+        window.goto(report.address)
+        answer = window.locator(".payloads .leaders").last.bounding_box()
+        assert answer
+        assert answer["y"] + answer["height"] < viewport["height"], "the answer is on the first screen"
+        open_details(window)
+        assert window.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        assert not (weak := find_weak_contrasts(window)), "\n".join(weak)
+    load_axe(window)
+    assert not (violations := find_violations(window)), "\n".join(violations)
 
 
 def test_controls_are_not_printed(sight: Page) -> None:

@@ -1,0 +1,149 @@
+"""What to store of each image: its file as it is, or its pixels at one size. The answer of a run that measured these.
+
+Both ways end with arrays of one size, in shuffled batches. Files are decoded and scaled on the way, by the number of
+threads that is fastest; pixels are ready. All figures are of warm cells with the same number of images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.ranking import rank_times
+from reports.recommendations import CROWD
+from reports.run import Result, Run
+from reports.text import count_noun, format_number, join_words
+
+ENCODED, PIXELS = "encoded", "pixels"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What takes a part of the time of an image: `seconds`, and the fraction of the whole."""
+
+    name: str
+    seconds: float
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fastest backend of a payload; what an image takes in an epoch, on disk, and to be written."""
+
+    payload: str
+    side: int | None  # of the arrays, which are squares; None if the run doesn't say
+    epoch: Result
+    ties: tuple[str, ...]  # other backends that are as fast
+    parts: tuple[Part, ...]  # of an epoch; empty if they weren't measured
+    disk: float | None  # bytes of an image, allocated; None if unknown
+    writing: float | None  # seconds an image, without decoding; None if not measured
+
+    @property
+    def seconds(self) -> float:
+        """Seconds an image, in an epoch."""
+        return self.epoch.median / self.epoch.images
+
+    @property
+    def speed(self) -> str:
+        """Images a second, rounded so that a reader can remember them."""
+        return f"{format_number(float(f'{self.epoch.images_per_second:.3g}'))} images/s"
+
+    @property
+    def name(self) -> str:
+        """Payload and backend, such as `files in lmdb`."""
+        pixels = f"{self.side:,} x {self.side:,} pixels" if self.side else "pixels"
+        return f"{'files' if self.payload == ENCODED else pixels} in {self.epoch.backend}"
+
+    @property
+    def circumstances(self) -> str:
+        """How many images the epoch has, how many threads decode, and which other backends are as fast."""
+        threads = dict(self.epoch.params).get("threads")
+        words = f"{self.name}: an epoch of {count_noun(self.epoch.images, 'image')} in shuffled batches, warm"
+        words += f", decoded by {threads} thread{'' if threads == 1 else 's'}" if self.payload == ENCODED else ""
+        if not self.ties:
+            return f"{words}."
+        ties = join_words(self.ties) if len(self.ties) <= CROWD else f"{len(self.ties)} other backends"
+        return f"{words}. As fast, within the noise: {ties}."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The choices of a run, files first."""
+
+    choices: tuple[Choice, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """A sentence for each choice; the second one says how it differs from the first."""
+        first, *others = self.choices
+        decoded = " decoded" if first.payload == ENCODED else ""
+        the = "the " if first.payload == ENCODED else ""
+        keep = f"Keep {the}{first.name}: {first.speed}{decoded}."
+        return (keep, *(_compare(first, other) for other in others))
+
+
+def _compare(first: Choice, other: Choice) -> str:
+    factor = first.seconds / other.seconds
+    faster = f"{format_number(max(factor, 1 / factor))} times {'faster' if factor >= 1 else 'slower'}"
+    disk = f" for {format_number(other.disk / first.disk)} times the disk" if first.disk and other.disk else ""
+    return f"As {other.name}: {other.speed} ({faster}){disk}."
+
+
+def choose_payloads(run: Run) -> Answer | None:
+    """Choose the fastest backend of each payload; None if the run has no epochs of payloads."""
+    decoded, pixels = _select(run, "read_epoch_decoded", ENCODED), _select(run, "read_epoch", PIXELS)
+    found = [epochs for epochs in (decoded, pixels) if epochs]
+    if not found:
+        return None
+    shared = set.intersection(*({each.images for each in epochs} for epochs in found))
+    count = max(shared or {each.images for each in found[0]})
+    same = [[each for each in epochs if each.images == count] for epochs in found]
+    return Answer(tuple(_choose(run, epochs) for epochs in same if epochs))
+
+
+def _select(run: Run, operation: str, payload: str) -> list[Result]:
+    """Select the warm cells of an operation on a payload."""
+    wanted = {("payload", payload), ("cache", "warm")}
+    return [each for each in run.results if each.operation == operation and wanted <= set(each.params)]
+
+
+def _choose(run: Run, epochs: Sequence[Result]) -> Choice:
+    fastest: dict[str, Result] = {}  # of each backend, among numbers of threads
+    for each in sorted(epochs, key=lambda each: each.median):
+        fastest.setdefault(each.backend, each)
+    best, *others = rank_times(fastest.values())
+    epoch = fastest[best.backend]
+    payload = str(dict(epoch.params)["payload"])
+    stores = run.parts[("payload", payload),].stored
+    store = next((each for each in stores if (each.backend, each.images) == (epoch.backend, epoch.images)), None)
+    return Choice(
+        payload=payload,
+        side=run.image_set.sample.side if run.image_set.sample else None,
+        epoch=epoch,
+        ties=tuple(sorted(rank.backend for rank in others if rank.tier == 0)),
+        parts=_split(run, epoch, payload),
+        disk=(store.disk.allocated_bytes / store.images or None) if store and store.disk else None,
+        writing=store.median / store.images if store else None,
+    )
+
+
+def _split(run: Run, epoch: Result, payload: str) -> tuple[Part, ...]:
+    """Split the time of an image: what reading its bytes takes, what copying them takes, and the rest."""
+    readings = [
+        each.median
+        for each in _select(run, "read_epoch", payload)
+        if (each.backend, each.images) == (epoch.backend, epoch.images)
+    ]
+    floors = [
+        each.median
+        for each in run.floors
+        if (each.operation, each.images, each.params) == ("read_epoch", epoch.images, (("payload", payload),))
+    ]
+    if not (readings and floors):
+        return ()
+    reading = min(readings[0], epoch.median)
+    moving = min(floors[0], reading)
+    seconds = {
+        "container": reading - moving,
+        "moving data": moving,
+        "decoding and scaling": epoch.median - reading,
+    }
+    return tuple(Part(name, each / epoch.images, each / epoch.median) for name, each in seconds.items() if each > 0)

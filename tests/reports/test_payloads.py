@@ -1,0 +1,217 @@
+"""The answer about payloads: each figure follows from the cells of the run, and what wasn't measured isn't said."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.page.tables import tabulate_costs
+from reports.payloads import Answer, choose_payloads
+from reports.reading import read_run
+from reports.run import Floor, Params, Result, Run, StoreDirectory
+from reports.table import make_table
+from tests.support.pages import check_soundness, make_html, read_page, read_table
+from tests.support.photo_runs import make_photo_run
+from tests.support.results import make_result, make_store, wrap_results
+from tests.support.runs import find_cell, make_run, save
+
+ENCODED, PIXELS = ("payload", "encoded"), ("payload", "pixels")
+WARM = ("cache", "warm")
+
+
+def _decode(backend: str, seconds: float, images: int = 1000, threads: int = 1, cache: str = "warm") -> Result:
+    params = (("cache", cache), ENCODED, ("threads", threads))
+    return make_result(backend, seconds, images, operation="read_epoch_decoded", params=params)
+
+
+def _read(backend: str, seconds: float, images: int = 1000, payload: tuple[str, str] = PIXELS) -> Result:
+    return make_result(backend, seconds, images, operation="read_epoch", params=(WARM, payload))
+
+
+def _store(backend: str, seconds: float, size: int, payload: tuple[str, str]) -> Result:
+    return make_store(backend, seconds, size, params=(("durability", "buffered"), payload))
+
+
+def _answer(*results: Result) -> Answer:
+    answer = choose_payloads(wrap_results(*results))
+    assert answer
+    return answer
+
+
+def _floor(seconds: float, payload: tuple[str, str]) -> Floor:
+    params: Params = (payload,)
+    return Floor(f"test_floor.py::test_read_epoch[1000-{payload[1]}]", "read_epoch", 1000, params, (seconds,) * 3)
+
+
+STORES = _store("lmdb", 0.1, 100_000_000, ENCODED), _store("npy", 0.2, 150_000_000, PIXELS)
+
+
+def test_both_choices_are_named_with_what_they_differ_by() -> None:
+    answer = _answer(_decode("lmdb", 2.0), _decode("npy", 4.0), _read("npy", 0.01), _read("lmdb", 0.02), *STORES)
+    assert answer.sentences == (
+        "Keep the files in lmdb: 500 images/s decoded.",
+        "As pixels in npy: 100,000 images/s (200 times faster) for 1.50 times the disk.",
+    )
+
+
+def test_files_may_be_faster_and_disk_use_unknown() -> None:
+    answer = _answer(_decode("lmdb", 2.0), _read("npy", 5.0))
+    assert answer.sentences[1] == "As pixels in npy: 200 images/s (2.50 times slower)."
+    unknown = _answer(_decode("lmdb", 2.0), _read("npy", 5.0), replace(STORES[0], disk=None), STORES[1])
+    assert "disk" not in unknown.sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        (_decode("lmdb", 2.0), "Keep the files in lmdb: 500 images/s decoded."),
+        (_read("npy", 0.01), "Keep pixels in npy: 100,000 images/s."),
+    ],
+)
+def test_one_payload_alone_has_one_sentence(result: Result, sentence: str) -> None:
+    assert _answer(result).sentences == (sentence,)
+
+
+def test_files_are_decoded_by_the_number_of_threads_that_is_fastest() -> None:
+    (one,) = _answer(_decode("lmdb", 2.0), _decode("lmdb", 1.0, threads=2), _decode("npy", 1.9)).choices
+    assert (one.epoch.backend, one.seconds) == ("lmdb", 0.001)
+    assert one.circumstances.endswith("1,000 images in shuffled batches, warm, decoded by 2 threads.")
+    (other,) = _answer(_decode("lmdb", 2.0), _decode("lmdb", 9.0, threads=2)).choices
+    assert other.circumstances.endswith("decoded by 1 thread.")
+
+
+def test_backends_that_are_as_fast_are_named_or_counted() -> None:
+    (few,) = _answer(*(_decode(name, 2.0) for name in ("lmdb", "npy", "tar"))).choices
+    assert few.circumstances.endswith("As fast, within the noise: npy and tar.")
+    (many,) = _answer(*(_decode(name, 2.0) for name in "abcdefg")).choices
+    assert many.circumstances.endswith("As fast, within the noise: 6 other backends.")
+
+
+def test_choices_have_the_same_number_of_images() -> None:
+    answer = _answer(_decode("lmdb", 2.0), _decode("lmdb", 20.0, 10_000), _read("npy", 0.01), _read("npy", 1.0, 300))
+    assert [choice.epoch.images for choice in answer.choices] == [1000, 1000]
+    apart = _answer(_decode("lmdb", 2.0), _read("npy", 0.01, 300))
+    assert [choice.payload for choice in apart.choices] == ["encoded"]
+
+
+def test_cold_cells_and_runs_of_arrays_have_no_answer(tmp_path: Path) -> None:
+    assert choose_payloads(wrap_results(_decode("lmdb", 2.0, cache="cold"))) is None
+    document = make_run(cold=True)
+    assert choose_payloads(read_run(save(document, tmp_path))) is None
+    (answer,) = read_page(make_html(document, tmp_path)).find("section", id="answer")
+    assert not list(answer.find("div", class_="payloads"))
+    assert "### The answer" not in make_table(read_run(save(document, tmp_path)))
+
+
+def _split(*floors: Floor, decoded: float = 2.0, encoded: float = 0.03) -> dict[str, dict[str, float]]:
+    results = _decode("lmdb", decoded), _read("lmdb", encoded, payload=ENCODED), _read("npy", 0.05)
+    answer = choose_payloads(replace(wrap_results(*results), floors=floors))
+    assert answer
+    for choice in answer.choices:
+        assert sum(part.fraction for part in choice.parts) == pytest.approx(1 if choice.parts else 0)
+    return {each.payload: {part.name: round(1e6 * part.seconds) for part in each.parts} for each in answer.choices}
+
+
+def test_an_epoch_is_split_by_its_cells_and_their_floors() -> None:
+    assert _split(_floor(0.01, ENCODED), _floor(0.04, PIXELS)) == {
+        "encoded": {"container": 20, "moving data": 10, "decoding and scaling": 1970},
+        "pixels": {"container": 10, "moving data": 40},
+    }
+
+
+def test_a_part_is_never_negative_although_cells_scatter() -> None:
+    assert _split(_floor(0.06, ENCODED), _floor(0.06, PIXELS), decoded=0.02) == {
+        "encoded": {"moving data": 20},
+        "pixels": {"moving data": 50},
+    }
+
+
+def test_what_was_not_measured_is_not_split() -> None:
+    assert _split(_floor(0.01, ENCODED)) == {
+        "encoded": {"container": 20, "moving data": 10, "decoding and scaling": 1970},
+        "pixels": {},
+    }
+    (choice,) = _answer(_decode("lmdb", 2.0)).choices
+    assert choice.parts == ()
+
+
+def _cost(run: Run) -> list[list[str]]:
+    answer = choose_payloads(run)
+    assert answer
+    return [[entry.text for entry in row] for row in tabulate_costs(answer, run).rows]
+
+
+def test_costs_grow_in_proportion_and_pixels_are_decoded_first() -> None:
+    run = wrap_results(_decode("lmdb", 2.0), _read("npy", 0.01), *STORES)
+    roomy = replace(run, store_directory=StoreDirectory("ext4", 10**12), memory_bytes=None)
+    assert _cost(roomy) == [
+        ["1 million as files in lmdb", "100 GB", "100 s", "2,000 s"],
+        ["1 million as pixels in npy", "150 GB", "2,200 s, with decoding", "10.0 s"],
+        ["100 million as files in lmdb", "10.0 TB, more than is free here", "2.78 h", "55.6 h"],
+        ["100 million as pixels in npy", "15.0 TB, more than is free here", "61.1 h, with decoding", "1,000 s"],
+    ]
+
+
+def test_costs_say_what_is_unknown_and_what_memory_can_not_hold() -> None:
+    rows = _cost(wrap_results(_decode("lmdb", 2.0), _read("npy", 0.01), STORES[0]))
+    assert rows[0][3] == "2,000 s, if memory held them"
+    assert rows[1] == ["1 million as pixels in npy", "unknown", "not measured", "10.0 s"]
+    alone = wrap_results(_read("npy", 0.01), STORES[1])
+    assert _cost(alone)[0][2] == "200 s"
+
+
+def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_path: Path) -> None:
+    document = make_photo_run()
+    page = read_page(make_html(document, tmp_path))
+    check_soundness(page)
+    (section,) = page.find("section", id="answer")
+    (box,) = section.find("div", class_="payloads")
+    pattern = (
+        r"Keep the files in (\w+): ([\d,]+) images/s decoded\."
+        r"As 224 x 224 pixels in (\w+): ([\d,]+) images/s \(([\d.,]+) times faster\) for 1\.51 times the disk\."
+    )
+    found = re.match(pattern, box.text)
+    assert found, box.text
+    files, slow, pixels, fast, _ = found.groups()
+    for name, speed in (
+        (f"test_read_epoch_decoded[{files}-1000-encoded-2]", slow),
+        (f"test_read_epoch[{pixels}-1000-pixels]", fast),
+    ):
+        rounds = sorted(find_cell(document, name)["stats"]["data"])
+        assert float(speed.replace(",", "")) == pytest.approx(1000 / rounds[2], rel=0.01)
+    legends = [[each.text.partition(":")[0] for each in bar.find("li")] for bar in section.find("figure")]
+    assert legends == [["container", "moving data", "decoding and scaling"], ["container", "moving data"]]
+    for bar in section.find("svg", class_="bar"):
+        widths = [float(part.attributes["width"]) for part in bar.find("rect")]
+        assert sum(widths) == pytest.approx(100, abs=0.01)
+    head, *rows = read_table(next(section.find("table")))
+    assert (head, len(rows)) == (["images", "disk", "time to write", "an epoch"], 4)
+
+
+def test_the_table_has_the_answer_of_the_page(tmp_path: Path) -> None:
+    document: dict[str, Any] = make_photo_run()
+    run = read_run(save(document, tmp_path))
+    answer = choose_payloads(run)
+    assert answer
+    text = make_table(run)
+    assert text.index(" ".join(answer.sentences)) < text.index("### The stores")
+    assert all(f"- {choice.circumstances}\n" in text for choice in answer.choices)
+
+
+def test_no_table_of_the_page_or_the_command_mixes_payloads(tmp_path: Path) -> None:
+    document = make_photo_run()
+    run = read_run(save(document, tmp_path))
+    for (_, params), results in run.groups.items():
+        assert {dict(result.params)["payload"] for result in results} == {dict(params)["payload"]}
+    page = read_page(make_html(document, tmp_path))
+    captions = [each.text for each in page.find("caption")]
+    named = [caption for caption in captions if ("encoded" in caption) != ("pixels" in caption)]
+    unnamed = [caption for caption in captions if caption not in named]
+    assert len(named) >= 10
+    assert {caption.partition(",")[0] for caption in unnamed} == {
+        "What so many such images would take",
+        "Ratios to the best",
+        "Layout",
+    }, "these name the payload in each row or above"
