@@ -52,6 +52,7 @@ from reports.text import count_noun, escape_name
 RUNS = "file://./reports/runs"  # as in pyproject.toml
 KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
 CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
+MAX_TIME, PHOTO_SECONDS = "--benchmark-max-time", "0.1"  # of all rounds of a cell: photos have twice as many cells
 PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
@@ -105,6 +106,8 @@ def configure(config: pytest.Config) -> None:
         if config.option.benchmark_json:
             raise pytest.UsageError("save-baseline: the run has one file: leave --benchmark-json out")
         session.baseline = config.option.benchmark_json = name_baseline(config.rootpath, name)
+    if options.images and not any(str(each).startswith(MAX_TIME) for each in config.invocation_params.args):
+        config.option.benchmark_max_time = type(config.option.benchmark_max_time)(PHOTO_SECONDS)
     if config.option.benchmark_only or name:
         config.option.benchmark_autosave = "run"  # its file name gets a number in front
         config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
