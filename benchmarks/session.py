@@ -235,7 +235,8 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
     gc.collect()
     gc.freeze()  # collecting what the session keeps would take 40 ms before each cell instead of 1
     session = config.stash[SESSION]
-    cells = [item for item in items if "benchmark" in getattr(item, "fixturenames", ())]
+    selected = select_cells(items)  # once more: nothing was left out if a -k expression is wrong
+    cells = [item for item in selected if "benchmark" in getattr(item, "fixturenames", ())]
     session.outcomes.intended = [item.nodeid for item in cells]
     session.progress = Progress({item.nodeid: count_cutoff(item) for item in cells})
     if cells and not config.option.collectonly:
