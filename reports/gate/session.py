@@ -193,8 +193,8 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
 def _make_environment(seed: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in REMOVED}
     ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
-    if (images := kept.get("CIFAR10", "")) and Path(images).exists():
-        ours["CIFAR10"] = str(Path(images).absolute())  # the session runs in another folder
+    paths = {name: Path(kept[name]) for name in ("CIFAR10", "IMAGES") if kept.get(name)}
+    ours |= {name: str(path.absolute()) for name, path in paths.items() if path.exists()}  # it runs in another folder
     return kept | ours
 
 

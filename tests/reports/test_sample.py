@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from reports.page.contents import list_facts, list_warnings
+from reports.compare.comparison import compare_runs
+from reports.page.contents import describe_comparison, describe_history, list_facts, list_warnings
 from reports.reading import read_run
 from reports.run import BrokenRunError
 from reports.sample import MAX_LISTED, Sample
@@ -90,6 +91,20 @@ def test_stand_in_photos_are_compared_with_photos(document: dict[str, Any], tmp_
     document["run"]["image_set"]["name"] = "standin"
     ((warning, words),) = list_warnings(read_run(save(document, tmp_path)))
     assert (warning, "ImageNet" in words) == ("Stand-in images.", True)
+
+
+def test_runs_of_different_samples_are_never_compared(document: dict[str, Any], tmp_path: Path) -> None:
+    base = read_run(save(document, tmp_path))
+    again = compare_runs(base, base, 0.1)
+    assert again.differences == ()
+    assert {row.cell.rpartition("-")[2] for row in again.rows} >= {"encoded]", "pixels]"}
+    document["run"]["image_set"]["sha256"] = "00" * 32
+    other = read_run(save(document, tmp_path))
+    compared = compare_runs(base, other, 0.1)
+    words = f"images: photos/ {base.image_set.sha256} in the base, photos/ {other.image_set.sha256} in the new run"
+    assert (compared.differences, compared.rows, compared.choose_exit_code("warn")) == ((words,), (), 3)
+    assert describe_comparison(base, other).words == f"The runs cannot be compared: {words}."
+    assert describe_history([base, other]).words == "No other run can be compared with this one."
 
 
 def test_a_run_of_arrays_has_no_sample(tmp_path: Path) -> None:

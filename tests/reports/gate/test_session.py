@@ -159,11 +159,12 @@ def test_a_session_sees_only_variables_that_do_not_change_it(
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
     for images, absolute in (("images", str(tmp_path / "images")), ("standin", "standin"), ("", "")):
-        monkeypatch.setenv("CIFAR10", images)
+        for name in ("CIFAR10", "IMAGES"):
+            monkeypatch.setenv(name, images)
         run_session(fake_side(tmp_path, "env > noted", "exit 5"), QUICK, stores, seed=42)
         seen = dict(line.split("=", 1) for line in (tmp_path / "noted").read_text().splitlines() if "=" in line)
         assert not seen.keys() & set(session.REMOVED)
-        assert seen | ours | {"OTHER": "7", "CIFAR10": absolute} == seen
+        assert seen | ours | {"OTHER": "7", "CIFAR10": absolute, "IMAGES": absolute} == seen
 
 
 def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path, stores: Path) -> None:
