@@ -8,6 +8,7 @@ metadata, as text. Nothing is extracted. The format: https://github.com/webdatas
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -83,7 +84,7 @@ class ArchiveSource:
     kind: Literal["encoded"] = "encoded"
     losses: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The names in the archive, after that of the archive if there are several."""
         return [found.name for found in self.found]

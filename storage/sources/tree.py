@@ -89,10 +89,15 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in IGNORED
 
 
-def order_naturally(name: str) -> tuple[list[str | int], str]:
-    """Make the key by which names are in natural order: numbers in them count."""
+def order_naturally(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Make the key by which names are in natural order: numbers in them count, of however many digits."""
     parts = re.split(r"([0-9]+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
+    return [_order_digits(part) if number % 2 else part for number, part in enumerate(parts)], name
+
+
+def _order_digits(digits: str) -> tuple[int, str]:
+    digits = digits.lstrip("0")
+    return len(digits), digits
 
 
 def explain_refusal(error: OSError) -> str:

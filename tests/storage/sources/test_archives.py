@@ -117,6 +117,24 @@ def test_a_text_that_is_too_long_or_not_unicode_is_a_problem(tmp_path: Path, mon
     assert list_problems(path) == {"a.txt": archives.TOO_LONG, "b.txt": "it isn't text in UTF-8"}
 
 
+def test_the_names_are_listed_once(tmp_path: Path) -> None:
+    source = find(write_tar(tmp_path / "a.tar", TREE))
+    assert source.names is source.names
+
+
+def test_files_beside_images_are_not_compared_with_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tar(
+        tmp_path / "a.tar", {f"{number}.{ending}": PNG for number in range(9) for ending in ("png", "txt")}
+    )
+    monkeypatch.setattr(archives.Found, "__eq__", lambda *_: pytest.fail("files are compared"))
+    assert len(find(path).names) == 9
+
+
+def test_names_of_many_digits_are_ordered(write: Callable[[dict[str, bytes]], Path]) -> None:
+    large = "1" * 5_000
+    assert find(write({f"{large}/a.png": PNG, "2/a.png": PNG})).classes == ("2", large)
+
+
 def test_lists_and_texts_may_not_take_far_more_memory_than_the_archive_has_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
