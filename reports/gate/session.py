@@ -27,8 +27,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is o
 MAX_STORES = 64  # of the largest cutoff, which a session may leave until it ends
 BYTES_PER_IMAGE = 4_096  # in a store of small images
 TIMEOUT = 600  # seconds for one session
-PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
-REMOVED = (*PYTEST, "IMAGES", "PAYLOADS", "SIZE")  # an older storage has no image files
+REMOVED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes: pytest's, and that of benchmarks/gate_session.py
 
 
