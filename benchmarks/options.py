@@ -26,8 +26,8 @@ PAYLOADS = ("encoded", "pixels")
 NEED_IMAGES = ("payloads", "size")
 MAX_SIDE = 1 << 14  # pixels
 HELP = {
-    "images": "measure these images instead of CIFAR-10: a folder of image files, of any depth and sizes, or another "
-    "source of image files that `python -m storage convert` accepts",
+    "images": "measure these images instead of CIFAR-10: standin (1,000 generated photos), a folder of image files, of "
+    "any depth and sizes, or another source of image files that `python -m storage convert` accepts",
     "payloads": "what is stored of the images of --images, separated by commas: encoded (their files), pixels (decoded "
     "once, at one size; default: both)",
     "size": "height and width of their pixels, a number (default: 224)",
@@ -63,7 +63,7 @@ def add_options(parser: pytest.Parser) -> None:
     """Add the options to `parser`, those of `HELP` also as ini entries."""
     group = parser.getgroup("image storage", "image storage (each also as environment variable, in capitals, and ini)")
     group.addoption("--cifar10", metavar="auto|standin|PATH", help=HELP["cifar10"])
-    group.addoption("--images", metavar="FOLDER", help=HELP["images"])
+    group.addoption("--images", metavar="standin|FOLDER", help=HELP["images"])
     group.addoption("--payloads", metavar="encoded,pixels", help=HELP["payloads"])
     group.addoption("--size", metavar="N", help=HELP["size"])
     group.addoption("--cutoffs", metavar="N,N,...", help=HELP["cutoffs"])

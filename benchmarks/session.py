@@ -53,6 +53,7 @@ RUNS = "file://./reports/runs"  # as in pyproject.toml
 KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
 CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
 MAX_TIME, PHOTO_SECONDS = "--benchmark-max-time", "0.1"  # of all rounds of a cell: photos have twice as many cells
+STANDIN_IMAGES = 1_000
 PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
@@ -118,8 +119,10 @@ def find_images(options: Options) -> SessionImages:
     try:
         if not options.images:
             return DoubledImages(find_origin(options.cifar10))
-        from fixtures.photos import sample_source  # noqa: PLC0415 - few sessions need it
+        from fixtures.photos import make_standin, sample_source  # noqa: PLC0415 - few sessions need it
 
+        if options.images == "standin":
+            return make_standin(max(options.cutoffs or (STANDIN_IMAGES,)), options.size, options.payloads)
         return sample_source(Path(options.images).expanduser(), options.size, options.payloads)
     except (OSError, ValueError, RuntimeError) as error:
         raise pytest.UsageError(escape_name(f"{'images' if options.images else 'cifar10'}: {error}")) from error

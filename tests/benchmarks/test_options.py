@@ -139,6 +139,12 @@ def test_rounds_of_somebody_s_images_take_less_time_unless_the_command_line_says
     assert "-spawn" not in collect(images, "--backends=npy").stdout
 
 
+def test_photos_are_generated_for_the_largest_cutoff() -> None:
+    ended = collect("-v", "--images=standin", "--cutoffs=2,3", "--backends=npy")
+    assert "images: standin, 3 of 3 files (3 jpg) in 8 classes" in ended.stdout
+    assert "test_read_many[npy-3-encoded]" in ended.stdout
+
+
 def test_wrong_images_are_a_usage_error(tmp_path: Path) -> None:
     images = f"--images={write_photos(tmp_path)}"
     wrong = {
