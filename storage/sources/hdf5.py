@@ -20,6 +20,7 @@ from .pixels import PixelSource, check_unpacked, choose_arrays, describing, make
 
 KIND = "an HDF5 file"
 MAX_OBJECTS = 1_000
+MAX_DEPTH = 32  # groups that are one in another: the library finds each by its whole path
 FILTERS = {1, 2, 3}  # deflate, shuffle and Fletcher's checksum: none of them unpacks to any size, or is a plug-in
 ERRORS = (TypeError,)
 
@@ -42,7 +43,7 @@ class Dataset:
             values = file[self.name]
             while start < self.shape[0]:
                 end = min(self.shape[0], (start // step + 1) * step)
-                yield values[start:end]
+                yield values[start:end].view(self.dtype)
                 start = end
 
 
@@ -62,11 +63,14 @@ def _list_datasets(path: Path, file: Any) -> list[str]:  # noqa: ANN401 - of h5p
 
     def visit(name: bytes, link: Any) -> bytes | None:  # noqa: ANN401 - of h5py
         links.append(name)
-        return name if link.type != h5l.TYPE_HARD or len(links) > MAX_OBJECTS else None  # to stop
+        is_wrong = link.type != h5l.TYPE_HARD or len(links) > MAX_OBJECTS or name.count(b"/") > MAX_DEPTH
+        return name if is_wrong else None  # to stop
 
     last = file.id.links.visit(visit, info=True)
     if len(links) > MAX_OBJECTS:
         raise InvalidInputError(f"it is {KIND} of more than {MAX_OBJECTS:,} groups and datasets", store=path)
+    if last is not None and last.count(b"/") > MAX_DEPTH:
+        raise InvalidInputError(f"it is {KIND}, and its groups are nested more than {MAX_DEPTH} deep", store=path)
     if last is not None:
         problem = f"it is {KIND}, and {last.decode(errors='replace')} is a link, maybe to another file"
         raise InvalidInputError(problem, store=path, hint="copy the images into one file, with h5copy")
@@ -91,7 +95,8 @@ def _inspect(path: Path, name: str, values: Any) -> Dataset:  # noqa: ANN401 - o
     check_memory(path, math.prod(chunk) * values.dtype.itemsize, size, f"a chunk of {name}")
     shape = tuple(values.shape or ())
     check_unpacked(path, math.prod(shape) * values.dtype.itemsize, min(size, values.id.get_storage_size()))
-    return Dataset(path, name, shape, values.dtype, chunk[0])
+    dtype = np.dtype(values.dtype.str) if values.dtype.metadata else values.dtype  # of an enumeration, the numbers
+    return Dataset(path, name, shape, dtype, chunk[0])
 
 
 @contextmanager

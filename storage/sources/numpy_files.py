@@ -7,12 +7,12 @@ file, all are 0. A ``.npz`` holds an array of images and at most one of labels, 
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
@@ -24,7 +24,11 @@ from .zips import ERRORS, open_zip
 NPY, NPZ = "a .npy file", "a .npz file"
 AGAIN = "restore a copy, or save it again"
 HEADER = 1 << 14  # bytes that a header takes at most, of which NumPy reads 10,000
-HEADERS = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}  # later versions are for names of fields
+HEADERS = {  # by version; 3.0 differs from 2.0 only in how names of fields are encoded, and images have none
+    (1, 0): read_array_header_1_0,
+    (2, 0): read_array_header_2_0,
+    (3, 0): read_array_header_2_0,
+}
 LABELS = (("image", "label"), (r"(?<![a-z])x(?![a-z])", "y"), (r"(?<![A-Z])X(?![A-Z])", "y"))  # in names of files
 MAX_MEMBERS = 100
 
@@ -82,7 +86,9 @@ def _read_header(path: Path, kind: str, name: str, file: BufferedIOBase, size: i
     head = BytesIO(file.read(HEADER))
     with describing(path, kind, Exception), warnings.catch_warnings():  # a header can raise anything
         warnings.simplefilter("ignore")  # about headers of Python 2
-        shape, fortran_order, dtype = HEADERS[read_magic(head)](head)
+        shape, fortran_order, dtype = _find_reader(head)(head)
+        if any(type(length) is not int for length in shape):  # NumPy takes True for one
+            raise ValueError(f"its shape is {shape}")
     if dtype.hasobject:
         hint = "unpickling them could run any program; save an array of numbers"
         raise InvalidInputError(f"{subject} holds Python objects", store=path, hint=hint)
@@ -94,6 +100,13 @@ def _read_header(path: Path, kind: str, name: str, file: BufferedIOBase, size: i
         problem = f"{subject} has {size:,} bytes, which don't fit an array of shape {shape}"
         raise CorruptStoreError(problem, store=path, hint=AGAIN)
     return stream
+
+
+def _find_reader(head: BytesIO) -> Callable[[BytesIO], Any]:
+    version = read_magic(head)
+    if version not in HEADERS:
+        raise InvalidInputError("its format is of version {}.{}".format(*version), hint="save it again")
+    return HEADERS[version]
 
 
 @contextmanager

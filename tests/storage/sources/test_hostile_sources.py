@@ -177,7 +177,9 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
         lambda path: path.write_bytes(b"\x93NUMPY\2\0\xff\xff\xff\xff"),
         "it is a .npy file, and can't be read",
     ),
-    "version": ("images.npy", npy((4, 5, 7, 3), version=b"\7\0"), "it is a .npy file, and can't be read"),
+    "version": ("images.npy", npy((4, 5, 7, 3), version=b"\7\0"), "its format is of version 7.0"),
+    "version 3": ("images.npy", npy((4, 5, 7, 3), version=b"\3\0"), ""),
+    "true": ("images.npy", npy((True, 20, 7, 3)), r"can't be read \(its shape is \(True, 20, 7, 3\)\)"),
     "objects": ("images.npy", npy((4, 5, 7, 3), "|O"), "holds Python objects: unpickling them could run any program"),
     "fields": ("images.npy", npy((140,), [("r", "|u1"), ("g", "|u1"), ("b", "|u1")]), "isn't of images"),
     "fortran": ("images.npy", npy((4, 5, 7, 3), order=True), "in Fortran order"),
@@ -211,6 +213,7 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
     "a huge chunk": ("a.h5", dataset(400, 500, 700, 3, chunks=(400, 500, 700, 3)), "a chunk of images takes"),
     "never written": ("a.h5", dataset(1 << 40, 5, 7, 3, chunks=(1, 5, 7, 3)), "may unpack to"),
     "many objects": ("a.h5", hdf5(write_groups), "more than 1,000 groups and datasets"),
+    "deep groups": ("a.h5", hdf5(lambda file, _: file.create_group("/a" * 40)), "nested more than 32 deep"),
     "a circle": ("a.h5", hdf5(write_circle), "at most one of labels: none"),
     "strings": ("a.h5", hdf5(lambda file, _: file.create_dataset("images", data=["x"])), r"images \(1,\) object"),
     "no HDF5": (

@@ -104,3 +104,13 @@ def test_what_is_no_image_set_is_refused(
 ) -> None:
     with pytest.raises(InvalidInputError, match=reason):
         read(write_npy(tmp_path, images, labels))
+
+
+def test_of_an_enumeration_the_numbers_are_read(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file.create_dataset("images", data=IMAGES, dtype=h5py.enum_dtype({"dark": 0, "bright": 255}, "u1"))
+    with open_source(tmp_path / "set.h5") as source:
+        assert isinstance(source, PixelSource)
+        convert(source, tmp_path / "set", "npy", overwrite=False, progress=lambda *_: None)
+    np.testing.assert_array_equal(storage.load(tmp_path / "set")[0], IMAGES)
