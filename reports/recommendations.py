@@ -100,9 +100,22 @@ _READ, _WRITE = ("warm", "cold"), ("buffered", "durable")
 _TIMED = {
     "read_many": ("Scan everything", "sequential reads", "read all images in order", _READ),
     "read_epoch": ("Shuffled training", "shuffled reads", "read all images in shuffled batches", _READ),
+    "read_epoch_decoded": (
+        "Training on files",
+        "decoded epochs",
+        "read and decode all files in shuffled batches",
+        ("warm",),
+    ),
+    "read_epoch_dataloader": (
+        "PyTorch",
+        "DataLoader",
+        "receive all images in shuffled batches from a DataLoader",
+        ("warm",),
+    ),
     "read_single": ("One random image", "single reads", "open a store and read one of its images", _READ),
     "store_many": ("Write once", "writes", "store all images", _WRITE),
 }
+_SOMETIMES = ("read_epoch_decoded", "read_epoch_dataloader")  # only of image files, only with PyTorch: absent otherwise
 _OPTIONS = {"cold": " (--cold measures it)", "durable": " (--durable measures it)"}
 
 
@@ -111,6 +124,8 @@ def recommend(run: Run) -> tuple[UseCase, ...]:
     use_cases = []
     for operation, (title, activity, meaning, ways) in _TIMED.items():
         groups = run.select_groups(operation)
+        if operation in _SOMETIMES and not groups:
+            continue
         measured = {value for params in groups for _, value in params}
         missing = [way for way in ways if groups and way not in measured]
         words = tuple(f"{way}: not measured in this run{_OPTIONS.get(way, '')}" for way in missing)

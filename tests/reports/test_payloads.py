@@ -10,6 +10,7 @@ import pytest
 from reports.page.tables import tabulate_costs
 from reports.payloads import Answer, choose_payloads
 from reports.reading import read_run
+from reports.recommendations import recommend
 from reports.run import Floor, Params, Result, Run, StoreDirectory
 from reports.table import make_table
 from tests.support.pages import check_soundness, make_html, read_page, read_table
@@ -198,6 +199,20 @@ def test_the_table_has_the_answer_of_the_page(tmp_path: Path) -> None:
     text = make_table(run)
     assert text.index(" ".join(answer.sentences)) < text.index("### The stores")
     assert all(f"- {choice.circumstances}\n" in text for choice in answer.choices)
+
+
+def test_decoding_and_pytorch_are_use_cases_if_they_were_measured() -> None:
+    params: Params = (WARM, PIXELS, ("workers", 2))
+    results = [_decode("lmdb", 2.0), _decode("npy", 4.0)]
+    results += [make_result(name, 1.0, operation="read_epoch_dataloader", params=params) for name in ("lmdb", "npy")]
+    found = {case.title: case.recommendations for case in recommend(wrap_results(*results))}
+    assert [(each.circumstances, each.headline) for each in found["Training on files"]] == [
+        ("1,000 images (warm, encoded, threads 1)", "lmdb")
+    ]
+    assert [(each.circumstances, each.headline) for each in found["PyTorch"]] == [
+        ("1,000 images (warm, pixels, workers 2)", "lmdb and npy tie")
+    ]
+    assert not {"Training on files", "PyTorch"} & {case.title for case in recommend(wrap_results(_read("npy", 1.0)))}
 
 
 def test_no_table_of_the_page_or_the_command_mixes_payloads(tmp_path: Path) -> None:
