@@ -146,4 +146,8 @@ def _split(run: Run, epoch: Result, payload: str) -> tuple[Part, ...]:
         "moving data": moving,
         "decoding and scaling": epoch.median - reading,
     }
-    return tuple(Part(name, each / epoch.images, each / epoch.median) for name, each in seconds.items() if each > 0)
+    return tuple(
+        Part(name, each / epoch.images, each / epoch.median)
+        for name, each in seconds.items()
+        if each > 0 or name == "container"  # which may cost too little to be measured
+    )

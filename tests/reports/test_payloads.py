@@ -124,8 +124,8 @@ def test_an_epoch_is_split_by_its_cells_and_their_floors() -> None:
 
 def test_a_part_is_never_negative_although_cells_scatter() -> None:
     assert _split(_floor(0.06, ENCODED), _floor(0.06, PIXELS), decoded=0.02) == {
-        "encoded": {"moving data": 20},
-        "pixels": {"moving data": 50},
+        "encoded": {"container": 0, "moving data": 20},
+        "pixels": {"container": 0, "moving data": 50},
     }
 
 
@@ -189,6 +189,15 @@ def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_
         assert sum(widths) == pytest.approx(100, abs=0.01)
     head, *rows = read_table(next(section.find("table")))
     assert (head, len(rows)) == (["images", "disk", "time to write", "an epoch"], 4)
+
+
+def test_a_container_that_costs_nothing_is_too_small_to_measure(tmp_path: Path) -> None:
+    document = make_photo_run()
+    for cell in document["benchmarks"]:
+        if "floor" in cell["extra_info"]:
+            cell["stats"]["data"] = [1.0] * 5
+    bars = [bar for bar in read_page(make_html(document, tmp_path)).find("figure") if list(bar.find("li"))]
+    assert [next(bar.find("li")).text for bar in bars] == ["container: too little to measure"] * 2
 
 
 def test_the_table_has_the_answer_of_the_page(tmp_path: Path) -> None:
