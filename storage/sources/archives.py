@@ -106,6 +106,8 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
     images, beside = _separate(found)
     check_memory(root, sum(min(each.member.size, MAX_TEXT) for each in beside), size, "what lies beside its images")
     texts = _read_beside(archives, beside, listing.problems)
+    if not any(map(_is_picture, images, _read(archives, images))):
+        raise InvalidInputError(f"none of its {len(found):,} files is an image", store=root)
     if CLASS in texts:
         classes: Sequence[str] = ()
         images, labels = _label(images, texts.pop(CLASS), listing.problems)
@@ -118,14 +120,11 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
         labels = [label_by_name[image.member.name] for image in images]
     metadata = {ending: [values.get(image.split()[0]) for image in images] for ending, values in texts.items()}
     described = np.array(labels, np.int64), tuple(classes), identity, metadata or None, tuple(listing.problems)
-    source = ArchiveSource(archives, images, *described)
-    if not any(map(_is_picture, source.names, source.read_files(range(len(images))))):
-        raise InvalidInputError(f"none of its {len(found):,} files is an image", store=root)
-    return source
+    return ArchiveSource(archives, images, *described)
 
 
-def _is_picture(name: str, content: Content | StorageError) -> bool:
-    return not isinstance(content, StorageError) and begins_as_picture(name, bytes(content[:PREFIX]))
+def _is_picture(found: Found, content: Content | StorageError) -> bool:
+    return not isinstance(content, StorageError) and begins_as_picture(found.name, bytes(content[:PREFIX]))
 
 
 def _list(root: Path, archives: Sequence[Archive], size: int) -> tuple[list[Found], Listing]:

@@ -7,6 +7,7 @@ found here; what is no image is found when all are decoded, see `examination`.
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from .files import open_input
 from .tree import Listing, explain_refusal, list_tree
 
 TGA = ".tga"  # a format that no first bytes tell
+UNCLASSED = "it isn't in the folder of a class"
 LARGE = 16 << 20  # bytes of a file that are read before it is known whether it is an image
 
 
@@ -60,8 +62,9 @@ class FolderSource:
                 return StorageError(explain_refusal(error))
 
     def has_pictures(self) -> bool:
-        """Whether a file begins as an image file does."""
-        return any(map(self._is_picture, self.names))
+        """Whether a file begins as an image file does, in the folder of a class or not."""
+        unclassed = (problem.name for problem in self.problems if problem.reason == UNCLASSED)
+        return any(map(self._is_picture, chain(self.names, unclassed)))
 
     def _is_picture(self, name: str) -> bool:
         with suppress(OSError, InvalidInputError), open_input(self.root / name) as file:
@@ -104,7 +107,7 @@ def _classify(listing: Listing, classes: Sequence[str], class_depth: int) -> tup
     for name in listing.files:
         folders = name.split("/")[:-1]
         if len(folders) < class_depth:
-            listing.problems.append(Problem(name, "it isn't in the folder of a class"))
+            listing.problems.append(Problem(name, UNCLASSED))
         else:
             names.append(name)
             labels.append(numbers["/".join(folders[:class_depth])])

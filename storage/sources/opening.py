@@ -26,7 +26,7 @@ from ..reader import Reader, read_stored
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
 from .folder import read_folder
-from .recognition import read_file, read_shards
+from .recognition import check_shards, read_file, read_shards
 
 LABEL_BYTES = 8
 
@@ -80,6 +80,8 @@ def _find_files(path: Path, class_depth: int, reasons: Mapping[str, StorageError
         return shards
     folder = read_folder(path, class_depth)
     if folder is None or not folder.has_pictures():
+        with reading(path):
+            check_shards(path)
         raise _explain(path, reasons)
     return folder
 

@@ -27,6 +27,7 @@ Source = PixelSource | ArraySource | ArchiveSource | ParquetSource
 HEAD = 512  # bytes: the header of a tar archive, in which its magic number is
 GZIP, TAR, TAR_PLACE = b"\x1f\x8b", b"ustar", 257
 ZIP = b"PK"
+SHARDS, INDEX = {".tar", ".parquet"}, ".bin"  # the latter is beside the .tar of a plain store
 CIFAR = tuple(edition.folder.encode() for edition in EDITIONS)
 READERS: dict[bytes, Callable[[Path], Source]] = {
     b"\x93NUMPY": read_npy,
@@ -71,14 +72,27 @@ def read_file(path: Path, class_depth: int = 1) -> Source:
 
 def read_shards(folder: Path, class_depth: int = 1) -> ArchiveSource | ParquetSource | None:
     """Find the images of a folder whose files are all shards; None if they aren't."""
-    files = [path for path in folder.iterdir() if not is_ignored(path.name)] if folder.is_dir() else []
-    files.sort(key=lambda path: order_naturally(path.name))
+    files = _list_files(folder)
     endings = {path.suffix.lower() for path in files}
     if endings == {".tar"}:
         return read_archives(folder, [TarArchive(path) for path in files], class_depth)
     if endings == {".parquet"}:
         return read_parquet(folder, list_shards(folder, files))
     return None
+
+
+def check_shards(folder: Path) -> None:
+    """Refuse a folder of shards and other files."""
+    files = _list_files(folder)
+    others = [path.name for path in files if path.suffix.lower() not in {*SHARDS, INDEX}]
+    if others and len(others) < len(files):
+        hint = "move it elsewhere, or name a folder with links to the shards"
+        raise InvalidInputError(f"not all of its files are shards: {others[0]} isn't", store=folder, hint=hint)
+
+
+def _list_files(folder: Path) -> list[Path]:
+    files = [path for path in folder.iterdir() if not is_ignored(path.name)] if folder.is_dir() else []
+    return sorted(files, key=lambda path: order_naturally(path.name))
 
 
 def _describe(head: bytes) -> str:

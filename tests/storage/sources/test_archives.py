@@ -228,6 +228,15 @@ def test_the_shards_of_a_folder_are_one_set(name: str, tmp_path: Path) -> None:
     assert read(source, [0, 2]) == [PNG, PNG + b"1"]
 
 
+@pytest.mark.parametrize("name", ["info.json", "README"])
+def test_a_folder_of_shards_and_something_else_says_what_is_none(name: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "1.tar", {"dog/a.png": PNG})
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(InvalidInputError, match=f"not all of its files are shards: {name} isn't") as caught:
+        find(tmp_path)
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_the_identity_changes_with_each_shard(tmp_path: Path) -> None:
     for name in ("1.tar", "2.tar"):
         write_tar(tmp_path / name, {"a.png": PNG})
@@ -279,6 +288,18 @@ def test_long_names_are_read(tmp_path: Path) -> None:
             archive.addfile(regular(name, PNG)[0], io.BytesIO(PNG))
         (tmp_path / "a.tar").write_bytes(raw.getvalue())
         assert find(tmp_path / "a.tar").names == [name]
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "folder"])
+def test_classes_deeper_than_all_images_are_problems(name: str, run: Command, tmp_path: Path) -> None:
+    if name == "folder":
+        (tmp_path / "set" / "cat").mkdir(parents=True)
+        (tmp_path / "set" / "cat" / "1.png").write_bytes(PNG)
+    else:
+        WRITERS[name](tmp_path / "set", {"cat/1.png": PNG})
+    code, printed, complaints = run("convert", tmp_path / "set", tmp_path / "new", "--backend=npy", "--class-depth=2")
+    assert (code, printed.splitlines()[0]) == (1, "cat/1.png: it isn't in the folder of a class")
+    assert "0 of 1 files can be used, so nothing was written" in complaints
 
 
 def test_an_archive_becomes_a_dataset(run: Command, tmp_path: Path) -> None:
