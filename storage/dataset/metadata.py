@@ -19,6 +19,8 @@ ARROW, LINES = "arrow", "jsonl"  # suffixes of the files
 MAX_DEPTH = 8  # of lists in lists
 MAGIC = 8  # bytes before the first message of an Arrow file
 COMPRESSION = 3  # number of the field of a record batch that says how it is compressed
+VALUES_PER_BYTE = 8  # of a file, at most: a bit for each boolean in a list
+VALUES_PER_IMAGE = 64  # besides: a column without any value takes no bytes
 MIN_INTEGER, MAX_INTEGER = -(1 << 63), (1 << 63) - 1
 HINT = "give a mapping of column names to values: str, int, float, bool, lists of these, or None"
 
@@ -35,7 +37,7 @@ def check_columns(columns: Any, count: int) -> dict[str, list[Any]]:  # noqa: AN
             raise InvalidInputError(f"metadata has a column {name!r}", hint=HINT)
         if isinstance(given, str | bytes) or not isinstance(given, Iterable):
             raise InvalidInputError(f"the column {name!r} is a {type(given).__name__}", hint=HINT)
-        values = given.tolist() if isinstance(given, np.ndarray) else list(given)
+        values = given.tolist() if isinstance(given, np.ndarray) else [_unwrap(value, 0) for value in given]
         if len(values) != count:
             hint = "give each image one value; None if there is none"
             raise InvalidInputError(f"the column {name!r} has {len(values)} values for {count} images", hint=hint)
@@ -45,6 +47,15 @@ def check_columns(columns: Any, count: int) -> dict[str, list[Any]]:  # noqa: AN
             raise InvalidInputError(f"the column {name!r} mixes {found}", hint="give all its values one type")
         checked[name] = values
     return checked
+
+
+def _unwrap(value: object, depth: int) -> object:
+    """Make what NumPy has of its own, on its own or in lists, what Python has for it."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple) and depth < MAX_DEPTH:
+        return [_unwrap(each, depth + 1) for each in value]
+    return value
 
 
 def _list_kinds(name: str, value: object, depth: int) -> Iterator[str]:
@@ -73,29 +84,50 @@ def format_columns(columns: Columns) -> tuple[str, bytes]:
         rows = zip(*columns.values(), strict=True)
         lines = [list(columns), *(dict(zip(columns, row, strict=True)) for row in rows)]
         return LINES, "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-    table = pyarrow.table({name: list(values) for name, values in columns.items()})
+    table = pyarrow.table({name: _make_array(pyarrow, list(values)) for name, values in columns.items()})
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_file(sink, table.schema) as file:
         file.write_table(table)
     return ARROW, sink.getvalue().to_pybytes()
 
 
+def _make_array(pyarrow: Any, values: list[Any]) -> Any:  # noqa: ANN401 - of pyarrow
+    """Make a column; one that has no value but None is one of booleans, so that each takes a bit of the file."""
+    array = pyarrow.array(values)
+    return array.cast(_replace_null(pyarrow, array.type))
+
+
+def _replace_null(pyarrow: Any, kind: Any) -> Any:  # noqa: ANN401 - likewise
+    if pyarrow.types.is_list(kind):
+        return pyarrow.list_(_replace_null(pyarrow, kind.value_type))
+    return pyarrow.bool_() if pyarrow.types.is_null(kind) else kind
+
+
 def parse_columns(store: Path, suffix: str, content: bytes, count: int) -> dict[str, list[Any]]:
-    """Read a table of a part; refuse one that hasn't a row per image."""
+    """Read a table of a part; refuse one that hasn't a row per image, or that `format_columns` doesn't write."""
     with reading(store, TypeError, AttributeError):
-        columns = _parse_lines(content) if suffix == LINES else _parse_arrow(store, content)
-    if any(len(values) != count for values in columns.values()):
-        raise CorruptStoreError(f"its metadata hasn't {count} rows", store=store)
-    return columns
+        return _parse_lines(store, content, count) if suffix == LINES else _parse_arrow(store, content, count)
 
 
-def _parse_lines(content: bytes) -> dict[str, list[Any]]:
+def _parse_lines(store: Path, content: bytes, count: int) -> dict[str, list[Any]]:
     first, *lines = content.splitlines()
+    names = list(json.loads(first))
+    _check_rows(store, names, len(lines), count)
     rows = [json.loads(line) for line in lines]
-    return {name: [row[name] for row in rows] for name in json.loads(first)}
+    try:
+        return check_columns({name: [row[name] for row in rows] for name in names}, count)
+    except InvalidInputError as error:
+        raise ValueError(error.problem) from None
 
 
-def _parse_arrow(store: Path, content: bytes) -> dict[str, list[Any]]:
+def _check_rows(store: Path, names: list[Any], rows: int, count: int) -> None:
+    if names and rows != count:
+        raise CorruptStoreError(f"its metadata hasn't {count} rows", store=store)
+    if len(set(names)) != len(names) or not all(isinstance(name, str) and name.isprintable() for name in names):
+        raise CorruptStoreError("its metadata has impossible names of columns", store=store)
+
+
+def _parse_arrow(store: Path, content: bytes, count: int) -> dict[str, list[Any]]:
     pyarrow = _find_pyarrow()
     if pyarrow is None:
         hint = "python -m pip install pyarrow"
@@ -107,10 +139,31 @@ def _parse_arrow(store: Path, content: bytes) -> dict[str, list[Any]]:
             if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
                 raise ValueError("a compressed table, which may need any amount of memory")
         messages.seek(MAGIC)
-        table = pyarrow.ipc.open_stream(messages).read_all()
+        file = pyarrow.ipc.open_stream(messages)
+        for kind in file.schema.types:
+            _check_kind(pyarrow, kind, 0)
+        table = file.read_all()
+        _check_rows(store, table.schema.names, table.num_rows, count)
         table.validate(full=True)
+        values = sum(_count_values(pyarrow, chunk) for column in table.columns for chunk in column.chunks)
+        if values > VALUES_PER_BYTE * len(content) + VALUES_PER_IMAGE * count:
+            raise ValueError(f"{values:,} values in {len(content):,} bytes")
         columns: dict[str, list[Any]] = table.to_pydict()
     return columns
+
+
+def _check_kind(pyarrow: Any, kind: Any, depth: int) -> None:  # noqa: ANN401 - of pyarrow
+    """Refuse a type of columns that `format_columns` doesn't write."""
+    if pyarrow.types.is_list(kind) and depth < MAX_DEPTH:
+        _check_kind(pyarrow, kind.value_type, depth + 1)
+    elif kind not in {pyarrow.string(), pyarrow.int64(), pyarrow.float64(), pyarrow.bool_(), pyarrow.null()}:
+        raise ValueError(f"a column of type {kind!s:.80}")
+
+
+def _count_values(pyarrow: Any, array: Any) -> int:  # noqa: ANN401 - of pyarrow
+    """Count the values of a column, those in its lists included."""
+    inner = _count_values(pyarrow, array.values) if pyarrow.types.is_list(array.type) else 0
+    return len(array) + inner
 
 
 def _read_message(pyarrow: Any, messages: Any) -> Any:  # noqa: ANN401 - of pyarrow

@@ -117,7 +117,8 @@ def convert_in_place(path: Path) -> None:
         ({"a": [1, [1], 3, 4, 5, 6]}, "the column 'a' mixes int and list of int"),
         ({"a": [2**63] * COUNT}, "the column 'a' has a value 9223372036854775808"),
         ({"a": [{}] * COUNT}, "the column 'a' has a value {}"),
-        ({"a": [np.float32(1)] * COUNT}, "the column 'a' has a value "),
+        ({"a": [np.bytes_(b"x")] * COUNT}, "the column 'a' has a value "),
+        ({"a": [[np.datetime64(0, "D")]] * COUNT}, "the column 'a' has a value "),
         ({"a": ["\ud800"] * COUNT}, "the column 'a' has text that isn't Unicode"),
         ({"a": [[[[[[[[[[1]]]]]]]]]] * COUNT}, "the column 'a' has a value "),
     ],
@@ -134,6 +135,32 @@ def test_a_column_may_be_an_array(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", IMAGES, LABELS, "npy", metadata={"box": boxes})
     with storage.open(tmp_path / "set") as reader:
         assert reader.metadata == {"box": boxes.tolist()}
+
+
+def test_values_of_numpy_are_accepted_in_lists_as_in_arrays(saved: Path) -> None:
+    given: dict[str, list[Any]] = {
+        "score": [np.float32(0.5)] * COUNT,
+        "size": [np.int64(7), None, *[np.uint8(3)] * 4],
+        "good": [[np.bool_(1)], (), *[[True]] * 4],
+        "box": [np.arange(4, dtype=np.int16)] * COUNT,
+    }
+    storage.save(saved, IMAGES, LABELS, "npy", metadata=given, overwrite=True)
+    with storage.open(saved) as reader:
+        assert reader.metadata == {
+            "score": [0.5] * COUNT,
+            "size": [7, None, 3, 3, 3, 3],
+            "good": [[True], [], *[[True]] * 4],
+            "box": [[0, 1, 2, 3]] * COUNT,
+        }
+
+
+def test_lists_of_nothing_but_none_are_read_however_many_they_are(saved: Path) -> None:
+    given: dict[str, list[Any]] = {"unknown": [[None] * 5000] * COUNT} | {
+        f"empty {number}": [None] * COUNT for number in range(99)
+    }
+    storage.save(saved, IMAGES, LABELS, "npy", metadata=given, overwrite=True)
+    with storage.open(saved) as reader:
+        assert reader.metadata == given
 
 
 @pytest.mark.parametrize(
@@ -183,6 +210,10 @@ def write_arrow(pyarrow: Any, table: Any, **options: Any) -> bytes:  # noqa: ANN
     return content
 
 
+def make_column(make: Callable[[Any], Any]) -> bytes:
+    return make_table(lambda pa: write_arrow(pa, pa.table({"a": make(pa)})))
+
+
 WRONG: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "compressed": (
         "arrow",
@@ -195,6 +226,55 @@ WRONG: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "a message of type dictionary",
     ),
     "rows": ("arrow", lambda: make_table(lambda pa: write_arrow(pa, pa.table({"a": [1, 2]}))), "hasn't 6 rows"),
+    "many rows": ("arrow", lambda: make_column(lambda pa: pa.nulls(1 << 30)), "hasn't 6 rows"),
+    "many values": (
+        "arrow",
+        lambda: make_column(lambda pa: pa.ListArray.from_arrays([0, *[1 << 30] * COUNT], pa.nulls(1 << 30))),
+        "1,073,741,830 values in ",
+    ),
+    "runs": (
+        "arrow",
+        lambda: make_column(lambda pa: pa.RunEndEncodedArray.from_arrays(pa.array([COUNT], pa.int32()), ["x"])),
+        "a column of type run_end_encoded",
+    ),
+    "views of lists": (
+        "arrow",
+        lambda: make_column(
+            lambda pa: pa.ListViewArray.from_arrays(
+                [0] * COUNT, pa.array([1 << 30] * COUNT, pa.int32()), pa.nulls(1 << 30)
+            )
+        ),
+        "a column of type list_view",
+    ),
+    "lists of one size": (
+        "arrow",
+        lambda: make_column(lambda pa: pa.FixedSizeListArray.from_arrays(pa.nulls(COUNT << 20), 1 << 20)),
+        "a column of type fixed_size_list",
+    ),
+    "dates": (
+        "arrow",
+        lambda: make_column(lambda pa: pa.array([0] * COUNT, pa.timestamp("s"))),
+        "a column of type time",
+    ),
+    "unsigned": (
+        "arrow",
+        lambda: make_column(lambda pa: pa.array([[2**63]] * COUNT, pa.list_(pa.uint64()))),
+        "type uint64",
+    ),
+    "mappings": ("arrow", lambda: make_column(lambda pa: pa.array([{"b": 1}] * COUNT)), "a column of type struct"),
+    "deep": ("arrow", lambda: make_column(lambda pa: pa.array([[[[[[[[[[1]]]]]]]]]] * COUNT)), "a column of type list"),
+    "two of a name": (
+        "arrow",
+        lambda: make_table(lambda pa: write_arrow(pa, pa.table([[1] * COUNT] * 2, names=["a", "a"]))),
+        "impossible names of columns",
+    ),
+    "a control character": (
+        "arrow",
+        lambda: make_table(lambda pa: write_arrow(pa, pa.table({"a\x1b": [1] * COUNT}))),
+        "impossible names of columns",
+    ),
+    "two lines of a name": ("jsonl", lambda: b'["a", "a"]\n' + b'{"a": 1}\n' * COUNT, "impossible names of columns"),
+    "a mapping": ("jsonl", lambda: b'["a"]\n' + b'{"a": {"x": 1}}\n' * COUNT, "the column 'a' has a value"),
     "no table": ("arrow", lambda: b"ARROW1\0\0" + b"\xff" * 40, "can't be read"),
     "nothing": ("arrow", lambda: b"", "can't be read"),
     "no JSON": ("jsonl", lambda: b"{\n", "can't be read"),
