@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
+from .contract import Labels
 from .dataset.conversion import convert
 from .dataset.replacement import check_target
 from .dataset.report import Outcome, check, describe
@@ -134,12 +135,21 @@ def _convert(options: argparse.Namespace) -> int:
             replacing = {"overwrite": options.overwrite, "lock": options.lock}
             finished = convert(source, destination, options.backend, **replacing, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
-    saved = f"{len(source.labels):,} images saved in {options.destination} as {options.backend}{resumed}"
+    what = _describe_images(source.labels, source.classes)
+    saved = f"{what} saved in {options.destination} as {options.backend}{resumed}"
     try:
         _print([saved])
     except OSError as problem:
         return _fail(f"output cannot be written ({problem.strerror}), but all was done: {saved}", UNWRITTEN)
     return 0
+
+
+def _describe_images(labels: Labels, classes: Sequence[str]) -> str:
+    """Say how many images there are, and of what; that all labels are 0 may mean that none were found."""
+    images = f"{len(labels):,} image{'' if len(labels) == 1 else 's'}"
+    if classes:
+        return f"{images} of {len(classes):,} class{'' if len(classes) == 1 else 'es'}"
+    return images if labels.any() or not len(labels) else f"{images} without classes, all with label 0,"
 
 
 def _examine(found: Any, payload: Payload) -> ExaminedSource:  # noqa: ANN401 - a FileSource

@@ -1,9 +1,9 @@
 """Archives of image files: a ``.zip``, a ``.tar``, packed or not, or a folder of ``.tar`` shards, as for webdataset.
 
-Images are in the order of the archive. Their classes are the top-level folders in it, as in a folder, unless there are
-labels: files that have the name of an image up to its first dot belong to it. ``000123.cls`` holds the label of
-``000123.jpg`` as a decimal number; ``000123.json`` and ``000123.txt`` become the columns ``json`` and ``txt`` of the
-metadata, as text. Nothing is extracted. The format: https://github.com/webdataset/webdataset.
+Images are in the order of the archive. Their classes are the top-level folders in it, as in a folder, or those in the
+one folder that holds all, unless there are labels: files that have the name of an image up to its first dot belong to
+it. ``000123.cls`` holds the label of ``000123.jpg`` as a decimal number; ``000123.json`` and ``000123.txt`` become the
+columns ``json`` and ``txt`` of the metadata, as text. Nothing is extracted. The format: https://github.com/webdataset/webdataset.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ from ..encoded import Content
 from ..errors import InvalidInputError, StorageError
 from ..limits import check_memory
 from ..pictures import PREFIX
-from .folder import begins_as_picture, find_classes
+from .folder import UNCLASSED, begins_as_picture, find_classes
 from .pixels import identify_files
 from .tree import Listing, is_ignored, order_naturally
 
@@ -112,12 +112,8 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
         classes: Sequence[str] = ()
         images, labels = _label(images, texts.pop(CLASS), listing.problems)
     else:
-        listing.files = list(dict.fromkeys(image.member.name for image in images))
-        listing.folders = _list_folders(listing.files)
-        names, numbers, classes = find_classes(listing, class_depth, root.stem)
-        label_by_name = dict(zip(names, numbers, strict=True))
-        images = [image for image in images if image.member.name in label_by_name]
-        labels = [label_by_name[image.member.name] for image in images]
+        top = _find_top(found)
+        images, labels, classes = _classify(images, top, class_depth, top or root.stem, listing.problems)
     metadata = {ending: [values.get(image.split()[0]) for image in images] for ending, values in texts.items()}
     described = np.array(labels, np.int64), tuple(classes), identity, metadata or None, tuple(listing.problems)
     return ArchiveSource(archives, images, *described)
@@ -194,6 +190,25 @@ def _label(images: Iterable[Found], labels: dict[str, str], problems: list[Probl
         else:
             problems.append(Problem(image.name, f"it has no label: a file .{CLASS} with a number of 64 bits"))
     return labelled, values
+
+
+def _find_top(found: Iterable[Found]) -> str:
+    """Find the folder that all files are in, as where a folder was packed with its name; "" if there is none."""
+    tops = {each.member.name.split("/", 1)[0] if "/" in each.member.name else "" for each in found}
+    return tops.pop() if len(tops) == 1 else ""
+
+
+def _classify(
+    images: Iterable[Found], top: str, class_depth: int, name: str, problems: list[Problem]
+) -> tuple[list[Found], list[int], list[str]]:
+    """Find the classes, as in a folder that is the one at the top; an image in no class is a problem."""
+    paths = {image: image.member.name.removeprefix(f"{top}/") for image in images}
+    files = list(dict.fromkeys(paths.values()))  # several archives may have a file of one name
+    names, numbers, classes = find_classes(Listing(files, _list_folders(files)), class_depth, name)
+    label_by_name = dict(zip(names, numbers, strict=True))
+    problems += [Problem(image.name, UNCLASSED) for image, path in paths.items() if path not in label_by_name]
+    labelled = [image for image, path in paths.items() if path in label_by_name]
+    return labelled, [label_by_name[paths[image]] for image in labelled], classes
 
 
 def _list_folders(names: Iterable[str]) -> list[str]:

@@ -50,7 +50,9 @@ def test_without_extras_the_command_converts_cifar10_and_checks_it(python: Path,
     (tmp_path / "batches" / "batches.meta").write_bytes(META)
     command = ("-m", "image_storage", "convert", "batches", "set", "--backend", "npy")
     converted = run_python(python, *command, folder=tmp_path)
-    assert (converted.returncode, converted.stdout) == (0, "12 images saved in set as npy\n"), converted.stderr
+    assert (converted.returncode, converted.stdout) == (0, "12 images of 2 classes saved in set as npy\n"), (
+        converted.stderr
+    )
     program = "import image_storage as s; print(s.load('set')[1].tolist(), s.open('set').classes)"
     loaded = run_python(python, "-c", program, folder=tmp_path)
     assert loaded.stdout == f"{ALL_LABELS} ('airplane', 'cat')\n", loaded.stderr

@@ -67,7 +67,7 @@ def test_cifar10_becomes_a_dataset_with_classes(run: Command, source: str, tmp_p
     pack(tmp_path / "mine.tar.gz", [*honest(), regular(f"{FOLDER}/batches.meta", META)])
     destination = tmp_path / "set"
     code, printed, _ = run("convert", tmp_path / source, destination, "--backend", "hdf5")
-    assert (code, printed) == (0, f"12 images saved in {destination} as hdf5\n")
+    assert (code, printed) == (0, f"12 images of 2 classes saved in {destination} as hdf5\n")
     assert_same(storage.load(destination), (arrange(b"".join(PIXELS)), np.array(ALL_LABELS)))
     with storage.open(destination) as reader:
         assert reader.classes == ("airplane", "cat")
@@ -171,6 +171,21 @@ def test_a_damaged_source_is_exit_code_1_and_resumes_after_repair(
     assert code == 0
     assert printed == f"30 images saved in {new} as hdf5; an earlier conversion had saved the first 20\n"
     assert_same(storage.load(new), (IMAGES, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("count", "classes", "printed"),
+    [
+        (30, (), "30 images without classes, all with label 0, saved in"),
+        (1, ("cat",), "1 image of 1 class saved in"),
+        (0, (), "0 images saved in"),
+    ],
+)
+def test_the_last_line_says_what_the_labels_are(
+    count: int, classes: tuple[str, ...], printed: str, run: Command, tmp_path: Path
+) -> None:
+    storage.save(tmp_path / "set", IMAGES[:count], np.zeros(count, np.int64), "npy", classes=classes)
+    assert run("convert", tmp_path / "set", tmp_path / "new", "--backend=npy")[1].startswith(printed)
 
 
 def test_a_dangling_link_is_followed(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def bad(root: Path) -> list[str]:
 
 def test_files_are_saved_byte_for_byte_with_names_and_classes(root: Path, convert: Any) -> None:  # noqa: ANN401
     Pillow.new("RGB", (30, 20)).save(root / "dog" / "c.jpg")
-    assert convert()[:2] == (0, f"6 images saved in {root.with_name('set')} as npy\n")
+    assert convert()[:2] == (0, f"6 images of 2 classes saved in {root.with_name('set')} as npy\n")
     with storage.open(root.with_name("set")) as reader:
         assert list(reader.names) == [*NAMES, "dog/c.jpg"]
         assert (reader.classes, reader.class_to_idx) == (("cat", "dog"), {"cat": 0, "dog": 1})
@@ -170,7 +170,7 @@ def test_the_others_can_be_saved_with_the_list(
 ) -> None:
     code, printed, complaints = convert("--on-error=skip", *options)
     assert (code, complaints) == (0, "")
-    assert printed.endswith(f"5 images saved in {root.with_name('set')} as npy\n")
+    assert printed.endswith(f"5 images of 2 classes saved in {root.with_name('set')} as npy\n")
     assert "cat/3.jpg: it is none of AVIF, BMP" in printed
     assert run("convert", root.with_name("set"), root.with_name("copy"), "--backend", "npy")[0] == 0
     storage.compact(root.with_name("copy"))
@@ -191,7 +191,7 @@ def test_what_a_dataset_lacks_already_is_no_new_problem(
     assert convert("--on-error=skip")[0] == 0
     new = root.with_name("new")
     code, printed, _ = run("convert", root.with_name("set"), new, "--backend", "npy", "--payload=pixels")
-    assert (code, printed) == (0, f"5 images saved in {new} as npy\n")
+    assert (code, printed) == (0, f"5 images of 2 classes saved in {new} as npy\n")
     with storage.open(new) as reader:
         assert [problem.name for problem in reader.skipped] == bad
 

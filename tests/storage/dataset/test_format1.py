@@ -67,7 +67,7 @@ def test_a_dataset_of_format_1_is_converted_in_place_to_the_current_one(
     with storage.open(former) as reader:
         assert main(["convert", str(former), str(former), "--backend", "npy", "--overwrite"]) == 0
         assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
-    assert "30 images saved" in capsys.readouterr().out
+    assert "30 images of 2 classes saved" in capsys.readouterr().out
     assert_same(storage.load(former), (IMAGES, LABELS))
     with storage.open(former) as reader:
         assert reader.classes == ("cat", "dog")

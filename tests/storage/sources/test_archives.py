@@ -290,6 +290,29 @@ def test_long_names_are_read(tmp_path: Path) -> None:
         assert find(tmp_path / "a.tar").names == [name]
 
 
+@pytest.mark.parametrize(
+    ("files", "class_depth", "classes", "labels"),
+    [
+        (["photos/dog/1.png", "photos/cat/2.png"], 1, ("cat", "dog"), [1, 0]),
+        (["photos/dog/1.png", "photos/cat/2.png"], 0, ("photos",), [0, 0]),
+        (["photos/dog/big/1.png", "photos/cat/2.png"], 2, ("dog/big",), [0]),
+        (["photos/1.png", "photos/2.png"], 1, ("photos",), [0, 0]),
+        (["photos/dog/1.png", "2.png"], 1, ("photos",), [0]),
+        (["photos/dog/1.png", "more/dog/1.png"], 1, ("more", "photos"), [1, 0]),
+    ],
+)
+def test_a_folder_that_was_packed_with_its_name_is_read_as_if_it_was_named(
+    write: Callable[[dict[str, bytes]], Path],
+    files: list[str],
+    class_depth: int,
+    classes: tuple[str, ...],
+    labels: list[int],
+) -> None:
+    source = find(write(dict.fromkeys(files, PNG)), class_depth)
+    assert (source.classes, source.labels.tolist()) == (classes, labels)
+    assert [*source.names, *(problem.name for problem in source.problems)] == files
+
+
 @pytest.mark.parametrize("name", [*WRITERS, "folder"])
 def test_classes_deeper_than_all_images_are_problems(name: str, run: Command, tmp_path: Path) -> None:
     if name == "folder":
