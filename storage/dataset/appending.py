@@ -23,6 +23,7 @@ from .checksums import hash_records
 from .files import NAMES, read_details
 from .manifest import put_manifest, read_manifest
 from .metadata import ARROW, LINES, Columns, check_columns
+from .names import Names, check_places
 from .opening import Dataset, find_module, open_dataset, read_all_details, reading_held
 from .replacement import hold_directory, lock_path, remove_unreferenced
 from .saving import take_batches
@@ -200,9 +201,11 @@ class Appender(ImageWriter):
         if not has_names or names is None:
             return
         dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
-        same = set(dataset.read_names() or ()) & set(names)
+        known = dataset.read_names() or Names()
+        same = set(known) & set(names)
         if same:
             raise InvalidInputError(f"it has an image named {min(same)!r}", store=self._path, hint="choose other names")
+        check_places(known, names)
 
     def _check_metadata(self) -> None:
         """Refuse another table than that of the images that are there."""

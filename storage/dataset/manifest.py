@@ -225,7 +225,7 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
         content["kind"],
         None if content["shape"] is None else tuple(content["shape"]),
         tuple(Part(**part) for part in content["parts"]),
-        tuple(content["classes"]),
+        _parse_classes(content["classes"]),
         content["source"],
         dtype="uint8" if content["dtype"] is None else content["dtype"],
         losses=tuple(sorted(check_losses(content.get("losses", ())))),
@@ -245,12 +245,18 @@ def _parse(content: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
+def _parse_classes(classes: object) -> tuple[str, ...]:
+    if not isinstance(classes, list) or len(set(classes)) != len(classes):
+        raise ValueError("classes that aren't a list of distinct names")
+    return tuple(classes)
+
+
 def _parse_former(content: Mapping[str, Any]) -> Manifest:
     details, names = format1.parse(content), (f"part-{number:05}" for number in range(len(content["parts"])))
     parts = tuple(Part(name, count, "", "") for name, count in zip(names, content["parts"], strict=True))
     shape = tuple(content["shape"])
     former = content["checksum"], details
-    manifest = Manifest(content["backend"], "pixels", shape, parts, tuple(content["classes"]), former=former)
+    manifest = Manifest(content["backend"], "pixels", shape, parts, _parse_classes(content["classes"]), former=former)
     if CHECKSUM.fullmatch(manifest.checksum) is None:
         raise ValueError("an impossible checksum")
     _check(manifest, content["count"])

@@ -1,5 +1,6 @@
 """The names of images: relative paths, kept in a file beside each part, each ended by a null character."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import overload
@@ -9,6 +10,7 @@ import numpy as np
 from ..errors import InvalidInputError
 
 END = b"\0"
+IMPOSSIBLE = re.compile(rb"[\0/]\.{0,2}(?=[\0/])")  # a part of a path that is empty, "." or ".."
 HINT = "give each image a relative path of its own, such as cats/1.jpg"
 
 
@@ -23,12 +25,34 @@ class Names(Sequence[str]):
     def join(cls, names: Iterable[object]) -> "Names":
         """Check names and copy them into a buffer; refuse what isn't a relative path, or two that are the same."""
         if isinstance(names, Names):
+            check_places(names)
             return names
         encoded = list(map(_encode, names))
         if len(set(encoded)) != len(encoded):
-            twice, _ = Counter(encoded).most_common(1)[0]
-            raise InvalidInputError(f"two images have the name {_decode(twice)!r}", hint=HINT)
-        return cls(b"".join(name + END for name in encoded))
+            raise InvalidInputError(f"two images have the name {_find_twice(encoded)!r}", hint=HINT)
+        joined = cls(b"".join(name + END for name in encoded))
+        check_places(joined)
+        return joined
+
+    @classmethod
+    def parse(cls, content: bytes) -> "Names":
+        """Read names; raise ValueError for what `join` refuses, as far as it does no harm among images of pixels."""
+        if content and not content.endswith(END):
+            raise ValueError("names that were cut short")
+        impossible = IMPOSSIBLE.search(END + content)
+        if impossible:
+            place = impossible.start() + 1
+            name = content[content.rfind(END, 0, place) + 1 : content.index(END, place - 1)]
+            raise ValueError(f"a name that isn't a relative path, {_decode(name)!r:.200}")
+        names = cls(content)
+        encoded = names.split()
+        if len(set(encoded)) != len(encoded):
+            raise ValueError(f"two images of the name {_find_twice(encoded)!r:.200}")
+        return names
+
+    def split(self) -> list[bytes]:
+        """Return all names as they are in the file, without their ends."""
+        return self.content.split(END)[:-1]
 
     @property
     def content(self) -> bytes:
@@ -72,6 +96,25 @@ class Names(Sequence[str]):
     def __repr__(self) -> str:
         """Say how many there are."""
         return f"<Names: {len(self):,}>"
+
+
+def check_places(*several: Names) -> None:
+    """Refuse names of which one is that of a folder with another: the images can't be files side by side."""
+    encoded = {name for names in several for name in names.split()}
+    folders = {name.rpartition(b"/")[0] for name in encoded}
+    waiting = folders - {b""}
+    while waiting := {name.rpartition(b"/")[0] for name in waiting} - folders:
+        folders |= waiting
+    clashes = folders & encoded
+    if clashes:
+        raise InvalidInputError(
+            f"an image has the name {_decode(min(clashes))!r}, which is that of a folder with others",
+            hint="choose another name for it, or for the folder",
+        )
+
+
+def _find_twice(encoded: list[bytes]) -> str:
+    return _decode(Counter(encoded).most_common(1)[0][0])
 
 
 def _encode(name: object) -> bytes:

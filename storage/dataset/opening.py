@@ -65,14 +65,11 @@ class Dataset:
 
     def read_names(self) -> Names | None:
         """Read the names of all images; None if they have none."""
-        contents = [
-            check_beside(self.folder, part.name, details, NAMES)
-            for part, details in zip(self.manifest.parts, self.details.values(), strict=False)
-            if NAMES in details.beside
-        ]
+        contents = [names.content for names in self._read_parts(NAMES)]
         if not contents:
             return None
-        found = Names(b"".join(contents))
+        with reading(self.folder):
+            found = Names.parse(b"".join(contents))
         if len(found) != self.manifest.count:
             raise CorruptStoreError(f"it has {len(found)} names and {self.manifest.count} images", store=self.folder)
         return found
@@ -86,23 +83,39 @@ class Dataset:
     def read_metadata(self) -> dict[str, list[Any]] | None:
         """Read the table of metadata; None if there is none."""
         found: dict[str, list[Any]] | None = None
-        for part, details in zip(self.manifest.parts, self.details.values(), strict=False):
-            for suffix in details.beside.keys() & {ARROW, LINES}:
-                content = check_beside(self.folder, part.name, details, suffix)
-                columns = parse_columns(self.folder, suffix, content, part.count)
-                if found is not None and columns.keys() != found.keys():
-                    raise CorruptStoreError("its parts have different columns of metadata", store=self.folder)
-                found = columns if found is None else {name: found[name] + columns[name] for name in found}
+        for columns in self._read_parts(ARROW, LINES):
+            if found is not None and columns.keys() != found.keys():
+                raise CorruptStoreError("its parts have different columns of metadata", store=self.folder)
+            found = columns if found is None else {name: found[name] + columns[name] for name in found}
+        if any(len(values) != self.manifest.count for values in (found or {}).values()):
+            raise CorruptStoreError(f"its metadata hasn't {self.manifest.count} rows", store=self.folder)
         return found
 
     def read_skipped(self) -> tuple[Problem, ...]:
         """Read which files of the source are not among the images, and why."""
-        return tuple(
-            problem
-            for part, details in zip(self.manifest.parts, self.details.values(), strict=False)
-            if SKIPPED in details.beside
-            for problem in parse_problems(check_beside(self.folder, part.name, details, SKIPPED))
-        )
+        return tuple(problem for problems in self._read_parts(SKIPPED) for problem in problems)
+
+    def _read_parts(self, *suffixes: str) -> Iterator[Any]:
+        for number, details in self.details.items():
+            for suffix in details.beside.keys() & {*suffixes}:
+                yield self.read_beside(number, details, suffix)
+
+    def read_beside(self, number: int, details: Details, suffix: str) -> Any:  # noqa: ANN401 - what is in the file
+        """Read a file beside a part, and parse it; refuse one that isn't what was written, or that we never write."""
+        part = self.manifest.parts[number]
+        content = check_beside(self.folder, part.name, details, suffix)
+        if suffix in {ARROW, LINES}:
+            return parse_columns(self.folder, suffix, content, part.count)
+        if suffix == SKIPPED:
+            with reading(self.folder, TypeError):
+                return parse_problems(content)
+        if suffix != NAMES:
+            return content
+        with reading(self.folder):
+            names = Names.parse(content)
+        if len(names) != part.count:
+            raise CorruptStoreError(f"it has {len(names)} names and {part.count} images", store=self.folder)
+        return names
 
     def find_name(self, index: int) -> str | None:
         """Find the name of an image for a message; None if it has none, or its part's names can't be read."""

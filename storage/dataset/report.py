@@ -7,7 +7,7 @@ import os
 import shlex
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
@@ -21,8 +21,8 @@ from .details import Details
 from .files import (
     CHECKSUMS,
     DETAILS,
+    NAMES,
     PartChecksums,
-    check_beside,
     check_file,
     group_parts,
     name_checksums,
@@ -30,6 +30,8 @@ from .files import (
     read_details,
 )
 from .manifest import read_manifest
+from .metadata import ARROW, LINES
+from .names import Names
 from .opening import Dataset, hold_dataset
 from .reading import DatasetReader
 from .verification import explain, find_damage
@@ -171,9 +173,7 @@ def check(path: Path | str) -> Report:
         files = _FileReport(held)
         dataset = replace(held, details=files.read_details(), checksums=files.read_checksums())
         findings = list(_check_parts(dataset, files))
-        names: Sequence[str] = ()
-        with suppress(StorageError), held.reading():
-            names = dataset.read_names() or ()
+        names = files.read_names(dataset)
     records, unread = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
     manifest = dataset.manifest
     counts = dataset.path, manifest.backend, manifest.count
@@ -201,7 +201,7 @@ class _FileReport:
                     check_file(self._held.folder, part.name, details, name)
             for suffix in details.beside.keys() - {CHECKSUMS}:
                 with self._noting(f"{part.name}.{suffix}"):
-                    check_beside(self._held.folder, part.name, details, suffix)
+                    self._held.read_beside(number, details, suffix)
         return self._details
 
     def read_checksums(self) -> dict[int, PartChecksums]:
@@ -213,6 +213,21 @@ class _FileReport:
                     details = self._details[group.start]
                     found |= read_checksums(self._held.folder, self._held.manifest, group, details)
         return found
+
+    def read_names(self, dataset: Dataset) -> Sequence[str]:
+        """Read the names of all images; note names and tables of parts that don't fit together."""
+        names: list[Names] = []
+        last = self._held.manifest.parts[-1].name
+        reads = (
+            ((NAMES,), lambda: names.append(dataset.read_names() or Names())),
+            ((ARROW, LINES), dataset.read_metadata),
+        )
+        for suffixes, read in reads:
+            is_noted = any(name.endswith(suffixes) for name in (*self.damaged, *self.unread))
+            if not is_noted and len(self._details) == len(self._held.manifest.parts):
+                with self._noting(f"{last}.{suffixes[0]}"):
+                    read()
+        return names[0] if names else ()
 
     def find_barrier(self, names: Mapping[str, str], number: int) -> str | None:
         """Find a file in the way of a part: one without which no library may open it."""

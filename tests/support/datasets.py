@@ -101,12 +101,12 @@ def rewrite_details(dataset: Path, number: int = 0, **changes: object) -> None:
     rewrite_part(dataset, number, details=xxh3_64_hexdigest(content))
 
 
-def rewrite_beside(dataset: Path, suffix: str, content: bytes) -> None:
-    """Change a file beside the first part, and update its size and checksum in the details."""
-    find_beside(dataset, suffix).write_bytes(content)
-    beside = json.loads(find_beside(dataset, "json").read_text())["beside"]
+def rewrite_beside(dataset: Path, suffix: str, content: bytes, number: int = 0) -> None:
+    """Change a file beside a part, and update its size and checksum in the details."""
+    find_beside(dataset, suffix, number).write_bytes(content)
+    beside = json.loads(find_beside(dataset, "json", number).read_text())["beside"]
     entry = {"size": len(content), "checksum": xxh3_64_hexdigest(content)}
-    rewrite_details(dataset, beside=beside | {suffix: entry})
+    rewrite_details(dataset, number, beside=beside | {suffix: entry})
 
 
 def write_format1(dataset: Path) -> None:

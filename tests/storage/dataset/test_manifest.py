@@ -57,7 +57,7 @@ NAMES = st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_charac
     counts=st.lists(st.integers(0, 1 << 40), min_size=1),
     checksums=st.tuples(CHECKSUMS, CHECKSUMS),
     shape=st.none() | st.tuples(*[st.integers(1, (1 << 62) - 1)] * 2).map(lambda size: (*size, 3)),
-    classes=st.lists(TEXTS),
+    classes=st.lists(TEXTS, unique=True),
 )
 def test_any_manifest_is_read_as_it_was_written(
     counts: list[int],
@@ -133,7 +133,7 @@ def change_part(**fields: object) -> dict[str, Any]:
         ({"parts": [1]}, "must be a mapping"),
         ({"parts": [], "count": 0}, "no parts"),
         *[({name: value}, "impossible texts") for name, value in [("classes", [1]), ("backend", None), ("source", 3)]],
-        ({"classes": None}, "not iterable"),
+        *[({"classes": wrong}, "a list of distinct names") for wrong in (None, "xy", {"a": 1}, ["a", "b", "a"])],
         ({"classes": ["\ud800"]}, "surrogates not allowed"),
         ({"count": 8}, "impossible numbers"),
         (change_part(count=2**61) | {"count": 2**62}, "impossible numbers"),

@@ -297,6 +297,7 @@ def test_a_hostile_table_is_refused(name: str, tmp_path: Path) -> None:
         pytest.raises(CorruptStoreError, match=f"{tmp_path}/set: .*{message}"),
     ):
         dict(reader.metadata)
+    assert list(storage.check(tmp_path / "set").files) == [find_beside(tmp_path / "set", suffix).name]
 
 
 def test_parts_with_different_columns_are_refused(saved: Path, suffix: str) -> None:
@@ -305,6 +306,16 @@ def test_parts_with_different_columns_are_refused(saved: Path, suffix: str) -> N
     rewrite_beside(saved, suffix, find_beside(saved.with_name("other"), suffix).read_bytes())
     with storage.open(saved) as reader, pytest.raises(CorruptStoreError, match="its parts have different columns"):
         dict(reader.metadata)
+    assert list(storage.check(saved).files) == [find_beside(saved, suffix, 1).name]
+
+
+def test_a_table_of_some_parts_alone_is_refused_and_listed(saved: Path) -> None:
+    storage.append(saved, IMAGES, LABELS, metadata=TABLE)
+    beside = json.loads(find_beside(saved, "json").read_text())["beside"]
+    rewrite_details(saved, beside={name: file for name, file in beside.items() if name not in {"arrow", "jsonl"}})
+    with storage.open(saved) as reader, pytest.raises(CorruptStoreError, match="its metadata hasn't 12 rows"):
+        dict(reader.metadata)
+    assert not storage.check(saved).is_whole
 
 
 def test_a_table_of_arrow_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,69 @@ def test_names_that_are_not_as_many_as_the_images_are_refused(tmp_path: Path) ->
             reader[4]
 
 
+HOSTILE = {
+    "absolute": (b"/etc/passwd\0b\0c\0d\0e\0", r"'/etc/passwd'"),
+    "above": (b"a\0b\0c/../d\0d\0e\0", r"'c/\.\./d'"),
+    "ends above": (b"a\0b\0c\0d\0e/..\0", r"'e/\.\.'"),
+    "dot": (b"a\0.\0c\0d\0e\0", r"'\.'"),
+    "empty": (b"a\0\0c\0d\0e\0", "''"),
+    "empty part": (b"a\0b//b\0c\0d\0e\0", "'b//b'"),
+    "folder": (b"a\0b/\0c\0d\0e\0", "'b/'"),
+    "twice": (b"a\0b\0c\0b\0e\0", "two images of the name 'b'"),
+    "cut": (b"a\0b\0c\0d\0e", "names that were cut short"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_names_that_are_never_saved_are_refused_and_listed(case: str, tmp_path: Path) -> None:
+    content, message = HOSTILE[case]
+    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=NAMES)
+    rewrite_beside(tmp_path / "set", "names", content)
+    with storage.open(tmp_path / "set") as reader:
+        assert reader[1][1] == LABELS[1]
+        with pytest.raises(CorruptStoreError, match=f"{tmp_path}/set: .*{message}"):
+            list(reader.names)
+    with pytest.raises(CorruptStoreError, match=message):
+        storage.compact(tmp_path / "set")
+    report = storage.check(tmp_path / "set")
+    assert list(report.files) == [find_beside(tmp_path / "set", "names").name]
+    assert not report.is_whole
+
+
+@given(st.lists(PATHS, unique=True))
+def test_what_is_saved_is_parsed(given_names: list[str]) -> None:
+    content = "".join(f"{name}\0" for name in given_names).encode()
+    assert list(Names.parse(content)) == given_names
+
+
+@pytest.mark.parametrize("names", [["b/a.png/c", *NAMES[:4]], ["b", *NAMES[:4]], [*NAMES[:4], "x/y/z/1", "x"][2:]])
+def test_a_name_that_is_also_that_of_a_folder_is_refused(names: list[str], tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="which is that of a folder with others: choose another name"):
+        storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=names)
+    with pytest.raises(InvalidInputError, match="which is that of a folder with others"):
+        Names.join(Names("".join(f"{name}\0" for name in names).encode("utf-8", "surrogateescape")))
+    assert list_names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["b", "a.png/1"])
+def test_appending_a_name_that_makes_a_file_a_folder_is_refused(name: str, tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=NAMES)
+    before = list_names(tmp_path)
+    with pytest.raises(InvalidInputError, match="which is that of a folder with others"):
+        storage.append(tmp_path / "set", IMAGES[:1], LABELS[:1], names=[name])
+    assert list_names(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"a.png\0"], ids=["fewer", "twice"])
+def test_names_of_parts_that_do_not_fit_together_are_listed(content: bytes, tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=NAMES)
+    storage.append(tmp_path / "set", IMAGES[:1], LABELS[:1], names=["new"])
+    rewrite_beside(tmp_path / "set", "names", content, 1)
+    report = storage.check(tmp_path / "set")
+    assert list(report.files) == [find_beside(tmp_path / "set", "names", 1).name]
+    assert (report.names, report.outcome) == ((), "damaged")
+
+
 def test_annotations_are_identified_by_labels_and_names() -> None:
     all_annotations = [
         Annotations.check(LABELS),

@@ -12,6 +12,7 @@ import storage
 from storage import CorruptStoreError, DecodingError, Encoded
 from storage.dataset.annotations import Annotations, Problem, format_problems, parse_problems
 from storage.dataset.writer import Writer
+from tests.support.datasets import find_beside, rewrite_beside
 from tests.support.image_files import save
 
 CONTENT = save(Pillow.new("RGBA", (7, 5), (9, 8, 7, 6)), "PNG")
@@ -75,3 +76,13 @@ def test_a_list_that_was_never_written_is_a_value_error(content: Any) -> None:  
     assert parse_problems(format_problems(PROBLEMS)) == PROBLEMS
     with pytest.raises(ValueError, match=r"."):
         parse_problems(json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[" * 100_000, b'[["a", "\xff"]]', b""], ids=["mapping", "deep", "bytes", "cut"]
+)
+def test_a_list_that_was_never_written_is_found(content: bytes, saved: Path) -> None:
+    rewrite_beside(saved, "skipped", content)
+    with storage.open(saved) as reader, pytest.raises(CorruptStoreError, match=f"{saved}: it can't be read"):
+        assert reader.skipped
+    assert list(storage.check(saved).files) == [find_beside(saved, "skipped").name]
