@@ -41,8 +41,8 @@ class Names(Sequence[str]):
             raise ValueError("names that were cut short")
         impossible = IMPOSSIBLE.search(END + content)
         if impossible:
-            place = impossible.start() + 1
-            name = content[content.rfind(END, 0, place) + 1 : content.index(END, place - 1)]
+            place = impossible.start()
+            name = content[content.rfind(END, 0, place) + 1 : content.index(END, place)]
             raise ValueError(f"a name that isn't a relative path, {_decode(name)!r:.200}")
         names = cls(content)
         encoded = names.split()

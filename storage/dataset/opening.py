@@ -96,9 +96,9 @@ class Dataset:
         return tuple(problem for problems in self._read_parts(SKIPPED) for problem in problems)
 
     def _read_parts(self, *suffixes: str) -> Iterator[Any]:
-        for number, details in self.details.items():
-            for suffix in details.beside.keys() & {*suffixes}:
-                yield self.read_beside(number, details, suffix)
+        for number in sorted(self.details.keys() & range(len(self.manifest.parts))):  # more may be appended by now
+            for suffix in self.details[number].beside.keys() & {*suffixes}:
+                yield self.read_beside(number, self.details[number], suffix)
 
     def read_beside(self, number: int, details: Details, suffix: str) -> Any:  # noqa: ANN401 - what is in the file
         """Read a file beside a part, and parse it; refuse one that isn't what was written, or that we never write."""

@@ -217,15 +217,16 @@ class _FileReport:
     def read_names(self, dataset: Dataset) -> Sequence[str]:
         """Read the names of all images; note names and tables of parts that don't fit together."""
         names: list[Names] = []
-        last = self._held.manifest.parts[-1].name
+        number, last = len(self._held.manifest.parts) - 1, self._held.manifest.parts[-1].name
         reads = (
             ((NAMES,), lambda: names.append(dataset.read_names() or Names())),
             ((ARROW, LINES), dataset.read_metadata),
         )
         for suffixes, read in reads:
             is_noted = any(name.endswith(suffixes) for name in (*self.damaged, *self.unread))
-            if not is_noted and len(self._details) == len(self._held.manifest.parts):
-                with self._noting(f"{last}.{suffixes[0]}"):
+            if not is_noted and len(self._details) == number + 1:
+                found = [suffix for suffix in suffixes if suffix in self._details[number].beside]
+                with self._noting(f"{last}.{(*found, *suffixes)[0]}"):
                     read()
         return names[0] if names else ()
 

@@ -1,5 +1,6 @@
 """Names of images and classes: relative paths and distinct strings, kept exactly."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +12,7 @@ import storage
 from storage import CorruptStoreError, InvalidInputError, StorageError
 from storage.dataset.annotations import Annotations
 from storage.dataset.names import Names
-from tests.support.datasets import find_beside, flip_bit, rewrite_beside
+from tests.support.datasets import find_beside, flip_bit, rewrite_beside, rewrite_details
 from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 from tests.support.open_files import list_names
@@ -193,6 +194,17 @@ def test_names_of_parts_that_do_not_fit_together_are_listed(content: bytes, tmp_
     report = storage.check(tmp_path / "set")
     assert list(report.files) == [find_beside(tmp_path / "set", "names", 1).name]
     assert (report.names, report.outcome) == ((), "damaged")
+
+
+def test_a_part_without_names_among_others_is_found(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=NAMES)
+    storage.append(tmp_path / "set", IMAGES[:1], LABELS[:1], names=["new"])
+    beside = json.loads(find_beside(tmp_path / "set", "json", 1).read_text())["beside"]
+    del beside["names"]
+    rewrite_details(tmp_path / "set", 1, beside=beside)
+    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="5 names and 6 images"):
+        list(reader.names)
+    assert [name.rpartition(".")[2] for name in storage.check(tmp_path / "set").files] == ["names"]
 
 
 def test_annotations_are_identified_by_labels_and_names() -> None:
