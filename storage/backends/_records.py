@@ -74,7 +74,7 @@ def find_form(images: Images | Encoded) -> tuple[int, str]:
     """Find the number of channels, 0 for images of shape (H, W), and the name of the dtype; of files, those of RGB."""
     if isinstance(images, Encoded):
         return RGB
-    return (*images.shape, 0)[3], NAMES[images.dtype.newbyteorder("<")]
+    return (*images.shape, 0)[3], NAMES[images.dtype]
 
 
 def pack_form(images: Images | Encoded) -> bytes:

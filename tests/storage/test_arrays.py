@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage.arrays import make_array, make_result, read_range, take_rows
+from storage.arrays import check_pixels, make_array, make_result, read_range, take_rows
 
 CONTENT = np.random.default_rng(0).bytes(100_003)
 
@@ -64,3 +64,14 @@ def test_an_array_larger_than_memory_raises_our_error(shape: tuple[int, ...]) ->
     for make in (make_array, lambda store, shape: make_result(store, shape, None)):
         with pytest.raises(storage.StorageError, match=r"the store: an array.*does not fit in memory"):
             make(Path("the store"), shape)
+
+
+def test_a_refusal_says_what_a_backend_accepts() -> None:
+    accepted = {"uint8": None, "uint16": (0, 3)}
+    check_pixels(np.zeros((1, 2, 2, 5), np.uint8), accepted)
+    expected = (
+        r"uint8 of any shape \(N, H, W\) or \(N, H, W, C\); uint16 of shape \(N, H, W\) or \(N, H, W, 3\); or choose"
+    )
+    for images in (np.zeros((1, 2, 2), np.float32), np.zeros((1, 2, 2, 4), np.uint16)):
+        with pytest.raises(storage.InvalidInputError, match=expected):
+            check_pixels(images, accepted)
