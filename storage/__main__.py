@@ -126,14 +126,16 @@ def _convert(options: argparse.Namespace) -> int:
         is_whole = is_kept(options, found)
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
         if not is_whole:
-            source = _examine(found, payload)
+            with _naming(options.source):
+                source = _examine(found, payload)
             if source.problems and (options.on_error != "skip" or not len(source.labels)):
                 hint = "correct the others, or leave them out with --on-error=skip"
                 reason = f"{len(source.labels):,} of {source.count:,} files can be used, so nothing was written"
                 return _fail(f"{options.source}: {reason}: {hint}", UNUSABLE)
         with _show_progress("saving") as show:
             replacing = {"overwrite": options.overwrite, "lock": options.lock}
-            finished = convert(source, destination, options.backend, **replacing, progress=show)
+            with _naming(options.source):
+                finished = convert(source, destination, options.backend, **replacing, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
     what = _describe_images(source.labels, source.classes)
     saved = f"{what} saved in {options.destination} as {options.backend}{resumed}"
@@ -161,6 +163,15 @@ def _examine(found: Any, payload: Payload) -> ExaminedSource:  # noqa: ANN401 - 
         _print(describe_problems(examined))
     check_sizes(examined)
     return examined
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say where an error comes from, if it doesn't."""
+    try:
+        yield
+    except StorageError as error:
+        raise (error if error.store else error.replace(store=path)) from error
 
 
 @contextlib.contextmanager

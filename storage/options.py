@@ -155,4 +155,7 @@ def _parse_size(text: str) -> Size:
     found = SIZE.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} isn't a size such as 224 or 224x320")
-    return Size(int(found[1]), int(found[2] or found[1]))
+    size = Size(int(found[1]), int(found[2] or found[1]))
+    if size.height * size.width > MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_PIXELS:,} pixels")
+    return size

@@ -93,7 +93,7 @@ def check_pixels(size: Size, jpeg: memoryview | None, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise DecodingError(
             f"it has {pixels:,} pixels, more than the limit of {max_pixels:,}",
-            hint="if that is right, raise max_pixels",
+            hint="if that is right, raise max_pixels (--max-pixels)",
         )
     if jpeg is not None and pixels > JPEG_BASE + JPEG_EXPANSION * len(jpeg):
         raise DecodingError(f"it claims {pixels:,} pixels, more than a JPEG file of {len(jpeg):,} bytes can hold")
@@ -115,14 +115,14 @@ def _check_picture(picture: "ImageFile", content: memoryview, losses: Collection
     """Refuse a picture of which a part would be lost; a phone's MPO has a second picture that isn't shown."""
     if _find_depth(picture, content) > MAX_DEPTH:
         if "depth" not in losses:
-            hint = "convert it to 8 bits, allow the loss of depth, or leave it out"
+            hint = "convert it to 8 bits, allow the loss of depth (--allow=depth), or leave it out"
             raise DecodingError("it has more than 8 bits per channel", hint=hint)
         if picture.mode.startswith(DEEP_MODES) and not _has_16_bits(picture):
             raise DecodingError("it has numbers of 32 bits, whose range isn't known", hint="convert it to 8 bits")
         if "transparency" in picture.info and "transparency" not in losses:
             raise _refuse_transparency()
     if getattr(picture, "is_animated", False) and picture.format != "MPO" and "frames" not in losses:
-        hint = "save each as a file, allow the loss of frames, or leave it out"
+        hint = "save each as a file, allow the loss of frames (--allow=frames), or leave it out"
         raise DecodingError("it has more than one frame or page", hint=hint)
     if 0 in getattr(picture, "tag_v2", {}).get(EXTRA_SAMPLES, ()):
         raise DecodingError("it has channels beside colour and alpha", hint="save it as RGB, or leave it out")
@@ -133,7 +133,7 @@ def _has_16_bits(picture: "ImageFile") -> bool:
 
 
 def _refuse_transparency() -> DecodingError:
-    hint = "give it a background, allow the loss of transparency, or leave it out"
+    hint = "give it a background, allow the loss of transparency (--allow=transparency), or leave it out"
     return DecodingError("it is transparent in places, which RGB can't hold", hint=hint)
 
 

@@ -2,7 +2,8 @@
 
 The column is a struct of ``bytes`` and ``path``, or binary. The label is the column ``label``, or else the first one
 that the schema's metadata ``huggingface`` calls a class label, or else the only one of integers; the names of classes
-come from there too. Paths are the names of the images if they are names at all. All other columns become metadata.
+come from there too. Strings in ``label`` are the names of classes, in order. Paths are the names of the images if they
+are names at all. All other columns become metadata.
 The format: https://huggingface.co/docs/datasets/image_dataset.
 """
 
@@ -19,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..arrays import LABEL as LABEL_RANGE
 from ..contract import Labels
 from ..dataset.names import Names
 from ..encoded import Content
@@ -31,6 +33,7 @@ from .pixels import describing, identify_files
 KIND = "a Parquet file"
 BYTES, PATH, LABEL = "bytes", "path", "label"
 CODECS = {"UNCOMPRESSED", "SNAPPY"}  # which can't unpack a page to far more than it has, as the others can
+MAX_CLASSES = 4_096  # that are made of strings
 ROWS = 8  # that are decoded together: one file may be there many times
 VALUE = 64  # bytes of memory that a value takes at least
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.parquet")
@@ -155,15 +158,30 @@ def _make_source(
         raise CorruptStoreError(f"a column hasn't {count:,} rows", store=root)
     labels = np.zeros(count, np.int64)
     if columns.label is not None:
-        found = values.pop(columns.label)
-        if None in found:
-            raise InvalidInputError(f"row {found.index(None)} has no {columns.label}", store=root)
-        labels[:] = found
+        labels[:], classes = _make_labels(root, columns.label, values.pop(columns.label))
+        columns = columns._replace(classes=classes or columns.classes)
     paths = values.pop(columns.path, None) if columns.path else None
     names = _make_names(paths)
     if names is None and paths and any(path is not None for path in paths):
         values.setdefault(PATH, paths)
     return ParquetSource(files, columns, groups, labels, names, identity, values or None)
+
+
+def _make_labels(root: Path, column: str, found: list[Any]) -> tuple[list[int], tuple[str, ...]]:
+    """Take integers as they are, and the distinct strings as the names of classes."""
+    if None in found:
+        raise InvalidInputError(f"row {found.index(None)} has no {column}", store=root)
+    if not any(isinstance(label, str) for label in found):
+        if any(label > LABEL_RANGE.max for label in found):
+            problem = f"a {column} doesn't fit in 64 bits"
+            raise InvalidInputError(problem, store=root, hint="give at most 2**63 - 1")
+        return found, ()
+    classes = sorted(set(found))
+    if len(classes) > MAX_CLASSES:
+        problem = f"its column {column} has {len(classes):,} distinct strings, more than {MAX_CLASSES:,} classes"
+        raise InvalidInputError(problem, store=root, hint="write numbers, or name the column otherwise")
+    numbers = {name: number for number, name in enumerate(classes)}
+    return [numbers[name] for name in found], tuple(classes)
 
 
 def _make_names(paths: Sequence[Any] | None) -> Names | None:
@@ -194,8 +212,20 @@ def _choose_columns(path: Path, schema: Any) -> Columns:  # noqa: ANN401 - of py
     from pyarrow import types  # noqa: PLC0415 - optional
 
     kinds = dict(zip(schema.names, schema.types, strict=True))
-    structs = [name for name, kind in kinds.items() if types.is_struct(kind) and kind.get_field_index(BYTES) >= 0]
-    files = structs or [name for name, kind in kinds.items() if types.is_binary(kind) or types.is_large_binary(kind)]
+    for name, count in Counter(schema.names).items():
+        if count > 1:
+            problem = f"it is {KIND}, and has {count} columns {name}"
+            raise InvalidInputError(problem, store=path, hint="give each another name")
+
+    def is_file(kind: Any) -> bool:  # noqa: ANN401 - of pyarrow
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+    structs = [
+        name
+        for name, kind in kinds.items()
+        if types.is_struct(kind) and kind.get_field_index(BYTES) >= 0 and is_file(kind.field(BYTES).type)
+    ]
+    files = structs or [name for name, kind in kinds.items() if is_file(kind)]
     simple = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
     others = [name for name in kinds if name not in files[:1]]
     if len(files) != 1 or not all(any(test(kinds[name]) for test in simple) for name in others):
@@ -207,9 +237,10 @@ def _choose_columns(path: Path, schema: Any) -> Columns:  # noqa: ANN401 - of py
         )
     (image,) = files
     features = _read_features(schema.metadata)
+    strings = [name for name in others if types.is_string(kinds[name]) or types.is_large_string(kinds[name])]
     integers = [name for name in others if types.is_integer(kinds[name])]
     named = [name for name in integers if name in features]
-    chosen = [LABEL] if LABEL in integers else named or (integers if len(integers) == 1 else [])
+    chosen = [LABEL] if LABEL in {*integers, *strings} else named or (integers if len(integers) == 1 else [])
     label = chosen[0] if chosen else None
     return Columns(
         f"{image}.{BYTES}" if structs else image,

@@ -104,7 +104,8 @@ def make_source(path: Path, kind: str, images: StoredArray, labels: StoredArray 
     """Check what can be known before any image is read. Without labels, all are 0; `others` are further files."""
     files = (path, *others)
     identity = identify_files(files)
-    _check_images(path, images)
+    with describing(path, kind):
+        _check_images(path, images)
     count = images.shape[0]
     size = sum(file.stat().st_size for file in files)
     needed = math.prod(images.shape) * images.dtype.itemsize

@@ -17,7 +17,7 @@ from typing import IO, cast
 from ..dataset.annotations import Problem
 from ..errors import CorruptStoreError, StorageError
 from .archives import Member
-from .files import open_input
+from .files import limit_bytes, open_input
 from .pixels import BASE, EXPANSION, describing
 
 KIND = "a tar archive"
@@ -36,13 +36,15 @@ class TarArchive:
     def list_members(self) -> Iterator[Member | Problem]:
         """List the regular files; see `Archive`."""
         with describing(self.path, KIND, *ERRORS), _open_stream(self.path) as (stream, limit):
-            headers = _Headers(stream, limit)
+            headers, largest = _Headers(stream, limit), limit_bytes(self.path.stat().st_size)
             with tarfile.open(fileobj=cast("IO[bytes]", headers), mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # they would be kept
                     if not 0 <= member.size <= limit:
                         raise ValueError(f"{member.name} has {member.size:,} bytes")
-                    if member.isreg() and not member.issparse():
+                    if member.isreg() and not member.issparse() and member.size > largest:
+                        yield Problem(member.name, f"it would unpack to {member.size:,} bytes")
+                    elif member.isreg() and not member.issparse():
                         yield Member(member.name, member.size, member.offset_data)
                     elif not member.isdir():
                         what = "a link" if member.islnk() or member.issym() else "no regular file"

@@ -1,5 +1,6 @@
 """`python -m storage convert`: what it accepts and refuses, and its exit codes."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from tests.support.cifar import ALL_LABELS, FOLDER, META, PIXELS, arrange, hones
 from tests.support.commands import Command
 from tests.support.datasets import find_part
 from tests.support.image_sets import assert_same, make_set
+from tests.support.source_files import write_parquet
 from tests.support.suite import ROOT
 
 pytestmark = need_backend("hdf5")
@@ -186,6 +188,15 @@ def test_the_last_line_says_what_the_labels_are(
 ) -> None:
     storage.save(tmp_path / "set", IMAGES[:count], np.zeros(count, np.int64), "npy", classes=classes)
     assert run("convert", tmp_path / "set", tmp_path / "new", "--backend=npy")[1].startswith(printed)
+
+
+def test_annotations_that_cannot_be_saved_say_of_which_source_they_are(run: Command, tmp_path: Path) -> None:
+    features = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["cat", "cat"]}}}}
+    buffer = io.BytesIO()
+    Pillow.new("RGB", (7, 5)).save(buffer, "PNG")
+    path = write_parquet(tmp_path / "a.parquet", {"image": [buffer.getvalue()], "label": [0]}, features)
+    code, _, complaints = run("convert", path, tmp_path / "new", "--backend=npy")
+    assert (code, complaints.startswith(f"error: {path}: two classes have one name")) == (2, True)
 
 
 def test_a_dangling_link_is_followed(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

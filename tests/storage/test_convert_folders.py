@@ -459,3 +459,20 @@ def test_a_terminal_shows_the_progress_of_the_check_and_of_saving(
     complaints = convert()[2]
     assert "checking: 100%" in complaints
     assert "saving: 100%" in complaints
+
+
+def test_a_size_above_the_limit_of_pixels_is_wrong_usage(convert: Any, root: Path, capsys: Any) -> None:  # noqa: ANN401 - fixtures
+    with pytest.raises(SystemExit) as stopped:
+        convert("--payload=pixels", "--size=100000x100000")
+    assert stopped.value.code == 2
+    assert "100000x100000 is more than 268,435,456 pixels" in capsys.readouterr().err
+    assert not root.with_name("set").exists()
+
+
+def test_hints_name_the_options_of_the_command(root: Path, convert: Any) -> None:  # noqa: ANN401
+    for number, content in enumerate((TRANSPARENT, FRAMES, DEEP, save(make_picture(40, 40), "png"))):
+        (root / "cat" / f"{number}.png").write_bytes(content)
+    code, printed, _ = convert("--max-pixels=900")
+    assert code == 1
+    for option in ("--allow=transparency", "--allow=frames", "--allow=depth", "--max-pixels"):
+        assert option in printed

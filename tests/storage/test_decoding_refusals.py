@@ -126,7 +126,7 @@ def test_more_than_one_frame_or_page_is_refused(kind: str) -> None:
 def test_the_caller_sets_the_limit_of_pixels(kind: str) -> None:
     content = save(make_picture(24, 40), kind)
     assert storage.decode(content, max_pixels=960).shape == (24, 40, 3)
-    assert "it has 960 pixels, more than the limit of 959: if that is right, raise max_pixels" in refuse(
+    assert "it has 960 pixels, more than the limit of 959: if that is right, raise max_pixels (--max-pixels)" in refuse(
         content, max_pixels=959
     )
 

@@ -198,6 +198,12 @@ def test_members_of_a_zip_file_that_are_links_or_bombs_are_problems(tmp_path: Pa
     assert read(find(tmp_path / "a.zip")) == [PNG]
 
 
+def test_a_member_of_a_packed_tar_archive_that_is_a_bomb_is_a_problem(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar.gz", {"bomb.png": bytes(20 << 20), "a.png": PNG}, "w:gz")
+    assert list_problems(path) == {"bomb.png": "it would unpack to 20,971,520 bytes"}
+    assert read(find(path)) == [PNG]
+
+
 def test_a_damaged_member_of_a_zip_file_is_the_only_one_that_cannot_be_read(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {f"{n}.png": PNG for n in range(3)})
     content = path.read_bytes()

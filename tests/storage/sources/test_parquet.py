@@ -12,6 +12,7 @@ import pytest
 import storage
 from storage import CorruptStoreError, InvalidInputError, StorageError
 from storage.errors import BackendUnavailableError
+from storage.sources import parquet
 from storage.sources.opening import open_source
 from storage.sources.parquet import ParquetSource
 from tests.support.image_files import make_picture, save
@@ -145,6 +146,28 @@ def test_the_column_of_labels_is_found_and_all_others_are_metadata(
     assert source.metadata == (None if metadata is None else {name: columns[name] for name in metadata})
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+def test_strings_in_the_column_label_are_the_names_of_classes(kind: Any, tmp_path: Path) -> None:  # noqa: ANN401 - of pyarrow
+    names = ["dog", "cat", "dog"] * 8 + ["ant"]
+    columns = make_columns() | {"label": pa.array(names, kind), "width": pa.array(LABELS)}
+    source = find(write_parquet(tmp_path / "set", columns, FEATURES))
+    assert source.classes == ("ant", "cat", "dog")
+    assert [source.classes[label] for label in source.labels] == names
+    assert source.metadata == {"width": LABELS}
+
+
+def test_more_strings_than_there_are_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_CLASSES", COUNT - 1)
+    path = write_parquet(tmp_path / "set", make_columns() | {"label": PATHS})
+    assert f"{path}: its column label has 25 distinct strings, more than 24 classes" in refuse(path)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array(FILES), pa.array(LABELS), pa.array(LABELS)], names=["image", "label", "label"])
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "set")
+    assert "set: it is a Parquet file, and has 2 columns label: give each another name" in refuse(tmp_path / "set")
+
+
 @pytest.mark.parametrize(
     "features",
     [1, [], {"info": 1}, {"info": {"features": {"label": 1}}}]
@@ -209,8 +232,10 @@ def test_an_empty_file_is_an_empty_set(tmp_path: Path) -> None:
         ({"a": pa.array(FILES), "b": pa.array(FILES)}, "a binary, b binary"),
         (make_columns() | {"boxes": pa.array([[1]] * COUNT)}, "boxes list"),
         (make_columns() | {"label": pa.array([*LABELS[:-1], None])}, f"row {COUNT - 1} has no label"),
+        (make_columns() | {"label": pa.array([1 << 63] * COUNT, pa.uint64())}, "set: a label doesn't fit in 64 bits"),
+        ({"image": pa.array([{"bytes": "text"}] * COUNT)}, "aren't one of image files beside numbers and strings"),
     ],
-    ids=["none", "two", "lists", "no label"],
+    ids=["none", "two", "lists", "no label", "a large label", "texts"],
 )
 def test_columns_that_cannot_be_kept_are_refused(columns: dict[str, Any], reason: str, tmp_path: Path) -> None:
     assert reason in refuse(write_parquet(tmp_path / "set", columns))
