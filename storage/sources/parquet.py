@@ -212,20 +212,10 @@ def _choose_columns(path: Path, schema: Any) -> Columns:  # noqa: ANN401 - of py
     from pyarrow import types  # noqa: PLC0415 - optional
 
     kinds = dict(zip(schema.names, schema.types, strict=True))
-    for name, count in Counter(schema.names).items():
-        if count > 1:
-            problem = f"it is {KIND}, and has {count} columns {name}"
-            raise InvalidInputError(problem, store=path, hint="give each another name")
-
-    def is_file(kind: Any) -> bool:  # noqa: ANN401 - of pyarrow
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-    structs = [
-        name
-        for name, kind in kinds.items()
-        if types.is_struct(kind) and kind.get_field_index(BYTES) >= 0 and is_file(kind.field(BYTES).type)
-    ]
-    files = structs or [name for name, kind in kinds.items() if is_file(kind)]
+    inner = {name: {each.name: each.type for each in kind} for name, kind in kinds.items() if types.is_struct(kind)}
+    _check_names(path, [*schema.names, *(f"{name}.{each}" for name, fields in inner.items() for each in fields)])
+    structs = [name for name, fields in inner.items() if BYTES in fields and _is_binary(fields[BYTES])]
+    files = structs or [name for name, kind in kinds.items() if _is_binary(kind)]
     simple = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
     others = [name for name in kinds if name not in files[:1]]
     if len(files) != 1 or not all(any(test(kinds[name]) for test in simple) for name in others):
@@ -249,6 +239,18 @@ def _choose_columns(path: Path, schema: Any) -> Columns:  # noqa: ANN401 - of py
         tuple(name for name in others if name != label),
         features.get(label or "", ()),
     )
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    ((name, count),) = Counter(names).most_common(1) or [("", 0)]
+    if count > 1:
+        raise InvalidInputError(f"it is {KIND}, and has {count} columns {name}", store=path, hint="rename all but one")
+
+
+def _is_binary(kind: Any) -> bool:  # noqa: ANN401 - of pyarrow
+    from pyarrow import types  # noqa: PLC0415 - optional
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def _read_features(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:

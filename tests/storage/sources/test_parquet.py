@@ -162,10 +162,12 @@ def test_more_strings_than_there_are_classes_are_refused(tmp_path: Path, monkeyp
     assert f"{path}: its column label has 25 distinct strings, more than 24 classes" in refuse(path)
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
-    table = pa.table([pa.array(FILES), pa.array(LABELS), pa.array(LABELS)], names=["image", "label", "label"])
+@pytest.mark.parametrize(("names", "twice"), [(["label", "label"], "label"), (["image.bytes", "x"], "image.bytes")])
+def test_two_columns_of_one_name_are_refused(names: list[str], twice: str, tmp_path: Path) -> None:
+    columns = [make_image_column(FILES, PATHS), pa.array(LABELS), pa.array(LABELS)]
+    table = pa.table(columns, names=["image", *names])
     pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "set")
-    assert "set: it is a Parquet file, and has 2 columns label: give each another name" in refuse(tmp_path / "set")
+    assert f"set: it is a Parquet file, and has 2 columns {twice}: rename all but one" in refuse(tmp_path / "set")
 
 
 @pytest.mark.parametrize(
