@@ -107,7 +107,7 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
     check_memory(root, sum(min(each.member.size, MAX_TEXT) for each in beside), size, "what lies beside its images")
     texts = _read_beside(archives, beside, listing.problems)
     if not any(map(_is_picture, images, _read(archives, images))):
-        raise InvalidInputError(f"none of its {len(found):,} files is an image", store=root)
+        raise InvalidInputError(_explain(found, listing.problems), store=root)
     if CLASS in texts:
         classes: Sequence[str] = ()
         images, labels = _label(images, texts.pop(CLASS), listing.problems)
@@ -117,6 +117,13 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
     metadata = {ending: [values.get(image.split()[0]) for image in images] for ending, values in texts.items()}
     described = np.array(labels, np.int64), tuple(classes), identity, metadata or None, tuple(listing.problems)
     return ArchiveSource(archives, images, *described)
+
+
+def _explain(found: Sequence[Found], problems: Sequence[Problem]) -> str:
+    """Say that there are no images; where there are no files either, why not."""
+    if found or not problems:
+        return f"none of its {len(found):,} files is an image"
+    return f"none of its {len(problems):,} files can be read: {problems[0].name}: {problems[0].reason}"
 
 
 def _is_picture(found: Found, content: Content | StorageError) -> bool:

@@ -204,6 +204,12 @@ def test_a_member_of_a_packed_tar_archive_that_is_a_bomb_is_a_problem(tmp_path: 
     assert read(find(path)) == [PNG]
 
 
+def test_an_archive_of_which_no_file_can_be_read_says_why(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar.gz", {"bomb.png": bytes(20 << 20)}, "w:gz")
+    with pytest.raises(InvalidInputError, match=r"1 files can be read: bomb\.png: it would unpack to 20,971,520 bytes"):
+        find(path)
+
+
 def test_a_damaged_member_of_a_zip_file_is_the_only_one_that_cannot_be_read(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {f"{n}.png": PNG for n in range(3)})
     content = path.read_bytes()
