@@ -214,3 +214,17 @@ class Backend(Protocol):
         mapping of str to sequence of range
             Byte ranges by file name, relative to the store; empty if the backend can't tell.
         """
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse names that `store_many` would refuse, before there are images to store. Optional.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Relative paths of images, or of some of them.
+
+        Raises
+        ------
+        InvalidInputError
+            A name can't be that of a file in a store.
+        """

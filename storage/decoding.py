@@ -152,18 +152,19 @@ def decode_batch(
 
 def check_size(size: object) -> Size:
     """Refuse what isn't the height and width of images to make."""
-    if isinstance(size, Sequence | np.ndarray) and len(size) == len(Size._fields) and all(map(_is_positive, size)):
+    if isinstance(size, Sequence | np.ndarray) and len(size) == len(Size._fields) and all(map(is_positive, size)):
         return Size(*map(int, size))
     raise InvalidInputError(f"a size of {size} for image files", hint="give height and width, such as (224, 224)")
 
 
 def check_threads(threads: object) -> None:
     """Refuse what isn't a number of threads, or None."""
-    if threads is not None and not _is_positive(threads):
+    if threads is not None and not is_positive(threads):
         raise InvalidInputError(f"threads is {threads!r}", hint="give how many files are decoded at once, such as 4")
 
 
-def _is_positive(number: object) -> bool:
+def is_positive(number: object) -> bool:
+    """Check whether something is a number above 0."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) > 0
 
 

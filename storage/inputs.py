@@ -15,6 +15,8 @@ from .errors import FOREIGN, InvalidInputError, StorageError
 
 PLAIN_MODES = {"L", "RGB", "RGBA", "I;16", "I;16B", "F"}  # of Pillow: an array of the picture is all there is to it
 IMAGE_AXES = 3  # at most: height, width, channels
+CHANNELS = {1, 3, 4}  # of an image that is recognized by its last axis
+AMBIGUOUS = "add an axis: images[..., numpy.newaxis] of gray images, images[numpy.newaxis] of one image"
 
 
 def take_images(images: Any) -> Any:  # noqa: ANN401 - whatever a caller gives
@@ -41,9 +43,38 @@ def take_images(images: Any) -> Any:  # noqa: ANN401 - whatever a caller gives
 
 
 def take_batch(batch: Any) -> Any:  # noqa: ANN401 - whatever a caller gives
-    """Do what `take_images` does for what an iterable of batches yields: also one file, or one picture."""
-    is_one = isinstance(batch, Content) or _is_a(batch, "PIL.Image", "Image")
-    return take_images([batch] if is_one else batch)
+    """Do what `take_images` does for what an iterator of batches yields: also one file, one picture, or one array."""
+    if isinstance(batch, Content) or _is_a(batch, "PIL.Image", "Image"):
+        return take_images([batch])
+    images = take_images(batch)
+    if isinstance(batch, list | tuple) or not _is_image(images):
+        return images
+    if images.ndim == IMAGE_AXES and len(images) == 1:
+        raise InvalidInputError(f"an array of shape {images.shape} may be one image, or a gray one", hint=AMBIGUOUS)
+    return images[np.newaxis]
+
+
+def take_single(images: Any, count: int) -> Any:  # noqa: ANN401 - whatever a caller gives
+    """Make an image set of a single image, if there is one label; refuse what may be one image or as many as labels."""
+    if isinstance(images, Content):
+        return Encoded.join([images]) if count == 1 else images
+    if isinstance(images, list | tuple | Encoded):
+        return images
+    array = take_array("images", images)
+    if not _is_image(array):
+        return images
+    if array.ndim == IMAGE_AXES and len(array) == count and not _is_a(images, "PIL.Image", "Image"):
+        raise InvalidInputError(
+            f"an array of shape {array.shape} for {count} labels may be one image, or {count} gray ones", hint=AMBIGUOUS
+        )
+    return array[np.newaxis] if count == 1 else array
+
+
+def _is_image(array: object) -> bool:
+    """Recognize an array that may be a single image: gray, or with its channels last."""
+    if not isinstance(array, np.ndarray) or not array.size:
+        return False
+    return array.ndim == IMAGE_AXES - 1 or (array.ndim == IMAGE_AXES and array.shape[2] in CHANNELS)
 
 
 def is_list_of_batches(images: Any, count: int) -> bool:  # noqa: ANN401 - whatever a caller gives
@@ -57,10 +88,10 @@ def is_list_of_batches(images: Any, count: int) -> bool:  # noqa: ANN401 - whate
 
 
 def take_labels(labels: Any) -> Any:  # noqa: ANN401 - whatever a caller gives
-    """Make an array of 64-bit integers of labels that are such numbers; return what isn't any as it is."""
+    """Make an array of 64-bit integers of labels that are such numbers, or booleans; return what isn't any as it is."""
     labels = take_array("labels", labels)
     if isinstance(labels, np.ndarray):
-        if labels.dtype.kind not in "iu" or labels.dtype == np.int64:
+        if labels.dtype.kind not in "biu" or labels.dtype == np.int64:
             return labels
         if labels.dtype.kind == "u" and labels.max(initial=0) > np.iinfo(np.int64).max:
             raise InvalidInputError("a label does not fit in 64 bits", hint="give labels from -2**63 to 2**63 - 1")
@@ -68,13 +99,17 @@ def take_labels(labels: Any) -> Any:  # noqa: ANN401 - whatever a caller gives
     if isinstance(labels, str | Content) or not isinstance(labels, Sequence):
         return labels
     try:
-        return np.fromiter(map(operator.index, labels), np.int64, len(labels))
+        return np.fromiter(map(_take_label, labels), np.int64, len(labels))
     except OverflowError:
         raise InvalidInputError(
             "a label does not fit in 64 bits", hint="give labels from -2**63 to 2**63 - 1"
         ) from None
     except TypeError as error:
         raise InvalidInputError(f"a label isn't an integer ({error})", hint="give integers") from None
+
+
+def _take_label(label: Any) -> int:  # noqa: ANN401 - whatever a caller gives
+    return operator.index(bool(label) if isinstance(label, np.bool_) else label)
 
 
 def take_array(name: str, given: Any) -> Any:  # noqa: ANN401 - whatever a caller gives

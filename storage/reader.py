@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
-from .decoding import check_size, check_threads, decode, decode_batch
+from .decoding import MAX_PIXELS, check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
 from .inputs import take_out
@@ -92,6 +92,7 @@ class Reader(ABC):
     _closed = True
     _process = 0
     _losses: Collection[str] = ()  # that decoding may cause
+    _max_pixels = MAX_PIXELS  # of an image that is decoded
 
     def __init__(self, store: Path) -> None:
         with reading(store):  # where the current folder was deleted
@@ -310,7 +311,7 @@ class Reader(ABC):
 
     def _decode_file(self, file: memoryview, position: int) -> Image:
         try:
-            return decode(file, losses=self._losses)
+            return decode(file, max_pixels=self._max_pixels, losses=self._losses)
         except StorageError as error:
             raise self._name_record(error, position) from error
 
@@ -325,7 +326,8 @@ class Reader(ABC):
         images = make_result(self.store, (len(positions), *target, CHANNELS), out)
         files, labels = self._read_encoded(positions)
         try:
-            decode_batch(files, target, images, threads=threads, losses=self._losses)
+            limits: dict[str, Any] = {"max_pixels": self._max_pixels, "losses": self._losses}
+            decode_batch(files, target, images, threads=threads, **limits)
         except StorageError as error:
             raise self._name_record(error, None if error.record is None else int(positions[error.record])) from error
         return images, labels
@@ -350,6 +352,11 @@ class Reader(ABC):
         self._be_ready()
         with reading(self.store):
             return self._read_labels()
+
+    @property
+    def labels(self) -> Labels:
+        """The labels of all images: what `read_labels` returns."""
+        return self.read_labels()
 
     def view(self) -> Images | Sequence[Image]:
         """View all images where they lie in the store, without a copy, if the backend can.

@@ -59,7 +59,7 @@ def import_backend(name: str) -> Backend | str:
 
 
 def complete(module: ModuleType) -> Backend:
-    """Add what a module may leave out: `store_single`, `read_single`, `find_pixels`, and other input than arrays."""
+    """Add what a module may leave out: four functions, and other input than arrays."""
     backend = cast("Backend", module)
     vars(module)["store_many"] = _accept_inputs(module.store_many)
     vars(module)["read_many"] = _return_out(module.read_many)
@@ -80,7 +80,10 @@ def complete(module: ModuleType) -> Backend:
         """Find nothing: all bytes are verified before the store is opened."""
         return {}
 
-    defaults: tuple[Callable[..., object], ...] = (store_single, read_single, find_pixels)
+    def check_names(names: Sequence[str]) -> None:
+        """Accept any names: they aren't those of files."""
+
+    defaults: tuple[Callable[..., object], ...] = (store_single, read_single, find_pixels, check_names)
     for default in defaults:
         vars(module).setdefault(default.__name__, default)
     return backend

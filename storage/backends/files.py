@@ -190,6 +190,11 @@ class FilesReader(Reader):
 open_reader = FilesReader
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that can't be those of files; see `storage.Backend`."""
+    _check_places(_check_names(names))
+
+
 def _choose_names(files: Encoded, labels: Sequence[int], classes: Sequence[str]) -> Iterator[str]:
     """Choose a folder by the label, and a name by the index and the content."""
     digits = max((len(str(label)) for label in labels), default=1)

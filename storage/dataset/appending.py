@@ -195,6 +195,7 @@ class Appender(ImageWriter):
             raise StorageError("nothing can be appended to a dataset of format 1", store=self._path, hint=hint)
         has_names = NAMES in read_details(self._folder, self._manifest, len(self._manifest.parts) - 1).beside
         names = self._annotations.names
+        self._module.check_names(names or ())
         if self._manifest.count and len(self._annotations) and has_names != (names is not None):
             hint = "give each new image a name, too" if has_names else "leave the names out, or save all images again"
             raise InvalidInputError(f"its images have {'' if has_names else 'no '}names", store=self._path, hint=hint)

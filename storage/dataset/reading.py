@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..arrays import DTYPES, make_array, make_result
 from ..contract import Encoded, Image, Images, Labels
+from ..decoding import MAX_PIXELS, is_positive
 from ..encoded import measure_offsets
 from ..errors import (
     CorruptStoreError,
@@ -77,7 +78,7 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels
         return images, labels
 
 
-def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: A001 - used as storage.open
+def open(path: Path | str, *, verify: bool = True, max_pixels: int = MAX_PIXELS) -> "DatasetReader":  # noqa: A001 - used as storage.open
     """Open a dataset for reading in any order, as training does.
 
     Parameters
@@ -86,6 +87,8 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
         A dataset that `storage.save` wrote.
     verify : bool
         Verify each image and label when it is first read.
+    max_pixels : int
+        Refuse to decode an image file with more pixels, as `decode` does.
 
     Returns
     -------
@@ -98,6 +101,8 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
         There is no dataset at `path`.
     CorruptStoreError
         A file is missing, of another size, or damaged outside its images.
+    InvalidInputError
+        `max_pixels` is no number above 0.
     StorageError
         The operating system refused.
 
@@ -112,7 +117,7 @@ def open(path: Path | str, *, verify: bool = True) -> "DatasetReader":  # noqa: 
     >>> image.shape, label, images.shape, labels
     ((32, 32, 3), 7, (2, 32, 32, 3), array([7, 0]))
     """
-    return DatasetReader(path, verify=verify)
+    return DatasetReader(path, verify=verify, max_pixels=max_pixels)
 
 
 class DatasetReader(Reader):
@@ -121,8 +126,12 @@ class DatasetReader(Reader):
     Of a dataset to which something was appended, `checksum` selects what was there before.
     """
 
-    def __init__(self, path: Path | str, *, verify: bool = True, checksum: str | None = None) -> None:
-        self._verify, self._expected = verify, checksum
+    def __init__(
+        self, path: Path | str, *, verify: bool = True, checksum: str | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        if not is_positive(max_pixels):
+            raise InvalidInputError(f"max_pixels is {max_pixels!r}", hint="give a number above 0")
+        self._verify, self._expected, self._max_pixels = verify, checksum, max_pixels
         super().__init__(Path(path))
 
     @property
@@ -323,7 +332,8 @@ class DatasetReader(Reader):
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
         """Pickle the path and the checksum: the copy opens the same dataset, and no other."""
-        return partial(type(self), verify=self._verify, checksum=self.checksum), (self.store,)
+        arguments: dict[str, Any] = {"verify": self._verify, "checksum": self.checksum, "max_pixels": self._max_pixels}
+        return partial(type(self), **arguments), (self.store,)
 
 
 def find_earlier(manifest: Manifest, checksum: str) -> Manifest | None:

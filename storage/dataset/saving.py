@@ -12,7 +12,7 @@ from ..arrays import ANY_PIXELS, check_encoded, check_images, check_labels, chec
 from ..contract import Encoded, Images, Labels
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, StoreLockedError
-from ..inputs import is_list_of_batches, take_batch, take_images, take_labels
+from ..inputs import is_list_of_batches, take_batch, take_images, take_labels, take_single
 from ..registry import find_backend
 from .annotations import Annotations
 from .checksums import hash_records
@@ -49,10 +49,10 @@ def save(
     images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded, or iterable of such arrays or of Encoded
         Pixels (uint8, uint16, int16, float16 or float32), or image files. A list of N equal images (arrays, PyTorch
         tensors, pictures of Pillow) or of N files as bytes is as good, and so is one tensor. Batches, of any sizes that
-        make N together, need no more memory than 128 MiB and one of them; an iterator may also yield single files or
-        pictures.
+        make N together, need no more memory than 128 MiB and one of them; an iterator may also yield single files,
+        pictures or arrays. With one label, a single image is as good. What may be one image or several is refused.
     labels : sequence or array of int, shape (N,)
-        Of all images. Any integers of 64 bits.
+        Of all images. Any integers of 64 bits, or booleans.
     backend : str
         A name in `storage.BACKENDS`.
     names : sequence of str, optional
@@ -169,8 +169,9 @@ def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
 def take_batches(images: Any, labels: Any) -> tuple[list[Any] | Iterator[Any], Labels]:  # noqa: ANN401 - of a caller
     """Check images that are given whole, and list them as one batch; take batches one after the other."""
     labels = check_labels(take_labels(labels))
+    take = take_images if isinstance(images, list | tuple) else take_batch
     if not is_list_of_batches(images, len(labels)):
-        images = take_images(images)
+        images = take_images(take_single(images, len(labels)))
     if isinstance(images, Encoded):
         return [images], check_encoded(images, labels)
     if isinstance(images, np.ndarray):
@@ -178,4 +179,4 @@ def take_batches(images: Any, labels: Any) -> tuple[list[Any] | Iterator[Any], L
     if isinstance(images, str | Content | Mapping) or not isinstance(images, Iterable):
         hint = "give an array, or a list of images, or batches of arrays, or Encoded"
         raise InvalidInputError(f"images is a {type(images).__name__}", hint=hint)
-    return map(take_batch, images), labels
+    return map(take, images), labels

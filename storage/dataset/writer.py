@@ -157,6 +157,7 @@ class Writer(ImageWriter):
     ) -> None:
         super().__init__(path, annotations, durable=durable, lock=lock)
         self._module = find_backend(backend)
+        self._module.check_names(annotations.names or ())
         self._overwrite = overwrite
         self._key = read_secret() if source else b""
         source = f"{source} {annotations.identify()}" if self._key else ""

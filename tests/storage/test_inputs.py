@@ -54,6 +54,15 @@ class Arrow:
         return LABELS
 
 
+TRUTHS = [np.array([True, False, True]), [True, False, True], list(np.array([True, False, True]))]
+
+
+@pytest.mark.parametrize("labels", TRUTHS, ids=["an array", "a list", "a list of NumPy's"])
+def test_labels_may_be_truth_values(labels: Any, tmp_path: Path) -> None:  # noqa: ANN401 - several
+    storage.save(tmp_path / "set", IMAGES, labels, "npy")
+    assert_same(storage.load(tmp_path / "set"), (IMAGES, np.array([1, 0, 1])))
+
+
 SETS: dict[str, Callable[[], tuple[Any, Any]]] = {
     "a list of arrays": lambda: (list(IMAGES), LABELS.tolist()),
     "a tuple of arrays": lambda: (tuple(IMAGES), tuple(LABELS)),
@@ -102,7 +111,6 @@ BAD_LABELS: dict[str, tuple[Any, str]] = {
     "65 bits": ([1, 2, 2**63], "a label does not fit in 64 bits"),
     "65 bits in an array": (np.array([1, 2, 2**63], np.uint64), "a label does not fit in 64 bits"),
     "floats": (np.array([1.0, 2.0, 3.0]), "labels has dtype float64"),
-    "truths": (np.array([True, False, True]), "labels has dtype bool"),
     "rank 2": (Tensor(np.zeros((3, 1), np.int32)), r"labels has shape \(3, 1\)"),
     "gradients": (Tensor(np.zeros(3)), "labels can't be made an array .*requires grad"),
     "a text": ("123", "labels is a str"),
@@ -228,6 +236,61 @@ PIXELS: dict[str, Callable[[], Any]] = {
 def test_pixels_are_saved_from_batches_of_any_form(make: Callable[[], Any], tmp_path: Path) -> None:
     storage.save(tmp_path / "set", make(), LABELS, "npy")
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
+
+
+SINGLE: dict[str, tuple[Any, Any]] = {
+    "an array": (IMAGES[0], IMAGES[:1]),
+    "a tensor": (Tensor(IMAGES[0]), IMAGES[:1]),
+    "a picture": (Image.fromarray(IMAGES[0]), IMAGES[:1]),
+    "a low picture": (Image.fromarray(IMAGES[0][:1]), IMAGES[:1, :1]),
+    "a gray array": (IMAGES[0, :, :, 0], IMAGES[:1, :, :, 0]),
+    "a gray picture": (Image.fromarray(IMAGES[0, :, :, 0]), IMAGES[:1, :, :, 0]),
+    "one gray array of all": (IMAGES[:1, :, :, 0], IMAGES[:1, :, :, 0]),
+}
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_a_single_image_with_one_label_is_saved_and_appended(case: str, tmp_path: Path) -> None:
+    image, expected = SINGLE[case]
+    storage.save(tmp_path / "set", image, [7], "npy")
+    storage.append(tmp_path / "set", image, [8])
+    assert_same(storage.load(tmp_path / "set"), (np.concatenate([expected] * 2), np.array([7, 8])))
+
+
+def test_a_single_file_with_one_label_is_saved(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", CONTENTS[0], [7], "npy")
+    assert_same_files(storage.load(tmp_path / "set"), (FILES[:1], np.array([7])))
+    with pytest.raises(InvalidInputError, match="images is a bytes"):
+        storage.save(tmp_path / "other", CONTENTS[0], [7, 8], "npy")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_may_be_one_image_or_several_is_refused(channels: int, tmp_path: Path) -> None:
+    images = np.zeros((9, 8, channels), np.uint8)
+    sets: list[tuple[Any, Any]] = [(images, range(9)), (images[:1], [0]), (Tensor(images), range(9))]
+    for given, labels in sets:
+        with pytest.raises(InvalidInputError, match=r"may be one image, or \d gray ones: add an axis"):
+            storage.save(tmp_path / "set", given, labels, "npy")
+    with pytest.raises(InvalidInputError, match="may be one image, or a gray one: add an axis"):
+        storage.save(tmp_path / "set", iter([images[:1]]), [0], "npy")
+    with pytest.raises(InvalidInputError, match="9 images and 8 labels"):
+        storage.save(tmp_path / "set", images, range(8), "npy")
+    storage.save(tmp_path / "set", images[..., np.newaxis], range(9), "npy")
+    storage.save(tmp_path / "one", images[np.newaxis], [0], "npy")
+    assert (len(storage.load(tmp_path / "set")[0]), len(storage.load(tmp_path / "one")[0])) == (9, 1)
+
+
+def test_many_gray_images_with_one_label_are_no_single_image(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="100 images and 1 labels"):
+        storage.save(tmp_path / "set", np.zeros((100, 28, 28), np.uint8), [0], "npy")
+
+
+def test_single_arrays_are_saved_from_an_iterator(tmp_path: Path) -> None:
+    storage.save(tmp_path / "colour", iter(IMAGES), LABELS, "npy")
+    assert_same(storage.load(tmp_path / "colour"), (IMAGES, LABELS))
+    tensors: Any = (Tensor(image) for image in IMAGES[..., 0])
+    storage.save(tmp_path / "gray", tensors, LABELS, "npy")
+    assert_same(storage.load(tmp_path / "gray"), (IMAGES[..., 0], LABELS))
 
 
 def test_a_list_of_gray_batches_is_told_from_a_list_of_images() -> None:

@@ -58,6 +58,7 @@ def test_some_indices_select_what_read_returns(module: Backend, store: Path, ind
 def test_a_reader_reads_the_labels_alone(module: Backend, store: Path) -> None:
     with module.open_reader(store) as reader:
         labels = reader.read_labels()
+        np.testing.assert_array_equal(reader.labels, labels)
         assert_same((make_set(10)[0], labels), make_set(10))
         labels[:] = 7
         np.testing.assert_array_equal(reader.read_labels(), make_set(10)[1])

@@ -23,7 +23,7 @@ FORMS: dict[str, tuple[str, tuple[int, ...]]] = {  # dtype and shape of images t
     "16-bit gray": ("uint16", (9, 8)),
     "spectra": ("int16", (4, 5, 13)),
     "half floats": ("float16", (6, 5, 1)),
-    "floats": ("float32", (5, 3)),
+    "floats": ("float32", (3, 5)),
 }
 
 

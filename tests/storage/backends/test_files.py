@@ -282,3 +282,15 @@ def test_the_index_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(files, "write_file", note)
     files.store_many(tmp_path / "store", *make_files(4))
     assert written.index("index.tsv") == len(written) - 1 == 4
+
+
+@pytest.mark.parametrize("name", ["b\n.jpg", "x" * 256])
+def test_names_that_files_cannot_have_are_refused_before_a_dataset_is_begun(name: str, tmp_path: Path) -> None:
+    files, labels = make_files(2)
+    batches = iter([files])
+    with pytest.raises(InvalidInputError, match="name 1"):
+        storage.save(tmp_path / "set", batches, labels, "files", names=["a", name])
+    assert next(batches) is files, "images were taken"
+    storage.save(tmp_path / "set", files[:1], labels[:1], "files", names=["a"])
+    with pytest.raises(InvalidInputError, match="name 0"):
+        storage.append(tmp_path / "set", batches, labels[:1], names=[name])

@@ -4,10 +4,12 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from xxhash import xxh3_64_intdigest
 
 import storage
@@ -17,9 +19,11 @@ from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundE
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
 from tests.support.datasets import find_beside, find_part, list_details, list_parts, require_pixels, write_format1
+from tests.support.image_files import save
 from tests.support.image_sets import assert_same, make_set
 
 COUNT = 30
+PICTURE = save(Pillow.new("RGB", (7, 5)), "PNG")
 
 
 @pytest.fixture(params=[1, 3], ids=["one part", "three parts"])
@@ -263,3 +267,27 @@ def test_damaged_labels_of_format_1_are_refused_unless_verification_is_off(tmp_p
         reader.read_labels()
     with storage.open(tmp_path / "set", verify=False) as reader:
         assert reader.read_labels()[0] == 7
+
+
+def test_a_limit_of_pixels_can_be_raised_and_is_pickled(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", storage.Encoded.join([PICTURE]), np.array([7]), "npy")
+    with storage.open(tmp_path / "set", max_pixels=34) as reader:
+        reads: list[Callable[[], object]] = [
+            lambda: reader[0],
+            lambda: reader[[0]],
+            lambda: reader.read([0], size=(5, 7)),
+            lambda: pickle.loads(pickle.dumps(reader))[0],  # noqa: S301 - our own
+        ]
+        for read in reads:
+            with pytest.raises(
+                storage.DecodingError, match=r"35 pixels, more than the limit of 34: .*raise max_pixels"
+            ):
+                read()
+    with storage.open(tmp_path / "set", max_pixels=35) as reader:
+        assert reader[0][0].shape == reader.read([0], size=(5, 7))[0][0].shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "9"])
+def test_a_limit_that_is_no_number_of_pixels_is_refused(limit: Any, tmp_path: Path) -> None:  # noqa: ANN401 - several
+    with pytest.raises(InvalidInputError, match=r"max_pixels is .*: give a number above 0"):
+        storage.open(tmp_path, max_pixels=limit)
