@@ -19,9 +19,9 @@ import numpy as np
 
 from .. import Images, Labels  # the gate reads CIFAR-10 with this file, even beside a storage without contract.py
 from ..errors import InvalidInputError, StoreNotFoundError
-from .archive import MAX_BYTES, read_members
-from .array import ArraySource
 from .files import open_input
+from .memory import ArraySource
+from .packed_tar import MAX_BYTES, read_members
 from .safe_pickle import Call, Name, load
 
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"  # of the official CIFAR-10 archive

@@ -10,11 +10,11 @@ from pathlib import Path
 from ..encoded import UNKNOWN, find_extension
 from ..errors import InvalidInputError
 from .archives import ArchiveSource, read_archives
-from .array import ArraySource
 from .cifar10 import EDITIONS, read_cifar
 from .files import open_input
 from .hdf5 import read_hdf5
 from .idx import is_idx, read_idx
+from .memory import ArraySource
 from .numpy_files import is_npz, read_npy, read_npz
 from .parquet import ParquetSource, list_shards, read_parquet
 from .pixels import PixelSource, describing

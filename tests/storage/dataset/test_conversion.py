@@ -23,8 +23,8 @@ from storage.__main__ import main
 from storage.dataset import replacement, writer
 from storage.dataset.conversion import ImageSource, convert
 from storage.errors import InvalidInputError, UnfinishedConversionError
-from storage.sources.array import ArraySource
 from storage.sources.examination import examine
+from storage.sources.memory import ArraySource
 from storage.sources.opening import open_source
 from storage.sources.payload import Payload
 from tests.support.backends import need_backend

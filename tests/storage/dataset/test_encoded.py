@@ -15,7 +15,7 @@ from storage.dataset.conversion import convert
 from storage.dataset.gathering import FileBuffer
 from storage.dataset.report import describe
 from storage.errors import UnfinishedConversionError
-from storage.sources.array import ArraySource
+from storage.sources.memory import ArraySource
 from storage.sources.opening import open_source
 from tests.faults.children import Ending, run_child
 from tests.support.datasets import find_part, list_parts, list_structure

@@ -11,7 +11,7 @@ import storage
 from storage import BACKENDS, CorruptStoreError, Images, InvalidInputError, Labels, Reader, StorageError
 from storage.dataset.conversion import convert
 from storage.dataset.manifest import FILE
-from storage.sources.array import ArraySource
+from storage.sources.memory import ArraySource
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import list_names
 

@@ -12,7 +12,7 @@ from storage.dataset import writer
 from storage.dataset.conversion import ImageSource
 from storage.errors import InvalidInputError, reading
 from storage.paths import walk_files
-from storage.sources.array import ArraySource
+from storage.sources.memory import ArraySource
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.cifar import ALL_LABELS, PIXELS, arrange, write_folder
