@@ -14,11 +14,8 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from reports.errors import WrongInputError
-from reports.gate.pairs import Pair, SideName
+from reports.gate.pairs import ANALYSES, FIRST_LOOK, SCREEN_PAIRS, Pair, SideName
 from reports.gate.statistics import (
-    ANALYSES,
-    FIRST_LOOK,
-    SCREEN_PAIRS,
     analyse_suspects,
     compute_greater,
     estimate_shift,

@@ -1,8 +1,12 @@
-"""The measurements of the gate: pairs of sessions."""
+"""The measurements of the gate: pairs of sessions, and how many of them there are."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
+
+SCREEN_PAIRS = 5  # of all cells
+FIRST_LOOK = 6  # pairs after which suspects may be cleared, and none is confirmed
+ANALYSES = (12, 24, 36, 48, 60)  # pairs after which suspects are judged: the interim analyses, and the last one
 
 SideName = Literal["baseline", "candidate"]
 Seconds = Mapping[str, float]  # of a call, by cell

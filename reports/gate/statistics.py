@@ -10,14 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.gate.pairs import ANALYSES
 from reports.noise import Thresholds
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-FIRST_LOOK = 6  # pairs after which suspects may be cleared, and none is confirmed
-ANALYSES = (12, 24, 36, 48, 60)  # pairs after which suspects are judged: the interim analyses, and the last one
-SCREEN_PAIRS = 5
 SCREEN_LEVEL = 0.1  # of the test that lets a cell pass the screen; 5 pairs can reach 1 / 32
 
 

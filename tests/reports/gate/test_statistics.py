@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from reports.gate.pairs import ANALYSES
 from reports.gate.statistics import (
-    ANALYSES,
     Floats,
     InterimAnalysis,
     analyse_suspects,
