@@ -12,6 +12,7 @@ from typing import Any, Self
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 REFUSALS = {errno.EACCES, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
+MOUNTS = {errno.EBUSY, errno.ENOLCK, errno.ENOSYS, errno.ENOTCONN, errno.EREMOTEIO, errno.ESTALE, errno.ETIMEDOUT}
 HDF5_ERRNO = re.compile(r"\berrno = (\d+)")  # h5py turns some errors of the operating system into a RuntimeError
 NO_THREADS = re.compile(r"start new thread|launch worker thread")
 FOREIGN = (  # what damage may make any library raise, or the operating system
@@ -24,7 +25,7 @@ FOREIGN = (  # what damage may make any library raise, or the operating system
     ValueError,
     struct.error,
 )
-WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS}  # other libraries pass on its words
+WORDS = {os.strerror(code).lower(): code for code in NO_SPACE | REFUSALS | MOUNTS}  # other libraries pass on its words
 
 
 class StorageError(Exception):

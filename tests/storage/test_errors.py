@@ -48,11 +48,23 @@ EXISTS = FileExistsError(errno.EEXIST, "File exists")
         (MemoryError(), (StorageError, r"memory.*\(MemoryError\)"), (StorageError, r"memory.*\(MemoryError\)")),
         (RuntimeError("can't start new thread"), (StorageError, "threads"), (StorageError, "threads")),
         (RuntimeError("fork: Resource temporarily unavailable"), (StorageError, "refused"), (StorageError, "refused")),
+        (RuntimeError("no locks available"), (StorageError, "refused"), (StorageError, "refused")),
         (RuntimeError("photos: no footer"), (CorruptStoreError, r"\(no footer\)"), (StorageError, "writing failed")),
         (SHORT_WRITE, (CorruptStoreError, "can't be read"), (StorageError, r"writing failed \(10800 requested")),
         (READ_BACK, (CorruptStoreError, "cut"), (StorageError, r"failed \(cut")),
     ],
-    ids=["no_space", "refused", "exists", "no_memory", "no_thread", "later", "damage", "short_write", "read_back"],
+    ids=[
+        "no_space",
+        "refused",
+        "exists",
+        "no_memory",
+        "no_thread",
+        "later",
+        "no_locks",
+        "damage",
+        "short_write",
+        "read_back",
+    ],
 )
 def test_an_error_says_what_happened_to_which_store(
     error: Exception, of_reading: tuple[type[StorageError], str], of_writing: tuple[type[StorageError], str]
