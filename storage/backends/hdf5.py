@@ -21,6 +21,7 @@ https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
 import math
 import mmap
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
@@ -80,6 +81,7 @@ TIMELESS = h5p.create(h5p.FILE_CREATE)  # the same images make the same file at 
 TIMELESS.set_obj_track_times(False)
 UNCACHED = h5p.create(h5p.DATASET_ACCESS)  # a chunk is written at once, and read right into the result
 UNCACHED.set_chunk_cache(0, 0, 0)
+UNLOCKABLE = re.compile("unable to lock file|locking flag")  # another program has locked it, or locks are missing
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
 INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 
@@ -351,7 +353,7 @@ def _open_file(path: bytes) -> h5f.FileID:
     try:
         return h5f.open(path, h5f.ACC_RDONLY)
     except OSError as error:
-        if "unable to lock file" not in str(error):  # another program has locked the file, or there are no locks
+        if not UNLOCKABLE.search(str(error)):
             raise
         return h5f.open(path, h5f.ACC_RDONLY, UNLOCKED)  # not at first: h5py couldn't open it then in this process
 

@@ -271,3 +271,11 @@ def test_a_writer_holds_no_lock_that_a_child_could_keep(tmp_path: Path, monkeypa
     monkeypatch.setattr(hdf5, "write_range", lock_and_write)
     hdf5.store_many(tmp_path, IMAGES, LABELS)
     np.testing.assert_array_equal(hdf5.read_many(tmp_path)[0], IMAGES)
+
+
+def test_a_file_that_another_program_has_locked_is_read_through_two_readers(tmp_path: Path) -> None:
+    hdf5.store_many(tmp_path, IMAGES, LABELS)
+    with (tmp_path / FILE).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with hdf5.open_reader(tmp_path), hdf5.open_reader(tmp_path) as reader:
+            np.testing.assert_array_equal(reader.read(INDICES)[0], IMAGES[INDICES])
