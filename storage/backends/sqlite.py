@@ -131,8 +131,9 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
             layout, tables = layout + find_form(images), FORM_TABLES
         files = chain.from_iterable(view_records(records, part) for part in cut_batches(records.offsets, STEP))
         rows = zip(count(), labels.tolist(), files, strict=False)
-        path = os.path.abspath(os.fsencode(claim_store(store) / FILE))  # noqa: PTH100 - "file:x" could mean a URI
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        path = quote(os.path.abspath(os.fsencode(claim_store(store) / FILE)))  # noqa: PTH100 - a Path is slower
+        uri = f"file://{path}?nolock=1"  # nobody else opens it yet, and some file systems have no locks
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             for statement in (*(f"PRAGMA {pragma}" for pragma in WRITING), "BEGIN", *tables):
                 connection.execute(statement)
             connection.executemany("INSERT INTO images VALUES (?, ?, ?)", rows)
