@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 
 from tests.support.repositories import commit_all
-from tests.support.suite import clean_environment, copy_suite
+from tests.support.suite import ROOT, clean_environment, copy_suite
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
-pytestmark = pytest.mark.slow
-
-
-NPY_READ = "        images = make_result(self.store, (len(positions), *self._shape), out)\n        np.take("
+BACKENDS = Path("storage", "backends")
+NPY_READ = "        take_rows(self._images, positions, images)\n"
 NPY_WRITE = "        file.write(header.getvalue())  # last, so that an incomplete file isn't one of NumPy's format\n"
 FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an affected one that doesn't
     "an LMDB commit an image": (
@@ -90,8 +88,8 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an
     ),
     "a scan before a single read": (
         "lmdb.py",
-        "        position = check_index(store, index, count)\n",
-        "        sum(1 for _ in transaction.cursor())\n        position = check_index(store, index, count)\n",
+        "        position = check_index(store, index, layout.images)\n",
+        "        sum(1 for _ in transaction.cursor())\n        position = check_index(store, index, layout.images)\n",
         "test_read_single[lmdb-1000]",
         "test_read_many[lmdb-1000]",
     ),
@@ -119,13 +117,20 @@ def plant(folder: Path, name: str, before: str, after: str) -> Path:
     """Make a repository of the suite with a fault in the working tree."""
     suite = copy_suite(folder / "suite")
     commit_all(suite)
-    path = suite / "storage" / "backends" / name
+    path = suite / BACKENDS / name
     text = path.read_text(encoding="utf-8")
-    assert text.count(before) == 1, f"{name} has changed: adapt this test"
     path.write_text(text.replace(before, after), encoding="utf-8")
     return suite
 
 
+def test_each_fault_has_its_place_in_the_code() -> None:
+    places = [(name, before) for name, before, *_ in FAULTS.values()] + [("npy.py", NPY_WRITE)]
+    for name, before in places:
+        text = (ROOT / BACKENDS / name).read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{name} has changed: adapt this test to it"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "before", "after", "slower", "other"), FAULTS.values(), ids=FAULTS)
 def test_a_real_fault_is_found_and_named(
     name: str, before: str, after: str, slower: str, other: str, tmp_path: Path
@@ -139,6 +144,7 @@ def test_a_real_fault_is_found_and_named(
     assert summary.startswith("## Gate: 1 regression")
 
 
+@pytest.mark.slow
 def test_a_sync_in_a_buffered_store_is_found_and_named(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
@@ -152,6 +158,7 @@ def test_a_sync_in_a_buffered_store_is_found_and_named(tmp_path: Path) -> None:
     assert {name: new - base for name, (base, new) in syncs.items()} == dict.fromkeys(expected, 2)
 
 
+@pytest.mark.slow
 def test_without_a_fault_none_is_found(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path / "suite")
     commit_all(folder)
