@@ -11,7 +11,7 @@ from .errors import InvalidInputError
 from .pictures import Size
 from .sources.archives import ArchiveSource
 from .sources.folder import FolderSource
-from .sources.payload import ENCODERS, MAX_QUALITY, Payload
+from .sources.payload import ENCODERS, FREE_PIXELS, MAX_QUALITY, PIXELS_PER_BYTE, Payload
 
 CONVERT = """\
 Save images as a dataset, from one of these:
@@ -103,7 +103,13 @@ def _add_rarer_options(parser: argparse.ArgumentParser) -> None:
         choices=("stop", "skip"),
         help="if some files can't be used: write nothing (the default), or save the others, and the list with them",
     )
-    add("--max-pixels", type=int, metavar="N", help=f"how many pixels an image file may have (default: {MAX_PIXELS:,})")
+    add(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help=f"how many pixels an image file may have (default: {MAX_PIXELS:,}, or fewer if the file is small: "
+        f"{FREE_PIXELS:,} and {PIXELS_PER_BYTE} for each byte)",
+    )
 
 
 def make_payload(options: argparse.Namespace, backend: Backend) -> Payload:
@@ -116,7 +122,7 @@ def make_payload(options: argparse.Namespace, backend: Backend) -> Payload:
         options.format,
         options.quality,
         options.allow or (),
-        MAX_PIXELS if options.max_pixels is None else options.max_pixels,
+        options.max_pixels,
     )
     if options.payload or options.format:
         check_backend(options.backend, backend, payload.kind)

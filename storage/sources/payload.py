@@ -28,6 +28,8 @@ ENCODERS: Mapping[str, Encoder] = {
     "webp": Encoder("WEBP", 16_383, has_quality=True),
     "jpeg": Encoder("JPEG", 65_500, has_quality=True),
 }
+FREE_PIXELS = 1 << 24  # that any file may have
+PIXELS_PER_BYTE = 512  # that it may have besides: a plain picture of 182 megapixels has 303 as PNG, and 65 as JPEG
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Payload:
     format: str | None = None
     quality: int | None = None
     losses: tuple[str, ...] = ()
-    max_pixels: int = MAX_PIXELS
+    max_pixels: int | None = None  # by default MAX_PIXELS, or fewer in a small file
     budget: Budget = field(default_factory=lambda: Budget(MAX_PIXELS), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,7 +55,7 @@ class Payload:
                 raise InvalidInputError("a quality is for JPEG and WebP", hint="add --format=jpeg or --format=webp")
             if not 1 <= self.quality <= MAX_QUALITY:
                 raise InvalidInputError(f"a quality of {self.quality}", hint=f"give one from 1 to {MAX_QUALITY}")
-        if self.max_pixels < 1:
+        if self.max_pixels is not None and self.max_pixels < 1:
             raise InvalidInputError(f"at most {self.max_pixels} pixels", hint="give a number above 0")
         object.__setattr__(self, "losses", tuple(sorted(check_losses(self.losses))))
 
@@ -64,8 +66,10 @@ class Payload:
 
     def decode(self, content: Content) -> Image:
         """Decode a file, scaled and cropped if there is a size."""
-        view = view_file(content)
-        return decode_scaled(view, self.size, max_pixels=self.max_pixels, losses=self.losses, budget=self.budget)
+        view, limit = view_file(content), self.max_pixels
+        if limit is None:
+            limit = min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * len(view))
+        return decode_scaled(view, self.size, max_pixels=limit, losses=self.losses, budget=self.budget)
 
     def examine(self, content: Content) -> Size:
         """Decode a file and find its size; refuse one that can't be stored so."""

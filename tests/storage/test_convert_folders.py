@@ -476,3 +476,14 @@ def test_hints_name_the_options_of_the_command(root: Path, convert: Any) -> None
     assert code == 1
     for option in ("--allow=transparency", "--allow=frames", "--allow=depth", "--max-pixels"):
         assert option in printed
+
+
+def test_a_small_file_has_few_pixels_unless_more_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "FREE_PIXELS", 100)
+    monkeypatch.setattr(payload, "PIXELS_PER_BYTE", 1)
+    content = io.BytesIO()
+    Pillow.new("1", (60, 40)).save(content, "PNG")
+    limit = 100 + len(content.getvalue())
+    with pytest.raises(storage.DecodingError, match=f"2,400 pixels, more than the limit of {limit}: .*--max-pixels"):
+        payload.Payload().examine(content.getvalue())
+    assert payload.Payload(max_pixels=2400).examine(content.getvalue()) == (40, 60)
