@@ -97,5 +97,7 @@ def test_extras_add_backends_and_folders_of_images(python: Path, tmp_path: Path)
     run_pip(python, "install", "image-storage[hdf5,images]", folder=tmp_path)
     converted = run_python(python, *convert, folder=tmp_path)
     assert converted.returncode == 0, converted.stderr
-    program = "import image_storage as s; print(s.load('set')[0].tolist(), s.open('set').classes)"
+    program = """import image_storage as s
+files, _ = s.load("set")
+print([s.decode(file).tolist() for file in files], s.open("set").classes)"""
     assert run_python(python, "-c", program, folder=tmp_path).stdout == f"{pixels.tolist()} ('cat', 'dog')\n"
