@@ -18,7 +18,6 @@ from tests.support.image_sets import assert_same, make_set
 from tests.support.suite import ROOT
 
 IMAGES, LABELS = make_set(3, 9, 11)
-NPY = BACKENDS["npy"]
 
 
 class Tensor:
@@ -75,10 +74,10 @@ SETS: dict[str, Callable[[], tuple[Any, Any]]] = {
 @pytest.mark.parametrize("make", SETS.values(), ids=SETS)
 def test_an_image_set_comes_back_however_it_was_given(make: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
     images, labels = make()
-    NPY.store_many(tmp_path / "plain", images, labels)
+    BACKENDS["npy"].store_many(tmp_path / "plain", images, labels)
     storage.save(tmp_path / "set", images, labels, "npy")
     storage.append(tmp_path / "set", images, labels)
-    assert_same(NPY.read_many(tmp_path / "plain"), (IMAGES, LABELS))
+    assert_same(BACKENDS["npy"].read_many(tmp_path / "plain"), (IMAGES, LABELS))
     assert_same(storage.load(tmp_path / "set"), (np.concatenate([IMAGES] * 2), np.concatenate([LABELS] * 2)))
 
 
@@ -99,8 +98,8 @@ def test_every_backend_of_files_accepts_a_list_of_bytes(module: Backend, tmp_pat
     "labels", [range(3), [2**63 - 1, -(2**63), 0], np.array([0, 255, 7], np.uint8), [], [np.int8(1)]]
 )
 def test_labels_may_be_any_integers(labels: Any, tmp_path: Path) -> None:  # noqa: ANN401 - many types
-    NPY.store_many(tmp_path / "store", make_set(len(labels))[0], labels)
-    found = NPY.read_many(tmp_path / "store")[1]
+    BACKENDS["npy"].store_many(tmp_path / "store", make_set(len(labels))[0], labels)
+    found = BACKENDS["npy"].read_many(tmp_path / "store")[1]
     assert found.dtype == np.int64
     assert found.tolist() == list(labels)
 
@@ -125,7 +124,7 @@ def test_what_is_no_labels_is_refused_before_anything_is_written(labels: object,
     with pytest.raises(InvalidInputError, match=message):
         storage.save(tmp_path / "set", IMAGES, labels, "npy")  # type: ignore[arg-type] # on purpose
     with pytest.raises(InvalidInputError, match=message):
-        NPY.store_many(tmp_path / "store", IMAGES, labels)  # type: ignore[arg-type] # on purpose
+        BACKENDS["npy"].store_many(tmp_path / "store", IMAGES, labels)  # type: ignore[arg-type] # on purpose
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +144,7 @@ def test_what_is_no_labels_is_refused_before_anything_is_written(labels: object,
 def test_a_list_of_unequal_images_is_refused(
     images: list[Any], record: int | None, message: str, tmp_path: Path
 ) -> None:
-    for store in (NPY.store_many, storage.save):
+    for store in (BACKENDS["npy"].store_many, storage.save):
         with pytest.raises(InvalidInputError, match=message) as caught:
             store(tmp_path / "store", images, [1, 2])
         assert caught.value.record == record
@@ -159,15 +158,15 @@ def test_channels_that_come_first_are_recognized(channels: int, make: Callable[.
     with pytest.raises(InvalidInputError, match=r"seem to be \(N, C, H, W\).*give \(N, H, W, C\): images.transpose"):
         storage.save(tmp_path / "set", make(images), [0, 1])
     with pytest.raises(InvalidInputError, match=r"seem to be \(N, C, H, W\)"):
-        NPY.store_single(tmp_path / "set", images[0], 0)
+        BACKENDS["npy"].store_single(tmp_path / "set", images[0], 0)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("make", [np.array, Tensor, Image.fromarray], ids=["array", "tensor", "picture"])
 def test_a_single_image_may_be_an_array_a_tensor_or_a_picture(make: Callable[..., Any], tmp_path: Path) -> None:
     label: Any = make(np.array(7)) if make is Tensor else 7
-    NPY.store_single(tmp_path / "store", make(IMAGES[0]), label)
-    assert_same(NPY.read_single(tmp_path / "store", 0), (IMAGES[0], 7))
+    BACKENDS["npy"].store_single(tmp_path / "store", make(IMAGES[0]), label)
+    assert_same(BACKENDS["npy"].read_single(tmp_path / "store", 0), (IMAGES[0], 7))
 
 
 def test_a_picture_of_a_file_is_turned_upright(tmp_path: Path) -> None:
@@ -176,9 +175,9 @@ def test_a_picture_of_a_file_is_turned_upright(tmp_path: Path) -> None:
     Image.fromarray(IMAGES[0]).save(tmp_path / "turned.png", exif=exif)
     picture: Any
     with Image.open(tmp_path / "turned.png") as picture:
-        NPY.store_single(tmp_path / "store", picture, 1)
+        BACKENDS["npy"].store_single(tmp_path / "store", picture, 1)
         expected = np.asarray(ImageOps.exif_transpose(picture))
-    assert_same(NPY.read_single(tmp_path / "store", 0), (expected, 1))
+    assert_same(BACKENDS["npy"].read_single(tmp_path / "store", 0), (expected, 1))
     assert expected.shape == (11, 9, 3)
 
 
@@ -187,7 +186,7 @@ def test_a_picture_of_several_frames_is_refused(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "two.tif") as picture, pytest.raises(InvalidInputError, match="several frames: choose"):
-        NPY.store_single(tmp_path / "store", picture, 1)
+        BACKENDS["npy"].store_single(tmp_path / "store", picture, 1)
 
 
 def test_a_picture_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -195,7 +194,7 @@ def test_a_picture_of_a_damaged_file_is_refused(tmp_path: Path) -> None:
     Image.fromarray(make_set(1, 50, 50)[0][0]).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
     with Image.open(tmp_path / "cut.png") as picture, pytest.raises(InvalidInputError, match="image can't be made an"):
-        NPY.store_single(tmp_path / "store", picture, 1)
+        BACKENDS["npy"].store_single(tmp_path / "store", picture, 1)
 
 
 def test_a_list_that_does_not_fit_in_memory_raises_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +203,7 @@ def test_a_list_that_does_not_fit_in_memory_raises_our_error(tmp_path: Path, mon
 
     monkeypatch.setattr(np, "stack", refuse)
     with pytest.raises(StorageError, match=r"images can't be copied \(3 arrays\): free some memory"):
-        NPY.store_many(tmp_path / "store", list(IMAGES), LABELS)
+        BACKENDS["npy"].store_many(tmp_path / "store", list(IMAGES), LABELS)
 
 
 FILES, FILE_LABELS = make_files()
@@ -337,9 +336,9 @@ def test_a_dataset_fills_a_tensor_and_verifies_it(part: int, tmp_path: Path, mon
     ids=["gradients", "signed", "expanded", "a copy"],
 )
 def test_a_tensor_that_cannot_be_filled_is_refused(out: Any, message: str, tmp_path: Path) -> None:  # noqa: ANN401 - several
-    NPY.store_many(tmp_path / "store", IMAGES, LABELS)
+    BACKENDS["npy"].store_many(tmp_path / "store", IMAGES, LABELS)
     with pytest.raises(InvalidInputError, match=message):
-        NPY.read_many(tmp_path / "store", out)
+        BACKENDS["npy"].read_many(tmp_path / "store", out)
 
 
 def test_neither_pytorch_nor_pillow_is_imported_to_recognize_theirs() -> None:
