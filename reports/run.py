@@ -228,7 +228,7 @@ class Run:
         payloads = {tuple(pair for pair in result.params if pair[0] == "payload"): None for result in self.results}
         return {
             payload: replace(self, results=tuple(each for each in self.results if set(payload) <= set(each.params)))
-            for payload in sorted(payloads)
+            for payload in sorted(payloads, key=lambda pairs: [str(value) for _, value in pairs])
         }
 
     @property

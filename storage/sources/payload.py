@@ -89,4 +89,4 @@ class Payload:
             options["icc_profile"] = profile
         file = io.BytesIO()
         import_pillow().fromarray(self.decode(content)).save(file, ENCODERS[self.format].name, **options)
-        return file.getbuffer()
+        return file.getvalue()

@@ -21,7 +21,7 @@ from reports.reading import read_run
 from reports.run import BrokenRunError
 from tests.support.hostile_names import HOSTILE_NAMES, find_unescaped
 from tests.support.photo_runs import make_photo_run
-from tests.support.properties import given, settings, st
+from tests.support.properties import example, given, settings, st
 from tests.support.runs import make_cell, make_run, run_of, save
 from tests.support.suite import ROOT
 
@@ -198,6 +198,7 @@ SHOWN: dict[str, Callable[[Path, Path], int]] = {
     name=st.sampled_from(sorted(ABSURD)),
     shown=st.sampled_from(sorted(SHOWN)),
 )
+@example(place=(1, "benchmarks", 0, "params", "payload"), name="-1", shown="figures")
 @settings(max_examples=150, deadline=None)
 def test_an_absurd_value_in_any_field_is_shown_or_one_line(
     place: tuple[str | int, ...], name: str, shown: str, tmp_path_factory: pytest.TempPathFactory
