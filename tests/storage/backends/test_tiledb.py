@@ -239,7 +239,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "files"
 
 
-@pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")  # by TileDB-Py
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")  # TileDB-Py; NumPy 2.5
 def test_tiledb_itself_reads_the_files(files: Path) -> None:
     context = make_context()
     with library.Group(str(files), ctx=context) as group:
