@@ -14,6 +14,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 REFUSALS = {errno.EACCES, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM, errno.EROFS}
 MOUNTS = {errno.EBUSY, errno.ENOLCK, errno.ENOSYS, errno.ENOTCONN, errno.EREMOTEIO, errno.ESTALE, errno.ETIMEDOUT}
 HDF5_ERRNO = re.compile(r"\berrno = (\d+)")  # h5py turns some errors of the operating system into a RuntimeError
+HDF5_UNLOCKABLE = re.compile("unable to lock file|locking flag")  # another program has locked it, or locks are missing
 NO_THREADS = re.compile(r"start new thread|launch worker thread")
 FOREIGN = (  # what damage may make any library raise, or the operating system
     OSError,

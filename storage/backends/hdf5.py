@@ -21,7 +21,6 @@ https://support.hdfgroup.org/documentation/hdf5/latest/hdf5_chunking.html.
 import math
 import mmap
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
@@ -53,7 +52,7 @@ from ..arrays import (
 )
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather, measure_offsets
-from ..errors import CorruptStoreError, StorageError, hold_interrupts, reading, writing
+from ..errors import HDF5_UNLOCKABLE, CorruptStoreError, StorageError, hold_interrupts, reading, writing
 from ..limits import MAX_DEFLATE, MAX_EXPANSION, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
 from ..reader import Description, Reader
@@ -81,7 +80,6 @@ TIMELESS = h5p.create(h5p.FILE_CREATE)  # the same images make the same file at 
 TIMELESS.set_obj_track_times(False)
 UNCACHED = h5p.create(h5p.DATASET_ACCESS)  # a chunk is written at once, and read right into the result
 UNCACHED.set_chunk_cache(0, 0, 0)
-UNLOCKABLE = re.compile("unable to lock file|locking flag")  # another program has locked it, or locks are missing
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
 INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
 
@@ -353,7 +351,7 @@ def _open_file(path: bytes) -> h5f.FileID:
     try:
         return h5f.open(path, h5f.ACC_RDONLY)
     except OSError as error:
-        if not UNLOCKABLE.search(str(error)):
+        if not HDF5_UNLOCKABLE.search(str(error)):
             raise
         return h5f.open(path, h5f.ACC_RDONLY, UNLOCKED)  # not at first: h5py couldn't open it then in this process
 

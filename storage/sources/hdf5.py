@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import arrays
-from ..errors import BackendUnavailableError, InvalidInputError
+from ..errors import HDF5_UNLOCKABLE, InvalidInputError
 from ..limits import check_memory
-from .pixels import PixelSource, check_unpacked, choose_arrays, describing, make_source
+from .pixels import PixelSource, check_unpacked, choose_arrays, describing, importing, make_source
 
 KIND = "an HDF5 file"
 MAX_OBJECTS = 1_000
@@ -101,16 +101,13 @@ def _inspect(path: Path, name: str, values: Any) -> Dataset:  # noqa: ANN401 - o
 
 @contextmanager
 def _open_file(path: Path) -> Iterator[Any]:
-    try:
+    with importing(path, KIND, "h5py"):
         import h5py  # noqa: PLC0415 - optional
-    except ModuleNotFoundError as error:
-        hint = "python -m pip install h5py"
-        raise BackendUnavailableError(f"it is {KIND}, and reading one needs h5py", store=path, hint=hint) from error
     with describing(path, KIND, *ERRORS):
         try:
             file = h5py.File(path, "r")
         except OSError as error:
-            if "unable to lock file" not in str(error):  # another program has locked it, or there are no locks
+            if not HDF5_UNLOCKABLE.search(str(error)):
                 raise
             file = h5py.File(path, "r", locking=False)
         with file:

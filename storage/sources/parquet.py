@@ -24,11 +24,11 @@ from ..arrays import LABEL as LABEL_RANGE
 from ..contract import Labels
 from ..dataset.names import Names
 from ..encoded import Content
-from ..errors import BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError
+from ..errors import CorruptStoreError, InvalidInputError, StorageError
 from ..limits import check_memory
 from ..parquet_footer import read_footer
 from .files import open_input
-from .pixels import describing, identify_files
+from .pixels import describing, identify_files, importing
 
 KIND = "a Parquet file"
 BYTES, PATH, LABEL = "bytes", "path", "label"
@@ -295,11 +295,8 @@ def _find_column(batch: Any, name: str) -> Any:  # noqa: ANN401 - of pyarrow
 
 @contextmanager
 def _open_file(path: Path) -> Iterator[Any]:
-    try:
+    with importing(path, KIND, "pyarrow"):
         import pyarrow as pa  # noqa: PLC0415 - optional
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - likewise
-    except ModuleNotFoundError as error:
-        hint = "python -m pip install pyarrow"
-        raise BackendUnavailableError(f"it is {KIND}, and reading one needs pyarrow", store=path, hint=hint) from error
     with describing(path, KIND, pa.ArrowException, TypeError), open_input(path) as file, ParquetFile(file) as opened:
         yield opened

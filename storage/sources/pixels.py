@@ -16,7 +16,7 @@ from xxhash import xxh3_64
 from ..arrays import CHANNELS, LABEL, check_pixels, cut_batches, make_array
 from ..contract import Images, Kind, Labels
 from ..dataset.annotations import Problem
-from ..errors import FOREIGN, CorruptStoreError, InvalidInputError, StorageError, explain
+from ..errors import FOREIGN, BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, explain
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 
 BASE, EXPANSION = 128 << 20, 100  # bytes that any file may unpack to, and more for each of its bytes
@@ -165,6 +165,18 @@ def describing(path: Path, kind: str, *library_errors: type[Exception]) -> Itera
             problem = f"it is {kind}, and can't be read ({str(error)[:200] or type(error).__name__}): it is damaged"
             explained = CorruptStoreError(problem, store=path, hint="restore a copy")
         raise explained from error
+
+
+@contextmanager
+def importing(path: Path, kind: str, library: str) -> Iterator[None]:
+    """Say which library a source needs, if it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        hint = f"python -m pip install {library}"
+        raise BackendUnavailableError(
+            f"it is {kind}, and reading one needs {library}", store=path, hint=hint
+        ) from error
 
 
 def _check_images(path: Path, images: StoredArray) -> None:

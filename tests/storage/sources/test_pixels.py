@@ -1,5 +1,6 @@
 """Files that hold all images as one array: .npy, .npz, HDF5 and IDX."""
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,14 @@ def test_of_an_enumeration_the_numbers_are_read(tmp_path: Path) -> None:
         assert isinstance(source, PixelSource)
         convert(source, tmp_path / "set", "npy", overwrite=False, progress=lambda *_: None)
     np.testing.assert_array_equal(storage.load(tmp_path / "set")[0], IMAGES)
+
+
+def test_an_hdf5_file_that_another_program_has_locked_is_read(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file.create_dataset("images", data=IMAGES)
+        file.create_dataset("labels", data=LABELS)
+    with (tmp_path / "set.h5").open("rb") as locked, open_source(tmp_path / "set.h5") as source:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        first, second = source.read(0), source.read(0)  # the file is open twice
+        np.testing.assert_array_equal(next(first), next(second))
