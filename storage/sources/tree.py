@@ -107,5 +107,5 @@ def explain_refusal(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "it is a link to nothing, or was deleted meanwhile"
     if error.errno == errno.ELOOP:
-        return "it is a link that leads back to itself"
+        return "it is a link that leads back to itself, or through too many others"
     return f"the operating system refused ({error.strerror})"

@@ -144,11 +144,12 @@ def test_a_link_to_a_folder_around_it_is_a_problem(root: Path, target: str) -> N
 
 
 def test_links_can_not_make_a_tree_without_end(root: Path) -> None:
-    for number in range(30):  # each level doubles the paths
+    levels = 18  # each doubles the paths; while anything is mounted, Linux counts each link twice and refuses 40
+    for number in range(levels):
         folder = root.with_name(f"level{number}")
         folder.mkdir()
         for name in "ab":
-            (folder / name).symlink_to(root.with_name(f"level{number + 1}") if number < 29 else root / "cat")
+            (folder / name).symlink_to(root.with_name(f"level{number + 1}") if number < levels - 1 else root / "cat")
     source = find(root.with_name("level0"))
     assert 0 < len(source.names) <= 3 * tree.MAX_VISITS
     assert {problem.reason for problem in source.problems} == {f"more than {tree.MAX_VISITS} links lead to this folder"}
