@@ -18,7 +18,8 @@ class Rank:
     backend: str
     value: float
     ratio: float  # to the best value
-    tier: int  # 0 is ahead, 1 comes next, and so on; within a tier backends tie
+    tier: int  # 0 is ahead, 1 comes next, and so on; within a tier backends tie, unless one is noisy
+    noisy: bool = False  # too noisy to rank: its median is worse than the best of its tier by more than a tie allows
 
 
 def select_largest(results: Iterable[Result]) -> dict[str, Result]:
@@ -40,10 +41,14 @@ def rank_times(results: Iterable[Result]) -> tuple[Rank, ...]:
         tier = max(tiers.values(), default=-1) + 1
         tiers |= {result.backend: tier for result in rest if result.backend not in beaten}
         rest = [result for result in rest if result.backend in beaten]
-    return tuple(
-        Rank(result.backend, result.median, result.median / ordered[0].median, tiers[result.backend])
-        for result in ordered
-    )
+    firsts: dict[int, Result] = {}
+    ranks = []
+    for result in ordered:
+        tier = tiers[result.backend]
+        first = firsts.setdefault(tier, result)
+        noisy = result.median > first.median * _allow_scatter(first, result)
+        ranks.append(Rank(result.backend, result.median, result.median / ordered[0].median, tier, noisy))
+    return tuple(ranks)
 
 
 def is_slower(best: Result, other: Result) -> bool:
@@ -54,8 +59,12 @@ def is_slower(best: Result, other: Result) -> bool:
     same code on one machine, on which this was chosen, it ranked 76 % of 3,150 pairs of backends, none of them the
     other way around than in another run; in two runs of all numbers of images, warm and cold, none of 400.
     """
-    scatter = UNKNOWN_SCATTER * (2 if best.unstable or other.unstable else 1)
-    return other.tenths[0] > best.tenths[1] * math.exp(scatter)
+    return other.tenths[0] > best.tenths[1] * _allow_scatter(best, other)
+
+
+def _allow_scatter(best: Result, other: Result) -> float:
+    """Return the ratio of two times that may be chance although all rounds of each are alike."""
+    return math.exp(UNKNOWN_SCATTER * (2 if best.unstable or other.unstable else 1))
 
 
 def rank_sizes(sizes: Mapping[str, float]) -> tuple[Rank, ...]:

@@ -1,6 +1,7 @@
 """Ranks, ties, and the Pareto front."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import pytest
@@ -30,6 +31,28 @@ def test_backends_are_compared_at_the_largest_number_of_images_that_two_have() -
 def test_single_reads_are_compared_by_the_images_in_their_stores() -> None:
     results = [make_result(name, 1.0, 1, store_images=count) for name in ("png", "lmdb") for count in (10, 1000)]
     assert {result.store_images for result in select_largest(results).values()} == {1000}
+
+
+def test_a_backend_that_only_noise_keeps_in_a_tier_is_too_noisy_to_rank() -> None:
+    close, far, noisy = (
+        make_result("close", 1.05),
+        make_result("far", 5.0),
+        make_result("noisy", [0.9, 0.9, 4.0, 8.0, 8.0]),
+    )
+    ranks = rank_times([make_result("best", 1.0), close, far, noisy])
+    assert [(rank.backend, rank.tier, rank.noisy) for rank in ranks] == [
+        ("best", 0, False),
+        ("close", 0, False),
+        ("noisy", 0, True),
+        ("far", 1, False),
+    ]
+
+
+def test_a_tie_allows_medians_to_differ_as_processes_do() -> None:
+    def is_noisy(seconds: Sequence[float]) -> bool:
+        return rank_times([make_result("best", [1.0, 1.0, 1.02, 1.5, 2.0]), make_result("other", seconds)])[1].noisy
+
+    assert [is_noisy([1.02 * LIMIT**2 * factor] * 3) for factor in (0.99, 1.01)] == [False, True]
 
 
 def test_times_are_ranked_by_their_medians() -> None:
