@@ -12,8 +12,9 @@ from ..errors import CorruptStoreError, StorageError
 from ..reader import Reader, read_stored
 from ..registry import PACKAGE
 from .checksums import count_per_block, hash_blocks, hash_records
-from .manifest import FILES, find_form
-from .opening import Dataset
+from .files import check_file
+from .manifest import FILES, Manifest, find_form
+from .opening import Dataset, find_module, read_dataset
 
 CHANGED = CorruptStoreError("its image or its label are not those that were saved")
 
@@ -66,6 +67,18 @@ def verify_part(dataset: Dataset, number: int, images: Images | Encoded, labels:
     found = hash_records(images[block], labels[block], indices) != checksums.records[block]
     if found.any():
         raise name_record(dataset, int(indices[found.argmax()]), CHANGED)
+
+
+def verify_stage(stage: Path, manifest: Manifest) -> None:
+    """Read all of a dataset that isn't published yet; refuse it if anything in it isn't what was written."""
+    dataset = read_dataset(Dataset(stage, stage, manifest, find_module(stage, manifest)), verify=True)
+    for number, details in dataset.details.items():
+        for name in details.sizes.keys() - details.structure.keys():  # `read_dataset` has checked the others
+            check_file(stage, manifest.parts[number].name, details, name)
+        for suffix in details.beside:
+            dataset.read_beside(number, details, suffix)
+        for index, error in find_damage(dataset, number):
+            raise error.replace(record=index, name=dataset.find_name(index))
 
 
 def measure_images(dataset: Dataset, number: int) -> int:

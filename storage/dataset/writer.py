@@ -21,11 +21,9 @@ from ..errors import (
 from ..paths import join_path
 from ..registry import find_backend
 from .annotations import Annotations
-from .files import check_beside, check_file
 from .gathering import FileBuffer, PixelBuffer, make_buffer
 from .manifest import Manifest, find_form, put_manifest, read_manifest
-from .opening import Dataset, find_module, read_dataset
-from .parts import SPACE_HINT, PartWriter, check_kind, check_space
+from .parts import OTHER_HINT, SPACE_HINT, PartWriter, check_kind, check_space
 from .replacement import (
     PRIVATE,
     check_target,
@@ -40,7 +38,7 @@ from .replacement import (
     remove_unreferenced,
 )
 from .secret import read_secret
-from .verification import find_damage
+from .verification import verify_stage
 
 PART = 128 << 20  # bytes of images that are kept in memory if they come in batches
 PROGRESS = "progress.json"  # the manifest of an unfinished dataset
@@ -218,18 +216,30 @@ class Writer(ImageWriter):
                 "no batch shows what kind of images there are none of",
                 hint="give an array of shape (0, H, W) or (0, H, W, C), or Encoded.join([])",
             )
-        manifest = replace(self._manifest, source="")
         with describe_failure(self._path):
+            replaces = check_target(self._path, overwrite=self._overwrite) is not None
+            if replaces:
+                self._verify()
+            manifest = replace(self._manifest, source="")
             put_manifest(self._folder, manifest, durable=self._durable)
             copy_permissions(self._path, self._folder, manifest.parts[0].name)
             try:
-                publish(self._folder, self._path, overwrite=self._overwrite, durable=self._durable)
+                publish(self._folder, self._path, overwrite=replaces, durable=self._durable)
             except BaseException:
                 self._folder.chmod(PRIVATE)  # it may be resumed
                 raise
         self._manifest = manifest
         with suppress(OSError):  # until here, another writer could have resumed
             (self._path / PROGRESS).unlink(missing_ok=True)
+
+    def _verify(self) -> None:
+        """Read everything back, because it will be the only copy; what can't be read isn't resumed either."""
+        try:
+            verify_stage(self._folder, self._manifest)
+        except (CorruptStoreError, StoreNotFoundError) as error:
+            self._manifest = replace(self._manifest, parts=())
+            problem = f"what was written can't be read back ({error.problem})"
+            raise StorageError(problem, record=error.record, name=error.name, hint=OTHER_HINT) from None
 
 
 @contextmanager
@@ -260,15 +270,7 @@ def resume(stage: Path, wanted: Manifest, key: bytes) -> Manifest | None:
         if found != (None, wanted.backend, wanted.classes, wanted.losses, wanted.source):
             return None
         remove_unreferenced(stage, manifest)
-        dataset = read_dataset(Dataset(stage, stage, manifest, find_module(stage, manifest)), verify=True)
-        for number, details in dataset.details.items():
-            part = manifest.parts[number].name
-            for name in details.sizes.keys() - details.structure.keys():  # `read_dataset` has checked the others
-                check_file(stage, part, details, name)
-            for suffix in details.beside:
-                check_beside(stage, part, details, suffix)
-            for _, error in find_damage(dataset, number):
-                raise error
+        verify_stage(stage, manifest)
     except (CorruptStoreError, StoreNotFoundError, FileNotFoundError):
         return None
     return manifest

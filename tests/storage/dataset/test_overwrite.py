@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 import storage
 from storage import StoreExistsError
+from storage.dataset.replacement import copy_permissions
 from tests.support.backends import need_backend
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import list_names
@@ -84,6 +86,22 @@ def test_a_dataset_that_appears_at_the_last_moment_is_put_back(tmp_path: Path, m
         storage.save(tmp_path / "set", *make_set(6), overwrite=True)
     assert_same(storage.load(tmp_path / "set"), make_set(5))
     assert list_names(tmp_path) == ["elsewhere", "set"]
+
+
+def test_only_what_was_read_back_replaces_a_dataset_that_appears_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(tmp_path / "other", *make_set(5))
+
+    def copy_late(*arguments: Any) -> None:  # noqa: ANN401 - as there
+        (tmp_path / "other").rename(tmp_path / "set")
+        copy_permissions(*arguments)
+
+    monkeypatch.setattr("storage.dataset.writer.copy_permissions", copy_late)
+    with pytest.raises(StoreExistsError, match="it holds a dataset"):
+        storage.save(tmp_path / "set", *make_set(6), overwrite=True)
+    assert_same(storage.load(tmp_path / "set"), make_set(5))
+    assert list_names(tmp_path) == ["set"]
 
 
 @pytest.mark.parametrize(

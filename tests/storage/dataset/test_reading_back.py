@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
 import storage
-from storage import BACKENDS, CorruptStoreError, Images, InvalidInputError, Labels, Reader, StorageError
+from storage import BACKENDS, CorruptStoreError, Encoded, Images, InvalidInputError, Labels, Reader, StorageError
 from storage.dataset.conversion import convert
 from storage.dataset.manifest import FILE
 from storage.sources.memory import ArraySource
+from tests.support.encoded_sets import assert_same_files, make_files
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import list_names
 
@@ -89,6 +90,54 @@ def test_what_cannot_be_read_back_replaces_nothing(
     monkeypatch.undo()
     assert list_names(tmp_path) == ["set"]
     assert_same(storage.load(tmp_path / "set"), OLD)
+
+
+MIDDLE = 4  # neither the first record of a part nor the last
+NAMES = [f"{number}.png" for number in range(9)]
+FILES = make_files(9)
+
+
+def change_middle(store: Path) -> None:
+    """Change a bit of the file in the middle."""
+    content = (store / NAMES[MIDDLE]).read_bytes()
+    (store / NAMES[MIDDLE]).write_bytes(bytes([content[0] ^ 1]) + content[1:])
+
+
+def lose_middle(store: Path) -> None:
+    """Lose the file in the middle."""
+    (store / NAMES[MIDDLE]).unlink()
+
+
+@pytest.mark.parametrize("damage", [change_middle, lose_middle])
+@pytest.mark.parametrize("write", ["save", "batches", "convert", "compact"])
+def test_a_record_that_was_written_wrongly_replaces_nothing(
+    write: str, damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "set"
+    storage.save(path, *FILES, "files", names=NAMES)
+    store_many = BACKENDS["files"].store_many
+
+    def store_wrongly(store: Path, images: Encoded, labels: Labels, **options: Any) -> None:  # noqa: ANN401 - as there
+        store_many(store, images, labels, **options)
+        damage(store)
+
+    monkeypatch.setattr(BACKENDS["files"], "store_many", store_wrongly)
+    files: Any = FILES[0]
+    source = ArraySource(files, FILES[1], (), "mine", NAMES)
+    calls: dict[str, Callable[[], object]] = {
+        "save": lambda: storage.save(path, *FILES, "files", names=NAMES, overwrite=True),
+        "batches": lambda: storage.save(path, iter([FILES[0]]), FILES[1], "files", names=NAMES, overwrite=True),
+        "convert": lambda: convert(source, path, "files", overwrite=True, progress=lambda *_: None),
+        "compact": lambda: storage.compact(path),
+    }
+    with pytest.raises(
+        StorageError, match=r"what was written can't be read back .*: choose another backend$"
+    ) as caught:
+        calls[write]()
+    assert not isinstance(caught.value, CorruptStoreError)
+    assert (caught.value.store, caught.value.record, caught.value.name) == (path, MIDDLE, NAMES[MIDDLE])
+    assert list_names(tmp_path) == ["set"]
+    assert_same_files(storage.load(path), FILES)
 
 
 def test_a_manifest_that_cannot_be_read_back_replaces_nothing(tmp_path: Path) -> None:
