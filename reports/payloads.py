@@ -13,6 +13,7 @@ from reports.run import Result, Run
 from reports.text import count_noun, format_number, join_words
 
 ENCODED, PIXELS = "encoded", "pixels"
+FILES = "files"  # the backend whose stores are the files themselves
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Choice:
     @property
     def name(self) -> str:
         """Payload and backend, such as `files in lmdb`."""
+        if self.epoch.backend == FILES:
+            return f"files as they are ({FILES})"
         pixels = f"{self.side:,} x {self.side:,} pixels" if self.side else "pixels"
         return f"{'files' if self.payload == ENCODED else pixels} in {self.epoch.backend}"
 

@@ -68,6 +68,7 @@ def test_files_may_be_faster_and_disk_use_unknown() -> None:
     ("result", "sentence"),
     [
         (_decode("lmdb", 2.0), "Keep the files in lmdb: 500 images/s decoded."),
+        (_decode("files", 2.0), "Keep the files as they are (files): 500 images/s decoded."),
         (_read("npy", 0.01), "Keep pixels in npy: 100,000 images/s."),
     ],
 )
