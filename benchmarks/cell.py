@@ -259,7 +259,7 @@ def choose_min_rounds(min_rounds: int, images: int) -> int:
 def as_set(images: "Content | bytes | memoryview", labels: Labels | int) -> tuple[Content, Labels]:
     """Turn one image and its label into an image set of one; leave an image set as it is."""
     if isinstance(images, np.ndarray):
-        images = images.reshape(-1, *images.shape[-3:])
+        images = images[np.newaxis] if np.ndim(labels) == 0 else images
     elif isinstance(images, bytes | memoryview):
         from storage import Encoded  # noqa: PLC0415 - the gate measures older commits, too
 
@@ -293,7 +293,8 @@ def outline(images: Content) -> str:
 def find_wrong(read: Any, images: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - both are `Content` of one kind
     """Find the images that differ."""
     if isinstance(images, np.ndarray):
-        wrong: NDArray[np.bool_] = (read != images).reshape(len(images), -1).any(axis=1)
+        bytes_read, bytes_stored = (np.ascontiguousarray(each).view(np.uint8) for each in (read, images))  # NaN, too
+        wrong: NDArray[np.bool_] = (bytes_read != bytes_stored).reshape(len(images), -1).any(axis=1)
         return wrong
     if np.array_equal(read.offsets, images.offsets) and np.array_equal(read.content, images.content):
         return np.zeros(len(images), np.bool_)

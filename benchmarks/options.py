@@ -6,13 +6,16 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.cell import Durability
 from benchmarks.page_cache import Cache
+from fixtures.image_set import SessionImages
 from storage import BACKENDS, UNAVAILABLE
 
 BASELINES = "reports/baselines"  # in the repository
@@ -27,7 +30,7 @@ NEED_IMAGES = ("payloads", "size")
 MAX_SIDE = 1 << 14  # pixels
 HELP = {
     "images": "measure these images instead of CIFAR-10: standin (1,000 generated photos), a folder of image files, of "
-    "any depth and sizes, or another source of image files that `python -m storage convert` accepts",
+    "any depth and sizes, or another source that `python -m storage convert` accepts",
     "payloads": "what is stored of the images of --images, separated by commas: encoded (their files), pixels (decoded "
     "once, at one size; default: both)",
     "size": "height and width of their pixels, a number (default: 224)",
@@ -136,16 +139,14 @@ def read_options(config: pytest.Config) -> Options:
     _check("cutoffs", cutoffs, _is_positive, lambda: "give numbers of images, 1 or more, such as 10,100")
     images, cifar10 = _find_images(config)
     payloads = read_payloads(config) if images else PIXELS
-    chosen = backends or tuple(BACKENDS)
-    others = set(chosen) - set(choose_backends(chosen, payloads))
     return Options(
         cifar10=cifar10,
         images=images,
         payloads=payloads,
         size=_read_side(config) if images else 0,
         cutoffs=tuple(map(int, cutoffs)) or None,
-        backends=chosen,
-        unavailable=({} if backends else dict(UNAVAILABLE)) | dict.fromkeys(sorted(others), explain_kinds(payloads)),
+        backends=backends or tuple(BACKENDS),
+        unavailable={} if backends else dict(UNAVAILABLE),
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
         caches=("warm", "cold") if _is_on(config, "cold") else ("warm",),
     )
@@ -175,6 +176,30 @@ def _read_side(config: pytest.Config) -> int:
     if not _is_positive(text) or int(text) > MAX_SIDE:
         raise pytest.UsageError(f"size: {text!r} isn't a number of pixels from 1 to {MAX_SIDE:,}, such as 224")
     return int(text)
+
+
+def leave_out(options: Options, images: SessionImages) -> Options:
+    """Leave out what doesn't exist of these images, and the backends that can't store them, each with the reason."""
+    payloads = images.payloads or PIXELS
+    refusals = {} if images.form is None else list_refusals(options.backends, images.form)
+    others = [name for name in options.backends if not choose_backends([name], payloads)]
+    reasons = {**dict.fromkeys(sorted(others), explain_kinds(payloads)), **refusals}
+    backends = tuple(name for name in options.backends if name not in refusals)
+    return replace(options, payloads=payloads, backends=backends, unavailable={**options.unavailable, **reasons})
+
+
+def list_refusals(names: Iterable[str], form: NDArray[Any]) -> dict[str, str]:
+    """List the backends of pixels that don't store those of this shape and dtype."""
+    from storage.arrays import check_form  # noqa: PLC0415 - the gate measures older commits, too
+    from storage.errors import InvalidInputError  # noqa: PLC0415 - as above
+
+    refusals = {}
+    for name in choose_backends(names, PIXELS):
+        try:
+            check_form(form, BACKENDS[name].INFO.dtypes)
+        except InvalidInputError:
+            refusals[name] = f"it can't store images of {form.dtype}, shape {form.shape[1:]}"
+    return refusals
 
 
 def explain_kinds(payloads: Sequence[str]) -> str:

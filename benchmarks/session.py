@@ -32,6 +32,7 @@ from benchmarks.options import (
     choose_cutoffs,
     count_images,
     explain_kinds,
+    leave_out,
     read_options,
 )
 from benchmarks.progress import Progress
@@ -94,6 +95,7 @@ def configure(config: pytest.Config) -> None:
     """Check the options, and adjust those of pytest-benchmark before it reads them."""
     options = read_options(config)
     images = find_images(options)
+    options = leave_out(options, images)
     name, replicates = config.option.save_baseline, config.option.replicates
     session = Session(options, _read_base(config), (replicates or (BASELINE_REPLICATES if name else 1)) - 1)
     config.stash[SESSION] = session
@@ -119,7 +121,8 @@ def find_images(options: Options) -> SessionImages:
     try:
         if not options.images:
             return DoubledImages(find_origin(options.cifar10))
-        from fixtures.photos import make_standin, sample_source  # noqa: PLC0415 - few sessions need it
+        from fixtures.photos import make_standin  # noqa: PLC0415 - few sessions need it
+        from fixtures.source import sample_source  # noqa: PLC0415 - as above
 
         if options.images == "standin":
             return make_standin(max(options.cutoffs or (STANDIN_IMAGES,)), options.size, options.payloads)

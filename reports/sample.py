@@ -7,6 +7,7 @@ from typing import NamedTuple
 from reports.text import count_noun, format_bytes, join_words, shorten_text
 
 MAX_LISTED = 200  # names of files
+MAX_REASONS = 3
 
 
 class Summary(NamedTuple):
@@ -31,11 +32,11 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Sample:
-    """Image files that were drawn from those `found`; `formats` counts those that were kept."""
+    """Images that were drawn from those `found`: files, or pixels of one size. `formats` counts those that are used."""
 
     found: int
     classes: int
-    side: int  # of the pixels, which are squares
+    side: int | None  # of the pixels made of files, which are squares; None if the images were pixels already
     formats: Mapping[str, int]
     file_bytes: Summary
     widths: Summary
@@ -46,9 +47,12 @@ class Sample:
     @property
     def sentence(self) -> str:
         """The sample in one sentence, for the head of a page."""
-        sizes = f"{self.widths.median:,} x {self.heights.median:,} pixels at the median"
+        files, width, height = self.file_bytes, self.widths.median, self.heights.median
+        if self.side is None:
+            return f"{self._count}: {self._formats}; {width:,} x {height:,} pixels, {format_bytes(files.mean)} each."
         left_out = f" {self._left_out} left out." if self.unusable.count else ""
-        return f"{self._count}: {self._formats}; {format_bytes(self.file_bytes.mean)} on average, {sizes}.{left_out}"
+        sizes = f"{format_bytes(files.mean)} on average, {width:,} x {height:,} pixels at the median"
+        return f"{self._count}: {self._formats}; {sizes}.{left_out}"
 
     @property
     def facts(self) -> dict[str, str]:
@@ -56,16 +60,20 @@ class Sample:
         files, pixels = self.file_bytes, self.pixels
         sizes = [format_bytes(size) for size in (files.low, files.median, files.high)]
         deciles = f"{join_words(sizes)} at 10, 50 and 90 %"
-        reasons = "; ".join(f"{number:,}: {reason}" for reason, number in self.unusable.reasons.items())
-        return {
+        drawn = {
             "Sample": f"{self._count}, in {self.classes:,} {'class' if self.classes == 1 else 'classes'}",
             "Formats": self._formats,
+        }
+        if self.side is None:
+            width, height = self.widths.median, self.heights.median
+            return drawn | {"Size": f"{width:,} x {height:,} pixels, {format_bytes(files.median)} an image; not scaled"}
+        return drawn | {
             "File sizes": f"{format_bytes(files.mean)} on average; {deciles}; {_describe_range(files, format_bytes)}",
             "Widths": f"{_describe_deciles(self.widths)} pixels",
             "Heights": f"{_describe_deciles(self.heights)} pixels",
             "Pixels": f"{pixels.mean:,} in an image on average; {_describe_deciles(pixels)}",
             "Scaled to": f"{self.side:,} x {self.side:,} pixels, where a cell's payload is pixels or it decodes",
-            "Left out": shorten_text(f"{self._left_out}{f' ({reasons})' if reasons else ''}", 600),
+            "Left out": f"{self._left_out}{f' ({self._reasons})' if self.unusable.reasons else ''}",
         }
 
     @property
@@ -77,7 +85,7 @@ class Sample:
 
     @property
     def _count(self) -> str:
-        return f"{sum(self.formats.values()):,} of {count_noun(self.found, 'file')}"
+        return f"{sum(self.formats.values()):,} of {count_noun(self.found, 'image' if self.side is None else 'file')}"
 
     @property
     def _formats(self) -> str:
@@ -86,6 +94,14 @@ class Sample:
     @property
     def _left_out(self) -> str:
         return count_noun(self.unusable.count, "file")
+
+    @property
+    def _reasons(self) -> str:
+        """The most frequent reasons, none of them cut short in its middle."""
+        shown = list(self.unusable.reasons.items())[:MAX_REASONS]
+        words = [f"{number:,}: {shorten_text(reason, 100)}" for reason, number in shown]
+        rest = self.unusable.count - sum(number for _, number in shown)
+        return "; ".join([*words, f"{rest:,} for other reasons"] if rest > 0 else words)
 
 
 def _describe_deciles(summary: Summary) -> str:

@@ -33,7 +33,16 @@ def make_table(run: Run) -> str:
         parts += [f"### {escape_text(add_params(operation, params))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
         parts.append(f"unstable: {UNSTABLE_RULE}. Measure again on a quieter machine before you compare such a cell.")
+    parts += _list_left_out(run)
     return "\n\n".join(parts) + "\n"
+
+
+def _list_left_out(run: Run) -> list[str]:
+    """List the images that could not be used, and why."""
+    sample = run.image_set.sample
+    if not sample or not sample.unusable.count:
+        return []
+    return ["### Left out", "\n".join(f"- {escape_text(words, 400)}" for words in sample.left_out)]
 
 
 def _make_answer(run: Run) -> list[str]:
@@ -58,7 +67,7 @@ def _make_heading(run: Run) -> str:
     measured += f"{count_noun(len(run.results), 'cell')} measured"
     if run.missing:
         measured += f", {len(run.missing):,} never run"
-    lines = [f"- {name}: {escape_text(text, 300)}" for name, text in facts.items()] + [measured]
+    lines = [f"- {name}: {escape_text(text, 500)}" for name, text in facts.items()] + [measured]
     for verdict, cells in (("Failed", run.failed), ("Skipped", run.skipped)):
         lines += [f"- {verdict}: {escape_text(cell)}: {escape_text(reason)}" for cell, reason in cells.items()]
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""

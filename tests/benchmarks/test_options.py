@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from benchmarks.options import Options, choose_backends, choose_cutoffs, count_images
@@ -143,6 +144,23 @@ def test_photos_are_generated_for_the_largest_cutoff() -> None:
     ended = collect("-v", "--images=standin", "--cutoffs=2,3", "--backends=npy")
     assert "images: standin, 3 of 3 files (3 jpg) in 8 classes" in ended.stdout
     assert "test_read_many[npy-3-encoded]" in ended.stdout
+
+
+@need_backend("png")
+def test_pixels_are_measured_as_they_are_by_the_backends_that_store_them(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((12, 4, 4, 3), np.float32))
+    images = f"--images={tmp_path}/images.npy"
+    ended = collect("-v", images, "--backends=npy,png,files", "--cutoffs=10")
+    assert "pixels: float32 of shape (4, 4, 3), 192 bytes an image, measured as they are" in ended.stdout
+    assert "payloads: pixels only, because there are no image files to keep" in ended.stdout
+    assert "no backend png: it can't store images of float32, shape (4, 4, 3)" in ended.stdout
+    assert "no backend files: it stores image files only, and pixels are measured" in ended.stdout
+    cells = collect(images, "--backends=npy,png,files", "--cutoffs=10").stdout
+    assert "test_read_epoch[npy-10-pixels]" in cells
+    assert not any(word in cells for word in ("[png", "[files", "encoded"))
+    wrong = collect(images, "--payloads=encoded")
+    assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "images.npy holds pixels, not image files: choose --payloads=pixels, or leave it out" in wrong.stderr
 
 
 def test_wrong_images_are_a_usage_error(tmp_path: Path) -> None:

@@ -19,13 +19,15 @@ from benchmarks.test_many import test_store_many as measure_store
 from benchmarks.test_single import test_read_open_single as measure_open
 from benchmarks.test_single import test_read_single as measure_single
 from benchmarks.workers import START_METHODS, choose_counts
-from fixtures.photos import PAYLOADS, PhotoSample, sample_source
+from fixtures.image_set import ImageSet
+from fixtures.photos import PAYLOADS, PhotoSample
+from fixtures.source import sample_source
 from reports.__main__ import main
 from reports.figures.plan import plan_figures
 from reports.reading import read_run
-from storage import BACKENDS, Encoded
+from storage import BACKENDS, Encoded, Images
 from tests.benchmarks.test_cell import FAILED, cell, once
-from tests.support.backends import EXAMPLE
+from tests.support.backends import EXAMPLE, need_backend
 from tests.support.photos import COUNT, write_photos
 from tests.support.suite import QUICK, copy_suite, find_runs, read_last_run, run_pytest
 
@@ -36,7 +38,9 @@ SIDE = 32
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> PhotoSample:
     """Draw a sample of small photos."""
-    return sample_source(write_photos(tmp_path_factory.mktemp("photos")), SIDE, PAYLOADS)
+    drawn = sample_source(write_photos(tmp_path_factory.mktemp("photos")), SIDE, PAYLOADS)
+    assert isinstance(drawn, PhotoSample)
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,30 @@ def test_right_cells_pass(cell: Cell, sample: PhotoSample, payload: str, request
     if payload == "encoded":
         measure_decoded(cell, COUNT, 2, image_set, sample)
     assert request.getfixturevalue("once").has_error is False
+
+
+PIXELS = {
+    "gray": np.arange(6 * 4 * 5, dtype=np.uint16).reshape(6, 4, 5),
+    "not a number": np.full((6, 4, 5, 2), np.nan, np.float32),
+}
+
+
+@need_backend("npy")
+@pytest.mark.parametrize("pixels", PIXELS.values(), ids=PIXELS)
+def test_cells_of_any_pixels_pass_and_one_of_which_a_bit_differs_fails(cell: Cell, pixels: Images) -> None:
+    module = cell.backend = BACKENDS["npy"]
+    right, labels = ImageSet(pixels, np.arange(6)), np.arange(6)
+    for measure in (measure_all, measure_epoch, measure_single):
+        measure(cell, 6, "warm", right)
+    measure_open(cell, 6, right)
+    measure_store(cell, 6, "buffered", right)
+    wrong = pixels.copy()
+    wrong.view(np.uint8).reshape(-1)[-1] ^= 1
+    cell.backend = SimpleNamespace(
+        store_many=lambda store, *_: module.store_many(store, wrong, labels), read_many=module.read_many
+    )
+    with pytest.raises(FAILED, match="image or label 5 was not read as it was stored"):
+        measure_all(cell, 6, "warm", right)
 
 
 def change_bytes(images: Any) -> Any:  # noqa: ANN401 - a set of either kind

@@ -51,6 +51,36 @@ def test_page_and_table_describe_the_sample(document: dict[str, Any], tmp_path: 
         assert f"- {name}: {facts[name]}\n" in table
 
 
+def test_the_table_lists_each_file_that_was_left_out(document: dict[str, Any], tmp_path: Path) -> None:
+    table = make_table(read_run(save(document, tmp_path)))
+    listed = "- photos/notes.txt: it isn't an image file\n- photos/logo.png: it has transparency\n"
+    assert table.endswith(f"### Left out\n\n{listed}")
+    document["run"]["image_set"]["unusable"] = {"count": 0, "reasons": {}, "files": []}
+    assert "### Left out" not in make_table(read_run(save(document, tmp_path)))
+
+
+def test_many_reasons_are_counted_not_cut(document: dict[str, Any], tmp_path: Path) -> None:
+    document["run"]["image_set"]["unusable"] |= {"count": 10, "reasons": {"a": 4, "b": 3, "c": 1, "d": 1}}
+    sample = _read_sample(document, tmp_path)
+    assert sample.facts["Left out"] == "10 files (4: a; 3: b; 1: c; 2 for other reasons)"
+
+
+def test_a_sample_of_pixels_says_that_they_are_as_they_were(document: dict[str, Any], tmp_path: Path) -> None:
+    same = {"widths": 40, "heights": 32, "pixels": 1280, "file_bytes": 15360}
+    summaries = {name: dict.fromkeys(("mean", "0", "0.1", "0.5", "0.9", "1"), value) for name, value in same.items()}
+    own = {"side": None, "found": 5000, "formats": {"float32, 3 channels": 1000}, **summaries}
+    document["run"]["image_set"] |= own | {"unusable": {"count": 0, "reasons": {}, "files": []}}
+    sample = _read_sample(document, tmp_path)
+    assert sample.sentence == "1,000 of 5,000 images: 1,000 float32, 3 channels; 40 x 32 pixels, 15.4 kB each."
+    assert sample.facts == {
+        "Sample": "1,000 of 5,000 images, in 8 classes",
+        "Formats": "1,000 float32, 3 channels",
+        "Size": "40 x 32 pixels, 15.4 kB an image; not scaled",
+    }
+    (header,) = read_page(make_html(document, tmp_path)).find("header")
+    assert sample.sentence in header.text
+
+
 def test_a_page_begins_with_the_sample_and_lists_what_was_left_out(document: dict[str, Any], tmp_path: Path) -> None:
     page = read_page(make_html(document, tmp_path))
     check_soundness(page)
@@ -119,7 +149,7 @@ def test_a_run_of_arrays_has_no_sample(tmp_path: Path) -> None:
     ("field", "value", "words"),
     [
         ("found", "many", "image_set.found is missing or not a count"),
-        ("side", None, "image_set.side is missing or not a count"),
+        ("side", "wide", "image_set.side is missing or not a count"),
         ("formats", {"jpg": "all"}, "image_set.formats.jpg is missing or not a count"),
         ("widths", [], "image_set.widths is missing or not an object"),
         ("heights", {}, "image_set.heights.mean is missing or not a count"),
