@@ -1,11 +1,12 @@
 """How an image file becomes pixels: upright, RGB, 8 bits. Nothing else decodes files.
 
 JPEG files in YCbCr or gray go through simplejpeg if it is installed, in its strict mode; everything else goes through
-Pillow. Pixels of full size are the same either way. Without simplejpeg, corruption that libjpeg only warns about isn't
-noticed. Colour profiles are ignored, gray and CMYK become RGB, and an alpha channel that is opaque everywhere is
-dropped. What would be lost silently is refused unless the caller allows it; see `pictures`. The number of pixels is
-checked before memory is allocated for them. Pillow's own limit applies to WebP and TIFF only. What Pillow warns about,
-such as broken EXIF, stays a warning.
+Pillow. Pixels of full size are the same either way. JPEG files in other colours, of which simplejpeg makes other
+pixels, are verified with it first. Without simplejpeg, or where a file is sampled in a way that it doesn't know,
+corruption that libjpeg only warns about isn't noticed. Colour profiles are ignored, gray and CMYK become RGB, and an
+alpha channel that is opaque everywhere is dropped. What would be lost silently is refused unless the caller allows it;
+see `pictures`. The number of pixels is checked before memory is allocated for them. What Pillow warns about, such as
+broken EXIF, stays a warning.
 
 Libraries: Pillow (https://pillow.readthedocs.io), simplejpeg (https://gitlab.com/jfolz/simplejpeg).
 """
@@ -19,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from threading import Condition
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,16 @@ TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
 EXCHANGED = {5, 6, 7, 8}  # orientations that exchange height and width
 SEGMENT = re.compile(rb"\xff+([^\xda\xff])(..)", re.DOTALL)  # of JPEG before the first scan: a marker and a length
 APP1 = b"\xe1"
+SAME_PIXELS = {"YCbCr", "Gray"}  # colours of JPEG of which simplejpeg makes the pixels that Pillow makes
+STRICT_COLOURS = {"RGB": "RGB", "CMYK": "CMYK", "YCCK": "CMYK"}  # others, and what it can decode them to
+MAX_FACTOR = 8  # by which libjpeg scales down; it reads all of the file even so
+
+
+class JpegHeader(NamedTuple):
+    """What is known of a JPEG file before it is decoded."""
+
+    size: Size
+    colours: str
 
 
 def decode(content: Content, *, max_pixels: int = MAX_PIXELS, losses: Collection[str] = ()) -> Image:
@@ -172,16 +183,14 @@ def _decode(
     content: memoryview, size: Size | None, max_pixels: int, losses: Collection[str], budget: Budget | None
 ) -> Image:
     simplejpeg = find_simplejpeg()
-    if simplejpeg is not None and (header := _read_jpeg_header(simplejpeg, content)) is not None:
-        check_pixels(header, content, max_pixels)
-        orientation = _read_orientation(content)
-        target, least = _plan(header, size, orientation)
-        with _take(budget, least):
-            image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
-        if target not in {None, image.shape[:2]}:
-            image = _fit(import_pillow().fromarray(image), target)
-        return _turn(image, orientation)
-    with open_picture(content) as picture:
+    header = None if simplejpeg is None else _read_jpeg_header(simplejpeg, content)
+    if header is not None:
+        check_pixels(header.size, content, max_pixels)
+        if header.colours in SAME_PIXELS:
+            return _decode_jpeg(simplejpeg, content, header.size, size, budget)
+        with _take(budget, header.size):
+            simplejpeg.decode_jpeg(content, STRICT_COLOURS[header.colours], min_factor=MAX_FACTOR)  # strict
+    with open_picture(content, max_pixels) as picture:
         whole, orientation = inspect(picture, content, max_pixels, losses)
         target, least = _plan(whole, size, orientation)
         if size is not None:
@@ -190,19 +199,31 @@ def _decode(
             return _turn(_fit(convert(picture, losses), target), orientation)
 
 
+def _decode_jpeg(
+    simplejpeg: ModuleType, content: memoryview, whole: Size, size: Size | None, budget: Budget | None
+) -> Image:
+    orientation = _read_orientation(content, whole)
+    target, least = _plan(whole, size, orientation)
+    with _take(budget, least):
+        image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
+    if target not in {None, image.shape[:2]}:
+        image = _fit(import_pillow().fromarray(image), target)
+    return _turn(image, orientation)
+
+
 def _take(budget: Budget | None, size: Size) -> AbstractContextManager[None]:
     return nullcontext() if budget is None else budget.taking(size.height * size.width)
 
 
-def _read_jpeg_header(simplejpeg: ModuleType, content: memoryview) -> Size | None:
-    """Read the size of a JPEG file that simplejpeg decodes as Pillow does; None: leave the file to Pillow."""
+def _read_jpeg_header(simplejpeg: ModuleType, content: memoryview) -> JpegHeader | None:
+    """Read the header of a JPEG file that simplejpeg knows how to decode; None: leave the file to Pillow."""
     if bytes(content[:2]) != b"\xff\xd8":
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)  # decoding will be strict
     except ValueError:  # no JPEG, or sampled in a way that simplejpeg doesn't know
         return None
-    return Size(height, width) if colours in {"YCbCr", "Gray"} else None
+    return JpegHeader(Size(height, width), colours) if colours in {*SAME_PIXELS, *STRICT_COLOURS} else None
 
 
 def _plan(whole: Size, size: Size | None, orientation: int) -> tuple[Size | None, Size]:
@@ -229,11 +250,11 @@ def _fit(picture: "Picture", size: Size | None) -> Image:
     return np.asarray(picture)
 
 
-def _read_orientation(content: memoryview) -> int:
+def _read_orientation(content: memoryview, size: Size) -> int:
     """Read the orientation of a JPEG file; only where it has a segment for metadata, as Pillow takes its time."""
     if not _has_metadata(content):
         return 1
-    with open_picture(content) as picture:
+    with open_picture(content, size.height * size.width) as picture:
         return get_orientation(picture, content)
 
 
@@ -257,9 +278,7 @@ def _explaining() -> Iterator[None]:
     except MemoryError as error:
         raise StorageError("too little memory to decode it", hint="free some, or lower max_pixels") from error
     except Exception as error:
-        is_limit = type(error).__name__ == "DecompressionBombError"
-        hint = "if that is right, raise PIL.Image.MAX_IMAGE_PIXELS" if is_limit else None
-        raise DecodingError(f"it can't be decoded ({str(error) or type(error).__name__})", hint=hint) from error
+        raise DecodingError(f"it can't be decoded ({str(error) or type(error).__name__})") from error
 
 
 @cache

@@ -4,6 +4,9 @@ What would be lost silently is refused: transparency, more than 8 bits a channel
 more than one frame. A caller can allow some of these losses: an alpha channel is then dropped, the first frame is read,
 and of 16 bits the upper 8 are kept. Nothing is done about numbers of 32 bits, whose range isn't known.
 
+Pillow's own limit of pixels is a global of the process: it isn't changed, and doesn't apply here. Ours is checked
+before memory is allocated.
+
 Library: Pillow (https://pillow.readthedocs.io).
 """
 
@@ -40,6 +43,16 @@ BITS_PER_SAMPLE, EXTRA_SAMPLES = 258, 338  # tags of TIFF
 JPEG2000_SIZES = re.compile(
     rb"\xff\x4f\xff\x51.{36}(..)", re.DOTALL
 )  # the number of components; three bytes each follow
+WEBP_SIZES = {  # by the first chunk: the bytes of the size, the bits of a side, those before the height, what is added
+    b"VP8 ": (slice(26, 30), 14, 16, 0),
+    b"VP8L": (slice(21, 25), 14, 14, 1),
+    b"VP8X": (slice(24, 30), 24, 24, 1),
+}
+WEBP_CHUNK = slice(12, PREFIX)
+GIF_BLOCKS = 13  # where they begin, or the palette of all frames
+GIF_EXTENSION, GIF_CONTROL, GIF_FRAME = 0x21, 0xF9, 0x2C
+GIF_DISPOSAL = 0b11100  # what becomes of a frame before the next is shown
+TIFF_SIZE = 256, 257  # tags of TIFF: width and height of what is stored, which may have to be turned
 AV1_CONFIGURATION = re.compile(rb"av1C..(.)", re.DOTALL)  # with a flag for 10 or 12 bits
 
 
@@ -59,19 +72,60 @@ def check_losses(losses: Iterable[object]) -> frozenset[str]:
     return frozenset(map(str, chosen))
 
 
-def open_picture(content: Content) -> "ImageFile":
-    """Do what Pillow's `open` does, for `FORMATS` only, and without its own limit of pixels."""
+def open_picture(content: Content, max_pixels: int) -> "ImageFile":
+    """Do what Pillow's `open` does, for `FORMATS` only, and with another limit of pixels."""
     pillow = import_pillow()
     pillow.init()
     prefix = bytes(content[:PREFIX])
-    for factory, accept in (pillow.OPEN[name] for name in FORMATS if name in pillow.OPEN):  # its builds differ
+    if prefix[WEBP_CHUNK] in WEBP_SIZES and prefix.startswith(b"RIFF"):
+        check_pixels(_read_webp_size(content), None, max_pixels)  # Pillow allocates them when it opens the file
+    for name in (name for name in FORMATS if name in pillow.OPEN):  # its builds differ
+        factory, accept = pillow.OPEN[name]
         try:
             if accept is None or accept(prefix) is True:
-                picture: ImageFile = factory(io.BytesIO(content), "")
+                picture: ImageFile = factory(_present(name, content), "")
                 return picture
         except REFUSALS:
             continue
     raise refuse_format()
+
+
+class _SlowStart(io.BytesIO):
+    """Returns no more than a prefix at first: too little for Pillow to check the size of a WebP by its own limit."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(size if self.tell() else PREFIX)
+
+
+def _present(name: str, content: Content) -> io.BytesIO:
+    """Make a file of which Pillow checks nothing by its own limit when it opens it."""
+    if name == "WEBP":
+        return _SlowStart(content)
+    return io.BytesIO(_make_plain_gif(content) if name == "GIF" else content)
+
+
+def _read_webp_size(content: Content) -> Size:
+    place, bits, shift, added = WEBP_SIZES[bytes(content[WEBP_CHUNK])]
+    both, mask = int.from_bytes(content[place], "little"), (1 << bits) - 1
+    return Size((both >> shift & mask) + added, (both & mask) + added)
+
+
+def _make_plain_gif(content: Content) -> bytearray:
+    """Make the screen of a GIF as large as its first frame, and let that stay: Pillow would allocate for the next."""
+    gif = bytearray(content)
+    place = GIF_BLOCKS + (3 << (gif[10] & 7) + 1 if gif[10] & 0x80 else 0)
+    while gif[place] == GIF_EXTENSION:
+        if gif[place + 1] == GIF_CONTROL:
+            gif[place + 3] &= ~GIF_DISPOSAL
+        place += 2
+        while gif[place]:
+            place += 1 + gif[place]
+        place += 1
+    if gif[place] == GIF_FRAME:
+        left, top, width, height = struct.unpack_from("<4H", gif, place + 1)
+        screen = struct.unpack_from("<2H", gif, 6)
+        struct.pack_into("<2H", gif, 6, max(screen[0], left + width), max(screen[1], top + height))
+    return gif
 
 
 def refuse_format() -> DecodingError:
@@ -160,6 +214,8 @@ def _find_depth(picture: Any, content: memoryview) -> int:  # noqa: ANN401 - a T
 
 def convert(picture: "ImageFile", losses: Collection[str]) -> "Picture":
     """Convert to RGB what loses nothing by it, or only what was allowed."""
+    if picture.format == "TIFF" and picture.tile:
+        _allocate(picture)
     if picture.mode.startswith("I"):
         return _reduce(picture).convert("RGB")
     if picture.has_transparency_data:
@@ -169,6 +225,12 @@ def convert(picture: "ImageFile", losses: Collection[str]) -> "Picture":
         return opaque.convert("RGB")
     picture.load()
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _allocate(picture: Any) -> None:  # noqa: ANN401 - likewise
+    """Allocate what a TIFF is loaded into, for which Pillow would check its own limit."""
+    size = tuple(picture.tag_v2[tag] for tag in TIFF_SIZE)
+    picture.im = import_pillow().new(picture.mode, size, None).im
 
 
 def _reduce(picture: Any) -> "Picture":  # noqa: ANN401 - a TIFF has attributes of its own

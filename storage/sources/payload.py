@@ -66,10 +66,14 @@ class Payload:
 
     def decode(self, content: Content) -> Image:
         """Decode a file, scaled and cropped if there is a size."""
-        view, limit = view_file(content), self.max_pixels
-        if limit is None:
-            limit = min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * len(view))
+        view, limit = view_file(content), self._get_limit(content)
         return decode_scaled(view, self.size, max_pixels=limit, losses=self.losses, budget=self.budget)
+
+    def _get_limit(self, content: Content) -> int:
+        """Get how many pixels a file may have."""
+        if self.max_pixels is not None:
+            return self.max_pixels
+        return min(MAX_PIXELS, FREE_PIXELS + PIXELS_PER_BYTE * len(content))
 
     def examine(self, content: Content) -> Size:
         """Decode a file and find its size; refuse one that can't be stored so."""
@@ -83,7 +87,7 @@ class Payload:
         """Make the file that is stored: the same, or one of another format, upright, with the same colour profile."""
         if self.format is None:
             return content
-        profile = open_picture(content).info.get("icc_profile") or b""
+        profile = open_picture(content, self._get_limit(content)).info.get("icc_profile") or b""
         options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
         if profile[PROFILE_SPACE] == b"RGB ":
             options["icc_profile"] = profile

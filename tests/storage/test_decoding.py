@@ -1,6 +1,7 @@
 """Image files become pixels: upright, RGB, 8 bits."""
 
 import itertools
+import struct
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +17,14 @@ from storage.decoding import decode_batch
 from storage.pictures import Size
 from tests.support.image_files import (
     DECODERS,
+    OTHER_COLOURS,
     choose_decoder,
     make_exif,
     make_picture,
     make_png,
     read_with_pillow,
     save,
+    save_colours,
 )
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>'
@@ -130,6 +133,13 @@ def test_a_jpeg_has_the_same_pixels_whatever_decodes_it(
     np.testing.assert_array_equal(storage.decode(content), read_with_pillow(content))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 17), (23, 8), (64, 65)])
+@pytest.mark.parametrize("colours", OTHER_COLOURS)
+def test_a_jpeg_in_other_colours_has_the_pixels_of_pillow(colours: str, size: tuple[int, int]) -> None:
+    content = save_colours(make_picture(*size), colours)
+    np.testing.assert_array_equal(storage.decode(content), read_with_pillow(content))
+
+
 def test_a_jpeg_of_rgb_is_not_taken_for_ycbcr() -> None:
     content = save(make_picture(), "JPEG", keep_rgb=True, quality=100, subsampling=0)
     assert np.abs(storage.decode(content) - make_picture().astype(int)).max() < 5
@@ -172,12 +182,26 @@ def test_a_colour_profile_is_ignored() -> None:
     np.testing.assert_array_equal(storage.decode(content), read_with_pillow(save(make_picture(), "JPEG")))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF", "PPM"])
-def test_an_image_above_the_limit_of_pillow_is_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = save(make_picture(), kind)
-    expected = read_with_pillow(content)
+LARGE = {
+    **{kind: save(make_picture(), kind) for kind in ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", *KINDS[4:])},
+    "lossless WebP": save(make_picture(), "WEBP", lossless=True),
+    "WebP with metadata": save(make_picture(), "WEBP", exif=make_exif(1)),
+    "packed TIFF": save(make_picture(), "TIFF", compression="tiff_lzw"),
+    "turned TIFF": save(np.rot90(make_picture()), "TIFF", exif=make_exif(6)),
+    "GIF that gives way": save(make_picture(), "GIF", disposal=2, comment="a comment"),
+    "gray GIF that gives way": save(make_picture()[..., 0], "GIF", disposal=2),
+}
+LARGE["GIF that is larger than its screen"] = LARGE["GIF"][:6] + struct.pack("<2H", 7, 5) + LARGE["GIF"][10:]
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_limit_of_pillow_neither_applies_nor_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = storage.decode(LARGE[name])
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)
-    np.testing.assert_array_equal(storage.decode(content), expected)
+    np.testing.assert_array_equal(storage.decode(LARGE[name]), expected)
+    assert expected.shape == make_picture().shape
+    with pytest.raises(Pillow.DecompressionBombError):
+        read_with_pillow(LARGE[name])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])

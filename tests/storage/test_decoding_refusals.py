@@ -12,10 +12,22 @@ from PIL import Image as Pillow
 from PIL import features
 
 import storage
-from storage import DecodingError, StorageError
-from storage.decoding import MAX_PIXELS
+from storage import DecodingError, Encoded, StorageError
+from storage.decoding import MAX_PIXELS, decode_batch
 from storage.errors import BackendUnavailableError, InvalidInputError
-from tests.support.image_files import DECODERS, choose_decoder, make_bomb, make_picture, make_png, save
+from storage.pictures import Size
+from tests.support.image_files import (
+    DECODERS,
+    OTHER_COLOURS,
+    choose_decoder,
+    damage,
+    make_bomb,
+    make_exif,
+    make_picture,
+    make_png,
+    save,
+    save_colours,
+)
 
 FRAMES = {"save_all": True, "append_images": [Pillow.new("RGB", (7, 5), "red"), Pillow.new("RGB", (7, 5), "blue")]}
 
@@ -159,11 +171,20 @@ def test_a_jpeg_that_claims_more_pixels_than_it_can_hold_is_refused_at_once(*, p
     assert f"it claims 256,000,000 pixels, more than a JPEG file of {len(content)} bytes can hold" in refuse(content)
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "WEBP"])
-def test_the_limit_of_pillow_is_named_where_it_applies(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = save(make_picture(), kind)
-    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)
-    assert "if that is right, raise PIL.Image.MAX_IMAGE_PIXELS" in refuse(content)
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": make_exif(1)}], ids=str)
+def test_no_webp_that_is_too_large_is_opened(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    content = save(make_picture(24, 40), "WEBP", **options)
+    monkeypatch.setattr("PIL.WebPImagePlugin._webp", None)
+    assert "it has 960 pixels, more than the limit of 959" in refuse(content, max_pixels=959)
+    assert "it can't be decoded" in refuse(content, max_pixels=960)
+
+
+@pytest.mark.parametrize("colours", OTHER_COLOURS)
+def test_no_jpeg_that_is_too_large_is_verified(colours: str, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = save_colours(make_picture(24, 40), colours)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load" if decoder == "Pillow" else "simplejpeg.decode_jpeg", None)
+    assert "it has 960 pixels, more than the limit of 959" in refuse(content, max_pixels=959)
+    assert "it can't be decoded" in refuse(content, max_pixels=960)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -174,18 +195,22 @@ def test_a_file_that_was_cut_short_is_refused(kind: str, fraction: float) -> Non
     refuse(content[: int(len(content) * fraction)])
 
 
-def test_corruption_that_libjpeg_only_warns_about_is_noticed_by_simplejpeg(decoder: str) -> None:
-    content = bytearray(save(make_picture(64, 64), "JPEG", quality=95))
-    middle = content.index(b"\xff\xda") + 200
-    content[middle : middle + 60] = bytes(60)
+@pytest.mark.parametrize("colours", ["YCbCr", *OTHER_COLOURS])
+def test_corruption_that_libjpeg_only_warns_about_is_noticed_by_simplejpeg(colours: str, decoder: str) -> None:
+    picture = make_picture(64, 64)
+    good = save(picture, "JPEG", quality=95) if colours == "YCbCr" else save_colours(picture, colours)
+    assert storage.decode(good).shape == (64, 64, 3)
     if decoder == "Pillow":
-        assert storage.decode(content).shape == (64, 64, 3)
-    else:
-        assert "Corrupt JPEG data" in refuse(content)
+        assert storage.decode(damage(good)).shape == (64, 64, 3)
+        return
+    assert "Corrupt JPEG data" in refuse(damage(good))
+    with pytest.raises(DecodingError, match=r"record 1: .*Corrupt JPEG data"):
+        decode_batch(Encoded.join([good, damage(good)]), Size(8, 8), np.empty((2, 8, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
-    "content", [b"x", b"no image", bytes(100), b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a", b"P", b"BM"]
+    "content",
+    [b"x", b"no image", bytes(100), b"\xff\xd8", b"\xff\xd8\xff", b"GIF89a", b"GIF89a%b;" % bytes(7), b"P", b"BM"],
 )
 def test_what_is_no_image_is_refused(content: bytes) -> None:
     refuse(content)

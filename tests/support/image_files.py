@@ -12,6 +12,7 @@ from storage import Image
 from tests.support.pictures import END, SIGNATURE, make_chunk
 
 DECODERS = ("simplejpeg", "Pillow")
+OTHER_COLOURS = ("RGB", "CMYK", "YCCK")  # of JPEG, besides YCbCr and gray
 ORIENTATION = 0x0112
 
 
@@ -36,6 +37,23 @@ def save(picture: Image | Pillow.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     (Pillow.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(file, kind, **options)
     return file.getvalue()
+
+
+def save_colours(picture: Image, colours: str) -> bytes:
+    """Encode a picture as JPEG in other colours than usual."""
+    if colours == "RGB":
+        return save(picture, "JPEG", quality=95, subsampling=0, keep_rgb=True)
+    content = bytearray(save(Pillow.fromarray(picture).convert("CMYK"), "JPEG", quality=95))
+    content[content.index(b"Adobe") + 11] = 2 if colours == "YCCK" else 0  # how colours are transformed
+    return bytes(content)
+
+
+def damage(content: bytes) -> bytes:
+    """Damage a JPEG in the middle, so that libjpeg warns and goes on."""
+    changed = bytearray(content)
+    middle = changed.index(b"\xff\xda") + 200
+    changed[middle : middle + 60] = bytes(60)
+    return bytes(changed)
 
 
 def read_with_pillow(content: bytes) -> Image:
