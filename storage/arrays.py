@@ -3,6 +3,7 @@
 import math
 import operator
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +26,7 @@ Dtypes: TypeAlias = Mapping[str, tuple[int, ...] | None]
 BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
 CHANNELS = 3
 LABEL = np.iinfo(np.int64)
+TRANSPOSE = "images.transpose(0, 2, 3, 1), or permute of a tensor"
 MIN_SIDE = 8  # of images that are recognized by it where their channels come first
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in ("uint8", "uint16", "int16", "float16", "float32")}
 NAMES = {  # in both byte orders; `dtype.name` takes three microseconds
@@ -77,10 +79,12 @@ def check_form(images: object, dtypes: Dtypes) -> None:
     images = _check_type("images", images, hint)
     name = NAMES.get(images.dtype)
     if name is None:
+        if images.dtype == np.bool_:
+            hint = "give masks as 0 and 1: images.astype(numpy.uint8)"
         raise InvalidInputError(f"images has dtype {images.dtype}", hint=hint)
     if images.ndim not in {3, 4}:
         raise InvalidInputError(f"images has shape {images.shape}", hint=hint)
-    _refuse_channels_first(images)
+    _notice_channels_first(images.shape)
     if not all(images.shape[1:]):
         raise InvalidInputError(f"images of shape {images.shape} have no pixels", hint="sizes must be at least 1")
     channels = dtypes.get(name, ())
@@ -98,13 +102,21 @@ def _describe_channels(numbers: tuple[int, ...] | None) -> str:
     return "of shape " + " or ".join(f"(N, H, W, {number})" if number else "(N, H, W)" for number in numbers)
 
 
-def _refuse_channels_first(images: Images) -> None:
-    """Refuse what PyTorch's models take: 1, 3 or 4 channels before height and width, all of which make sense."""
-    if images.ndim == 4 and images.shape[1] in {1, 3, 4} and min(images.shape[2:]) >= MIN_SIDE:  # noqa: PLR2004 - N, C, H, W
+def _notice_channels_first(shape: tuple[int, ...]) -> None:
+    """Refuse 1, 3 or 4 channels before height and width, as PyTorch's models take them, and warn of other numbers."""
+    if len(shape) < 4 or min(shape[2:]) < MIN_SIDE or shape[1] >= min(shape[2:]):  # noqa: PLR2004 - N, C, H, W
+        return
+    if shape[1] in {1, 3, 4}:
         raise InvalidInputError(
-            f"images of shape {images.shape} seem to be (N, C, H, W): their channels come before height and width",
-            hint="give (N, H, W, C): images.transpose(0, 2, 3, 1), or permute of a tensor",
+            f"images of shape {shape} seem to be (N, C, H, W): their channels come before height and width",
+            hint=f"give (N, H, W, C): {TRANSPOSE}",
         )
+    height, width, channels = shape[1:]
+    message = (
+        f"images are taken as {height} pixels high and {width} wide, with {channels} channels; if they have {height} "
+        f"channels, which come first, give {TRANSPOSE}"
+    )
+    warnings.warn(message, stacklevel=2)
 
 
 def check_labels(labels: Labels) -> Labels:

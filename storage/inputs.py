@@ -13,7 +13,14 @@ import numpy as np
 from .encoded import Content, Encoded
 from .errors import FOREIGN, InvalidInputError, StorageError
 
-PLAIN_MODES = {"L", "RGB", "RGBA", "I;16", "I;16B", "F"}  # of Pillow: an array of the picture is all there is to it
+PLAIN_MODES = {"L", "LA", "RGB", "RGBA", "I;16", "I;16L", "I;16B", "I;16N", "F"}  # of Pillow: an array holds all of it
+MODE_HINTS = {  # what else to do than convert("RGB")
+    "1": 'convert it: convert("L") makes 0 and 255 of it, numpy.asarray(picture).astype(numpy.uint8) makes 0 and 1',
+    "P": 'choose: convert("RGB") makes its colours, and numpy.asarray(picture) their numbers, as in a mask',
+    "I": "give an array of 16 bits or floats: numpy.asarray(picture).astype(numpy.uint16), if its values fit",
+    "La": 'convert it: convert("LA")',
+    **dict.fromkeys(("PA", "RGBa"), 'convert it: convert("RGBA")'),
+}
 IMAGE_AXES = 3  # at most: height, width, channels
 CHANNELS = {1, 3, 4}  # of an image that is recognized by its last axis
 AMBIGUOUS = "add an axis: images[..., numpy.newaxis] of gray images, images[numpy.newaxis] of one image"
@@ -148,9 +155,11 @@ def _take_listed(number: int, image: object) -> Any:  # noqa: ANN401 - an array
 
 def _read_picture(name: str, picture: Any) -> Any:  # noqa: ANN401 - of Pillow
     if picture.mode not in PLAIN_MODES:
-        raise InvalidInputError(
-            f"{name} is a picture in Pillow's mode {picture.mode}", hint='convert it, for example by convert("RGB")'
-        )
+        hint = MODE_HINTS.get(picture.mode, 'convert it: convert("RGB")')
+        raise InvalidInputError(f"{name} is a picture in Pillow's mode {picture.mode}", hint=hint)
+    if "transparency" in picture.info:
+        hint = 'keep it by convert("RGBA"), or forget it: del picture.info["transparency"]'
+        raise InvalidInputError(f"{name} is a picture with a transparent colour, which an array can't hold", hint=hint)
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise InvalidInputError(f"{name} is a picture of several frames", hint="choose one, by seek and copy")
     from PIL import ImageOps  # noqa: PLC0415 - optional; who has a picture has it

@@ -22,7 +22,7 @@ from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 BASE, EXPANSION = 128 << 20, 100  # bytes that any file may unpack to, and more for each of its bytes
 SKIPPED = 1 << 20  # bytes that are unpacked at a time on the way to an image
 MAX_CHANNELS = CHANNELS + 1  # of a single image with three axes
-NUMBERS = "iuf"  # kinds of dtypes
+NUMBERS = "biuf"  # kinds of dtypes that images may have, though not all are stored
 OpenStream = Callable[[], AbstractContextManager[BufferedIOBase]]
 
 

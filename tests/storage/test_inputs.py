@@ -135,11 +135,10 @@ def test_what_is_no_labels_is_refused_before_anything_is_written(labels: object,
         ([IMAGES[0], IMAGES[1].astype(np.int16)], 1, "dtype int16, and the first of .* uint8: bring all to one"),
         ([IMAGES[0], None], 1, "an image is a NoneType: give arrays of one shape, or bytes of files"),
         ([b"a file", "text"], 0, "an image is a bytes: give arrays of one shape, or bytes of files"),
-        ([Image.new("P", (8, 8))] * 2, None, "in Pillow's mode P: convert it"),
         ([Image.new("CMYK", (8, 8))] * 2, None, "in Pillow's mode CMYK: convert it"),
         ([Tensor(np.zeros((8, 8, 3)))] * 2, None, "an image can't be made an array .*requires grad"),
     ],
-    ids=["sizes", "dtypes", "nothing", "bytes and text", "palette", "CMYK", "gradients"],
+    ids=["sizes", "dtypes", "nothing", "bytes and text", "CMYK", "gradients"],
 )
 def test_a_list_of_unequal_images_is_refused(
     images: list[Any], record: int | None, message: str, tmp_path: Path
@@ -162,11 +161,95 @@ def test_channels_that_come_first_are_recognized(channels: int, make: Callable[.
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("shape", [(2, 13, 16, 15), (2, 2, 8, 8), (2, 7, 9, 200)], ids=str)
+def test_other_channels_that_seem_to_come_first_are_warned_of_and_kept(shape: tuple[int, ...], tmp_path: Path) -> None:
+    images = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    taken = f"taken as {shape[1]} pixels high and {shape[2]} wide, with {shape[3]} channels; .* give images.transpose"
+    with pytest.warns(UserWarning, match=taken):
+        storage.save(tmp_path / "set", images, [0, 1], "npy")
+    np.testing.assert_array_equal(storage.load(tmp_path / "set")[0], images)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 16, 15, 13), (2, 16, 16, 16), (2, 1, 9, 4), (2, 2, 7, 9), (2, 9, 9, 200)], ids=str
+)
+def test_nothing_is_said_of_channels_that_come_last(shape: tuple[int, ...], tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", np.zeros(shape, np.uint8), [0, 1], "npy")  # warnings are errors
+    assert storage.load(tmp_path / "set")[0].shape == shape
+
+
 @pytest.mark.parametrize("make", [np.array, Tensor, Image.fromarray], ids=["array", "tensor", "picture"])
 def test_a_single_image_may_be_an_array_a_tensor_or_a_picture(make: Callable[..., Any], tmp_path: Path) -> None:
     label: Any = make(np.array(7)) if make is Tensor else 7
     BACKENDS["npy"].store_single(tmp_path / "store", make(IMAGES[0]), label)
     assert_same(BACKENDS["npy"].read_single(tmp_path / "store", 0), (IMAGES[0], 7))
+
+
+MODES = {
+    "L": ("u1", ()),
+    "LA": ("u1", (2,)),
+    "RGB": ("u1", (3,)),
+    "RGBA": ("u1", (4,)),
+    "I;16": ("<u2", ()),
+    "I;16L": ("<u2", ()),
+    "I;16B": (">u2", ()),
+    "F": ("<f4", ()),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_picture_comes_back_as_all_that_it_holds(mode: str, tmp_path: Path) -> None:
+    dtype, channels = MODES[mode]
+    picture: Any
+    expected = (np.arange(9 * 11 * sum(channels or (1,))) * 5).astype(dtype).reshape(9, 11, *channels)
+    picture = Image.frombytes(mode, (11, 9), expected.tobytes())
+    BACKENDS["npy"].store_single(tmp_path / "store", picture, 7)
+    found = BACKENDS["npy"].read_single(tmp_path / "store", 0)[0]
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == expected.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(found, expected)
+
+
+OTHER_MODES: dict[str, tuple[str, Callable[[Any], Any]]] = {  # the hint, and what it says
+    "1": (r'convert\("L"\) makes 0 and 255 .* makes 0 and 1', lambda picture: np.asarray(picture).astype(np.uint8)),
+    "P": (r'convert\("RGB"\) makes its colours, and numpy.asarray\(picture\) their numbers', np.asarray),
+    "I": (r"numpy.asarray\(picture\).astype\(numpy.uint16\)", lambda picture: np.asarray(picture).astype(np.uint16)),
+    "PA": (r'convert\("RGBA"\)', lambda picture: picture.convert("RGBA")),
+    "RGBa": (r'convert\("RGBA"\)', lambda picture: picture.convert("RGBA")),
+    "La": (r'convert\("LA"\)', lambda picture: picture.convert("LA")),
+    **{
+        mode: (r'convert\("RGB"\)', lambda picture: picture.convert("RGB")) for mode in ("CMYK", "YCbCr", "HSV", "RGBX")
+    },
+}
+
+
+@pytest.mark.parametrize("mode", OTHER_MODES)
+def test_any_other_picture_is_refused_until_the_hint_is_followed(mode: str, tmp_path: Path) -> None:
+    message, convert = OTHER_MODES[mode]
+    picture: Any = Image.new(mode, (11, 9))
+    with pytest.raises(InvalidInputError, match=f"image is a picture in Pillow's mode {mode}: .*{message}"):
+        BACKENDS["npy"].store_single(tmp_path / "store", picture, 7)
+    assert list(tmp_path.iterdir()) == []
+    BACKENDS["npy"].store_single(tmp_path / "store", convert(picture), 7)
+
+
+def test_a_picture_with_a_transparent_colour_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(IMAGES[0]).save(tmp_path / "picture.png", transparency=(1, 2, 3))
+    picture: Any
+    with Image.open(tmp_path / "picture.png") as picture:
+        with pytest.raises(InvalidInputError, match=r'a transparent colour.*keep it by convert\("RGBA"\), or forget'):
+            BACKENDS["npy"].store_single(tmp_path / "store", picture, 7)
+        BACKENDS["npy"].store_single(tmp_path / "store", picture.convert("RGBA"), 7)
+
+
+@pytest.mark.parametrize("make", [np.array, list, Tensor], ids=["array", "list", "tensor"])
+def test_masks_of_truth_values_are_refused_with_what_to_do(make: Callable[..., Any], tmp_path: Path) -> None:
+    masks = np.eye(9, dtype=bool)[np.newaxis].repeat(2, axis=0)
+    with pytest.raises(InvalidInputError, match=r"dtype bool: give masks as 0 and 1: images.astype\(numpy.uint8\)"):
+        storage.save(tmp_path / "set", make(masks), [0, 1])
+    assert list(tmp_path.iterdir()) == []
+    storage.save(tmp_path / "set", masks.astype(np.uint8), [0, 1], "npy")
+    np.testing.assert_array_equal(storage.load(tmp_path / "set")[0], masks)
 
 
 def test_a_picture_of_a_file_is_turned_upright(tmp_path: Path) -> None:

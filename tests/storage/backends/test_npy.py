@@ -86,6 +86,18 @@ def test_the_files_are_those_that_numpy_saves(tmp_path: Path, count: int) -> Non
         assert (tmp_path / "store" / f"{name}.npy").read_bytes() == (tmp_path / f"{name}.npy").read_bytes()
 
 
+@pytest.mark.parametrize("count", [0, 1, len(FILE_LABELS)])
+def test_files_of_images_are_those_that_numpy_saves(tmp_path: Path, count: int) -> None:
+    files = FILES[:count]
+    npy.store_many(tmp_path / "store", files, FILE_LABELS[:count])
+    content = np.frombuffer(b"".join(files), np.uint8)
+    offsets = np.cumsum([0, *map(len, files)], dtype=np.int64)
+    for name, array in (("content", content), ("offsets", offsets), ("labels", FILE_LABELS[:count])):
+        np.save(tmp_path / name, array)
+        assert (tmp_path / "store" / f"{name}.npy").read_bytes() == (tmp_path / f"{name}.npy").read_bytes()
+    assert len(list((tmp_path / "store").iterdir())) == 3
+
+
 def test_files_of_numpy_are_a_store(tmp_path: Path) -> None:
     save()(tmp_path)
     check_reads(npy, tmp_path, (IMAGES, LABELS))

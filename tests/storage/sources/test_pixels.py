@@ -92,7 +92,8 @@ def test_pixels_become_a_dataset(path: Path, tmp_path: Path) -> None:
     [
         (IMAGES[0], LABELS[:5], r"an array of shape \(5, 7, 3\), which is a single image"),
         (IMAGES[0, 0], LABELS, r"shape \(7, 3\) and dtype uint8, which isn't of images"),
-        (IMAGES.astype(bool), LABELS, "dtype bool, which isn't of images"),
+        (IMAGES.astype(bool), LABELS, r"dtype bool: give masks as 0 and 1: images.astype\(numpy.uint8\)"),
+        (IMAGES.astype(complex), LABELS, "dtype complex128, which isn't of images"),
         (IMAGES[:, :0], LABELS, r"images\.npy: .* no pixels"),
         (IMAGES.astype(float), LABELS, r"images\.npy: images has dtype float64"),
         (IMAGES, LABELS[:3], r"labels of shape \(3,\) and dtype int16, for 20 images"),
