@@ -122,6 +122,7 @@ def _convert(options: argparse.Namespace) -> int:
         )
     with open_source(options.source, options.class_depth) as found:
         check_options(options, found)
+        _print(f"the column {name} is left out: {reason}" for name, reason in getattr(found, "left_out", {}).items())
         source: Any = found
         is_whole = is_kept(options, found)
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)

@@ -1,13 +1,9 @@
 """Parquet files with a column of image files, as the Hugging Face hub writes them: one file, or a folder of shards.
 
-The column is a struct of ``bytes`` and ``path``, or binary. The label is the column ``label``, or else the first one
-that the schema's metadata ``huggingface`` calls a class label, or else the only one of integers; the names of classes
-come from there too. Strings in ``label`` are the names of classes, in order. Paths are the names of the images if they
-are names at all. All other columns become metadata.
-The format: https://huggingface.co/docs/datasets/image_dataset.
+`parquet_columns` says which columns are read, and `parquet_pages` what they may take. Paths are the names of the images
+if they are names at all. Strings in the column of labels are the names of classes, in order.
 """
 
-import json
 import os
 import re
 from collections import Counter
@@ -22,44 +18,39 @@ import numpy as np
 
 from ..arrays import LABEL as LABEL_RANGE
 from ..contract import Labels
+from ..dataset.metadata import check_columns
 from ..dataset.names import Names
 from ..encoded import Content
 from ..errors import CorruptStoreError, InvalidInputError, StorageError
 from ..limits import check_memory
 from ..parquet_footer import read_footer
 from .files import open_input
+from .parquet_columns import KIND, PATH, Columns, choose_columns
+from .parquet_pages import VALUE, check_described, weigh
 from .pixels import describing, identify_files, importing
 
-KIND = "a Parquet file"
-BYTES, PATH, LABEL = "bytes", "path", "label"
-CODECS = {"UNCOMPRESSED", "SNAPPY"}  # which can't unpack a page to far more than it has, as the others can
 MAX_CLASSES = 4_096  # that are made of strings
-ROWS = 8  # that are decoded together: one file may be there many times
-VALUE = 64  # bytes of memory that a value takes at least
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)\.parquet")
 
 
 class Group(NamedTuple):
-    """A row group: the number of its file, its own number there, and its first row among all."""
+    """A row group: the number of its file, its number there, its first row among all, and how many are read at once."""
 
     file: int
     number: int
     start: int
+    together: int
 
 
-class Columns(NamedTuple):
-    """The columns of a file by their use, named as Parquet does: ``image.bytes`` is in a struct."""
+@dataclass(frozen=True)
+class Shard:
+    """What is known about a file before any of its values is read."""
 
-    image: str
-    path: str | None
-    label: str | None
-    others: tuple[str, ...]
-    classes: tuple[str, ...]
-
-    @property
-    def described(self) -> list[str]:
-        """The columns that describe images."""
-        return [name for name in (self.path, self.label, *self.others) if name is not None]
+    columns: Columns
+    kinds: Mapping[str, str]
+    left_out: Mapping[str, str]
+    groups: Sequence[tuple[int, int]]  # rows, and how many image files are decoded at once
+    together: int  # rows of what describes the images
 
 
 @dataclass(frozen=True)
@@ -73,6 +64,7 @@ class ParquetSource:
     names: Sequence[str] | None = field(repr=False)
     identity: str
     metadata: Mapping[str, Sequence[Any]] | None = field(repr=False)
+    left_out: Mapping[str, str] = field(repr=False)  # columns that aren't read, and why
     problems: tuple[()] = ()
     kind: Literal["encoded"] = "encoded"
     losses: tuple[str, ...] = ()
@@ -99,7 +91,7 @@ class ParquetSource:
                     yield from self._read_group(file, group, of_group)
 
     def _read_group(self, file: Any, group: Group, indices: Iterable[int]) -> Iterator[Content | StorageError]:  # noqa: ANN401 - of pyarrow
-        batches = _read_batches(file, group.number, [self.columns.image])
+        batches = _read_batches(file, group.number, [self.columns.image], group.together)
         values, first, end = [], group.start, group.start
         for index in indices:
             while index >= end:
@@ -116,19 +108,37 @@ class ParquetSource:
 def read_parquet(root: Path, files: Sequence[Path]) -> ParquetSource:
     """Find the images of Parquet files with the same columns."""
     identity = identify_files(files)
-    described = [_describe(path) for path in files]
-    columns, _, schema = described[0]
+    shards = [_describe(path) for path in files]
+    columns, left_out = _merge(files, shards)
     values: dict[str, list[Any]] = {name: [] for name in columns.described}
     groups, start = list[Group](), 0
-    for number, (path, (_, rows, other)) in enumerate(zip(files, described, strict=True)):
-        if other != schema:
-            raise InvalidInputError(f"its columns aren't those of {files[0].name}", store=path)
-        for place, count in enumerate(rows):
-            groups.append(Group(number, place, start))
+    for number, (path, shard) in enumerate(zip(files, shards, strict=True)):
+        for place, (count, together) in enumerate(shard.groups):
+            groups.append(Group(number, place, start, together))
             start += count
-        _read_values(path, columns, values)
+        _read_values(path, columns, values, shard.together)
     with describing(root, KIND):
-        return _make_source(root, files, columns, groups, start, values, identity)
+        return _make_source(root, files, columns, groups, start, values, identity, left_out)
+
+
+def _merge(files: Sequence[Path], shards: Sequence[Shard]) -> tuple[Columns, dict[str, str]]:
+    """Find the columns that can be read in all files, and why the others can't."""
+    first = shards[0]
+    left_out = {name: reason for shard in shards for name, reason in shard.left_out.items()}
+    for path, shard in zip(files, shards, strict=True):
+        if _identify(shard) != _identify(first):
+            raise InvalidInputError(f"its columns aren't those of {files[0].name}", store=path)
+        for name in {*first.columns.others, *shard.columns.others} - left_out.keys():
+            if shard.kinds.get(name) != first.kinds.get(name):
+                left_out[name] = "it isn't of one type in all files"
+    others = tuple(name for name in first.columns.others if name not in left_out)
+    named = None if first.columns.path in left_out else first.columns.path
+    return first.columns._replace(others=others, path=named), left_out
+
+
+def _identify(shard: Shard) -> tuple[Columns, str | None]:
+    """Find what must be the same in all files."""
+    return shard.columns._replace(others=()), shard.kinds.get(shard.columns.label or "")
 
 
 def list_shards(folder: Path, files: Sequence[Path]) -> list[Path]:
@@ -153,6 +163,7 @@ def _make_source(
     count: int,
     values: dict[str, list[Any]],
     identity: str,
+    left_out: dict[str, str],
 ) -> ParquetSource:
     if any(len(column) != count for column in values.values()):
         raise CorruptStoreError(f"a column hasn't {count:,} rows", store=root)
@@ -162,9 +173,15 @@ def _make_source(
         columns = columns._replace(classes=classes or columns.classes)
     paths = values.pop(columns.path, None) if columns.path else None
     names = _make_names(paths)
+    for name in columns.others:
+        try:
+            check_columns({name: values[name]}, count)
+        except InvalidInputError as error:  # a number of 64 bits without a sign, for one
+            left_out[name] = error.problem
+            del values[name]
     if names is None and paths and any(path is not None for path in paths):
         values.setdefault(PATH, paths)
-    return ParquetSource(files, columns, groups, labels, names, identity, values or None)
+    return ParquetSource(files, columns, groups, labels, names, identity, values or None, left_out)
 
 
 def _make_labels(root: Path, column: str, found: list[Any]) -> tuple[list[int], tuple[str, ...]]:
@@ -191,103 +208,50 @@ def _make_names(paths: Sequence[Any] | None) -> Names | None:
         return None
 
 
-def _describe(path: Path) -> tuple[Columns, list[int], Any]:
-    """Find the columns of a file, how many rows its row groups have, and its schema."""
+def _describe(path: Path) -> Shard:
+    """Find the columns of a file, and what reading them takes."""
     with describing(path, KIND, TypeError), open_input(path) as file:
         groups, size = read_footer(file.fileno()), os.fstat(file.fileno()).st_size
-    for group in groups:
-        for chunk in group.chunks:
-            if chunk.codec not in CODECS:
-                problem = f"it is {KIND}, and a column is compressed by {chunk.codec}"
-                raise InvalidInputError(problem, store=path, hint="write it again with compression='snappy', or 'none'")
-            check_memory(path, chunk.packed + chunk.unpacked, size, "a row group of a column")
-    rows = [group.rows for group in groups]
-    with _open_file(path) as file:
-        columns = _choose_columns(path, file.schema_arrow)
-        check_memory(path, sum(rows) * VALUE * (1 + len(columns.described)), size, "the list of its rows")
-        return columns, rows, file.schema_arrow.remove_metadata()
-
-
-def _choose_columns(path: Path, schema: Any) -> Columns:  # noqa: ANN401 - of pyarrow
-    from pyarrow import types  # noqa: PLC0415 - optional
-
-    kinds = dict(zip(schema.names, schema.types, strict=True))
-    inner = {name: {each.name: each.type for each in kind} for name, kind in kinds.items() if types.is_struct(kind)}
-    _check_names(path, [*schema.names, *(f"{name}.{each}" for name, fields in inner.items() for each in fields)])
-    structs = [name for name, fields in inner.items() if BYTES in fields and _is_binary(fields[BYTES])]
-    files = structs or [name for name, kind in kinds.items() if _is_binary(kind)]
-    simple = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
-    others = [name for name in kinds if name not in files[:1]]
-    if len(files) != 1 or not all(any(test(kinds[name]) for test in simple) for name in others):
-        held = ", ".join(f"{name} {kind}" for name, kind in zip(schema.names, schema.types, strict=True))
-        raise InvalidInputError(
-            f"it is {KIND}, and its columns aren't one of image files beside numbers and strings: {held:.500}",
-            store=path,
-            hint="write it without the others: pyarrow.Table.drop_columns",
-        )
-    (image,) = files
-    features = _read_features(schema.metadata)
-    strings = [name for name in others if types.is_string(kinds[name]) or types.is_large_string(kinds[name])]
-    integers = [name for name in others if types.is_integer(kinds[name])]
-    named = [name for name in integers if name in features]
-    chosen = [LABEL] if LABEL in {*integers, *strings} else named or (integers if len(integers) == 1 else [])
-    label = chosen[0] if chosen else None
-    return Columns(
-        f"{image}.{BYTES}" if structs else image,
-        f"{image}.{PATH}" if structs and kinds[image].get_field_index(PATH) >= 0 else None,
-        label,
-        tuple(name for name in others if name != label),
-        features.get(label or "", ()),
+    with _open_file(path) as opened:
+        columns, left_out = choose_columns(path, opened.schema_arrow)
+        kinds = {field.name: str(field.type) for field in opened.schema_arrow}
+    rows = sum(group.rows for group in groups)
+    check_memory(path, rows * VALUE * (1 + len(columns.described)), size, "the list of its rows")
+    with describing(path, KIND, TypeError), open_input(path) as file:
+        images = [weigh(file.fileno(), group, columns.image) for group in groups]
+        check_memory(path, max((weight.memory for weight in images), default=0), size, "a row group of its images")
+        together = check_described(path, file.fileno(), groups, columns, left_out)
+    return Shard(
+        columns,
+        kinds,
+        left_out,
+        [(group.rows, weight.together) for group, weight in zip(groups, images, strict=True)],
+        together,
     )
 
 
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    ((name, count),) = Counter(names).most_common(1) or [("", 0)]
-    if count > 1:
-        raise InvalidInputError(f"it is {KIND}, and has {count} columns {name}", store=path, hint="rename all but one")
-
-
-def _is_binary(kind: Any) -> bool:  # noqa: ANN401 - of pyarrow
-    from pyarrow import types  # noqa: PLC0415 - optional
-
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _read_features(metadata: Mapping[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Read the names of classes, by the columns that they belong to."""
-    try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"].items()
-        named = {name: feature["names"] for name, feature in features if feature.get("_type") == "ClassLabel"}
-    except (LookupError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}
-    return {
-        name: tuple(names)
-        for name, names in named.items()
-        if isinstance(names, list) and all(isinstance(each, str) for each in names)
-    }
-
-
-def _read_values(path: Path, columns: Columns, values: dict[str, list[Any]]) -> None:
+def _read_values(path: Path, columns: Columns, values: dict[str, list[Any]], together: int) -> None:
     """Read the columns that describe images, as long as they aren't far larger than the file."""
     size, taken = path.stat().st_size, 0
     with _open_file(path) as file:
-        for found in _read_batches(file, None, columns.described) if columns.described else ():
-            for name, column in zip(columns.described, found, strict=True):
-                taken += column.nbytes
-                values[name] += column.to_pylist()
+        for found in _read_batches(file, None, columns.described, together) if columns.described else ():
+            taken += sum(column.nbytes for column in found)
             check_memory(path, taken, size, "what describes the images")
+            for name, column in zip(columns.described, found, strict=True):
+                values[name] += column.to_pylist()
 
 
-def _read_batches(file: Any, group: int | None, names: Sequence[str]) -> Iterator[list[Any]]:  # noqa: ANN401 - of pyarrow
+def _read_batches(file: Any, group: int | None, names: Sequence[str], together: int) -> Iterator[list[Any]]:  # noqa: ANN401 - of pyarrow
     """Decode a few rows of some columns at a time, of a row group or of all."""
     groups = range(file.metadata.num_row_groups) if group is None else [group]
-    for batch in file.iter_batches(ROWS, groups, names, use_threads=False):
+    for batch in file.iter_batches(together, groups, names, use_threads=False):
         yield [_find_column(batch, name) for name in names]
 
 
 def _find_column(batch: Any, name: str) -> Any:  # noqa: ANN401 - of pyarrow
     if name in batch.schema.names:
-        return batch.column(name)
+        found = batch.column(name)
+        return found.dictionary_decode() if hasattr(found, "dictionary_decode") else found
     struct, _, inner = name.rpartition(".")
     column = batch.column(struct)
     return column.flatten()[column.type.get_field_index(inner)]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from storage import BACKENDS, StorageError
+from storage.parquet_footer import read_footer, read_pages
 from storage.sources.opening import open_source
 from tests.support.cifar import join, regular
 from tests.support.hostile import find_excess
@@ -154,6 +155,46 @@ def parquet(files: Callable[[], Any], **options: Any) -> Write:  # noqa: ANN401 
     return lambda path: write_parquet(path, {"image": files()}, dictionary_pagesize_limit=1 << 30, **options)
 
 
+def bomb(codec: str) -> Write:
+    return parquet(lambda: [bytes(1 << 20)] * 100, use_dictionary=False, compression=codec)
+
+
+def claim_pages(claimed: int, write: Write) -> Write:
+    """Have the first page of a Parquet file claim another unpacked size, in as many bytes."""
+
+    def encode(number: int, length: int = 0) -> bytes:
+        groups = [(number << 1) >> shift & 0x7F for shift in range(0, max(7 * length, (number << 1).bit_length()), 7)]
+        return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
+
+    def do(path: Path) -> None:
+        write(path)
+        with path.open("rb") as file:
+            chunk = read_footer(file.fileno())[0].chunks[0]
+            true = encode(read_pages(file.fileno(), chunk)[0].unpacked)
+        content = path.read_bytes()
+        place = content.index(true, chunk.start)
+        path.write_bytes(content[:place] + encode(claimed, len(true)) + content[place + len(true) :])
+
+    return do
+
+
+def write_endless_lengths(path: Path) -> None:
+    """Write a page in which 12 bytes stand for 2**28 lengths of files."""
+    options = {"use_dictionary": False, "column_encoding": {"image": "DELTA_LENGTH_BYTE_ARRAY"}}
+    write_parquet(path, {"image": [b"x" * 100]}, compression="none", **options)
+    lengths = b"\x80\x80\x80\x80\x01\x01\x80\x80\x80\x80\x01\0\0\0"
+    content = path.read_bytes()
+    start = content.index(b"\x80\x01\x04\x01")
+    path.write_bytes(content[:start] + lengths + content[start + len(lengths) :])
+
+
+def write_large_descriptions(path: Path) -> None:
+    """Write columns whose values are repeated, and would take far more memory than the file has bytes."""
+    lists = [[None, 1] * (1 << 20)]
+    columns = {"image": [PNG], "text": ["x" * (60 << 20)], "lists": lists}
+    write_parquet(path, columns, compression="zstd")
+
+
 def change_footer(path: Path) -> None:
     """Write a file whose footer claims another number of rows."""
     write_parquet(path, {"image": [PNG] * 5})
@@ -254,6 +295,22 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
     "many rows": ("a.parquet", parquet(lambda: [b""] * (1 << 21)), "the list of its rows takes"),
     "one large file, often": ("a.parquet", parquet(lambda: [bytes(3 << 20)] * 60, compression="none"), ""),
     "a large row group": ("a.parquet", parquet(lambda: [bytes(1 << 20)] * 150, use_dictionary=False), "a row group of"),
+    **{
+        f"a {codec} bomb": ("a.parquet", bomb(codec), "a row group of its images takes")
+        for codec in ("gzip", "brotli", "lz4", "zstd")
+    },
+    **{
+        f"a {codec} bomb that claims {claimed:,}": ("a.parquet", claim_pages(claimed, bomb(codec)), reason)
+        for codec in ("gzip", "brotli", "lz4", "zstd")
+        for claimed, reason in ((1_000, "it is a Parquet file, and can't be read"), ((1 << 31) - 1, "a row group of"))
+    },
+    "a dictionary that is a bomb": (
+        "a.parquet",
+        parquet(lambda: [bytes(30 << 20)] * 2, compression="zstd"),
+        "a row group of its images takes",
+    ),
+    "endless lengths": ("a.parquet", write_endless_lengths, "image has encoding 6"),
+    "large descriptions": ("a.parquet", write_large_descriptions, ""),
     "a negative number of rows": ("a.parquet", change_footer, "it is a Parquet file, and can't be read"),
     "no footer": ("a.parquet", lambda path: path.write_bytes(b"PAR1" + bytes(99) + b"PAR1"), "can't be read"),
 }

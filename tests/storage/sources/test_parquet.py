@@ -100,9 +100,22 @@ def test_a_folder_of_something_else_than_one_split_is_refused(names: list[str], 
     assert reason in refuse(tmp_path)
 
 
-def test_shards_with_other_columns_are_refused(tmp_path: Path) -> None:
+def test_columns_that_not_all_shards_have_are_left_out(tmp_path: Path) -> None:
+    columns = {"image": pa.array(FILES), "label": LABELS, "size": [0.5] * COUNT}
+    write_parquet(tmp_path / "1.parquet", columns | {"more": LABELS, "text": PATHS})
+    write_parquet(tmp_path / "2.parquet", columns | {"text": [None] * COUNT})
+    source = find(tmp_path)
+    assert source.metadata == {"size": [0.5] * 2 * COUNT}
+    assert source.left_out == {
+        "more": "it isn't of one type in all files",
+        "text": "it is of type null",
+    }
+
+
+@pytest.mark.parametrize("label", [PATHS, pa.array(LABELS, pa.int8())], ids=["text", "other numbers"])
+def test_shards_with_other_labels_are_refused(label: object, tmp_path: Path) -> None:
     write_parquet(tmp_path / "1.parquet", make_columns())
-    write_parquet(tmp_path / "2.parquet", make_columns() | {"more": LABELS})
+    write_parquet(tmp_path / "2.parquet", make_columns() | {"label": label})
     assert "2.parquet: its columns aren't those of 1.parquet" in refuse(tmp_path)
 
 
@@ -230,23 +243,121 @@ def test_an_empty_file_is_an_empty_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ({"label": pa.array(LABELS)}, "aren't one of image files beside numbers and strings: label int64"),
-        ({"a": pa.array(FILES), "b": pa.array(FILES)}, "a binary, b binary"),
-        (make_columns() | {"boxes": pa.array([[1]] * COUNT)}, "boxes list"),
+        ({"label": pa.array(LABELS)}, "no column holds files; it has label int64"),
+        (
+            {"a": pa.array(FILES), "b": pa.array(FILES)},
+            "more than one of its columns holds files: a, b; ",
+        ),
         (make_columns() | {"label": pa.array([*LABELS[:-1], None])}, f"row {COUNT - 1} has no label"),
         (make_columns() | {"label": pa.array([1 << 63] * COUNT, pa.uint64())}, "set: a label doesn't fit in 64 bits"),
-        ({"image": pa.array([{"bytes": "text"}] * COUNT)}, "aren't one of image files beside numbers and strings"),
+        ({"image": pa.array([{"bytes": "text"}] * COUNT)}, "no column holds files; it has image struct<bytes: string>"),
     ],
-    ids=["none", "two", "lists", "no label", "a large label", "texts"],
+    ids=["none", "two", "no label", "a large label", "texts"],
 )
 def test_columns_that_cannot_be_kept_are_refused(columns: dict[str, Any], reason: str, tmp_path: Path) -> None:
     assert reason in refuse(write_parquet(tmp_path / "set", columns))
 
 
-@pytest.mark.parametrize("codec", ["gzip", "zstd"])
-def test_a_codec_that_has_no_limit_is_refused(codec: str, tmp_path: Path) -> None:
-    path = write_parquet(tmp_path / "set", make_columns(), compression=codec)
-    assert f"a column is compressed by {codec.upper()}: write it again with compression='snappy'" in refuse(path)
+@pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "brotli", "lz4", "zstd"])
+@pytest.mark.parametrize("options", [{"use_dictionary": False}, {"data_page_version": "2.0"}], ids=str)
+def test_a_file_is_read_whatever_its_compression_and_pages(codec: str, options: dict[str, Any], tmp_path: Path) -> None:
+    columns = make_columns() | {"caption": ["a text"] * COUNT}
+    path = write_parquet(tmp_path / "set", columns, FEATURES, row_group_size=10, compression=codec, **options)
+    source = find(path)
+    assert read(source, range(COUNT)) == FILES
+    assert (source.labels.tolist(), source.classes) == (LABELS, CLASSES)
+    assert (source.metadata, source.left_out) == ({"caption": ["a text"] * COUNT}, {})
+
+
+def test_lists_are_metadata_and_what_metadata_cannot_hold_is_left_out(tmp_path: Path) -> None:
+    boxes = [[[0.5, 1.0]] * (number % 3) for number in range(COUNT)]
+    columns = make_columns() | {
+        "boxes": boxes,
+        "tags": pa.array([["a", "b"]] * COUNT, pa.large_list(pa.string())),
+        "point": pa.array([[1, 2]] * COUNT, pa.list_(pa.int32(), 2)),
+        "objects": [{"bbox": box, "area": [1]} for box in boxes],
+        "polygons": [[{"x": 1}]] * COUNT,
+        "when": pa.array([0] * COUNT, pa.timestamp("ms")),
+        "hash": pa.array([1 << 63] * COUNT, pa.uint64()),
+        "mask": make_image_column(FILES, PATHS),
+        "nothing": pa.nulls(COUNT),
+    }
+    source = find(write_parquet(tmp_path / "set", columns, FEATURES))
+    assert source.metadata == {"boxes": boxes, "tags": [["a", "b"]] * COUNT, "point": [[1, 2]] * COUNT}
+    assert {name: reason.split("<")[0] for name, reason in source.left_out.items()} == {
+        "hash": "the column 'hash' has a value 9223372036854775808",
+        "objects": "it is of type struct",
+        "polygons": "it is of type list",
+        "when": "it is of type timestamp[ms]",
+        "mask": "it is of type struct",
+        "nothing": "it is of type null",
+    }
+    assert read(source, [3, 24]) == [FILES[3], FILES[24]]
+
+
+def test_a_column_that_the_hub_calls_an_image_comes_before_other_files(tmp_path: Path) -> None:
+    columns = {"audio": make_image_column([b"sound"] * COUNT, PATHS), "picture": make_image_column(FILES, PATHS)}
+    features = {"info": {"features": {"picture": {"_type": "Image"}, "audio": {"_type": "Audio"}, "tags": [{}]}}}
+    source = find(write_parquet(tmp_path / "set", columns, features))
+    assert read(source, [7]) == [FILES[7]]
+
+
+def test_boolean_labels_are_0_and_1(tmp_path: Path) -> None:
+    columns = make_columns() | {"label": [bool(label) for label in LABELS], "width": [9] * COUNT}
+    source = find(write_parquet(tmp_path / "set", columns))
+    assert (source.labels.tolist(), source.metadata) == (LABELS, {"width": [9] * COUNT})
+
+
+def test_a_column_of_categories_is_read_as_their_values(tmp_path: Path) -> None:
+    names = pa.array(["dog" if label else "cat" for label in LABELS])
+    columns = make_columns() | {"label": names.dictionary_encode(), "caption": names.dictionary_encode()}
+    source = find(write_parquet(tmp_path / "set", columns))
+    assert (source.labels.tolist(), source.classes, source.metadata) == (
+        LABELS,
+        CLASSES,
+        {"caption": names.to_pylist()},
+    )
+
+
+def test_files_in_a_large_dictionary_are_read_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_parquet(tmp_path / "set", make_columns())
+    assert [group.together for group in find(path).groups] == [8]
+    monkeypatch.setattr("storage.sources.parquet_pages.LARGE", 100)
+    source = find(path)
+    assert [group.together for group in source.groups] == [1]
+    assert read(source, [0, 1, 24]) == [FILES[0], FILES[1], FILES[24]]
+
+
+@pytest.mark.parametrize("column", ["caption", "label", "image"])
+@pytest.mark.parametrize("encoding", ["DELTA_LENGTH_BYTE_ARRAY", "DELTA_BYTE_ARRAY"])
+def test_encodings_without_a_limit_are_not_read(encoding: str, column: str, tmp_path: Path) -> None:
+    columns = {"image": pa.array(FILES), "label": PATHS, "caption": PATHS}
+    options: dict[str, Any] = {"use_dictionary": False, "column_encoding": {column: encoding}}
+    path = write_parquet(tmp_path / "set", columns, **options)
+    if column == "caption":
+        assert list(find(path).left_out) == [column]
+    else:
+        assert f"{column} has encoding" in refuse(path)
+
+
+@pytest.mark.parametrize("column", ["caption", "image"])
+def test_a_codec_that_pyarrow_does_not_know_is_not_read(
+    column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.sources.parquet_pages.CODECS", {"SNAPPY"})
+    columns = {"image": pa.array(FILES), "caption": PATHS}
+    compression = dict.fromkeys(columns, "snappy") | {column: "zstd"}
+    path = write_parquet(tmp_path / "set", columns, compression=compression, row_group_size=10)
+    if column == "caption":
+        assert find(path).left_out == {"caption": "caption is compressed by ZSTD"}
+    else:
+        assert "image is compressed by ZSTD: write it again with compression='zstd'" in refuse(path)
+
+
+def test_paths_that_cannot_be_read_safely_are_no_names(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"use_dictionary": False, "column_encoding": {"image.path": "DELTA_BYTE_ARRAY"}}
+    source = find(write_parquet(tmp_path / "set", make_columns(), **options))
+    assert (source.names, source.metadata, list(source.left_out)) == (None, None, ["image.path"])
 
 
 def test_a_file_that_claims_other_rows_than_it_has_is_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,3 +388,12 @@ def test_a_file_of_the_hub_becomes_a_dataset(run: Any, path: Path, tmp_path: Pat
         assert (list(reader.names), reader.classes) == (PATHS, CLASSES)
         assert [bytes(file) for file in reader.read_encoded(range(COUNT))[0]] == FILES
         assert reader.read_labels().tolist() == LABELS
+
+
+def test_convert_says_which_columns_are_left_out(run: Any, tmp_path: Path) -> None:  # noqa: ANN401 - a fixture
+    path = write_parquet(tmp_path / "set", make_columns() | {"objects": [{"area": 1}] * COUNT}, FEATURES)
+    code, out, _ = run("convert", path, tmp_path / "new", "--backend", "npy")
+    assert code == 0
+    assert "the column objects is left out: it is of type struct<area: int64>" in out.splitlines()
+    with storage.open(tmp_path / "new") as reader:
+        assert (reader.classes, dict(reader.metadata)) == (CLASSES, {})
