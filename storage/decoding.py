@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from threading import Condition
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -176,7 +176,12 @@ def check_threads(threads: object) -> None:
 
 def is_positive(number: object) -> bool:
     """Check whether something is a number above 0."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) > 0
+    return is_integer(number) and int(number) > 0
+
+
+def is_integer(number: object) -> TypeGuard[int | np.integer]:
+    """Check whether something is an integer, and no bool."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _decode(

@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
+from .batches import Batches
 from .decoding import MAX_PIXELS, check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
 from .inputs import take_out
+from .pictures import Size
+from .read_ahead import ReadAhead
 
 Indices: TypeAlias = Sequence[int] | NDArray[np.integer] | slice
 
@@ -97,6 +100,7 @@ class Reader(ABC):
     def __init__(self, store: Path) -> None:
         with reading(store):  # where the current folder was deleted
             self.store = Path(store).absolute()
+        self._ahead: WeakSet[ReadAhead] = WeakSet()
         self._start()
 
     @abstractmethod
@@ -257,14 +261,11 @@ class Reader(ABC):
             if out is not None:
                 positions = positions.copy()  # they may lie in the memory that is filled
                 array = take_out(out)
-            if not self._shape:
-                images, labels = self._decode_batch(positions, array, size, threads)
-            elif size is not None:
-                raise InvalidInputError(
-                    f"a size of {size} for images that are stored as pixels", store=self.store, hint="leave it out"
-                )
-            else:
+            shape = self._choose_shape(size)
+            if self._shape:
                 images, labels = self._read(positions, array)
+            else:
+                images, labels = self._decode_batch(positions, array, shape, threads)
             return images if out is None else out, labels
 
     def read_encoded(self, indices: Indices) -> tuple[Encoded, Labels]:
@@ -309,25 +310,124 @@ class Reader(ABC):
         with reading(self.store):
             return self._read_encoded(check_indices(self.store, indices, self._count))
 
+    def batches(
+        self,
+        size: int,
+        *,
+        seed: int,
+        epoch: int = 0,
+        image_size: tuple[int, int] | None = None,
+        threads: int | None = None,
+        out: Any = None,  # noqa: ANN401 - an array, a tensor, or several
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Batches:
+        """Iterate over the batches of an epoch: every image once, in a shuffled order, read and decoded ahead.
+
+        Seed and epoch choose the order, which is the same everywhere: with every size, number of ranks, backend,
+        machine, and version of Python and NumPy. In training on several ranks, each one takes batches in turn. At the
+        end, some ranks may have one batch more than others, and the last batch may be smaller; not with `drop_last`.
+
+        At most 3 batches are being read or are ready, beside the one that the caller holds: of 256 images of
+        224 x 224 RGB pixels, 4 take 154 MB. Each thread also holds the files that it decodes, and one decoded image.
+
+        Parameters
+        ----------
+        size : int
+            How many images a batch has.
+        seed, epoch : int
+            Any numbers from 0 on.
+        image_size : tuple of int, optional
+            Height and width, as `size` of `read`; for image files only, which need it. Pixels are as they were stored.
+        threads : int, optional
+            How many read and decode, each on its own core; the caller's thread runs where it did. By default as many
+            as the process may use cores, divided by the ranks on this machine: ``LOCAL_WORLD_SIZE``, as torchrun sets
+            it, or else `world_size`. Give a number if each rank is confined to cores of its own.
+        out : ndarray or PyTorch tensor, shape (size, H, W, ...), or list of these, optional
+            Arrays that are filled in turn: each batch is one of them, or the first part of one, and stays as it is
+            until the next batch is asked for. With one array nothing is read ahead. By default, a batch belongs to the
+            caller; its memory is used again when nothing refers to it any more.
+        drop_last : bool
+            Leave out the images at the end that don't make a whole batch for every rank.
+        rank, world_size : int
+            Which of how many processes this is that share the epoch.
+
+        Returns
+        -------
+        Batches
+            An iterator over ``(images, labels)``, as `read` returns them. Its `state_dict` and `load_state_dict` let
+            training go on in the middle of an epoch.
+
+        Raises
+        ------
+        InvalidInputError
+            An argument is out of range, `image_size` is missing or impossible, or `out` has another dtype or shape.
+        StorageError
+            While iterating: what `read` raises, after the batches before it; an error names the image.
+        ReaderClosedError
+            The reader is closed.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import storage
+        >>> backend = storage.BACKENDS["npy"]
+        >>> backend.store_many(Path("store"), np.zeros((5, 8, 8, 3), np.uint8), np.arange(5))
+        >>> with backend.open_reader(Path("store")) as reader:
+        ...     for images, labels in reader.batches(2, seed=0):
+        ...         print(images.shape, labels)
+        (2, 8, 8, 3) [1 3]
+        (2, 8, 8, 3) [4 0]
+        (1, 8, 8, 3) [2]
+        """
+        self._be_ready()
+        shape = self._choose_shape(image_size)
+        return Batches(
+            self,
+            self._ahead,
+            (size, *shape),
+            self._dtype,
+            seed=seed,
+            epoch=epoch,
+            threads=threads,
+            out=out,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+
     def _decode_file(self, file: memoryview, position: int) -> Image:
         try:
             return decode(file, max_pixels=self._max_pixels, losses=self._losses)
         except StorageError as error:
             raise self._name_record(error, position) from error
 
+    def _choose_shape(self, size: tuple[int, int] | None) -> tuple[int, ...]:
+        """Choose the shape of each image that is read: the one that was stored, or a size that files need."""
+        if not self._shape:
+            try:
+                return (*check_size(size), CHANNELS)
+            except InvalidInputError as error:
+                raise error.replace(store=self.store) from error
+        if size is not None:
+            problem = f"a size of {size} for images that are stored as pixels"
+            raise InvalidInputError(problem, store=self.store, hint="leave it out")
+        return self._shape
+
     def _decode_batch(
-        self, positions: NDArray[np.intp], out: Images | None, size: tuple[int, int] | None, threads: int | None
+        self, positions: NDArray[np.intp], out: Images | None, shape: tuple[int, ...], threads: int | None
     ) -> tuple[Images, Labels]:
         try:
-            target = check_size(size)
             check_threads(threads)
         except InvalidInputError as error:
             raise error.replace(store=self.store) from error
-        images = make_result(self.store, (len(positions), *target, CHANNELS), out)
+        images = make_result(self.store, (len(positions), *shape), out)
         files, labels = self._read_encoded(positions)
         try:
             limits: dict[str, Any] = {"max_pixels": self._max_pixels, "losses": self._losses}
-            decode_batch(files, target, images, threads=threads, **limits)
+            decode_batch(files, Size(*shape[:2]), images, threads=threads, **limits)
         except StorageError as error:
             raise self._name_record(error, None if error.record is None else int(positions[error.record])) from error
         return images, labels
@@ -380,6 +480,8 @@ class Reader(ABC):
         """Close the store; closing twice does no harm."""
         if not self._closed:
             self._closed = True
+            for ahead in list(self._ahead):
+                ahead.stop()
             if self._process == os.getpid():  # a child leaves its parent's files and environments alone
                 self._close()
 

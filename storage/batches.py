@@ -1,0 +1,186 @@
+"""An epoch in batches: every image once, in an order that a seed chooses."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableSet
+from functools import partial
+from itertools import combinations, cycle
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from weakref import finalize
+
+import numpy as np
+
+from .arrays import Images, Labels, make_array, make_result
+from .decoding import check_threads, find_simplejpeg, is_integer
+from .epoch_order import EpochOrder
+from .errors import InvalidInputError, reading
+from .inputs import take_out
+from .pictures import import_pillow
+from .read_ahead import Memory, ReadAhead, choose_cores
+
+if TYPE_CHECKING:
+    from .reader import Reader
+
+QUEUE = 3  # batches that are being read or are ready
+VERSION = 1  # of the order of an epoch
+
+
+class Batches(Iterator[tuple[Images, Labels]]):
+    """One rank's batches of an epoch, as `Reader.batches` describes them: an iterator, and a context manager.
+
+    Threads start with the first batch. They end with the last one, with an error, with `close`, when the reader is
+    closed, and when nothing refers to the iterator any more. Then, and in a forked child, the next batch starts new
+    ones; so after an error, the same batch is read again.
+    """
+
+    def __init__(
+        self,
+        reader: "Reader",
+        started: MutableSet[ReadAhead],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        seed: int,
+        epoch: int,
+        threads: int | None,
+        out: Any,  # noqa: ANN401 - an array, a tensor, or several
+        drop_last: bool,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self._reader, self._started, self._shape, self._dtype = reader, started, shape, dtype
+        self._count, self._size = len(reader), check_number("size", shape[0], 1)
+        self._seed, self._epoch = check_number("seed", seed), check_number("epoch", epoch)
+        self._world_size = check_number("world_size", world_size, 1)
+        self._rank = check_number("rank", rank, most=self._world_size - 1)
+        check_threads(threads)
+        self._threads, self._drop_last = threads, drop_last
+        self._outs = None if out is None else check_outs(reader.store, out, shape, dtype)
+        self._position = 0  # of the order: what is before it was read, by all ranks together
+        self._ahead: ReadAhead | None = None
+        self._stop: Callable[[], object] = lambda: None
+
+    def __len__(self) -> int:
+        """Return how many batches are left."""
+        return len(self._find_starts())
+
+    def __next__(self) -> tuple[Images, Labels]:
+        """Return the next batch, and have threads read those that follow."""
+        if self._ahead is None or not self._ahead.is_running():
+            self._ahead = self._start()
+        try:
+            with reading(self._reader.store):  # no thread can be started
+                batch = self._ahead.take()
+        except BaseException:
+            self.close()
+            raise
+        if batch is None:
+            self.close()
+            self._position = self._count
+            raise StopIteration
+        self._position = min(self._position + self._size * self._world_size, self._count)
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Describe how much of the epoch was read, to go on from there, also with other numbers of images or ranks.
+
+        All ranks must have taken as many batches; then all have the same state. What was read ahead doesn't count.
+
+        Returns
+        -------
+        dict of int
+            It can be kept as JSON.
+        """
+        return {
+            "version": VERSION,
+            "count": self._count,
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where `state_dict` was called, with its seed and epoch.
+
+        Parameters
+        ----------
+        state : dict of int
+            What `state_dict` returned, for the same images; in batches of any size, on any number of ranks.
+
+        Raises
+        ------
+        InvalidInputError
+            It is something else, or the state of another number of images.
+        """
+        own, hint = self.state_dict(), "give what state_dict returned for these images"
+        given: Any = state
+        if not isinstance(given, Mapping) or set(given) != set(own):
+            raise InvalidInputError(f"a state of {state!r}", store=self._reader.store, hint=hint)
+        numbers = {name: check_number(name, state[name]) for name in own}
+        if any(numbers[name] != own[name] for name in ("version", "count")) or numbers["position"] > self._count:
+            raise InvalidInputError(f"a state of {numbers}, and not of {own}", store=self._reader.store, hint=hint)
+        self.close()
+        self._seed, self._epoch, self._position = numbers["seed"], numbers["epoch"], numbers["position"]
+
+    def close(self) -> None:
+        """End the threads, and free what they have read ahead; the next batch would start them again."""
+        self._stop()
+        self._ahead = None
+
+    def __enter__(self) -> Self:
+        """Return the iterator itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _find_starts(self) -> range:
+        """Find where the batches of this rank start in the order; the ranks take turns."""
+        step = self._size * self._world_size
+        left = self._count - self._position
+        end = self._position + (left - left % step if self._drop_last else left)
+        return range(self._position + self._rank * self._size, end, step)
+
+    def _start(self) -> ReadAhead:
+        size: Any = None
+        if self._reader.kind == "encoded":
+            size = self._shape[1:3]
+            find_simplejpeg()  # now, as a fork in the middle of an import is dangerous
+            import_pillow()
+        memory = Memory(partial(make_array, self._reader.store, self._shape, self._dtype), QUEUE)
+        ahead = ReadAhead(
+            self._reader.store,
+            partial(self._reader.read, size=size, threads=1),
+            EpochOrder(self._count, self._seed, self._epoch).cut(self._find_starts(), self._size),
+            memory.lend if self._outs is None else partial(next, cycle(self._outs)),
+            queue=QUEUE if self._outs is None else len(self._outs),
+            cores=choose_cores(self._rank, self._world_size, self._threads),
+        )
+        self._stop = finalize(self, ahead.stop)
+        self._started.add(ahead)
+        return ahead
+
+
+def check_number(name: str, number: Any, least: int = 0, most: int | None = None) -> int:  # noqa: ANN401 - any
+    """Refuse what isn't an integer in a range."""
+    if is_integer(number) and number >= least and (most is None or number <= most):
+        return int(number)
+    limits = f"{least} or more" if most is None else f"a number from {least} to {most}"
+    raise InvalidInputError(f"{name} is {number!r}", hint=f"give {limits}")
+
+
+def check_outs(store: Path, out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> list[Any]:  # noqa: ANN401 - likewise
+    """Refuse memory of the caller that can't hold batches, each in its own."""
+    outs = list(out) if isinstance(out, list | tuple) else [out]
+    arrays = [make_result(store, shape, take_out(each), dtype) for each in outs]
+    if (
+        not outs
+        or any(each is None for each in outs)
+        or any(np.may_share_memory(*pair) for pair in combinations(arrays, 2))
+    ):
+        hint = "give one array, or several that have memory of their own"
+        raise InvalidInputError("out holds None, or nothing, or the same memory twice", store=store, hint=hint)
+    return outs

@@ -1,0 +1,64 @@
+"""The order of an epoch is a permutation, the same everywhere, and as random as it looks."""
+
+import hashlib
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from storage.epoch_order import BLOCK, EpochOrder
+
+SEEDS = 1_200
+
+
+def find_all(count: int, seed: int = 0, epoch: int = 0) -> list[int]:
+    return list(EpochOrder(count, seed, epoch).find(np.arange(count)).tolist())
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 12, 13, 255, 256, 257, 10_000, 65_537])
+def test_every_image_comes_once(count: int) -> None:
+    assert sorted(find_all(count)) == list(range(count))
+
+
+def test_the_order_is_the_one_that_earlier_versions_chose() -> None:
+    assert find_all(10, seed=7, epoch=3) == [0, 9, 4, 3, 7, 8, 5, 6, 2, 1]
+    content = np.array(find_all(100_000, seed=2**70, epoch=1), "<i8").tobytes()
+    assert hashlib.sha256(content).hexdigest() == "628b8c6182900676e2c9f56d0cefb857b3b0acef3d9970abf6eb6d119d7dda89"
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_all_orders_of_a_few_images_are_equally_frequent(count: int) -> None:
+    orders = Counter(tuple(find_all(count, seed)) for seed in range(SEEDS))
+    freedom = math.factorial(count) - 1
+    expected = SEEDS / (freedom + 1)
+    assert len(orders) == freedom + 1
+    chi_squared = sum((found - expected) ** 2 / expected for found in orders.values())
+    assert abs(chi_squared - freedom) < 4 * math.sqrt(2 * freedom), "some orders are more frequent than others"
+
+
+@pytest.mark.parametrize("count", [1_000, 100_000_000])
+def test_images_that_follow_each_other_have_nothing_in_common(count: int) -> None:
+    images = EpochOrder(count, seed=1, epoch=2).find(np.arange(1_000))
+    correlations = [np.corrcoef(images[:-step], images[step:])[0, 1] for step in (1, 2, 10, 31, 32)]
+    correlations.append(np.corrcoef(images, np.arange(1_000))[0, 1])
+    assert np.abs(correlations).max() < 4 / math.sqrt(1_000)
+
+
+def test_each_seed_and_each_epoch_has_another_order() -> None:
+    orders = {tuple(find_all(100, seed, epoch)) for seed in range(10) for epoch in range(10)}
+    assert len(orders) == 100
+
+
+def test_any_part_of_the_order_is_found_without_the_rest() -> None:
+    order = EpochOrder(2**40, seed=0, epoch=0)
+    places = np.array([2**40 - 1, 0, 5])
+    assert order.find(places).tolist() == [int(order.find(places[number : number + 1])[0]) for number in range(3)]
+
+
+@pytest.mark.parametrize("size", [1, 7, BLOCK - 1, BLOCK + 1])
+def test_batches_are_cut_in_blocks_from_the_same_order(size: int) -> None:
+    count = 2 * BLOCK + 5
+    cut = list(EpochOrder(count, 0, 0).cut(range(0, count, size), size))
+    assert [len(batch) for batch in cut] == [size] * (count // size) + ([count % size] if count % size else [])
+    assert np.concatenate(cut).tolist() == find_all(count)

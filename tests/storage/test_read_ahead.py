@@ -1,0 +1,162 @@
+"""Threads that read ahead: which cores they run on, which error counts, and how they end."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from storage import Images, Labels, ReaderClosedError
+from storage.read_ahead import ReadAhead, choose_cores
+
+CORES = {2, 3, 5, 7, 11, 13}
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Let the process have some cores, and no launcher."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: CORES)
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return CORES
+
+
+def read(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+    images[:] = indices
+    return images, indices.astype(np.int64)
+
+
+def make(function: Any = read, *, cores: Sequence[int] = (0,), queue: int = 3) -> ReadAhead:  # noqa: ANN401 - as read
+    """Make one that reads 12 numbers in batches of 4."""
+    batches = iter(np.arange(12).reshape(3, 4))
+    return ReadAhead(Path("store"), function, batches, lambda: np.empty(4, np.int64), queue=queue, cores=cores)
+
+
+def take_all(ahead: ReadAhead) -> Iterator[list[int]]:
+    while (batch := ahead.take()) is not None:
+        assert batch[0].tolist() == batch[1].tolist()
+        yield batch[0].tolist()
+
+
+@pytest.mark.usefixtures("cores")
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+def test_ranks_have_different_cores_and_use_all(world_size: int) -> None:
+    chosen = [core for rank in range(world_size) for core in choose_cores(rank, world_size, None)]
+    assert sorted(chosen) == sorted(CORES)
+
+
+@pytest.mark.usefixtures("cores")
+def test_more_ranks_than_cores_are_spread_over_them() -> None:
+    chosen = [choose_cores(rank, 12, None) for rank in range(12)]
+    assert sorted(core for (core,) in chosen) == sorted([*CORES, *CORES])
+
+
+@pytest.mark.usefixtures("cores")
+def test_threads_begin_with_the_cores_of_their_rank() -> None:
+    assert choose_cores(1, 2, 2) == [7, 11]
+    assert choose_cores(1, 2, 6) == [7, 11, 13, 2, 3, 5]
+    assert choose_cores(0, 1, 8) == [2, 3, 5, 7, 11, 13, 2, 3]
+
+
+@pytest.mark.usefixtures("cores")
+@pytest.mark.parametrize(
+    ("local", "expected"), [(("1", "2"), [7, 11, 13]), (("1", ""), [2]), (("2", "2"), [2]), (("x", "2"), [2])]
+)
+def test_ranks_on_other_machines_have_cores_of_their_own(
+    local: tuple[str, str], expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(("LOCAL_RANK", "LOCAL_WORLD_SIZE"), local, strict=True):
+        monkeypatch.setenv(name, value)
+    assert choose_cores(0, 6, None) == expected
+
+
+def test_each_thread_is_pinned_to_a_core_and_the_caller_is_not() -> None:
+    before = os.sched_getaffinity(0)
+    asked, meet = sorted(before)[:2] * 2, threading.Barrier(2)
+    found: dict[int, set[int]] = {}
+
+    def read_and_look(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+        meet.wait(20)  # both threads have a piece
+        found[threading.get_ident()] = os.sched_getaffinity(0)
+        return read(indices, images)
+
+    ahead = make(read_and_look, cores=asked[:2])
+    assert len(list(take_all(ahead))) == 3
+    ahead.stop()
+    assert sorted(map(sorted, found.values())) == sorted([core] for core in asked[:2])
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_core_that_the_process_lost_is_done_without() -> None:
+    ahead = make(cores=[100_000])
+    assert list(take_all(ahead)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+@pytest.mark.parametrize(("queue", "expected"), [(1, [4, 8, 12]), (2, [8, 12, 12]), (5, [12, 12, 12])])
+def test_no_more_batches_are_read_than_the_queue_holds(queue: int, expected: list[int]) -> None:
+    asked: list[int] = []
+
+    def note() -> Iterator[NDArray[np.intp]]:
+        for batch in np.arange(12).reshape(3, 4):
+            asked.extend(batch.tolist())
+            yield batch
+
+    ahead = ReadAhead(Path("store"), read, note(), lambda: np.empty(4, np.int64), queue=queue, cores=[0])
+    found = []
+    for _ in range(3):
+        ahead._fill(queue)  # noqa: SLF001 - as the next call of take would
+        found.append(len(asked))
+        assert ahead.take() is not None
+    assert found == expected
+    ahead.stop()
+
+
+def test_of_several_errors_in_a_batch_the_first_one_counts() -> None:
+    meet = threading.Barrier(4)
+
+    def fail(indices: NDArray[np.intp], _: Images) -> tuple[Images, Labels]:
+        meet.wait(20)
+        raise ValueError(f"number {indices[0]}")
+
+    ahead = make(fail, cores=[0] * 4, queue=1)
+    with pytest.raises(ValueError, match="number 0"):
+        ahead.take()
+    ahead.stop()
+
+
+def test_one_of_its_own_threads_may_stop_it() -> None:
+    def read_and_stop(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+        ahead.stop()  # as garbage collection may do in any thread
+        return read(indices, images)
+
+    ahead = make(read_and_stop, queue=1)
+    assert ahead.take() is not None
+    assert not ahead.is_running()
+    with pytest.raises(ReaderClosedError, match="store: it was closed while batches were read"):
+        ahead.take()
+
+
+def test_what_waits_to_be_read_when_it_is_stopped_is_not_read() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    def read_late(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+        begun.set()
+        stopped.wait(20)
+        return read(indices, images)
+
+    def stop() -> None:
+        begun.wait(20)
+        ahead._process = None  # noqa: SLF001 - the first thing that stop does
+        stopped.set()
+
+    ahead = make(read_late)
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert ahead.take() is not None
+    with pytest.raises(ReaderClosedError, match="it was closed while"):
+        ahead.take()
+    thread.join()
