@@ -1,6 +1,6 @@
 """The hooks of the suite. The code behind them is in `benchmarks.session`."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -19,10 +19,11 @@ from benchmarks.session import (
     parametrize,
     select_cells,
     show_files,
-    show_verdicts,
+    show_reports,
     spread_references,
     start_measuring,
 )
+from benchmarks.tables import group_cells
 from benchmarks.workers import torch
 from fixtures.image_set import image_set, payload, photos, session_images
 
@@ -90,18 +91,25 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     complete_json(config, output_json)
 
 
+def pytest_benchmark_group_stats(
+    config: pytest.Config | None, benchmarks: Iterable[dict[str, Any]], group_by: str
+) -> Sequence[tuple[str | None, list[dict[str, Any]]]]:
+    """Group cells for pytest-benchmark's tables, also for its own command, which has no configuration."""
+    return group_cells(config, benchmarks, group_by)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Compare the run and write its page; a session that failed keeps its exit code."""
+    """Find the answer of the run, compare it and write its page; a session that failed keeps its exit code."""
     code = finish(session.config)
     session.exitstatus = session.exitstatus or code
 
 
 @pytest.hookimpl(trylast=True)  # below the tables of pytest-benchmark
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show how this run compares with the base."""
-    show_verdicts(config, terminalreporter)
+    """Show the answer of this run, and how it compares with the base."""
+    show_reports(config, terminalreporter)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Print where the run and its page are."""
+    """Print where the run and its page are, and what to type next."""
     show_files(config)

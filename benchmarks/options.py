@@ -77,6 +77,7 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(name, text, default="")
     group = parser.getgroup("reporting", "what becomes of the run")
     group.addoption("--page", type=Path, metavar="REPORT.html", help="write the report of the run, one HTML file")
+    group.addoption("--tables", action="store_true", help="show pytest-benchmark's tables, too: one for each operation")
     _add_baseline_options(group)
 
 

@@ -9,7 +9,7 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -38,8 +38,10 @@ from benchmarks.options import (
 from benchmarks.progress import Progress
 from benchmarks.replicates import measure_replicate
 from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
+from benchmarks.tables import are_tables_wanted, check_cells, check_options, list_given, take_regressions
 from benchmarks.workers import START_METHODS, choose_counts
 from fixtures.image_set import COUNT, IMAGES, DoubledImages, SessionImages, find_origin
+from reports.answer import make_answer
 from reports.compare.comparison import LOOKS, compare_runs
 from reports.compare.text import make_verdicts
 from reports.errors import WrongInputError
@@ -51,6 +53,7 @@ from reports.run import BrokenRunError, Run
 from reports.text import count_noun, escape_name
 
 RUNS = "file://./reports/runs"  # as in pyproject.toml
+RUN, BENCHMARKS = "run", "benchmarks"  # the name of a run's file gets a number in front
 KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
 CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
 MAX_TIME, PHOTO_SECONDS = "--benchmark-max-time", "0.1"  # of all rounds of a cell: photos have twice as many cells
@@ -68,8 +71,8 @@ class Session:
     when the first process began to measure. `baseline` is the file of the baseline to save.
 
     `saved` is the file of the run, and `saved_complete` says whether the run is complete; both are None if none was
-    saved. `rescued` says which files couldn't be written, and where their content is. `verdicts` and `page` are what to
-    print at the end, if anything.
+    saved. `rescued` says which files couldn't be written, and where their content is. `answer` (a title and text),
+    `regressions` (of --benchmark-compare-fail), `verdicts` and `page` are what to print at the end, if anything.
     """
 
     options: Options
@@ -84,6 +87,8 @@ class Session:
     saved: Path | None = None
     saved_complete: bool | None = None
     rescued: list[str] = field(default_factory=list)
+    answer: tuple[str, str] | None = None
+    regressions: list[str] = field(default_factory=list)
     verdicts: str = ""
     page: str = ""
 
@@ -93,6 +98,7 @@ SESSION = pytest.StashKey[Session]()
 
 def configure(config: pytest.Config) -> None:
     """Check the options, and adjust those of pytest-benchmark before it reads them."""
+    check_options(config)
     options = read_options(config)
     images = find_images(options)
     options = leave_out(options, images)
@@ -109,11 +115,13 @@ def configure(config: pytest.Config) -> None:
         if config.option.benchmark_json:
             raise pytest.UsageError("save-baseline: the run has one file: leave --benchmark-json out")
         session.baseline = config.option.benchmark_json = name_baseline(config.rootpath, name)
-    if options.images and not any(str(each).startswith(MAX_TIME) for each in config.invocation_params.args):
+    if options.images and MAX_TIME not in list_given(config):
         config.option.benchmark_max_time = type(config.option.benchmark_max_time)(PHOTO_SECONDS)
     if config.option.benchmark_only or name:
-        config.option.benchmark_autosave = "run"  # its file name gets a number in front
+        config.option.benchmark_autosave = RUN
         config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
+        if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # which are those of the tests
+            config.args, config.args_source = [BENCHMARKS], pytest.Config.ArgsSource.ARGS
 
 
 def find_images(options: Options) -> SessionImages:
@@ -246,7 +254,7 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
     session.outcomes.intended = [item.nodeid for item in cells]
     session.progress = Progress({item.nodeid: count_cutoff(item) for item in cells})
     if cells and not config.option.collectonly:
-        _prepare_saving(config)
+        _prepare_saving(config, cells)
         if not config.option.basetemp:  # pytest keeps what a killed session left for three days
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
             remove_abandoned(temporary.glob("pytest-of-*/pytest-*/stores"))
@@ -310,19 +318,24 @@ def _measure_replicate(pytest_session: pytest.Session, cells: Sequence[str], wor
     return not replicate.failed
 
 
-def _prepare_saving(config: pytest.Config) -> None:
+def _prepare_saving(config: pytest.Config, cells: Sequence[pytest.Item]) -> None:
     """Check that the run can be saved, and have pytest-benchmark, which has no hook for that, save it safely."""
     plugin = config.pluginmanager.getplugin("pytest-benchmark")
-    if plugin.disabled:
+    if plugin.disabled or plugin.skip:
         return
+    check_cells(plugin, cells)
+    if not plugin.json:
+        plugin.autosave = plugin.autosave or RUN
     if plugin.json:
         if plugin.json.exists() and not plugin.json.is_file():
             raise pytest.UsageError(f"{escape_name(plugin.json)} isn't an ordinary file: name another --benchmark-json")
-        _check_folder(plugin.json.parent, "--benchmark-json=FILE")
+        _check_folder(plugin.json.parent, "the run", "--benchmark-json=FILE")
         plugin.save_json = lambda document: _save_json(config, document, plugin.json)
+    if config.option.page:
+        _check_folder(config.option.page.parent, "the page", "--page=FILE")
     files: Any = plugin.storage
     if (plugin.save or plugin.autosave) and isinstance(files, FileStorage):
-        _check_folder(files.get("run.json").parent, "--benchmark-storage=file:///FOLDER")
+        _check_folder(files.get("run.json").parent, "the run", "--benchmark-storage=file:///FOLDER", make=True)
         plugin.storage.save = lambda document, name: _save_run(config, document, lambda: _reserve_file(files, name))
 
 
@@ -336,11 +349,14 @@ def _save_json(config: pytest.Config, document: dict[str, Any], path: Path) -> N
         session.baseline = None
 
 
-def _check_folder(folder: Path, option: str) -> None:
+def _check_folder(folder: Path, content: str, option: str, *, make: bool = False) -> None:
+    """Check that a file can be written in a folder; `make` the folder if there is none."""
     try:
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        message = f"the run can't be saved in {folder} ({error.strerror}): choose another place with {option}"
+        message = f"{content} can't be saved in {folder} ({error.strerror}): choose another place with {option}"
         raise pytest.UsageError(escape_name(message)) from error
 
 
@@ -421,14 +437,35 @@ def complete_json(config: pytest.Config, output: dict[str, Any]) -> None:
 
 
 def finish(config: pytest.Config) -> int:
-    """Compare the run that was saved with the base, and write its page; return the exit code of a fine session."""
-    session, code = config.stash[SESSION], 0
+    """Find the answer of the run that was saved, compare it with the base, and write its page.
+
+    Return the exit code of a fine session.
+    """
+    session = config.stash[SESSION]
+    if session.saved is not None:
+        _find_answer(config, session.saved)
+    session.regressions = take_regressions(config.pluginmanager.getplugin("pytest-benchmark"))
+    code = 1 if session.regressions else 0
     if session.base is not None:
-        code, session.verdicts = _compare(config, session.base)
+        base_code, session.verdicts = _compare(config, session.base)
+        code = code or base_code
     if config.option.page and not config.option.collectonly:
         page_code, session.page = _write_page(config)
         code = code or page_code
     return code or (3 if session.rescued else 0)
+
+
+def _find_answer(config: pytest.Config, path: Path) -> None:
+    """Find the answer of the run that was saved; unless there is none, show no table that nobody asked for."""
+    session = config.stash[SESSION]
+    try:
+        run = read_run(path)
+        session.answer = make_answer(run) if run.results else None
+    except BrokenRunError as error:
+        session.answer = "no answer", f"{escape_name(error)}\n"
+    else:
+        plugin = config.pluginmanager.getplugin("pytest-benchmark")
+        plugin.quiet = plugin.quiet or (session.answer is not None and not are_tables_wanted(config))
 
 
 def _compare(config: pytest.Config, base: Run) -> tuple[int, str]:
@@ -454,27 +491,48 @@ def _write_page(config: pytest.Config) -> tuple[int, str]:
     return 0, f"page written to {out}"
 
 
-def show_verdicts(config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
-    """Show how this run compares with the base."""
+def show_reports(config: pytest.Config, terminal: pytest.TerminalReporter) -> None:
+    """Show the answer of this run, and how it compares with the base."""
     session = config.stash[SESSION]
+    if session.answer is not None:
+        title, text = session.answer
+        terminal.section(title)
+        terminal.write(text)
+    if session.regressions:
+        terminal.section("slower than --benchmark-compare-fail allows")
+        terminal.write("".join(f"{escape_name(line)}\n" for line in session.regressions))
     if session.base is not None and session.verdicts:
         terminal.section(f"compared with {session.base.path.name}")
         terminal.write(session.verdicts)
 
 
 def show_files(config: pytest.Config) -> None:
-    """Print where the page and the run are, and how to make the page if there is none."""
-    session = config.stash.get(SESSION, None)
+    """Print where the page and the run are, and what to type next."""
+    session, terminal = config.stash.get(SESSION, None), config.pluginmanager.getplugin("terminalreporter")
     if session is None:  # the options were wrong
         return
-    terminal, path = config.pluginmanager.getplugin("terminalreporter"), session.saved
-    for line in (*session.rescued, *filter(None, [session.page])):
-        terminal.write_line(escape_name(line))
+    lines, path = [*session.rescued, *filter(None, [session.page])], session.saved
     if session.baseline is not None and path is not None:
         step = f"--compare-with={session.baseline.stem} compares a session with it"
-        terminal.write_line(escape_name(f"baseline saved as {session.baseline}; {step}"))
+        lines.append(f"baseline saved as {session.baseline}; {step}")
     if path is not None:
-        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         kind = "run" if session.saved_complete else "INCOMPLETE run"
-        step = "" if config.option.page else f"; next: python -m reports page {path} --out report.html"
-        terminal.write_line(escape_name(f"{kind} saved as {path}{step}"))
+        lines += [f"{kind} saved as {shorten_path(path)}", *_list_commands(config, path)]
+    for line in lines:
+        terminal.write_line(escape_name(line))
+
+
+def _list_commands(config: pytest.Config, path: Path) -> Iterator[str]:
+    """List what to type next: the command that makes a page, and pytest-benchmark's with the place of the runs."""
+    if not config.option.page:
+        yield f"next: python -m reports page {shlex.quote(str(shorten_path(path)))} --out report.html"
+    files = config.pluginmanager.getplugin("pytest-benchmark").storage
+    if isinstance(files, FileStorage) and path.is_relative_to(files.path):
+        numbers = [file.name.partition("_")[0] for file in files.query() if file.parent == path.parent][-2:]
+        folder = shlex.quote(str(shorten_path(files.path)))
+        yield f"      python -m pytest_benchmark --storage={folder} compare {' '.join(numbers)}"
+
+
+def shorten_path(path: Path) -> Path:
+    """Make a path relative to the folder in which pytest was started, if it is there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

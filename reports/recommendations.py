@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from reports.ranking import Rank, rank_sizes, rank_times, select_largest
 from reports.run import Disk, Params, Result, Run
-from reports.text import add_params, count_noun, format_number, join_words
+from reports.text import add_params, count_noun, format_bytes, format_number, format_time, join_words
 
 COLUMNS = ("backend", "what it is", "kept by", "licence", "choose it for", "not for")
 FAR = 10  # times the best: a backend that is so far behind is not for that use case
@@ -22,11 +22,14 @@ class _Words(NamedTuple):
     take: str
     as_much: str
     no_difference: str
+    write: Callable[[float], str]  # a value with its unit
 
 
-_TIME = _Words("median of a call", "takes", "take", "as long as", "No difference beyond the noise.")
-_BYTES = _Words("bytes an image, allocated", "takes", "take", "as much as", "No difference.")
-_FILES = _Words("files in a store", "has", "have", "as many as", "No difference.")
+_TIME = _Words("median of a call", "takes", "take", "as long as", "No difference beyond the noise.", format_time)
+_BYTES = _Words("bytes an image, allocated", "takes", "take", "as much as", "No difference.", format_bytes)
+_FILES = _Words(
+    "files in a store", "has", "have", "as many as", "No difference.", lambda number: count_noun(round(number), "file")
+)
 
 
 @dataclass(frozen=True)

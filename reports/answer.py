@@ -1,0 +1,126 @@
+"""The answer of a run in lines of 80 columns, for the end of a session."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+from reports.payloads import choose_payloads
+from reports.ranking import Rank
+from reports.recommendations import CROWD, Recommendation, UseCase, recommend
+from reports.run import UNSTABLE_RULE, USUAL, Result, Run
+from reports.text import add_params, format_number, format_time, join_words
+
+WIDTH = 80
+FEW = 3  # of a crowd of backends, those that are named
+NO_BREAK = "\N{NO-BREAK SPACE}"
+_NUMBERS = {"images", "a call", "an image"}  # columns that are aligned right
+_USES = {"use": 20, "images": 7, "best, an image takes": 28, "next best": 19}  # columns and their widths
+_CELLS = {"operation": 28, "backend": 12, "images": 7, "a call": 9, "an image": 9, "noise": 5}
+
+
+def make_answer(run: Run) -> tuple[str, str]:
+    """Make a title and the lines of the answer: payloads, the best backends for each use, or else all cells.
+
+    The rules are those of the page: `choose_payloads` and `recommend`.
+    """
+    payloads = choose_payloads(run)
+    uses = [row for case in recommend(run) for each in case.recommendations for row in _describe_use(case, each)]
+    if payloads:
+        title = "what to store"
+        lines = [*_wrap(" ".join(payloads.sentences)), ""]
+        lines += [line for choice in payloads.choices for line in _wrap(f"- {choice.circumstances}", "  ")]
+    elif uses and len(run.backends) > 1:
+        title = "what to use"
+        lines = _lay_out(_USES, uses)
+    else:
+        title = "what was measured"
+        lines = _lay_out(_CELLS, [_describe_cell(result) for results in run.groups.values() for result in results])
+    warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
+    return title + warned, "\n".join([*lines, "", *_wrap(_count_noisy(run))]) + "\n"
+
+
+def _describe_use(case: UseCase, recommendation: Recommendation) -> Iterable[Sequence[str]]:
+    """Describe the best backends of a use and the next ones; then name those that have no place among them."""
+    ranks, results = recommendation.ranks, recommendation.results
+    best = ranks[0]
+    value = best.value / results[best.backend].images if recommendation.is_timed else best.value
+    yield (
+        _name_way(case.title, recommendation.params),
+        f"{max(result.store_images for result in results.values()):,}",
+        _join([_name_leaders(ranks), recommendation.words.write(value)]),
+        _name_followers(ranks),
+    )
+    noisy = sorted(rank.backend for rank in ranks if rank.tier <= 1 and rank.noisy)
+    for words, names in (("too noisy to rank", noisy), ("not measured", recommendation.absent)):
+        if names:
+            yield (f"  {words}: {join_words(names)}",)
+
+
+def _name_leaders(ranks: Sequence[Rank]) -> str:
+    names = sorted(rank.backend for rank in ranks if rank.tier == 0 and not rank.noisy)
+    if len(names) > CROWD:
+        return f"{len(names)} backends tie:"
+    return f"{join_words(names)} tie:" if len(names) > 1 else names[0]
+
+
+def _name_followers(ranks: Sequence[Rank]) -> str:
+    behind = [
+        _join([rank.backend, f"{format_number(rank.ratio)}x"]) for rank in ranks if rank.tier == 1 and not rank.noisy
+    ]
+    if len(behind) > CROWD:
+        behind[FEW:] = [_join([f"{len(behind) - FEW}", "others"])]
+    if behind:
+        return ", ".join(behind)
+    if len(ranks) == 1:
+        return "no other measured"
+    return "" if any(rank.noisy for rank in ranks) else "no other is behind"
+
+
+def _join(words: Iterable[str]) -> str:
+    """Join words that must stay in one line."""
+    return NO_BREAK.join(words)
+
+
+def _describe_cell(result: Result) -> Sequence[str]:
+    return (
+        _name_way(result.operation, result.params),
+        result.backend,
+        f"{result.store_images:,}",
+        format_time(result.median),
+        format_time(result.median / result.images),
+        "noisy" if result.unstable else "",
+    )
+
+
+def _name_way(title: str, params: Iterable[tuple[str, str | int | float]]) -> str:
+    """Add the parameters that a session has only if it is asked for them."""
+    return add_params(title, [pair for pair in params if pair not in USUAL])
+
+
+def _count_noisy(run: Run) -> str:
+    noisy = sum(result.unstable for result in run.results)
+    return f"noisy: {noisy:,} of {len(run.results):,} cells" + (f" ({UNSTABLE_RULE})" if noisy else "")
+
+
+def _wrap(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _lay_out(columns: dict[str, int], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lay out a table, wrapping the text of cells; a row of one text has the whole width."""
+    lines = []
+    for row in (tuple(columns), tuple("-" * width for width in columns.values()), *rows):
+        if len(row) == 1:
+            lines += _wrap(row[0], "    ")
+            continue
+        cells = [
+            textwrap.wrap(cell, width, break_on_hyphens=False)
+            for cell, width in zip(row, columns.values(), strict=True)
+        ]
+        for parts in zip_longest(*cells, fillvalue=""):
+            padded = [
+                part.rjust(width) if name in _NUMBERS else part.ljust(width)
+                for part, (name, width) in zip(parts, columns.items(), strict=True)
+            ]
+            lines.append("  ".join(padded).replace(NO_BREAK, " ").rstrip())
+    return lines
