@@ -1,4 +1,4 @@
-"""The hooks of the suite. The code behind them is in `benchmarks.session`."""
+"""The hooks of the suite. The code behind them is in `benchmarks.session` and `benchmarks.ending`."""
 
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
@@ -7,19 +7,17 @@ import pytest
 
 from benchmarks.cell import cell
 from benchmarks.directories import stores
+from benchmarks.ending import finish, show_files, show_reports
 from benchmarks.options import add_options
 from benchmarks.session import (
     complete_json,
     configure,
     describe_session,
     describe_status,
-    finish,
     measure_again,
     note_outcome,
     parametrize,
     select_cells,
-    show_files,
-    show_reports,
     spread_references,
     start_measuring,
 )

@@ -1,6 +1,6 @@
 """Comparing a session with an earlier run: finding that run, refusing it, and choosing what to measure again.
 
-This module and `benchmarks.session` are the only ones of `benchmarks` that use `reports`.
+This module, `benchmarks.session` and `benchmarks.ending` are the only ones of `benchmarks` that use `reports`.
 """
 
 import os

@@ -28,7 +28,12 @@ class _Words(NamedTuple):
 _TIME = _Words("median of a call", "takes", "take", "as long as", "No difference beyond the noise.", format_time)
 _BYTES = _Words("bytes an image, allocated", "takes", "take", "as much as", "No difference.", format_bytes)
 _FILES = _Words(
-    "files in a store", "has", "have", "as many as", "No difference.", lambda number: count_noun(round(number), "file")
+    "files in a store",
+    "has",
+    "have",
+    "as many as",
+    "No difference.",
+    lambda number: f"{count_noun(round(number), 'file')} in all",
 )
 
 

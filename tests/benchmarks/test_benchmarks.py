@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.options import PIXELS, choose_backends
 from benchmarks.workers import START_METHODS, choose_counts
+from reports.answer import make_answer
 from reports.figures.plan import plan_figures
 from reports.reading import read_run
 from storage import BACKENDS
@@ -30,7 +31,8 @@ Session = tuple[Path, subprocess.CompletedProcess[str]]
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Measure every cell of three backends at one cutoff, durable ones too."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
-    return folder, run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "--durable", CHOSEN, *WITHOUT_TORCH)
+    chosen = ("--cutoffs=10", "--durable", "--tables", CHOSEN, *WITHOUT_TORCH)
+    return folder, run_pytest(folder, "benchmarks", *QUICK, *chosen)
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +120,29 @@ def test_tables_of_the_session_compare_backends(session: Session) -> None:
     assert all(f"{len(EXAMPLES)} tests" in line for line in groups)
 
 
-def test_session_shows_its_progress_leaves_no_store_and_ends_with_the_next_command(session: Session) -> None:
+def test_session_ends_with_the_answer_of_its_run(session: Session) -> None:
+    folder, ended = session
+    title, text = make_answer(read_run(find_runs(folder)[-1]))
+    assert f" {title} =" in ended.stdout
+    assert f"\n{text}=" in ended.stdout, "nothing follows but the summary"
+
+
+def test_session_shows_its_progress_leaves_no_store_and_ends_with_the_next_commands(session: Session) -> None:
     folder, ended = session
     count = CELLS * len(EXAMPLES) + len(REFERENCES)
     assert f"[{count}/{count}]" in ended.stdout
     assert not list((folder / "temporary").glob("stores*/"))
     assert f"test_read_many[{EXAMPLE}-10] PASSED" in ended.stdout
-    command = ended.stdout.splitlines()[-1].partition("next: ")[2].split()
+    *_, page, compare = ended.stdout.splitlines()
+    command = page.removeprefix("next: ").split()
     assert command[:4] == ["python", "-m", "reports", "page"]
     assert folder / command[4] == find_runs(folder)[-1]
     subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, check=True)
     assert EXAMPLE in (folder / "report.html").read_text(encoding="utf-8")
+    command = compare.split()
+    assert command[:3] == ["python", "-m", "pytest_benchmark"]
+    compared = subprocess.run([sys.executable, *command[1:]], cwd=folder, capture_output=True, text=True, check=True)
+    assert f"test_read_many[{EXAMPLE}-10]" in compared.stdout
 
 
 WRONG = """
@@ -163,7 +177,7 @@ def test_cells_of_wrong_backends_fail_and_a_right_one_is_measured_without_regist
     reasons = {reason for cell, reason in run["run"]["failed"].items() if "wrong_labels-10-2" in cell}
     assert reasons == {"Failed: worker 1 of 2: batch 1 of its 1 was not read as it was stored"}
     assert run["run"]["complete"] is False
-    assert ended.stdout.splitlines()[-1].startswith("INCOMPLETE run saved")
+    assert "\nINCOMPLETE run saved as" in ended.stdout
     assert plan_figures(read_run(find_runs(folder)[-1]))
 
 
@@ -184,12 +198,21 @@ def test_run_with_cells_is_saved_where_the_user_says_or_in_the_repository(tmp_pa
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
     ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
-    assert ended.stdout.splitlines()[-1].endswith("python -m reports page mine.json --out report.html")
+    assert ended.stdout.splitlines()[-2:] == [
+        "run saved as mine.json",
+        "next: python -m reports page mine.json --out report.html",
+    ]
     ended = run_pytest(folder, "benchmarks", *QUICK, "--cutoffs=10", "-k", "nothing")
     assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert not find_runs(folder)
     run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
     assert len(find_runs(folder)) == 1, "a session that was started in another folder"
+    run_pytest(folder, "benchmarks", *HERE, *chosen[1:])
+    assert len(find_runs(folder)) == 2, "a session without --benchmark-only"
+    ended = run_pytest(folder, *QUICK, *chosen[1:])
+    assert "test_read_many[hdf5-10] PASSED" in ended.stdout, "a session that names no folder"
+    assert "tests/" not in ended.stdout
+    assert len(find_runs(folder)) == 3
 
 
 def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
@@ -210,7 +233,7 @@ def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
                 break
         rest = session.stdout.read()
         assert session.wait(timeout=60) == pytest.ExitCode.INTERRUPTED
-    assert rest.splitlines()[-1].startswith("INCOMPLETE run saved")
+    assert "\nINCOMPLETE run saved as" in rest
     run = read_last_run(folder)
     assert run["run"]["complete"] is False
     assert 0 < len(run["benchmarks"]) < len(run["run"]["intended"])

@@ -3,15 +3,18 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.support.backends import need_backend
-from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, run_pytest
+from tests.support.privileges import respect_permissions
+from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find_runs, run_pytest
 
 pytestmark = need_backend("npy")
 
@@ -43,9 +46,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("--benchmark-storage=file:///proc/runs", "choose another place with --benchmark-storage=file:///FOLDER"),
         ("--benchmark-json=missing/run.json", "choose another place with --benchmark-json=FILE"),
+        ("--page=/proc/report.html", "the page can't be saved in /proc (No such file or directory): choose another"),
         ("--benchmark-json=/dev/null", "/dev/null isn't an ordinary file: name another --benchmark-json"),
     ],
-    ids=["storage", "missing folder", "device"],
+    ids=["storage", "missing folder", "page", "device"],
 )
 def test_a_run_that_cannot_be_saved_is_not_measured(folder: Path, option: str, words: str) -> None:
     ended = run_pytest(folder, "benchmarks", *SMALL, option)
@@ -53,6 +57,39 @@ def test_a_run_that_cannot_be_saved_is_not_measured(folder: Path, option: str, w
     assert words in ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "PASSED" not in ended.stdout
+
+
+def test_a_checkout_that_cannot_be_written_is_noticed_before_measuring(folder: Path, tmp_path: Path) -> None:
+    plugins = {"PYTEST_PLUGINS": "pytest_benchmark.plugin,_hypothesis_pytestplugin"} if find_spec("hypothesis") else {}
+    usual = [option for option in SMALL if option not in HERE]  # such as with pytest's cache
+
+    def measure(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "benchmarks", *usual, f"--basetemp={tmp_path / 'stores'}", *options],
+            cwd=folder,
+            env=clean_environment(**plugins),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            preexec_fn=respect_permissions,
+        )
+
+    shutil.rmtree(folder / "reports" / "runs", ignore_errors=True)
+    folders = [folder, folder / "reports"]
+    for each in folders:
+        each.chmod(0o555)
+    try:
+        refused, elsewhere = measure(), measure(f"--benchmark-storage={tmp_path / 'runs'}")
+    finally:
+        for each in folders:
+            each.chmod(0o755)
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    assert re.search(r"the run can't be saved in \S+/reports/runs/\S+ \(Permission denied\)", refused.stderr)
+    assert "PASSED" not in refused.stdout
+    assert elsewhere.returncode == 0, elsewhere.stdout + elsewhere.stderr
+    assert f"\nrun saved as {tmp_path}/runs/" in elsewhere.stdout
+    assert "Traceback" not in elsewhere.stdout + elsewhere.stderr
 
 
 def test_a_run_whose_place_is_lost_is_saved_in_a_temporary_folder(folder: Path, tmp_path: Path) -> None:

@@ -40,9 +40,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (suite / "benchmarks" / "test_marked.py").write_text(MARKED)
     ended = run_pytest(suite, "benchmarks", *SMALL, "--benchmark-json=base.json", "--page=first.html")
     assert ended.returncode == 0, ended.stdout
-    page, saved = ended.stdout.splitlines()[-2:]
+    page, saved, step = ended.stdout.splitlines()[-3:]
     assert page == "page written to first.html"
-    assert re.fullmatch(r"run saved as reports/runs/\S+\.json", saved), "no command to make the page, since it exists"
+    assert re.fullmatch(r"run saved as reports/runs/\S+\.json", saved)
+    assert step.startswith("next: python -m pytest_benchmark "), "no command to make the page, since it exists"
+    assert "benchmark 'read_many" not in ended.stdout, "no tables that nobody asked for"
     return suite
 
 
@@ -128,7 +130,7 @@ def test_a_failed_session_keeps_its_exit_code_if_it_cannot_be_compared_and_has_n
     assert "the runs can't be compared: the new run is incomplete: repeat it" in printed
     assert "\nno page: pages isn't a folder" in printed
     assert "\nINCOMPLETE run saved as " in printed
-    assert "next:" not in printed
+    assert "next: python -m reports" not in printed
 
 
 def test_runs_that_cannot_be_compared_are_rejected_before_anything_is_measured(folder: Path) -> None:
@@ -141,6 +143,24 @@ def test_runs_that_cannot_be_compared_are_rejected_before_anything_is_measured(f
     assert "measured in another way than in the base: test_" in printed
     assert "Traceback" not in printed
     assert find_runs(folder) == runs
+
+
+def test_a_session_that_is_slower_than_pytest_benchmark_was_told_to_allow_fails_and_keeps_its_answer(
+    folder: Path,
+) -> None:
+    base = json.loads((folder / "base.json").read_text(encoding="utf-8"))
+    for cell in base["benchmarks"]:
+        cell["stats"]["median"] = 1e-9
+    (folder / "quick.json").write_text(json.dumps(base), encoding="utf-8")
+    options = ("--benchmark-compare=quick.json", "--benchmark-compare-fail=median:5%")
+    ended = run_pytest(folder, "benchmarks", *SMALL, *options)
+    assert ended.returncode == 1
+    assert "slower than --benchmark-compare-fail allows" in ended.stdout
+    assert "test_read_many[hdf5-10]" in ended.stdout.partition("slower than")[2]
+    assert "benchmark 'read_many " in ended.stdout, "the tables that the option asks for"
+    assert "= what was measured" in ended.stdout
+    assert ended.stdout.splitlines()[-3].startswith("run saved as ")
+    assert "Traceback" not in ended.stdout + ended.stderr
 
 
 def test_a_missing_base_is_a_usage_error(folder: Path) -> None:
