@@ -9,9 +9,12 @@ import numpy as np
 
 import storage
 from storage import Reader
+from storage.contract import Kind
+from storage.reader import read_stored
 from tests.faults.children import Child
-from tests.faults.findings import GUILTY, PLAIN, Findings
-from tests.faults.judge import ImageSet, is_same
+from tests.faults.findings import GUILTY, PLAIN, Findings, name_fault
+from tests.faults.judge import ImageSet, is_same, take
+from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 
 THREADS = 8
@@ -22,14 +25,15 @@ PATIENCE = 60.0  # seconds that a child may take
 SEED = 23
 
 
-def fork_while_reading(backend: str, folder: Path, forks: int) -> dict[str, Findings]:
+def fork_while_reading(backend: str, folder: Path, forks: int, kind: Kind) -> dict[str, Findings]:
     """Fork while threads read a plain store, and while they read a dataset."""
-    image_set, module = make_set(COUNT, 16, 16), storage.BACKENDS[backend]
+    image_set: ImageSet = make_set(COUNT, 16, 16) if kind == "pixels" else make_files(COUNT)
+    module = storage.BACKENDS[backend]
     module.store_many(folder / "plain", *image_set)
     storage.save(folder / "saved", *image_set, backend, durable=False)
     return {
-        f"{PLAIN}{FAULT}": fork_reader(module.open_reader(folder / "plain"), image_set, forks),
-        FAULT: fork_reader(storage.open(folder / "saved"), image_set, forks),
+        f"{PLAIN}{name_fault(kind, FAULT)}": fork_reader(module.open_reader(folder / "plain"), image_set, forks),
+        name_fault(kind, FAULT): fork_reader(storage.open(folder / "saved"), image_set, forks),
     }
 
 
@@ -71,5 +75,5 @@ def _read_and_close(reader: Reader, image_set: ImageSet, number: int) -> str:
 
 def _read(reader: Reader, image_set: ImageSet, draw: np.random.Generator) -> str:
     order = draw.integers(COUNT, size=COUNT // 2)
-    alike = is_same(reader.read(order), (image_set[0][order], image_set[1][order]))
-    return "right" if alike else "other pixels or labels"
+    alike = is_same(read_stored(reader, order), take(image_set, order))
+    return "right" if alike else "other images or labels"

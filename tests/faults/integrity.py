@@ -11,19 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fixtures.standin import StandIn
-from storage import BACKENDS, Backend, StorageError
+from storage import BACKENDS, Backend, Encoded, StorageError
+from storage.contract import Kind
+from storage.reader import read_stored
 from tests.faults import damages
 from tests.faults.children import LONG, Child
 from tests.faults.damages import Damage, Draw
 from tests.faults.findings import GUILTY, Findings
-from tests.faults.judge import STORE, ImageSet, is_same
+from tests.faults.judge import STORE, ImageSet, is_same, take
 from tests.faults.mixups import MIXUPS, make_others
+from tests.support.encoded_sets import make_files
 from tests.support.memory import Peak, limit_addresses, measure_files
 
 Order: TypeAlias = NDArray[np.intp]
@@ -48,18 +51,17 @@ DAMAGES: Mapping[str, Damage] = {
 }
 
 
-def damage_plain(backend: str, folder: Path, *, cases: int) -> dict[str, Findings]:
+def damage_plain(backend: str, folder: Path, *, cases: int, kind: Kind = "pixels") -> dict[str, Findings]:
     """Damage a plain store again and again, and read all of it each time in every way."""
-    images, labels = np.empty((COUNT, 32, 32, 3), np.uint8), np.empty(COUNT, np.int64)
-    StandIn().fill(images, labels)
+    expected = _make_set(kind)
     store = BACKENDS[backend].store_many
-    store(folder / "plain", images, labels)
-    make_others(folder / "others", COUNT, lambda path, image_set: store(path, *image_set))
+    store(folder / "plain", *expected)
+    make_others(folder / "others", COUNT, lambda path, image_set: store(path, *image_set), kind)
     todo = [(damage, number) for damage in DAMAGES for number in range(cases)]
     outcomes: list[str] = []
     while len(outcomes) < len(todo):
         log = folder / f"{len(outcomes)}.json"
-        child = Child(partial(_read_each, backend, folder, (images, labels), todo[len(outcomes) :], log))
+        child = Child(partial(_read_each, backend, folder, expected, todo[len(outcomes) :], log))
         child.release()
         ending = child.wait(LONG)
         outcomes += [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -71,6 +73,14 @@ def damage_plain(backend: str, folder: Path, *, cases: int) -> dict[str, Finding
     for (damage, number), outcome in zip(todo, outcomes, strict=True):
         found[damage].append((f"{damage}, case {number} of seed {SEED}", outcome))
     return found
+
+
+def _make_set(kind: Kind) -> ImageSet:
+    if kind == "encoded":
+        return make_files(COUNT)
+    images, labels = np.empty((COUNT, 32, 32, 3), np.uint8), np.empty(COUNT, np.int64)
+    StandIn().fill(images, labels)
+    return images, labels
 
 
 def _read_each(backend: str, folder: Path, expected: ImageSet, todo: Sequence[tuple[str, int]], log: Path) -> str:
@@ -110,7 +120,7 @@ def _read(read: Callable[[], tuple[ImageSet, Order]], expected: ImageSet, size: 
     except BaseException as error:  # noqa: BLE001 - whatever else comes out of a backend is to be named
         return f"{GUILTY}{type(error).__name__}: {error}"
     else:
-        outcome = "harmless" if is_same(found, (expected[0][order], expected[1][order])) else "wrong"
+        outcome = "harmless" if is_same(found, take(expected, order)) else "wrong"
     excess = peak.describe_excess(size)
     return f"{EXCESS}, {excess}" if excess else outcome
 
@@ -121,20 +131,25 @@ def _read_all(module: Backend, store: Path, _: Order) -> tuple[ImageSet, Order]:
 
 def _read_batch(module: Backend, store: Path, order: Order) -> tuple[ImageSet, Order]:
     with module.open_reader(store) as reader:
-        return reader.read(order), order
+        return read_stored(reader, order), order
 
 
 def _read_one(module: Backend, store: Path, order: Order) -> tuple[ImageSet, Order]:
     """Read an image through a reader, and its label with all others."""
     with module.open_reader(store) as reader:
-        return (reader[int(order[1])][0][np.newaxis], reader.read_labels()[order[1:2]]), order[1:2]
+        if reader.kind == "encoded":
+            images: Any = reader.read_encoded(order[1:2])[0]
+        else:
+            images = reader[int(order[1])][0][np.newaxis]
+        return (images, reader.read_labels()[order[1:2]]), order[1:2]
 
 
 def _read_single(module: Backend, store: Path, order: Order) -> tuple[ImageSet, Order]:
     with suppress(StorageError):
         module.find_pixels(store)
     image, label = module.read_single(store, int(order[0]))
-    return (image[np.newaxis], np.array([label])), order[:1]
+    images = image[np.newaxis] if isinstance(image, np.ndarray) else Encoded.join([image])
+    return (images, np.array([label])), order[:1]
 
 
 READS = (_read_all, _read_batch, _read_one, _read_single)

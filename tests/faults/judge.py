@@ -46,7 +46,7 @@ def is_same(found: tuple[Any, Any], expected: ImageSet) -> bool:
     """Compare pixels or files, and labels."""
     images, others = found[0], expected[0]
     if isinstance(others, Encoded):
-        return list(images) == list(others) and np.array_equal(found[1], expected[1])
+        return isinstance(images, Encoded) and list(images) == list(others) and np.array_equal(found[1], expected[1])
     return np.array_equal(images, others) and np.array_equal(found[1], expected[1])
 
 

@@ -56,9 +56,9 @@ def kill_at_calls(
     return list(zip([call.describe() for call in calls], spread(calls, run, folder), strict=True))
 
 
-def kill_at_random(backend: str, folder: Path, *, count: int, cases: int) -> Findings:
+def kill_at_random(backend: str, folder: Path, *, count: int, cases: int, kind: Kind = "pixels") -> Findings:
     """Save again and again, and be killed at some moment; every second save replaces a set."""
-    sets = make_sets(count)
+    sets = make_sets(count, kind=kind)
     started = time.monotonic()
     template = save_template(folder, sets, backend)
     longest = time.monotonic() - started

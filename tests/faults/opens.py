@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 import storage
+from storage.contract import Kind
+from storage.reader import read_stored
 from tests.faults.children import run_child
 from tests.faults.damages import DAMAGES
 from tests.faults.findings import GUILTY, Findings
@@ -22,9 +24,9 @@ PAGE = 4096
 ATTEMPTS = 30  # to damage a store so that it is refused: not every bit of it matters
 
 
-def fail_to_open(backend: str, folder: Path, *, cases: int, variants: int = 4) -> Findings:
+def fail_to_open(backend: str, folder: Path, *, cases: int, variants: int = 4, kind: Kind = "pixels") -> Findings:
     """Open damaged and absent stores again and again, in one child."""
-    sets = make_sets(10, 32)
+    sets = make_sets(10, 32, kind)
     template = save_template(folder, sets, backend)
     storage.save(folder / "another", *sets.new, backend)
     paths = [folder / "absent"]
@@ -77,7 +79,7 @@ def _try_to_open(path: Path) -> bool:
     """Open, and read everything; return whether that was refused."""
     try:
         with storage.open(path) as reader:
-            reader.read(range(len(reader)))
+            read_stored(reader, range(len(reader)))
         storage.load(path)
     except storage.StorageError:
         return True

@@ -5,9 +5,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.findings import PLAIN
+from tests.faults.findings import FILES, PLAIN
 
 COLUMNS = 6  # faults beside each other
+TITLES = {  # of tables, by how the names of their faults begin
+    "": "saved, pixels",
+    FILES: "saved, image files",
+    PLAIN: "plain, pixels",
+    f"{PLAIN}{FILES}": "plain, image files",
+}
 
 Row = dict[str, int]
 
@@ -17,11 +23,13 @@ def make_tables(report: Path) -> str:
     found: dict[str, dict[str, Row]] = {}
     for row in json.loads(report.read_text(encoding="utf-8")):
         found.setdefault(row["fault"], {})[row["backend"]] = count_kinds(row["outcomes"])
-    saved = {fault: rows for fault, rows in found.items() if not fault.startswith(PLAIN)}
-    plain = {fault.removeprefix(PLAIN): rows for fault, rows in found.items() if fault.startswith(PLAIN)}
+    tables: dict[str, dict[str, dict[str, Row]]] = {title: {} for title in TITLES.values()}
+    for fault, rows in found.items():
+        prefix = max((prefix for prefix in TITLES if fault.startswith(prefix)), key=len)
+        tables[TITLES[prefix]][fault.removeprefix(prefix)] = rows
     parts = [
-        (kind, dict(columns[at : at + COLUMNS]))
-        for kind, columns in (("saved", list(saved.items())), ("plain", list(plain.items())))
+        (title, dict(list(columns.items())[at : at + COLUMNS]))
+        for title, columns in tables.items()
         for at in range(0, len(columns), COLUMNS)
     ]
     return "\n".join(_make_table(*part) for part in parts)

@@ -46,6 +46,10 @@ HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
         "Error|neither old|not all of one",
     ),
     "failed_opens": (lambda folder: fail_to_open(BACKEND, folder, cases=300), "leave 200 descriptors"),
+    "failed_opens_of_files": (
+        lambda folder: fail_to_open(BACKEND, folder, cases=300, kind="encoded"),
+        "leave 200 descriptors",
+    ),
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("careless", "traced")]

@@ -44,11 +44,15 @@ def test_a_damaged_store_of_files_is_read_right_or_refused(
     count_findings(record_property, backend, {f"{FILES}{damage}": findings for damage, findings in found.items()})
 
 
+@pytest.mark.kinds("pixels", "encoded")
 def test_damage_to_a_plain_store_raises_no_foreign_error(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    found = damage_plain(backend, folder, cases=3 if extent.sample else 200)
-    count_findings(record_property, backend, {f"{PLAIN}{damage}": findings for damage, findings in found.items()})
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        found = damage_plain(backend, folder / kind, cases=3 if extent.sample else 200 // part.kinds, kind=kind)
+        named = {f"{PLAIN}{name_fault(kind, damage)}": findings for damage, findings in found.items()}
+        count_findings(record_property, backend, named)
 
 
 def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
@@ -65,13 +69,21 @@ def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
 
 
 @pytest.mark.slow
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.parametrize("extent", ["all"], indirect=True)
 def test_children_that_are_forked_while_threads_read_can_read(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    count_findings(record_property, backend, fork_while_reading(backend, folder, 1000 if extent.full else 20))
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        forks = 1000 if part.full else 20 // part.kinds
+        count_findings(record_property, backend, fork_while_reading(backend, folder / kind, forks, kind))
 
 
+@pytest.mark.kinds("pixels", "encoded")
 def test_failed_opens_leave_nothing_behind(backend: str, folder: Path, extent: Extent, record_property: Record) -> None:
-    findings = fail_to_open(backend, folder, cases=24 if extent.sample else 1000, variants=1 if extent.sample else 4)
-    count_findings(record_property, backend, {"failed opens": findings})
+    for kind, _ in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        extents = {"cases": 24, "variants": 1} if extent.sample else {"cases": 1000}
+        findings = fail_to_open(backend, folder / kind, **extents, kind=kind)
+        count_findings(record_property, backend, {name_fault(kind, "failed opens"): findings})

@@ -32,7 +32,7 @@ def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
 
 @pytest.mark.kinds("encoded")
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("save", ["replacing", "appending"])
+@pytest.mark.parametrize("save", ["new", "replacing", "appending"])
 def test_a_save_of_files_killed_at_any_system_call_leaves_old_new_or_nothing(
     backend: str, save: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
@@ -41,11 +41,15 @@ def test_a_save_of_files_killed_at_any_system_call_leaves_old_new_or_nothing(
     count_findings(record_property, backend, {f"{FILES}SIGKILL at system calls, {save}": findings})
 
 
+@pytest.mark.kinds("pixels", "encoded")
 def test_a_save_killed_at_random_leaves_old_new_or_nothing(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    findings = kill_at_random(backend, folder, count=100 if extent.sample else 1000, cases=extent.count(2))
-    count_findings(record_property, backend, {"SIGKILL at random": findings})
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+        (folder / kind).mkdir()
+        count = 100 if extent.sample else 1000
+        findings = kill_at_random(backend, folder / kind, count=count, cases=part.count(2), kind=kind)
+        count_findings(record_property, backend, {name_fault(kind, "SIGKILL at random"): findings})
 
 
 @pytest.mark.kinds("pixels", "encoded")
