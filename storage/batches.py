@@ -21,7 +21,7 @@ from .read_ahead import Memory, ReadAhead, choose_cores
 if TYPE_CHECKING:
     from .reader import Reader
 
-QUEUE = 3  # batches that are being read or are ready
+QUEUE = 2  # batches that are being read or are ready: while the caller works on one, the next is read
 VERSION = 1  # of the order of an epoch
 
 

@@ -329,8 +329,9 @@ class Reader(ABC):
         machine, and version of Python and NumPy. In training on several ranks, each one takes batches in turn. At the
         end, some ranks may have one batch more than others, and the last batch may be smaller; not with `drop_last`.
 
-        At most 3 batches are being read or are ready, beside the one that the caller holds: of 256 images of
-        224 x 224 RGB pixels, 4 take 154 MB. Each thread also holds the files that it decodes, and one decoded image.
+        Memory holds three batches: one that the caller has, and two that are being read or are ready; of 256 images of
+        224 x 224 RGB pixels, they take 116 MB. Of image files, it also holds those of one batch, and one decoded image
+        per thread.
 
         Parameters
         ----------

@@ -28,6 +28,7 @@ EXAMPLES = {"storage/backends/raw.py", "tests/storage/backends/test_NAME.py"}
 FILE = re.compile(
     r"(?<![\w/.-])(?:benchmarks|fixtures|reports|storage|tests|docs)/[\w/.-]+\.(?:css|html|md|py|svg|toml)\b"
 )
+SHOW = "        print(tuple(images.shape), float(images.max()) <= 1)\n"  # in the loop of a training example
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -59,35 +60,50 @@ def test_the_backend_in_contributing_is_the_one_that_is_tested() -> None:
     assert marked.startswith(f"```python\n{tested}```\n")
 
 
-def test_training_examples_have_a_main_guard() -> None:
+def test_examples_with_workers_have_a_main_guard() -> None:
     examples = [example for name in ("README.md", "docs/datasets.md") for example in find_examples(name)]
-    training = [example for example in examples if "num_workers" in example]
-    assert len(training) == 2
-    assert all('if __name__ == "__main__":' in example for example in training)
+    (example,) = (example for example in examples if "num_workers" in example)
+    assert example.startswith('if __name__ == "__main__":\n')
+
+
+@need_backend("lmdb_packed")
+def test_the_training_loop_in_the_readme_runs(tmp_path: Path) -> None:
+    (example,) = (example for example in find_examples("README.md") if "torch" in example)
+    shown = run_training(tmp_path, f"{example}{SHOW}")
+    assert shown == ["(256, 3, 4, 5) True", "(256, 3, 4, 5) True", "(88, 3, 4, 5) True"]
+
+
+@need_backend("lmdb_packed")
+def test_the_data_loader_in_datasets_md_receives_every_batch(tmp_path: Path) -> None:
+    (example,) = (example for example in find_examples("docs/datasets.md") if "IterableDataset" in example)
+    shown = run_training(tmp_path, f"import storage\n{example}{SHOW}")
+    assert shown == ["(256, 3, 4, 5) True", "(256, 3, 4, 5) True", "(88, 3, 4, 5) True"]
 
 
 @pytest.mark.slow  # processes that are spawned import everything again
 @need_backend("lmdb_packed")
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])  # the last is the default in Python 3.14
-def test_the_training_loop_in_the_readme_runs_however_workers_are_started(method: str, tmp_path: Path) -> None:
-    storage.save(tmp_path / "photos", *make_set(600, 4, 5))
-    (example,) = (example for example in find_examples("README.md") if "num_workers" in example)
-    guard = 'if __name__ == "__main__":  # workers'
-    assert example.count(guard) == 1
+def test_the_loop_with_workers_in_datasets_md_runs_however_they_are_started(method: str, tmp_path: Path) -> None:
+    (example,) = (example for example in find_examples("docs/datasets.md") if "num_workers" in example)
+    guard, end, body = example.partition("\n")
     setting = f"    import multiprocessing\n    multiprocessing.set_start_method({method!r})\n"
-    first, guarded, rest = example.partition(guard)
-    comment, end, body = rest.partition("\n")
-    shown = "        print(tuple(images.shape), float(images.max()) <= 1)\n"
-    script = first + guarded + comment + end + setting + body + "    " + shown
-    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    imports = "import storage\nfrom torch.utils.data import DataLoader\n"
+    shown = run_training(tmp_path, f"{imports}{guard}{end}{setting}{body}    {SHOW}")
+    assert shown == ["(256, 3, 4, 5) True", "(256, 3, 4, 5) True", "(88, 3, 4, 5) True"]
+
+
+def run_training(folder: Path, script: str) -> list[str]:
+    """Run a script beside a dataset, with PyTorch or what stands in for it; return the lines that it prints."""
+    storage.save(folder / "photos", *make_set(600, 4, 5))
+    (folder / "train.py").write_text(script, encoding="utf-8")
     folders = [str(ROOT), *([] if find_spec("torch") else [str(ROOT / "tests/support/torch_stub")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "train.py"]
     ended = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines() == ["(256, 3, 4, 5) True", "(256, 3, 4, 5) True", "(88, 3, 4, 5) True"]
+    return ended.stdout.splitlines()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -8,36 +8,40 @@ from typing import Any
 
 import numpy as np
 
+from ... import Tensor, from_numpy  # noqa: TID252 - it is called torch only where it stands in
 
-class Batch(np.ndarray[Any, Any]):
-    """An array with the methods of a tensor that the loop calls."""
 
-    def permute(self, *axes: int) -> "Batch":
-        """Put the axes into another order."""
-        return self.transpose(axes)
-
-    def float(self) -> "Batch":
-        """Convert to 32-bit floats."""
-        return self.astype(np.float32).view(Batch)
+class IterableDataset:
+    """A dataset that chooses its order itself."""
 
 
 class DataLoader:
-    """Reads batches in workers."""
+    """Reads batches in workers, or receives those of an iterable dataset."""
 
-    def __init__(self, dataset: Any, *, batch_size: int, shuffle: bool, num_workers: int) -> None:  # noqa: ANN401 - any
-        order = list(range(len(dataset)))
-        if shuffle:
-            random.shuffle(order)
-        self._batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        self._dataset, self._workers = dataset, num_workers
+    def __init__(
+        self,
+        dataset: Any,  # noqa: ANN401 - any
+        *,
+        batch_size: int | None,
+        shuffle: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        self._dataset, self._size, self._shuffle, self._workers = dataset, batch_size, shuffle, num_workers
 
-    def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches in order."""
+        if self._size is None:
+            yield from ((from_numpy(images), from_numpy(labels)) for images, labels in self._dataset)
+            return
+        order = list(range(len(self._dataset)))
+        if self._shuffle:
+            random.shuffle(order)
+        batches = [order[start : start + self._size] for start in range(0, len(order), self._size)]
         with multiprocessing.Pool(self._workers) as pool:
-            yield from pool.imap(partial(fetch, self._dataset), self._batches)
+            yield from pool.imap(partial(fetch, self._dataset), batches)
 
 
-def fetch(dataset: Any, indices: Sequence[int]) -> tuple[Batch, Batch]:  # noqa: ANN401 - any
+def fetch(dataset: Any, indices: Sequence[int]) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - any
     """Read a batch as PyTorch does."""
     images, labels = zip(*dataset.__getitems__(indices), strict=True)
-    return np.stack(images).view(Batch), np.array(labels).view(Batch)
+    return from_numpy(np.stack(images)), from_numpy(np.array(labels))
