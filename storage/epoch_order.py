@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-ROUNDS = 16  # with fewer than 12, some orders of 6 images are measurably more frequent than others
+ROUNDS = 16  # with 12, some orders of 6 images are measurably more frequent than others
 FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of SplitMix64: odd numbers that mix bits well
 BLOCK = 1 << 13  # places that are computed at once: they fit in a processor's cache
 
