@@ -23,7 +23,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Measure every cell that reads of three backends at one cutoff, warm and cold."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
     cells = "read and not spawn and not 1-fork and not open and not dataloader"  # those two have readers that are open
-    chosen = ("--cutoffs=10", "--cold", f"--backends={','.join(EXAMPLES)}", "-k", cells)
+    chosen = ("--cutoffs=10", "--cold", "--tables", f"--backends={','.join(EXAMPLES)}", "-k", cells)
     return folder, run_pytest(folder, "benchmarks", *QUICK, *chosen)
 
 
@@ -63,7 +63,14 @@ def test_cells_on_a_file_system_in_memory_fail_as_not_cold(tmp_path: Path) -> No
     folder = copy_suite(tmp_path)
     with TemporaryDirectory(dir=SHARED_MEMORY) as elsewhere:
         stores = f"--basetemp={elsewhere}/stores"
-        chosen = ("--cutoffs=10", "--cold", f"--backends={EXAMPLE}", "-k", "read_many or (workers and 2-fork)")
+        chosen = (
+            "--cutoffs=10",
+            "--cold",
+            "--tables",
+            f"--backends={EXAMPLE}",
+            "-k",
+            "read_many or (workers and 2-fork)",
+        )
         ended = run_pytest(folder, "benchmarks", *QUICK, stores, *chosen)
     run = read_last_run(folder)["run"]
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED
