@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from statistics import fmean
 from typing import Literal
 
@@ -18,6 +18,10 @@ from reports.text import add_params
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
 _RATIOS = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is faster."
 _PARETO = "A ring marks the backends that no other beats: none is smaller and not slower, or faster and not larger."
+ENCODED, PIXELS = ("payload", "encoded"), ("payload", "pixels")
+_FEEDS = (
+    "Files are decoded and scaled in the epoch; pixels were before it. Both sides have the same y; lower is better."
+)
 _SECONDS = {"store_many": "store images", "read_many": "read images", "read_epoch": "read images in shuffled batches"}
 
 Point = tuple[float, float, float, float]  # x, such as a number of images; first quartile, median, third quartile
@@ -36,12 +40,13 @@ class Subplot:
     across: str = "number of images"  # the label of x
     reference: tuple[str, float] | None = None  # name and y of a line to compare with
     marked: frozenset[str] = frozenset()  # backends with rings around their points
+    beside: tuple[float, ...] = ()  # values of other axes, whose y is the same
 
     @property
     def values(self) -> tuple[float, ...]:
-        """All values that y has to show: medians, their spreads, the reference."""
+        """All values that y has to show: medians, their spreads, the reference, those beside it."""
         spreads = (value for line in self.lines.values() for _, *spread in line for value in spread)
-        return (*spreads, self.reference[1]) if self.reference else tuple(spreads)
+        return (*spreads, *([self.reference[1]] if self.reference else []), *self.beside)
 
     @property
     def is_logarithmic(self) -> bool:
@@ -71,7 +76,8 @@ def plan_figures(run: Run) -> list[FigurePlan]:
     Cells that differ in more than backend and number of images, such as buffered and durable ones, share no axes.
     """
     figures: dict[str, FigurePlan] = {}
-    for subject, params, title, note, subplots in chain.from_iterable(map(_draft_figures, run.parts.values())):
+    drafts = chain(_draft_feeds(run), chain.from_iterable(map(_draft_figures, run.parts.values())))
+    for subject, params, title, note, subplots in drafts:
         filled = [subplot for subplot in subplots if subplot.lines]
         stem = _name_file(subject, params)
         while stem in figures:  # different parameters can be spelled alike in a file's name
@@ -120,20 +126,56 @@ def _draft_workers(run: Run) -> Iterator[_Draft]:
     """Draft a shuffled epoch against the number of workers, one figure for each of the other parameters."""
     cells: dict[Params, list[Result]] = {}
     for params, results in run.select_groups("read_epoch_workers").items():
-        workers = dict(params).get("workers")
-        if isinstance(workers, int) and workers > 0:
+        if _count("workers", results[0]):
             cells.setdefault(tuple(each for each in params if each[0] != "workers"), []).extend(results)
     for params, results in cells.items():
         for count in sorted({result.images for result in results}):
-            alike = sorted((result for result in results if result.images == count), key=_count_workers)
+            alike = sorted((result for result in results if result.images == count), key=partial(_count, "workers"))
             title = add_params(f"{count:,} images", params)
-            lines = _make_lines(alike, _measure_microseconds, _count_workers)
+            lines = _make_lines(alike, _measure_microseconds, partial(_count, "workers"))
             subplot = Subplot(title, "microseconds an image", lines, across="worker processes")
             yield "workers", params, "A shuffled epoch, shared among workers", _SPREAD, [subplot]
 
 
-def _count_workers(result: Result) -> int:
-    return int(dict(result.params)["workers"])
+def _count(name: str, result: Result) -> int:
+    """Return a parameter that counts something, or 0 if it isn't a count."""
+    value = dict(result.params).get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _draft_feeds(run: Run) -> Iterator[_Draft]:
+    """Draft epochs of files against the threads that decode them, and beside them epochs of pixels."""
+    cells = chain.from_iterable(run.select_groups("read_epoch_decoded").values())
+    decoded = sorted((each for each in cells if _count("threads", each)), key=partial(_count, "threads"))
+    ready = run.select_groups("read_epoch").get((("cache", "warm"), PIXELS), ())
+    for count in sorted({each.images for each in decoded}):
+        files = [each for each in decoded if each.images == count]
+        on_the_way = Subplot(
+            f"{ENCODED[1]}, {count:,} images: decoded in the epoch",
+            "microseconds an image",
+            _make_lines(files, _measure_microseconds, partial(_count, "threads")),
+            "logarithmic",
+            "threads that decode",
+            _find_floor(run, "read_epoch_decoded", ENCODED, count),
+        )
+        before = Subplot(
+            f"{PIXELS[1]}: decoded before",
+            "microseconds an image",
+            _make_lines((each for each in ready if each.images <= count), _measure_microseconds),
+            "logarithmic",
+            reference=_find_floor(run, "read_epoch", PIXELS, count),
+        )
+        both = on_the_way.values + before.values if before.lines else on_the_way.values
+        title = "Two ways to feed a model, in microseconds an image"
+        yield "decoded", (), title, _FEEDS, [replace(each, beside=both) for each in (on_the_way, before)]
+
+
+def _find_floor(run: Run, operation: str, payload: tuple[str, str], count: int) -> tuple[str, float] | None:
+    """Find how long an operation takes without any store, by the number of threads that is fastest."""
+    floors = [
+        each for each in run.floors if (each.operation, each.images) == (operation, count) and payload in each.params
+    ]
+    return min((("no store", 1e6 * each.median / count) for each in floors), key=itemgetter(1), default=None)
 
 
 def _pair_groups(run: Run, store: str, read: str) -> Iterator[tuple[Params, Sequence[Result], Sequence[Result]]]:
@@ -189,7 +231,7 @@ def _plan_disk(params: Params, cells: Sequence[Result]) -> tuple[str, list[Subpl
     for kind in ("apparent", "allocated"):
         lines = _make_lines(stored, partial(_measure_size, kind))
         subplots.append(Subplot(add_params(f"{kind} size", params), "bytes an image", lines, reference=("raw", raw)))
-    content = "the image's own file" if ("payload", "encoded") in params else "raw pixels"
+    content = "the image's own file" if ENCODED in params else "raw pixels"
     note = f"Lengths of the files, and what the file system gives them; {content} and label are {raw:,.0f} bytes."
     return note, subplots
 

@@ -10,6 +10,7 @@ import pytest
 from reports.figures.plan import FigurePlan, Scale, Subplot, plan_figures
 from reports.reading import read_run
 from reports.run import Params, Result
+from tests.support.photo_runs import make_photo_run
 from tests.support.properties import given, settings, st
 from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
 from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
@@ -116,6 +117,59 @@ def test_epochs_of_other_lengths_or_start_methods_have_their_own_figures() -> No
     }
     figures = _plan(*(_work("png", 1.0, 2, images=images) for images in (10, 1000)))
     assert [figure.subplots[0].title for figure in figures.values()] == ["10 images (warm)", "1,000 images (warm)"]
+
+
+def _decode(backend: str, seconds: float, threads: float | str, images: int = 1000) -> Result:
+    params: Params = (("cache", "warm"), ("payload", "encoded"), ("threads", threads))
+    return make_result(backend, seconds, images, operation="read_epoch_decoded", params=params)
+
+
+def _read_pixels(backend: str, seconds: float, images: int, cache: str = "warm") -> Result:
+    params: Params = (("cache", cache), ("payload", "pixels"))
+    return make_result(backend, seconds, images, operation="read_epoch", params=params)
+
+
+def test_decoded_epochs_are_shown_beside_those_of_pixels_on_axes_of_the_same_height() -> None:
+    decoded = [_decode("lmdb", 2.0, 1), _decode("lmdb", 1.0, 2), _decode("files", 4.0, 1)]
+    pixels = [_read_pixels("npy", 0.001, 100), _read_pixels("npy", 0.02, 1000), _read_pixels("npy", 9.0, 100, "cold")]
+    figure = _plan(*decoded, *pixels, _read_pixels("npy", 9.0, 10_000))["decoded"]
+    files, ready = figure.subplots
+    assert (files.title, files.across) == ("encoded, 1,000 images: decoded in the epoch", "threads that decode")
+    assert {name: [x for x, *_ in line] for name, line in files.lines.items()} == {"files": [1], "lmdb": [1, 2]}
+    assert [middle for _, _, middle, _ in files.lines["lmdb"]] == pytest.approx([2000, 1000])
+    assert (ready.title, ready.across) == ("pixels: decoded before", "number of images")
+    assert [x for x, *_ in ready.lines["npy"]] == [100, 1000]
+    assert [middle for _, _, middle, _ in ready.lines["npy"]] == pytest.approx([10, 20])
+    assert (min(files.values), max(files.values)) == (min(ready.values), max(ready.values))
+    assert figure.stem not in _plan(*pixels), "without files that are decoded there is nothing to compare"
+
+
+def test_a_decoded_epoch_has_a_figure_without_pixels_and_for_each_number_of_images() -> None:
+    figures = _plan(_decode("lmdb", 2.0, 1), _decode("lmdb", 3.0, 1, images=10), _decode("npy", 1.0, "many"))
+    assert [subplot.title for subplot in figures["decoded"].subplots] == ["encoded, 10 images: decoded in the epoch"]
+    assert [subplot.title for subplot in figures["decoded-2"].subplots] == [
+        "encoded, 1,000 images: decoded in the epoch"
+    ]
+    assert figures["decoded-2"].subplots[0].lines.keys() == {"lmdb"}, "a number of threads is a number"
+
+
+def test_decoded_epochs_are_shown_beside_what_no_store_can_beat(tmp_path: Path) -> None:
+    document = make_photo_run()
+    for subplot, name in zip(
+        _plan_document(document, tmp_path)["decoded"].subplots,
+        ("read_epoch_decoded[1000-encoded-2]", "read_epoch[1000-pixels]"),
+        strict=True,
+    ):
+        (floor,) = (each for each in document["benchmarks"] if each["fullname"].endswith(f"test_floor.py::test_{name}"))
+        assert subplot.reference
+        assert subplot.reference[0] == "no store"
+        assert subplot.reference[1] == pytest.approx(1e3 * floor["stats"]["data"][0])
+
+
+def test_no_axes_have_cells_of_two_payloads(tmp_path: Path) -> None:
+    for figure in _plan_document(make_photo_run(), tmp_path).values():
+        for subplot in figure.subplots:
+            assert ("encoded" in subplot.title) != ("pixels" in subplot.title), subplot.title
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "two"])
