@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from .contract import Labels
+from .contract import Backend, Labels
 from .dataset.conversion import convert
+from .dataset.names import find_refused
 from .dataset.replacement import check_target
 from .dataset.report import Outcome, check, describe
 from .errors import (
@@ -124,11 +125,11 @@ def _convert(options: argparse.Namespace) -> int:
         check_options(options, found)
         _print(f"the column {name} is left out: {reason}" for name, reason in getattr(found, "left_out", {}).items())
         source: Any = found
-        is_whole = is_kept(options, found)
+        is_whole = is_kept(options, found) and not find_refused(found.names or (), backend.check_names)
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
         if not is_whole:
             with _naming(options.source):
-                source = _examine(found, payload)
+                source = _examine(found, payload, backend)
             if source.problems and (options.on_error != "skip" or not len(source.labels)):
                 hint = "correct the others, or leave them out with --on-error=skip"
                 reason = f"{len(source.labels):,} of {source.count:,} files can be used, so nothing was written"
@@ -155,11 +156,11 @@ def _describe_images(labels: Labels, classes: Sequence[str]) -> str:
     return images if labels.any() or not len(labels) else f"{images} without classes, all with label 0,"
 
 
-def _examine(found: Any, payload: Payload) -> ExaminedSource:  # noqa: ANN401 - a FileSource
+def _examine(found: Any, payload: Payload, backend: Backend) -> ExaminedSource:  # noqa: ANN401 - a FileSource
     """Find out which files can be used; print what is wrong with the others."""
     losses = tuple({*payload.losses, *found.losses})  # a dataset has some already
     with _show_progress("checking") as show:
-        examined = examine(found, replace(payload, losses=losses), show)
+        examined = examine(found, replace(payload, losses=losses), show, backend.check_names)
     if examined.problems:
         _print(describe_problems(examined))
     check_sizes(examined)

@@ -63,8 +63,8 @@ class Reader(ABC):
     It is a map-style dataset as PyTorch expects one, and a context manager. After pickling or a fork, the copy opens
     the store itself. Threads may share a reader, as long as none closes it while another reads.
 
-    A backend adds `_open` and `_close`; `_read` if it stores pixels, `_read_encoded` if it stores image files; and
-    `_read_one`, `_read_labels` and `view` if it can do these with less work.
+    A backend adds `_open` and `_close`; `_read` if it stores pixels, `_read_encoded` if it stores image files;
+    `_read_one`, `_read_labels` and `view` if it can do these with less work; and `names` and `classes` if it has them.
 
     Parameters
     ----------
@@ -132,6 +132,16 @@ class Reader(ABC):
     def kind(self) -> Literal["pixels", "encoded"]:
         """The kind of the image set: arrays of pixels, or image files."""
         return "pixels" if self._shape else "encoded"
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of all images; empty if the store knows none."""
+        return ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ...; empty if the store knows none."""
+        return ()
 
     def __len__(self) -> int:
         """Return how many images the store holds."""

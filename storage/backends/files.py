@@ -5,7 +5,8 @@ alphabetical order of the folders is the order of the labels, as torchvision's I
 that of the content, or ``bin``. If names are given, they are the paths; if classes are, the folders are called by them.
 ``index.tsv`` says what counts: a line ``images=10 characters=25``, a line ``label``, ``bytes``, ``path``, then for each
 image, in order, these three, with tabs between them. Blanks before the labels bring all lines to one length, so one is
-found without reading the others. It is written last, so a store without it isn't complete.
+found without reading the others. If classes have names, the first line ends with ``classes=15``, and the second one has
+as many bytes: the list of these names as JSON. The index is written last, so a store without it isn't complete.
 
 Why it is fast: a read opens a file by its path in an open directory, reads it into its place with one call, which also
 tries to read a byte more, and closes it. NumPy parses the numbers of the index when a store is opened.
@@ -16,6 +17,7 @@ says.
 Library: Python's os (https://docs.python.org/3/library/os.html).
 """
 
+import json
 import os
 import platform
 import re
@@ -38,8 +40,11 @@ from ..paths import LINK, READ, create_folder, open_first, open_folder, open_reg
 from ..reader import Description, Reader
 
 FILE = "index.tsv"
-HEADER = re.compile(rb"images=(\d{1,12}) characters=([1-9]\d{0,4})\nlabel\tbytes\tpath\n")
+HEADER = re.compile(rb"images=(\d{1,12}) characters=([1-9]\d{0,4})(?: classes=([1-9]\d{0,8}))?\n")
+COLUMNS = b"label\tbytes\tpath\n"
 MAX_HEADER = 64  # bytes
+OTHER = f"{FILE} has another header: another program wrote it"
+INSIDE = os.fsencode(f"{FILE}/")
 PART = rb"(?!\.\.?[/\n])[^/\x00-\x1f\x7f]++"
 LINE = re.compile(rb" *+-?\d{1,19}\t\d{1,19}\t" + PART + rb"(?:/" + PART + rb")*+\n")
 LINES = re.compile(rb"(?:" + LINE.pattern + rb")*+")
@@ -49,11 +54,12 @@ INFO = BackendInfo({"python": platform.python_version()}, "the Python core team"
 
 
 class Index(NamedTuple):
-    """The header of the index; `start` is its length, and `length` that of a line."""
+    """The header of the index; `start` is its length, `length` that of a line, `classes` the names in it."""
 
     images: int
     length: int
     start: int
+    classes: tuple[str, ...]
 
 
 def store_many(
@@ -66,6 +72,7 @@ def store_many(
 ) -> None:
     """Store an image set; see `storage.Backend`."""
     files, labels = check_files(images, labels)
+    listed = _format_classes(classes or ())
     with writing(store):
         paths = _check_names(_choose_names(files, labels.tolist(), classes or ()) if names is None else names)
         if len(paths) != len(files):
@@ -74,7 +81,8 @@ def store_many(
         rows = zip(labels.tolist(), files.lengths.tolist(), paths, strict=True)
         lines = [b"%d\t%d\t%b" % row for row in rows]
     length = max(map(len, lines), default=1)
-    header = b"images=%d characters=%d\nlabel\tbytes\tpath\n" % (len(lines), length)
+    named = b" classes=%d" % len(listed) if listed else b""
+    header = b"images=%d characters=%d%b\n%b%b" % (len(lines), length, named, listed, COLUMNS)
     with create_folder(store) as folder:
         for name in sorted(folders):
             os.mkdir(name, dir_fd=folder)
@@ -132,8 +140,8 @@ class FilesReader(Reader):
 
     def _read_lines(self) -> NDArray[np.uint8]:
         with _open_index(self.store, self._folder) as (header, descriptor, status):
-            size = header.images * header.length
-            check_memory(self.store, size, measure_content(descriptor, status))
+            check_memory(self.store, status.st_size, measure_content(descriptor, status))
+            self._classes = header.classes
             lines = make_array(self.store, (header.images, header.length))
             read_range(self.store, descriptor, header.start, lines)
         ends = lines == ord("\n")
@@ -142,6 +150,17 @@ class FilesReader(Reader):
                 f"{FILE} has lines other than a label, a number of bytes and a path inside the store", store=self.store
             )
         return lines
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The paths of the files."""
+        self._be_ready()
+        return [os.fsdecode(path) for path, _ in self.list_files()]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels 0, 1, ...; empty if they weren't given."""
+        return self._classes
 
     def list_files(self) -> Iterator[tuple[bytes, int]]:
         """List the path of each image, and its bytes."""
@@ -203,7 +222,27 @@ def _choose_names(files: Encoded, labels: Sequence[int], classes: Sequence[str])
         yield f"{folder}/{index:08}.{find_extension(file)}"
 
 
-def _check_names(names: Iterable[str]) -> list[bytes]:
+def _format_classes(classes: Sequence[str]) -> bytes:
+    """Make the line of the names of classes, if there are any; refuse what aren't distinct strings."""
+    if not _are_names(classes):
+        raise InvalidInputError("classes aren't distinct strings", hint="give the names of the labels 0, 1, ...")
+    return json.dumps([*classes]).encode() + b"\n" if classes else b""
+
+
+def _parse_classes(store: Path, line: bytes) -> tuple[str, ...]:
+    with reading(store, TypeError):
+        names = json.loads(line or b"[]")
+        if not line.endswith(b"\n" * bool(line)) or not _are_names(names):
+            raise ValueError(f"its classes are {line!r:.200}")
+        return tuple(names)
+
+
+def _are_names(classes: Any) -> bool:  # noqa: ANN401 - whatever a caller or a file gives
+    are_texts = isinstance(classes, Sequence) and all(isinstance(name, str) for name in classes)
+    return are_texts and not isinstance(classes, str) and len(set(classes)) == len(classes)
+
+
+def _check_names(names: Iterable[Any]) -> list[bytes]:
     """Refuse what can't be a path inside a store; return the paths as the operating system has them."""
     paths = []
     for number, name in enumerate(names):
@@ -212,14 +251,12 @@ def _check_names(names: Iterable[str]) -> list[bytes]:
         except (TypeError, UnicodeEncodeError):
             path = b""
         if not path:
-            raise InvalidInputError(
-                f"name {number} is {name!r:.200}", hint="give relative paths without '.', '..' and control characters"
-            )
+            hint = "give relative paths without '.', '..' and control characters"
+            shown = name if isinstance(name, str) else repr(name)
+            raise InvalidInputError("its name can't be the path of a file", record=number, name=shown, hint=hint)
         if len(path) > MAX_PATH or max(map(len, path.split(b"/"))) > MAX_NAME:
-            raise InvalidInputError(
-                f"name {number} is too long: a path has at most {MAX_PATH:,} bytes, each part of it {MAX_NAME}",
-                hint="shorten it",
-            )
+            problem = f"its name is too long: a path has at most {MAX_PATH:,} bytes, each part of it {MAX_NAME}"
+            raise InvalidInputError(problem, record=number, name=name, hint="shorten it")
         paths.append(path)
     return paths
 
@@ -234,14 +271,10 @@ def _check_places(paths: Sequence[bytes]) -> set[bytes]:
             parent = parent.rpartition(b"/")[0]
     taken = folders | {os.fsencode(FILE)}
     for number, path in enumerate(paths):
-        if path in taken:
-            raise InvalidInputError(
-                f"name {number}, {os.fsdecode(path)!r}, is that of another file or folder of the store",
-                hint="give each image its own",
-            )
+        if path in taken or path.startswith(INSIDE):
+            problem = "its name is that of another file or folder of the store"
+            raise InvalidInputError(problem, record=number, name=os.fsdecode(path), hint="give each image its own")
         taken.add(path)
-    if FILE.encode() in folders:
-        raise InvalidInputError(f"a folder is called {FILE}, as the index is", hint="give it another name")
     return folders
 
 
@@ -252,9 +285,13 @@ def _open_index(store: Path, folder: int) -> Iterator[tuple[Index, int, os.stat_
     try:
         match = HEADER.match(os.pread(descriptor, MAX_HEADER, 0))
         if match is None:
-            raise CorruptStoreError(f"{FILE} has another header: another program wrote it", store=store)
-        images, characters = map(int, match.groups())
-        header = Index(images, characters + 1, match.end())
+            raise CorruptStoreError(OTHER, store=store)
+        images, characters, classes = map(int, match.groups(b"0"))
+        check_memory(store, classes, measure_content(descriptor, status))
+        rest = os.pread(descriptor, classes + len(COLUMNS), match.end())
+        if rest[classes:] != COLUMNS:
+            raise CorruptStoreError(OTHER, store=store)
+        header = Index(images, characters + 1, match.end() + len(rest), _parse_classes(store, rest[:classes]))
         expected = header.start + images * header.length
         if status.st_size != expected:
             raise CorruptStoreError(f"{FILE} has {status.st_size} bytes, not {expected}: it is damaged", store=store)

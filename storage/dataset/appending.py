@@ -8,9 +8,11 @@ they opened: none is changed or removed. `compact` writes the whole dataset agai
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import cut_batches
@@ -37,6 +39,7 @@ def append(
     labels: ArrayLike,
     *,
     names: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     metadata: Columns | None = None,
     durable: bool = True,
     lock: bool = True,
@@ -53,6 +56,10 @@ def append(
         Of the new images.
     names : sequence of str, optional
         A relative path for each new image, if those that are there have names. No two images have the same.
+    classes : sequence of str, optional
+        The names of the labels 0, 1, and so on of the new images. The dataset finds its classes by these names, adds
+        those that it hasn't got after its own, and numbers the new labels accordingly; its own labels stay. Without
+        `classes`, the new labels are numbers of the classes that the dataset has. Negative labels are of no class.
     metadata : mapping of str to sequence, optional
         The columns that those that are there have, with a value for each new image.
     durable : bool
@@ -63,7 +70,7 @@ def append(
     Raises
     ------
     InvalidInputError
-        `images`, `labels` or `names` are something else, differ in number, or don't fit the dataset.
+        `images`, `labels` or what describes them are something else, differ in number, or don't fit the dataset.
     StoreNotFoundError
         There is no dataset at `path`.
     StoreLockedError
@@ -84,7 +91,7 @@ def append(
     (<Encoded: 3 files, 21 bytes>, array([7, 0, 7]))
     """
     batches, labels = take_batches(images, labels)
-    annotations = Annotations.check(labels, names, metadata=metadata)
+    annotations = Annotations.check(labels, names, classes, metadata)
     with Appender(path, annotations, durable=durable, lock=lock) as writer:
         for batch in batches:
             (writer.write_part if isinstance(batches, list) and len(batch) else writer.add)(batch)
@@ -171,6 +178,7 @@ class Appender(ImageWriter):
                 self._manifest = self._old = read_manifest(self._folder)
                 self._module = find_module(self._folder, self._manifest)
                 self._check_names()
+                self._add_classes()
                 self._check_metadata()
             self._before = self._manifest.count
             stack.callback(self._leave)
@@ -195,7 +203,8 @@ class Appender(ImageWriter):
             raise StorageError("nothing can be appended to a dataset of format 1", store=self._path, hint=hint)
         has_names = NAMES in read_details(self._folder, self._manifest, len(self._manifest.parts) - 1).beside
         names = self._annotations.names
-        self._module.check_names(names or ())
+        with describe_failure(self._path, self._manifest.count):
+            self._module.check_names(names or ())
         if self._manifest.count and len(self._annotations) and has_names != (names is not None):
             hint = "give each new image a name, too" if has_names else "leave the names out, or save all images again"
             raise InvalidInputError(f"its images have {'' if has_names else 'no '}names", store=self._path, hint=hint)
@@ -207,6 +216,33 @@ class Appender(ImageWriter):
         if same:
             raise InvalidInputError(f"it has an image named {min(same)!r}", store=self._path, hint="choose other names")
         check_places(known, names)
+
+    def _add_classes(self) -> None:
+        """Add the classes that aren't there yet, and number the labels as they are; refuse labels of no class."""
+        labels, given, known = self._annotations.labels, self._annotations.classes, self._manifest.classes
+        self._check_classes(given)
+        named = given or known
+        if named and len(labels) and labels.max() >= len(named):
+            problem = f"a label is {labels.max()}, and there are {len(named)} classes"
+            hint = f"name those of the new images: {PACKAGE}.append(..., classes=[...])"
+            raise InvalidInputError(problem, store=self._path, hint=hint)
+        classes = tuple(dict.fromkeys((*known, *given)))
+        if given:
+            numbers = np.array([classes.index(name) for name in given])
+            labels = np.where(labels < 0, labels, numbers[np.maximum(labels, 0)])
+        self._manifest = replace(self._manifest, classes=classes)
+        self._annotations = replace(self._annotations, labels=labels, classes=classes)
+
+    def _check_classes(self, given: Sequence[str]) -> None:
+        """Refuse new classes if they would name labels that are there without a name."""
+        if not set(given) - set(self._manifest.classes):
+            return
+        dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
+        labels, count = dataset.read_labels(verify=True), len(self._manifest.classes)
+        if len(labels) and labels.max() >= count:
+            hint = "leave the classes out, or save all images again, with the names of all classes"
+            problem = f"it has the label {labels.max()}, and names of {count} classes"
+            raise InvalidInputError(problem, store=self._path, hint=hint)
 
     def _check_metadata(self) -> None:
         """Refuse another table than that of the images that are there."""

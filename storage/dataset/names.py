@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import overload
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import InvalidInputError
 
 END = b"\0"
 IMPOSSIBLE = re.compile(rb"[\0/]\.{0,2}(?=[\0/])")  # a part of a path that is empty, "." or ".."
+CLASH, CLASH_HINT = "that of a folder with others", "choose another name for it, or for the folder"
 HINT = "give each image a relative path of its own, such as cats/1.jpg"
 
 
@@ -100,17 +102,37 @@ class Names(Sequence[str]):
 
 def check_places(*several: Names) -> None:
     """Refuse names of which one is that of a folder with another: the images can't be files side by side."""
-    encoded = {name for names in several for name in names.split()}
+    clashes = _find_clashes({name for names in several for name in names.split()})
+    if clashes:
+        raise InvalidInputError(f"an image has the name {_decode(min(clashes))!r}, which is {CLASH}", hint=CLASH_HINT)
+
+
+def find_refused(names: Sequence[str], check_names: Callable[[Sequence[str]], None]) -> dict[int, InvalidInputError]:
+    """Find the names that can't be kept, by their indices; `check_names` is that of the backend."""
+    clashes = _find_clashes(set(map(_encode, names)))
+    with suppress(InvalidInputError):
+        check_names(names)
+        if not clashes:
+            return {}
+    refused = {}
+    for index, name in enumerate(names):
+        try:
+            check_names([name])
+        except InvalidInputError as error:
+            refused[index] = error
+        else:
+            if _encode(name) in clashes:
+                refused[index] = InvalidInputError(f"its name is {CLASH}", hint=CLASH_HINT)
+    return refused
+
+
+def _find_clashes(encoded: set[bytes]) -> set[bytes]:
+    """Find the names that are those of folders with others."""
     folders = {name.rpartition(b"/")[0] for name in encoded}
     waiting = folders - {b""}
     while waiting := {name.rpartition(b"/")[0] for name in waiting} - folders:
         folders |= waiting
-    clashes = folders & encoded
-    if clashes:
-        raise InvalidInputError(
-            f"an image has the name {_decode(min(clashes))!r}, which is that of a folder with others",
-            hint="choose another name for it, or for the folder",
-        )
+    return folders & encoded
 
 
 def _find_twice(encoded: list[bytes]) -> str:

@@ -14,6 +14,7 @@ from ..arrays import CHANNELS, cut_indices
 from ..contract import Encoded, Images, Kind, Labels
 from ..dataset.annotations import Problem
 from ..dataset.conversion import FileSource
+from ..dataset.names import find_refused
 from ..encoded import Content
 from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError
 from ..pictures import Size
@@ -144,12 +145,22 @@ class _Attempt:
             return error
 
 
-def examine(source: FileSource, payload: Payload, progress: Callable[[int, int], None]) -> ExaminedSource:
-    """Decode all files of a source; `progress` is called with how many are done, and the number of all."""
+def examine(
+    source: FileSource,
+    payload: Payload,
+    progress: Callable[[int, int], None],
+    check_names: Callable[[Sequence[str]], None] = lambda _: None,
+) -> ExaminedSource:
+    """Decode all files of a source; `progress` is called with how many are done, and the number of all.
+
+    `check_names` is that of the backend: an image whose name it refuses can't be used either.
+    """
     count, problems = len(source.labels), list(source.problems)
     kept, sizes, hints = list[int](), dict[Size, int](), dict[str, str]()
+    refused = find_refused(source.names or (), check_names)
     progress(0, count)
-    for index, found in enumerate(map_in_threads(_Attempt(payload.examine), source.read_files(range(count)))):
+    for index, made in enumerate(map_in_threads(_Attempt(payload.examine), source.read_files(range(count)))):
+        found = refused.get(index, made)
         if isinstance(found, StorageError):
             problems.append(Problem(name_file(source, index), found.problem))
             hints[found.problem] = found.hint

@@ -67,7 +67,7 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
         with backend.open_reader(path) as reader:
             limit = MAX_MEMORY + MAX_EXPANSION * content
             check_amount("the list of its labels", len(reader) * LABEL_BYTES, store=path, limit=limit)
-            yield StoreSource(reader, reader.read_labels(), (), identity, None, content)
+            yield StoreSource(reader, reader.read_labels(), reader.classes, identity, reader.names or None, content)
         return
     yield _find_files(path, depth, reasons)
 

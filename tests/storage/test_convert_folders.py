@@ -292,6 +292,52 @@ def test_names_may_be_any_bytes_and_are_printed_escaped(root: Path, convert: Any
         assert reader.skipped[0].name == "cat/a\nb\x1b[31m\u202e.txt"
 
 
+BAD_NAMES = ["cat/tab\there.png", "cat/two\nlines.png", "index.tsv/1.png"]
+
+
+def test_names_that_a_backend_cannot_keep_are_problems_of_the_same_pass(root: Path, convert: Any) -> None:  # noqa: ANN401
+    (root / "index.tsv").mkdir()
+    for name in BAD_NAMES:
+        shutil.copy(root / "cat" / "1.png", root / name)
+    (root / "dog" / "x.png").write_text("no image")
+    code, out, err = convert(backend="files")
+    assert (code, root.with_name("set").exists()) == (1, False)
+    lines = out.splitlines()
+    assert [line.split(": ")[0] for line in lines[:4]] == [
+        "cat/tab\\there.png",
+        "cat/two\\nlines.png",
+        "dog/x.png",
+        "index.tsv/1.png",
+    ]
+    assert lines[4] == "4 of 9 files can't be used:"
+    assert "5 of 9 files can be used, so nothing was written" in err
+    assert convert("--on-error=skip", backend="files")[0] == 0
+    with storage.open(root.with_name("set")) as reader:
+        assert list(reader.names) == list(NAMES)
+        assert [problem.name for problem in reader.skipped] == [*BAD_NAMES[:2], "dog/x.png", BAD_NAMES[2]]
+
+
+def test_names_of_a_dataset_that_another_backend_cannot_keep_are_problems(tmp_path: Path, run: Command) -> None:
+    files = storage.Encoded.join([save(make_picture(), "png")] * 2)
+    storage.save(tmp_path / "old", files, [0, 1], "npy", names=["a\tb.png", "c.png"], classes=["cat", "dog"])
+    command = ("convert", tmp_path / "old", tmp_path / "new", "--backend", "files")
+    code, out, _ = run(*command)
+    assert (code, out.splitlines()[0]) == (1, "a\\tb.png: its name can't be the path of a file")
+    assert run(*command, "--on-error=skip")[0] == 0
+    with storage.open(tmp_path / "new") as reader:
+        assert (list(reader.names), reader.targets, reader.classes) == (["c.png"], [1], ("cat", "dog"))
+
+
+def test_a_plain_store_of_files_keeps_its_names_and_classes(tmp_path: Path, run: Command) -> None:
+    files = storage.Encoded.join([b"any bytes", b"more"])
+    described = {"names": ["dog/1.jpg", "cat/2.jpg"], "classes": ["cat", "ant", "dog"]}
+    storage.BACKENDS["files"].store_many(tmp_path / "old", files, np.array([2, 0]), **described)
+    assert run("convert", tmp_path / "old", tmp_path / "new", "--backend", "npy")[0] == 0
+    with storage.open(tmp_path / "new") as reader:
+        assert {"names": list(reader.names), "classes": list(reader.classes)} == described
+        assert reader.targets == [2, 0]
+
+
 def test_a_phone_s_two_pictures_are_one_image(root: Path, convert: Any) -> None:  # noqa: ANN401
     first, second = Pillow.fromarray(make_picture()), Pillow.fromarray(make_picture()[:12, :20])
     first.save(root / "dog" / "phone.jpg", "MPO", save_all=True, append_images=[second])

@@ -1,6 +1,7 @@
 """Files: what people and torchvision see in the folders, names that are refused, and an index that counts."""
 
 import csv
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -90,29 +91,46 @@ def test_folders_are_called_by_their_classes(tmp_path: Path) -> None:
     check_file_reads(files, tmp_path / "store", (FILES, LABELS))
 
 
+def test_a_reader_has_the_names_and_the_classes_that_were_stored(tmp_path: Path) -> None:
+    classes = ["Bücher 書", "no image has it", "\udcff"]
+    files.store_many(tmp_path / "store", FILES, LABELS, names=NAMES, classes=classes)
+    with files.open_reader(tmp_path / "store") as reader:
+        assert (list(reader.names), reader.classes) == (NAMES, tuple(classes))
+    check_file_reads(files, tmp_path / "store", (FILES, LABELS))
+    with (tmp_path / "store" / "index.tsv").open(encoding="utf-8", newline="") as file:
+        assert next(file).endswith(f" classes={len(json.dumps(classes)) + 1}\n")
+        assert json.loads(next(file)) == classes
+        assert [row["path"] for row in csv.DictReader(file, delimiter="\t")] == NAMES
+
+
+def test_names_that_were_not_given_are_the_paths_and_classes_have_none(store: Path) -> None:
+    with files.open_reader(store) as reader:
+        assert (list(reader.names), reader.classes) == (["10/00000000.bin", "02/00000001.bin", "10/00000002.bin"], ())
+
+
 BAD_NAMES: dict[str, tuple[str, Any]] = {
-    "an absolute path": ("name 1 is '/etc/passwd'", "/etc/passwd"),
-    "a path outside": (r"name 1 is '\.\./x'", "../x"),
-    "a path outside further down": ("name 1 is", "a/../../x"),
-    "a path that ends outside": ("name 1 is", "a/.."),
-    "a folder that is this one": ("name 1 is", "./x"),
-    "an empty part": ("name 1 is", "a//x"),
-    "a folder": ("name 1 is", "a/"),
-    "no name": ("name 1 is ''", ""),
-    "a null character": ("name 1 is", "a\0"),
-    "a line feed": ("name 1 is", "a\nb"),
-    "a tab": ("name 1 is", "a\tb"),
-    "a control character": ("name 1 is", "a\x85b"),
-    "a character that can't be encoded": ("name 1 is", "a\ud800"),
-    "a number": ("name 1 is 7", 7),
-    "bytes": ("name 1 is b'x'", b"x"),
-    "a long part": ("name 1 is too long", "é" * 128),
-    "a long path": ("name 1 is too long", "x" * 254 + ("/" + "x" * 255) * 7 + "/x"),
-    "the index": (r"name 1, 'index.tsv', is that of another", "index.tsv"),
-    "the index as a folder": (r"a folder is called index\.tsv", "index.tsv/x"),
-    "another name": ("name 1, 'a/x', is that of another", "a/x"),
-    "a folder of others": ("name 1, 'a', is that of another", "a"),
-    "a file as a folder": ("name 0, 'a/x', is that of another", "a/x/y"),
+    "an absolute path": (r"record 1 \(/etc/passwd\): its name can't be", "/etc/passwd"),
+    "a path outside": (r"record 1 \(\.\./x\): its name can't be", "../x"),
+    "a path outside further down": ("its name can't be", "a/../../x"),
+    "a path that ends outside": ("its name can't be", "a/.."),
+    "a folder that is this one": ("its name can't be", "./x"),
+    "an empty part": ("its name can't be", "a//x"),
+    "a folder": ("its name can't be", "a/"),
+    "no name": (r"record 1 \(\): its name can't be", ""),
+    "a null character": ("its name can't be", "a\0"),
+    "a line feed": ("its name can't be", "a\nb"),
+    "a tab": ("its name can't be", "a\tb"),
+    "a control character": ("its name can't be", "a\x85b"),
+    "a character that can't be encoded": ("its name can't be", "a\ud800"),
+    "a number": (r"record 1 \(7\): its name can't be", 7),
+    "bytes": (r"record 1 \(b'x'\): its name can't be", b"x"),
+    "a long part": ("its name is too long", "é" * 128),
+    "a long path": ("its name is too long", "x" * 254 + ("/" + "x" * 255) * 7 + "/x"),
+    "the index": (r"record 1 \(index.tsv\): its name is that of another", "index.tsv"),
+    "the index as a folder": (r"record 1 \(index.tsv/x\): its name is that of another", "index.tsv/x"),
+    "another name": (r"record 1 \(a/x\): its name is that of another", "a/x"),
+    "a folder of others": (r"record 1 \(a\): its name is that of another", "a"),
+    "a file as a folder": (r"record 0 \(a/x\): its name is that of another", "a/x/y"),
 }
 
 
@@ -129,11 +147,21 @@ def test_the_longest_names_are_accepted(tmp_path: Path) -> None:
     check_file_reads(files, tmp_path / "store", (FILES, LABELS))
 
 
-@pytest.mark.parametrize("options", [{"names": ["a"]}, {"classes": ["", "x", ".."]}], ids=["names", "classes"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"names": ["a"]},
+        {"classes": ["", "x", ".."]},
+        {"classes": "names"},
+        {"classes": ["a name"] * 2},
+        {"classes": [1]},
+    ],
+    ids=str,
+)
 def test_too_few_names_and_bad_classes_are_refused_before_anything_is_written(
     tmp_path: Path, options: dict[str, list[str]]
 ) -> None:
-    with pytest.raises(InvalidInputError, match="name"):
+    with pytest.raises(InvalidInputError, match=r"name|classes aren't distinct"):
         files.store_many(tmp_path / "store", FILES, LABELS, **options)
     assert not (tmp_path / "store").exists()
 
@@ -148,7 +176,7 @@ def test_pixels_are_refused_before_anything_is_written(tmp_path: Path) -> None:
 
 
 def replace_index(old: bytes, new: bytes) -> Change:
-    """Replace bytes of the index by as many."""
+    """Replace bytes of the index."""
 
     def change(store: Path) -> None:
         content = (store / "index.tsv").read_bytes()
@@ -156,6 +184,11 @@ def replace_index(old: bytes, new: bytes) -> Change:
         (store / "index.tsv").write_bytes(content.replace(old, new, 1))
 
     return change
+
+
+def name_classes(line: bytes) -> Change:
+    """Add a line of classes to the index."""
+    return replace_index(b"characters=20\n", b"characters=20 classes=%d\n%b" % (len(line), line))
 
 
 def link(name: str, target: str) -> Change:
@@ -172,6 +205,14 @@ FIRST = "10/00000000.bin"
 CASES = {
     "no index": Case(delete("index.tsv"), "index.tsv"),
     "an index of another program": Case(write("index.tsv", b"label,path\n"), "another header"),
+    "other columns": Case(replace_index(b"\nlabel", b"\nLabel"), "another header"),
+    "classes that are none": Case(name_classes(b'{"cat": 1}\n'), "its classes are"),
+    "classes that are numbers": Case(name_classes(b"[1]\n"), "its classes are"),
+    "classes without an end": Case(name_classes(b'["cat"] '), "its classes are"),
+    "a class that is there twice": Case(name_classes(b'["cat", "cat"]\n'), "its classes are"),
+    "classes that aren't there": Case(
+        replace_index(b"characters=20\n", b"characters=20 classes=9\n"), "another header"
+    ),
     "an index that was cut short": Case(cut("index.tsv", -1), "bytes, not"),
     "a longer index": Case(append("index.tsv", b"\n"), "bytes, not"),
     "more images": Case(replace_index(b"images=3", b"images=4"), "bytes, not"),
@@ -288,9 +329,9 @@ def test_the_index_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_names_that_files_cannot_have_are_refused_before_a_dataset_is_begun(name: str, tmp_path: Path) -> None:
     files, labels = make_files(2)
     batches = iter([files])
-    with pytest.raises(InvalidInputError, match="name 1"):
+    with pytest.raises(InvalidInputError, match="record 1"):
         storage.save(tmp_path / "set", batches, labels, "files", names=["a", name])
     assert next(batches) is files, "images were taken"
     storage.save(tmp_path / "set", files[:1], labels[:1], "files", names=["a"])
-    with pytest.raises(InvalidInputError, match="name 0"):
+    with pytest.raises(InvalidInputError, match="record 1"):
         storage.append(tmp_path / "set", batches, labels[:1], names=[name])

@@ -40,7 +40,7 @@ NAMES = [f"{number}.png" for number in range(COUNT)]
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """Save five images with names."""
-    storage.save(tmp_path / "set", IMAGES[:5], LABELS[:5], "npy", names=NAMES[:5], classes=["cat"])
+    storage.save(tmp_path / "set", IMAGES[:5], LABELS[:5], "npy", names=NAMES[:5])
     return tmp_path / "set"
 
 
@@ -66,14 +66,14 @@ def test_what_is_appended_follows_what_was_there(backend: str, tmp_path: Path) -
 
 def test_image_files_are_appended_and_compacted_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "set"
-    storage.save(path, FILES[:5], FILE_LABELS[:5], "npy", names=NAMES[:5], classes=["cat"])
+    storage.save(path, FILES[:5], FILE_LABELS[:5], "npy", names=NAMES[:5])
     for start in range(5, COUNT):
         storage.append(path, FILES[start : start + 1], FILE_LABELS[start : start + 1], names=NAMES[start : start + 1])
     for parts in (8, 2):
         assert len(list_parts(path)) == parts
         assert_same_files(storage.load(path), (FILES, FILE_LABELS))
         with storage.open(path) as reader:
-            assert (list(reader.names), reader.classes) == (NAMES, ("cat",))
+            assert list(reader.names) == NAMES
             assert reader.index("7.png") == 7
         monkeypatch.setattr(writer, "PART", 74_000)
         storage.compact(path)
@@ -113,6 +113,71 @@ def test_an_empty_dataset_can_be_appended_to_and_compacted(tmp_path: Path) -> No
         assert list(reader.names) == NAMES
         assert_same(reader.read([0, 11]), (IMAGES[[0, 11]], LABELS[[0, 11]]))
     assert storage.check(path).is_whole
+
+
+CLASSES: dict[str, tuple[list[int], list[str] | None, list[int], tuple[str, ...]]] = {
+    "none": ([1, -1], None, [1, -1], ("cat", "dog")),
+    "the same": ([1, 0], ["cat", "dog"], [1, 0], ("cat", "dog")),
+    "more": ([2, 0], ["cat", "dog", "ant"], [2, 0], ("cat", "dog", "ant")),
+    "in another order": ([0, 1, 2], ["dog", "ant", "cat"], [1, 2, 0], ("cat", "dog", "ant")),
+    "only a new one": ([0, 0], ["ant"], [2, 2], ("cat", "dog", "ant")),
+    "of which one has no image": ([0, -7], ["dog", "ant"], [1, -7], ("cat", "dog", "ant")),
+    "without any image": ([], ["ant"], [], ("cat", "dog", "ant")),
+}
+
+
+@pytest.mark.parametrize(("labels", "classes", "numbers", "all_classes"), CLASSES.values(), ids=CLASSES)
+def test_classes_are_found_by_name_and_new_ones_follow(
+    labels: list[int], classes: list[str] | None, numbers: list[int], all_classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    storage.save(tmp_path / "set", IMAGES[:2], [0, 1], "npy", classes=["cat", "dog"])
+    storage.append(tmp_path / "set", IMAGES[: len(labels)], labels, classes=classes)
+    storage.compact(tmp_path / "set")
+    with storage.open(tmp_path / "set") as reader:
+        assert reader.targets == [0, 1, *numbers]
+        assert reader.classes == all_classes
+        assert reader.class_to_idx == {name: number for number, name in enumerate(all_classes)}
+
+
+def test_an_empty_dataset_takes_the_classes_of_what_is_appended(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES[:0], LABELS[:0], "npy")
+    storage.append(tmp_path / "set", IMAGES[:1], [1], classes=["cat", "dog"])
+    with storage.open(tmp_path / "set") as reader:
+        assert (reader.targets, reader.classes) == ([1], ("cat", "dog"))
+
+
+def test_an_open_reader_keeps_its_classes(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES[:1], [0], "npy", classes=["cat"])
+    with storage.open(tmp_path / "set") as reader:
+        storage.append(tmp_path / "set", IMAGES[:1], [0], classes=["ant"])
+        assert reader.classes == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("saved", "classes", "label", "reason"),
+    [
+        (["cat"], None, 1, "a label is 1, and there are 1 classes: name those of the new images: storage.append"),
+        (["cat"], ["ant", "bee"], 2, "a label is 2, and there are 2 classes"),
+        ([], ["ant"], 0, "it has the label 0, and names of 0 classes: leave the classes out"),
+        ([], ["ant", "ant"], 0, "two classes have one name"),
+    ],
+    ids=["no class", "more labels than classes", "no names", "twice"],
+)
+def test_labels_of_no_class_are_not_appended(
+    saved: list[str], classes: list[str] | None, label: int, reason: str, tmp_path: Path
+) -> None:
+    storage.save(tmp_path / "set", IMAGES[:1], [0], "npy", classes=saved)
+    with pytest.raises(InvalidInputError, match=reason):
+        storage.append(tmp_path / "set", IMAGES[:1], [label], classes=classes)
+    with storage.open(tmp_path / "set") as reader:
+        assert (reader.targets, reader.classes) == ([0], tuple(saved))
+
+
+def test_a_new_class_never_names_a_label_that_was_there(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", IMAGES[:2], [0, 1], "npy", classes=["cat"])
+    storage.append(tmp_path / "set", IMAGES[:1], [0], classes=["cat"])
+    with pytest.raises(InvalidInputError, match="it has the label 1, and names of 1 classes"):
+        storage.append(tmp_path / "set", IMAGES[:1], [0], classes=["ant"])
 
 
 OTHERS, OTHER_LABELS = make_set(3)

@@ -1,7 +1,7 @@
 """Names of images and classes: relative paths and distinct strings, kept exactly."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
@@ -11,7 +11,7 @@ import pytest
 import storage
 from storage import CorruptStoreError, InvalidInputError, StorageError
 from storage.dataset.annotations import Annotations
-from storage.dataset.names import Names
+from storage.dataset.names import Names, find_refused
 from tests.support.datasets import find_beside, flip_bit, rewrite_beside, rewrite_details
 from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
@@ -271,3 +271,20 @@ def test_classes_are_not_lost_because_the_system_refuses_to_read_them(
             storage.save(tmp_path / "set", IMAGES, LABELS + 1, "npy", overwrite=True)
     with storage.open(tmp_path / "set") as reader:
         assert (reader.classes, reader.targets) == (("cat",), LABELS.tolist())
+
+
+def refuse_long(names: Sequence[str]) -> None:
+    if max(map(len, names)) > 3:
+        raise InvalidInputError("it is too long")
+
+
+@pytest.mark.parametrize(
+    ("names", "problems"),
+    [
+        (["a", "b/c"], {}),
+        (["a", "long", "b/c/d"], {1: "it is too long", 2: "it is too long"}),
+        (["a", "a/b", "b"], {0: "its name is that of a folder with others"}),
+    ],
+)
+def test_names_that_cannot_be_kept_are_found(names: list[str], problems: dict[int, str]) -> None:
+    assert {index: error.problem for index, error in find_refused(names, refuse_long).items()} == problems
