@@ -34,6 +34,7 @@ class Unusable:
 class Sample:
     """Images that were drawn from those `found`: files, or pixels of one size. `formats` counts those that are used."""
 
+    seed: int
     found: int
     classes: int
     side: int | None  # of the pixels made of files, which are squares; None if the images were pixels already
@@ -60,8 +61,9 @@ class Sample:
         files, pixels = self.file_bytes, self.pixels
         sizes = [format_bytes(size) for size in (files.low, files.median, files.high)]
         deciles = f"{join_words(sizes)} at 10, 50 and 90 %"
+        classes = "1 class" if self.classes == 1 else f"{self.classes:,} classes"
         drawn = {
-            "Sample": f"{self._count}, in {self.classes:,} {'class' if self.classes == 1 else 'classes'}",
+            "Sample": f"{self._count}, in {classes}; seed {self.seed}",
             "Formats": self._formats,
         }
         if self.side is None:

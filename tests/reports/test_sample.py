@@ -41,7 +41,7 @@ def test_numbers_are_rounded_and_reasons_stay_whole(document: dict[str, Any], tm
 def test_page_and_table_describe_the_sample(document: dict[str, Any], tmp_path: Path) -> None:
     run = read_run(save(document, tmp_path))
     facts, table = dict(list_facts(run)), make_table(run)
-    assert facts["Sample"] == "1,000 of 1,002 files, in 8 classes"
+    assert facts["Sample"] == "1,000 of 1,002 files, in 8 classes; seed 0"
     assert facts["Formats"] == "990 jpg, 10 webp"
     assert facts["File sizes"] == (
         "108 kB on average; 25.3 kB, 99.5 kB and 199 kB at 10, 50 and 90 %; 2.27 kB to 606 kB"
@@ -73,7 +73,7 @@ def test_a_sample_of_pixels_says_that_they_are_as_they_were(document: dict[str, 
     sample = _read_sample(document, tmp_path)
     assert sample.sentence == "1,000 of 5,000 images: 1,000 float32, 3 channels; 40 x 32 pixels, 15.4 kB each."
     assert sample.facts == {
-        "Sample": "1,000 of 5,000 images, in 8 classes",
+        "Sample": "1,000 of 5,000 images, in 8 classes; seed 0",
         "Formats": "1,000 float32, 3 channels",
         "Size": "40 x 32 pixels, 15.4 kB an image; not scaled",
     }
@@ -103,7 +103,7 @@ def test_a_sample_of_which_nothing_is_left_out_says_so(document: dict[str, Any],
     document["run"]["image_set"]["classes"] = 1
     sample = _read_sample(document, tmp_path)
     assert (sample.facts["Left out"], list(sample.left_out)) == ("0 files", [])
-    assert sample.facts["Sample"].endswith("in 1 class")
+    assert sample.facts["Sample"].endswith("in 1 class; seed 0")
     assert "left out" not in sample.sentence
     page = read_page(make_html(document, tmp_path))
     assert not [each for each in page.find("summary") if "left out" in each.text]
@@ -149,6 +149,7 @@ def test_a_run_of_arrays_has_no_sample(tmp_path: Path) -> None:
     ("field", "value", "words"),
     [
         ("found", "many", "image_set.found is missing or not a count"),
+        ("seed", "lucky", "image_set.seed is missing or not a count"),
         ("side", "wide", "image_set.side is missing or not a count"),
         ("formats", {"jpg": "all"}, "image_set.formats.jpg is missing or not a count"),
         ("widths", [], "image_set.widths is missing or not an object"),
