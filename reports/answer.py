@@ -15,7 +15,8 @@ FEW = 3  # of a crowd of backends, those that are named
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _NUMBERS = {"images", "a call", "an image"}  # columns that are aligned right
 _USES = {"use": 20, "images": 7, "best, an image takes": 28, "next best": 19}  # columns and their widths
-_CELLS = {"operation": 28, "backend": 12, "images": 7, "a call": 9, "an image": 9, "noise": 5}
+_CELLS = {"operation": 30, "backend": 12, "images": 7, "a call": 8, "an image": 8, "noise": 5}
+_CELLS_OF_ONE = {"operation": 44, "images": 7, "a call": 8, "an image": 8, "noise": 5}
 
 
 def make_answer(run: Run) -> tuple[str, str]:
@@ -33,8 +34,10 @@ def make_answer(run: Run) -> tuple[str, str]:
         title = "what to use"
         lines = _lay_out(_USES, uses)
     else:
-        title = "what was measured"
-        lines = _lay_out(_CELLS, [_describe_cell(result) for results in run.groups.values() for result in results])
+        one = run.backends[0] if len(run.backends) == 1 else ""
+        title, columns = (one, _CELLS_OF_ONE) if one else ("what was measured", _CELLS)
+        results = [result for results in run.groups.values() for result in results]
+        lines = _lay_out(columns, [_describe_cell(result, columns) for result in results])
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
     return title + warned, "\n".join([*lines, "", *_wrap(_count_noisy(run))]) + "\n"
 
@@ -81,15 +84,16 @@ def _join(words: Iterable[str]) -> str:
     return NO_BREAK.join(words)
 
 
-def _describe_cell(result: Result) -> Sequence[str]:
-    return (
-        _name_way(result.operation, result.params),
-        result.backend,
-        f"{result.store_images:,}",
-        format_time(result.median),
-        format_time(result.median / result.images),
-        "noisy" if result.unstable else "",
-    )
+def _describe_cell(result: Result, columns: Iterable[str]) -> Sequence[str]:
+    entries = {
+        "operation": _name_way(result.operation, result.params),
+        "backend": result.backend,
+        "images": f"{result.store_images:,}",
+        "a call": format_time(result.median),
+        "an image": format_time(result.median / result.images),
+        "noise": "noisy" if result.unstable else "",
+    }
+    return [entries[name] for name in columns]
 
 
 def _name_way(title: str, params: Iterable[tuple[str, str | int | float]]) -> str:

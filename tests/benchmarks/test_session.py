@@ -158,7 +158,7 @@ def test_a_session_that_is_slower_than_pytest_benchmark_was_told_to_allow_fails_
     assert "slower than --benchmark-compare-fail allows" in ended.stdout
     assert "test_read_many[hdf5-10]" in ended.stdout.partition("slower than")[2]
     assert "benchmark 'read_many " in ended.stdout, "the tables that the option asks for"
-    assert "= what was measured" in ended.stdout
+    assert "= hdf5 (stand-in images) =" in ended.stdout
     assert ended.stdout.splitlines()[-3].startswith("run saved as ")
     assert "Traceback" not in ended.stdout + ended.stderr
 

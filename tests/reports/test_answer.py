@@ -77,18 +77,28 @@ def test_only_ways_that_a_session_is_asked_for_are_named() -> None:
     assert lines[4] == "(cold)"
 
 
-@pytest.mark.parametrize("backends", [("npy",), ("lmdb", "npy")], ids=["one backend", "no use"])
-def test_cells_are_listed_if_there_is_nothing_to_compare(backends: Sequence[str]) -> None:
-    operation = "read_many" if len(backends) == 1 else "load"
-    results = [make_result(backend, [0.001, 0.002, 0.009], operation=operation) for backend in backends]
-    title, text = make_answer(wrap_results(*results))
-    assert title == "what was measured"
+def test_a_session_of_one_backend_has_one_table_of_its_cells() -> None:
+    noisy = make_result("npy", [0.001, 0.002, 0.009], operation="read_epoch_workers", params=(("start", "fork"),))
+    title, text = make_answer(wrap_results(make_result("npy", 0.0005, 1, store_images=1000), noisy))
+    assert title == "npy"
     assert text.splitlines() == [
-        "operation                     backend        images     a call   an image  noise",
-        "----------------------------  ------------  -------  ---------  ---------  -----",
-        *(f"{operation:28}  {backend:12}    1,000    2.00 ms    2.00 µs  noisy" for backend in backends),
+        "operation                                      images    a call  an image  noise",
+        "--------------------------------------------  -------  --------  --------  -----",
+        "read_many                                       1,000    500 µs    500 µs",
+        "read_epoch_workers (start fork)                 1,000   2.00 ms   2.00 µs  noisy",
         "",
-        f"noisy: {len(backends)} of {len(backends)} cells (IQR above 10 % of the median, or fewer than 3 rounds)",
+        "noisy: 1 of 2 cells (IQR above 10 % of the median, or fewer than 3 rounds)",
+    ]
+
+
+def test_cells_of_no_use_are_listed_with_their_backends() -> None:
+    title, text = make_answer(wrap_results(*(make_result(name, 0.002, operation="load") for name in ("npy", "png"))))
+    assert title == "what was measured"
+    assert text.splitlines()[:4] == [
+        "operation                       backend        images    a call  an image  noise",
+        "------------------------------  ------------  -------  --------  --------  -----",
+        "load                            npy             1,000   2.00 ms   2.00 µs",
+        "load                            png             1,000   2.00 ms   2.00 µs",
     ]
 
 
@@ -106,7 +116,7 @@ def test_the_answer_about_photos_is_that_of_the_page(tmp_path: Path) -> None:
 def test_a_title_warns_of_runs_that_say_little() -> None:
     run = wrap_results(make_result("npy", 0.001))
     run = replace(run, complete=False, image_set=replace(run.image_set, name="standin"))
-    assert make_answer(run)[0] == "what was measured (stand-in images, incomplete run)"
+    assert make_answer(run)[0] == "npy (stand-in images, incomplete run)"
 
 
 @pytest.mark.parametrize("of_photos", [False, True])
