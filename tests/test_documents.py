@@ -1,5 +1,6 @@
 """The documents show what the program does."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import storage
+from storage import __main__ as storage_command
 from tests.support.backends import need_backend
 from tests.support.encoded_sets import make_pictures
 from tests.support.image_sets import assert_same, make_set
@@ -54,8 +56,32 @@ def test_the_examples_in_datasets_md_run_in_order(tmp_path: Path, monkeypatch: p
     np.testing.assert_array_equal(names["all_labels"], labels)
 
 
+def test_the_tutorial_trains_on_a_folder_of_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, file in enumerate(make_pictures(6)[0]):
+        folder = tmp_path / "photos" / ("cat", "dog")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").write_bytes(file)
+    command, *cells = read_cells("docs/tutorial.ipynb")
+    assert command.startswith("!python -m storage ")
+    monkeypatch.chdir(tmp_path)
+    assert storage_command.main(command.split()[3:]) == 0
+    assert "6 images of 2 classes" in capsys.readouterr().out
+    run_examples([cell for cell in cells if "import torch" not in cell or find_spec("torch")], tmp_path, monkeypatch)
+    shown = capsys.readouterr().out.splitlines()
+    assert re.match(r"epoch 2: \d+% right", shown[2])
+    assert len(shown) == (6 if find_spec("torch") else 3)
+
+
+def read_cells(name: str) -> list[str]:
+    """Read the code of a notebook."""
+    cells = json.loads((ROOT / name).read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
 def test_the_backend_in_contributing_is_the_one_that_is_tested() -> None:
-    marked = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- raw backend -->\n")[2]
+    marked = (ROOT / "docs/CONTRIBUTING.md").read_text(encoding="utf-8").partition("<!-- raw backend -->\n")[2]
     tested = RAW_BACKEND.read_text(encoding="utf-8").replace("from storage.", "from ..")
     assert marked.startswith(f"```python\n{tested}```\n")
 
@@ -135,7 +161,12 @@ def find_examples(name: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
 
 
-def run_examples(examples: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, image_set: Any) -> dict[str, Any]:  # noqa: ANN401
+def run_examples(
+    examples: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    image_set: Any = (None, None),  # noqa: ANN401
+) -> dict[str, Any]:
     """Run examples one after the other in a folder; return the names that they define."""
     monkeypatch.chdir(folder)
     names: dict[str, Any] = dict(zip(("images", "labels"), image_set, strict=True))
