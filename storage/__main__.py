@@ -26,6 +26,7 @@ from .options import CONVERT, add_options, check_backend, check_options, is_kept
 from .paths import join_path
 from .registry import PACKAGE, find_backend
 from .sources.examination import ExaminedSource, check_sizes, describe_problems, examine
+from .sources.files import naming
 from .sources.opening import open_source
 from .sources.payload import Payload
 
@@ -128,7 +129,7 @@ def _convert(options: argparse.Namespace) -> int:
         is_whole = is_kept(options, found) and not find_refused(found.names or (), backend.check_names)
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
         if not is_whole:
-            with _naming(options.source):
+            with naming(options.source):
                 source = _examine(found, payload, backend)
             if source.problems and (options.on_error != "skip" or not len(source.labels)):
                 hint = "correct the others, or leave them out with --on-error=skip"
@@ -136,7 +137,7 @@ def _convert(options: argparse.Namespace) -> int:
                 return _fail(f"{options.source}: {reason}: {hint}", UNUSABLE)
         with _show_progress("saving") as show:
             replacing = {"overwrite": options.overwrite, "lock": options.lock}
-            with _naming(options.source):
+            with naming(options.source):
                 finished = convert(source, destination, options.backend, **replacing, progress=show)
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
     what = _describe_images(source.labels, source.classes)
@@ -165,15 +166,6 @@ def _examine(found: Any, payload: Payload, backend: Backend) -> ExaminedSource: 
         _print(describe_problems(examined))
     check_sizes(examined)
     return examined
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Say where an error comes from, if it doesn't."""
-    try:
-        yield
-    except StorageError as error:
-        raise (error if error.store else error.replace(store=path)) from error
 
 
 @contextlib.contextmanager

@@ -109,6 +109,10 @@ class CorruptStoreError(StorageError):
     usual_hint = "restore a copy, or store the images again"
 
 
+class ForeignStoreError(CorruptStoreError):
+    """The directory has files, but not the one that every complete store of this backend has."""
+
+
 class StoreFullError(StorageError, OSError):
     """The file system has no room for the store."""
 

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import FOREIGN, CorruptStoreError, StoreExistsError, StoreNotFoundError, reading, writing
+from .errors import (
+    FOREIGN,
+    CorruptStoreError,
+    ForeignStoreError,
+    StoreExistsError,
+    StoreNotFoundError,
+    reading,
+    writing,
+)
 from .limits import check_amount
 
 SPECIAL_FILE = "it is not a regular file: another program made it"
@@ -186,7 +194,7 @@ def find_file(store: Path, name: str) -> Path:
         first = min((file.name for file in store.iterdir()), default=None)
     if first is None:
         raise StoreNotFoundError("it is empty", store=store, hint="store images there first")
-    raise CorruptStoreError(
+    raise ForeignStoreError(
         f"it has no {name} (but {first}, for one): it is not complete, or another backend wrote it", store=store
     )
 

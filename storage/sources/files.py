@@ -6,12 +6,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import NamedTuple
 
-from ..errors import InvalidInputError  # and nothing newer: the gate copies this folder into older storages
+from ..errors import (  # and nothing newer: the gate copies this folder into older storages
+    InvalidInputError,
+    StorageError,
+)
 
-BASE = 16 << 20  # bytes that any file may unpack to, or have in holes
-EXPANSION = 10  # bytes more for each byte on the disk
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # doesn't wait for a named pipe
+
+
+class Limit(NamedTuple):
+    """How many bytes may be made of a file: some of any file, and more for each byte that it has on the disk."""
+
+    base: int
+    expansion: int
+
+    def measure(self, content: int) -> int:
+        """Measure what may be made of a file with so many bytes on the disk."""
+        return self.base + self.expansion * content
+
+
+AT_ONCE = Limit(16 << 20, 10)  # of a file that is read whole: in an archive, or with holes
+IN_PIECES = Limit(128 << 20, 100)  # of one that is unpacked piece by piece
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say where an error comes from, if it doesn't."""
+    try:
+        yield
+    except StorageError as error:
+        raise (error if error.store else error.replace(store=path)) from error
 
 
 @contextmanager
@@ -23,15 +49,10 @@ def open_input(path: Path) -> Iterator[BufferedReader]:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInputError("it isn't a regular file", store=path, hint="move it elsewhere")
         allocated = status.st_blocks * 512
-        if status.st_size > limit_bytes(allocated) and os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size:
+        if status.st_size > AT_ONCE.measure(allocated) and os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size:
             problem = f"it has {status.st_size:,} bytes, and only {allocated:,} of them are on the disk"
             raise InvalidInputError(problem, store=path, hint="copy it without holes: cp --sparse=never")
         with open(descriptor, "rb", closefd=False) as file:
             yield file
     finally:
         os.close(descriptor)
-
-
-def limit_bytes(content: int) -> int:
-    """Limit what is made of a file with so many bytes on the disk."""
-    return BASE + EXPANSION * content

@@ -4,11 +4,12 @@ A name is the path of a file below the folder. Classes and files are taken in na
 found here; what is no image is found when all are decoded, see `examination`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ from .tree import Listing, explain_refusal, list_tree
 
 TGA = ".tga"  # a format that no first bytes tell
 UNCLASSED = "it isn't in the folder of a class"
+SOURCES = {".npy", ".npz", ".h5", ".hdf5", ".parquet", ".zip", ".tar", ".tgz", ".gz"}  # which may hold images
+MAX_KINDS = 5  # of files that are counted one by one
 LARGE = 16 << 20  # bytes of a file that are read before it is known whether it is an image
 
 
@@ -66,10 +69,38 @@ class FolderSource:
         unclassed = (problem.name for problem in self.problems if problem.reason == UNCLASSED)
         return any(map(self._is_picture, chain(self.names, unclassed)))
 
+    def explain(self) -> InvalidInputError:
+        """Say what is in a folder that holds no images."""
+        unclassed = [problem.name for problem in self.problems if problem.reason == UNCLASSED]
+        others = [problem for problem in self.problems if problem.reason != UNCLASSED]
+        files, parts = [*self.names, *unclassed], list[str]()
+        if files:
+            parts.append(f"{_count(len(files), 'file')}, and none is an image: {_list_kinds(files)}")
+        if others:
+            one = others[0]
+            parts.append(f"{_count(len(others), 'entry')} that can't be read, such as {one.name}: {one.reason}")
+        sources = [name for name in files if PurePosixPath(name).suffix.lower() in SOURCES]
+        hint = f"if the images are in {sources[0]}, name that" if sources else "name the folder that holds the images"
+        problem = f"it holds {'; and '.join(parts) or 'no files'}"
+        return InvalidInputError(problem, store=self.root, hint=hint)
+
     def _is_picture(self, name: str) -> bool:
         with suppress(OSError, InvalidInputError), open_input(self.root / name) as file:
             return begins_as_picture(name, file.read(PREFIX))
         return False
+
+
+def _count(number: int, what: str) -> str:
+    plural = {"file": "files", "entry": "entries"}[what]
+    return f"{number:,} {what if number == 1 else plural}"
+
+
+def _list_kinds(names: Sequence[str]) -> str:
+    """Count files by their extensions."""
+    counts = Counter(PurePosixPath(name).suffix.lower() or "without an extension" for name in names)
+    listed = [f"{count:,} {kind}" for kind, count in counts.most_common(MAX_KINDS)]
+    rest = len(names) - sum(count for _, count in counts.most_common(MAX_KINDS))
+    return ", ".join([*listed, f"{rest:,} others"] if rest else listed)
 
 
 def begins_as_picture(name: str, prefix: bytes) -> bool:
@@ -78,13 +109,11 @@ def begins_as_picture(name: str, prefix: bytes) -> bool:
 
 
 def read_folder(root: Path, class_depth: int = 1) -> FolderSource | None:
-    """Find the files of a folder, and the class of each; None if `root` has no files."""
+    """Find the files of a folder, and the class of each; None if `root` is no folder."""
     if not root.is_dir():
         return None
     listing = list_tree(root)
     names, labels, classes = find_classes(listing, class_depth, root.name)
-    if not listing.files:
-        return None
     problems = tuple(listing.problems)
     return FolderSource(root, names, np.array(labels, np.int64), tuple(classes), problems, listing.identity)
 

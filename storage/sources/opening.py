@@ -19,13 +19,20 @@ from ..dataset.annotations import Problem
 from ..dataset.manifest import is_dataset
 from ..dataset.reading import open  # noqa: A004 - a dataset's
 from ..encoded import Content
-from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
+from ..errors import (
+    CorruptStoreError,
+    ForeignStoreError,
+    InvalidInputError,
+    StorageError,
+    StoreNotFoundError,
+    reading,
+)
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
 from ..reader import Reader, read_stored
 from ..registry import BACKENDS
 from .cifar10 import is_cifar, read_cifar
-from .folder import read_folder
+from .folder import FolderSource, read_folder
 from .recognition import check_shards, read_file, read_shards
 
 LABEL_BYTES = 8
@@ -82,7 +89,7 @@ def _find_files(path: Path, class_depth: int, reasons: Mapping[str, StorageError
     if folder is None or not folder.has_pictures():
         with reading(path):
             check_shards(path)
-        raise _explain(path, reasons)
+        raise _explain(path, folder, reasons)
     return folder
 
 
@@ -108,16 +115,24 @@ def _find_backend(path: Path) -> tuple[Backend | None, dict[str, StorageError]]:
     return None, reasons
 
 
-def _explain(path: Path, reasons: Mapping[str, StorageError]) -> StorageError:
-    """Make the error of a path that isn't a source, or can't be read here; its notes are the backends' reasons."""
-    if any(isinstance(reason.__cause__, OSError) and type(reason) is StorageError for reason in reasons.values()):
+def _explain(path: Path, folder: FolderSource | None, reasons: Mapping[str, StorageError]) -> StorageError:
+    """Make the error of a path that isn't a source, or can't be read here; its notes say why it is no plain store."""
+    refused = {name: reason for name, reason in reasons.items() if _is_refusal(reason)}
+    others = (StoreNotFoundError, ForeignStoreError)
+    notes = refused or {name: reason for name, reason in reasons.items() if not isinstance(reason, others)}
+    if refused:
         error = StorageError("the operating system refused to read it", store=path)
+    elif folder is None:
+        error = InvalidInputError("it is neither a file nor a folder", store=path, hint="name one of these")
     else:
-        accepted = "a dataset, CIFAR-10, a folder of images or of shards, or a plain store"
-        error = InvalidInputError(f"it isn't {accepted}", store=path)
-    for name, reason in reasons.items():
-        error.add_note(f"{name}: {reason}")
+        error = folder.explain()
+    for name, reason in notes.items():
+        error.add_note(f"as a store of {name}: {reason}")
     return error
+
+
+def _is_refusal(reason: StorageError) -> bool:
+    return isinstance(reason.__cause__, OSError) and type(reason) is StorageError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from .files import limit_bytes, open_input
+from .files import AT_ONCE, open_input
 
 MAX_BYTES = 192 * 2**20  # of one member: CIFAR-100's training images alone are 153,600,000
-MAX_UNPACKED = 2 * MAX_BYTES  # of all members; a small archive may hold less, `limit_bytes`
+MAX_UNPACKED = 2 * MAX_BYTES  # of all members; a small archive may hold less
 MAX_MEMBERS = 1_000  # CIFAR-10 has nine
 MAX_HEADERS = 2**20  # bytes between two members, including what tarfile reads ahead
 
@@ -44,7 +44,7 @@ class _BoundedGzip(gzip.GzipFile):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(fileobj=file)
-        self.max_unpacked = min(MAX_UNPACKED, limit_bytes(os.fstat(file.fileno()).st_size))
+        self.max_unpacked = min(MAX_UNPACKED, AT_ONCE.measure(os.fstat(file.fileno()).st_size))
         self.limit = MAX_HEADERS
 
     def read(self, size: int | None = -1) -> bytes:

@@ -16,7 +16,8 @@ from ..parquet_footer import RowGroup, read_pages
 from .parquet_columns import Columns
 
 CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "ZSTD", "LZ4_RAW"}  # that pyarrow knows
-ENCODINGS = {0, 2, 3, 4, 5, 8, 9}  # all but DELTA_LENGTH_BYTE_ARRAY and DELTA_BYTE_ARRAY
+ENCODINGS = {0, 2, 3, 4, 5, 8, 9}  # whose values are limited by the bytes and values of a page
+UNLIMITED = {6: "DELTA_LENGTH_BYTE_ARRAY", 7: "DELTA_BYTE_ARRAY"}
 ROWS = 8  # that are decoded together: one value of a dictionary may be there many times
 LARGE = 8 << 20  # bytes of a dictionary from which one row is decoded at a time
 VALUE = 64  # bytes of memory that a value takes at least
@@ -67,7 +68,8 @@ def weigh(descriptor: int, group: RowGroup, column: str) -> Weight:
         pages = read_pages(descriptor, chunk)
         unlimited = {page.encoding for page in pages} - ENCODINGS
         if unlimited:
-            problem = f"{column} has encoding {min(unlimited)}, in which a few bytes can stand for any number"
+            encoding = UNLIMITED.get(min(unlimited), f"number {min(unlimited)}")
+            problem = f"{column} is encoded as {encoding}, in which a few bytes may stand for any number of values"
             raise InvalidInputError(problem, hint="write it again with pyarrow.parquet.write_table")
         dictionary = sum(page.unpacked + page.values * VALUE for page in pages if page.is_dictionary)
         largest = max((page.unpacked for page in pages if not page.is_dictionary), default=0)

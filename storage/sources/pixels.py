@@ -18,8 +18,8 @@ from ..contract import Images, Kind, Labels
 from ..dataset.annotations import Problem
 from ..errors import FOREIGN, BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, explain
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
+from .files import IN_PIECES, naming
 
-BASE, EXPANSION = 128 << 20, 100  # bytes that any file may unpack to, and more for each of its bytes
 SKIPPED = 1 << 20  # bytes that are unpacked at a time on the way to an image
 MAX_CHANNELS = CHANNELS + 1  # of a single image with three axes
 NUMBERS = "biuf"  # kinds of dtypes that images may have, though not all are stored
@@ -136,7 +136,7 @@ def choose_arrays(path: Path, kind: str, arrays: Mapping[str, StoredArray]) -> t
 
 def check_unpacked(path: Path, needed: int, size: int) -> None:
     """Refuse a file of `size` bytes that would unpack to far more."""
-    limit = BASE + EXPANSION * size
+    limit = IN_PIECES.measure(size)
     if needed > limit:
         problem = f"its images have {needed:,} bytes, and a file of {size:,} may unpack to {limit:,}"
         raise InvalidInputError(problem, store=path, hint="if that is right, store it without compression")
@@ -155,16 +155,17 @@ def identify_files(files: Sequence[Path]) -> str:
 def describing(path: Path, kind: str, *library_errors: type[Exception]) -> Iterator[None]:
     """Turn what a library raises while it reads a source into an error that says what kind of file it is."""
     expected: tuple[type[Exception], ...] = FOREIGN + library_errors
-    try:
-        yield
-    except StorageError as error:
-        raise (error if error.store else error.replace(store=path)) from error
-    except expected as error:
-        explained = explain(path, error)
-        if isinstance(explained, CorruptStoreError):
-            problem = f"it is {kind}, and can't be read ({str(error)[:200] or type(error).__name__}): it is damaged"
-            explained = CorruptStoreError(problem, store=path, hint="restore a copy")
-        raise explained from error
+    with naming(path):
+        try:
+            yield
+        except StorageError:
+            raise
+        except expected as error:
+            explained = explain(path, error)
+            if isinstance(explained, CorruptStoreError):
+                problem = f"it is {kind}, and can't be read ({str(error)[:200] or type(error).__name__}): it is damaged"
+                explained = CorruptStoreError(problem, hint="restore a copy")
+            raise explained from error
 
 
 @contextmanager

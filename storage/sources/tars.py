@@ -17,8 +17,8 @@ from typing import IO, cast
 from ..dataset.annotations import Problem
 from ..errors import CorruptStoreError, StorageError
 from .archives import Member
-from .files import limit_bytes, open_input
-from .pixels import BASE, EXPANSION, describing
+from .files import AT_ONCE, IN_PIECES, open_input
+from .pixels import describing
 
 KIND = "a tar archive"
 GZIP = b"\x1f\x8b"
@@ -36,7 +36,7 @@ class TarArchive:
     def list_members(self) -> Iterator[Member | Problem]:
         """List the regular files; see `Archive`."""
         with describing(self.path, KIND, *ERRORS), _open_stream(self.path) as (stream, limit):
-            headers, largest = _Headers(stream, limit), limit_bytes(self.path.stat().st_size)
+            headers, largest = _Headers(stream, limit), AT_ONCE.measure(self.path.stat().st_size)
             with tarfile.open(fileobj=cast("IO[bytes]", headers), mode="r:") as archive:
                 while (member := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # they would be kept
@@ -94,6 +94,6 @@ def _open_stream(path: Path) -> Iterator[tuple[BufferedIOBase, int]]:
         size = os.fstat(file.fileno()).st_size
         if file.peek(len(GZIP)).startswith(GZIP):
             with gzip.GzipFile(fileobj=file) as stream:
-                yield stream, BASE + EXPANSION * size
+                yield stream, IN_PIECES.measure(size)
         else:
             yield file, size

@@ -17,7 +17,7 @@ from ..dataset.annotations import Problem
 from ..errors import CorruptStoreError, InvalidInputError, StorageError
 from ..limits import MAX_EXPANSION, MAX_MEMORY
 from .archives import Member
-from .files import limit_bytes, open_input
+from .files import AT_ONCE, open_input
 from .pixels import describing
 
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
@@ -73,7 +73,7 @@ class ZipArchive:
                     continue
                 if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
                     yield Problem(member.filename, "it is a link or no regular file in the archive")
-                elif member.file_size > limit_bytes(member.compress_size):
+                elif member.file_size > AT_ONCE.measure(member.compress_size):
                     yield Problem(member.filename, f"it would unpack to {member.file_size:,} bytes")
                 else:
                     yield Member(member.filename, member.file_size, member.filename)

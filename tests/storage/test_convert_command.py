@@ -111,7 +111,7 @@ def test_storage_imports_nothing_of_the_suite(tmp_path: Path) -> None:
     [
         ("nowhere", "new", "png", "nowhere: it doesn't exist"),
         ("set/manifest.json", "new", "png", "manifest.json: it is a text file, which can't be converted"),
-        ("empty", "new", "png", "isn't a dataset, CIFAR-10, a folder"),
+        ("empty", "new", "png", "empty: it holds no files: name the folder that holds the images"),
         ("set", "new", "tape", "'tape' isn't a backend: choose one of "),
         ("set", "other", "png", "replace it with --overwrite"),
         ("set", "empty/no/new", "png", "there is no such folder: create it"),

@@ -246,10 +246,8 @@ def test_a_pipe_that_replaces_an_image_is_not_waited_for(root: Path) -> None:
     assert reason.problem == "it isn't a regular file"
 
 
-def test_without_files_there_is_no_source(tmp_path: Path) -> None:
-    assert read_folder(tmp_path) is None
-    (tmp_path / "empty").mkdir()
-    assert read_folder(tmp_path) is None
+def test_what_is_no_folder_is_no_source(tmp_path: Path) -> None:
+    assert read_folder(tmp_path / "nothing") is None
     (tmp_path / "file").touch()
     assert read_folder(tmp_path / "file") is None
 

@@ -309,7 +309,7 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
         parquet(lambda: [bytes(30 << 20)] * 2, compression="zstd"),
         "a row group of its images takes",
     ),
-    "endless lengths": ("a.parquet", write_endless_lengths, "image has encoding 6"),
+    "endless lengths": ("a.parquet", write_endless_lengths, "image is encoded as DELTA_LENGTH_BYTE_ARRAY"),
     "large descriptions": ("a.parquet", write_large_descriptions, ""),
     "a negative number of rows": ("a.parquet", change_footer, "it is a Parquet file, and can't be read"),
     "no footer": ("a.parquet", lambda path: path.write_bytes(b"PAR1" + bytes(99) + b"PAR1"), "can't be read"),

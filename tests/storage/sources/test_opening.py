@@ -1,6 +1,7 @@
 """Opening sources: datasets, plain stores, arrays, and anything else."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -127,13 +128,38 @@ def test_a_dataset_without_its_manifest_is_not_a_plain_store(saved: Path) -> Non
         identify(saved)
 
 
-def test_an_unreadable_folder_lists_the_reason_of_each_backend(store: Path, backend: str) -> None:
+def test_a_damaged_store_is_explained_by_the_backends_whose_files_it_has(store: Path, backend: str) -> None:
     for folder, names in walk_files(store):
         for name in names:
             os.truncate(folder / name, 3)
-    reason = rf"or a plain store(.|\n)*\n{backend}: {store}|images.parquet: it is a Parquet file, and can't be read"
-    with pytest.raises(storage.StorageError, match=reason):
+    reason = rf"as a store of {backend}: {store}|images.parquet: it is a Parquet file, and can't be read"
+    with pytest.raises(storage.StorageError) as caught:
         identify(store)
+    assert re.search(reason, "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())]))
+    assert len(getattr(caught.value, "__notes__", ())) <= 3  # those of one family have files of the same names
+
+
+FOLDERS: dict[str, tuple[list[str], str]] = {
+    "empty": ([], "it holds no files: name the folder that holds the images"),
+    "one": (["a.txt"], "it holds 1 file, and none is an image: 1 .txt: name the folder"),
+    "several": (["x/a.TXT", "x/b.txt", "x/y/c.csv", "d"], "it holds 4 files, and none is an image: 2 .txt, "),
+    "many kinds": ([f"a.{number}" for number in range(7)], "1 .0, 1 .1, 1 .2, 1 .3, 1 .4, 2 others: "),
+    "an archive": (["a.txt", "b.zip"], "1 .txt, 1 .zip: if the images are in b.zip, name that"),
+    "a link": (["link"], "it holds 1 entry that can't be read, such as link: it is a link to nothing"),
+    "both": (["a/link", "a/link 2", "b.txt"], "1 .txt; and 2 entries that can't be read, such as a/link: it is"),
+}
+
+
+@pytest.mark.parametrize(("names", "message"), FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_without_images_is_explained_by_what_is_in_it(names: list[str], message: str, tmp_path: Path) -> None:
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to("nowhere") if path.name.startswith("link") else path.touch()
+    with pytest.raises(InvalidInputError) as caught:
+        identify(tmp_path)
+    assert message in str(caught.value)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_folder_that_the_system_refuses_is_not_called_another_thing(
@@ -183,7 +209,7 @@ def test_cifar10_is_opened_with_its_labels(tmp_path: Path) -> None:
 
 
 def test_a_path_that_holds_no_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="it isn't a dataset, CIFAR-10, a folder"):
-        identify(tmp_path)
+    with pytest.raises(InvalidInputError, match="null: it is neither a file nor a folder"):
+        identify(Path(os.devnull))
     with pytest.raises(StoreNotFoundError, match="nowhere: it doesn't exist"):
         identify(tmp_path / "nowhere")
