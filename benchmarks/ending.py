@@ -41,16 +41,14 @@ def finish(config: pytest.Config) -> int:
 
 
 def _find_answer(config: pytest.Config, path: Path) -> None:
-    """Find the answer of the run that was saved; unless there is none, show no table that nobody asked for."""
-    session = config.stash[SESSION]
+    """Find the answer of the run that was saved; it replaces tables that nobody asked for."""
+    session, plugin = config.stash[SESSION], config.pluginmanager.getplugin("pytest-benchmark")
     try:
-        run = read_run(path)
-        session.answer = make_answer(run) if run.results else None
+        session.answer = make_answer(read_run(path))
     except BrokenRunError as error:
         session.answer = "no answer", f"{escape_name(error)}\n"
     else:
-        plugin = config.pluginmanager.getplugin("pytest-benchmark")
-        plugin.quiet = plugin.quiet or (session.answer is not None and not are_tables_wanted(config))
+        plugin.quiet = plugin.quiet or not are_tables_wanted(config)
 
 
 def _compare(config: pytest.Config, base: Run) -> tuple[int, str]:
@@ -109,12 +107,13 @@ def show_files(config: pytest.Config) -> None:
 
 
 def _list_steps(config: pytest.Config, path: Path) -> Iterator[str]:
-    """List what to type next: what makes a page, and what compares runs, which pytest-benchmark wouldn't find here."""
+    """List what to type next: what makes a page, and what compares runs that pytest-benchmark wouldn't find."""
     if not config.option.page:
         yield f"python -m reports page {shlex.quote(str(shorten_path(path)))} --out report.html"
     files = config.pluginmanager.getplugin("pytest-benchmark").storage
     if isinstance(files, FileStorage) and path.is_relative_to(files.path):
-        numbers = [file.name.partition("_")[0] for file in files.query() if file.parent == path.parent][-2:]
+        runs = [file.name for file in files.query("[0-9][0-9][0-9][0-9]_*") if file.parent == path.parent]
+        numbers = [name.partition("_")[0] for name in runs[-2:]]
         folder = shlex.quote(str(shorten_path(files.path)))
         yield f"python -m pytest_benchmark --storage={folder} compare {' '.join(numbers)}"
 
