@@ -22,7 +22,7 @@ from storage import BACKENDS
 
 FORMAT = 1
 LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
-DECODERS = ("pillow", "simplejpeg")
+DECODERS = ("pillow", "simplejpeg", "opencv-python-headless", "opencv-python")
 OTHERS = {"read_epoch_decoded": DECODERS, "read_epoch_dataloader": ("torch", *DECODERS)}  # by operation
 MOUNTS = Path("/proc/self/mountinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -11,11 +11,10 @@ from weakref import finalize
 import numpy as np
 
 from .arrays import Images, Labels, make_array, make_result
-from .decoding import check_threads, find_simplejpeg, is_integer
+from .decoding import check_threads, import_decoders, is_integer
 from .epoch_order import EpochOrder
 from .errors import InvalidInputError, reading
 from .inputs import take_out
-from .pictures import import_pillow
 from .read_ahead import Memory, ReadAhead, choose_cores
 
 if TYPE_CHECKING:
@@ -148,8 +147,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         size: Any = None
         if self._reader.kind == "encoded":
             size = self._shape[1:3]
-            find_simplejpeg()  # now, as a fork in the middle of an import is dangerous
-            import_pillow()
+            import_decoders()
         memory = Memory(partial(make_array, self._reader.store, self._shape, self._dtype), QUEUE)
         ahead = ReadAhead(
             self._reader.store,

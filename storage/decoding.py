@@ -1,36 +1,30 @@
 """How an image file becomes pixels: upright, RGB, 8 bits. Nothing else decodes files.
 
 JPEG files in YCbCr or gray go through simplejpeg if it is installed, in its strict mode; everything else goes through
-Pillow. Pixels of full size are the same either way. JPEG files in other colours, of which simplejpeg makes other
-pixels, are verified with it first. Without simplejpeg, or where a file is sampled in a way that it doesn't know,
-corruption that libjpeg only warns about isn't noticed. Colour profiles are ignored, gray and CMYK become RGB, and an
-alpha channel that is opaque everywhere is dropped. What would be lost silently is refused unless the caller allows it;
-see `pictures`. The number of pixels is checked before memory is allocated for them. What Pillow warns about, such as
-broken EXIF, stays a warning.
-
-Libraries: Pillow (https://pillow.readthedocs.io), simplejpeg (https://gitlab.com/jfolz/simplejpeg).
+Pillow. Pixels of full size are the same either way; those that are scaled differ slightly, and once more where OpenCV
+scales them. JPEG files in other colours, of which simplejpeg makes other pixels, are verified with it first. Without
+simplejpeg, or where a file is sampled in a way that it doesn't know, corruption that libjpeg only warns about isn't
+noticed. Colour profiles are ignored, gray and CMYK become RGB, and an alpha channel that is opaque everywhere is
+dropped. What would be lost silently is refused unless the caller allows it; see `pictures`. The number of pixels is
+checked before memory is allocated for them. What Pillow warns about, such as broken EXIF, stays a warning.
 """
 
-import math
 import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from threading import Condition
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
 from .arrays import Image, Images
 from .encoded import Content, Encoded, view_file
 from .errors import DecodingError, InvalidInputError, StorageError
-from .pictures import Size, check_losses, check_pixels, convert, get_orientation, import_pillow, inspect, open_picture
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+from .jpeg import SAME_PIXELS, find_simplejpeg, read_header, read_orientation, verify
+from .pictures import Size, check_losses, check_pixels, convert, import_pillow, inspect, open_picture
+from .scaling import find_opencv, fit_array, fit_picture, plan
 
 MAX_PIXELS = 1 << 28  # of an image; a caller can raise it
 TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
@@ -42,19 +36,6 @@ TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
     7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
-EXCHANGED = {5, 6, 7, 8}  # orientations that exchange height and width
-SEGMENT = re.compile(rb"\xff+([^\xda\xff])(..)", re.DOTALL)  # of JPEG before the first scan: a marker and a length
-APP1 = b"\xe1"
-SAME_PIXELS = {"YCbCr", "Gray"}  # colours of JPEG of which simplejpeg makes the pixels that Pillow makes
-STRICT_COLOURS = {"RGB": "RGB", "CMYK": "CMYK", "YCCK": "CMYK"}  # others, and what it can decode them to
-MAX_FACTOR = 8  # by which libjpeg scales down; it reads all of the file even so
-
-
-class JpegHeader(NamedTuple):
-    """What is known of a JPEG file before it is decoded."""
-
-    size: Size
-    colours: str
 
 
 def decode(content: Content, *, max_pixels: int = MAX_PIXELS, losses: Collection[str] = ()) -> Image:
@@ -184,93 +165,49 @@ def is_integer(number: object) -> TypeGuard[int | np.integer]:
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
+def import_decoders() -> None:
+    """Import all that decodes and scales, since a fork in the middle of an import is dangerous."""
+    import_pillow()
+    find_simplejpeg()
+    find_opencv()
+
+
 def _decode(
     content: memoryview, size: Size | None, max_pixels: int, losses: Collection[str], budget: Budget | None
 ) -> Image:
     simplejpeg = find_simplejpeg()
-    header = None if simplejpeg is None else _read_jpeg_header(simplejpeg, content)
+    header = None if simplejpeg is None else read_header(simplejpeg, content)
     if header is not None:
         check_pixels(header.size, content, max_pixels)
         if header.colours in SAME_PIXELS:
             return _decode_jpeg(simplejpeg, content, header.size, size, budget)
         with _take(budget, header.size):
-            simplejpeg.decode_jpeg(content, STRICT_COLOURS[header.colours], min_factor=MAX_FACTOR)  # strict
+            verify(simplejpeg, content, header.colours)
     with open_picture(content, max_pixels) as picture:
         whole, orientation = inspect(picture, content, max_pixels, losses)
-        target, least = _plan(whole, size, orientation)
+        target, least = plan(whole, size, orientation)
         if size is not None:
             picture.draft("RGB", (least.width, least.height))  # of JPEG, in steps of 1/8
         with _take(budget, whole):
-            return _turn(_fit(convert(picture, losses), target), orientation)
+            return _turn(fit_picture(convert(picture, losses), target), orientation)
 
 
 def _decode_jpeg(
     simplejpeg: ModuleType, content: memoryview, whole: Size, size: Size | None, budget: Budget | None
 ) -> Image:
-    orientation = _read_orientation(content, whole)
-    target, least = _plan(whole, size, orientation)
+    orientation = read_orientation(content, whole)
+    target, least = plan(whole, size, orientation)
     with _take(budget, least):
         image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
-    if target not in {None, image.shape[:2]}:
-        image = _fit(import_pillow().fromarray(image), target)
-    return _turn(image, orientation)
+    return _turn(fit_array(image, target), orientation)
 
 
 def _take(budget: Budget | None, size: Size) -> AbstractContextManager[None]:
     return nullcontext() if budget is None else budget.taking(size.height * size.width)
 
 
-def _read_jpeg_header(simplejpeg: ModuleType, content: memoryview) -> JpegHeader | None:
-    """Read the header of a JPEG file that simplejpeg knows how to decode; None: leave the file to Pillow."""
-    if bytes(content[:2]) != b"\xff\xd8":
-        return None
-    try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)  # decoding will be strict
-    except ValueError:  # no JPEG, or sampled in a way that simplejpeg doesn't know
-        return None
-    return JpegHeader(Size(height, width), colours) if colours in {*SAME_PIXELS, *STRICT_COLOURS} else None
-
-
-def _plan(whole: Size, size: Size | None, orientation: int) -> tuple[Size | None, Size]:
-    """Turn `size` as the file is, and choose from how few pixels an image can be scaled to it."""
-    if size is None:
-        return None, whole
-    target = Size(size.width, size.height) if orientation in EXCHANGED else size
-    scale = min(1.0, max(target.height / whole.height, target.width / whole.width))
-    return target, Size(math.ceil(whole.height * scale), math.ceil(whole.width * scale))
-
-
 def _turn(image: Image, orientation: int) -> Image:
     return TURNS[orientation](image) if orientation in TURNS else image
-
-
-def _fit(picture: "Picture", size: Size | None) -> Image:
-    """Scale a picture, antialiased, and crop its centre to `size`, if there is one and it has another."""
-    width, height = picture.size
-    if size not in {None, (height, width)}:
-        scale = min(height / size.height, width / size.width)
-        left, top = max(0.0, (width - size.width * scale) / 2), max(0.0, (height - size.height * scale) / 2)
-        box = left, top, min(width, left + size.width * scale), min(height, top + size.height * scale)
-        picture = picture.resize((size.width, size.height), import_pillow().Resampling.BILINEAR, box=box)
-    return np.asarray(picture)
-
-
-def _read_orientation(content: memoryview, size: Size) -> int:
-    """Read the orientation of a JPEG file; only where it has a segment for metadata, as Pillow takes its time."""
-    if not _has_metadata(content):
-        return 1
-    with open_picture(content, size.height * size.width) as picture:
-        return get_orientation(picture, content)
-
-
-def _has_metadata(content: memoryview) -> bool:
-    """Look for an APP1 segment, which holds EXIF or XMP, among the segments before the first scan."""
-    start = 2
-    while segment := SEGMENT.match(content, start):
-        if segment[1] == APP1:
-            return True
-        start = segment.end() - 2 + int.from_bytes(segment[2], "big")
-    return False
 
 
 @contextmanager
@@ -284,13 +221,3 @@ def _explaining() -> Iterator[None]:
         raise StorageError("too little memory to decode it", hint="free some, or lower max_pixels") from error
     except Exception as error:
         raise DecodingError(f"it can't be decoded ({str(error) or type(error).__name__})") from error
-
-
-@cache
-def find_simplejpeg() -> Any:  # noqa: ANN401 - a module without types, or None
-    """Import simplejpeg, if it is installed."""
-    try:
-        import simplejpeg  # noqa: PLC0415 - optional
-    except ImportError:
-        return None
-    return simplejpeg

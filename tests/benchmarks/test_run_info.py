@@ -1,7 +1,7 @@
 """The JSON of a run describes the machine, the backends, and how each cell is defined."""
 
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
@@ -63,8 +63,10 @@ def test_measured_backends_contribute_their_libraries(name: str) -> None:
     assert libraries.keys() == {"python", "numpy", "pytest", "pytest-benchmark", *read_facts(BACKENDS[name]).versions}
 
 
-def test_an_operation_that_decodes_contributes_its_decoders() -> None:
-    assert run_info.list_libraries([], ["read_epoch_decoded"])["pillow"] == version("pillow")
+def test_an_operation_that_decodes_contributes_the_decoders_that_are_installed() -> None:
+    names = {"pillow", "simplejpeg", "opencv-python-headless", "opencv-python"}
+    installed = {name: version(name) for name in names if list(distributions(name=name))}
+    assert run_info.list_libraries([], ["read_epoch_decoded"]).items() >= installed.items()
     assert "pillow" not in run_info.list_libraries([], ["read_many", None])
 
 

@@ -26,7 +26,7 @@ def read_odd() -> dict[str, tuple[bytes, dict[str, Any]]]:
 def is_refused(name: str, facts: dict[str, Any], decoder: str) -> bool:
     """Apply our rules to what Pillow makes of a file."""
     is_lossy = facts.get("frames", 1) > 1 or facts.get("transparent_pixels", 0) or facts.get("mode") == "I;16"
-    return "error" in facts or bool(is_lossy) or (name == NEEDS_STRICTNESS and decoder == "simplejpeg")
+    return "error" in facts or bool(is_lossy) or (name == NEEDS_STRICTNESS and decoder != "Pillow")
 
 
 def describe(image: Image) -> tuple[list[int], str]:

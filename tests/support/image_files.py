@@ -11,17 +11,21 @@ from PIL import Image as Pillow
 from storage import Image
 from tests.support.pictures import END, SIGNATURE, make_chunk
 
-DECODERS = ("simplejpeg", "Pillow")
+DECODERS = ("OpenCV", "simplejpeg", "Pillow")
 OTHER_COLOURS = ("RGB", "CMYK", "YCCK")  # of JPEG, besides YCbCr and gray
 ORIENTATION = 0x0112
 
 
 def choose_decoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decode with simplejpeg, or with Pillow alone."""
+    """Decode with simplejpeg and scale with OpenCV or Pillow, or do both with Pillow."""
     if name == "Pillow":
         monkeypatch.setattr("storage.decoding.find_simplejpeg", lambda: None)
     else:
         pytest.importorskip("simplejpeg", reason="simplejpeg isn't installed")
+    if name == "OpenCV":
+        pytest.importorskip("cv2", reason="OpenCV isn't installed")
+    else:
+        monkeypatch.setattr("storage.scaling.find_opencv", lambda: None)
 
 
 def make_picture(height: int = 24, width: int = 40) -> Image:
