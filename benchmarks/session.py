@@ -52,7 +52,7 @@ RUNS = "file://./reports/runs"  # as in pyproject.toml
 RUN, BENCHMARKS = "run", "benchmarks"  # the name of a run's file gets a number in front
 KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends is about, pixels by default, or encoded"
 CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
-MAX_TIME, PHOTO_SECONDS = "--benchmark-max-time", "0.1"  # of all rounds of a cell: photos have twice as many cells
+PHOTO_ROUNDS = {"--benchmark-max-time": "0.1", "--benchmark-min-rounds": "3"}  # photos have twice as many cells
 STANDIN_IMAGES = 1_000
 PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
@@ -111,13 +111,20 @@ def configure(config: pytest.Config) -> None:
         if config.option.benchmark_json:
             raise pytest.UsageError("save-baseline: the run has one file: leave --benchmark-json out")
         session.baseline = config.option.benchmark_json = name_baseline(config.rootpath, name)
-    if options.images and MAX_TIME not in list_given(config):
-        config.option.benchmark_max_time = type(config.option.benchmark_max_time)(PHOTO_SECONDS)
+    if options.images:
+        limit_rounds(config)
     if config.option.benchmark_only or name:
         config.option.benchmark_autosave = RUN
         config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
         if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # which are those of the tests
             config.args, config.args_source = [BENCHMARKS], pytest.Config.ArgsSource.ARGS
+
+
+def limit_rounds(config: pytest.Config) -> None:
+    """Measure fewer and shorter rounds of somebody's images, unless the command line says how many."""
+    for option in PHOTO_ROUNDS.keys() - list_given(config):
+        name = option.removeprefix("--").replace("-", "_")
+        setattr(config.option, name, type(getattr(config.option, name))(PHOTO_ROUNDS[option]))
 
 
 def find_images(options: Options) -> SessionImages:

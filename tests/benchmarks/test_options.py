@@ -132,10 +132,17 @@ def test_somebody_s_images_are_measured_up_to_the_last_one(tmp_path: Path) -> No
     assert "decoded" not in cells, "CIFAR-10 has no files to decode"
 
 
-def test_rounds_of_somebody_s_images_take_less_time_unless_the_command_line_says_how_much(tmp_path: Path) -> None:
+def test_rounds_of_somebody_s_images_are_fewer_and_shorter_unless_the_command_line_says_how_many(
+    tmp_path: Path,
+) -> None:
     images = f"--images={write_photos(tmp_path)}"
-    assert " max_time=0.1 " in collect("-v", images, "--backends=npy").stdout
-    assert " max_time=0.5 " in collect("-v", "--cutoffs=10", "--backends=npy").stdout
+    header = collect("-v", images, "--backends=npy").stdout
+    assert " max_time=0.1 " in header
+    assert " min_rounds=3 " in header
+    assert " min_rounds=5 " in collect("-v", images, "--backends=npy", "--benchmark-min-rounds=5").stdout
+    header = collect("-v", "--cutoffs=10", "--backends=npy").stdout
+    assert " max_time=0.5 " in header
+    assert " min_rounds=5 " in header
     assert " max_time=0.5 " in collect("-v", images, "--backends=npy", "--benchmark-max-time=0.5").stdout
     assert "-spawn" not in collect(images, "--backends=npy").stdout
 
