@@ -1,6 +1,6 @@
 """An epoch in batches: every image once, in an order that a seed chooses."""
 
-from collections.abc import Callable, Iterator, Mapping, MutableSet
+from collections.abc import Iterator, Mapping, MutableSet
 from functools import partial
 from itertools import combinations, cycle
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from .arrays import Images, Labels, make_array, make_result
 from .decoding import check_threads, import_decoders, is_integer
 from .epoch_order import EpochOrder
-from .errors import InvalidInputError, reading
+from .errors import InvalidInputError
 from .inputs import take_out
 from .read_ahead import Memory, ReadAhead, choose_cores
 
@@ -57,7 +57,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self._outs = None if out is None else check_outs(reader.store, out, shape, dtype)
         self._position = 0  # of the order: what is before it was read, by all ranks together
         self._ahead: ReadAhead | None = None
-        self._stop: Callable[[], object] = lambda: None
+        self._finalizer: finalize[..., Batches]
 
     def __len__(self) -> int:
         """Return how many batches are left."""
@@ -65,11 +65,8 @@ class Batches(Iterator[tuple[Images, Labels]]):
 
     def __next__(self) -> tuple[Images, Labels]:
         """Return the next batch, and have threads read those that follow."""
-        if self._ahead is None or not self._ahead.is_running():
-            self._ahead = self._start()
         try:
-            with reading(self._reader.store):  # no thread can be started
-                batch = self._ahead.take()
+            batch = self._find_ahead().take()
         except BaseException:
             self.close()
             raise
@@ -123,8 +120,10 @@ class Batches(Iterator[tuple[Images, Labels]]):
 
     def close(self) -> None:
         """End the threads, and free what they have read ahead; the next batch would start them again."""
-        self._stop()
-        self._ahead = None
+        if self._ahead is not None:
+            self._ahead.stop()
+            self._finalizer.detach()
+            self._ahead = None
 
     def __enter__(self) -> Self:
         """Return the iterator itself."""
@@ -143,13 +142,17 @@ class Batches(Iterator[tuple[Images, Labels]]):
         end = self._position + (left - left % step if self._drop_last else left)
         return range(self._position + self._rank * self._size, end, step)
 
-    def _start(self) -> ReadAhead:
+    def _find_ahead(self) -> ReadAhead:
+        """Find the threads, or start them: at first, after an error, when they were stopped, or in a forked child."""
+        if self._ahead is not None and self._ahead.is_running():
+            return self._ahead
+        self.close()
         size: Any = None
         if self._reader.kind == "encoded":
             size = self._shape[1:3]
             import_decoders()
         memory = Memory(partial(make_array, self._reader.store, self._shape, self._dtype), QUEUE)
-        ahead = ReadAhead(
+        self._ahead = ReadAhead(
             self._reader.store,
             partial(self._reader.read, size=size, threads=1),
             EpochOrder(self._count, self._seed, self._epoch).cut(self._find_starts(), self._size),
@@ -157,9 +160,10 @@ class Batches(Iterator[tuple[Images, Labels]]):
             queue=QUEUE if self._outs is None else len(self._outs),
             cores=choose_cores(self._rank, self._world_size, self._threads),
         )
-        self._stop = finalize(self, ahead.stop)
-        self._started.add(ahead)
-        return ahead
+        self._finalizer = finalize(self, self._ahead.stop)
+        self._started.add(self._ahead)
+        self._ahead.start()
+        return self._ahead
 
 
 def check_number(name: str, number: Any, least: int = 0, most: int | None = None) -> int:  # noqa: ANN401 - any

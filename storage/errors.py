@@ -255,8 +255,9 @@ def _find_words(message: str) -> set[int]:
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
     """Have Ctrl-C wait until the block has ended, because a library would lose it."""
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # may raise after it has blocked it
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)

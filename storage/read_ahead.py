@@ -1,24 +1,30 @@
-"""Threads that read the next batches of an epoch, each on its own core."""
+"""Threads that read the next batches of an epoch, each on its own core.
+
+The caller's thread meets the others in `SimpleQueue` only, which Ctrl-C can't leave locked, as it can the executors of
+`concurrent.futures`.
+"""
 
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import cycle
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Images, Labels
-from .errors import ReaderClosedError
+from .errors import ReaderClosedError, hold_interrupts, reading
 from .inputs import take_out
 
 Read = Callable[[NDArray[np.intp], Images], tuple[Any, Labels]]  # some images, into an array
-Batch = tuple[Any, Labels, list["Future[None]"]]  # the futures are of its pieces
+Outcomes = SimpleQueue[tuple[int, BaseException | None]]  # of the pieces of a batch: where each starts, and its error
+Batch = tuple[Any, Labels, int, Outcomes]  # images, labels, and how many pieces there are
 
 _here = threading.local()  # in a thread that reads ahead: its core, None once it is pinned
 
@@ -41,23 +47,36 @@ class ReadAhead:
         cores: Sequence[int],
     ) -> None:
         self._store, self._read, self._batches, self._lend = store, read, batches, lend
-        self._queue, self._threads = queue, len(cores)
-        self._pool = ThreadPoolExecutor(len(cores), "batches", _assign_core, (cycle(cores),))
+        self._queue, self._cores = queue, cores
+        self._process, self._is_stopped = os.getpid(), False
+        self._threads: list[threading.Thread] = []
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends all threads
         self._waiting: deque[Batch] = deque()
-        self._process: int | None = os.getpid()
+
+    def start(self) -> None:
+        """Start the threads."""
+        with reading(self._store), hold_interrupts():
+            for core in self._cores:
+                # a thread that is no daemon would be waited for before anything could stop it
+                thread = threading.Thread(target=_work, args=(self._tasks, core), name="batches", daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def is_running(self) -> bool:
         """Check that it wasn't stopped, and that this process has its threads."""
-        return self._process == os.getpid()
+        return not self._is_stopped and self._process == os.getpid()
 
     def take(self) -> tuple[Any, Labels] | None:
         """Wait for the next batch; None if there is none. Raise the error of the first piece that has one."""
         self._fill(self._queue)
+        self._refuse_if_stopped()  # now, as the threads would end before they read what was added after `stop`
         if not self._waiting:
             return None
-        images, labels, pieces = self._waiting[0]
-        for piece in pieces:
-            piece.result()
+        images, labels, pieces, outcomes = self._waiting[0]
+        found = (outcomes.get() for _ in range(pieces))
+        errors = {start: error for start, error in found if error is not None}
+        if errors:
+            raise errors.pop(min(errors))
         self._waiting.popleft()
         self._fill(self._queue - 1)
         return images, labels
@@ -65,35 +84,41 @@ class ReadAhead:
     def stop(self) -> None:
         """End the threads after the piece that each is reading; in another process, which has none of them, do nothing.
 
-        A thread of a pool that happens to collect this as garbage waits for none, as that one may wait for it.
+        A thread of any of these that happens to collect this as garbage waits for none, as that one may wait for it.
         """
-        if self.is_running():
-            self._process = None
-            self._pool.shutdown(wait=not hasattr(_here, "core"))
+        if self._process == os.getpid():
+            self._is_stopped = True
+            self._tasks.put(None)
+            for thread in self._threads if not hasattr(_here, "core") else ():
+                thread.join()
 
     def _fill(self, queue: int) -> None:
         while len(self._waiting) < queue and (indices := next(self._batches, None)) is not None:
-            images = self._lend()
-            if len(indices) < len(images):
-                images = images[: len(indices)]
-            array: Any = take_out(images)
-            labels, pieces = np.empty(len(indices), np.int64), list["Future[None]"]()
-            self._waiting.append((images, labels, pieces))
-            length = -(-len(indices) // self._threads)
-            for start in range(0, len(indices), length):
-                part = slice(start, start + length)
-                pieces.append(self._submit(indices[part], array[part], labels[part]))
+            self._waiting.append(self._begin(indices))
 
-    def _submit(self, indices: NDArray[np.intp], images: Images, labels: Labels) -> "Future[None]":
+    def _begin(self, indices: NDArray[np.intp]) -> Batch:
+        images = self._lend()
+        if len(indices) < len(images):
+            images = images[: len(indices)]
+        array: Any = take_out(images)
+        labels = np.empty(len(indices), np.int64)
+        outcomes: Outcomes = SimpleQueue()
+        starts = range(0, len(indices), -(-len(indices) // len(self._threads)))
+        for start in starts:
+            part = slice(start, start + starts.step)
+            self._tasks.put(partial(self._read_piece, indices[part], array[part], labels[part], start, outcomes))
+        return images, labels, len(starts), outcomes
+
+    def _read_piece(
+        self, indices: NDArray[np.intp], images: Images, labels: Labels, start: int, outcomes: Outcomes
+    ) -> None:
         try:
-            return self._pool.submit(self._read_piece, indices, images, labels)
-        except RuntimeError:  # no thread can be started, or another thread has stopped this one
             self._refuse_if_stopped()
-            raise
-
-    def _read_piece(self, indices: NDArray[np.intp], images: Images, labels: Labels) -> None:
-        self._refuse_if_stopped()
-        _, labels[:] = self._read(indices, images)
+            _, labels[:] = self._read(indices, images)
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            outcomes.put((start, error))
+        else:
+            outcomes.put((start, None))
         if _here.core is not None:  # threads that a library started meanwhile may run anywhere
             with suppress(OSError):  # the process was confined to others in the meantime
                 os.sched_setaffinity(0, {_here.core})
@@ -102,6 +127,14 @@ class ReadAhead:
     def _refuse_if_stopped(self) -> None:
         if not self.is_running():
             raise ReaderClosedError("it was closed while batches were read", store=self._store, hint="open it again")
+
+
+def _work(tasks: SimpleQueue[Callable[[], None] | None], core: int) -> None:
+    _here.core = core
+    while (task := tasks.get()) is not None:
+        task()
+        del task  # and with it the memory of a batch
+    tasks.put(None)  # for the others
 
 
 class Memory:
@@ -119,19 +152,16 @@ class Memory:
             memory = self._free.pop()
         except IndexError:
             memory = self._make()
-        return np.asarray(_Loan(memory, self._free))
+        base = _Base()
+        base.__array_interface__ = memory.__array_interface__
+        finalize(base, self._free.append, memory).atexit = False
+        return np.asarray(base)
 
 
-class _Loan:
-    """Is the base of an array, so the array and all its views keep it alive; then its memory goes back."""
+class _Base:
+    """Is the base of an array, so the array and all its views keep it alive."""
 
-    def __init__(self, memory: Images, free: deque[Images]) -> None:
-        self.__array_interface__ = memory.__array_interface__
-        self._memory, self._free = memory, free
-
-    def __del__(self) -> None:
-        """Give the memory back."""
-        self._free.append(self._memory)
+    __array_interface__: dict[str, Any]
 
 
 def choose_cores(rank: int, world_size: int, threads: int | None) -> list[int]:
@@ -146,7 +176,3 @@ def choose_cores(rank: int, world_size: int, threads: int | None) -> list[int]:
     start, end = (len(cores) * number // world_size for number in (rank, rank + 1))
     nearest = cores[start:] + cores[:start]
     return [nearest[number % len(cores)] for number in range(threads or max(1, end - start))]
-
-
-def _assign_core(cores: Iterator[int]) -> None:
-    _here.core = next(cores)

@@ -14,6 +14,7 @@ import storage
 from storage import BACKENDS, Backend, DecodingError, Encoded, InvalidInputError, ReaderClosedError, StorageError
 from storage.batches import QUEUE
 from storage.epoch_order import EpochOrder
+from storage.read_ahead import ReadAhead
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
 from tests.support.encoded_sets import make_pictures
@@ -207,6 +208,25 @@ def test_threads_end_when_the_reader_is_closed(reader: storage.Reader) -> None:
         next(batches)
     with pytest.raises(ReaderClosedError):
         reader.batches(8, seed=0)
+
+
+def test_ctrl_c_in_a_wait_for_a_batch_loses_none(reader: storage.Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, asked, take = check_epoch(reader.batches(8, seed=0)), [], ReadAhead.take
+
+    def interrupt(ahead: ReadAhead) -> Any:  # noqa: ANN401 - as take
+        batch = take(ahead)
+        asked.append(batch)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return batch
+
+    monkeypatch.setattr(ReadAhead, "take", interrupt)
+    batches = reader.batches(8, seed=0, threads=2)
+    order = next(batches)[1].tolist()
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    assert not find_threads()
+    assert order + check_epoch(batches) == expected
 
 
 def test_threads_end_when_the_interpreter_does(reader: storage.Reader) -> None:

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from storage import Images, Labels, ReaderClosedError
 from storage.read_ahead import ReadAhead, choose_cores
 
+Make = Callable[..., ReadAhead]
 CORES = {2, 3, 5, 7, 11, 13}
 
 
@@ -30,10 +32,20 @@ def read(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
     return images, indices.astype(np.int64)
 
 
-def make(function: Any = read, *, cores: Sequence[int] = (0,), queue: int = 3) -> ReadAhead:  # noqa: ANN401 - as read
-    """Make one that reads 12 numbers in batches of 4."""
-    batches = iter(np.arange(12).reshape(3, 4))
-    return ReadAhead(Path("store"), function, batches, lambda: np.empty(4, np.int64), queue=queue, cores=cores)
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Make what reads 12 numbers in batches of 4."""
+    made = []
+
+    def make_one(function: Any = read, *, cores: Sequence[int] = (0,), queue: int = 3) -> ReadAhead:  # noqa: ANN401 - as read
+        batches = iter(np.arange(12).reshape(3, 4))
+        made.append(ReadAhead(Path("store"), function, batches, partial(np.empty, 4), queue=queue, cores=cores))
+        made[-1].start()
+        return made[-1]
+
+    yield make_one
+    for ahead in made:
+        ahead.stop()
 
 
 def take_all(ahead: ReadAhead) -> Iterator[list[int]]:
@@ -74,7 +86,7 @@ def test_ranks_on_other_machines_have_cores_of_their_own(
     assert choose_cores(0, 6, None) == expected
 
 
-def test_each_thread_is_pinned_to_a_core_and_the_caller_is_not() -> None:
+def test_each_thread_is_pinned_to_a_core_and_the_caller_is_not(make: Make) -> None:
     before = os.sched_getaffinity(0)
     asked, meet = sorted(before)[:2] * 2, threading.Barrier(2)
     found: dict[int, set[int]] = {}
@@ -86,36 +98,38 @@ def test_each_thread_is_pinned_to_a_core_and_the_caller_is_not() -> None:
 
     ahead = make(read_and_look, cores=asked[:2])
     assert len(list(take_all(ahead))) == 3
-    ahead.stop()
+    ahead.stop()  # and waits until both are pinned
     assert sorted(map(sorted, found.values())) == sorted([core] for core in asked[:2])
     assert os.sched_getaffinity(0) == before
 
 
-def test_a_core_that_the_process_lost_is_done_without() -> None:
+def test_a_core_that_the_process_lost_is_done_without(make: Make) -> None:
     ahead = make(cores=[100_000])
     assert list(take_all(ahead)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
 
 
 @pytest.mark.parametrize(("queue", "expected"), [(1, [4, 8, 12]), (2, [8, 12, 12]), (5, [12, 12, 12])])
-def test_no_more_batches_are_read_than_the_queue_holds(queue: int, expected: list[int]) -> None:
+def test_no_more_batches_are_read_than_the_queue_holds(make: Make, queue: int, expected: list[int]) -> None:
     asked: list[int] = []
+    read_all = threading.Semaphore(0)
 
-    def note() -> Iterator[NDArray[np.intp]]:
-        for batch in np.arange(12).reshape(3, 4):
-            asked.extend(batch.tolist())
-            yield batch
+    def note(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+        asked.extend(indices.tolist())
+        read_all.release()
+        return read(indices, images)
 
-    ahead = ReadAhead(Path("store"), read, note(), lambda: np.empty(4, np.int64), queue=queue, cores=[0])
+    ahead = make(note, queue=queue)
     found = []
-    for _ in range(3):
+    for number in range(3):
         ahead._fill(queue)  # noqa: SLF001 - as the next call of take would
+        while len(asked) < expected[number]:
+            read_all.acquire(timeout=20)
         found.append(len(asked))
         assert ahead.take() is not None
     assert found == expected
-    ahead.stop()
 
 
-def test_of_several_errors_in_a_batch_the_first_one_counts() -> None:
+def test_of_several_errors_in_a_batch_the_first_one_counts(make: Make) -> None:
     meet = threading.Barrier(4)
 
     def fail(indices: NDArray[np.intp], _: Images) -> tuple[Images, Labels]:
@@ -125,10 +139,9 @@ def test_of_several_errors_in_a_batch_the_first_one_counts() -> None:
     ahead = make(fail, cores=[0] * 4, queue=1)
     with pytest.raises(ValueError, match="number 0"):
         ahead.take()
-    ahead.stop()
 
 
-def test_one_of_its_own_threads_may_stop_it() -> None:
+def test_one_of_its_own_threads_may_stop_it(make: Make) -> None:
     def read_and_stop(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
         ahead.stop()  # as garbage collection may do in any thread
         return read(indices, images)
@@ -140,7 +153,16 @@ def test_one_of_its_own_threads_may_stop_it() -> None:
         ahead.take()
 
 
-def test_what_waits_to_be_read_when_it_is_stopped_is_not_read() -> None:
+def test_another_process_leaves_the_threads_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = make()
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        assert not ahead.is_running()
+        ahead.stop()
+    assert len(list(take_all(ahead))) == 3
+
+
+def test_what_waits_to_be_read_when_it_is_stopped_is_not_read(make: Make) -> None:
     begun, stopped = threading.Event(), threading.Event()
 
     def read_late(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
@@ -150,7 +172,7 @@ def test_what_waits_to_be_read_when_it_is_stopped_is_not_read() -> None:
 
     def stop() -> None:
         begun.wait(20)
-        ahead._process = None  # noqa: SLF001 - the first thing that stop does
+        ahead._is_stopped = True  # noqa: SLF001 - the first thing that stop does
         stopped.set()
 
     ahead = make(read_late)
