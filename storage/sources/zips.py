@@ -18,7 +18,7 @@ from ..errors import CorruptStoreError, InvalidInputError, StorageError
 from ..limits import MAX_EXPANSION, MAX_MEMORY
 from .archives import Member
 from .files import AT_ONCE, open_input
-from .pixels import describing
+from .pixels import check_unpacked, describing
 
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others may unpack to any size at once
@@ -67,6 +67,8 @@ class ZipArchive:
     def list_members(self) -> Iterator[Member | Problem]:
         """List the regular files; see `Archive`."""
         with describing(self.path, KIND, *ERRORS), open_zip(self.path) as archive:
+            total = sum(member.file_size for member in archive.infolist())  # members may even overlap
+            check_unpacked(self.path, total, self.path.stat().st_size)
             for member in archive.infolist():
                 mode = member.external_attr >> 16
                 if member.is_dir():

@@ -210,6 +210,16 @@ def test_an_archive_of_which_no_file_can_be_read_says_why(tmp_path: Path) -> Non
         find(path)
 
 
+def test_a_zip_file_whose_members_unpack_to_far_more_together_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(9):
+            archive.writestr(f"{number}.png", PNG)
+        for member in archive.infolist():
+            member.file_size = 15 << 20  # each has as much as one may unpack to
+    with pytest.raises(InvalidInputError, match=r"have 141,557,760 bytes, and a file of .* may unpack to 134,"):
+        find(tmp_path / "a.zip")
+
+
 def test_a_damaged_member_of_a_zip_file_is_the_only_one_that_cannot_be_read(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "a.zip", {f"{n}.png": PNG for n in range(3)})
     content = path.read_bytes()
