@@ -81,7 +81,7 @@ INFO = BackendInfo(
 
 LAYOUT = b"layout"
 LABEL = np.dtype("<i8")
-MAX_RECORD = (1 << 32) - 1  # bytes: LevelDB counts them with 32 bits
+MAX_RECORD = 0x7FFFF000 - 4096  # bytes: LevelDB reads a block with one call, and Linux reads no more than 0x7FFFF000
 BLOCK = 2 << 10  # bytes
 BUFFER = 16 << 20  # bytes that LevelDB collects before it writes a table; it holds two such buffers
 MAX_BUFFER = 1 << 30  # bytes

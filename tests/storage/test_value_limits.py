@@ -1,5 +1,6 @@
 """A record that is larger than a library can hold is refused, and one byte less is stored, for both kinds."""
 
+import mmap
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +36,18 @@ BIG: dict[str, int] = {  # bytes of the largest image of one row, stored for rea
     "png": 3 * 89_478_478,
     "png_stored": 3 * 89_478_478,
 }
+REAL = {  # bytes of the largest record, as docs/datasets.md has them, and its kind where the other has no such limit
+    "lmdb": (2**31 - 4112, None),
+    "lmdb_packed": (2**31 - 4112, "pixels"),
+    "sqlite": (999_999_000, None),
+    "leveldb": (2**31 - 8200, None),
+    "badger": (2**30, None),
+    "bolt": (2**29 - 72, None),
+    "feather": (2**31 - 1, "pixels"),
+    "hdf5_chunked": (2**32 - 1, "pixels"),
+    "tar": (2**33 - 1, "encoded"),
+}
+STORED = ("bolt", "feather", "lmdb", "sqlite")  # for real; the others take more than 3 GB of memory
 SIZE = 3 * 300  # bytes of an image
 HERE = [name for name in LIMITS if name in BACKENDS]
 SETS: dict[str, Callable[[int], tuple[Any, storage.Labels]]] = {
@@ -112,6 +125,38 @@ def test_the_real_limits_of_an_image_are_refused(
     with pytest.raises(storage.InvalidInputError, match=message):
         BACKENDS[name].store_many(tmp_path / "store", images, [])
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name, (_, only) in REAL.items() if name in BACKENDS for kind in SETS if only in {None, kind}],
+)
+def test_one_byte_more_than_a_record_can_have_is_refused_before_anything_is_written(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    size = REAL[name][0] + 1
+    with (tmp_path / "hole").open("w+b") as file:
+        file.truncate(size)
+        content = np.frombuffer(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ), np.uint8)
+    images = content.reshape(1, 1, size) if kind == "pixels" else Encoded(content, np.array([0, size]))
+    with pytest.raises(storage.InvalidInputError, match=r"bytes, (and .* at most|more than the limit of tar,) [\d,]+:"):
+        BACKENDS[name].store_many(tmp_path / "store", images, [7])
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.slow  # up to 2 GB on the disk, and 2 GB more of memory
+@pytest.mark.parametrize("name", [name for name in STORED if name in BACKENDS])
+def test_a_record_as_large_as_can_be_is_stored_and_read_for_real(name: str, tmp_path: Path) -> None:
+    images = np.zeros((1, 1, REAL[name][0]), np.uint8)  # in memory that is hardly touched
+    marks = [0, 2**28, images.size - 1]
+    images[0, 0, marks] = 1, 2, 3
+    BACKENDS[name].store_many(tmp_path / "store", images, [7])
+    with BACKENDS[name].open_reader(tmp_path / "store") as reader:
+        found, labels = reader.read([0])
+    assert labels.tolist() == [7]
+    assert found.shape == images.shape
+    assert found[0, 0, marks].tolist() == [1, 2, 3]
+    assert np.count_nonzero(found) == len(marks)
 
 
 @pytest.mark.slow  # 2 GB on the disk
