@@ -101,6 +101,7 @@ class Result:
     disk: Disk | None  # None if the cell stores nothing
     definition: str | None = None  # digest of how the cell is measured; None in old runs
     threshold: float | None = None  # slowdown, as a fraction, from which the cell counts as slower; None for the usual
+    peak_bytes: int | None = None  # by which the memory of the process grew at most during a call; None if not measured
 
     @cached_property
     def quartiles(self) -> tuple[float, float, float]:
@@ -128,6 +129,11 @@ class Result:
     def images_per_second(self) -> float:
         """Images stored or read a second, at the median."""
         return self.images / self.median
+
+    @property
+    def payload(self) -> str:
+        """What is stored of an image; empty if there is no choice."""
+        return str(dict(self.params).get("payload", ""))
 
     @property
     def way(self) -> str:

@@ -16,7 +16,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from reports.figures.plan import FigurePlan, Subplot, plan_figures, space_out
-from reports.figures.styles import COLOURS, Style, choose_styles
+from reports.figures.styles import COLOURS, Style, choose_style
 from reports.files import replace_file
 from reports.run import Run
 from reports.table import describe_provenance
@@ -47,7 +47,7 @@ def draw(run: Run, out: Path) -> list[Path]:
 
     The folder is made if need be, and files of the same names are replaced. The same run gives the same bytes.
     """
-    looks = {backend: _translate_style(style) for backend, style in choose_styles(run).items()}
+    looks = {backend: _translate_style(choose_style(backend)) for backend in run.backends}
     out.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with _set_defaults():

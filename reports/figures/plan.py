@@ -9,14 +9,11 @@ from operator import attrgetter, itemgetter
 from statistics import fmean
 from typing import Literal
 
-import numpy as np
-
 from reports.ranking import find_pareto, select_largest
 from reports.run import USUAL, Params, Result, Run
 from reports.text import add_params
 
 _SPREAD = "Median of the rounds, bars from the first to the third quartile; lower is better."
-_RATIOS = "Ratio of medians, bars between the ratios of opposite quartiles; below 1, reading is faster."
 _PARETO = "A ring marks the backends that no other beats: none is smaller and not slower, or faster and not larger."
 ENCODED, PIXELS = ("payload", "encoded"), ("payload", "pixels")
 _FEEDS = (
@@ -61,6 +58,7 @@ class FigurePlan:
     """One figure, its subplots from left to right."""
 
     subject: str
+    params: Params  # that its cells share
     stem: str  # of its files' names
     title: str
     note: str  # how to read it
@@ -83,7 +81,7 @@ def plan_figures(run: Run) -> list[FigurePlan]:
         while stem in figures:  # different parameters can be spelled alike in a file's name
             stem += "-2"
         if filled:
-            figures[stem] = FigurePlan(subject, stem, title, note, filled)
+            figures[stem] = FigurePlan(subject, params, stem, title, note, filled)
     return list(figures.values())
 
 
@@ -96,10 +94,6 @@ def _draft_figures(run: Run) -> Iterator[_Draft]:
         lines = _make_lines(cells, _measure_microseconds)
         subplot = Subplot(add_params("", params), "microseconds an image", lines, "logarithmic")
         yield "shuffled", params, "Time to read shuffled batches, in microseconds an image", _SPREAD, [subplot]
-    for params, store, read in _pair_groups(run, "store_many", "read_many"):
-        lines = _compute_ratios(store, read)
-        subplot = Subplot(add_params("", params), "seconds to read / seconds to store", lines, reference=("equal", 1.0))
-        yield "read_store_ratio", params, "Time to read over time to store", _RATIOS, [subplot]
     yield from _draft_seconds(run)
     for params, store, read in _pair_groups(run, "store_single", "read_single"):
         subplots = _plan_sides(store, read, "microseconds", "fit")
@@ -205,12 +199,6 @@ def _measure_microseconds(result: Result) -> list[float]:
 
 def _measure_size(kind: str, result: Result) -> list[float]:
     return [getattr(result.disk, f"{kind}_bytes") / result.images] * 3
-
-
-def _compute_ratios(store: Sequence[Result], read: Sequence[Result]) -> Lines:
-    stored = {(result.backend, result.images): result.quartiles[::-1] for result in store}
-    both = [result for result in read if (result.backend, result.images) in stored]
-    return _make_lines(both, lambda result: np.divide(result.quartiles, stored[result.backend, result.images]).tolist())
 
 
 def _plan_sides(store: Sequence[Result], read: Sequence[Result], unit: str, scale: Scale) -> list[Subplot]:

@@ -1,9 +1,7 @@
-"""The colour, marker and dashes of a backend, the same in every figure."""
+"""The colour, marker and dashes of a backend: by its name, so the same in every figure of every run."""
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
-
-from reports.run import BrokenRunError, Run
 
 # Okabe and Ito, "Color Universal Design", 2008: those that contrast most with white come first, black last; orange, sky
 # blue and yellow are darker than theirs, so that all have a contrast of 3 with white.
@@ -11,7 +9,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#C28500", "#3A9BCF", "#9
 DARK_COLOURS = ("#4DA3E8", "#FF8A3D", "#2BC79A", "#E59AC5", "#F2B632", "#9AD8FF", "#F7EE6E", "#FFFFFF")
 MARKERS = 12
 DASHES = 4
-MAX_LINES = 96  # that many combinations differ
+_SEED = b"13269"  # with it, no two backends of this repository have the same colour and marker
 
 
 @dataclass(frozen=True)
@@ -23,14 +21,7 @@ class Style:
     dashes: int
 
 
-def choose_styles(run: Run) -> Mapping[str, Style]:
-    """Give each backend of a run its style, or raise `BrokenRunError` if there are too many."""
-    backends = run.backends
-    if len(backends) > MAX_LINES:
-        words = f"{len(backends):,} backends, figures can show {MAX_LINES}; leave some out"
-        raise BrokenRunError(f"{run.path}: {words}")
-    colours = len(COLOURS)
-    return {
-        backend: Style(number % colours, number % MARKERS, number // colours % DASHES)
-        for number, backend in enumerate(backends)
-    }
+def choose_style(backend: str) -> Style:
+    """Choose the style of a backend by its name alone."""
+    digest = hashlib.blake2b(backend.encode(), digest_size=3, key=_SEED).digest()
+    return Style(digest[0] % len(COLOURS), digest[1] % MARKERS, digest[2] % DASHES)

@@ -1,13 +1,14 @@
 """Lays figures out as inline SVG: drawn a second time, because matplotlib's SVG would add 782 kB to a page."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 from reports.figures.plan import Point, Subplot, space_out
-from reports.figures.styles import Style
+from reports.figures.styles import Style, choose_style
+from reports.page.sentence import POPULAR
 from reports.text import format_number, shorten_text
 
 WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 122  # of the drawing, in its own units; a letter is 14 high
@@ -15,6 +16,7 @@ LINE = 17  # from one label to the next
 _LETTER = 8  # the width of a letter of a number below an axis
 _MIN_HEIGHT = 240
 _MAX_LETTERS = 15
+MAX_LABELS = 9  # lines; the others are gray
 
 # Outlines around (0, 0), in the order of matplotlib's markers in drawing.py: "osD^vPX<>*ph".
 MARKERS = (
@@ -54,9 +56,9 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """One backend: its label and the height of that, its style, its values from left to right."""
+    """One backend: its label, if it has one, and the height of that, its style, its values from left to right."""
 
-    label: str
+    label: str | None
     height: float
     style: Style
     marks: tuple[Mark, ...]
@@ -82,6 +84,7 @@ class Chart:
     title: str
     unit: str
     across: str
+    width: float
     height: float
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
@@ -120,30 +123,44 @@ class _Axis:
         return ticks[::every]
 
 
-def lay_out(subplot: Subplot, styles: Mapping[str, Style]) -> Chart:
-    """Lay a subplot out: axes, curves, labels that stay apart."""
+def lay_out(subplot: Subplot, width: float = WIDTH) -> Chart:
+    """Lay a subplot out: axes, curves, labels that stay apart. Curves without a label come first, below the others."""
     across = [x for line in subplot.lines.values() for x, *_ in line]
-    labels = len(subplot.lines) + bool(subplot.reference)
-    height = max(_MIN_HEIGHT, LINE * labels)
-    x_axis = _fit(across, LEFT, WIDTH - RIGHT, 1.4, log=subplot.scale != "linear")
+    labelled = choose_labels(subplot)
+    height = max(_MIN_HEIGHT, LINE * (len(labelled) + bool(subplot.reference)))
+    x_axis = _fit(across, LEFT, width - RIGHT, 1.4, log=subplot.scale != "linear")
     y_axis = _fit(subplot.values, TOP + height, TOP, 1.5, log=subplot.is_logarithmic)
     marks = {name: tuple(_make_marks(name, line, subplot, x_axis, y_axis)) for name, line in subplot.lines.items()}
-    ends = [each[-1].y for each in marks.values()]
+    ends = [marks[name][-1].y for name in labelled]
     ends += [y_axis.place(subplot.reference[1])] if subplot.reference else []
     heights = _spread(ends, TOP, height)
+    places = dict(zip(labelled, heights, strict=False))
     return Chart(
         title=subplot.title,
         unit=subplot.unit,
         across=subplot.across,
+        width=width,
         height=TOP + height + BOTTOM,
         x_ticks=x_axis.find_ticks_below(across),
         y_ticks=y_axis.find_ticks(),
         curves=tuple(
-            Curve(shorten_text(name, _MAX_LETTERS), where, styles[name], each)
-            for (name, each), where in zip(marks.items(), heights, strict=False)
+            Curve(
+                shorten_text(name, _MAX_LETTERS) if name in places else None,
+                places.get(name, 0.0),
+                choose_style(name),
+                marks[name],
+            )
+            for name in sorted(marks, key=places.__contains__)
         ),
         reference=Reference(ends[-1], heights[-1], subplot.reference[0]) if subplot.reference else None,
     )
+
+
+def choose_labels(subplot: Subplot) -> Collection[str]:
+    """Choose the lines to label: those with a ring and the lowest ones at the end, and the popular choice."""
+    order = sorted(subplot.lines, key=lambda name: (name not in subplot.marked, subplot.lines[name][-1][2], name))
+    popular = [name for name in POPULAR if name in order]
+    return [*popular, *(name for name in order if name not in popular)][:MAX_LABELS]
 
 
 def _make_marks(name: str, line: Sequence[Point], subplot: Subplot, x_axis: _Axis, y_axis: _Axis) -> Iterator[Mark]:

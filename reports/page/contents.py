@@ -1,13 +1,16 @@
 """The words of a page: warnings, facts, missing cells, and comparisons with other runs."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.compare.comparison import compare_runs, find_differences
 from reports.noise import Thresholds
-from reports.page.tables import Table, tabulate_comparison, tabulate_history
+from reports.page.matrix import PROJECTED, View
+from reports.page.tables import Table, tabulate_comparison, tabulate_history, tabulate_slower
+from reports.payloads import ENCODED
 from reports.run import UNSTABLE_RULE, Run
-from reports.text import count_noun, count_verdicts, name_cell, shorten_text
+from reports.text import count_noun, count_verdicts, join_words, name_cell, shorten_text
 
 MAX_PROBLEMS = 200  # listed
 NOISY = 0.1  # fraction of unstable cells from which there is a warning
@@ -20,6 +23,7 @@ class Section:
     words: str
     left_out: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    slower: Table | None = None  # the cells that became slower
 
 
 def list_warnings(run: Run) -> tuple[tuple[str, str], ...]:
@@ -35,12 +39,21 @@ def list_warnings(run: Run) -> tuple[tuple[str, str], ...]:
         lost = f"{len(run.failed):,} failed, {len(run.skipped):,} skipped, {len(run.missing):,} never run"
         found.append(("Incomplete run.", f"Of {count_noun(len(run.intended), 'cell')} {lost}."))
     if unstable > NOISY * len(run.results):
-        found.append(("Noisy run.", f"{unstable:,} of {cells} are unstable: {UNSTABLE_RULE}."))
+        found.append(("Noisy run.", f"{unstable:,} of {cells} are unstable (~): {UNSTABLE_RULE}."))
     return tuple(found)
 
 
 def _count_unstable(run: Run) -> int:
     return sum(result.unstable for result in run.results)
+
+
+_OPTIONS = {"cold": "--cold", "durable": "--durable"}
+
+
+def describe_unmeasured(run: Run) -> str:
+    """Say which ways a run lacks, and which option measures them."""
+    missing = [f"{way} ({option})" for way, option in _OPTIONS.items() if way not in {each.way for each in run.results}]
+    return f"Not measured in this run: {join_words(missing)}." if missing else "All ways were measured."
 
 
 def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
@@ -79,6 +92,7 @@ def describe_comparison(base: Run, run: Run) -> Section:
         f"Against the run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}: {verdicts}. "
         "Inconclusive: neither a regression nor certain to be none. The gate measures both versions side by side.",
         tables=tabulate_comparison(comparison),
+        slower=tabulate_slower(comparison),
     )
 
 
@@ -93,3 +107,63 @@ def describe_history(runs: Sequence[Run]) -> Section:
     if len(kept) == 1:
         return Section("No other run can be compared with this one.", left_out)
     return Section(f"{len(kept):,} runs that can be compared, oldest first.", left_out, tabulate_history(kept))
+
+
+_PIXELS_SNIPPET = """\
+import storage
+
+storage.save("photos", images, labels, backend=BACKEND)  # images: (N, H, W, 3); labels: (N,)
+with storage.open("photos") as reader:
+    batch, batch_labels = reader.read([2, 0, 1])
+"""
+_FILES_SNIPPET = """\
+import storage
+
+storage.save("photos", files, labels, backend=BACKEND)  # files: a list of bytes; labels: (N,)
+with storage.open("photos") as reader:
+    batch, batch_labels = reader.read([2, 0, 1], size=(SIDE, SIDE))  # decoded and scaled
+"""
+_SIDE = 224  # if a run doesn't say
+
+
+def list_snippets(run: Run) -> dict[str, str]:
+    """Write the code that uses a backend, for each payload; `BACKEND` is its name."""
+    sample = run.image_set.sample
+    files = _FILES_SNIPPET.replace("SIDE", str((sample.side if sample else None) or _SIDE))
+    names = [str(dict(payload).get("payload", "")) for payload in run.parts]
+    return {name: files if name == ENCODED else _PIXELS_SNIPPET for name in names}
+
+
+def fill_snippet(snippet: str, backend: str) -> str:
+    """Put the name of a backend into a snippet, as `page.js` does."""
+    return snippet.replace("BACKEND", json.dumps(backend, ensure_ascii=False))
+
+
+def describe_backends(run: Run) -> dict[str, str]:
+    """Describe each backend: its layout, who maintains it, its licence."""
+    facts = [texts or {} for texts in (run.layouts, run.maintainers, run.licences)]
+    return {name: ". ".join(filter(None, (each.get(name, "").rstrip(".") for each in facts))) for name in run.backends}
+
+
+@dataclass(frozen=True)
+class Control:
+    """One of the controls: its name, its label, and the value and words of each option."""
+
+    name: str
+    label: str
+    options: Mapping[str, str]
+
+
+def list_controls(views: Iterable[View]) -> tuple[Control, ...]:
+    """List the controls that have a choice."""
+    states = [view.state for view in views]
+    counts = {str(count): f"{count:,}" for count in sorted({state.images for state in states})}
+    if str(PROJECTED) in counts:
+        counts[str(PROJECTED)] = f"{PROJECTED // 1_000_000} million (projected)"
+    controls = (
+        Control("images", "images", counts),
+        Control("payload", "payload", {state.payload: state.payload for state in states}),
+        Control("cache", "page cache", {state.cache: state.cache for state in states}),
+        Control("workers", "workers", {state.workers: state.workers for state in states}),
+    )
+    return tuple(control for control in controls if len(control.options) > 1)

@@ -2,6 +2,13 @@
 (() => {
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+  // What scrolls sideways says so.
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    target.toggleAttribute("data-wide", target.scrollWidth > target.clientWidth);
+  }));
+  const watchScrolling = () => all(".scroll").forEach((each) => sizes.observe(each));
+  watchScrolling();
+
   // Tables: a button in each column's head sorts; a second time, the other way around. Empty entries stay last.
   function readKey(row, column) {
     const entry = row.cells[column];
@@ -31,19 +38,68 @@
     sortTable(head, head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending");
   });
 
-  // Weights: the geometric mean of the ratios, as scores.py computes it.
-  const scores = document.getElementById("scores");
-  const sliders = all("input[data-aspect]");
+  // The controls choose one of the packed views; the fragment of the address keeps what differs from the default.
+  const view = document.getElementById("view");
+  const controls = all("#controls :is(select, input)");
+  const sliders = all("#controls input");
+  const chosen = { use: "", backend: "" };
+  let latest = 0;
 
-  function averageRatios(row, weights) {
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
-    let sum = 0;
-    for (const [place, weight] of weights.entries()) {
-      const ratio = row.querySelectorAll(".ratio")[place].dataset.sort;
-      if (weight > 0 && ratio === undefined) return null;
-      if (weight > 0) sum += weight * Math.log(Number(ratio));
+  function readDefault(control) {
+    return control.options ? [...control.options].find((option) => option.defaultSelected).value : control.defaultValue;
+  }
+
+  function readState(name) {
+    return document.querySelector(`#controls select[name="${name}"]`)?.value ?? view.dataset[name];
+  }
+
+  function writeFragment() {
+    const changed = controls.filter((control) => control.value !== readDefault(control));
+    const state = changed.map((control) => [control.name, control.value]);
+    if (chosen.use) state.push(...Object.entries(chosen));
+    const fragment = new URLSearchParams(state).toString();
+    history.replaceState(null, "", fragment ? `#${fragment}` : location.pathname + location.search);
+  }
+
+  function readFragment() {
+    const fragment = location.hash.slice(1);
+    if (fragment && !fragment.includes("=")) return;
+    const state = new URLSearchParams(fragment);
+    for (const control of controls) {
+      control.value = state.get(control.name) ?? readDefault(control);
+      if (control.options && control.selectedIndex < 0) control.value = readDefault(control);
     }
-    return total > 0 ? Math.exp(sum / total) : null;
+    Object.assign(chosen, { use: state.get("use") ?? "", backend: state.get("backend") ?? "" });
+    showState();
+  }
+
+  async function showState() {
+    const turn = (latest += 1);
+    const drawn = JSON.parse(new TextDecoder().decode(await unpack("views")));
+    if (turn !== latest) return;
+    const key = ["images", "cache", "workers", "payload"].map(readState).join("/");
+    const [matrix, bars] = drawn[key] ?? ["<p>Not measured in this combination.</p>", ""];
+    view.innerHTML = matrix;
+    document.getElementById("bars").innerHTML = bars;
+    for (const each of all("[data-payload]:is(.figure, .snippet)")) {
+      const { payload, cache } = each.dataset;
+      each.hidden = payload !== readState("payload") || (cache && cache !== readState("cache"));
+    }
+    prepareCells();
+    weigh();
+    showCell();
+  }
+
+  // Scores: the geometric mean of the multiples, by weight, as matrix.py computes it.
+  function scoreRow(row, weights) {
+    const cells = new Map(all("[data-ratio]", row).map((cell) => [cell.dataset.use, Math.log(cell.dataset.ratio)]));
+    const total = [...weights.values()].reduce((sum, weight) => sum + weight, 0);
+    let sum = 0;
+    for (const [use, weight] of weights) {
+      if (weight > 0 && !cells.has(use)) return Infinity;
+      if (weight > 0) sum += weight * cells.get(use);
+    }
+    return total > 0 ? Math.exp(sum / total) : Infinity;
   }
 
   function writeNumber(number) {
@@ -51,34 +107,146 @@
     return number.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   }
 
-  function setEntry(entry, text, number) {
-    entry.textContent = text;
-    if (number === null) delete entry.dataset.sort;
-    else entry.dataset.sort = number;
-  }
-
   function weigh() {
-    const weights = sliders.map((slider) => Number(slider.value));
-    const rows = [...scores.tBodies[0].rows].map((row) => [row, averageRatios(row, weights)]);
-    const ahead = [];
-    for (const [row, mean] of rows) {
-      const better = rows.filter(([, other]) => other !== null && other * Number(scores.dataset.same) < mean);
-      const rank = mean === null ? null : better.length + 1;
-      setEntry(row.querySelector(".score"), mean === null ? "-" : writeNumber(mean), mean);
-      setEntry(row.querySelector(".rank"), rank === null ? "-" : String(rank), rank);
-      if (rank === 1) ahead.push(row.cells[0].textContent);
+    sliders.forEach((slider) => (document.querySelector(`output[for="${slider.id}"]`).textContent = slider.value));
+    const uses = all("#matrix thead [data-use]").map((head) => head.dataset.use);
+    const weights = new Map(uses.map((use) => [use, Number(sliders.find((slider) => slider.name === use).value)]));
+    const scored = all("#matrix tbody tr").map((row) => [scoreRow(row, weights), row]);
+    scored.sort(([one, first], [other, second]) =>
+      one === other ? first.dataset.backend.localeCompare(second.dataset.backend, "en") : one - other);
+    for (const [score, row] of scored) {
+      row.querySelector(".score").textContent = score < Infinity ? writeNumber(score) : "-";
+      row.parentElement.append(row);
     }
-    sortTable(all("th", scores.tHead)[2], "ascending");
-    const nothing = weights.some(Boolean) ? "No backend was measured in all weighted aspects." : "All weights are 0.";
-    document.getElementById("winner").textContent = ahead.length ? `Ahead: ${ahead.sort().join(", ")}.` : nothing;
+    document.getElementById("sentence").textContent = writeSentence(scored);
+    showUse();
   }
 
-  sliders.forEach((slider) => {
-    slider.addEventListener("input", () => {
-      document.querySelector(`output[for="${slider.id}"]`).textContent = slider.value;
-      weigh();
+  // As sentence.py writes it.
+  function writeSentence(scored) {
+    if (!scored.length) return "Not measured in this combination.";
+    const [[best, { dataset }], ...others] = scored;
+    if (best === Infinity) return "No backend was measured in all uses with a weight.";
+    const close = others.filter(([score]) => score < view.dataset.same * best).map(([, row]) => row);
+    const names = close.map((row) => row.dataset.backend);
+    const sentences = [`Use ${dataset.backend}: ${dataset.pitch}.`];
+    const joined = names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
+    const text = names.length > view.dataset.crowd ? `${names.length} others` : joined;
+    if (names.length) sentences.push(`${text} ${names.length === 1 ? "is" : "are"} as good.`);
+    const isPopular = [scored[0][1], ...close].some((row) => "popular" in row.dataset);
+    const { price } = document.getElementById("matrix").dataset;
+    return [...sentences, ...(isPopular || !price ? [] : [price])].join(" ");
+  }
+
+  // Cells: one stop of the Tab key a matrix, arrow keys from cell to cell, Enter chooses.
+  function prepareCells() {
+    document.getElementById("matrix")?.setAttribute("role", "grid");
+    all("#matrix [data-ratio]").forEach((cell, place) => cell.setAttribute("tabindex", place ? "-1" : "0"));
+    for (const entry of all(".cards .entry")) {
+      entry.setAttribute("role", "button");
+      entry.setAttribute("tabindex", "0");
+    }
+    watchScrolling();
+  }
+
+  async function showCell() {
+    const region = document.getElementById("cell");
+    all("#matrix [data-ratio]").forEach((cell) => {
+      const { use, backend } = cell.dataset;
+      cell.setAttribute("aria-selected", use === chosen.use && backend === chosen.backend);
     });
+    const use = all("#matrix thead [data-use]").find((head) => head.dataset.use === chosen.use);
+    region.hidden = true;
+    if (!use) return;
+    const turn = latest;
+    const sources = all("#rounds details[data-source]").map((each) => unpack(each.dataset.source));
+    const tables = (await Promise.all(sources)).map((bytes) => {
+      const holder = document.createElement("template");
+      holder.innerHTML = new TextDecoder().decode(bytes);
+      return holder.content.firstElementChild;
+    });
+    if (turn !== latest) return;
+    const wanted = { backend: chosen.backend, payload: readState("payload"), images: readState("images") };
+    const rows = tables.flatMap((table) => all("tbody tr", table)).filter(({ dataset }) =>
+      use.dataset.operations.split(" ").includes(dataset.operation) && Object.entries(wanted).every(([name, value]) => dataset[name] === value));
+    const [table] = tables;
+    table.querySelector("tbody").replaceChildren(...rows);
+    const title = rows.length ? "all that was measured" : "nothing was measured; see the projection";
+    table.querySelector("caption span").textContent = `${chosen.backend}, ${use.dataset.title}: ${title}`;
+    table.setAttribute("aria-label", "Rounds of the chosen cell");
+    region.firstElementChild.replaceChildren(table);
+    region.hidden = false;
+    watchScrolling();
+  }
+
+  function choose(cell) {
+    Object.assign(chosen, { use: cell.dataset.use, backend: cell.dataset.backend });
+    latest += 1;
+    writeFragment();
+    showCell();
+    showUse();
+  }
+
+  function moveFrom(cell, key) {
+    const row = cell.parentElement;
+    const rows = [...row.parentElement.rows];
+    const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    const [down, right] = steps[key] ?? [];
+    let [y, x] = [rows.indexOf(row), cell.cellIndex];
+    while (down !== undefined) {
+      [y, x] = [y + down, x + right];
+      const target = rows[y]?.cells[x];
+      if (!target || target.hasAttribute("tabindex")) return target;
+    }
+    return undefined;
+  }
+
+  view?.addEventListener("click", (event) => {
+    const cell = event.target.closest("[data-use][tabindex]");
+    if (cell) choose(cell);
   });
+  view?.addEventListener("keydown", (event) => {
+    const cell = event.target.closest("[data-use][tabindex]");
+    if (!cell) return;
+    const target = cell.matches("td") ? moveFrom(cell, event.key) : undefined;
+    if (!target && event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    if (!target) choose(cell);
+    else {
+      cell.setAttribute("tabindex", "-1");
+      target.setAttribute("tabindex", "0");
+      target.focus();
+    }
+  });
+
+  // "Use it": the chosen backend, or the best one.
+  function showUse() {
+    const backend = chosen.backend || document.querySelector("#matrix tbody tr")?.dataset.backend;
+    if (!backend) return;
+    for (const code of all("code[data-snippet]")) {
+      code.textContent = code.dataset.snippet.replaceAll("BACKEND", () => JSON.stringify(backend));
+    }
+    all(".about").forEach((each) => (each.hidden = each.dataset.backend !== backend));
+  }
+
+  const copy = document.getElementById("copy");
+  copy?.addEventListener("click", async () => {
+    const code = document.querySelector(".snippet:not([hidden]) code");
+    const copied = document.getElementById("copied");
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      copied.textContent = "Copied.";
+    } catch {
+      getSelection().selectAllChildren(code);
+      copied.textContent = "Selected; press Ctrl+C.";
+    }
+  });
+
+  controls.forEach((control) => control.addEventListener("input", () => {
+    writeFragment();
+    if (control.options) showState();
+    else weigh();
+  }));
 
   // Values of a figure: one stop of the Tab key a figure, arrow keys from value to value; exact figures beside them.
   const tip = document.getElementById("tip");
@@ -130,7 +298,7 @@
   document.addEventListener("scroll", followPoint, { passive: true, capture: true });
 
   // Without JavaScript what it needs stays hidden.
-  all(".weights, .downloads").forEach((each) => each.removeAttribute("hidden"));
+  all("#controls, #copy, .downloads").forEach((each) => each.removeAttribute("hidden"));
 
   // What is packed in the page: tables, which are unpacked when they are opened, and files to download.
   async function unpack(id) {
@@ -143,6 +311,7 @@
     const open = async () => {
       const html = new TextDecoder().decode(await unpack(details.dataset.source));
       details.insertAdjacentHTML("beforeend", html);
+      watchScrolling();
     };
     details.addEventListener("toggle", open, { once: true });
   });
@@ -177,4 +346,11 @@
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     });
   });
+
+  if (view) {
+    if (matchMedia("(max-width: 700px)").matches) document.getElementById("controls").open = false;
+    prepareCells();
+    addEventListener("hashchange", readFragment);
+    if (location.hash.includes("=")) readFragment();
+  }
 })();

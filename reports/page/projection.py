@@ -9,8 +9,8 @@ prediction with Student's t); for times it's at least two standard deviations of
 simulated sweeps of five points with log-normal errors it held 93 of 100 for errors of 15 %, 89 for 30 %. In two real
 runs, fitted up to 10,000 images, it held 29 of 35 measurements at 100,000; all six outside took longer.
 
-It isn't a promise. 1,000,000 images are ten times the suite's largest sweep, and residuals can't show what begins past
-it: a full cache, a deeper tree, a slow directory. `misfit` shows how straight the sweep was, `Limit` where it ends.
+It isn't a promise. 2,000,000 images are twenty times the suite's largest sweep, and residuals can't show what begins
+past it: a full cache, a deeper tree, a slow directory. `misfit` shows how straight the sweep was, `Limit` its end.
 """
 
 import math
@@ -26,13 +26,13 @@ from reports.noise import UNKNOWN_SCATTER
 from reports.run import Disk, Params, Result, Run
 from reports.text import format_number
 
-COUNTS = (1_000_000, 100_000_000)
+COUNTS = (2_000_000, 100_000_000)
 
 Quantity = Literal["seconds", "bytes"]
 Points = Sequence[tuple[int, float]]  # numbers of images, and what was measured for each
 _Floats = NDArray[np.float64]
 
-_OPERATIONS = ("store_many", "read_many")
+_OPERATIONS = ("store_many", "read_many", "read_epoch")
 _MIN_COUNTS = 3  # a line goes through any two points
 _MIN_WIDTH = {"seconds": 2 * UNKNOWN_SCATTER, "bytes": 0.0}  # as logarithm: two processes write equally many bytes
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; with more, the last one is a little too wide. NIST/SEMATECH

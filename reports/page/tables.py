@@ -1,21 +1,21 @@
 """The tables of a page: rows of entries, each with a text and the number it's sorted by."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
-from reports.compare.comparison import Comparison
+from reports.compare.comparison import Comparison, Row
 from reports.compare.text import describe_interval
 from reports.figures.plan import Subplot
 from reports.noise import Verdict
 from reports.page.projection import COUNTS, Estimate, Limit, Sweep
 from reports.payloads import PIXELS, Answer, Choice
-from reports.recommendations import COLUMNS, BackendSummary, Recommendation
 from reports.run import Result, Run
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell
 
 STRIP = (100, 8)  # width and height of a strip of rounds, in its own units
+_COMPARED = ("cell", "base", "new", "new / base", "interval", "verdict")
+_VERBS = {"store_many": "Time to store", "read_many": "Time to read", "read_epoch": "Time to read shuffled"}
 _IMPORTANCE: tuple[Verdict, ...] = ("regression", "improvement", "inconclusive", "ok")
 
 
@@ -36,41 +36,10 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[Entry, ...], ...]
     guide: str = ""
+    results: tuple[Result, ...] = ()  # that the rows show, if each shows one
 
 
 _WayRow = tuple[str, *tuple[Entry, ...]]  # the way a cell was measured, then its row
-
-
-def tabulate_recommendation(recommendation: Recommendation) -> Table:
-    """Show each backend, its value, the ratio to the best, its rank, and the rounds that decide on ties."""
-    results, is_timed = recommendation.results, recommendation.is_timed
-    tied = {tier for tier, count in Counter(rank.tier for rank in recommendation.ranks).items() if count > 1}
-    rows = [
-        (
-            Entry(rank.backend),
-            Entry(format_time(rank.value) if is_timed else f"{rank.value:,.0f}", rank.value),
-            Entry(format_number(rank.ratio), rank.ratio),
-            Entry(f"{rank.tier + 1}{' (tie)' if rank.tier in tied else ''}", rank.tier),
-            *([_show_noise(results[rank.backend])] if is_timed else []),
-        )
-        for rank in recommendation.ranks
-    ]
-    noise = ("without the quickest and the slowest tenth",) if is_timed else ()
-    columns = ("backend", recommendation.words.unit, "times the best", "rank", *noise)
-    return Table(recommendation.circumstances, columns, tuple(rows))
-
-
-def _show_noise(result: Result) -> Entry:
-    quick, slow = result.tenths
-    unstable = ", unstable" if result.unstable else ""
-    rounds = count_noun(len(result.rounds), "round")
-    return Entry(f"{format_time(quick)} to {format_time(slow)}, {rounds}{unstable}", quick)
-
-
-def tabulate_backends(summaries: Iterable[BackendSummary]) -> Table:
-    """Show the layout, the maintainer and the best and worst uses of each backend."""
-    rows = tuple(tuple(map(Entry, astuple(summary))) for summary in summaries)
-    return Table("Layout, maintainer, licence, and the best and worst uses measured in this run", COLUMNS, rows)
 
 
 def tabulate_subplot(title: str, subplot: Subplot) -> Table:
@@ -97,23 +66,37 @@ def _show_spread(spread: Sequence[float]) -> Entry:
 
 
 def tabulate_rounds(run: Run) -> tuple[Table, ...]:
-    """Show the rounds of each cell: how many, their quartiles, and a strip of them; a table for each way."""
-    rows = [
-        (
-            result.way,
-            Entry(name_cell(result.cell)),
-            Entry(f"{len(result.rounds):,}", len(result.rounds)),
-            _show_time(result.median),
-            _show_time(result.iqr),
-            Entry(format_number(result.images_per_second), result.images_per_second),
-            Entry("unstable" if result.unstable else "stable"),
-            Entry("", min(result.rounds) / result.median, draw_strip(result)),
-        )
-        for results in run.groups.values()
-        for result in results
-    ]
-    columns = ("cell", "rounds", "median", "IQR", "images/s", "stable?", "each round, half to twice the median")
-    return _split_ways("Raw rounds of each cell", columns, rows, "M50,0V8")
+    """Show the rounds of each cell: how many, their spread, memory, disk, and a strip of them; a table for each way."""
+    ways: dict[str, list[Result]] = {}
+    for results in run.groups.values():
+        for result in results:
+            ways.setdefault(result.way, []).append(result)
+    columns = (
+        *("cell", "rounds", "median", "IQR", "images/s", "stable?"),
+        *("peak memory", "disk", "each round, half to twice the median"),
+    )
+    return tuple(
+        Table(f"Raw rounds of each cell: {way}", columns, tuple(map(_show_rounds, own)), "M50,0V8", tuple(own))
+        for way, own in ways.items()
+    )
+
+
+def _show_rounds(result: Result) -> tuple[Entry, ...]:
+    return (
+        Entry(name_cell(result.cell)),
+        Entry(f"{len(result.rounds):,}", len(result.rounds)),
+        _show_time(result.median),
+        _show_time(result.iqr),
+        Entry(format_number(result.images_per_second), result.images_per_second),
+        Entry("unstable" if result.unstable else "stable"),
+        _show_bytes(result.peak_bytes),
+        _show_bytes(result.disk.allocated_bytes if result.disk else None),
+        Entry("", min(result.rounds) / result.median, draw_strip(result)),
+    )
+
+
+def _show_bytes(number: int | None) -> Entry:
+    return Entry("-") if number is None else Entry(format_bytes(number), number)
 
 
 def _show_time(seconds: float) -> Entry:
@@ -155,7 +138,7 @@ def tabulate_sweep(sweep: Sweep) -> Table:
         for line in sweep.projections
     ]
     largest = max(line.largest for line in sweep.projections)
-    verb = {"store_many": "Time to store", "read_many": "Time to read"}[sweep.operation]
+    verb = _VERBS[sweep.operation]
     title = add_params(verb if sweep.quantity == "seconds" else "Bytes on disk, allocated", sweep.params)
     counts = (f"{count:,} images" for count in COUNTS)
     columns = ("backend", *counts, "valid up to", "fixed", "each image", "worst misfit")
@@ -216,17 +199,7 @@ def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
     """Show each cell of two runs with its ratio and its verdict; a table for each way."""
     ways = {result.cell: result.way for run in (comparison.base, comparison.new) for result in run.results}
     rows: list[_WayRow] = [
-        (
-            ways[row.cell],
-            Entry(name_cell(row.cell)),
-            _show_time(row.base),
-            _show_time(row.new),
-            Entry(format_number(row.ratio), row.ratio),
-            Entry(describe_interval(row), row.low),
-            Entry(row.verdict),
-        )
-        for verdict in _IMPORTANCE
-        for row in comparison.select_rows(verdict)
+        (ways[row.cell], *_show_row(row)) for verdict in _IMPORTANCE for row in comparison.select_rows(verdict)
     ]
     empty = Entry("")
     for verdict, results in (("missing", comparison.missing), ("new", comparison.added)):
@@ -234,8 +207,24 @@ def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
             time = _show_time(result.median)
             base, new = (time, empty) if verdict == "missing" else (empty, time)
             rows.append((result.way, Entry(name_cell(result.cell)), base, new, empty, empty, Entry(verdict)))
-    columns = ("cell", "base", "new", "new / base", "interval", "verdict")
-    return _split_ways("Each cell against the base", columns, rows)
+    return _split_ways("Each cell against the base", _COMPARED, rows)
+
+
+def tabulate_slower(comparison: Comparison) -> Table | None:
+    """Show what became slower, the most first; None if nothing did."""
+    rows = sorted(comparison.select_rows("regression"), key=lambda row: -row.ratio)
+    return Table("What became slower", _COMPARED, tuple(map(_show_row, rows))) if rows else None
+
+
+def _show_row(row: Row) -> tuple[Entry, ...]:
+    return (
+        Entry(name_cell(row.cell)),
+        _show_time(row.base),
+        _show_time(row.new),
+        Entry(format_number(row.ratio), row.ratio),
+        Entry(describe_interval(row), row.low),
+        Entry(row.verdict),
+    )
 
 
 def tabulate_history(runs: Sequence[Run]) -> tuple[Table, ...]:

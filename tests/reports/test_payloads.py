@@ -149,8 +149,8 @@ def test_costs_grow_in_proportion_and_pixels_are_decoded_first() -> None:
     run = wrap_results(_decode("lmdb", 2.0), _read("npy", 0.01), *STORES)
     roomy = replace(run, store_directory=StoreDirectory("ext4", 10**12), memory_bytes=None)
     assert _cost(roomy) == [
-        ["1 million as files in lmdb", "100 GB", "100 s", "2,000 s"],
-        ["1 million as pixels in npy", "150 GB", "2,200 s, with decoding", "10.0 s"],
+        ["2 million as files in lmdb", "200 GB", "200 s", "1.11 h"],
+        ["2 million as pixels in npy", "300 GB", "1.22 h, with decoding", "20.0 s"],
         ["100 million as files in lmdb", "10.0 TB, more than is free here", "2.78 h", "55.6 h"],
         ["100 million as pixels in npy", "15.0 TB, more than is free here", "61.1 h, with decoding", "1,000 s"],
     ]
@@ -158,10 +158,10 @@ def test_costs_grow_in_proportion_and_pixels_are_decoded_first() -> None:
 
 def test_costs_say_what_is_unknown_and_what_memory_can_not_hold() -> None:
     rows = _cost(wrap_results(_decode("lmdb", 2.0), _read("npy", 0.01), STORES[0]))
-    assert rows[0][3] == "2,000 s, if memory held them"
-    assert rows[1] == ["1 million as pixels in npy", "unknown", "not measured", "10.0 s"]
+    assert rows[0][3] == "1.11 h, if memory held them"
+    assert rows[1] == ["2 million as pixels in npy", "unknown", "not measured", "20.0 s"]
     alone = wrap_results(_read("npy", 0.01), STORES[1])
-    assert _cost(alone)[0][2] == "200 s"
+    assert _cost(alone)[0][2] == "400 s"
 
 
 def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_
     page = read_page(make_html(document, tmp_path))
     check_soundness(page)
     (section,) = page.find("section", id="answer")
-    (box,) = section.find("div", class_="payloads")
+    text = "".join(each.text for each in section.find("p", class_="payload"))
     pattern = (
         r"Keep the files in (\w+): ([\d,]+) images/s decoded\."
         r"As 224 x 224 pixels in (\w+): ([\d,]+) images/s \(([\d.,]+) times faster\) for 1\.51 times the disk\."
     )
-    found = re.match(pattern, box.text)
-    assert found, box.text
+    found = re.match(pattern, text)
+    assert found, text
     files, slow, pixels, fast, _ = found.groups()
     for name, speed in (
         (f"test_read_epoch_decoded[{files}-1000-encoded-2]", slow),
@@ -183,12 +183,15 @@ def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_
     ):
         rounds = sorted(find_cell(document, name)["stats"]["data"])
         assert float(speed.replace(",", "")) == pytest.approx(1000 / rounds[2], rel=0.01)
-    legends = [[each.text.partition(":")[0] for each in bar.find("li")] for bar in section.find("figure")]
+    legends = [
+        [each.text.partition(":")[0] for each in bar.find("li")] for bar in page.find("figure") if list(bar.find("li"))
+    ]
     assert legends == [["container", "moving data", "decoding and scaling"], ["container", "moving data"]]
-    for bar in section.find("svg", class_="bar"):
+    for bar in (bar for parts in page.find("div", class_="parts") for bar in parts.find("svg", class_="bar")):
         widths = [float(part.attributes["width"]) for part in bar.find("rect")]
         assert sum(widths) == pytest.approx(100, abs=0.01)
-    head, *rows = read_table(next(section.find("table")))
+    (projection,) = page.find("section", id="projection")
+    head, *rows = read_table(next(projection.find("table")))
     assert (head, len(rows)) == (["images", "disk", "time to write", "an epoch"], 4)
 
 
@@ -234,9 +237,7 @@ def test_no_table_of_the_page_or_the_command_mixes_payloads(tmp_path: Path) -> N
     captions = [each.text for each in page.find("caption")]
     named = [caption for caption in captions if ("encoded" in caption) != ("pixels" in caption)]
     unnamed = [caption for caption in captions if caption not in named]
-    assert len(named) >= 10
+    assert len(named) >= 5
     assert {caption.partition(",")[0] for caption in unnamed} == {
         "What so many such images would take",
-        "Ratios to the best",
-        "Layout",
     }, "these name the payload in each row or above"

@@ -15,7 +15,7 @@ from tests.support.properties import given, settings, st
 from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
 from tests.support.runs import IMAGE_BYTES, make_cell, make_run, run_of, save
 
-ALL = {"overview", "shuffled", "size", "read_store_ratio", "store_many", "read_many", "read_epoch", "single", "disk"}
+ALL = {"overview", "shuffled", "size", "store_many", "read_many", "read_epoch", "single", "disk"}
 
 
 def _plan(*results: Result) -> dict[str, FigurePlan]:
@@ -46,14 +46,6 @@ def test_lines_show_the_quartiles_of_the_rounds(tmp_path: Path) -> None:
         assert spread == pytest.approx(quartiles)
         each = {x: values for x, *values in figures["overview"].subplots[0].lines["png"]}
         assert each[count] == pytest.approx([quartile / count * 1e6 for quartile in quartiles])
-
-
-def test_the_ratio_divides_reading_by_storing() -> None:
-    stored = make_result("png", [2.0, 4.0, 8.0], operation="store_many", params=BUFFERED)
-    reads = [make_result("png", [1.0, 2.0, 3.0]), make_result("png", 1.0, 20), make_result("lmdb", 1.0)]
-    (subplot,) = _plan(stored, *reads)["read_store_ratio"].subplots
-    assert subplot.lines == {"png": [(1000, 1.5 / 6, 0.5, 2.5 / 3)]}, "only cells that were both stored and read"
-    assert subplot.reference == ("equal", 1.0)
 
 
 def test_disk_use_is_shown_beside_raw_images(tmp_path: Path) -> None:
@@ -87,8 +79,7 @@ def test_warm_and_cold_or_buffered_and_durable_cells_share_no_figure() -> None:
     assert {"read_many", "read_many-cold", "store_many", "store_many-durable"} <= figures.keys()
     overviews = {stem for stem in figures if stem.startswith("overview")}
     assert overviews == {"overview", "overview-cold", "overview-durable", "overview-cold-durable"}
-    (subplot,) = figures["read_store_ratio-cold-durable"].subplots
-    assert subplot.title == "cold, durable"
+    assert figures["overview-cold-durable"].params == (("cache", "cold"), ("durability", "durable"))
 
 
 def test_cells_are_paired_only_if_their_parameters_agree() -> None:

@@ -1,19 +1,26 @@
 """Styles of backends."""
 
-import pytest
-
-from reports.figures.styles import COLOURS, DARK_COLOURS, DASHES, MARKERS, MAX_LINES, choose_styles
+from reports.figures.styles import COLOURS, DARK_COLOURS, DASHES, MARKERS, choose_style
 from reports.page import charts
-from reports.run import BrokenRunError
-from tests.support.results import make_result, wrap_results
+from storage import BACKENDS
 
 
-def test_the_largest_number_of_backends_differ_in_style_and_one_more_is_refused() -> None:
-    results = [make_result(f"{number:03}", 1.0) for number in range(MAX_LINES + 1)]
-    styles = choose_styles(wrap_results(*results[:-1]))
-    assert len(set(styles.values())) == len(styles) == MAX_LINES
-    with pytest.raises(BrokenRunError, match="97 backends, figures can show 96; leave some out"):
-        choose_styles(wrap_results(*results))
+def test_each_backend_of_this_repository_has_a_colour_and_marker_that_no_other_has() -> None:
+    styles = {name: choose_style(name) for name in BACKENDS}
+    looks = {(style.colour, style.marker) for style in styles.values()}
+    assert len(looks) == len(styles), f"choose another seed in styles.py: {styles}"
+
+
+def test_a_style_depends_on_the_name_alone() -> None:
+    assert (choose_style("npy").colour, choose_style("hdf5").colour, choose_style("lmdb").colour) == (3, 2, 6)
+    assert choose_style("") == choose_style("")
+
+
+def test_any_name_has_a_style_that_can_be_drawn() -> None:
+    styles = [choose_style(str(number)) for number in range(500)]
+    assert {style.colour for style in styles} == set(range(len(COLOURS)))
+    assert {style.marker for style in styles} == set(range(MARKERS))
+    assert {style.dashes for style in styles} == set(range(DASHES))
 
 
 def test_each_style_can_be_drawn() -> None:

@@ -1,4 +1,4 @@
-"""The page in a real browser: sorting, weights, exact numbers, downloads, any screen, paper, axe-core, hostile text."""
+"""The page in a real browser: controls, cells, sorting, downloads, any screen, paper, axe-core, hostile text."""
 
 import csv
 import io
@@ -12,8 +12,10 @@ from typing import Any, Literal, get_args
 import pytest
 
 from reports.figures.styles import COLOURS
-from reports.page import scores
-from reports.run import Run
+from reports.page import matrix
+from reports.page.contents import fill_snippet, list_snippets
+from reports.page.matrix import PROJECTED, View, make_views
+from reports.page.sentence import write_sentence
 from reports.text import format_number, format_time
 from tests.support.browser import (
     NARROW,
@@ -118,75 +120,172 @@ def test_a_column_sorts_numbers_and_a_second_press_reverses_them(
         press(head)
         assert [row[2] for row in _read_rows(table)] == expected, f"not {direction} by seconds"
         directions = table.locator("thead th").evaluate_all("all => all.map((head) => head.ariaSort)")
-        assert directions == ["none", "none", direction, "none", "none", "none", "none"]
+        assert directions == ["none", "none", direction, *["none"] * 6]
         assert page.evaluate("document.activeElement.textContent") == "median", "the focus stays where it was"
 
 
 def test_empty_entries_stay_last_whichever_way_a_table_is_sorted(page: Page) -> None:
-    for caption, column in (("Each cell against the base: cold", "new / base"), ("Ratios to the best", "cold")):
-        table = _find_table(page, caption)
-        place = table.get_by_role("button").all_text_contents().index(column)
-        for direction in ("ascending", "descending"):
-            table.get_by_role("button", name=column, exact=True).click()
-            entries = [row[place] for row in _read_rows(table)]
-            empty = [entry in {"", "-"} for entry in entries]
-            assert 0 < sum(empty) < len(empty), f"{caption}: some entries are empty"
-            assert empty == sorted(empty), f"{caption}, {direction}: an empty entry comes before others: {entries}"
+    table = _find_table(page, "Each cell against the base: cold")
+    place = table.get_by_role("button").all_text_contents().index("new / base")
+    for direction in ("ascending", "descending"):
+        table.get_by_role("button", name="new / base", exact=True).click()
+        entries = [row[place] for row in _read_rows(table)]
+        empty = [entry in {"", "-"} for entry in entries]
+        assert 0 < sum(empty) < len(empty), "some entries are empty"
+        assert empty == sorted(empty), f"{direction}: an empty entry comes before others: {entries}"
 
 
-def _expect_scores(run: Run, weights: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[str]], str]:
-    """Compute the rows that a page must show for some weights, and the line that names the leaders."""
-    monkeypatch.setattr(scores, "WEIGHTS", weights)
-    found = scores.score_backends(scores.measure_aspects(run))
-    ahead = sorted(each.backend for each in found if each.rank == 1)
-    rows = [[each.backend, str(each.rank or "-"), format_number(each.mean) if each.mean else "-"] for each in found]
-    return rows, f"Ahead: {', '.join(ahead)}."
+def _read_matrix(page: Page) -> list[tuple[str, str]]:
+    """Read the names and scores of the rows of the matrix."""
+    return [(row[0], row[1]) for row in _read_rows(page.locator("#matrix"))]
 
 
-def _read_scores(page: Page) -> tuple[list[list[str]], str]:
-    return [row[:3] for row in _read_rows(page.locator("#scores"))], page.locator("#winner").inner_text()
+def _expect_matrix(view: View) -> list[tuple[str, str]]:
+    return [(row.backend, "-" if row.score is None else format_number(row.score)) for row in view.rows]
+
+
+def _weigh(report: Report, key: str, weights: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> View:
+    """Make the view that a page must show for some weights."""
+    uses = [use._replace(weight=weights.get(use.name, use.weight)) for use in matrix.USES]
+    monkeypatch.setattr(matrix, "USES", uses)
+    return make_views(report.run)[key]
+
+
+SENTENCE = "#sentence"
 
 
 @pytest.mark.parametrize("device", ["mouse", "keyboard"])
-def test_moving_a_weight_ranks_the_backends_again(
+def test_moving_a_weight_sorts_the_rows_and_says_what_to_use(
     page: Page, report: Report, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    first = _read_scores(page)
-    assert first == _expect_scores(report.run, scores.WEIGHTS, monkeypatch), "not as scores.py computes them"
-    for name, fraction in (("size", 0.97), ("warm", 0.06), ("cold", 0.06)):
-        slider = page.locator(f"#weight-{name}")
+    page.locator("#controls details summary").click()
+    slider = page.locator("#weight-open")
+    if device == "mouse":
         box = slider.bounding_box()
-        assert box is not None
-        if device == "mouse":
-            slider.click(position={"x": fraction * box["width"], "y": box["height"] / 2})
-        else:
-            slider.focus()
-            for key in ("End", "ArrowLeft") if name == "size" else ("Home", "ArrowRight", "ArrowUp"):
-                page.keyboard.press(key)
-        assert page.locator(f"output[for=weight-{name}]").inner_text() == slider.input_value()
-    weights = {name: int(page.locator(f"#weight-{name}").input_value()) for name in scores.WEIGHTS}
-    assert weights["size"] >= 95
-    assert 0 < weights["warm"] <= 10
-    assert _read_scores(page) == _expect_scores(report.run, weights, monkeypatch), f"not as scores.py has it: {weights}"
-    assert _read_scores(page)[1] != first[1], "another backend is ahead where size counts"
+        assert box
+        slider.click(position={"x": 0.97 * box["width"], "y": box["height"] / 2})
+    else:
+        slider.press("End")
+    page.locator("#weight-train").press("Home")
+    weights = {use.name: int(page.locator(f"#weight-{use.name}").input_value()) for use in matrix.USES}
+    assert weights["open"] >= 95
+    assert page.locator("output[for=weight-open]").inner_text() == str(weights["open"])
+    key = next(iter(make_views(report.run)))
+    view = _weigh(report, key, weights, monkeypatch)
+    assert _read_matrix(page) == _expect_matrix(view), f"not as matrix.py has it: {weights}"
+    assert page.locator(SENTENCE).inner_text() == write_sentence(view), "not as sentence.py writes it"
+    for use in matrix.USES:
+        page.locator(f"#weight-{use.name}").press("Home")
+    assert page.locator(SENTENCE).inner_text() == "No backend was measured in all uses with a weight."
 
 
-def test_weights_of_zero_need_no_measurement(page: Page) -> None:
-    assert ["raw", "-", "-"] in _read_scores(page)[0]
-    page.locator("#weight-cold").press("Home")
-    assert "-" not in {entry for row in _read_scores(page)[0] for entry in row}
-    for name in scores.WEIGHTS:
-        page.locator(f"#weight-{name}").press("Home")
-    rows, words = _read_scores(page)
-    assert words == "All weights are 0."
-    assert [row[1:] for row in rows] == [["-", "-"]] * 3
+@pytest.mark.parametrize(
+    ("choices", "key"),
+    [
+        ({"images": "10"}, "10/warm/one/"),
+        ({"images": "1000", "workers": "all"}, "1000/warm/all/"),
+        ({"images": str(PROJECTED)}, f"{PROJECTED}/warm/one/"),
+        ({"images": "100", "cache": "cold"}, "100/cold/one/"),
+    ],
+    ids=["few", "workers", "projected", "cold"],
+)
+def test_each_control_shows_its_matrix_and_the_address_stores_it(
+    page: Page, report: Report, choices: dict[str, str], key: str
+) -> None:
+    for name, value in choices.items():
+        page.locator(f"#controls select[name={name}]").select_option(value)
+    view = make_views(report.run)[key]
+    page.locator("#matrix caption", has_text=view.title).wait_for()
+    assert _read_matrix(page) == _expect_matrix(view)
+    assert page.locator(SENTENCE).inner_text() == write_sentence(view)
+    shown = page.locator(".figure:visible[data-cache]").evaluate_all("all => all.map((each) => each.dataset.cache)")
+    assert set(shown) == {view.state.cache}
+    changed = {name: value for name, value in choices.items() if page.url.find(f"{name}={value}") < 0}
+    assert not changed, f"not in the address: {page.url}"
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    page.locator("#matrix caption", has_text=view.title).wait_for()
+    assert _read_matrix(page) == _expect_matrix(view), "the link shows what its sender saw"
+    page.goto("about:blank")
+
+
+def test_a_link_with_weights_a_cell_and_nonsense_is_shown_as_far_as_it_makes_sense(
+    window: Page, report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.goto("about:blank")
+    window.goto(f"{report.address}#images=nonsense&payload=x&open=100&train=0&use=scan&backend=png")
+    key = next(iter(make_views(report.run)))
+    view = _weigh(report, key, {"open": 100, "train": 0}, monkeypatch)
+    window.locator("#cell").wait_for()
+    assert _read_matrix(window) == _expect_matrix(view)
+    assert window.locator("#cell caption").inner_text() == "png, Scan everything: all that was measured"
+    window.goto("about:blank")
+
+
+@pytest.mark.parametrize("device", ["mouse", "keyboard"])
+def test_choosing_a_cell_shows_its_rounds_memory_cold_and_durable_results(page: Page, device: str) -> None:
+    cell = page.locator("#matrix td[data-use=scan][data-backend=lmdb]")
+    if device == "mouse":
+        cell.click()
+    else:
+        assert [name for name, _ in _read_matrix(page)] == ["lmdb", "raw", "png"]
+        page.locator("#matrix [tabindex='0']").focus()
+        for key in ("ArrowUp", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowLeft", "Tab", "Shift+Tab"):
+            page.keyboard.press(key)
+        assert cell.evaluate("cell => cell === document.activeElement"), "one stop of the Tab key"
+        page.keyboard.press("Enter")
+    page.locator("#cell").wait_for()
+    images = page.locator("#view").get_attribute("data-images")
+    names = [row[0] for row in _read_rows(page.locator("#cell table"))]
+    assert sorted(names) == sorted([f"test_read_many[lmdb-{images}]", f"test_read_many[lmdb-{images}-cold]"])
+    heads = page.locator("#cell thead th").all_inner_texts()
+    for words in ("median", "IQR", "stable?", "peak memory", "disk", "each round"):
+        assert any(words in head for head in heads), words
+    assert cell.get_attribute("aria-selected") == "true"
+    assert "use=scan&backend=lmdb" in page.url
+    page.locator("#matrix td[data-use=write][data-backend=lmdb]").click()
+    page.locator("#cell caption", has_text="Write once").wait_for()
+    assert page.locator("#cell tbody tr").count() == 2, "buffered and durable"
+
+
+def test_the_code_is_for_the_chosen_backend_and_can_be_copied(page: Page, report: Report) -> None:
+    code = page.locator(".snippet:visible code")
+    (snippet,) = list_snippets(report.run).values()
+    best = _read_matrix(page)[0][0]
+    assert code.inner_text() == fill_snippet(snippet, best)
+    page.locator("#matrix td[data-use=disk][data-backend=png]").click()
+    assert code.inner_text() == fill_snippet(snippet, "png")
+    assert page.locator(".about:visible").inner_text().startswith("png: PNG: one ordinary file an image.")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#copy").click()
+    page.locator("#copied", has_text="Copied.").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == code.inner_text()
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.locator("#copy").click()
+    page.locator("#copied", has_text="Selected").wait_for()
+    assert page.evaluate("getSelection().toString()").strip() == code.inner_text().strip()
+
+
+@pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
+def test_the_answer_is_on_the_first_screen(sight: Page, viewport: ViewportSize) -> None:
+    sight.set_viewport_size(viewport)
+    sight.reload()
+    places = [sight.locator(SENTENCE)]
+    places += [sight.locator("article").nth(place) for place in range(3)] if viewport == NARROW else []
+    places += [sight.locator("#matrix tbody tr").last] if viewport == WIDE else []
+    for place in places:
+        box = place.bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= viewport["height"], place
+    assert sight.locator("article").first.is_visible() == (viewport == NARROW)
 
 
 def test_pointing_at_a_value_shows_its_exact_numbers(sight: Page, report: Report) -> None:
     tip = sight.locator("#tip")
     assert tip.is_hidden()
-    sight.locator("svg.chart").first.locator(".point[aria-label^='png:']").last.hover()
-    (result,) = [result for result in report.run.results if result.cell.endswith("test_store_many[png-100000]")]
+    sight.locator("svg.chart:visible", has_text="number of images").locator(".point[aria-label^='png:']").last.hover()
+    (result,) = [result for result in report.run.results if result.cell.endswith("test_read_many[png-100000]")]
     low, middle, high = (format_number(10 * seconds) for seconds in result.quartiles)
     assert tip.inner_text() == (
         f"png: {middle} microseconds an image, {low} to {high}; number of images in the store: 100,000"
@@ -196,7 +295,8 @@ def test_pointing_at_a_value_shows_its_exact_numbers(sight: Page, report: Report
 
 
 def test_arrow_keys_go_from_value_to_value_and_escape_hides_the_tip(page: Page) -> None:
-    labels = [point.get_attribute("aria-label") for point in page.locator("svg.chart").first.locator(".point").all()]
+    chart = page.locator("svg.chart:visible").first
+    labels = [point.get_attribute("aria-label") for point in chart.locator(".point").all()]
     tip = page.locator("#tip")
     focus_first_point(page)
     for key, place in ((None, 0), ("ArrowRight", 1), ("ArrowDown", 2), ("ArrowLeft", 1), ("End", -1), ("Home", 0)):
@@ -265,8 +365,8 @@ def test_the_page_requests_nothing_else_from_a_server(browser: Browser, report: 
 
 
 def test_every_figure_is_visible_and_has_a_title_and_a_description(sight: Page) -> None:
-    figures = sight.locator("svg.chart").evaluate_all(_LOOK_AT_FIGURES)
-    assert len(figures) > 10
+    figures = sight.locator("svg.chart:visible").evaluate_all(_LOOK_AT_FIGURES)
+    assert len(figures) == 2, "size and sweep"
     for title, description, pixels, marker_pixels in figures:
         assert title
         assert description, title
@@ -282,6 +382,11 @@ def test_the_page_never_scrolls_sideways_but_its_tables_do(sight: Page, viewport
     assert width <= viewport["width"], f"the page is {width} pixels wide in a window of {viewport['width']}"
     regions = sight.locator(".scroll").evaluate_all("all => all.map((each) => [each.tabIndex, each.ariaLabel])")
     assert all(tab == 0 and label for tab, label in regions), "each can be reached by keyboard and has a name"
+    wide = sight.locator(".scroll:visible").evaluate_all(
+        "all => all.map((each) => [each.scrollWidth > each.clientWidth, getComputedStyle(each, '::before').content])"
+    )
+    assert all(("scroll sideways" in words) == scrolls for scrolls, words in wide), "what scrolls says so"
+    assert any(scrolls for scrolls, _ in wide) or viewport == WIDE
 
 
 def test_long_names_don_t_make_the_page_wider_than_the_screen(window: Page, tmp_path: Path) -> None:
@@ -294,9 +399,8 @@ def test_long_names_don_t_make_the_page_wider_than_the_screen(window: Page, tmp_
 
 def test_a_wide_table_is_scrolled_by_keyboard(sight: Page) -> None:
     sight.set_viewport_size(NARROW)
-    sight.locator("#weight-warm").press("Tab")
-    region = sight.get_by_role("group", name="Scores")
-    assert region.evaluate("region => region === document.activeElement"), "it comes after the weights"
+    region = sight.get_by_role("group", name="Matrix")
+    region.focus()
     sight.keyboard.press("ArrowRight")
     sight.wait_for_function("() => document.activeElement.scrollLeft > 0")
 
@@ -333,7 +437,7 @@ def test_a_page_about_payloads_is_sound_on_any_screen(window: Page, tmp_path: Pa
     for viewport in (NARROW, WIDE):
         window.set_viewport_size(viewport)
         window.goto(report.address)
-        answer = window.locator(".payloads .leaders").last.bounding_box()
+        answer = window.locator(SENTENCE).bounding_box()
         assert answer
         assert answer["y"] + answer["height"] < viewport["height"], "the answer is on the first screen"
         open_details(window)
@@ -346,12 +450,12 @@ def test_a_page_about_payloads_is_sound_on_any_screen(window: Page, tmp_path: Pa
 def test_controls_are_not_printed(sight: Page) -> None:
     focus_first_point(sight)
     sight.emulate_media(media="print")
-    for selector in ("nav", "input", "summary", ".skip", ".downloads", ".use", "#tip"):
+    for selector in ("nav", "input", "select", "summary", ".skip", ".downloads", ".use", "#tip", "#copy"):
         for element in sight.locator(selector).all():
             assert element.is_hidden(), f"{selector} is printed: {element.text_content()}"
     arrow = "getComputedStyle(document.querySelector('th button'), '::after').content"
     assert sight.evaluate(arrow) in {"none", '""'}, "arrows that sort"
-    assert sight.locator("output").first.is_visible(), "the weights of the scores"
+    assert sight.locator("#matrix").is_visible()
     assert sight.locator("svg.chart").first.is_visible()
 
 
@@ -367,9 +471,12 @@ def test_print_is_dark_on_white_and_cuts_no_table(sight: Page) -> None:
 
 def test_answer_figures_and_tables_work_without_javascript(browser: Browser, report: Report) -> None:
     page = visit(browser, report.address, java_script_enabled=False).page
-    assert page.locator("#answer .leaders").all_inner_texts()[-1] == "lmdb, png and raw tie", "of few files"
-    assert page.locator("svg.chart:visible").count() == page.locator("svg.chart").count() > 10
-    details = page.locator("section.figure details").first
+    view = next(iter(make_views(report.run).values()))
+    assert page.locator(SENTENCE).inner_text() == write_sentence(view)
+    assert _read_matrix(page) == _expect_matrix(view)
+    assert page.locator("#controls").is_hidden()
+    assert page.locator("svg.chart:visible").count() == 2
+    details = page.locator(".figure:visible details").first
     details.locator("summary").click()
     assert details.locator("table").first.is_visible()
     assert page.locator("noscript p").first.is_visible()
@@ -381,7 +488,9 @@ def test_a_page_of_hostile_text_shows_it_and_runs_and_requests_nothing(browser: 
     visited = visit(browser, report.address)
     page = visited.page
     open_details(page)
-    page.locator(".point").last.hover(force=True)
+    page.locator(".point:visible").last.hover(force=True)
+    page.locator("#matrix [data-ratio]").last.click()
+    page.locator("#cell").wait_for()
     page.locator("th button").evaluate_all("all => all.forEach((button) => button.click())")
     text = " ".join(page.locator("body").inner_text().split())
     for words in HOSTILE:

@@ -6,8 +6,7 @@ from itertools import pairwise
 import pytest
 
 from reports.figures.plan import Lines, Point, Scale, Subplot
-from reports.figures.styles import Style
-from reports.page.charts import BOTTOM, LEFT, LINE, RIGHT, TOP, WIDTH, Chart, Tick, lay_out
+from reports.page.charts import BOTTOM, LEFT, LINE, MAX_LABELS, RIGHT, TOP, WIDTH, Chart, Tick, lay_out
 from tests.support.properties import example, given, settings, st
 
 SCALES: tuple[Scale, ...] = ("linear", "logarithmic", "fit")
@@ -20,7 +19,7 @@ LETTER = 7.4  # the widest digit of the fonts that browsers bring, at 13 units; 
 
 def _lay_out(lines: Lines, scale: Scale = "fit", **more: object) -> Chart:
     subplot = Subplot("title", "seconds", lines, scale, **more)  # type: ignore[arg-type]
-    return lay_out(subplot, {name: Style(place, place, 0) for place, name in enumerate(lines)})
+    return lay_out(subplot)
 
 
 def _line(*values: float) -> Lines:
@@ -59,7 +58,9 @@ def test_any_values_are_inside_with_ticks_and_labels_apart(
     _check_inside(chart)
     _check_ticks(chart.x_ticks)
     _check_ticks(chart.y_ticks)
-    heights = sorted(each.height for each in (*chart.curves, chart.reference) if each)
+    heights = sorted(each.height for each in (*chart.curves, chart.reference) if each and each.label is not None)
+    assert len(chart.curves) == len(lines)
+    assert 1 <= len(heights) <= MAX_LABELS + 1
     assert all(below - above >= LINE - 0.15 for above, below in pairwise(heights)), "labels are a line apart"
     assert heights[0] - LINE / 2 + 0.1 >= TOP
     assert heights[-1] + LINE / 2 - 0.1 <= chart.height - BOTTOM
@@ -127,7 +128,8 @@ def test_a_reference_counts_as_a_value() -> None:
 
 def test_a_mark_has_its_exact_numbers() -> None:
     lines = {"png": [(100, 1.0, 2.5, 30.0), (1000, 4.0, 4.0, 4.0)], "lmdb": [(10, 7.0, 7.0, 7.0)]}
-    first, second = _lay_out(lines, marked=frozenset({"lmdb"})).curves
+    curves = {curve.label: curve for curve in _lay_out(lines, marked=frozenset({"lmdb"})).curves}
+    first, second = curves["png"], curves["lmdb"]
     assert [mark.words for mark in first.marks] == [
         "png: 2.50 seconds, 1.00 to 30.0; number of images: 100",
         "png: 4.00 seconds; number of images: 1,000",
@@ -136,8 +138,23 @@ def test_a_mark_has_its_exact_numbers() -> None:
     assert [mark.ringed for curve in (first, second) for mark in curve.marks] == [False, False, True]
 
 
-def test_many_labels_make_a_chart_higher_and_long_ones_are_cut() -> None:
-    few, many = (_lay_out({str(name): [(1, 1.0, 1.0, 1.0)] for name in range(count)}) for count in (3, 90))
-    assert many.height == TOP + 90 * LINE + BOTTOM
-    assert few.height == TOP + 240 + BOTTOM
-    assert len(_lay_out({"W" * 10_000: [(1, 1.0, 1.0, 1.0)]}).curves[0].label) == 15
+def test_long_labels_are_cut() -> None:
+    label = _lay_out({"W" * 10_000: [(1, 1.0, 1.0, 1.0)]}).curves[0].label
+    assert label
+    assert len(label) == 15
+
+
+def test_nine_lines_are_labelled_those_with_rings_the_lowest_and_the_popular_one() -> None:
+    names = [f"store{number:02}" for number in range(18)]
+    lines: Lines = {name: [(1, place, place, place)] for place, name in enumerate(names, 1)}
+    lines = {**lines, "png": [(1, 99.0, 99.0, 99.0)]}
+    chart = _lay_out(lines, marked=frozenset({"store17"}))
+    labels = [curve.label for curve in chart.curves if curve.label is not None]
+    assert sorted(labels) == ["png", *names[:7], "store17"]
+    assert not any(curve.label for curve in chart.curves[:10]), "gray ones are drawn first, below the others"
+
+
+def test_a_wide_chart_uses_its_width() -> None:
+    subplot = Subplot("", "seconds", {"png": [(1, 1.0, 1.0, 1.0), (9, 1.0, 1.0, 1.0)]})
+    narrow, wide = (lay_out(subplot, width).curves[0].marks[-1].x for width in (WIDTH, 1000))
+    assert wide - narrow == pytest.approx(1000 - WIDTH, rel=0.2)

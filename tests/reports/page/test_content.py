@@ -1,21 +1,36 @@
-"""The content of a page: its sections, warnings, facts, comparisons, history and scores."""
+"""The content of a page: its sections, matrix, warnings, facts, comparisons and history."""
 
+import copy
 import datetime as dt
-import math
+import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from reports.page import scores
-from reports.page.contents import describe_comparison, describe_history, list_facts, list_problems, list_warnings
-from reports.page.scores import WEIGHTS, Aspect, Score, measure_aspects, score_backends
-from reports.run import Commit, ImageSet, Machine, Result, Run
+from reports.page.contents import (
+    describe_backends,
+    describe_comparison,
+    describe_history,
+    describe_unmeasured,
+    fill_snippet,
+    list_facts,
+    list_problems,
+    list_snippets,
+    list_warnings,
+)
+from reports.page.document import make_page
+from reports.reading import read_run
+from reports.run import Commit, ImageSet, Machine, Run
 from tests.support.pages import Element, check_soundness, make_html, read_page, read_table, unpack
-from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results
-from tests.support.runs import make_cell, make_run, run_of, save
+from tests.support.photo_runs import make_photo_run
+from tests.support.results import COLD, DURABLE, make_result, wrap_results
+from tests.support.runs import make_cell, make_run, run_of, save, slow_down
 
 
 @pytest.fixture(scope="module")
@@ -38,31 +53,118 @@ def _section(page: Element, name: str) -> Element:
 def test_a_run_with_everything_has_all_sections_but_base_and_history(page: Element) -> None:
     check_soundness(page)
     sections = [each.attributes["id"] for each in page.find("section") if "id" in each.attributes]
-    assert sections == ["answer", "stores", "run", "figures", "projection", "rounds", "method", "repeat"]
+    assert sections == ["answer", "use", "figures", "run", "projection", "rounds", "method", "repeat"]
 
 
-def test_each_figure_has_charts_and_a_table_for_each(page: Element) -> None:
-    figures = [each for each in page.find("section") if each.attributes.get("class") in {"figure", "figure wide"}]
-    titles = [next(figure.find("h3")).text for figure in figures]
-    assert len(set(titles)) == len(titles) == 7
-    for title, figure in zip(titles, figures, strict=True):
-        captions = [each.text for each in figure.find("figcaption")]
-        assert len(set(captions)) == len(captions), "no subplot is there twice"
-        tables = [next(table.find("caption")).text for table in figure.find("table")]
-        for caption, table in zip(captions, tables, strict=True):
-            assert table.startswith(f"{title}: {caption}")
+def test_the_sentence_and_the_matrix_come_first(page: Element) -> None:
+    order = [each.attributes.get("id") for each in page.find() if each.attributes.get("id") in _PARTS]
+    assert order == list(_PARTS)
 
 
-def test_warm_and_cold_or_buffered_and_durable_never_share_a_chart_table_or_sentence(page: Element) -> None:
+_PARTS = ("sentence", "controls", "view", "matrix", "cell", "use", "figures", "bars", "run")
+
+
+def test_the_matrix_has_a_row_for_each_backend_with_ratio_and_value(page: Element) -> None:
+    (matrix,) = page.find("table", id="matrix")
+    head, *rows = read_table(matrix)
+    titles = ["backend", "score", "first in", "Train", "Scan everything", "Least disk", "Write once", "One image"]
+    for text, title in zip(head, titles, strict=False):
+        assert text.startswith(title)
+    assert [row[0] for row in rows] == ["hdf5", "lmdb", "png"]
+    assert rows[0][3:5] == ["1.00x 1.34 µs", "1.00x 1.33 µs"]
+    assert [cell.attributes["class"] for cell in matrix.find("td", data_use="scan")] == ["best", "heat-1", "heat-4"]
+
+
+def test_a_card_for_each_use_has_the_best_three(page: Element) -> None:
+    cards = list(page.find("article"))
+    assert [next(card.find("h3")).text for card in cards][:2] == ["Train", "Scan everything"]
+    assert len(cards) == 6
+    entries = list(cards[0].find("div", class_="entry"))
+    assert [next(each.find("span")).text for each in entries] == ["hdf5", "lmdb", "png"]
+    lengths = [float(bar.attributes["width"]) for each in entries for bar in each.find("rect")]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == 100
+
+
+def test_what_is_not_installed_is_one_line_with_the_command(page: Element) -> None:
+    lines = [each.text for each in page.find("p", class_="note") if each.text.startswith("Not measured:")]
+    assert lines == ['Not measured: tape (reel is not installed: python -m pip install -e ".[tape]").']
+
+
+def test_all_warnings_are_one_line(tmp_path: Path) -> None:
+    document = make_run()
+    document["run"]["complete"] = False
+    for cell in document["benchmarks"]:
+        cell["stats"]["data"] = cell["stats"]["data"][:2]
+    page = read_page(make_html(document, tmp_path))
+    (line,) = page.find("p", class_="warning")
+    assert [each.text for each in line.find("strong")] == ["Stand-in images.", "Incomplete run.", "Noisy run."]
+    (matrix,) = page.find("table", id="matrix")
+    marks = [each.attributes["title"] for each in matrix.find("abbr")]
+    assert marks.count("unstable") == 3 * 4, "each time of each backend"
+
+
+def test_the_controls_offer_what_was_measured_and_two_million_images(page: Element, tmp_path: Path) -> None:
+    options = {
+        select.attributes["name"]: [option.text for option in select.find("option")] for select in page.find("select")
+    }
+    assert options == {
+        "images": ["10", "100", "1,000", "2 million (projected)"],
+        "cache": ["warm", "cold"],
+        "workers": ["one", "all"],
+    }
+    selected = [each.text for select in page.find("select") for each in select.find("option", selected="")]
+    assert selected == ["1,000", "warm", "one"]
+    few = read_page(make_html(make_run(["png"], [10]), tmp_path))
+    assert not list(few.find("select")), "nothing to choose"
+
+
+def test_every_state_of_the_controls_has_its_packed_view(page: Element) -> None:
+    views = json.loads(unpack(page, "views"))
+    assert len(views) == 4 * 2 * 2
+    for key, (matrix, bars) in views.items():
+        (table,) = read_page(matrix).find("table", id="matrix")
+        assert len(read_table(table)) == 4, key
+        assert list(read_page(bars).find("h3")), key
+    shown = read_page(views["1000/warm/one/"][0])
+    (matrix,) = page.find("table", id="matrix")
+    assert read_table(matrix) == read_table(next(shown.find("table", id="matrix")))
+
+
+def test_a_slower_cell_comes_before_the_answer(document: dict[str, Any], tmp_path: Path) -> None:
+    base, run = document, copy.deepcopy(document)
+    slow_down(run, "test_read_many[png-1000]", 30)
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    paths = [save(base, tmp_path / "a"), save(run, tmp_path / "b")]
+    page = read_page(make_page([read_run(paths[1])], b"{}", read_run(paths[0])))
+    check_soundness(page)
+    first, *_ = page.find("section")
+    assert first.attributes["id"] == "base"
+    assert read_table(next(first.find("table")))[1][0] == "test_read_many[png-1000]"
+    (details,) = first.find("details")
+    assert len(list(details.find("table"))) == 4, "all cells, by the way they were measured"
+
+
+def test_each_figure_has_its_message_as_title_and_a_table(page: Element) -> None:
+    figures = [each for each in page.find("div") if each.attributes.get("class") in {"figure", "figure wide"}]
+    assert len(figures) == 1 + 2 * 2, "bars; disk and sweep, warm and cold"
+    messages = [next(figure.find("h3")).text for figure in figures]
+    assert messages[0].startswith("Train: hdf5 takes 1.34 µs an image, in shuffled batches; png takes")
+    assert len(set(messages)) > 2
+    hidden = [figure.attributes.get("data-cache") for figure in figures if "hidden" in figure.attributes]
+    assert hidden == ["cold", "cold"]
+    for figure in figures[1:]:
+        assert len(list(figure.find("table"))) == 1
+
+
+def test_warm_and_cold_or_buffered_and_durable_never_share_a_chart_or_table(page: Element) -> None:
     texts = [next(chart.find("title")).text for chart in page.find("svg", class_="chart")]
     texts += [table.text for table in page.find("table") for each in table.find("caption") if "Raw" not in each.text]
-    texts += [answer.text for answer in page.find("p", class_="answer")]
     for text in texts:
-        if not text.startswith(("Ratios to the best", "Layout, maintainer")):  # these name each way
-            assert not {"warm", "cold"} <= set(re.findall(r"\w+", text)), text
-            assert not {"buffered", "durable"} <= set(re.findall(r"\w+", text)), text
-    assert sum("cold" in text for text in texts) >= 10
-    assert sum("durable" in text for text in texts) >= 4
+        assert not {"warm", "cold"} <= set(re.findall(r"\w+", text)), text
+        assert not {"buffered", "durable"} <= set(re.findall(r"\w+", text)), text
+    assert sum("cold" in text for text in texts) >= 4
 
 
 def test_the_label_of_each_line_has_its_marker(page: Element) -> None:
@@ -72,13 +174,6 @@ def test_the_label_of_each_line_has_its_marker(page: Element) -> None:
             (label,) = curve.find("text")
             assert key.attributes["y"] == str(float(label.attributes["y"]) - 4)
             assert {each.attributes["href"] for each in curve.find("use")} == {key.attributes["href"]}
-
-
-def test_the_stores_include_those_that_are_not_installed(page: Element) -> None:
-    _, *rows = read_table(next(_section(page, "stores").find("table")))
-    assert [row[0] for row in rows] == ["hdf5", "lmdb", "png", "tape"]
-    assert rows[0][1:4] == ["HDF5: one file with two datasets.", "the keepers of hdf5", "MIT"]
-    assert rows[3][1] == 'not measured: reel is not installed: python -m pip install -e ".[tape]"'
 
 
 def _list_values(table: Element) -> set[tuple[str, str, str]]:
@@ -91,37 +186,21 @@ def _list_values(table: Element) -> set[tuple[str, str, str]]:
 
 
 def test_the_table_of_a_chart_has_the_values_of_its_marks(page: Element) -> None:
-    for figure in _section(page, "figures").find("section"):
-        for chart, table in zip(figure.find("svg", class_="chart"), figure.find("table"), strict=True):
+    for figure in (each for each in page.find("div") if "data-cache" in each.attributes):
+        for chart in figure.find("svg", class_="chart"):
+            (table,) = figure.find("table")
             words = [point.attributes["aria-label"] for point in chart.find("use", class_="point")]
             parts = [re.fullmatch(r"(\w+): (\S+) .*: (\S+)", each) for each in words]
             assert {(found[1], found[3], found[2]) for found in parts if found} == _list_values(table)
             assert len(words) == len(_list_values(table)) > 2
 
 
-def _read_scores(page: Element) -> tuple[str, list[list[str]]]:
-    (winner,), (table,) = page.find("p", id="winner"), page.find("table", id="scores")
-    return winner.text, read_table(table)
-
-
-def test_the_scores_name_the_backend_that_is_ahead_if_any_was_measured_in_all(page: Element, tmp_path: Path) -> None:
-    winner, (head, *rows) = _read_scores(page)
-    assert head == ["backend", "rank", "score", "write", "size", "cold", "warm"]
-    assert [row[0] for row in rows if row[1] == "1"] == [rows[0][0]]
-    assert winner == f"Ahead: {rows[0][0]}."
-    read = make_cell("read_many", "png", 10, cache="warm")
-    page = read_page(make_html(run_of([read, make_cell("store_many", "lmdb", 10, durability="buffered")]), tmp_path))
-    winner, (_, *rows) = _read_scores(page)
-    assert winner == "No backend was measured in all of these."
-    assert {entry for row in rows for entry in row[1:3]} == {"-"}
-
-
-def test_a_run_of_one_unknown_cell_has_no_figures_scores_or_projection(tmp_path: Path) -> None:
+def test_a_run_of_one_unknown_cell_has_no_matrix_figures_or_projection(tmp_path: Path) -> None:
     page = read_page(make_html(run_of([make_cell("an_unknown_one", "png", 10)]), tmp_path))
     check_soundness(page)
     ids = {each.attributes.get("id") for each in page.find()}
-    assert ids.isdisjoint({"figures", "projection", "base", "history", "scores"})
-    assert [note.text for note in page.find("p", class_="note")].count("Not measured in this run.") == 6
+    assert ids.isdisjoint({"figures", "projection", "base", "history", "matrix", "use"})
+    assert next(page.find("p", id="sentence")).text == "No use was measured in this run."
 
 
 def test_the_same_run_gives_the_same_bytes_with_the_run_and_its_cells_to_download(
@@ -159,7 +238,7 @@ def test_a_run_is_noisy_if_more_than_a_tenth_of_its_cells_are_unstable(run: Run)
     assert list_warnings(_unsettle(run, 1)) == ()
     ((words, sentence),) = list_warnings(_unsettle(run, 2))
     assert words == "Noisy run."
-    assert sentence.startswith("2 of 10 cells are unstable: IQR above 10 %")
+    assert sentence.startswith("2 of 10 cells are unstable (~): IQR above 10 %")
 
 
 def test_the_facts_of_a_run_are_listed(run: Run) -> None:
@@ -197,11 +276,14 @@ def test_a_base_is_compared_as_by_the_command(run: Run) -> None:
     described = describe_comparison(run, slower)
     expected = "Against the run of 2026-11-21 06:39, commit 01234567: 9 regressions, 1 missing, 0 ok. Inconclusive"
     assert described.words.startswith(expected)
+    assert described.slower
+    assert len(described.slower.rows) == 9
     verdicts = [row[-1].text for table in described.tables for row in table.rows]
     assert sorted(verdicts) == ["missing"] + ["regression"] * 9
     different = describe_comparison(replace(run, cpu_count=64), run)
     assert different.words == "The runs cannot be compared: number of processors: 64 in the base, 2 in the new run."
-    assert different.tables == ()
+    assert (different.tables, different.slower) == ((), None)
+    assert describe_comparison(run, run).slower is None
 
 
 def test_a_history_has_the_comparable_runs_and_names_the_others(run: Run) -> None:
@@ -217,64 +299,43 @@ def test_a_history_has_the_comparable_runs_and_names_the_others(run: Run) -> Non
     assert len(alone.left_out[0]) < 150
 
 
-def _score(*results: Result) -> dict[str, Score]:
-    return {score.backend: score for score in score_backends(measure_aspects(wrap_results(*results)))}
-
-
-def _read(backend: str, **seconds: float) -> list[Result]:
-    """Make cells that read, such as `many_warm` or `epoch_cold`."""
-    ways = {"warm": WARM, "cold": COLD}
-    cells = [(f"read_{name}".rsplit("_", 1), taken) for name, taken in seconds.items()]
-    return [make_result(backend, taken, operation=name, params=ways[way]) for (name, way), taken in cells]
-
-
-def test_a_score_is_the_weighted_geometric_mean_of_ratios_to_the_best() -> None:
-    png = _read("png", many_warm=8.0, epoch_warm=6.0, single_warm=1.0, many_cold=5.0)
-    lmdb = _read("lmdb", many_warm=1.0, epoch_warm=2.0, single_warm=1.5, many_cold=10.0)
-    found = _score(*png, *lmdb, make_store("png", 3.0, 500), make_store("lmdb", 1.0, 1000))
-    assert found["png"].ratios == pytest.approx({"write": 3, "size": 1, "cold": 1, "warm": (8 * 3 * 1) ** (1 / 3)})
-    assert found["lmdb"].ratios == pytest.approx({"write": 1, "size": 2, "cold": 2, "warm": 1.5 ** (1 / 3)})
-    assert WEIGHTS == {"write": 10, "size": 10, "cold": 20, "warm": 60}
-    for score in found.values():
-        product = math.prod(ratio ** WEIGHTS[name] for name, ratio in score.ratios.items())
-        assert score.mean == pytest.approx(product ** (1 / 100))
-    assert list(found) == ["lmdb", "png"], "the best first"
-
-
 @pytest.mark.parametrize(
-    ("results", "ratios"),
-    [
-        ([*_read("png", many_warm=4.0), *_read("lmdb", many_warm=1.0)], {"lmdb": {"warm": 1.0}, "png": {"warm": 4.0}}),
-        ([*_read("png", many_warm=2.0, epoch_warm=1.0), *_read("lmdb", many_warm=1.0)], {"png": {"warm": 2**0.5}}),
-        ([*_read("png", many_warm=2.0), *_read("lmdb", epoch_warm=1.0)], {}),
-        ([make_store("png", 1.0, 5, params=DURABLE), make_result("png", 1.0, operation="other")], {"png": {"size": 1}}),
-        ([make_store("png", 1.0, 0)], {"png": {"write": 1}}),
-        ([make_result("png", 1.0, operation="store_many", params=BUFFERED)], {"png": {"write": 1}}),
-        ([make_result("png", 3.0, params=(*WARM, ("level", 2))), make_result("png", 2.0)], {"png": {"warm": 1}}),
-    ],
-    ids=["one aspect", "one operation lacks", "no backend has all", "durable", "no bytes", "no size", "other params"],
+    ("document", "payloads"),
+    [(make_run(), [""]), (make_photo_run(), ["encoded", "pixels"]), (make_photo_run(payloads=["pixels"]), ["pixels"])],
 )
-def test_an_aspect_counts_only_if_it_was_measured(results: list[Result], ratios: dict[str, dict[str, float]]) -> None:
-    found = {name: score.ratios for name, score in _score(*results).items()}
-    assert found == {name: pytest.approx(own) for name, own in ratios.items()}
+def test_the_code_to_use_a_backend_runs(
+    document: dict[str, Any], payloads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = read_page(make_html(document, tmp_path))
+    blocks = {each.attributes["data-payload"]: each.text for each in page.find("div", class_="snippet scroll")}
+    assert list(blocks) == payloads
+    snippets = list_snippets(read_run(tmp_path / "run.json"))
+    assert len(set(map(len, map(str.splitlines, snippets.values())))) == 1
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 255, (3, 8, 8, 3), np.uint8)
+    files = []
+    for image in images:
+        Image.fromarray(image).save(content := io.BytesIO(), "png")
+        files.append(content.getvalue())
+    for number, (payload, snippet) in enumerate(snippets.items()):
+        (tmp_path / f"{number}").mkdir()
+        monkeypatch.chdir(tmp_path / f"{number}")
+        code = fill_snippet(snippet, "npy")
+        assert len(code.strip().splitlines()) == 5
+        names: dict[str, Any] = {"images": images, "files": files, "labels": np.arange(3)}
+        exec(code, names)  # noqa: S102 - our own code
+        assert names["batch"].shape == ((3, 224, 224, 3) if payload == "encoded" else (3, 8, 8, 3))
+        assert names["batch_labels"].tolist() == [2, 0, 1]
 
 
-def test_a_backend_that_lacks_an_aspect_has_no_score_and_comes_last() -> None:
-    found = _score(*_read("png", many_warm=9.0, many_cold=1.0), *_read("lmdb", many_warm=1.0))
-    assert [(score.backend, score.rank) for score in found.values()] == [("png", 1), ("lmdb", None)]
-    assert (found["lmdb"].ratios, found["lmdb"].mean) == ({"warm": 1.0}, None)
+def test_a_backend_is_described_by_layout_maintainer_and_licence(run: Run) -> None:
+    assert describe_backends(run) == {"png": ""}
+    known = replace(run, layouts={"png": "PNG: a file an image."}, maintainers={"png": "many"}, licences={"png": "MIT"})
+    assert describe_backends(known) == {"png": "PNG: a file an image. many. MIT"}
 
 
-def test_an_aspect_describes_its_cells_and_counts_the_unstable_ones() -> None:
-    cells = [*_read("png", many_warm=2.0, single_warm=1.0), make_result("lmdb", [1.0, 9.0])]
-    aspects = measure_aspects(wrap_results(*cells))
-    assert aspects.keys() == {"warm"}
-    assert aspects["warm"].words == "read all (1,000 images), one at random (1,000 images)"
-    assert (aspects["warm"].unstable, aspects["warm"].cells) == (1, 3)
-
-
-def test_scores_that_hardly_differ_share_a_rank() -> None:
-    means = {"a": 1.0, "b": 1.05, "c": 1.11, "d": 1.3, "e": 1.3}
-    found = score_backends({"warm": Aspect("", means, 0, 5)})
-    assert [score.rank for score in found] == [1, 1, 2, 4, 4]
-    assert scores.SAME_SCORE == 1.1
+def test_ways_that_were_not_measured_are_named_with_their_options() -> None:
+    ways = [make_result("png", 1.0, params=params) for params in (COLD, DURABLE)]
+    assert describe_unmeasured(wrap_results()) == "Not measured in this run: cold (--cold) and durable (--durable)."
+    assert describe_unmeasured(wrap_results(ways[0])) == "Not measured in this run: durable (--durable)."
+    assert describe_unmeasured(wrap_results(*ways)) == "All ways were measured."

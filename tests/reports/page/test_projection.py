@@ -160,8 +160,8 @@ def test_fewer_than_three_numbers_of_images_and_other_operations_are_not_project
     run: Run, counts: tuple[int, ...]
 ) -> None:
     few = tuple(_make_cell(count, 1.0, "png") for count in counts)
-    epochs = tuple(_make_cell(count, 1.0, operation="read_epoch") for count in SWEEP)
-    assert project_run(replace(run, results=(*few, *epochs))) == ()
+    single = tuple(_make_cell(count, 1.0, operation="read_single") for count in SWEEP)
+    assert project_run(replace(run, results=(*few, *single))) == ()
     sweep = _find_sweep(run, (*few, *_make_cells(SWEEP, float)), "seconds", WARM)
     assert [each.backend for each in sweep.projections] == ["lmdb"]
 
@@ -179,7 +179,7 @@ def test_backends_are_in_the_order_of_their_times_at_many_images(run: Run) -> No
 
 def test_each_group_has_its_own_sweep(run: Run) -> None:
     kinds = {("store_many", BUFFERED): 1.0, ("store_many", DURABLE): 4.0, ("read_many", COLD): 2.0}
-    kinds[("read_many", WARM)] = 0.5
+    kinds |= {("read_many", WARM): 0.5, ("read_epoch", WARM): 0.7}
     cells = tuple(_make_cell(n, cost * n, "png", *kind) for n in SWEEP for kind, cost in kinds.items())
     sweeps = project_run(replace(run, results=cells))
     assert {(each.operation, each.params): each.projections[0].each for each in sweeps} == pytest.approx(kinds)

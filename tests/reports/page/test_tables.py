@@ -44,16 +44,17 @@ def test_a_subplot_of_single_values_has_a_column_for_x() -> None:
 
 
 def test_each_cell_is_shown_with_its_rounds() -> None:
-    stable = make_result("png", [2.0, 1.9, 2.1, 2.0])
-    unstable = make_result("lmdb", [0.001, 0.002], operation="store_many")
+    stable = replace(make_result("png", [2.0, 1.9, 2.1, 2.0]), peak_bytes=3_000_000)
+    unstable = make_result("lmdb", [0.001, 0.002], operation="store_many", disk=(4000, 1))
     (table,) = tables.tabulate_rounds(wrap_results(stable, unstable))
     assert [row[:-1] for row in _texts(table)] == [
-        ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable"],
-        ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable"],
+        ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable", "-", "4.00 kB"],
+        ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable", "3.00 MB", "-"],
     ]
     assert _numbers(table, "median") == pytest.approx([0.0015, 2.0])
     assert _numbers(table, table.columns[-1]) == pytest.approx([0.001 / 0.0015, 0.95]), "sorted by the quickest round"
     assert all(row[-1].ticks for row in table.rows)
+    assert table.results == (unstable, stable)
 
 
 def _read_strip(result: Result) -> dict[int, int]:
@@ -88,15 +89,15 @@ def test_a_projection_is_shown_with_its_line_its_intervals_and_its_limit() -> No
     seconds, size = map(tables.tabulate_sweep, project_run(run))
     assert seconds.caption == "Time to store (buffered), projected from up to 1,000 images"
     assert size.caption == "Bytes on disk, allocated, projected from up to 1,000 images"
-    million, hundred = "1,000,000 images", "100,000,000 images"
-    assert seconds.columns == ("backend", million, hundred, "valid up to", "fixed", "each image", "worst misfit")
-    estimates = ["2.00 s (1.64 s to 2.44 s)", "200 s (164 s to 244 s), past the limit"]
+    millions, hundred = "2,000,000 images", "100,000,000 images"
+    assert seconds.columns == ("backend", millions, hundred, "valid up to", "fixed", "each image", "worst misfit")
+    estimates = ["4.00 s (3.28 s to 4.89 s)", "200 s (164 s to 244 s), past the limit"]
     assert _texts(seconds) == [["png", *estimates, "6,400,000 (memory: 25.8 GB)", "1.10 ms", "2.00 µs", "0 %"]]
-    assert _texts(size)[0][1] == "4.00 GB (4.00 GB to 4.00 GB)"
+    assert _texts(size)[0][1] == "8.00 GB (8.00 GB to 8.00 GB)"
     assert _texts(size)[0][4:] == ["0", "4.00 kB", "0 %"]
     assert "memory" not in _texts(size)[0][3], "memory doesn't limit disk use"
     assert _numbers(seconds, "valid up to") == [24 * 2**30 // 4000]
-    assert _numbers(seconds, million) == pytest.approx([2.0011])
+    assert _numbers(seconds, millions) == pytest.approx([4.0011])
     reads = wrap_results(*(make_result("png", 1.1e-3 + 2e-6 * n, n) for n in (10, 100, 1000)))
     (unlimited,) = map(tables.tabulate_sweep, project_run(replace(reads, memory_bytes=None)))
     assert _texts(unlimited)[0][2:4] == ["200 s (164 s to 244 s)", "unknown"]
