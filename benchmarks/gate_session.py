@@ -4,6 +4,7 @@ It makes sure that the right `storage` is measured, writes a journal that surviv
 """
 
 import functools
+import importlib.util
 import itertools
 import json
 import platform
@@ -45,8 +46,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, file in found:
         if expected != IMPORTED and not (file.is_relative_to(expected) or file.is_relative_to(IMPORTED)):
             raise pytest.UsageError(f"{name} comes from {file}, this session measures {expected}")
+    if config.option.images and not has_image_files():
+        pytest.exit("an older storage, which knows no image files", NO_CELLS)
     if config.option.backends:
         config.option.backends = ",".join(name for name, _ in found) or pytest.exit("no backend", NO_CELLS)
+
+
+def has_image_files() -> bool:
+    """Whether this `storage` knows image files; an older one can have no cells of them, so those are new."""
+    return hasattr(storage, "Encoded") and importlib.util.find_spec("storage.decoding") is not None
 
 
 def find_backends(names: str) -> list[tuple[str, Path]]:

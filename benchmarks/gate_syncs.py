@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.options import add_modules
+from benchmarks.cell import Content
+from benchmarks.options import PIXELS, add_modules, choose_backends
 from storage import BACKENDS, Backend, save
 
 MARK = "gate:"
@@ -21,7 +22,17 @@ IMAGES = 100
 
 def store_all(name: str, backend: Backend, folder: Path) -> None:
     """Store with one backend in every way, each in its own directory."""
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), np.uint8)
+    if choose_backends([name], PIXELS):
+        store_images(name, name, backend, folder, pixels)
+    if choose_backends([name], ["encoded"]):
+        from storage import Encoded  # noqa: PLC0415 - older commits have none
+
+        store_images(name, f"{name}-encoded", backend, folder, Encoded.join(map(bytes, pixels)))
+
+
+def store_images(name: str, title: str, backend: Backend, folder: Path, images: Content) -> None:
+    """Store images of one kind in every way."""
     labels = np.arange(IMAGES)
     operations: dict[str, Callable[[Path], object]] = {
         "store_single": lambda store: backend.store_single(store, images[0], 0),
@@ -30,10 +41,10 @@ def store_all(name: str, backend: Backend, folder: Path) -> None:
         "durable save": partial(save, images=images, labels=labels, backend=name, durable=True),
     }
     for operation, store in operations.items():
-        directory = folder / f"{operation}-{name}"
+        directory = folder / f"{operation}-{title}"
         if not operation.endswith("save"):
             directory.mkdir()
-        Path(f"{MARK}{operation}[{name}]").exists()
+        Path(f"{MARK}{operation}[{title}]").exists()
         store(directory)
         Path(MARK).exists()
 

@@ -40,6 +40,11 @@ class ImageSet:
     sha256: str
     sample: Sample | None = None  # of image files; None if the images are arrays
 
+    @property
+    def generated(self) -> bool:
+        """Whether the suite made them."""
+        return self.name == "standin"
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -240,7 +245,7 @@ class Run:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Short warnings to show beside any figure of the run."""
-        words = {"stand-in images": self.image_set.name == "standin", "incomplete run": not self.complete}
+        words = {"stand-in images": self.image_set.generated, "incomplete run": not self.complete}
         return tuple(warning for warning, holds in words.items() if holds)
 
     @cached_property

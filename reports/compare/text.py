@@ -130,4 +130,6 @@ def _write_gate(base: Run, suspects: Sequence[Row]) -> str:
     names = [row.cell for row in suspects]
     cutoffs = sorted({result.store_images for result in base.results if result.cell in names})
     choice = ["--cells", " or ".join(map(name_cell, names)), "--cutoffs", ",".join(map(str, cutoffs))]
+    if base.image_set.sample:  # of image files; a run doesn't say where those of a folder are
+        choice += ["--images", base.image_set.name if base.image_set.generated else "FOLDER"]
     return shlex.join(["python", "-m", "reports", "gate", before, *choice])

@@ -3,34 +3,58 @@
 Sources are read, never imported. An import counts wherever it is in a file. Two modules connect everything and are
 treated specially: from the package `storage` itself, only the modules that define the imported names are reached, and
 the registry doesn't reach the backends that it imports by name. Both are run by every cell.
+
+Cells of pixels never decode. Cells of image files are affected, too, if what differs handles them: by `ENCODED` or what
+imports that directly.
 """
 
 import ast
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 TOP, REGISTRY, BACKENDS, TESTS = "storage", "storage.registry", "storage.backends.", "benchmarks.test_"
 HARMLESS = {".md", ".pyc"}  # suffixes of files that no cell reads
+DECODING = f"{TOP}.decoding"
+ENCODED = {DECODING, f"{TOP}.encoded", f"{TOP}.pictures"}
 CONTROLS = ("npy", "tar")  # backends that need only NumPy
 OPERATIONS = ("store_many", "read_many")
 CONTROL_IMAGES = 1_000
+MAX_NAMED = 3  # modules
 
 
 @dataclass(frozen=True)
 class Affected:
-    """The cells of these backends, and those of these benchmark files with any backend; or all, for a reason."""
+    """The cells of these backends, and those of these benchmark files with any backend; or all, for a reason.
+
+    `encoded` says why cells of image files are affected, empty if they aren't; `pixels`, whether those of pixels are.
+    """
 
     backends: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     everything: str = ""
+    encoded: str = ""
+    pixels: bool = True
 
     def __bool__(self) -> bool:
         """Whether any cell is affected."""
         return bool(self.backends or self.files or self.everything)
 
+    @classmethod
+    def all_for(cls, reason: str) -> "Affected":
+        """Make one of all cells, those of image files, too."""
+        return cls(everything=reason, encoded=reason)
+
     def describe(self) -> str:
         """Say which cells a change can affect."""
+        if not self.pixels:
+            return f"only cells of image files are measured: {self.encoded}"
+        if self.everything and self.everything == self.encoded:
+            return f"all cells are measured, those of image files, too: {self.everything}"
+        return self._describe_cells() + (f"; cells of image files, too: {self.encoded}" if self.encoded else "")
+
+    def _describe_cells(self) -> str:
         if self.everything:
             return f"all cells are measured: {self.everything}"
         files = [f"{name}.py of all backends" for name in self.files]
@@ -51,10 +75,14 @@ class Affected:
         """Return the backends of the controls."""
         return [] if self.everything or self.files else [name for name in CONTROLS if name not in self.backends]
 
-    def choose_controls(self, cutoffs: Collection[int]) -> tuple[str, ...]:
-        """Choose cells that the change can't affect: none if it affects cells of all backends."""
+    def choose_controls(self, cutoffs: Collection[int], payload: str = "") -> tuple[str, ...]:
+        """Choose cells that the change can't affect: none if it affects cells of all backends.
+
+        Ids name a `payload` if the images are photos.
+        """
         images = max((each for each in cutoffs if each <= CONTROL_IMAGES), default=min(cutoffs))
-        names = [f"{operation}[{name}-{images}]" for name in self.find_controls() for operation in OPERATIONS]
+        end = "-".join(filter(None, [str(images), payload]))
+        names = [f"{operation}[{name}-{end}]" for name in self.find_controls() for operation in OPERATIONS]
         return tuple(f"benchmarks/test_many.py::test_{name}" for name in names)
 
     def restrict(self, expression: str, controls: Collection[str]) -> str:
@@ -91,6 +119,7 @@ class Imports:
         """The names of all modules."""
         return self._trees.keys()
 
+    @cache  # noqa: B019 - a version is needed once
     def find_reached(self, module: str) -> set[str]:
         """Find all names that running a module may import: modules of this version, and others."""
         reached: set[str] = set()
@@ -104,10 +133,20 @@ class Imports:
 
     def find_affected(self, changed: Collection[str]) -> tuple[set[str], set[str]]:
         """Find the backends and the benchmark files that reach one of the names."""
-        found = {name for name in self._trees if self.find_reached(name) & set(changed)}
+        found = {name for name in self._trees if not self.find_reached(name).isdisjoint(changed)}
         backends = {name.removeprefix(BACKENDS) for name in found if name.startswith(BACKENDS)}
         files = {name.partition(".")[2] for name in found if name.startswith(TESTS)}
         return {name for name in backends if not name.startswith("_")}, files
+
+    def find_used(self, changed: Collection[str]) -> set[str]:
+        """Find the modules that cells use and that differ, or import a library that does."""
+        libraries = set(changed) - self._trees.keys()
+        modules = {name for name in self._trees if name in changed or libraries.intersection(self._direct[name])}
+        return {name for name in modules if any(self.find_affected({name}))}
+
+    def find_encoded(self, modules: Collection[str]) -> set[str]:
+        """Find those of some modules that handle image files."""
+        return {name for name in modules if name in ENCODED or not ENCODED.isdisjoint(self._direct.get(name, ()))}
 
     def count_files(self) -> int:
         """Count the benchmark files."""
@@ -159,10 +198,10 @@ def find_affected(old: Path, new: Path) -> Affected:
     changes = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
     for name in sorted(changes):
         if name not in after or not name.endswith(".py"):
-            return Affected(everything=f"{name} {'was deleted' if name not in after else 'is not Python'}")
+            return Affected.all_for(f"{name} {'was deleted' if name not in after else 'is not Python'}")
     modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in changes}
     if TOP in modules:
-        return Affected(everything=f"{TOP}/__init__.py differs")
+        return Affected.all_for(f"{TOP}/__init__.py differs")
     return trace(modules, old, new)
 
 
@@ -171,9 +210,19 @@ def trace(names: Collection[str], *folders: Path) -> Affected:
     try:
         versions = [Imports(folder) for folder in folders]
     except (SyntaxError, ValueError) as problem:
-        return Affected(everything=f"imports can't be traced ({problem})")
+        return Affected.all_for(f"imports can't be traced ({problem})")
     found = [version.find_affected(names) for version in versions]
     backends, files = (set().union(*each) for each in zip(*found, strict=True))
+    used = set().union(*(version.find_used(names) for version in versions))
+    encoded = set().union(*(version.find_encoded(used) for version in versions))
+    affected = Affected(tuple(sorted(backends)), tuple(sorted(files)), "", _explain(encoded), used != {DECODING})
     if len(files) == versions[-1].count_files():
-        return Affected(everything="all benchmarks use what differs")
-    return Affected(tuple(sorted(backends)), tuple(sorted(files)))
+        return replace(affected, backends=(), files=(), everything="all benchmarks use what differs")
+    return affected
+
+
+def _explain(encoded: Collection[str]) -> str:
+    """Say why cells of image files are affected; empty if no module handles them."""
+    names = sorted(encoded)
+    more = " and others" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more} can handle them" if names else ""

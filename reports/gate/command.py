@@ -19,7 +19,7 @@ from reports.files import append_file, replace_file
 from reports.gate.affected import Affected, find_affected, trace
 from reports.gate.decision import NOTHING, Outcome, run_gate
 from reports.gate.environments import Library, make_pythons, read_library
-from reports.gate.session import MEMORY, Plan, Selection, Sides, prepare_sides
+from reports.gate.session import MEMORY, PHOTO_CUTOFFS, PHOTOS, Plan, Selection, Sides, prepare_sides
 from reports.gate.syncs import compare_syncs, find_obstacle
 from reports.gate.text import Finding, annotate, choose_exit_code, make_annotations, make_document, make_summary
 from reports.gate.worktrees import WORKING_TREE, Code, describe_changes, find_code, find_version, is_same
@@ -29,7 +29,8 @@ from reports.text import escape_text
 
 PROJECT = Path(__file__).parents[2]
 CUTOFFS = (10, 100, 1_000)
-CELLS = "not workers"  # the scheduler moves processes around, which differs more than any change
+PAYLOADS = ("encoded", "pixels")
+CELLS = "not workers and not dataloader"  # the scheduler moves processes around, which differs more than any change
 BUDGET = 600  # seconds
 
 
@@ -52,15 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE")
     add("--new-python", default=sys.executable, metavar="PYTHON", help="that of the other side")
 
-    add = parser.add_argument_group("what is measured").add_argument
-    add("--all", action="store_true", help="all cells, even those that the change can't affect")
-    add("--backends", type=_split, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
-    add("--cells", default=CELLS, metavar="EXPRESSION", help="as for pytest's -k (default: %(default)s)")
-    add("--cutoffs", type=read_counts, default=CUTOFFS, metavar="N,N,...", help="images (default: 10,100,1000)")
-    budget = "for the whole run (default: %(default)s)"
-    add("--budget", type=read_seconds, default=BUDGET, metavar="SECONDS", help=budget)
-    add("--stores", type=Path, metavar="DIR", help="where stores go (default: memory, else a disk)")
-
+    _add_choice(parser)
     add = parser.add_argument_group("what counts as slower").add_argument
     alpha = "how often a run without a change may fail (default: %(default)s)"
     add("--alpha", type=read_probability, default=Thresholds.alpha, help=alpha)
@@ -72,8 +65,40 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--markdown", type=Path, metavar="OUT", help="the summary, appended to a file")
 
 
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what is measured").add_argument
+    add("--all", action="store_true", help="all cells, even those that the change can't affect")
+    add("--backends", type=_split, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
+    add("--cells", default=CELLS, metavar="EXPRESSION", help="as for pytest's -k (default: %(default)s)")
+    add("--cutoffs", type=read_counts, metavar="N,N,...", help="images (default: 10,100,1000; of photos 10)")
+    images = "cells of photos instead, as for benchmarks: standin, or a folder of a few (default: cells of standin, in "
+    images += "addition to those of CIFAR-10, if what differs handles image files)"
+    add("--images", type=_read_images, default=os.environ.get("IMAGES", ""), metavar="standin|FOLDER", help=images)
+    payloads = "what is stored of --images (default: encoded,pixels)"
+    add("--payloads", type=_read_payloads, metavar="encoded,pixels", help=payloads)
+    budget = "for the whole run (default: %(default)s)"
+    add("--budget", type=read_seconds, default=BUDGET, metavar="SECONDS", help=budget)
+    add("--stores", type=Path, metavar="DIR", help="where stores go (default: memory, else a disk)")
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
+
+
+def _read_images(text: str) -> str:
+    if text in {"", PHOTOS}:
+        return text
+    path = Path(text).expanduser()
+    if path.exists():
+        return str(path.absolute())  # sessions run in another folder
+    raise argparse.ArgumentTypeError(f"{text!r} is neither {PHOTOS} nor a folder or file here")
+
+
+def _read_payloads(text: str) -> tuple[str, ...]:
+    payloads = _split(text)
+    if set(payloads) <= set(PAYLOADS):
+        return payloads
+    raise argparse.ArgumentTypeError(f"{text!r} isn't encoded, pixels, or both: encoded,pixels")
 
 
 def show_gate(options: argparse.Namespace) -> int:
@@ -117,7 +142,8 @@ def _measure(options: argparse.Namespace, plan: Plan, notes: list[str], threshol
         show_progress("")
     folder = sides.stores.parent
     doubt = "" if folder == MEMORY else ", on a disk: writing differs by more than small changes do"
-    notes = [*notes, f"stores were in {folder}{doubt}", *outcome.libraries]
+    images = [f"images: {each}" for each in sides.images.values()]
+    notes = [*notes, *images, f"stores were in {folder}{doubt}", *outcome.libraries]
     code = choose_exit_code(outcome, strict=options.strict, allow_missing=options.missing == "warn")
     return Finding(plan.baseline.name, plan.candidate.name, tuple(notes), outcome, code)
 
@@ -137,13 +163,18 @@ def _compare_syncs(sides: Sides, outcome: Outcome) -> tuple[Outcome, str]:
 def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
     """Find out what is compared with what, and what a reader must know about it."""
     notes = []
-    reference = options.base
+    reference, images = options.base, options.images
     if os.path.isfile(reference):  # noqa: PTH113 - unlike Path, it accepts what can't be a file's name
-        commit = read_run(Path(reference)).commit
+        run = read_run(Path(reference))
+        commit, sample = run.commit, run.image_set.sample
         if not commit.known:
             raise NotMeasurableError(f"{reference} doesn't say which commit it measured; name a commit")
         if commit.dirty:
             notes.append(f"the run had uncommitted changes; the base is its commit {commit.id[:8]} without them")
+        if sample and not images and run.image_set.generated:
+            images = PHOTOS
+        elif sample and not images:
+            notes.append(f"the run measured {run.image_set.name}; --images=FOLDER measures them here")
         reference = commit.id
     if options.package and not options.backends:
         raise WrongInputError("--package needs --backends: the modules or entry points in it that are backends")
@@ -156,22 +187,30 @@ def make_plan(options: argparse.Namespace) -> tuple[Plan, list[str]]:
     library: Library | None = options.library
     if is_same(code, baseline, candidate) and pythons[0] == pythons[1] and not library:
         notes.append(f"{code.path}/ is the same in both: every difference is noise")
-    selection = Selection(options.cutoffs, options.cells, backends=options.backends)
+    selection = _make_selection(options, images)
     find = partial(_find_affected, options, pythons)
     return Plan(PROJECT, code, baseline, candidate, pythons, selection, options.stores, find), notes
 
 
+def _make_selection(options: argparse.Namespace, images: str) -> Selection:
+    if options.payloads and not images:
+        raise WrongInputError("--payloads is for --images: name them, too, such as --images=standin")
+    cutoffs = options.cutoffs or (PHOTO_CUTOFFS if images else CUTOFFS)
+    payloads = (options.payloads or PAYLOADS) if images else ()
+    return Selection(cutoffs, options.cells, backends=options.backends, images=images, payloads=payloads)
+
+
 def _find_affected(options: argparse.Namespace, pythons: tuple[str, str], old: Path, new: Path) -> Affected:
     if options.all:
-        return Affected(everything="--all")
+        return Affected.all_for("--all")
     if options.package:
-        return Affected(options.backends)
+        return Affected(options.backends, encoded="backends of another package can store them")
     if options.library:
         modules = options.library.find_modules()
         found = trace(modules, old, new).keep(options.backends, old, new)
-        return found or Affected(everything=f"no backend imports {' or '.join(modules)} itself")
+        return found or Affected.all_for(f"no backend imports {' or '.join(modules)} itself")
     if pythons[0] != pythons[1]:
-        return Affected(everything="the interpreters differ")
+        return Affected.all_for("the interpreters differ")
     found = find_affected(old, new)
     return found.keep(options.backends, old, new) if found else found
 

@@ -172,18 +172,22 @@ class _Controls:
         return Pair(*(side.choose(lambda cell: cell not in self._cells) for side in pair))
 
     def list_cells(self) -> tuple[str, ...]:
-        """List those that were measured in all sessions."""
-        sides = [side.seconds for pair in self._pairs for side in pair]
-        return tuple(cell for cell in sides[0] if all(cell in side for side in sides))
+        """List those that were measured on both sides, whenever they were measured."""
+        return tuple(cell for cell in self._cells if self._list_differences(cell) and not self._is_broken(cell))
+
+    def _list_differences(self, cell: str) -> list[float]:
+        pairs = [(pair.baseline.seconds.get(cell), pair.candidate.seconds.get(cell)) for pair in self._pairs]
+        return [math.log(new / base) for base, new in pairs if base and new]
+
+    def _is_broken(self, cell: str) -> bool:
+        return any((cell in pair.baseline.seconds) != (cell in pair.candidate.seconds) for pair in self._pairs)
 
     def find_disturbed(self, thresholds: Thresholds) -> tuple[str, ...]:
         """Find those that differ by more than noise, in either direction."""
-        cells = self.list_cells()
-        times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in self._pairs])
-        differences = np.log(times[:, 1] / times[:, 0])
-        noise = math.log1p(thresholds.noise)
-        values = 2 * np.minimum(compute_greater(differences, noise), compute_greater(-differences, noise))
-        return tuple(itertools.compress(cells, reject_all(values, thresholds.alpha)))
+        cells, noise = self.list_cells(), math.log1p(thresholds.noise)
+        columns = [np.array([self._list_differences(cell)]).T for cell in cells]
+        values = [2 * min(compute_greater(sign * each, noise)[0] for sign in (1, -1)) for each in columns]
+        return tuple(itertools.compress(cells, reject_all(np.array(values), thresholds.alpha)))
 
 
 def _screen(

@@ -1,7 +1,7 @@
 """The measurements of the gate: pairs of sessions, and how many of them there are."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple
 
 SCREEN_PAIRS = 5  # of all cells
@@ -14,18 +14,26 @@ Seconds = Mapping[str, float]  # of a call, by cell
 
 @dataclass(frozen=True)
 class Session:
-    """The measurements of one process, by cell: median seconds, threshold, backend, why it wasn't measured."""
+    """The measurements of one process, by cell: median seconds, threshold, backend, why it wasn't measured.
+
+    `images` describes the image set by its digest.
+    """
 
     seconds: Seconds
     thresholds: Mapping[str, float] = field(default_factory=dict)
     backends: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
     def choose(self, keep: Callable[[str], bool]) -> "Session":
         """Return what was measured of some cells."""
         names = ("seconds", "thresholds", "backends", "absent")
         return replace(self, **{name: {k: v for k, v in getattr(self, name).items() if keep(k)} for name in names})
+
+    def join(self, other: "Session") -> "Session":
+        """Add what another process measured of other cells."""
+        return Session(*({**getattr(self, each.name), **getattr(other, each.name)} for each in fields(self)))
 
 
 class Pair(NamedTuple):
@@ -33,3 +41,7 @@ class Pair(NamedTuple):
 
     baseline: Session
     candidate: Session
+
+    def join(self, other: "Pair") -> "Pair":
+        """Add what other processes measured of other cells."""
+        return Pair(*(mine.join(each) for mine, each in zip(self, other, strict=True)))

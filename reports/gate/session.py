@@ -1,5 +1,6 @@
 """Sessions of the gate: fresh pytest processes that measure the chosen cells of one side, a few rounds each."""
 
+import itertools
 import json
 import os
 import shutil
@@ -19,26 +20,38 @@ from reports.gate.pairs import Pair, Session, SideName
 from reports.gate.syncs import Counts, count_syncs, make_command
 from reports.gate.worktrees import MEASURED, Code, Version, make_worktree
 from reports.reading import read_run
-from reports.run import BrokenRunError
-from reports.text import shorten_text
+from reports.run import BrokenRunError, ImageSet
+from reports.text import count_noun, shorten_text
 
 ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
-MAX_STORES = 64  # of the largest cutoff, which a session may leave until it ends
-BYTES_PER_IMAGE = 4_096  # in a store of small images
+MAX_STORES = 64  # large ones that a session may leave until it ends
+BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store
 TIMEOUT = 600  # seconds for one session
-REMOVED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
+PHOTOS, ENCODED = "standin", "encoded"  # of benchmarks: generated photos, and what is stored of them
+PHOTO_CUTOFFS = (10,)  # more take too long to decode, and to generate in each session
+REMOVED = ("IMAGES", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes: pytest's, and that of benchmarks/gate_session.py
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which cells a session runs: those with these ids, or all that a pytest -k expression and cutoffs choose."""
+    """Which cells a session runs: those with these ids, or all that a pytest -k expression and cutoffs choose.
+
+    `images` and `payloads` are as for benchmarks; without them, the images are CIFAR-10 or its stand-in.
+    """
 
     cutoffs: tuple[int, ...]
     expression: str = ""
     cells: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()  # empty: all
+    images: str = ""
+    payloads: tuple[str, ...] = ()
+
+    @property
+    def store_bytes(self) -> int:
+        """How many bytes the largest store may have."""
+        return max(self.cutoffs) * (BYTES_PER_PHOTO if self.images else BYTES_PER_IMAGE)
 
 
 class Slowdown(NamedTuple):
@@ -75,32 +88,62 @@ class Plan:
 
 
 class Sides:
-    """Both sides, ready to be measured; `controls` are cells that the change can't affect."""
+    """Both sides, ready to be measured; `controls` are cells that the change can't affect.
+
+    `images` describes the image sets that were measured, by their digests.
+    """
 
     def __init__(self, baseline: Side, candidate: Side, plan: Plan, stores: Path) -> None:
         self.stores = stores
+        self.images: dict[str, str] = {}
         self.affected = plan.find_affected(baseline.worktree, candidate.worktree)
-        self.controls = self.affected.choose_controls(plan.selection.cutoffs)
         self._sides = (baseline, candidate)
-        expression = self.affected.restrict(plan.selection.expression, self.controls)
         self._named = self.affected.find_backends() or plan.selection.backends
-        backends = (*self._named, *self.affected.find_controls()) if self._named else ()
-        self._selection = replace(plan.selection, expression=expression, backends=backends)
-        self._backends: dict[str, str] = {}
+        chosen = choose_selections(plan.selection, self.affected)
+        controls = [self.affected.choose_controls(each.cutoffs, "".join(each.payloads[-1:])) for each in chosen]
+        self.controls = tuple(itertools.chain.from_iterable(controls))
+        self._selections = list(map(self._restrict, chosen, controls))
+        self._origins: dict[str, tuple[Selection, str]] = {}  # of cells: selection and backend
         self._pairs = 0
 
+    def _restrict(self, selection: Selection, controls: Sequence[str]) -> Selection:
+        backends = (*self._named, *self.affected.find_controls()) if self._named else ()
+        return replace(selection, expression=self.affected.restrict(selection.expression, controls), backends=backends)
+
     def measure(self, cells: Sequence[str]) -> Pair:
-        """Run a session of each side for these cells, or all; the sides take turns, so that drift favours neither."""
+        """Run sessions of each side for these cells, or all; the sides take turns, so that drift favours neither.
+
+        Each image set has its own sessions. Of several cells, controls are measured next to others of their set only.
+        A set of which no cell could be compared isn't measured again.
+        """
         self._pairs += 1
-        known = all(cell in self._backends for cell in cells)
-        backends = dict.fromkeys(self._backends[cell] for cell in cells) if known else ()
-        selection = replace(self._selection, cells=tuple(cells))
-        if backends:
-            selection = replace(selection, backends=tuple(backends))
+        joined = Pair(Session({}), Session({}))
+        for selection in tuple(self._selections):
+            chosen = [cell for cell in cells if self._find_origin(cell)[0] == selection]
+            if cells and all(cell in self.controls for cell in chosen):
+                continue
+            pair = self._measure(replace(selection, cells=tuple(chosen)))
+            self._origins |= {cell: (selection, backend) for side in pair for cell, backend in side.backends.items()}
+            if not cells and pair.baseline.seconds.keys().isdisjoint(pair.candidate.seconds):
+                self._selections.remove(selection)
+            joined = joined.join(pair)
+        return joined
+
+    def _find_origin(self, cell: str) -> tuple[Selection, str]:
+        return self._origins.get(cell, (self._selections[0], ""))
+
+    def _measure(self, selection: Selection) -> Pair:
+        backends = tuple(dict.fromkeys(self._find_origin(cell)[1] for cell in selection.cells))
+        if backends and all(backends):  # importing the libraries of the others takes time
+            selection = replace(selection, backends=backends)
         order = self._sides if self._pairs % 2 else self._sides[::-1]
         sessions = {side.name: run_session(side, selection, self.stores, seed=self._pairs) for side in order}
         pair = Pair(**sessions)
-        self._backends |= {**pair.baseline.backends, **pair.candidate.backends}
+        self.images |= {**pair.baseline.images, **pair.candidate.images}
+        if pair.baseline.images and pair.candidate.images and pair.baseline.images != pair.candidate.images:
+            raise NotMeasurableError(
+                f"one side can read more images of {selection.images} than the other: leave those out"
+            )
         return pair
 
     def slow_down(self, slowdown: Slowdown) -> None:
@@ -112,12 +155,20 @@ class Sides:
         return tuple(count_side(side, self._named, self.stores / "syncs") for side in self._sides)
 
 
+def choose_selections(selection: Selection, affected: Affected) -> list[Selection]:
+    """Choose the image sets that are measured: the one that was asked for, or those that show what a change affects."""
+    if selection.images:
+        return [selection]
+    photos = replace(selection, images=PHOTOS, payloads=(ENCODED,), cutoffs=PHOTO_CUTOFFS)
+    return [selection] * affected.pixels + [photos] * bool(affected.encoded)
+
+
 @contextmanager
 def prepare_sides(plan: Plan) -> Iterator[Sides]:
     """Make both worktrees in a temporary folder; delete them and all stores at the end."""
     with (
         hold_folder("gate-trees-") as folder,
-        claim_stores(plan.stores, max(plan.selection.cutoffs)) as stores,
+        claim_stores(plan.stores, plan.selection.store_bytes) as stores,
     ):
         worktrees = folder / "old", folder / "new"  # paths of one length: only the storage differs
         for version, worktree in zip((plan.baseline, plan.candidate), worktrees, strict=True):
@@ -128,10 +179,9 @@ def prepare_sides(plan: Plan) -> Iterator[Sides]:
 
 
 @contextmanager
-def claim_stores(folder: Path | None, cutoff: int) -> Iterator[Path]:
-    """Make a folder for stores of up to `cutoff` images: in `folder`, else in memory if they fit, else on disk."""
-    needed = MAX_STORES * cutoff * BYTES_PER_IMAGE
-    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= needed
+def claim_stores(folder: Path | None, store_bytes: int) -> Iterator[Path]:
+    """Make a folder for stores of up to so many bytes: in `folder`, else in memory if they fit, else on disk."""
+    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MAX_STORES * store_bytes
     with hold_folder("gate-stores-", folder or (MEMORY if in_memory else None)) as made:
         yield made
 
@@ -161,7 +211,14 @@ def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Se
         backends={result.cell: result.backend for result in run.results},
         absent={**run.failed, **run.skipped, **dict.fromkeys(run.missing, "the session ended before it")},
         libraries=run.libraries,
+        images={run.image_set.sha256: describe_images(run.image_set)},
     )
+
+
+def describe_images(images: ImageSet) -> str:
+    """Describe an image set in a few words."""
+    files = images.sample is not None and images.sample.side is not None
+    return f"{images.name}, {count_noun(images.count, 'image file' if files else 'image')}"
 
 
 def count_side(side: Side, backends: Sequence[str], folder: Path) -> Counts:
@@ -183,6 +240,10 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
     options = [*ROUNDS, *paths, f"--benchmark-json={report}", f"--cutoffs={','.join(map(str, selection.cutoffs))}"]
     if selection.backends:  # importing the libraries of the others takes half a second
         options.append(f"--backends={','.join(selection.backends)}")
+    if selection.images:
+        options.append(f"--images={selection.images}")
+    if selection.payloads:
+        options.append(f"--payloads={','.join(selection.payloads)}")
     if side.slowdown:
         cells, factor, kind = side.slowdown
         options += [*(f"--slow-cell={cell}" for cell in cells), f"--slow-factor={factor}", f"--slow-kind={kind}"]
@@ -192,8 +253,8 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
 def _make_environment(seed: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in REMOVED}
     ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
-    paths = {name: Path(kept[name]) for name in ("CIFAR10", "IMAGES") if kept.get(name)}
-    ours |= {name: str(path.absolute()) for name, path in paths.items() if path.exists()}  # it runs in another folder
+    if (path := kept.get("CIFAR10")) and Path(path).exists():
+        ours["CIFAR10"] = str(Path(path).absolute())  # the session runs in another folder
     return kept | ours
 
 

@@ -77,7 +77,7 @@ def test_all_cells_are_slowed_if_none_is_named(
 
 
 def test_backends_that_only_the_other_side_has_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = SimpleNamespace(backends="npy,not_here")
+    options = SimpleNamespace(backends="npy,not_here", images=None)
     config = SimpleNamespace(getoption={"measured": gate_session.IMPORTED}.__getitem__, option=options)
     gate_session.pytest_configure(cast("pytest.Config", config))
     assert options.backends == "npy"
@@ -90,6 +90,16 @@ def test_backends_that_only_the_other_side_has_are_left_out(monkeypatch: pytest.
     config.getoption = {"measured": gate_session.IMPORTED.parent / "reel"}.__getitem__
     with pytest.raises(pytest.UsageError, match=f"reel.bench comes from {elsewhere}, this session measures .*/reel$"):
         gate_session.pytest_configure(cast("pytest.Config", config))
+
+
+def test_an_older_storage_has_no_cells_of_image_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SimpleNamespace(backends="", images="standin")
+    config = SimpleNamespace(getoption={"measured": gate_session.IMPORTED}.__getitem__, option=options)
+    gate_session.pytest_configure(cast("pytest.Config", config))
+    monkeypatch.delattr("storage.Encoded")
+    with pytest.raises(pytest.exit.Exception) as caught:
+        gate_session.pytest_configure(cast("pytest.Config", config))
+    assert caught.value.returncode == gate_session.NO_CELLS
 
 
 def test_only_the_named_cell_is_slowed_and_the_journal_names_those_that_started(tmp_path: Path, clock: Clock) -> None:

@@ -12,6 +12,7 @@ from reports.compare.comparison import compare_runs
 from reports.compare.text import make_verdicts
 from reports.noise import Thresholds
 from reports.reading import read_run
+from tests.support.photo_runs import describe_photos
 from tests.support.runs import add_replicates, find_cell, make_cell, make_run, run_of, save, slow_down
 
 Show = Callable[[dict[str, Any], dict[str, Any]], str]
@@ -134,6 +135,15 @@ def test_cells_that_look_slower_are_named_in_a_command_that_measures_them_again(
         *("python", "-m", "reports", "gate", "0123456789ab"),
         *("--cells", f"{CELL} or {OTHER}", "--cutoffs", "1000"),
     ]
+
+
+@pytest.mark.parametrize(("name", "images"), [("standin", "standin"), ("photos/", "FOLDER")])
+def test_the_command_names_the_photos_of_the_runs(name: str, images: str, show: Show) -> None:
+    base, new = make_run(), make_run()
+    for run in (base, new):
+        run["run"]["image_set"] = describe_photos(1000) | {"name": name}
+    slow_down(new, CELL, 2)
+    assert _find_command(show(base, new))[-2:] == ["--images", images]
 
 
 @pytest.mark.parametrize(

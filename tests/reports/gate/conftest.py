@@ -15,7 +15,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     make_repository(folder, {"__init__.py": b""})
     monkeypatch.setattr(command, "PROJECT", folder)
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    for name in ("GITHUB_ACTIONS", "IMAGES"):
+        monkeypatch.delenv(name, raising=False)
     return folder
 
 

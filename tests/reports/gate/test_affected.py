@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import storage
 from benchmarks.options import PIXELS, choose_backends
-from reports.gate.affected import Affected, Imports, find_affected, trace
+from reports.gate.affected import DECODING, Affected, Imports, find_affected, trace
 from storage import BACKENDS
 from tests.support.image_sets import make_set
 from tests.support.repositories import write_files
@@ -75,14 +76,61 @@ def change(folder: Path, changes: dict[str, bytes | None]) -> Affected:
         ("storage/README.md", Affected()),
         ("storage/contract.py", Affected(everything="all benchmarks use what differs")),
         ("storage/registry.py", Affected(everything="all benchmarks use what differs")),
-        ("storage/__init__.py", Affected(everything="storage/__init__.py differs")),
-        ("storage/go_bridge/bolt.go", Affected(everything="storage/go_bridge/bolt.go is not Python")),
+        ("storage/__init__.py", Affected.all_for("storage/__init__.py differs")),
+        ("storage/go_bridge/bolt.go", Affected.all_for("storage/go_bridge/bolt.go is not Python")),
     ],
 )
 def test_a_change_affects_the_cells_that_import_what_differs(name: str, expected: Affected, tmp_path: Path) -> None:
     found = change(tmp_path, {name: SUITE.get(name, b"") + b"\nchanged = 1"})
     assert found == expected
     assert bool(found) == (name not in {"storage/alone.py", "storage/README.md"})
+
+
+@pytest.mark.parametrize(
+    ("names", "encoded", "pixels"),
+    [
+        (["encoded"], "storage.encoded can handle them", True),
+        (["decoding"], "storage.decoding can handle them", False),
+        (["decoding", "sources/folder"], "storage.decoding can handle them", False),
+        (["decoding", "backends/png"], "storage.decoding can handle them", True),
+        (["backends/files"], "storage.backends.files can handle them", True),
+        (
+            ["backends/files", "decoding", "encoded", "tools"],
+            "storage.backends.files, storage.decoding, storage.encoded and others can handle them",
+            True,
+        ),
+        (["backends/png", "sources/folder"], "", True),
+    ],
+)
+def test_image_files_are_affected_by_what_handles_them(
+    names: list[str], encoded: str, tmp_path: Path, *, pixels: bool
+) -> None:
+    suite = SUITE | {
+        "benchmarks/test_decoded.py": b"from storage import Encoded\nfrom storage.contract import decode",
+        "storage/encoded.py": b"",
+        "storage/decoding.py": b"import codec",
+        "storage/contract.py": b"def f():\n    from .decoding import decode",
+        "storage/tools.py": b"from .encoded import Encoded",
+        "storage/sources/folder.py": b"from ..encoded import Encoded",
+        "storage/backends/files.py": b"from ..encoded import Encoded\nimport spool",
+    }
+    for side in ("old", "new"):
+        write_files(tmp_path / side, suite)
+    for name in names:
+        (tmp_path / "new" / "storage" / f"{name}.py").write_bytes(suite[f"storage/{name}.py"] + b"\nchanged = 1")
+    found = find_affected(tmp_path / "old", tmp_path / "new")
+    assert (found.encoded, found.pixels) == (encoded, pixels)
+    library = {"decoding": "codec", "backends/files": "spool"}.get("".join(names), "other")
+    found = trace([library], tmp_path / "new")
+    assert (found.encoded, found.pixels) == ((encoded, pixels) if library != "other" else ("", True))
+
+
+def test_the_description_says_whether_image_files_are_affected() -> None:
+    npy = Affected(("npy",), encoded="it can handle them")
+    assert npy.describe() == "the change can affect npy; cells of image files, too: it can handle them"
+    assert replace(npy, pixels=False).describe() == "only cells of image files are measured: it can handle them"
+    everything = Affected.all_for("--all").describe()
+    assert everything == "all cells are measured, those of image files, too: --all"
 
 
 def test_a_new_backend_is_affected_and_so_is_what_a_version_imported_before(tmp_path: Path) -> None:
@@ -169,6 +217,7 @@ def list_executed(folder: Path, name: str) -> Iterator[str]:
 def test_all_that_a_backend_runs_affects_it(name: str, imports: Imports, tmp_path: Path) -> None:
     executed = set(list_executed(tmp_path, name))
     assert any(module.startswith("storage.backends.") for module in executed)
+    assert DECODING not in executed, "cells of pixels decode: measure them, too, if decoding changes"
     missed = {module for module in executed if name not in imports.find_affected({module})[0]}
     assert not missed - {"storage.registry"}, "it completes backends, and affects all cells anyway"
 
@@ -182,6 +231,7 @@ def test_all_that_a_dataset_runs_affects_its_cells(imports: Imports, tmp_path: P
         storage.load(tmp_path / "set")
     finally:
         sys.setprofile(None)
+    assert f"{ROOT}/storage/decoding.py" not in files, "as above"
     executed = [Path(file) for file in files if file.startswith(f"{ROOT}/storage/dataset/")]
     assert len(executed) > 3
     for path in executed:

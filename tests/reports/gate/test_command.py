@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ import pytest
 from reports.__main__ import main
 from reports.errors import NotMeasurableError
 from reports.gate import command
-from reports.gate.session import Sides
+from reports.gate.session import Selection, Sides
+from tests.support.photo_runs import make_photo_run
 from tests.support.repositories import commit_all, run_git, write_files
 from tests.support.runs import make_run, save
 from tests.support.sessions import READ, STORE, FakeSessions
@@ -41,7 +43,18 @@ def gate(capsys: pytest.CaptureFixture[str]) -> Gate:
     return run
 
 
-@pytest.mark.parametrize("option", ["--cutoffs=10,x", "--budget=0", "--alpha=1", "--threshold=10%", "--missing=maybe"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--cutoffs=10,x",
+        "--budget=0",
+        "--alpha=1",
+        "--threshold=10%",
+        "--missing=maybe",
+        "--images=no/such",
+        "--payloads=files",
+    ],
+)
 def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["gate", "HEAD", option])
@@ -55,6 +68,7 @@ def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureF
         (["HEAD", "--ref=no/such"], "no/such: neither a file nor a commit here"),
         *((["HEAD", f"--{side}-python=no/such"], "no/such: no such interpreter") for side in ("base", "new")),
         *((["HEAD", f"--{kind}=no/such"], "no/such can't be written; name a file") for kind in ("json", "markdown")),
+        (["HEAD", "--payloads=encoded"], "--payloads is for --images"),
         *((["HEAD", f"--stores={name}"], "isn't a writable folder; name one") for name in ("no/such", __file__)),
     ],
 )
@@ -85,6 +99,7 @@ def test_identical_versions_pass(sessions: FakeSessions, gate: Gate, tmp_path: P
     printed = gate(0, "HEAD", f"--stores={tmp_path}")
     assert printed.startswith("## Gate: 2 ok\n\nthe working tree against HEAD (")
     assert "- storage/ is the same in both: every difference is noise\n" in printed
+    assert "- images: cifar10, 1,000 images\n" in printed
     assert f"- stores were in {tmp_path}, on a disk" in printed
     assert sessions.count == 10
 
@@ -125,12 +140,64 @@ def test_only_the_cells_that_a_change_can_affect_are_measured(
     assert "- no cell uses what differs" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--images=standin"], Selection((10,), images="standin", payloads=("encoded", "pixels"))),
+        (
+            ["--images=photos", "--payloads=pixels", "--cutoffs=5"],
+            Selection((5,), images="{}/photos", payloads=("pixels",)),
+        ),
+        ([], Selection((10, 100, 1_000))),
+    ],
+)
+def test_photos_are_measured_if_they_are_asked_for(
+    options: list[str], expected: Selection, sessions: FakeSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["gate", "--all", "--budget=1e-9", *options]) == (2 if options else 0), "these sessions have no photos"
+    asked, images = sessions.selections[0], expected.images.format(tmp_path)
+    assert replace(asked, expression="") == replace(expected, images=images)
+
+
+@pytest.mark.parametrize(("name", "images"), [("standin", "standin"), ("photos/", "")])
+def test_a_run_of_photos_stands_for_them_if_they_can_be_made_again(
+    name: str, images: str, project: Path, sessions: FakeSessions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_photo_run() | {"commit_info": {"id": run_git(project, "rev-parse", "HEAD"), "dirty": False}}
+    run["run"]["image_set"]["name"] = name
+    main(["gate", "--all", str(save(run, tmp_path))])
+    assert sessions.selections[0].images == images
+    note = "- the run measured photos/; --images=FOLDER measures them here\n"
+    assert (note in capsys.readouterr().out) == (name == "photos/")
+
+
+def test_photos_may_be_chosen_by_the_environment(sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGES", "standin")
+    assert main(["gate", "--all"]) == 2
+    assert {each.images for each in sessions.selections} == {"standin"}
+
+
+@pytest.mark.parametrize(("name", "images"), [("decoding", ["standin"]), ("encoded", ["", "standin"]), ("png", [""])])
+def test_photos_are_measured_if_code_of_image_files_differs(
+    name: str, images: list[str], project: Path, sessions: FakeSessions
+) -> None:
+    files = {"encoded": b"", "decoding": b"from .encoded import Encoded", "png": b""}
+    write_files(project, {f"storage/{each}.py": content for each, content in files.items()})
+    write_files(project, {"benchmarks/test_x.py": b"from storage.decoding import decode\nimport storage.png"})
+    commit_all(project)
+    write_files(project, {f"storage/{name}.py": files[name] + b"\nx = 1"})
+    main(["gate"])
+    assert list(dict.fromkeys(each.images for each in sessions.selections)) == images
+
+
 @pytest.mark.usefixtures("sessions")
 def test_another_interpreter_affects_all_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_files(tmp_path, {"old/python": b""})
     (tmp_path / "old" / "python").chmod(0o755)
     assert main(["gate", f"--base-python={tmp_path}/old/python"]) == 0
-    assert "- all cells are measured: the interpreters differ\n" in capsys.readouterr().out
+    assert "- all cells are measured, those of image files, too: the interpreters differ\n" in capsys.readouterr().out
 
 
 def test_a_library_affects_the_backends_that_import_it(
@@ -157,7 +224,10 @@ def test_the_backends_of_another_package_are_compared(
     assert main(["gate", f"--package={tmp_path}/other/reel", "--backends=reel.bench"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"## Gate: 2 ok\n\nthe working tree against HEAD ({commit[:8]})\n")
-    assert "- uncommitted changes in 1 file of reel/ are measured\n- the change can affect reel.bench\n" in printed
+    assert (
+        "- uncommitted changes in 1 file of reel/ are measured\n- the change can affect reel.bench; cells of image"
+        in printed
+    )
     assert {each.backends for each in sessions.selections} == {("reel.bench", "npy", "tar")}
     assert "--package needs --backends" in gate(2, f"--package={tmp_path}/other/reel")
 

@@ -15,7 +15,8 @@ from tests.support.suite import ROOT, clean_environment, copy_suite
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
-BACKENDS = Path("storage", "backends")
+DECODED, FILES = "test_read_epoch_decoded[npy-10-encoded-1]", "test_read_many[npy-10-encoded]"
+DECODE = "            out[number] = decode_scaled(files[number], size, max_pixels=max_pixels, losses=losses)\n"
 NPY_READ = "        take_rows(self._images, positions, images)\n"
 NPY_WRITE = "        file.write(header.getvalue())  # last, so that an incomplete file isn't one of NumPy's format\n"
 FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an affected one that doesn't
@@ -98,7 +99,7 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an
 
 def run_gate(folder: Path, *cells: str) -> tuple[int, str, Mapping[str, Any]]:
     """Run the gate on these cells; return its exit code, its summary and its JSON."""
-    cutoffs = ",".join(sorted({cell.rpartition("-")[2].rstrip("]") for cell in cells}))
+    cutoffs = ",".join(sorted({cell.partition("-")[2].partition("-")[0].rstrip("]") for cell in cells}))
     options = ["--cells", " or ".join(cells), f"--cutoffs={cutoffs}", "--json=gate.json"]
     ended = subprocess.run(
         [sys.executable, "-m", "reports", "gate", "HEAD", *options],
@@ -117,16 +118,16 @@ def plant(folder: Path, name: str, before: str, after: str) -> Path:
     """Make a repository of the suite with a fault in the working tree."""
     suite = copy_suite(folder / "suite")
     commit_all(suite)
-    path = suite / BACKENDS / name
+    path = suite / "storage" / name
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace(before, after), encoding="utf-8")
     return suite
 
 
 def test_each_fault_has_its_place_in_the_code() -> None:
-    places = [(name, before) for name, before, *_ in FAULTS.values()] + [("npy.py", NPY_WRITE)]
-    for name, before in places:
-        text = (ROOT / BACKENDS / name).read_text(encoding="utf-8")
+    places = [(f"backends/{name}", before) for name, before, *_ in FAULTS.values()]
+    for name, before in [*places, ("backends/npy.py", NPY_WRITE), ("decoding.py", DECODE)]:
+        text = (ROOT / "storage" / name).read_text(encoding="utf-8")
         assert text.count(before) == 1, f"{name} has changed: adapt this test to it"
 
 
@@ -135,7 +136,7 @@ def test_each_fault_has_its_place_in_the_code() -> None:
 def test_a_real_fault_is_found_and_named(
     name: str, before: str, after: str, slower: str, other: str, tmp_path: Path
 ) -> None:
-    folder = plant(tmp_path, name, before, after)
+    folder = plant(tmp_path, f"backends/{name}", before, after)
     code, summary, document = run_gate(folder, slower, other)
     assert code == 1, summary
     verdicts = {each["cell"].partition("::")[2]: each["verdict"] for each in document["outcome"]["verdicts"]}
@@ -148,13 +149,14 @@ def test_a_real_fault_is_found_and_named(
 def test_a_sync_in_a_buffered_store_is_found_and_named(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    folder = plant(tmp_path, "npy.py", NPY_WRITE, f"{NPY_WRITE}        os.fsync(file.fileno())\n")
+    folder = plant(tmp_path, "backends/npy.py", NPY_WRITE, f"{NPY_WRITE}        os.fsync(file.fileno())\n")
     code, summary, document = run_gate(folder, "test_read_many[npy-10]", "test_read_epoch[npy-10]")
     assert code == 1, summary
     assert {each["verdict"] for each in document["outcome"]["verdicts"]} == {"ok"}
     assert "- regression: store_many[npy] syncs 2 times, 0 in the baseline" in summary
     syncs = {each["operation"]: (each["base"], each["new"]) for each in document["outcome"]["syncs"]}
-    expected = {"durable save[npy]", "save[npy]", "store_many[npy]", "store_single[npy]"}
+    names = ("durable save", "save", "store_many", "store_single")
+    expected = {f"{name}[{title}]" for name in names for title in ("npy", "npy-encoded")}
     assert {name: new - base for name, (base, new) in syncs.items()} == dict.fromkeys(expected, 2)
 
 
@@ -168,3 +170,16 @@ def test_without_a_fault_none_is_found(tmp_path: Path) -> None:
     assert code == 0, summary
     assert len(document["outcome"]["verdicts"]) == 2
     assert "the change can affect npy" in summary
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [DECODE, ""], ids=["every photo decoded twice", "no fault"])
+def test_a_fault_in_decoding_is_found_in_cells_of_photos_without_being_asked_for_them(
+    fault: str, tmp_path: Path
+) -> None:
+    folder = plant(tmp_path, "decoding.py", DECODE, f"{fault}{DECODE}            UNUSED = 1\n")
+    code, summary, document = run_gate(folder, DECODED, FILES)
+    verdicts = {each["cell"].partition("::")[2]: each["verdict"] for each in document["outcome"]["verdicts"]}
+    assert verdicts == {DECODED: "regression" if fault else "ok", FILES: "ok"}, summary
+    assert code == int(bool(fault))
+    assert "only cells of image files are measured: storage.decoding can handle them" in summary

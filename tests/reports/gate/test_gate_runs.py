@@ -26,7 +26,8 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "PROJECT", folder)
     monkeypatch.setattr(decision, "SCREEN_PAIRS", 1)
     monkeypatch.setenv("CIFAR10", "standin")
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    for name in ("GITHUB_ACTIONS", "IMAGES"):
+        monkeypatch.delenv(name, raising=False)
     return folder
 
 
@@ -42,7 +43,7 @@ def run_gate(suite: Path, *options: str) -> tuple[int, Mapping[str, Any]]:
 def test_a_cell_that_raises_on_one_side_is_named_with_its_reason(suite: Path) -> None:
     path = suite / "storage" / "backends" / "hdf5.py"
     path.write_text(path.read_text() + '\n\ndef read_many(*_: object) -> None:\n    raise OSError("disk")\n')
-    code, outcome = run_gate(suite, "--cells", "read_many[hdf5- or read_epoch[hdf5-")
+    code, outcome = run_gate(suite, "--cells", "read_many[hdf5-10] or read_epoch[hdf5-10]")
     assert code == 3
     assert outcome["absent"] == {READ: "candidate: OSError: disk"}
     assert [each["cell"] for each in outcome["verdicts"]] == ["benchmarks/test_epoch.py::test_read_epoch[hdf5-10]"]
@@ -75,6 +76,28 @@ def test_the_backends_of_another_repository_are_compared(suite: Path, capsys: py
     cells = [f"benchmarks/test_many.py::test_{name}_many[reel.bench-10]" for name in ("store", "read")]
     assert list(outcome["absent"]) == cells, "storing is verified by reading"
     assert all(reason.endswith("/new/reel/bench.py") for reason in outcome["absent"].values())
+
+
+def test_cells_of_image_files_are_new_if_the_older_storage_has_none(suite: Path) -> None:
+    init = suite / "storage" / "__init__.py"
+    text = init.read_text()
+    init.write_text(f"{text}\ndel Encoded\n")
+    commit_all(suite)
+    init.write_text(text)
+    options = [
+        "--cells",
+        "test_many or decoded",
+        "--images=standin",
+        "--payloads=encoded",
+        "--backends=npy",
+        "--cutoffs=2",
+    ]
+    code, outcome = run_gate(suite, *options)
+    assert code == 0
+    assert (outcome["verdicts"], outcome["missing"], outcome["absent"]) == ([], [], {})
+    names = [cell.partition("::")[2] for cell in outcome["new"]]
+    assert names[-2:] == ["test_read_many[npy-2-encoded]", "test_store_many[npy-2-encoded]"]
+    assert names[0] == "test_read_epoch_decoded[npy-2-encoded-1]"
 
 
 def test_the_cells_of_a_new_backend_are_new(suite: Path) -> None:

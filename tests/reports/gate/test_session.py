@@ -3,7 +3,10 @@
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +14,23 @@ from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import session
 from reports.gate.affected import Affected
 from reports.gate.pairs import Session
-from reports.gate.session import Plan, Selection, Side, Sides, Slowdown, claim_stores, prepare_sides, run_session
+from reports.gate.session import (
+    Plan,
+    Selection,
+    Side,
+    Sides,
+    Slowdown,
+    choose_selections,
+    claim_stores,
+    describe_images,
+    prepare_sides,
+    run_session,
+)
 from reports.gate.worktrees import WORKING_TREE, Code, make_worktree
+from reports.reading import read_run
 from tests.support.backends import need_backend
-from tests.support.runs import make_cell, run_of, save
+from tests.support.photo_runs import make_photo_run
+from tests.support.runs import make_cell, make_run, run_of, save
 from tests.support.sessions import READ, write_interpreter
 from tests.support.suite import ROOT
 
@@ -159,12 +175,11 @@ def test_a_session_sees_only_variables_that_do_not_change_it(
     (tmp_path / "images").mkdir()
     monkeypatch.chdir(tmp_path)
     for images, absolute in (("images", str(tmp_path / "images")), ("standin", "standin"), ("", "")):
-        for name in ("CIFAR10", "IMAGES"):
-            monkeypatch.setenv(name, images)
+        monkeypatch.setenv("CIFAR10", images)
         run_session(fake_side(tmp_path, "env > noted", "exit 5"), QUICK, stores, seed=42)
         seen = dict(line.split("=", 1) for line in (tmp_path / "noted").read_text().splitlines() if "=" in line)
         assert not seen.keys() & set(session.REMOVED)
-        assert seen | ours | {"OTHER": "7", "CIFAR10": absolute, "IMAGES": absolute} == seen
+        assert seen | ours | {"OTHER": "7", "CIFAR10": absolute} == seen
 
 
 def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path, stores: Path) -> None:
@@ -184,13 +199,15 @@ def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path,
     run_session(fake_side(tmp_path, *lines), Selection((10, 100), "read and not png"), stores, seed=1)
     asked = (tmp_path / "noted").read_text().splitlines()
     assert asked[2:5] == ["benchmarks", "-k", "read and not png"]
-    assert not any(each.startswith(("--backends", "--slow")) for each in asked)
+    assert not any(each.startswith(("--backends", "--slow", "--images", "--payloads")) for each in asked)
+    run_session(fake_side(tmp_path, *lines), Selection((10,), images="some", payloads=("a", "b")), stores, seed=1)
+    assert {"--images=some", "--payloads=a,b"} <= set((tmp_path / "noted").read_text().splitlines())
 
 
-def make_plan(tmp_path: Path, python: str = "python") -> Plan:
+def make_plan(tmp_path: Path, python: str = "python", affected: Affected | None = None) -> Plan:
     selection = Selection((10,), "read")
     versions = WORKING_TREE, WORKING_TREE
-    affected = Affected(everything="a test")
+    affected = affected or Affected(everything="a test")
     return Plan(ROOT, Code(ROOT), *versions, (python, python), selection, tmp_path / "stores", lambda *_: affected)
 
 
@@ -204,11 +221,11 @@ def test_sides_take_turns_share_a_seed_within_a_pair_and_leave_no_folder(
     with prepare_sides(make_plan(tmp_path, python)) as sides:
         assert sides.stores.parent == stores
         for _ in range(3):
-            sides.measure(())
+            sides.measure([READ])
         assert len(list(temporary.iterdir())) == len(list(stores.iterdir())) == 1
         write_interpreter(tmp_path, "exit 1")
         with pytest.raises(NotMeasurableError):
-            sides.measure(())
+            sides.measure([READ])
     assert list(temporary.iterdir()) == list(stores.iterdir()) == []
     lines = (tmp_path / "noted").read_text().splitlines()
     assert lines == ["old 1", "new 1", "new 2", "old 2", "old 3", "new 3"]
@@ -219,7 +236,7 @@ def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, mon
 
     def run(_: Side, selection: Selection, *__: object, **___: object) -> Session:
         asked.append(selection)
-        return Session({}, backends={"a": "png", "b": "lmdb", "c": "png"})
+        return Session({"a": 1.0}, backends={"a": "png", "b": "lmdb", "c": "png"})
 
     monkeypatch.setattr(session, "run_session", run)
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
@@ -227,6 +244,90 @@ def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, mon
         sides.measure(cells)
     expected = [((), ()), (("c", "a"), ("png",)), (("a", "unknown"), ())]
     assert [(each.cells, each.backends) for each in asked[::2]] == expected
+
+
+class TwoSets:
+    """Sessions that measure `seconds`: cells of photos, or others; the same on both sides but for `changes`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[Selection] = []
+        self.seconds = {"standin": {"photo": 1.0}, "": {READ: 1.0}}
+        self.changes: dict[str, dict[str, Any]] = {"baseline": {}, "candidate": {}}
+        monkeypatch.setattr(session, "run_session", self.run)
+
+    def run(self, side: Side, selection: Selection, *_: object, **__: object) -> Session:
+        """Measure one of the sets."""
+        self.asked.append(selection)
+        seconds = self.seconds[selection.images]
+        digest = selection.images or "cifar10"
+        made = Session(seconds, backends=dict.fromkeys(seconds, "npy"), images={digest: f"{digest}, 10 images"})
+        return replace(made, **self.changes[side.name]) if selection.images else made
+
+    def measure(self, tmp_path: Path, affected: Affected, *cells: Sequence[str]) -> list[list[Selection]]:
+        """Measure pairs; return what the baseline was asked for in each."""
+        sides = Sides(
+            Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path, "", affected), tmp_path
+        )
+        self.sides, asked = sides, list[list[Selection]]()
+        for each in cells:
+            self.asked.clear()
+            self.pair = sides.measure(each)
+            asked.append(self.asked[::2])
+        return asked
+
+
+@pytest.fixture
+def sets(monkeypatch: pytest.MonkeyPatch) -> TwoSets:
+    """Replace the sessions."""
+    return TwoSets(monkeypatch)
+
+
+NPY = Affected(("npy",), encoded="npy.py differs")
+
+
+@pytest.mark.parametrize(
+    ("affected", "images"),
+    [(NPY, ["", "standin"]), (replace(NPY, pixels=False), ["standin"]), (replace(NPY, encoded=""), [""])],
+)
+def test_each_kind_of_images_that_a_change_affects_has_its_own_sessions(
+    affected: Affected, images: list[str], sets: TwoSets, tmp_path: Path
+) -> None:
+    (asked,) = sets.measure(tmp_path, affected, ())
+    assert [each.images for each in asked] == images
+    assert list(sets.pair.baseline.seconds) == [{"": READ, "standin": "photo"}[each] for each in images]
+    if "standin" in images:
+        assert (asked[-1].cutoffs, asked[-1].payloads, asked[-1].backends) == ((10,), ("encoded",), ("npy", "tar"))
+        assert asked[-1].expression.endswith("or test_store_many[tar-10-encoded] or test_read_many[tar-10-encoded]")
+
+
+def test_images_that_were_asked_for_are_the_only_ones(sets: TwoSets) -> None:
+    assert sets.asked == []
+    asked = Selection((5,), images="mine", payloads=("pixels", "encoded"))
+    assert choose_selections(asked, NPY) == [asked]
+    assert NPY.choose_controls(asked.cutoffs, asked.payloads[0])[0].endswith("[tar-5-pixels]")
+
+
+def test_suspects_are_measured_next_to_the_controls_of_their_images_only(sets: TwoSets, tmp_path: Path) -> None:
+    control = "benchmarks/test_many.py::test_read_many[tar-10"
+    sets.seconds["standin"][f"{control}-encoded]"] = sets.seconds[""][f"{control}]"] = 1.0
+    both = [f"{control}-encoded]", f"{control}]"]
+    _, photo, other = sets.measure(tmp_path, NPY, (), ["photo", *both], [READ, *both])
+    assert [(each.images, each.cells) for each in photo] == [("standin", ("photo", both[0]))]
+    assert [(each.images, each.cells) for each in other] == [("", (READ, both[1]))]
+
+
+def test_images_of_which_one_side_has_no_cell_are_screened_once(sets: TwoSets, tmp_path: Path) -> None:
+    sets.changes["baseline"] = {"seconds": {}, "images": {}}
+    first, second = sets.measure(tmp_path, NPY, (), ())
+    assert [each.images for each in first] == ["", "standin"]
+    assert [each.images for each in second] == [""]
+    assert sets.sides.images == {"cifar10": "cifar10, 10 images", "standin": "standin, 10 images"}
+
+
+def test_sides_that_read_different_images_are_not_compared(sets: TwoSets, tmp_path: Path) -> None:
+    sets.changes["candidate"] = {"images": {"34cd": "standin, 11 images"}}
+    with pytest.raises(NotMeasurableError, match="one side can read more images of standin than the other"):
+        sets.measure(tmp_path, NPY, ())
 
 
 def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +345,7 @@ def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("named", "memory", "images", "used"),
+    ("named", "memory", "store_bytes", "used"),
     [
         ("named", "memory", 1, "named"),
         (None, "memory", 1, "memory"),
@@ -253,13 +354,23 @@ def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_stores_are_in_the_named_folder_or_in_memory_if_they_fit(
-    named: str | None, memory: str, images: int, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: str | None, memory: str, store_bytes: int, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("memory", "disk", "named"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "disk"))
     monkeypatch.setattr(session, "MEMORY", tmp_path / memory)
-    with claim_stores(tmp_path / named if named else None, images) as stores:
+    with claim_stores(tmp_path / named if named else None, store_bytes) as stores:
         assert stores.parent == tmp_path / used
         (stores / "store").mkdir()
     assert list((tmp_path / used).iterdir()) == []
+
+
+def test_images_are_described_as_files_if_they_are(tmp_path: Path) -> None:
+    arrays = read_run(save(make_run(), tmp_path)).image_set
+    files = read_run(save(make_photo_run(), tmp_path)).image_set
+    assert describe_images(arrays) == f"{arrays.name}, {arrays.count:,} images"
+    assert describe_images(files) == f"photos/, {files.count:,} image files"
+    assert files.sample is not None
+    pixels = replace(files, sample=replace(files.sample, side=None))
+    assert describe_images(pixels) == f"photos/, {files.count:,} images"

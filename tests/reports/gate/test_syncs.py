@@ -74,8 +74,14 @@ def test_an_added_sync_is_counted_on_its_side_only(worktree: Path, tmp_path: Pat
     sides._named = ("npy", "not_here")  # noqa: SLF001 - the plan affects all, which takes seconds
     changes = compare_syncs(sides.count_syncs)
     assert changes == tuple(
-        SyncChange(f"{name}[npy]", base, base + 1)
-        for name, base in (("durable save", 10), ("save", 0), ("store_many", 0), ("store_single", 0))
+        SyncChange(f"{name}[{title}]", base, base + 1)
+        for name, bases in (
+            ("durable save", (11, 10)),
+            ("save", (0, 0)),
+            ("store_many", (0, 0)),
+            ("store_single", (0, 0)),
+        )
+        for title, base in zip(("npy-encoded", "npy"), bases, strict=True)
     )
     assert list(stores.iterdir()) == []
 
