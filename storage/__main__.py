@@ -126,15 +126,17 @@ def _convert(options: argparse.Namespace) -> int:
         check_options(options, found)
         _print(f"the column {name} is left out: {reason}" for name, reason in getattr(found, "left_out", {}).items())
         source: Any = found
-        is_whole = is_kept(options, found) and not find_refused(found.names or (), backend.check_names)
+        is_whole = is_kept(options, found)
+        if found.kind == "encoded" and find_refused(found.names or (), backend.check_names):
+            is_whole = False
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
         if not is_whole:
             with naming(options.source):
                 source = _examine(found, payload, backend)
             if source.problems and (options.on_error != "skip" or not len(source.labels)):
-                hint = "correct the others, or leave them out with --on-error=skip"
+                rest = "the others, or leave them out with --on-error=skip" if len(source.labels) else "them"
                 reason = f"{len(source.labels):,} of {source.count:,} files can be used, so nothing was written"
-                return _fail(f"{options.source}: {reason}: {hint}", UNUSABLE)
+                return _fail(f"{options.source}: {reason}: correct {rest}", UNUSABLE)
         with _show_progress("saving") as show:
             replacing = {"overwrite": options.overwrite, "lock": options.lock}
             with naming(options.source):

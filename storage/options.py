@@ -142,10 +142,11 @@ def check_options(options: argparse.Namespace, found: ImageSource | FileSource) 
     wrong = []
     if found.kind == "pixels":
         wrong = [name for name in FOR_FILES if getattr(options, name) not in {None, "pixels"}]
-    if not isinstance(found, FolderSource | ArchiveSource) and options.class_depth is not None:
+    has_folders = isinstance(found, FolderSource) or (isinstance(found, ArchiveSource) and not found.is_labelled)
+    if options.class_depth is not None and not has_folders:
         wrong.append("class_depth")
     if wrong:
-        what = "a folder or an archive" if wrong == ["class_depth"] else "image files"
+        what = "a folder or an archive whose folders are classes" if wrong == ["class_depth"] else "image files"
         option = f"--{wrong[0].replace('_', '-')}"
         raise InvalidInputError(f"{option} is for {what}", store=options.source, hint="leave it out")
 

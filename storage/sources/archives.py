@@ -81,6 +81,7 @@ class ArchiveSource:
     identity: str
     metadata: dict[str, list[str | None]] | None = field(repr=False)
     problems: tuple[Problem, ...] = field(repr=False)
+    is_labelled: bool  # by files beside the images, not by folders
     kind: Literal["encoded"] = "encoded"
     losses: tuple[str, ...] = ()
 
@@ -108,7 +109,8 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
     texts = _read_beside(archives, beside, listing.problems)
     if not any(map(_is_picture, images, _read(archives, images))):
         raise InvalidInputError(_explain(found, listing.problems), store=root)
-    if CLASS in texts:
+    is_labelled = CLASS in texts
+    if is_labelled:
         classes: Sequence[str] = ()
         images, labels = _label(images, texts.pop(CLASS), listing.problems)
     else:
@@ -116,7 +118,7 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
         images, labels, classes = _classify(images, top, class_depth, top or root.stem, listing.problems)
     metadata = {ending: [values.get(image.split()[0]) for image in images] for ending, values in texts.items()}
     described = np.array(labels, np.int64), tuple(classes), identity, metadata or None, tuple(listing.problems)
-    return ArchiveSource(archives, images, *described)
+    return ArchiveSource(archives, images, *described, is_labelled)
 
 
 def _explain(found: Sequence[Found], problems: Sequence[Problem]) -> str:

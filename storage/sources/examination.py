@@ -18,6 +18,7 @@ from ..dataset.names import find_refused
 from ..encoded import Content
 from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError
 from ..pictures import Size
+from .folder import UNCLASSED
 from .payload import Payload
 from .threads import map_in_threads
 from .tree import order_naturally
@@ -156,7 +157,7 @@ def examine(
     `check_names` is that of the backend: an image whose name it refuses can't be used either.
     """
     count, problems = len(source.labels), list(source.problems)
-    kept, sizes, hints = list[int](), dict[Size, int](), dict[str, str]()
+    kept, sizes, hints = list[int](), dict[Size, int](), {UNCLASSED: "move it into one, or choose --class-depth"}
     refused = find_refused(source.names or (), check_names)
     progress(0, count)
     for index, made in enumerate(map_in_threads(_Attempt(payload.examine), source.read_files(range(count)))):

@@ -75,12 +75,14 @@ class FolderSource:
         others = [problem for problem in self.problems if problem.reason != UNCLASSED]
         files, parts = [*self.names, *unclassed], list[str]()
         if files:
-            parts.append(f"{_count(len(files), 'file')}, and none is an image: {_list_kinds(files)}")
+            parts.append(f"{_count(len(files), 'file')}, and none is an image that can be read: {_list_kinds(files)}")
         if others:
             one = others[0]
             parts.append(f"{_count(len(others), 'entry')} that can't be read, such as {one.name}: {one.reason}")
         sources = [name for name in files if PurePosixPath(name).suffix.lower() in SOURCES]
-        hint = f"if the images are in {sources[0]}, name that" if sources else "name the folder that holds the images"
+        hint = "name the folder that holds the images"
+        if sources:
+            hint = f"if the images are in {sources[0]}, name that, or its folder if that holds nothing but shards"
         problem = f"it holds {'; and '.join(parts) or 'no files'}"
         return InvalidInputError(problem, store=self.root, hint=hint)
 

@@ -29,7 +29,12 @@ HEADERS = {  # by version; 3.0 differs from 2.0 only in how names of fields are 
     (2, 0): read_array_header_2_0,
     (3, 0): read_array_header_2_0,
 }
-LABELS = (("image", "label"), (r"(?<![a-z])x(?![a-z])", "y"), (r"(?<![A-Z])X(?![A-Z])", "y"))  # in names of files
+LABELS = (  # in names of files
+    ("image", "label"),
+    (r"(?<![a-z])x(?![a-z])", "y"),
+    (r"(?<![A-Z])X(?![A-Z])", "y"),
+    (r"(?<![A-Z])X(?![A-Z])", "Y"),
+)
 MAX_MEMBERS = 100
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64
 
-from ..arrays import CHANNELS, LABEL, check_pixels, cut_batches, make_array
-from ..contract import Images, Kind, Labels
+from ..arrays import CHANNELS, LABEL, check_form, cut_batches, make_array
+from ..contract import ANY_PIXELS, Images, Kind, Labels
 from ..dataset.annotations import Problem
 from ..errors import FOREIGN, BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, explain
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
@@ -124,7 +124,7 @@ def choose_arrays(path: Path, kind: str, arrays: Mapping[str, StoredArray]) -> t
     if len(images) == 1 and len(rest) <= 1:
         (image,) = images.values()
         label = next(iter(rest.values()), None)
-        if label is None or (label.shape == image.shape[:1] and label.dtype.kind in "iu"):
+        if label is None or _are_labels(label, image.shape[0]):
             return image, label
     held = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in sorted(arrays.items())) or "none"
     raise InvalidInputError(
@@ -187,11 +187,11 @@ def _check_images(path: Path, images: StoredArray) -> None:
     if len(images.shape) == 3 and images.shape[2] <= MAX_CHANNELS:  # noqa: PLR2004 - (H, W, C), or (N, H, W)
         problem = f"it holds an array of shape {images.shape}, which is a single image"
         raise InvalidInputError(problem, store=path, hint="save many as one array of shape (N, H, W, 3)")
-    check_pixels(np.empty((0, *images.shape[1:]), _make_native(images.dtype)))
+    check_form(np.broadcast_to(np.zeros((), _make_native(images.dtype)), images.shape), ANY_PIXELS)
 
 
 def _read_labels(path: Path, labels: StoredArray, count: int) -> Labels:
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+    if not _are_labels(labels, count):
         problem = f"it holds labels of shape {labels.shape} and dtype {labels.dtype}, for {count:,} images"
         raise InvalidInputError(problem, store=path, hint="give each image one integer")
     values = np.empty(count, np.int64)
@@ -199,9 +199,14 @@ def _read_labels(path: Path, labels: StoredArray, count: int) -> Labels:
     for batch in labels.read(0):
         if len(batch) and batch.max() > LABEL.max:
             raise InvalidInputError("a label doesn't fit in 64 bits", store=path, hint="give at most 2**63 - 1")
-        values[place : place + len(batch)] = batch
+        values[place : place + len(batch)] = batch.reshape(-1)
         place += len(batch)
     return values
+
+
+def _are_labels(array: StoredArray, count: int) -> bool:
+    """Whether an array has an integer for each image, on its own or in a column, as Keras keeps those of CIFAR-10."""
+    return array.shape in {(count,), (count, 1)} and array.dtype.kind in "iu"
 
 
 def _holds_numbers(array: StoredArray) -> bool:

@@ -23,7 +23,7 @@ from .pixels import check_unpacked, describing
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # the others may unpack to any size at once
 KIND = "a zip file"
-ENCRYPTED = 1
+ENCRYPTED, WINDOWS = 1, 0  # flag, and number of the system: older programs of .NET write backslashes
 END = struct.Struct("<4s4H2LH")  # of the list of members; only a comment follows
 MANY = 0xFFFF  # members: there are so many or more
 LISTING = 16  # bytes of memory that zipfile takes for each byte of the list of members
@@ -71,14 +71,15 @@ class ZipArchive:
             check_unpacked(self.path, total, self.path.stat().st_size)
             for member in archive.infolist():
                 mode = member.external_attr >> 16
-                if member.is_dir():
+                name = member.filename.replace("\\", "/") if member.create_system == WINDOWS else member.filename
+                if name.endswith("/"):
                     continue
                 if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
-                    yield Problem(member.filename, "it is a link or no regular file in the archive")
+                    yield Problem(name, "it is a link or no regular file in the archive")
                 elif member.file_size > AT_ONCE.measure(member.compress_size):
-                    yield Problem(member.filename, f"it would unpack to {member.file_size:,} bytes")
+                    yield Problem(name, f"it would unpack to {member.file_size:,} bytes")
                 else:
-                    yield Member(member.filename, member.file_size, member.filename)
+                    yield Member(name, member.file_size, member.filename)
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes | StorageError]:
         """Read files in any order; see `Archive`."""

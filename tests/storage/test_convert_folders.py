@@ -478,7 +478,7 @@ def test_a_size_that_is_none_is_wrong_usage(root: Path, run: Command, option: st
         ("--allow=depth", "image files"),
         ("--on-error=skip", "image files"),
         ("--max-pixels=7", "image files"),
-        ("--class-depth=1", "a folder or an archive"),
+        ("--class-depth=1", "a folder or an archive whose folders are classes"),
     ],
 )
 def test_options_for_files_are_refused_for_pixels(tmp_path: Path, run: Command, option: str, what: str) -> None:

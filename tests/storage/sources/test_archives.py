@@ -344,7 +344,8 @@ def test_classes_deeper_than_all_images_are_problems(name: str, run: Command, tm
         WRITERS[name](tmp_path / "set", {"cat/1.png": PNG})
     code, printed, complaints = run("convert", tmp_path / "set", tmp_path / "new", "--backend=npy", "--class-depth=2")
     assert (code, printed.splitlines()[0]) == (1, "cat/1.png: it isn't in the folder of a class")
-    assert "0 of 1 files can be used, so nothing was written" in complaints
+    assert complaints.endswith("0 of 1 files can be used, so nothing was written: correct them\n")
+    assert "move it into one, or choose --class-depth" in printed
 
 
 def test_an_archive_becomes_a_dataset(run: Command, tmp_path: Path) -> None:
@@ -378,3 +379,10 @@ def test_an_archive_of_a_folder_has_the_same_images_and_problems(name: str, run:
     with storage.open(tmp_path / "tree.set") as one, storage.open(tmp_path / "packed.set") as other:
         assert one.checksum == other.checksum
         assert (list(one.names), one.classes, one.skipped) == (list(other.names), other.classes, other.skipped)
+
+
+def test_a_depth_of_classes_is_refused_where_labels_are_given(run: Command, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "set.tar", {"1.png": PNG, "1.cls": b"3"})
+    code, _, complaints = run("convert", path, tmp_path / "new", "--backend=npy", "--class-depth=1")
+    assert code == 2
+    assert "set.tar: --class-depth is for a folder or an archive whose folders are classes: leave it out" in complaints

@@ -141,10 +141,13 @@ def test_a_damaged_store_is_explained_by_the_backends_whose_files_it_has(store: 
 
 FOLDERS: dict[str, tuple[list[str], str]] = {
     "empty": ([], "it holds no files: name the folder that holds the images"),
-    "one": (["a.txt"], "it holds 1 file, and none is an image: 1 .txt: name the folder"),
-    "several": (["x/a.TXT", "x/b.txt", "x/y/c.csv", "d"], "it holds 4 files, and none is an image: 2 .txt, "),
+    "one": (["a.txt"], "it holds 1 file, and none is an image that can be read: 1 .txt: name the folder"),
+    "several": (
+        ["x/a.TXT", "x/b.txt", "x/y/c.csv", "d"],
+        "it holds 4 files, and none is an image that can be read: 2 .txt, ",
+    ),
     "many kinds": ([f"a.{number}" for number in range(7)], "1 .0, 1 .1, 1 .2, 1 .3, 1 .4, 2 others: "),
-    "an archive": (["a.txt", "b.zip"], "1 .txt, 1 .zip: if the images are in b.zip, name that"),
+    "an archive": (["a.txt", "b.zip"], "1 .txt, 1 .zip: if the images are in b.zip, name that, or its folder"),
     "a link": (["link"], "it holds 1 entry that can't be read, such as link: it is a link to nothing"),
     "both": (["a/link", "a/link 2", "b.txt"], "1 .txt; and 2 entries that can't be read, such as a/link: it is"),
 }

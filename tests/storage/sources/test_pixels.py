@@ -128,3 +128,17 @@ def test_an_hdf5_file_that_another_program_has_locked_is_read(tmp_path: Path) ->
         fcntl.flock(locked, fcntl.LOCK_EX)
         first, second = source.read(0), source.read(0)  # the file is open twice
         np.testing.assert_array_equal(next(first), next(second))
+
+
+@pytest.mark.parametrize("name", ["npy", "npz", "hdf5"])
+def test_labels_may_be_a_column(name: str, tmp_path: Path) -> None:
+    assert_same(read(WRITERS[name](tmp_path, IMAGES, LABELS[:, None])), (IMAGES, LABELS.astype(np.int64)))
+
+
+def test_a_wrong_array_is_shown_as_it_is(tmp_path: Path) -> None:
+    path = write_npy(tmp_path, np.zeros((COUNT, 3, 8, 9), np.uint8), LABELS)
+    with (
+        pytest.raises(InvalidInputError, match=r"images.npy: images of shape \(20, 3, 8, 9\) seem to be"),
+        open_source(path),
+    ):
+        pass

@@ -91,6 +91,7 @@ def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
         ("image.npy", "label.npy"),
         ("x.npy", "y.npy"),
         ("X_train.npy", "y_train.npy"),
+        ("X.npy", "Y.npy"),
         ("test-x.npy", "test-y.npy"),
         ("pixels.npy", None),
         ("boxes.npy", None),

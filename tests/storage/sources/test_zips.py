@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.sources.zips import open_zip
+from storage.sources.archives import Member
+from storage.sources.zips import ZipArchive, open_zip
 
 
 def test_a_member_that_damage_hides_is_missed(tmp_path: Path) -> None:
@@ -24,3 +25,18 @@ def test_a_member_that_damage_hides_is_missed(tmp_path: Path) -> None:
         assert archive.namelist() == ["first"]
     with pytest.raises(zipfile.BadZipFile, match="it lists 1 members, and should have 2"), open_zip(path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("system", "names"), [(0, ["cat/1.jpg"]), (3, ["cat\\1.jpg", "cat\\"])], ids=["Windows", "Unix"]
+)
+def test_backslashes_are_separators_in_archives_of_windows(system: int, names: list[str], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("cat\\1.jpg", "cat\\"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = system
+            archive.writestr(member, b"content")
+    archive_file = ZipArchive(tmp_path / "a.zip")
+    members = [member for member in archive_file.list_members() if isinstance(member, Member)]
+    assert [member.name for member in members] == names
+    assert list(archive_file.read_members(members[:1])) == [b"content"]
