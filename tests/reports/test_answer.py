@@ -60,6 +60,14 @@ def test_what_only_noise_keeps_in_a_tie_is_too_noisy_to_rank() -> None:
     ]
 
 
+def test_a_value_stays_in_one_line_with_its_unit() -> None:
+    results = [make_store(name, 0.5, 8000) for name in ("npy", "lmdb_packed")]
+    assert _answer(*results)[-4:-2] == [
+        "Few files               1,000  lmdb_packed and npy           no other is behind",
+        "                               tie: 1 file in all",
+    ]
+
+
 def test_a_crowd_is_counted() -> None:
     leaders = {f"store{number}": 0.001 for number in range(6)}
     followers = {f"late{number}": 0.002 for number in range(6)}
