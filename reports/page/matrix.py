@@ -44,7 +44,7 @@ USES = (
     Use("disk", "Least disk", "in disk space", "an image", 15, ()),
     Use("write", "Write once", "to write", "an image", 10, ("store_many",)),
     Use("open", "One image", "to open one image", "to open a store and read one", 10, ("read_single",)),
-    Use("files", "Few files", "in the number of files", "files", 5, ()),
+    Use("files", "Few files", "in the number of files", "in a store", 5, ()),
     Use("torch", "PyTorch", "to train with PyTorch", "an image, from a DataLoader", 0, ("read_epoch_dataloader",)),
 )
 

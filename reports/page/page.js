@@ -129,12 +129,12 @@
     if (best === Infinity) return "No backend was measured in all uses with a weight.";
     const close = others.filter(([score]) => score < view.dataset.same * best).map(([, row]) => row);
     const names = close.map((row) => row.dataset.backend);
-    const sentences = [`Use ${dataset.backend}: ${dataset.pitch}.`];
+    const { what, price } = document.getElementById("matrix").dataset;
+    const sentences = [`Use ${dataset.backend}${what}: ${dataset.pitch}.`];
     const joined = names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
     const text = names.length > view.dataset.crowd ? `${names.length} others` : joined;
     if (names.length) sentences.push(`${text} ${names.length === 1 ? "is" : "are"} as good.`);
     const isPopular = [scored[0][1], ...close].some((row) => "popular" in row.dataset);
-    const { price } = document.getElementById("matrix").dataset;
     return [...sentences, ...(isPopular || !price ? [] : [price])].join(" ");
   }
 

@@ -1,6 +1,7 @@
 """The answer of a page in one sentence: what to use, why, when not to, and what the popular choice costs."""
 
 from reports.page.matrix import SAME_SCORE, Row, View
+from reports.payloads import ENCODED, PIXELS
 from reports.recommendations import CROWD
 from reports.text import format_number, join_words
 
@@ -16,13 +17,18 @@ def write_sentence(view: View) -> str:
     if best.score is None:
         return "No backend was measured in all uses with a weight."
     close = [row.backend for row in others if row.score is not None and row.score < SAME_SCORE * best.score]
-    sentences = [f"Use {best.backend}: {write_pitch(view, best)}."]
+    sentences = [f"Use {best.backend}{name_payload(view)}: {write_pitch(view, best)}."]
     if close:
         names = join_words(close) if len(close) <= CROWD else f"{len(close)} others"
         sentences.append(f"{names} {'is' if len(close) == 1 else 'are'} as good.")
     if not {best.backend, *close} & set(POPULAR):
         sentences += [price] if (price := write_price(view)) else []
     return " ".join(sentences)
+
+
+def name_payload(view: View) -> str:
+    """Say for what the sentence is, if there is a choice."""
+    return {ENCODED: " for image files", PIXELS: " for pixels"}.get(view.state.payload, "")
 
 
 def write_pitch(view: View, row: Row) -> str:

@@ -13,6 +13,7 @@ from reports.payloads import PIXELS, Answer, Choice
 from reports.run import Result, Run
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell
 
+MAX_SLOWER = 10  # cells that come first; all are below
 STRIP = (100, 8)  # width and height of a strip of rounds, in its own units
 _COMPARED = ("cell", "base", "new", "new / base", "interval", "verdict")
 _VERBS = {"store_many": "Time to store", "read_many": "Time to read", "read_epoch": "Time to read shuffled"}
@@ -211,9 +212,10 @@ def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
 
 
 def tabulate_slower(comparison: Comparison) -> Table | None:
-    """Show what became slower, the most first; None if nothing did."""
-    rows = sorted(comparison.select_rows("regression"), key=lambda row: -row.ratio)
-    return Table("What became slower", _COMPARED, tuple(map(_show_row, rows))) if rows else None
+    """Show what became slower for certain, then what looks slower, each by how much; None if nothing does."""
+    suspects = (row for row in comparison.rows if row.suspect)
+    rows = sorted(suspects, key=lambda row: (row.verdict != "regression", -row.ratio))[:MAX_SLOWER]
+    return Table("What became slower, or looks slower", _COMPARED, tuple(map(_show_row, rows))) if rows else None
 
 
 def _show_row(row: Row) -> tuple[Entry, ...]:

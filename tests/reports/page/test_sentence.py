@@ -7,10 +7,11 @@ import pytest
 
 from reports.page.matrix import View, make_views
 from reports.page.sentence import write_pitch, write_price, write_sentence
+from reports.reading import read_run
 from tests.support.pages import make_html, read_page
 from tests.support.photo_runs import make_photo_run
 from tests.support.results import make_result, wrap_results
-from tests.support.runs import make_run
+from tests.support.runs import make_run, save
 
 
 def _view(**seconds: float) -> View:
@@ -58,6 +59,12 @@ def test_the_sentence_says_where_a_backend_is_worst_and_what_is_first_there() ->
     results += [make_result(f"raw{place}", 1.0) for place in range(2)]
     view = next(iter(make_views(wrap_results(*results)).values()))
     assert write_pitch(view, view.rows[0]) == "first or tied in 1 of 2 uses; at worst 3.00x the best, to scan"
+
+
+def test_the_sentence_says_which_payload_it_is_about(tmp_path: Path) -> None:
+    views = make_views(read_run(save(make_photo_run(), tmp_path)))
+    words = {name: write_sentence(views[f"1000/warm/one/{name}"]).partition(":")[0] for name in ("encoded", "pixels")}
+    assert words == {"encoded": "Use lmdb for image files", "pixels": "Use lmdb for pixels"}
 
 
 def test_without_a_backend_in_all_uses_there_is_no_advice() -> None:
