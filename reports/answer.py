@@ -50,7 +50,7 @@ def _describe_use(case: UseCase, recommendation: Recommendation) -> Iterable[Seq
     yield (
         _name_way(case.title, recommendation.params),
         f"{max(result.store_images for result in results.values()):,}",
-        _join([_name_leaders(ranks), *recommendation.words.write(value).split()]),
+        _join([_name_leaders(ranks), *recommendation.write(value).split()]),
         _name_followers(ranks),
     )
     noisy = sorted(rank.backend for rank in ranks if rank.tier <= 1 and rank.noisy)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from reports.ranking import Rank, rank_sizes, rank_times, select_largest
 from reports.run import Disk, Params, Result, Run
@@ -14,35 +13,12 @@ CROWD = 5  # backends: if more of them tie for first, that is not a reason to ch
 MAX_WARNINGS = 3  # named use cases that a backend is not for
 
 
-class _Words(NamedTuple):
-    """The words of a ranking."""
-
-    unit: str
-    takes: str
-    take: str
-    as_much: str
-    no_difference: str
-    write: Callable[[float], str]  # a value with its unit
-
-
-_TIME = _Words("median of a call", "takes", "take", "as long as", "No difference beyond the noise.", format_time)
-_BYTES = _Words("bytes an image, allocated", "takes", "take", "as much as", "No difference.", format_bytes)
-_FILES = _Words(
-    "files in a store",
-    "has",
-    "have",
-    "as many as",
-    "No difference.",
-    lambda number: f"{count_noun(round(number), 'file')} in all",
-)
-
-
 @dataclass(frozen=True)
 class Recommendation:
     """The ranking of a use case that was measured one way."""
 
     params: Params
-    words: _Words
+    write: Callable[[float], str]  # a value with its unit
     ranks: tuple[Rank, ...]
     results: Mapping[str, Result]  # the cells behind the ranks, by backend
     absent: tuple[str, ...]  # backends of the run that were not measured this way
@@ -50,31 +26,7 @@ class Recommendation:
     @property
     def is_timed(self) -> bool:
         """Whether the ranks are of times, in seconds, not of sizes."""
-        return self.words is _TIME
-
-    @property
-    def circumstances(self) -> str:
-        """The number of images and the way, such as `10,000 images (warm)`."""
-        images = max(result.store_images for result in self.results.values())
-        return add_params(count_noun(images, "image"), self.params)
-
-    @property
-    def headline(self) -> str:
-        """The backends that are ahead."""
-        leaders = self.select_tier(0)
-        return f"{join_words(leaders)} tie" if len(leaders) > 1 else leaders[0]
-
-    @property
-    def sentence(self) -> str:
-        """How far the next are behind the best."""
-        followers = self.select_tier(1)
-        if not followers:
-            return self.words.no_difference if len(self.ranks) > 1 else "No other backend was measured."
-        ratio = format_number(next(rank.ratio for rank in self.ranks if rank.tier == 1))
-        behind = f"{ratio} times {self.words.as_much} {self.ranks[0].backend}"
-        if len(followers) > 1:
-            return f"{join_words(followers)} come next and {self.words.take} at least {behind}."
-        return f"{followers[0]} comes next and {self.words.takes} {behind}."
+        return self.write is format_time
 
     def select_tier(self, tier: int) -> list[str]:
         """Return the names of the backends in a tier, sorted, because they tie."""
@@ -87,9 +39,7 @@ class UseCase:
 
     title: str
     activity: str  # such as "sequential reads", for sentences
-    meaning: str
     recommendations: tuple[Recommendation, ...]
-    missing: tuple[str, ...] = ()  # ways that were not measured
 
 
 @dataclass(frozen=True)
@@ -104,66 +54,59 @@ class BackendSummary:
     avoid: str
 
 
-_READ, _WRITE = ("warm", "cold"), ("buffered", "durable")
 _TIMED = {
-    "read_many": ("Scan everything", "sequential reads", "read all images in order", _READ),
-    "read_epoch": ("Shuffled training", "shuffled reads", "read all images in shuffled batches", _READ),
-    "read_epoch_decoded": (
-        "Training on files",
-        "decoded epochs",
-        "read and decode all files in shuffled batches",
-        ("warm",),
-    ),
-    "read_epoch_dataloader": (
-        "PyTorch",
-        "DataLoader",
-        "receive all images in shuffled batches from a DataLoader",
-        ("warm",),
-    ),
-    "read_single": ("One random image", "single reads", "open a store and read one of its images", _READ),
-    "store_many": ("Write once", "writes", "store all images", _WRITE),
+    "read_many": ("Scan everything", "sequential reads"),
+    "read_epoch": ("Shuffled training", "shuffled reads"),
+    "read_epoch_decoded": ("Training on files", "decoded epochs"),
+    "read_epoch_dataloader": ("PyTorch", "DataLoader"),
+    "read_single": ("One random image", "single reads"),
+    "store_many": ("Write once", "writes"),
 }
 _SOMETIMES = ("read_epoch_decoded", "read_epoch_dataloader")  # only of image files, only with PyTorch: absent otherwise
-_OPTIONS = {"cold": " (--cold measures it)", "durable": " (--durable measures it)"}
 
 
 def recommend(run: Run) -> tuple[UseCase, ...]:
     """Recommend backends for each use case, at the largest number of images that can be compared."""
     use_cases = []
-    for operation, (title, activity, meaning, ways) in _TIMED.items():
+    for operation, (title, activity) in _TIMED.items():
         groups = run.select_groups(operation)
         if operation in _SOMETIMES and not groups:
             continue
-        measured = {value for params in groups for _, value in params}
-        missing = [way for way in ways if groups and way not in measured]
-        words = tuple(f"{way}: not measured in this run{_OPTIONS.get(way, '')}" for way in missing)
         found = tuple(_recommend_time(params, results, run) for params, results in groups.items())
-        use_cases.append(UseCase(title, activity, meaning, found, words))
-    sizes = _recommend_sizes(run, _BYTES, lambda disk, images: disk.allocated_bytes / images)
-    files = _recommend_sizes(run, _FILES, lambda disk, _: disk.files)
+        use_cases.append(UseCase(title, activity, found))
+    sizes = _recommend_sizes(run, format_bytes, lambda disk, images: disk.allocated_bytes / images)
+    files = _recommend_sizes(run, _write_files, lambda disk, _: disk.files)
     return (
         *use_cases,
-        UseCase("Least disk", "disk space", "space that the file system gives a store", sizes),
-        UseCase("Few files", "few files", "to copy, to back up and to delete", files),
+        UseCase("Least disk", "disk space", sizes),
+        UseCase("Few files", "few files", files),
     )
 
 
 def _recommend_time(params: Params, results: Iterable[Result], run: Run) -> Recommendation:
     largest = select_largest(results)
-    return Recommendation(params, _TIME, rank_times(largest.values()), largest, _find_absent(run, largest))
+    return Recommendation(params, format_time, rank_times(largest.values()), largest, _find_absent(run, largest))
 
 
-def _recommend_sizes(run: Run, words: _Words, measure: Callable[[Disk, int], float]) -> tuple[Recommendation, ...]:
-    found = (_recommend_size(payload, part, words, measure) for payload, part in run.parts.items())
+def _write_files(number: float) -> str:
+    return f"{count_noun(round(number), 'file')} in all"
+
+
+def _recommend_sizes(
+    run: Run, write: Callable[[float], str], measure: Callable[[Disk, int], float]
+) -> tuple[Recommendation, ...]:
+    found = (_recommend_size(payload, part, write, measure) for payload, part in run.parts.items())
     return tuple(each for each in found if each.ranks)
 
 
-def _recommend_size(payload: Params, run: Run, words: _Words, measure: Callable[[Disk, int], float]) -> Recommendation:
+def _recommend_size(
+    payload: Params, run: Run, write: Callable[[float], str], measure: Callable[[Disk, int], float]
+) -> Recommendation:
     # Some file systems report 0 bytes until a store reaches the disk: its size is then unknown.
     sizes = {each.cell: measure(each.disk, each.images) for each in run.stored if each.disk}
     largest = select_largest(each for each in run.stored if sizes.get(each.cell))
     ranks = rank_sizes({backend: sizes[result.cell] for backend, result in largest.items()})
-    return Recommendation(payload, words, ranks, largest, _find_absent(run, largest))
+    return Recommendation(payload, write, ranks, largest, _find_absent(run, largest))
 
 
 def _find_absent(run: Run, measured: Mapping[str, Result]) -> tuple[str, ...]:
