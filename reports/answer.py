@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
+from reports.page.matrix import make_views
+from reports.page.sentence import write_sentence
 from reports.payloads import choose_payloads
 from reports.ranking import Rank
 from reports.recommendations import CROWD, Recommendation, UseCase, recommend
@@ -22,7 +24,7 @@ _CELLS_OF_ONE = {"operation": 44, "images": 7, "a call": 8, "an image": 8, "nois
 def make_answer(run: Run) -> tuple[str, str]:
     """Make a title and the lines of the answer: payloads, the best backends for each use, or else all cells.
 
-    The rules are those of the page: `choose_payloads` and `recommend`.
+    The rules are those of the page and of tables: `choose_payloads`, `write_sentence` and `recommend`.
     """
     payloads = choose_payloads(run)
     uses = [row for case in recommend(run) for each in case.recommendations for row in _describe_use(case, each)]
@@ -32,7 +34,7 @@ def make_answer(run: Run) -> tuple[str, str]:
         lines += [line for choice in payloads.choices for line in _wrap(f"- {choice.circumstances}", "  ")]
     elif uses and len(run.backends) > 1:
         title = "what to use"
-        lines = _lay_out(_USES, uses)
+        lines = [*_summarise(run), "", *_lay_out(_USES, uses)]
     else:
         one = run.backends[0] if len(run.backends) == 1 else ""
         title, columns = (one, _CELLS_OF_ONE) if one else ("what was measured", _CELLS)
@@ -40,6 +42,12 @@ def make_answer(run: Run) -> tuple[str, str]:
         lines = _lay_out(columns, [_describe_cell(result, columns) for result in results])
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
     return title + warned, "\n".join([*lines, "", *_wrap(_count_noisy(run))]) + "\n"
+
+
+def _summarise(run: Run) -> list[str]:
+    """Write the sentence that the page begins with, and what it is about."""
+    view = next(iter(make_views(run).values()))
+    return _wrap(f"{write_sentence(view)} ({view.title})")
 
 
 def _describe_use(case: UseCase, recommendation: Recommendation) -> Iterable[Sequence[str]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from reports.answer import WIDTH, make_answer
+from reports.page.matrix import make_views
+from reports.page.sentence import write_sentence
 from reports.payloads import choose_payloads
 from reports.reading import read_run
 from reports.run import Result
@@ -16,12 +18,22 @@ from tests.support.runs import make_run, save
 
 
 def _answer(*results: Result) -> list[str]:
-    return make_answer(wrap_results(*results))[1].splitlines()
+    """Answer what to use; return the lines below the sentence."""
+    lines = make_answer(wrap_results(*results))[1].splitlines()
+    return lines[lines.index("") + 1 :]
 
 
 def _scan(**backends: float | Sequence[float]) -> list[str]:
     """Answer how to read everything, 1,000 images; return the lines below the header."""
     return _answer(*(make_result(backend, seconds) for backend, seconds in backends.items()))[2:-2]
+
+
+def test_the_answer_begins_with_the_sentence_of_the_page_and_the_state_that_it_is_about(tmp_path: Path) -> None:
+    run = read_run(save(make_run(workers=(1, 2), cold=True), tmp_path))
+    view = next(iter(make_views(run).values()))
+    assert view.title == "1,000 images, warm cache, one worker"
+    sentence = make_answer(run)[1].partition("\n\n")[0]
+    assert " ".join(sentence.split()) == f"{write_sentence(view)} ({view.title})"
 
 
 def test_each_use_has_its_best_backend_with_the_time_of_an_image_and_the_next_one_with_its_ratio() -> None:
