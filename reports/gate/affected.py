@@ -4,12 +4,13 @@ Sources are read, never imported. An import counts wherever it is in a file. Two
 treated specially: from the package `storage` itself, only the modules that define the imported names are reached, and
 the registry doesn't reach the backends that it imports by name. Both are run by every cell.
 
-Cells of pixels never decode. Cells of image files are affected, too, if what differs handles them: by `ENCODED` or what
-imports that directly.
+Cells of image files are affected, too, if what differs is one of `ENCODED`, or imports one directly. Cells of pixels
+never decode, so they aren't affected by decoding, nor by what only decoding imports.
 """
 
 import ast
 from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -115,21 +116,29 @@ class Imports:
         self._direct: Mapping[str, Collection[str]] = {name: set(self._find_imports(name)) for name in self._trees}
 
     @property
-    def modules(self) -> Collection[str]:
+    def modules(self) -> AbstractSet[str]:
         """The names of all modules."""
         return self._trees.keys()
 
     @cache  # noqa: B019 - a version is needed once
-    def find_reached(self, module: str) -> set[str]:
-        """Find all names that running a module may import: modules of this version, and others."""
+    def find_reached(self, *modules: str, without: str = "") -> set[str]:
+        """Find all names that running some modules may import: modules of this version, and others.
+
+        What only the module `without` imports isn't followed.
+        """
         reached: set[str] = set()
-        waiting = [module]
+        waiting = list(modules)
         while waiting:
             name = waiting.pop()
-            if name not in reached:
+            if name not in reached | {without}:
                 reached.add(name)
                 waiting += self._direct.get(name, ())
         return reached
+
+    def find_decoders(self) -> set[str]:
+        """Find the modules that cells reach through decoding only: decoding, and what it alone imports."""
+        cells = sorted(name for name in self._trees if name.startswith((BACKENDS, TESTS)))
+        return self.find_reached(DECODING) & self._trees.keys() - self.find_reached(*cells, without=DECODING)
 
     def find_affected(self, changed: Collection[str]) -> tuple[set[str], set[str]]:
         """Find the backends and the benchmark files that reach one of the names."""
@@ -146,7 +155,8 @@ class Imports:
 
     def find_encoded(self, modules: Collection[str]) -> set[str]:
         """Find those of some modules that handle image files."""
-        return {name for name in modules if name in ENCODED or not ENCODED.isdisjoint(self._direct.get(name, ()))}
+        handlers = ENCODED | self.find_decoders()
+        return {name for name in modules if name in handlers or not handlers.isdisjoint(self._direct.get(name, ()))}
 
     def count_files(self) -> int:
         """Count the benchmark files."""
@@ -215,7 +225,8 @@ def trace(names: Collection[str], *folders: Path) -> Affected:
     backends, files = (set().union(*each) for each in zip(*found, strict=True))
     used = set().union(*(version.find_used(names) for version in versions))
     encoded = set().union(*(version.find_encoded(used) for version in versions))
-    affected = Affected(tuple(sorted(backends)), tuple(sorted(files)), "", _explain(encoded), used != {DECODING})
+    pixels = not used or any(used & version.modules - version.find_decoders() for version in versions)
+    affected = Affected(tuple(sorted(backends)), tuple(sorted(files)), "", _explain(encoded), pixels)
     if len(files) == versions[-1].count_files():
         return replace(affected, backends=(), files=(), everything="all benchmarks use what differs")
     return affected

@@ -91,6 +91,8 @@ def test_a_change_affects_the_cells_that_import_what_differs(name: str, expected
     [
         (["encoded"], "storage.encoded can handle them", True),
         (["decoding"], "storage.decoding can handle them", False),
+        (["jpeg"], "storage.jpeg can handle them", False),
+        (["decoding", "jpeg"], "storage.decoding, storage.jpeg can handle them", False),
         (["decoding", "sources/folder"], "storage.decoding can handle them", False),
         (["decoding", "backends/png"], "storage.decoding can handle them", True),
         (["backends/files"], "storage.backends.files can handle them", True),
@@ -108,7 +110,8 @@ def test_image_files_are_affected_by_what_handles_them(
     suite = SUITE | {
         "benchmarks/test_decoded.py": b"from storage import Encoded\nfrom storage.contract import decode",
         "storage/encoded.py": b"",
-        "storage/decoding.py": b"import codec",
+        "storage/decoding.py": b"import codec\nfrom . import jpeg",
+        "storage/jpeg.py": b"",
         "storage/contract.py": b"def f():\n    from .decoding import decode",
         "storage/tools.py": b"from .encoded import Encoded",
         "storage/sources/folder.py": b"from ..encoded import Encoded",
@@ -217,7 +220,8 @@ def list_executed(folder: Path, name: str) -> Iterator[str]:
 def test_all_that_a_backend_runs_affects_it(name: str, imports: Imports, tmp_path: Path) -> None:
     executed = set(list_executed(tmp_path, name))
     assert any(module.startswith("storage.backends.") for module in executed)
-    assert DECODING not in executed, "cells of pixels decode: measure them, too, if decoding changes"
+    assert imports.find_decoders() >= {DECODING}
+    assert not executed & imports.find_decoders(), "cells of pixels decode: measure them, too, if decoding changes"
     missed = {module for module in executed if name not in imports.find_affected({module})[0]}
     assert not missed - {"storage.registry"}, "it completes backends, and affects all cells anyway"
 
@@ -231,7 +235,8 @@ def test_all_that_a_dataset_runs_affects_its_cells(imports: Imports, tmp_path: P
         storage.load(tmp_path / "set")
     finally:
         sys.setprofile(None)
-    assert f"{ROOT}/storage/decoding.py" not in files, "as above"
+    decoders = {f"{ROOT}/{name.replace('.', '/')}.py" for name in imports.find_decoders()}
+    assert not files & decoders, "cells of pixels decode: measure them, too, if decoding changes"
     executed = [Path(file) for file in files if file.startswith(f"{ROOT}/storage/dataset/")]
     assert len(executed) > 3
     for path in executed:

@@ -185,7 +185,9 @@ def test_photos_are_measured_if_code_of_image_files_differs(
 ) -> None:
     files = {"encoded": b"", "decoding": b"from .encoded import Encoded", "png": b""}
     write_files(project, {f"storage/{each}.py": content for each, content in files.items()})
-    write_files(project, {"benchmarks/test_x.py": b"from storage.decoding import decode\nimport storage.png"})
+    write_files(
+        project, {"benchmarks/test_x.py": b"from storage.decoding import decode\nimport storage.encoded, storage.png"}
+    )
     commit_all(project)
     write_files(project, {f"storage/{name}.py": files[name] + b"\nx = 1"})
     main(["gate"])
