@@ -15,7 +15,7 @@ from markupsafe import Markup
 from reports.figures.styles import COLOURS, DARK_COLOURS, choose_style
 from reports.noise import UNKNOWN_SCATTER
 from reports.page import charts, contents, figures, matrix, sentence, tables
-from reports.page.downloads import make_csv, name_file, pack, pack_run
+from reports.page.downloads import MAX_RUN, make_csv, name_file, pack, pack_run
 from reports.page.projection import project_run
 from reports.payloads import choose_payloads
 from reports.ranking import SAME_SIZE
@@ -77,6 +77,8 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         problems=contents.list_problems(run),
         rounds=tables.tabulate_rounds(run),
         command=run.command,
+        file=name_file(run),
+        weighted=[use for use in matrix.USES if any(use in view.uses for view in views.values())],
         downloads=_pack_downloads(run, content),
     )
 
@@ -140,6 +142,8 @@ def _pack_downloads(run: Run, content: bytes) -> list[dict[str, str]]:
         "json": ("Run as JSON", "application/json", pack_run(content)),
         "csv": ("Cells as CSV", "text/csv", pack(make_csv(run).encode())),
     }
+    if len(files["json"][-1]) > MAX_RUN:
+        del files["json"]
     return [
         {"id": kind, "name": f"{name_file(run)}.{kind}", "type": type_, "words": words, "content": packed}
         for kind, (words, type_, packed) in files.items()

@@ -17,6 +17,7 @@ _COLUMNS = (
 )
 # A number that ends its line, as in a list. JSON has no bytes below 32 except for white space.
 _NUMBER = re.compile(rb"(?<= )\d{1,5}\.?\d{0,9}(?:e-\d\d)?(?=,?\n)")
+MAX_RUN = 700_000  # characters of a packed run: a page is smaller than 1 MB
 _MAX_NANOSECONDS = 2**48  # three days, in six bytes
 _REPEATED = re.compile(rb"(\n *\0,)\1+")
 

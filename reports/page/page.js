@@ -81,6 +81,7 @@
     const [matrix, bars] = drawn[key] ?? ["<p>Not measured in this combination.</p>", ""];
     view.innerHTML = matrix;
     document.getElementById("bars").innerHTML = bars;
+    document.getElementById("state").textContent = document.getElementById("matrix")?.dataset.title ?? key;
     for (const each of all("[data-payload]:is(.figure, .snippet)")) {
       const { payload, cache } = each.dataset;
       each.hidden = payload !== readState("payload") || (cache && cache !== readState("cache"));

@@ -118,6 +118,8 @@ def test_the_controls_offer_what_was_measured_and_two_million_images(page: Eleme
     }
     selected = [each.text for select in page.find("select") for each in select.find("option", selected="")]
     assert selected == ["1,000", "warm", "one"]
+    sliders = [each.attributes["name"] for each in page.find("input")]
+    assert sliders == ["train", "scan", "disk", "write", "open", "files"], "PyTorch wasn't measured"
     few = read_page(make_html(make_run(["png"], [10]), tmp_path))
     assert not list(few.find("select")), "nothing to choose"
 
@@ -216,6 +218,17 @@ def test_the_same_run_gives_the_same_bytes_with_the_run_and_its_cells_to_downloa
     assert make_html(document, tmp_path) == make_html(document, tmp_path)
     assert unpack(page, "json") == save(document, tmp_path).read_bytes()
     assert len(unpack(page, "csv").decode().splitlines()) == 1 + len(document["benchmarks"])
+
+
+def test_a_run_that_is_too_large_is_left_out_and_the_page_says_so(
+    document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reports.page.document.MAX_RUN", 10)
+    page = read_page(make_html(document, tmp_path))
+    assert [button.text for button in page.find("button") if "data-name" in button.attributes] == ["Cells as CSV"]
+    assert not list(page.find("script", id="json"))
+    (section,) = page.find("section", id="repeat")
+    assert "run.json itself is too large for this page" in section.text
 
 
 @pytest.fixture
