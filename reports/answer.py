@@ -58,7 +58,7 @@ def _describe_use(case: UseCase, recommendation: Recommendation) -> Iterable[Seq
     yield (
         _name_way(case.title, recommendation.params),
         f"{max(result.store_images for result in results.values()):,}",
-        _join([_name_leaders(ranks), *recommendation.write(value).split()]),
+        _join([_name_leaders(recommendation.select_tier(0)), *recommendation.write(value).split()]),
         _name_followers(ranks),
     )
     noisy = sorted(rank.backend for rank in ranks if rank.tier <= 1 and rank.noisy)
@@ -67,8 +67,7 @@ def _describe_use(case: UseCase, recommendation: Recommendation) -> Iterable[Seq
             yield (f"  {words}: {join_words(names)}",)
 
 
-def _name_leaders(ranks: Sequence[Rank]) -> str:
-    names = sorted(rank.backend for rank in ranks if rank.tier == 0 and not rank.noisy)
+def _name_leaders(names: Sequence[str]) -> str:
     if len(names) > CROWD:
         return f"{len(names)} backends tie:"
     return f"{join_words(names)} tie:" if len(names) > 1 else names[0]

@@ -29,8 +29,8 @@ class Recommendation:
         return self.write is format_time
 
     def select_tier(self, tier: int) -> list[str]:
-        """Return the names of the backends in a tier, sorted, because they tie."""
-        return sorted(rank.backend for rank in self.ranks if rank.tier == tier)
+        """Return the names of the backends in a tier, sorted, because they tie; without those too noisy to rank."""
+        return sorted(rank.backend for rank in self.ranks if rank.tier == tier and not rank.noisy)
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,8 @@ def _describe_strengths(standings: Iterable[_RankedUse]) -> str:
     behind, strengths = [], []
     for activity, rank, recommendation in standings:
         leaders = recommendation.select_tier(0)
+        if rank.noisy:
+            continue
         if rank.tier > 0:
             behind.append((rank.tier, rank.ratio, _compare(activity, rank, recommendation)))
         elif len(leaders) <= CROWD:

@@ -118,7 +118,8 @@ def test_noise_decides_on_ties() -> None:
     assert [found.select_tier(tier) for tier in (0, 1)] == [["hdf5", "png"], ["lmdb"]], "hdf5 is unstable"
     noisy, steady = make_result("hdf5", [0.051, 0.052, 0.837]), make_result("lmdb", [0.064, 0.076, 0.1])
     found = _scan(noisy, steady, make_result("png_stored", [0.79, 0.81, 0.82]))
-    assert found.select_tier(0) == ["hdf5", "lmdb"], "lmdb beats png_stored, which ties with hdf5"
+    assert [(rank.backend, rank.tier) for rank in found.ranks] == [("hdf5", 0), ("lmdb", 0), ("png_stored", 1)]
+    assert found.select_tier(0) == ["hdf5"], "lmdb is too noisy to rank"
     assert found.ranks[-1].ratio == pytest.approx(0.81 / 0.052)
 
 
@@ -154,6 +155,12 @@ def test_a_backend_is_for_the_uses_in_which_it_is_ahead_and_a_tie_names_the_othe
     assert found["hdf5"].choose == "sequential reads (with feather and npy); shuffled reads"
     (alone,) = _summarise(wrap_results(make_result("npy", 1.0))).values()
     assert (alone.choose, alone.avoid) == ("", ""), "nothing to compare with"
+
+
+def test_a_backend_that_is_too_noisy_to_rank_is_neither_chosen_nor_tied_with() -> None:
+    noisy = make_result("lmdb", [0.9, 0.9, 4.0, 8.0, 8.0])
+    found = _summarise(wrap_results(make_result("npy", 1.0), noisy))
+    assert (found["npy"].choose, found["lmdb"].choose) == ("sequential reads", "")
 
 
 def test_a_tie_of_many_is_no_reason_to_choose_any_of_them() -> None:
