@@ -1,9 +1,11 @@
 """What to store of each image: its file as it is, or its pixels at one size. The answer of a run that measured these.
 
 Both ways end with arrays of one size, in shuffled batches. Files are decoded and scaled on the way, by the number of
-threads that is fastest; pixels are ready. All figures are of warm cells with the same number of images.
+threads that is fastest; pixels are ready. Of backends that tie, because decoding takes most of the time, the answer
+names the one that reads the files fastest. All figures are of warm cells with the same number of images.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Choice:
-    """The fastest backend of a payload; what an image takes in an epoch, on disk, and to be written."""
+    """The best backend of a payload; what an image takes in an epoch, on disk, and to be written."""
 
     payload: str
     side: int | None  # of the arrays, which are squares; None if the run doesn't say
@@ -112,37 +114,33 @@ def _choose(run: Run, epochs: Sequence[Result]) -> Choice:
     fastest: dict[str, Result] = {}  # of each backend, among numbers of threads
     for each in sorted(epochs, key=lambda each: each.median):
         fastest.setdefault(each.backend, each)
-    best, *others = rank_times(fastest.values())
-    epoch = fastest[best.backend]
-    payload = str(dict(epoch.params)["payload"])
+    tied = [rank.backend for rank in rank_times(fastest.values()) if rank.tier == 0]
+    payload, count = str(dict(epochs[0].params)["payload"]), epochs[0].images
+    readings = {each.backend: each.median for each in _select(run, "read_epoch", payload) if each.images == count}
+    epoch = fastest[min(tied, key=lambda backend: readings.get(backend, math.inf))]
     stores = run.parts[("payload", payload),].stored
     store = next((each for each in stores if (each.backend, each.images) == (epoch.backend, epoch.images)), None)
     return Choice(
         payload=payload,
         side=run.image_set.sample.side if run.image_set.sample else None,
         epoch=epoch,
-        ties=tuple(sorted(rank.backend for rank in others if rank.tier == 0)),
-        parts=_split(run, epoch, payload),
+        ties=tuple(sorted(backend for backend in tied if backend != epoch.backend)),
+        parts=_split(run, epoch, payload, readings.get(epoch.backend)),
         disk=(store.disk.allocated_bytes / store.images or None) if store and store.disk else None,
         writing=store.median / store.images if store else None,
     )
 
 
-def _split(run: Run, epoch: Result, payload: str) -> tuple[Part, ...]:
+def _split(run: Run, epoch: Result, payload: str, reading: float | None) -> tuple[Part, ...]:
     """Split the time of an image: what reading its bytes takes, what copying them takes, and the rest."""
-    readings = [
-        each.median
-        for each in _select(run, "read_epoch", payload)
-        if (each.backend, each.images) == (epoch.backend, epoch.images)
-    ]
     floors = [
         each.median
         for each in run.floors
         if (each.operation, each.images, each.params) == ("read_epoch", epoch.images, (("payload", payload),))
     ]
-    if not (readings and floors):
+    if reading is None or not floors:
         return ()
-    reading = min(readings[0], epoch.median)
+    reading = min(reading, epoch.median)
     moving = min(floors[0], reading)
     seconds = {
         "container": reading - moving,

@@ -116,6 +116,13 @@ def _split(*floors: Floor, decoded: float = 2.0, encoded: float = 0.03) -> dict[
     return {each.payload: {part.name: round(1e6 * part.seconds) for part in each.parts} for each in answer.choices}
 
 
+def test_of_backends_that_tie_the_one_that_reads_files_fastest_is_named() -> None:
+    decoded = [_decode("files", 1.99), _decode("npy", 2.0), _decode("tar", 2.01)]
+    read = [_read("files", 0.03, payload=ENCODED), _read("npy", 0.01, payload=ENCODED)]
+    (choice,) = _answer(*decoded, *read).choices
+    assert (choice.epoch.backend, choice.ties) == ("npy", ("files", "tar"))
+
+
 def test_an_epoch_is_split_by_its_cells_and_their_floors() -> None:
     assert _split(_floor(0.01, ENCODED), _floor(0.04, PIXELS)) == {
         "encoded": {"container": 20, "moving data": 10, "decoding and scaling": 1970},
