@@ -10,7 +10,7 @@ from weakref import finalize
 
 import numpy as np
 
-from .arrays import Images, Labels, make_array, make_result
+from .arrays import Images, Labels, make_result
 from .decoding import check_threads, import_decoders, is_integer
 from .epoch_order import EpochOrder
 from .errors import InvalidInputError
@@ -36,7 +36,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self,
         reader: "Reader",
         started: MutableSet[ReadAhead],
-        shape: tuple[int, ...],
+        memory: Memory,
         dtype: np.dtype[Any],
         *,
         seed: int,
@@ -47,14 +47,14 @@ class Batches(Iterator[tuple[Images, Labels]]):
         rank: int,
         world_size: int,
     ) -> None:
-        self._reader, self._started, self._shape, self._dtype = reader, started, shape, dtype
-        self._count, self._size = len(reader), check_number("size", shape[0], 1)
+        self._reader, self._started, self._memory = reader, started, memory
+        self._count, self._size = len(reader), check_number("size", memory.shape[0], 1)
         self._seed, self._epoch = check_number("seed", seed), check_number("epoch", epoch)
         self._world_size = check_number("world_size", world_size, 1)
         self._rank = check_number("rank", rank, most=self._world_size - 1)
         check_threads(threads)
         self._threads, self._drop_last = threads, drop_last
-        self._outs = None if out is None else check_outs(reader.store, out, shape, dtype)
+        self._outs = None if out is None else check_outs(reader.store, out, memory.shape, dtype)
         self._position = 0  # of the order: what is before it was read, by all ranks together
         self._ahead: ReadAhead | None = None
         self._finalizer: finalize[..., Batches]
@@ -149,14 +149,13 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self.close()
         size: Any = None
         if self._reader.kind == "encoded":
-            size = self._shape[1:3]
+            size = self._memory.shape[1:3]
             import_decoders()
-        memory = Memory(partial(make_array, self._reader.store, self._shape, self._dtype), QUEUE)
         self._ahead = ReadAhead(
             self._reader.store,
             partial(self._reader.read, size=size, threads=1),
             EpochOrder(self._count, self._seed, self._epoch).cut(self._find_starts(), self._size),
-            memory.lend if self._outs is None else partial(next, cycle(self._outs)),
+            self._memory.lend if self._outs is None else partial(next, cycle(self._outs)),
             queue=QUEUE if self._outs is None else len(self._outs),
             cores=choose_cores(self._rank, self._world_size, self._threads),
         )

@@ -18,7 +18,7 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Images, Labels
+from .arrays import Images, Labels, make_array
 from .errors import ReaderClosedError, hold_interrupts, reading
 from .inputs import take_out
 
@@ -140,11 +140,13 @@ def _work(tasks: SimpleQueue[Callable[[], None] | None], core: int) -> None:
 class Memory:
     """Lends arrays of one shape, and takes their memory back when nothing refers to it, which is faster than new one.
 
-    A new array of megabytes costs more than copying images to it, because the kernel clears its pages.
+    A new array of megabytes costs more than copying images to it, because the kernel clears its pages. `most` is how
+    many are kept.
     """
 
-    def __init__(self, make: Callable[[], Images], most: int) -> None:
-        self._make, self._free = make, deque[Images](maxlen=most)
+    def __init__(self, store: Path, shape: tuple[int, ...], dtype: np.dtype[Any], most: int) -> None:
+        self.shape, self._free = shape, deque[Images](maxlen=most)
+        self._make = partial(make_array, store, shape, dtype)
 
     def lend(self) -> Images:
         """Lend an array; it and its views may be kept."""

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
-from .batches import Batches
+from .batches import QUEUE, Batches
 from .decoding import MAX_PIXELS, check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
 from .inputs import take_out
 from .pictures import Size
-from .read_ahead import ReadAhead
+from .read_ahead import Memory, ReadAhead
 
 Indices: TypeAlias = Sequence[int] | NDArray[np.integer] | slice
 
@@ -101,6 +101,7 @@ class Reader(ABC):
         with reading(store):  # where the current folder was deleted
             self.store = Path(store).absolute()
         self._ahead: WeakSet[ReadAhead] = WeakSet()
+        self._memory: Memory | None = None  # of batches, for the next epoch
         self._start()
 
     @abstractmethod
@@ -340,8 +341,8 @@ class Reader(ABC):
         end, some ranks may have one batch more than others, and the last batch may be smaller; not with `drop_last`.
 
         Memory holds three batches: one that the caller has, and two that are being read or are ready; of 256 images of
-        224 x 224 RGB pixels, they take 116 MB. Of image files, it also holds those of one batch, and one decoded image
-        per thread.
+        224 x 224 RGB pixels, they take 116 MB, which the reader keeps for the next epoch. Of image files, it also holds
+        those of one batch, and one decoded image per thread.
 
         Parameters
         ----------
@@ -394,11 +395,13 @@ class Reader(ABC):
         (1, 8, 8, 3) [2]
         """
         self._be_ready()
-        shape = self._choose_shape(image_size)
+        shape = (size, *self._choose_shape(image_size))
+        if self._memory is None or self._memory.shape != shape:
+            self._memory = Memory(self.store, shape, self._dtype, QUEUE + 1)
         return Batches(
             self,
             self._ahead,
-            (size, *shape),
+            self._memory,
             self._dtype,
             seed=seed,
             epoch=epoch,
@@ -491,6 +494,7 @@ class Reader(ABC):
         """Close the store; closing twice does no harm."""
         if not self._closed:
             self._closed = True
+            self._memory = None
             for ahead in list(self._ahead):
                 ahead.stop()
             if self._process == os.getpid():  # a child leaves its parent's files and environments alone
