@@ -24,6 +24,7 @@ from .inputs import take_out
 
 Read = Callable[[NDArray[np.intp], Images], tuple[Any, Labels]]  # some images, into an array
 Outcomes = SimpleQueue[tuple[int, BaseException | None]]  # of the pieces of a batch: where each starts, and its error
+Tasks = SimpleQueue[tuple[Callable[[], BaseException | None], int, Outcomes] | None]  # None ends all threads
 Batch = tuple[Any, Labels, int, Outcomes]  # images, labels, and how many pieces there are
 
 _here = threading.local()  # in a thread that reads ahead: its core, None once it is pinned
@@ -50,7 +51,7 @@ class ReadAhead:
         self._queue, self._cores = queue, cores
         self._process, self._is_stopped = os.getpid(), False
         self._threads: list[threading.Thread] = []
-        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends all threads
+        self._tasks: Tasks = SimpleQueue()
         self._waiting: deque[Batch] = deque()
 
     def start(self) -> None:
@@ -106,34 +107,34 @@ class ReadAhead:
         starts = range(0, len(indices), -(-len(indices) // len(self._threads)))
         for start in starts:
             part = slice(start, start + starts.step)
-            self._tasks.put(partial(self._read_piece, indices[part], array[part], labels[part], start, outcomes))
+            read = partial(self._read_piece, indices[part], array[part], labels[part])
+            self._tasks.put((read, start, outcomes))
         return images, labels, len(starts), outcomes
 
-    def _read_piece(
-        self, indices: NDArray[np.intp], images: Images, labels: Labels, start: int, outcomes: Outcomes
-    ) -> None:
+    def _read_piece(self, indices: NDArray[np.intp], images: Images, labels: Labels) -> BaseException | None:
         try:
             self._refuse_if_stopped()
             _, labels[:] = self._read(indices, images)
         except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-            outcomes.put((start, error))
-        else:
-            outcomes.put((start, None))
+            return error
         if _here.core is not None:  # threads that a library started meanwhile may run anywhere
             with suppress(OSError):  # the process was confined to others in the meantime
                 os.sched_setaffinity(0, {_here.core})
             _here.core = None
+        return None
 
     def _refuse_if_stopped(self) -> None:
         if not self.is_running():
             raise ReaderClosedError("it was closed while batches were read", store=self._store, hint="open it again")
 
 
-def _work(tasks: SimpleQueue[Callable[[], None] | None], core: int) -> None:
+def _work(tasks: Tasks, core: int) -> None:
     _here.core = core
     while (task := tasks.get()) is not None:
-        task()
-        del task  # and with it the memory of a batch
+        read, start, outcomes = task
+        error = read()
+        del task, read  # now nothing here refers to the memory of the batch
+        outcomes.put((start, error))
     tasks.put(None)  # for the others
 
 
