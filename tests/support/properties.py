@@ -9,3 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 __all__ = ["HealthCheck", "arrays", "example", "given", "settings", "st"]
+
+settings.register_profile("suite", deadline=None)  # a test never measures time: other processes may slow it down
+settings.load_profile("suite")
