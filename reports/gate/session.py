@@ -160,6 +160,9 @@ def choose_selections(selection: Selection, affected: Affected) -> list[Selectio
     if selection.images:
         return [selection]
     photos = replace(selection, images=PHOTOS, payloads=(ENCODED,), cutoffs=PHOTO_CUTOFFS)
+    if not affected.everything:  # decoding takes nearly all of such an epoch, so what one backend does hardly counts
+        others = " and ".join(f"({part})" for part in (selection.expression, "not decoded") if part)
+        photos = replace(photos, expression=others)
     return [selection] * affected.pixels + [photos] * bool(affected.encoded)
 
 

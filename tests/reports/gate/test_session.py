@@ -297,7 +297,13 @@ def test_each_kind_of_images_that_a_change_affects_has_its_own_sessions(
     assert list(sets.pair.baseline.seconds) == [{"": READ, "standin": "photo"}[each] for each in images]
     if "standin" in images:
         assert (asked[-1].cutoffs, asked[-1].payloads, asked[-1].backends) == ((10,), ("encoded",), ("npy", "tar"))
+        assert asked[-1].expression.startswith("((read) and (not decoded)) and (")
         assert asked[-1].expression.endswith("or test_store_many[tar-10-encoded] or test_read_many[tar-10-encoded]")
+
+
+def test_decoding_is_measured_if_all_benchmarks_use_what_differs(sets: TwoSets, tmp_path: Path) -> None:
+    (asked,) = sets.measure(tmp_path, Affected.all_for("a test"), ())
+    assert [each.expression for each in asked] == ["read", "read"]
 
 
 def test_images_that_were_asked_for_are_the_only_ones(sets: TwoSets) -> None:
