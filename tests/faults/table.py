@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.faults.findings import FILES, PLAIN
 
-COLUMNS = 6  # faults beside each other
+COLUMNS = 8  # faults beside each other
 TITLES = {  # of tables, by how the names of their faults begin
     "": "saved, pixels",
     FILES: "saved, image files",

@@ -47,7 +47,7 @@ REAL = {  # bytes of the largest record, as docs/datasets.md has them, and its k
     "hdf5_chunked": (2**32 - 1, "pixels"),
     "tar": (2**33 - 1, "encoded"),
 }
-STORED = ("bolt", "feather", "lmdb", "sqlite")  # for real; the others take more than 3 GB of memory
+STORED = ("bolt", "feather", "sqlite")  # for real; the others take more than 3 GB of memory and disk
 SIZE = 3 * 300  # bytes of an image
 HERE = [name for name in LIMITS if name in BACKENDS]
 SETS: dict[str, Callable[[int], tuple[Any, storage.Labels]]] = {
