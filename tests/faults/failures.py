@@ -43,6 +43,7 @@ HARMLESS: Mapping[str, str] = {
     "close": "what was written is written; where it must be on the disk, fsync has said so before",
     **dict.fromkeys(STAT, "a look whose answer changes nothing, such as Python's at a file that it has opened"),
     **dict.fromkeys(["open", "openat", "read"], "LMDB looks at the beginning of its file before it opens it"),
+    **dict.fromkeys(["pread64", "preadv", "readv"], "what is read back is then read again, record by record"),
     "fcntl": "a library asks for the flags of a file, or a folder is listed that was replaced",
     "flock": "the lock is let go a second time; this process has saved there again",
     **dict.fromkeys(["statfs", "fstatfs"], "LMDB asks whether the file system is a network's, and needs no answer"),
