@@ -162,7 +162,7 @@ def store_many(
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:
     """Read everything, in order; see `storage.Backend`."""
     with _open_datasets(store) as opened:
-        made = (opened.labels, opened.offsets, opened.images if out is None else None)
+        made = (opened.labels, opened.offsets, opened.offsets, opened.images if out is None else None)
         _check_memory(store, *filter(None, made))
         if opened.offsets is not None:
             refuse_out(store, out)
@@ -422,7 +422,8 @@ def _measure_dataset(opened: OpenDataset) -> int:
 
 
 def _read_offsets(store: Path, opened: OpenDataset, content: OpenDataset) -> NDArray[np.int64]:
-    """Read and check the offsets of image files, and that the longest one is there."""
+    """Read and check the offsets of image files, and that the longest one is there; their differences take as much."""
+    _check_memory(store, opened, opened)
     offsets: NDArray[np.int64] = _read_all(store, opened)
     check_offsets(store, offsets, content.shape[0])
     _check_memory(store, content, size=int(np.diff(offsets).max(initial=0)))

@@ -13,7 +13,7 @@ from tests.support.suite import ROOT
 
 STORAGE = ROOT / "storage"
 BUILT_IN = sorted(name for name, found in list_modules().items() if isinstance(found, str))
-OTHER_EXTRAS = {ROOT: {"all", "gate", "test"}, STORAGE: {"all", "images"}}
+OTHER_EXTRAS = {ROOT: {"all", "fast", "gate", "site", "test"}, STORAGE: {"all", "fast", "images"}}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def test_every_backend_has_an_extra_and_all_includes_it(folder: Path) -> None:
     project = read_settings(folder)["project"]
     extras = project["optional-dependencies"]
     assert sorted(extras.keys() - OTHER_EXTRAS[folder]) == BUILT_IN
-    included = ",".join(sorted(extras.keys() - {"all", "gate", "test"}))
+    included = ",".join(sorted(extras.keys() - {"all", "fast", "gate", "site", "test"}))
     assert extras["all"] == [f"{project['name']}[{included}]"]
 
 

@@ -53,12 +53,13 @@ def test_wrong_arguments_are_escaped(name: str, run: Command, capsys: pytest.Cap
         assert not find_unescaped(capsys.readouterr().err)
 
 
-def test_the_reasons_of_all_backends_are_lines_of_their_own(run: Command, tmp_path: Path) -> None:
+def test_the_explanation_of_a_folder_without_images_is_one_line_whatever_its_names_are(
+    run: Command, tmp_path: Path
+) -> None:
     name = "photos: whole\nerror: forged"
     (tmp_path / name).mkdir()
     (tmp_path / name / name).touch()
     code, _, printed = run("convert", tmp_path / name, tmp_path / "new", "--backend", "npy")
-    first, *reasons = printed.splitlines()
     assert code == 2
-    assert first.startswith("error: ")
-    assert [reason.partition(":")[0].strip() for reason in reasons] == list(storage.BACKENDS)
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
