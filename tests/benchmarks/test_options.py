@@ -137,7 +137,7 @@ def test_rounds_of_somebody_s_images_are_fewer_and_shorter_unless_the_command_li
 ) -> None:
     images = f"--images={write_photos(tmp_path)}"
     header = collect("-v", images, "--backends=npy").stdout
-    assert " max_time=0.1 " in header
+    assert " max_time=0.05 " in header
     assert " min_rounds=3 " in header
     assert " min_rounds=5 " in collect("-v", images, "--backends=npy", "--benchmark-min-rounds=5").stdout
     header = collect("-v", "--cutoffs=10", "--backends=npy").stdout
