@@ -1,8 +1,8 @@
 """What to store of each image: its file as it is, or its pixels at one size. The answer of a run that measured these.
 
 Both ways end with arrays of one size, in shuffled batches. Files are decoded and scaled on the way, by the number of
-threads that is fastest; pixels are ready. Of backends that tie, because decoding takes most of the time, the answer
-names the one that reads the files fastest. All figures are of warm cells with the same number of images.
+threads that is fastest; pixels are ready. Many backends may tie, because decoding takes most of the time: the answer
+names the one that writes and reads the files fastest. All figures are of warm cells with the same number of images.
 """
 
 import math
@@ -117,9 +117,10 @@ def _choose(run: Run, epochs: Sequence[Result]) -> Choice:
     tied = [rank.backend for rank in rank_times(fastest.values()) if rank.tier == 0]
     payload, count = str(dict(epochs[0].params)["payload"]), epochs[0].images
     readings = {each.backend: each.median for each in _select(run, "read_epoch", payload) if each.images == count}
-    epoch = fastest[min(tied, key=lambda backend: readings.get(backend, math.inf))]
-    stores = run.parts[("payload", payload),].stored
-    store = next((each for each in stores if (each.backend, each.images) == (epoch.backend, epoch.images)), None)
+    stores = {each.backend: each for each in run.parts[("payload", payload),].stored if each.images == count}
+    bytes_alone = {each: time + (stores[each].median if each in stores else 0) for each, time in readings.items()}
+    epoch = fastest[min(tied, key=lambda backend: bytes_alone.get(backend, math.inf))]
+    store = stores.get(epoch.backend)
     return Choice(
         payload=payload,
         side=run.image_set.sample.side if run.image_set.sample else None,

@@ -111,6 +111,13 @@ class View:
         """List the backends that no other beats in a use."""
         return sorted(backend for backend, cell in self.rank(use) if cell.standing == "best")
 
+    def choose_top(self, use: Use) -> list[tuple[str, Cell]]:
+        """Choose three backends to show in a use: of those that no other beats, those with the best scores."""
+        order = {row.backend: place for place, row in enumerate(self.rows)}
+        best = [each for each in self.rank(use) if each[1].standing == "best"]
+        others = [each for each in self.rank(use) if each[1].standing != "best"]
+        return [*sorted(best, key=lambda each: order[each[0]]), *others][:3]
+
     def rank(self, use: Use) -> list[tuple[str, Cell]]:
         """List the backends that were measured in a use, the best first."""
         found = [(row.backend, row.cells[use.name]) for row in self.rows if use.name in row.cells]

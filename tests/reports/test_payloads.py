@@ -116,11 +116,14 @@ def _split(*floors: Floor, decoded: float = 2.0, encoded: float = 0.03) -> dict[
     return {each.payload: {part.name: round(1e6 * part.seconds) for part in each.parts} for each in answer.choices}
 
 
-def test_of_backends_that_tie_the_one_that_reads_files_fastest_is_named() -> None:
+def test_of_backends_that_tie_the_one_that_writes_and_reads_files_fastest_is_named() -> None:
     decoded = [_decode("files", 1.99), _decode("npy", 2.0), _decode("tar", 2.01)]
     read = [_read("files", 0.03, payload=ENCODED), _read("npy", 0.01, payload=ENCODED)]
     (choice,) = _answer(*decoded, *read).choices
     assert (choice.epoch.backend, choice.ties) == ("npy", ("files", "tar"))
+    stores = _store("files", 0.1, 10**8, ENCODED), _store("npy", 0.2, 10**8, ENCODED)
+    (choice,) = _answer(*decoded, *read, *stores).choices
+    assert choice.epoch.backend == "files"
 
 
 def test_an_epoch_is_split_by_its_cells_and_their_floors() -> None:

@@ -47,6 +47,15 @@ def test_each_use_is_compared_with_its_best_backend_in_time_or_size_for_an_image
     assert view.list_leaders(USES[2]) == ["small"]
 
 
+def test_of_backends_that_tie_in_a_use_those_with_the_best_scores_are_shown() -> None:
+    one, two, three = _read_all("one", 1.05), _read_all("two", 1.0), _read_all("three", 1.02)
+    two[-1], three[-1] = make_store("two", 9.0, 9_000_000), make_store("three", 3.0, 3_000_000)
+    view = _view(*one, *two, *three, *_read_all("four", 4.0))
+    assert [row.backend for row in view.rows][:3] == ["one", "three", "two"]
+    assert [backend for backend, _ in view.choose_top(USES[0])] == ["one", "three", "two"]
+    assert [backend for backend, _ in view.rank(USES[0])][:3] == ["two", "three", "one"]
+
+
 def test_only_real_ties_are_first_and_noise_is_named() -> None:
     noisy = [0.9, 0.9, 4.0, 8.0, 8.0]
     results = [
