@@ -69,6 +69,7 @@ def test_pytest_benchmark_reads_a_baseline_and_shows_its_first_process(folder: P
     assert "test_read_many[npy-10] (NOW)" in ended.stdout
 
 
+@pytest.mark.slow
 def test_cells_that_look_slower_are_measured_again_until_they_are_decided(folder: Path) -> None:
     change_baseline(folder, "quick", 0.01)
     ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=quick")

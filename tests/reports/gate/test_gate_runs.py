@@ -39,6 +39,7 @@ def run_gate(suite: Path, *options: str) -> tuple[int, Mapping[str, Any]]:
     return code, outcome
 
 
+@pytest.mark.slow
 @need_backend("hdf5")
 def test_a_cell_that_raises_on_one_side_is_named_with_its_reason(suite: Path) -> None:
     path = suite / "storage" / "backends" / "hdf5.py"
@@ -100,6 +101,7 @@ def test_cells_of_image_files_are_new_if_the_older_storage_has_none(suite: Path)
     assert names[0] == "test_read_epoch_decoded[npy-2-encoded-1]"
 
 
+@pytest.mark.slow
 def test_the_cells_of_a_new_backend_are_new(suite: Path) -> None:
     backends = suite / "storage" / "backends"
     shutil.copy(backends / "png_stored.py", backends / "png_other.py")
