@@ -1,6 +1,7 @@
 """Question: what would reading cost without any store? The same arrays, made of what is in memory already.
 
-No backend can be faster: a cell is the floor of the operation whose name it has. Sessions of CIFAR-10 have none.
+A cell is the floor of the operation whose name it has, in new memory: only a store that keeps its own can be a little
+faster. Sessions of CIFAR-10 have none.
 """
 
 from collections.abc import Callable

@@ -154,9 +154,13 @@ class Imports:
         return {name for name in modules if any(self.find_affected({name}))}
 
     def find_encoded(self, modules: Collection[str]) -> set[str]:
-        """Find those of some modules that handle image files."""
+        """Find those of some modules that handle image files; a variant does, and what its family shares."""
         handlers = ENCODED | self.find_decoders()
-        return {name for name in modules if name in handlers or not handlers.isdisjoint(self._direct.get(name, ()))}
+        found = {name for name, used in self._direct.items() if name in handlers or not handlers.isdisjoint(used)}
+        backends = {name for name in found if name.startswith(BACKENDS)}
+        shared = {name for backend in backends for name in self._direct[backend]}
+        family = {name for name, used in self._direct.items() if name in shared or not backends.isdisjoint(used)}
+        return {name for name in modules if name in found or (name in family and name.startswith(BACKENDS))}
 
     def count_files(self) -> int:
         """Count the benchmark files."""

@@ -164,7 +164,7 @@ def tabulate_costs(answer: Answer, run: Run) -> Table:
         (
             Entry(f"{count // 1_000_000:,} million as {choice.name}"),
             _show_disk(choice.disk, count, run.store_directory.free_bytes),
-            _show_writing(answer, choice, count),
+            _show_writing(answer, choice, count, run.memory_bytes),
             _show_epoch(choice, count, run.memory_bytes),
         )
         for count in COUNTS
@@ -182,18 +182,23 @@ def _show_disk(each: float | None, count: int, free: int) -> Entry:
     return Entry(f"{format_bytes(each * count)}{past}", each * count)
 
 
-def _show_writing(answer: Answer, choice: Choice, count: int) -> Entry:
+def _show_writing(answer: Answer, choice: Choice, count: int, memory: int | None) -> Entry:
     if choice.writing is None:
         return Entry("not measured")
     decoding = sum(each.seconds for each in answer.choices if each.payload != choice.payload == PIXELS)
     seconds = count * (choice.writing + decoding)
-    return Entry(f"{format_time(seconds)}{', with decoding' if decoding else ''}", seconds)
+    with_decoding = ", with decoding" if decoding else ""
+    return Entry(f"{format_time(seconds)}{with_decoding}{_doubt(choice, count, memory)}", seconds)
 
 
 def _show_epoch(choice: Choice, count: int, memory: int | None) -> Entry:
     seconds = count * choice.seconds
-    past = ", if memory held them" if memory and choice.disk and choice.disk * count > memory else ""
-    return Entry(f"{format_time(seconds)}{past}", seconds)
+    return Entry(f"{format_time(seconds)}{_doubt(choice, count, memory)}", seconds)
+
+
+def _doubt(choice: Choice, count: int, memory: int | None) -> str:
+    """Say that what was measured in memory doesn't hold for more than it holds."""
+    return ", if memory held them" if memory and choice.disk and choice.disk * count > memory else ""
 
 
 def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:

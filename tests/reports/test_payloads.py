@@ -171,7 +171,7 @@ def test_costs_say_what_is_unknown_and_what_memory_can_not_hold() -> None:
     assert rows[0][3] == "1.11 h, if memory held them"
     assert rows[1] == ["2 million as pixels in npy", "unknown", "not measured", "20.0 s"]
     alone = wrap_results(_read("npy", 0.01), STORES[1])
-    assert _cost(alone)[0][2] == "400 s"
+    assert _cost(alone)[0][2] == "400 s, if memory held them"
 
 
 def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_path: Path) -> None:

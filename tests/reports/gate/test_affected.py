@@ -167,6 +167,15 @@ def test_a_dynamic_import_may_reach_anything(call: bytes, tmp_path: Path) -> Non
     assert trace({"storage.alone"}, tmp_path / "third") == Affected(("lmdb",))
 
 
+def test_each_backend_that_stores_image_files_handles_them_and_so_does_what_its_family_shares() -> None:
+    imports = Imports(ROOT)
+    names = {name for name in imports.modules if name.startswith("storage.backends.")}
+    handlers = {name.rpartition(".")[2] for name in imports.find_encoded(names)}
+    assert {name for name, module in BACKENDS.items() if "encoded" in module.INFO.kinds} <= handlers
+    assert {"_lmdb", "_arrow", "_records", "_tar"} <= handlers
+    assert not handlers & {"png", "png_stored", "_png"}
+
+
 def test_a_library_affects_the_backends_that_import_it(tmp_path: Path) -> None:
     write_files(tmp_path, SUITE)
     assert trace({"lmdb"}, tmp_path) == Affected(("lmdb",))
