@@ -2,7 +2,8 @@
 
 On disk: ``3/00000007.jpg`` is image 7, with label 3: labels are padded with zeros to one length, so that the
 alphabetical order of the folders is the order of the labels, as torchvision's ImageFolder assumes. The extension is
-that of the content, or ``bin``. If names are given, they are the paths; if classes are, the folders are called by them.
+that of the content, or ``bin``. If names are given, they are the paths; if classes are, the folders are called by them,
+and ImageFolder finds the same labels only if these names are in alphabetical order and each class has an image.
 ``index.tsv`` says what counts: a line ``images=10 characters=25``, a line ``label``, ``bytes``, ``path``, then for each
 image, in order, these three, with tabs between them. Blanks before the labels bring all lines to one length, so one is
 found without reading the others. If classes have names, the first line ends with ``classes=15``, and the second one has

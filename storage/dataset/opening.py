@@ -97,6 +97,8 @@ class Dataset:
 
     def _read_parts(self, *suffixes: str) -> Iterator[Any]:
         for number in sorted(self.details.keys() & range(len(self.manifest.parts))):  # more may be appended by now
+            if self.manifest.count and not self.manifest.parts[number].count:
+                continue  # the others needn't have what a part without images has
             for suffix in self.details[number].beside.keys() & {*suffixes}:
                 yield self.read_beside(number, self.details[number], suffix)
 

@@ -44,6 +44,9 @@ func openBolt(path string, size int) (store, error) {
 		}
 	}
 	db, err := bolt.Open(path, 0o666, options)
+	if err == bolt.ErrTimeout {
+		return nil, fmt.Errorf("another program has locked it: %w", syscall.EAGAIN)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,6 @@
 """Bolt: pages that Bolt would trust, one writer or many readers, and records that were left out."""
 
+import fcntl
 import os
 import struct
 from collections.abc import Callable
@@ -121,12 +122,22 @@ def test_a_store_is_one_file_whose_pages_are_full(store: Path) -> None:
     assert (store / FILE).stat().st_size < 1.1 * COUNT * (8 * 8 * 3 + 8 + 8 + 16) + 10 * PAGE
 
 
-def test_a_store_that_is_being_written_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_store_that_is_being_written_is_refused_at_once_and_not_called_damaged(tmp_path: Path) -> None:
     with (
         Records("bolt", os.fsencode(tmp_path / FILE), 1 << 20),
-        pytest.raises(storage.CorruptStoreError, match="timeout"),
+        pytest.raises(storage.StorageError, match="another program has locked it") as raised,
     ):
         bolt.read_many(tmp_path)
+    assert type(raised.value) is storage.StorageError
+
+
+def test_a_dataset_that_another_program_has_locked_is_unreadable(tmp_path: Path) -> None:
+    storage.save(tmp_path / "photos", FILES, FILE_LABELS, backend="bolt")
+    (path,) = (tmp_path / "photos").rglob(FILE)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert storage.check(tmp_path / "photos").outcome == "unreadable"
+    assert storage.check(tmp_path / "photos").is_whole
 
 
 def test_a_file_that_is_cut_short_while_it_is_read_is_an_error(store: Path) -> None:

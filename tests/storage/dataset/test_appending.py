@@ -115,6 +115,18 @@ def test_an_empty_dataset_can_be_appended_to_and_compacted(tmp_path: Path) -> No
     assert storage.check(path).is_whole
 
 
+@pytest.mark.parametrize("known", [{"names": []}, {"metadata": {"a": []}}], ids=["names", "metadata"])
+def test_what_an_empty_dataset_knew_binds_no_images_that_are_appended(known: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    storage.save(path, IMAGES[:0], LABELS[:0], "npy", **known)
+    storage.append(path, IMAGES[:2], LABELS[:2])
+    assert storage.check(path).is_whole
+    storage.compact(path)
+    with storage.open(path) as reader:
+        assert (list(reader.names), reader.metadata) == ([], {})
+        assert_same(reader.read([0, 1]), (IMAGES[:2], LABELS[:2]))
+
+
 CLASSES: dict[str, tuple[list[int], list[str] | None, list[int], tuple[str, ...]]] = {
     "none": ([1, -1], None, [1, -1], ("cat", "dog")),
     "the same": ([1, 0], ["cat", "dog"], [1, 0], ("cat", "dog")),
