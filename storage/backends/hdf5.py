@@ -23,7 +23,6 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +52,7 @@ from ..arrays import (
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import HDF5_UNLOCKABLE, CorruptStoreError, StorageError, hold_interrupts, reading, writing
+from ..lazy import LazyProperty
 from ..limits import MAX_DEFLATE, MAX_EXPANSION, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
 from ..reader import Description, Reader
@@ -248,7 +248,7 @@ class ChunkedRows:
             chunks = []  # HDF5 says what is wrong with them
         self._starts = np.array([chunk.start for chunk in chunks], np.int64)
 
-    @cached_property
+    @LazyProperty
     def _rows(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """The address of each row in the file, and a row at each byte of it."""
         row = make_array(self._store, self._opened.shape[1:], self._opened.dtype)

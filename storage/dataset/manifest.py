@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
@@ -25,6 +24,7 @@ from ..arrays import DTYPES, NAMES
 from ..contract import Encoded, Images, Kind
 from ..durability import sync
 from ..errors import CorruptStoreError, StorageError, StoreNotFoundError, reading
+from ..lazy import LazyProperty
 from ..limits import MAX_EXPANSION, measure_content
 from ..paths import open_regular
 from ..pictures import check_losses
@@ -87,7 +87,7 @@ class Manifest:
         """The number of images."""
         return self.starts[-1]
 
-    @cached_property
+    @LazyProperty
     def starts(self) -> list[int]:
         """The index of the first image of each part, then the number of images."""
         return list(accumulate((part.count for part in self.parts), initial=0))

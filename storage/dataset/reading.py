@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from ..errors import (
     StorageError,
     StoreNotFoundError,
 )
+from ..lazy import LazyProperty
 from ..reader import Description, Reader, read_stored
 from .annotations import Problem
 from .checksums import hash_record, hash_records
@@ -149,21 +150,21 @@ class DatasetReader(Reader):
         """The labels of all images, as torchvision's datasets have them."""
         return list(self.read_labels().tolist())
 
-    @cached_property
+    @LazyProperty
     def names(self) -> Names:
         """The names of all images; empty if they have none."""
         self._be_ready()
         with self._dataset.reading():
             return self._dataset.read_names() or Names()
 
-    @cached_property
+    @LazyProperty
     def metadata(self) -> dict[str, list[Any]]:
         """The table of metadata: the values of all images, by the name of the column; empty if there is none."""
         self._be_ready()
         with self._dataset.reading():
             return self._dataset.read_metadata() or {}
 
-    @cached_property
+    @LazyProperty
     def skipped(self) -> tuple[Problem, ...]:
         """The files that were found besides, when images were converted: the name of each, and why it isn't there."""
         self._be_ready()

@@ -8,7 +8,6 @@ columns ``json`` and ``txt`` of the metadata, as text. Nothing is extracted. The
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -20,6 +19,7 @@ from ..contract import Labels
 from ..dataset.annotations import Problem
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError
+from ..lazy import LazyProperty
 from ..limits import check_memory
 from ..pictures import PREFIX
 from .folder import UNCLASSED, begins_as_picture, find_classes
@@ -85,7 +85,7 @@ class ArchiveSource:
     kind: Literal["encoded"] = "encoded"
     losses: tuple[str, ...] = ()
 
-    @cached_property
+    @LazyProperty
     def names(self) -> list[str]:
         """The names in the archive, after that of the archive if there are several."""
         return [found.name for found in self.found]
