@@ -104,9 +104,9 @@ def test_a_reader_that_shares_a_lock_with_its_children_is_guilty(folder: Path) -
     reader = storage.BACKENDS["npy"].open_reader(folder / "plain")
     lock, read = threading.Lock(), reader.read
 
-    def read_locked(indices: NDArray[np.intp]) -> tuple[Images, Labels]:
+    def read_locked(indices: NDArray[np.intp], out: Images | None = None) -> tuple[Images, Labels]:
         with lock:
-            return read(indices)
+            return read(indices, out)
 
     reader.read = read_locked  # type: ignore[assignment, method-assign]
     assert_guilty(fork_reader(reader, image_set, 8, patience=1), "hung for 1 seconds")
