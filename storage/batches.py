@@ -5,10 +5,11 @@ from functools import partial
 from itertools import combinations, cycle
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Literal, Protocol, Self
 from weakref import finalize
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Images, Labels, make_result
 from .decoding import check_threads, import_decoders, is_integer
@@ -17,11 +18,34 @@ from .errors import InvalidInputError
 from .inputs import take_out
 from .read_ahead import Memory, ReadAhead, choose_cores
 
-if TYPE_CHECKING:
-    from .reader import Reader
-
 QUEUE = 2  # batches that are being read or are ready: while the caller works on one, the next is read
 VERSION = 1  # of the order of an epoch
+
+
+class Source(Protocol):
+    """What batches need of a reader."""
+
+    store: Path
+
+    @property
+    def kind(self) -> Literal["pixels", "encoded"]:
+        """The kind of what is stored."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        ...
+
+    def read(
+        self,
+        indices: NDArray[np.intp],
+        out: Images | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        threads: int | None = None,
+    ) -> tuple[Images, Labels]:
+        """Read a batch."""
+        ...
 
 
 class Batches(Iterator[tuple[Images, Labels]]):
@@ -34,7 +58,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
 
     def __init__(
         self,
-        reader: "Reader",
+        reader: Source,
         started: MutableSet[ReadAhead],
         memory: Memory,
         dtype: np.dtype[Any],
