@@ -68,7 +68,8 @@ ACCEPTED: dict[bytes, tuple[np.dtype[Any], ...]] = {
 }
 TYPES = {dtype: h5t.py_create(dtype) for dtype in (*DTYPES.values(), NUMBERS)}  # h5py would make one for each read
 COPIES = 4  # of a row, while some are read
-OWN_MEMORY = 1 << 20  # bytes that HDF5 takes at most beside large arrays that it fills
+FILE_COPIES = 3  # of an image file: as HDF5 unpacks it, in a batch, and what HDF5 needs itself
+OWN_MEMORY = 16 << 20  # bytes that HDF5 takes at most beside large arrays that it fills
 CHUNK_MEMORY = 4096  # bytes that HDF5 takes for each chunk that it reads
 MAX_CHUNKS = 1024  # read at once
 MAX_CHUNK = 2**32 - 1  # bytes: HDF5 counted them in 32 bits before version 2
@@ -118,7 +119,7 @@ def read_single(store: Path, index: int) -> tuple[Image | bytes, int]:
             return _read_part(store, images, position, 1)[0], label
         start, end = _read_part(store, offsets, position, 2).tolist()
         check_range(store, position, start, end, images.shape[0])
-        _check_memory(store, images, size=end - start)
+        _check_memory(store, images, size=FILE_COPIES * (end - start))
         return _read_part(store, images, start, end - start).tobytes(), label
 
 
@@ -422,11 +423,11 @@ def _measure_dataset(opened: OpenDataset) -> int:
 
 
 def _read_offsets(store: Path, opened: OpenDataset, content: OpenDataset) -> NDArray[np.int64]:
-    """Read and check the offsets of image files, and that the longest one is there; their differences take as much."""
-    _check_memory(store, opened, opened)
+    """Read and check the offsets of image files, and that the longest one is there."""
+    _check_memory(store, opened, opened, opened)  # their differences take as much, and HDF5 the rest
     offsets: NDArray[np.int64] = _read_all(store, opened)
     check_offsets(store, offsets, content.shape[0])
-    _check_memory(store, content, size=int(np.diff(offsets).max(initial=0)))
+    _check_memory(store, content, size=FILE_COPIES * int(np.diff(offsets).max(initial=0)))
     return offsets
 
 
