@@ -27,7 +27,10 @@ ABSURD = st.one_of(
     st.integers(0, 1 << 64),
 )
 OPTIONS = settings(
-    max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+    max_examples=4,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    derandomize=True,  # new numbers near the limit must not fail somebody else's build
 )
 
 
