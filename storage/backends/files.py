@@ -44,6 +44,7 @@ FILE = "index.tsv"
 HEADER = re.compile(rb"images=(\d{1,12}) characters=([1-9]\d{0,4})(?: classes=([1-9]\d{0,8}))?\n")
 COLUMNS = b"label\tbytes\tpath\n"
 MAX_HEADER = 64  # bytes
+INDEX_COPIES = 4  # of the index's bytes: its lines, their numbers, and what is made of them to read everything
 OTHER = f"{FILE} has another header: another program wrote it"
 INSIDE = os.fsencode(f"{FILE}/")
 PART = rb"(?!\.\.?[/\n])[^/\x00-\x1f\x7f]++"
@@ -141,7 +142,7 @@ class FilesReader(Reader):
 
     def _read_lines(self) -> NDArray[np.uint8]:
         with _open_index(self.store, self._folder) as (header, descriptor, status):
-            check_memory(self.store, status.st_size, measure_content(descriptor, status))
+            check_memory(self.store, INDEX_COPIES * status.st_size, measure_content(descriptor, status))
             self._classes = header.classes
             lines = make_array(self.store, (header.images, header.length))
             read_range(self.store, descriptor, header.start, lines)
