@@ -4,12 +4,12 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from reports.page.matrix import make_views
-from reports.page.sentence import write_sentence
+from reports.matrix import make_views
 from reports.payloads import choose_payloads
 from reports.ranking import Rank
 from reports.recommendations import CROWD, Recommendation, UseCase, recommend
 from reports.run import UNSTABLE_RULE, USUAL, Result, Run
+from reports.sentence import write_sentence
 from reports.text import add_params, format_number, format_time, join_words
 
 WIDTH = 80

@@ -1,20 +1,19 @@
 """What to store of each image: its file as it is, or its pixels at one size. The answer of a run that measured these.
 
 Both ways end with arrays of one size, in shuffled batches. Files are decoded and scaled on the way, by the number of
-threads that is fastest; pixels are ready. Many backends may tie, because decoding takes most of the time: the answer
-names the one that writes and reads the files fastest. All figures are of warm cells with the same number of images.
+threads that is fastest; pixels are ready. The backend is the one with the best score in the matrix: in epochs of files
+many tie, because decoding takes most of the time. All figures are of warm cells with the same number of images.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.ranking import rank_times
+from reports.matrix import State, make_view
+from reports.ranking import Rank, rank_times
 from reports.recommendations import CROWD
-from reports.run import Result, Run
+from reports.run import ENCODED, PIXELS, Result, Run
 from reports.text import count_noun, format_number, join_words
 
-ENCODED, PIXELS = "encoded", "pixels"
 FILES = "files"  # the backend whose stores are the files themselves
 
 
@@ -34,7 +33,8 @@ class Choice:
     payload: str
     side: int | None  # of the arrays, which are squares; None if the run doesn't say
     epoch: Result
-    ties: tuple[str, ...]  # other backends that are as fast
+    ties: tuple[str, ...]  # other backends whose epoch is as fast
+    faster: tuple[str, ...]  # backends whose epoch is faster, though they have worse scores
     parts: tuple[Part, ...]  # of an epoch; empty if they weren't measured
     disk: float | None  # bytes of an image, allocated; None if unknown
     writing: float | None  # seconds an image, without decoding; None if not measured
@@ -63,10 +63,10 @@ class Choice:
         threads = dict(self.epoch.params).get("threads")
         words = f"{self.name}: an epoch of {count_noun(self.epoch.images, 'image')} in shuffled batches, warm"
         words += f", decoded by {threads} thread{'' if threads == 1 else 's'}" if self.payload == ENCODED else ""
-        if not self.ties:
-            return f"{words}."
-        ties = join_words(self.ties) if len(self.ties) <= CROWD else f"{len(self.ties)} other backends"
-        return f"{words}. As fast, within the noise: {ties}."
+        for title, names in (("Faster", self.faster), ("As fast, within the noise", self.ties)):
+            if names:
+                words += f". {title}: {join_words(names) if len(names) <= CROWD else f'{len(names)} other backends'}"
+        return f"{words}."
 
 
 @dataclass(frozen=True)
@@ -114,22 +114,29 @@ def _choose(run: Run, epochs: Sequence[Result]) -> Choice:
     fastest: dict[str, Result] = {}  # of each backend, among numbers of threads
     for each in sorted(epochs, key=lambda each: each.median):
         fastest.setdefault(each.backend, each)
-    tied = [rank.backend for rank in rank_times(fastest.values()) if rank.tier == 0]
-    payload, count = str(dict(epochs[0].params)["payload"]), epochs[0].images
+    payload, count = epochs[0].payload, epochs[0].images
+    part = run.parts[("payload", payload),]
+    view = make_view(part, State(count, payload, "warm", "one"))
+    scored = (row.backend for row in view.rows if row.score is not None and row.backend in fastest)
+    epoch = fastest[next(scored, next(iter(fastest)))]
+    ranks = {rank.backend: rank for rank in rank_times(fastest.values())}
+    own = ranks.pop(epoch.backend)
     readings = {each.backend: each.median for each in _select(run, "read_epoch", payload) if each.images == count}
-    stores = {each.backend: each for each in run.parts[("payload", payload),].stored if each.images == count}
-    bytes_alone = {each: time + (stores[each].median if each in stores else 0) for each, time in readings.items()}
-    epoch = fastest[min(tied, key=lambda backend: bytes_alone.get(backend, math.inf))]
-    store = stores.get(epoch.backend)
+    store = next((each for each in part.stored if (each.backend, each.images) == (epoch.backend, count)), None)
     return Choice(
         payload=payload,
         side=run.image_set.sample.side if run.image_set.sample else None,
         epoch=epoch,
-        ties=tuple(sorted(backend for backend in tied if backend != epoch.backend)),
+        ties=tuple(sorted(name for name, rank in ranks.items() if _tie(rank, own))),
+        faster=tuple(name for name, rank in ranks.items() if rank.tier < own.tier),
         parts=_split(run, epoch, payload, readings.get(epoch.backend)),
         disk=(store.disk.allocated_bytes / store.images or None) if store and store.disk else None,
         writing=store.median / store.images if store else None,
     )
+
+
+def _tie(one: Rank, other: Rank) -> bool:
+    return one.tier == other.tier and not one.noisy and not other.noisy
 
 
 def _split(run: Run, epoch: Result, payload: str, reading: float | None) -> tuple[Part, ...]:

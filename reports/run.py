@@ -21,6 +21,7 @@ MIN_ROUNDS = 3  # fewer don't show how much they differ
 UNSTABLE_RULE = f"IQR above {100 * MAX_SPREAD:.0f} % of the median, or fewer than {MIN_ROUNDS} rounds"
 
 _OPERATIONS = ("store_single", "read_single", "store_many", "read_many", "read_epoch", "read_epoch_workers")
+ENCODED, PIXELS = "encoded", "pixels"  # payloads
 USUAL = {("cache", "warm"), ("durability", "buffered")}  # parameters of a run without options
 
 Params = tuple[tuple[str, str | int | float], ...]  # of a cell, besides backend and number of images; sorted by name

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from reports.figures.plan import Point, Subplot, space_out
 from reports.figures.styles import Style, choose_style
-from reports.page.sentence import POPULAR
+from reports.sentence import POPULAR
 from reports.text import format_number, shorten_text
 
 WIDTH, TOP, BOTTOM, LEFT, RIGHT = 410, 30, 46, 56, 122  # of the drawing, in its own units; a letter is 14 high

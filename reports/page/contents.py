@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.compare.comparison import compare_runs, find_differences
+from reports.matrix import PROJECTED, View
 from reports.noise import Thresholds
-from reports.page.matrix import PROJECTED, View
 from reports.page.tables import Table, tabulate_comparison, tabulate_history, tabulate_slower
-from reports.payloads import ENCODED
-from reports.run import UNSTABLE_RULE, Run
+from reports.run import ENCODED, UNSTABLE_RULE, Run
 from reports.text import count_noun, count_verdicts, join_words, name_cell, shorten_text
 
 MAX_PROBLEMS = 200  # listed

@@ -12,12 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from jinja2.runtime import Macro
 from markupsafe import Markup
 
+from reports import matrix, sentence
 from reports.figures.styles import COLOURS, DARK_COLOURS, choose_style
 from reports.noise import UNKNOWN_SCATTER
-from reports.page import charts, contents, figures, matrix, sentence, tables
+from reports.page import charts, contents, figures, tables
 from reports.page.downloads import MAX_RUN, make_csv, name_file, pack, pack_run
-from reports.page.projection import project_run
 from reports.payloads import choose_payloads
+from reports.projection import project_run
 from reports.ranking import SAME_SIZE
 from reports.recommendations import CROWD
 from reports.run import UNSTABLE_RULE, Run

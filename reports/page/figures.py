@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reports.figures.plan import FigurePlan, Lines, Subplot, plan_figures
+from reports.matrix import Cell, View
 from reports.page.charts import WIDTH, Chart, lay_out
-from reports.page.matrix import Cell, View
 from reports.page.tables import Table, tabulate_subplot
 from reports.payloads import Answer
 from reports.recommendations import CROWD

@@ -8,9 +8,9 @@ from reports.compare.comparison import Comparison, Row
 from reports.compare.text import describe_interval
 from reports.figures.plan import Subplot
 from reports.noise import Verdict
-from reports.page.projection import COUNTS, Estimate, Limit, Sweep
-from reports.payloads import PIXELS, Answer, Choice
-from reports.run import Result, Run
+from reports.payloads import Answer, Choice
+from reports.projection import COUNTS, Estimate, Limit, Sweep
+from reports.run import PIXELS, Result, Run
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell
 
 MAX_SLOWER = 10  # cells that come first; all are below

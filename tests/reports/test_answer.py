@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from reports.answer import WIDTH, make_answer
-from reports.page.matrix import make_views
-from reports.page.sentence import write_sentence
+from reports.matrix import make_views
 from reports.payloads import choose_payloads
 from reports.reading import read_run
 from reports.run import Result
+from reports.sentence import write_sentence
 from tests.support.photo_runs import make_photo_run
 from tests.support.results import COLD, make_result, make_store, wrap_results
 from tests.support.runs import make_run, save

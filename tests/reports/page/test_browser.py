@@ -11,11 +11,11 @@ from typing import Any, Literal, get_args
 
 import pytest
 
+from reports import matrix
 from reports.figures.styles import COLOURS
-from reports.page import matrix
+from reports.matrix import PROJECTED, View, make_views
 from reports.page.contents import fill_snippet, list_snippets
-from reports.page.matrix import PROJECTED, View, make_views
-from reports.page.sentence import write_sentence
+from reports.sentence import write_sentence
 from reports.text import format_number, format_time
 from tests.support.browser import (
     NARROW,

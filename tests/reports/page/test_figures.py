@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from reports.matrix import make_views
 from reports.page.figures import WIDE, Figure, describe_parts, draw_bars, plan_page
-from reports.page.matrix import make_views
 from reports.payloads import choose_payloads
 from reports.reading import read_run
 from reports.run import Result

@@ -8,7 +8,7 @@ import pytest
 from reports.compare.comparison import compare_runs
 from reports.figures.plan import Subplot
 from reports.page import tables
-from reports.page.projection import project_run
+from reports.projection import project_run
 from reports.run import Result
 from tests.support.properties import given, st
 from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, make_store, wrap_results

@@ -7,10 +7,9 @@ from itertools import product
 from typing import Literal, NamedTuple
 
 from reports.noise import UNKNOWN_SCATTER
-from reports.page.projection import COUNTS, Projection, Quantity, project_run
-from reports.payloads import ENCODED
+from reports.projection import COUNTS, Projection, Quantity, project_run
 from reports.ranking import Rank, rank_sizes, rank_times
-from reports.run import Params, Result, Run
+from reports.run import ENCODED, Params, Result, Run
 from reports.text import count_noun, format_bytes, format_time
 
 SAME_SCORE = 1.1  # scores closer than this factor are as good: the suite calls nothing below 10 % a difference
@@ -153,6 +152,11 @@ def make_views(run: Run) -> dict[str, View]:
     default = max(views, key=_prefer, default=None)
     ordered = [*([default] if default else []), *(view for view in views if view is not default)]
     return {view.state.key: view for view in ordered}
+
+
+def make_view(part: Run, state: State) -> View:
+    """Make the matrix of a state that was measured; `part` is the run's part of its payload."""
+    return _make_view(state, _measure(part, state))
 
 
 _OPERATIONS = {operation for use in USES for operation in use.operations}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from reports.page.matrix import View, make_views
-from reports.page.sentence import write_pitch, write_price, write_sentence
+from reports.matrix import View, make_views
 from reports.reading import read_run
+from reports.sentence import write_pitch, write_price, write_sentence
 from tests.support.pages import make_html, read_page
 from tests.support.photo_runs import make_photo_run
 from tests.support.results import make_result, wrap_results

@@ -1,8 +1,8 @@
 """The answer of a page in one sentence: what to use, why, when not to, and what the popular choice costs."""
 
-from reports.page.matrix import SAME_SCORE, Row, View
-from reports.payloads import ENCODED, PIXELS
+from reports.matrix import SAME_SCORE, Row, View
 from reports.recommendations import CROWD
+from reports.run import ENCODED, PIXELS
 from reports.text import format_number, join_words
 
 POPULAR = ("png", "files")  # what people take who don't measure: a file for each image

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reports.matrix import PROJECTED, USES, View, make_views
 from reports.noise import UNKNOWN_SCATTER
-from reports.page.matrix import PROJECTED, USES, View, make_views
 from reports.reading import read_run
 from reports.run import Params, Result
 from tests.support.photo_runs import make_photo_run

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reports import projection
 from reports.noise import UNKNOWN_SCATTER
-from reports.page import projection
-from reports.page.projection import COUNTS, Limit, Projection, Sweep, project_run
+from reports.projection import COUNTS, Limit, Projection, Sweep, project_run
 from reports.run import Disk, Params, Result, Run
 from tests.support.properties import example, given, st
 from tests.support.results import BUFFERED, COLD, DURABLE, WARM, make_result, wrap_results
