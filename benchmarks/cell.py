@@ -36,7 +36,7 @@ Durability = Literal["buffered", "durable"]
 Content: TypeAlias = "Images | Encoded"  # of an image set: pixels, or image files
 Arguments = tuple[Any, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; `calibrate` slows cells with it
+WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; benchmarks/slowdown.py uses it
 
 
 class Cell:

@@ -3,22 +3,17 @@
 It makes sure that the right `storage` is measured, writes a journal that survives a crash, and skips what costs time.
 """
 
-import functools
 import importlib.util
-import itertools
 import json
 import platform
 import sys
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import storage
-from benchmarks.cell import WRAP
 from benchmarks.options import add_modules
 from storage import BACKENDS
 
@@ -31,9 +26,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gate", "a session of the gate")
     group.addoption("--measured", type=Path, required=True, help="the code that must be measured, in this worktree")
     group.addoption("--journal", type=Path, required=True, help="which cells started, and why some weren't measured")
-    group.addoption("--slow-cell", action="append", default=[], metavar="ID", help="a cell to slow (default: all)")
-    group.addoption("--slow-factor", type=float, default=1.0, help="how many times as long it takes")
-    group.addoption("--slow-kind", choices=tuple(WORK), default="cpu", help="what takes this time")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the suite reads its options
@@ -75,12 +67,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Note in the journal that a cell starts, in case it kills the process; slow it down if asked to."""
+    """Note in the journal that a cell starts, in case it kills the process."""
     write_journal(item, {"started": item.nodeid})
-    cells, factor = item.config.getoption("slow_cell"), float(item.config.getoption("slow_factor"))
-    if factor > 1 and item.nodeid in (cells or [item.nodeid]):
-        work = WORK[item.config.getoption("slow_kind")]()
-        item.stash[WRAP] = lambda function: slow_down(function, factor, work)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -98,40 +86,6 @@ def write_journal(item: pytest.Item, line: dict[str, str]) -> None:
     """Append a line of JSON to the journal."""
     with item.config.getoption("journal").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-
-
-def make_copying() -> Callable[[], object]:
-    """Make a function that copies 64 KiB, elsewhere in memory each time."""
-    blocks = np.zeros((2, 256, 1 << 16), np.uint8)
-    places = itertools.cycle(range(blocks.shape[1]))
-
-    def copy() -> None:
-        place = next(places)
-        blocks[1, place] = blocks[0, place]
-
-    return copy
-
-
-WORK: dict[str, Callable[[], Callable[[], object]]] = {  # what takes time, a few microseconds each
-    "cpu": lambda: lambda: sum(range(200)),
-    "memory": make_copying,
-    "allocation": lambda: lambda: [bytearray(1 << 10) for _ in range(20)],
-}
-
-
-def slow_down(function: Callable[..., Any], factor: float, work: Callable[[], object]) -> Callable[..., Any]:
-    """Return `function`, taking `factor` times as long: it works until the time is over."""
-
-    @functools.wraps(function)
-    def slow(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever the function takes and returns
-        start = time.perf_counter()
-        result = function(*arguments, **options)
-        end = start + factor * (time.perf_counter() - start)
-        while time.perf_counter() < end:
-            work()
-        return result
-
-    return slow
 
 
 def pytest_benchmark_generate_machine_info() -> dict[str, Any]:

@@ -53,7 +53,7 @@ def measure_replicate(config: pytest.Config, options: Options, cells: Sequence[s
 def _make_command(config: pytest.Config, options: Options, cells: Sequence[str], folder: Path) -> list[str]:
     names = folder / "cells"
     names.write_text("\n".join(cells), encoding="utf-8")
-    plugins = ("pytest_benchmark.plugin", "benchmarks.replicates", "no:cacheprovider")
+    plugins = ("pytest_benchmark.plugin", "benchmarks.replicates", "benchmarks.slowdown", "no:cacheprovider")
     chosen = {
         "cutoffs": ",".join(map(str, options.cutoffs or ())),
         "backends": ",".join(options.backends),

@@ -31,6 +31,7 @@ TIMEOUT = 600  # seconds for one session
 PHOTOS, ENCODED = "standin", "encoded"  # of benchmarks: generated photos, and what is stored of them
 PHOTO_CUTOFFS = (10,)  # more take too long to decode, and to generate in each session
 REMOVED = ("IMAGES", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
+SLOWDOWN = "IMAGE_STORAGE_SLOWDOWN"  # of benchmarks/slowdown.py
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes: pytest's, and that of benchmarks/gate_session.py
 
 
@@ -55,11 +56,11 @@ class Selection:
 
 
 class Slowdown(NamedTuple):
-    """The cells that the gate slows to test itself (all if none is named), how many times as long, and by what."""
+    """The cells that benchmarks/slowdown.py slows, how many times as long they take, and what takes this time."""
 
-    cells: tuple[str, ...]
-    factor: float
-    kind: str
+    cells: tuple[str, ...] = ()
+    factor: float = 1.0
+    kind: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Side:
     worktree: Path
     python: str = sys.executable
     code: str = MEASURED  # in the worktree
-    slowdown: Slowdown | None = None
+    slowdown: Slowdown = Slowdown()  # noqa: RUF009 - it can't change
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def count_side(side: Side, backends: Sequence[str], folder: Path) -> Counts:
 
 def _make_command(side: Side, selection: Selection, stores: Path, report: Path, journal: Path) -> list[str]:
     chosen = selection.cells or ("benchmarks", "-k", selection.expression)
-    plugins = ("-p", "pytest_benchmark.plugin", "-p", "benchmarks.gate_session", "-p", "no:cacheprovider")
+    plugins = ("pytest_benchmark.plugin", "benchmarks.gate_session", "benchmarks.slowdown", "no:cacheprovider")
     paths = (f"--measured={side.worktree / side.code}", f"--basetemp={stores}", f"--journal={journal}")
     options = [*ROUNDS, *paths, f"--benchmark-json={report}", f"--cutoffs={','.join(map(str, selection.cutoffs))}"]
     if selection.backends:  # importing the libraries of the others takes half a second
@@ -247,17 +248,15 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
         options.append(f"--images={selection.images}")
     if selection.payloads:
         options.append(f"--payloads={','.join(selection.payloads)}")
-    if side.slowdown:
-        cells, factor, kind = side.slowdown
-        options += [*(f"--slow-cell={cell}" for cell in cells), f"--slow-factor={factor}", f"--slow-kind={kind}"]
-    return [side.python, "-m", "pytest", *chosen, *plugins, *options, "--color=no"]
+    return [side.python, "-m", "pytest", *chosen, *(f"-p{name}" for name in plugins), *options, "--color=no"]
 
 
-def _make_environment(seed: int) -> dict[str, str]:
+def _make_environment(seed: int, slowdown: Slowdown) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in REMOVED}
     ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
     if (path := kept.get("CIFAR10")) and Path(path).exists():
         ours["CIFAR10"] = str(Path(path).absolute())  # the session runs in another folder
+    ours[SLOWDOWN] = json.dumps(slowdown)
     return kept | ours
 
 
@@ -266,7 +265,7 @@ def _run_process(side: Side, command: Sequence[str], seed: int) -> tuple[int, st
     with subprocess.Popen(  # noqa: S603 - this suite's own command
         command,
         cwd=side.worktree,
-        env=_make_environment(seed),
+        env=_make_environment(seed, side.slowdown),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -45,9 +45,9 @@ def worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "a tree"
 
 
-def fake_side(folder: Path, *lines: str, slowdown: Slowdown | None = None) -> Side:
+def fake_side(folder: Path, *lines: str) -> Side:
     """Make a candidate whose interpreter is a shell script."""
-    return Side("candidate", folder, write_interpreter(folder, *lines), slowdown=slowdown)
+    return Side("candidate", folder, write_interpreter(folder, *lines))
 
 
 def spoil_reading(worktree: Path, statement: str) -> None:
@@ -183,23 +183,19 @@ def test_a_session_sees_only_variables_that_do_not_change_it(
 
 
 def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path, stores: Path) -> None:
-    lines = 'printf "%s\\n" "$@" > noted', "exit 5"
-    side = fake_side(tmp_path, *lines, slowdown=Slowdown((READ,), 1.2, "cpu"))
+    lines = 'printf "%s\\n" "$@" "$IMAGE_STORAGE_SLOWDOWN" > noted', "exit 5"
+    side = replace(fake_side(tmp_path, *lines), slowdown=Slowdown((READ,), 1.2, "cpu"))
     run_session(side, Selection((10, 100), "read and not png", (READ,), ("hdf5", "png")), stores, seed=1)
     asked = (tmp_path / "noted").read_text().splitlines()
     assert asked[:3] == ["-m", "pytest", READ]
-    assert {
-        "--cutoffs=10,100",
-        "--backends=hdf5,png",
-        f"--slow-cell={READ}",
-        "--slow-factor=1.2",
-        "--slow-kind=cpu",
-    } <= set(asked)
+    slowdown = f'[["{READ}"], 1.2, "cpu"]'
+    assert {"--cutoffs=10,100", "--backends=hdf5,png", "-pbenchmarks.slowdown", slowdown} <= set(asked)
     assert "-k" not in asked
     run_session(fake_side(tmp_path, *lines), Selection((10, 100), "read and not png"), stores, seed=1)
     asked = (tmp_path / "noted").read_text().splitlines()
     assert asked[2:5] == ["benchmarks", "-k", "read and not png"]
-    assert not any(each.startswith(("--backends", "--slow", "--images", "--payloads")) for each in asked)
+    assert asked[-1] == '[[], 1.0, "cpu"]'
+    assert not any(each.startswith(("--backends", "--images", "--payloads")) for each in asked)
     run_session(fake_side(tmp_path, *lines), Selection((10,), images="some", payloads=("a", "b")), stores, seed=1)
     assert {"--images=some", "--payloads=a,b"} <= set((tmp_path / "noted").read_text().splitlines())
 
@@ -347,7 +343,7 @@ def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.Monkey
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
     sides.slow_down(Slowdown((READ,), 1.2, "cpu"))
     sides.measure(())
-    assert slowed == {"baseline": None, "candidate": Slowdown((READ,), 1.2, "cpu")}
+    assert slowed == {"baseline": Slowdown(), "candidate": Slowdown((READ,), 1.2, "cpu")}
 
 
 @pytest.mark.parametrize(
