@@ -25,7 +25,7 @@ from .errors import (
 from .options import CONVERT, add_options, check_backend, check_options, is_kept, make_payload
 from .paths import join_path
 from .registry import PACKAGE, find_backend
-from .sources.examination import ExaminedSource, check_sizes, describe_problems, examine
+from .sources.examination import ExaminedSource, describe_problems, examine
 from .sources.files import naming
 from .sources.opening import open_source
 from .sources.payload import Payload
@@ -166,7 +166,6 @@ def _examine(found: Any, payload: Payload, backend: Backend) -> ExaminedSource: 
         examined = examine(found, replace(payload, losses=losses), show, backend.check_names)
     if examined.problems:
         _print(describe_problems(examined))
-    check_sizes(examined)
     return examined
 
 

@@ -32,9 +32,10 @@ Save images as a dataset, from one of these:
 
 Image files are saved byte for byte, and decoded when they are read: as 8-bit RGB, turned upright by their EXIF
 orientation. --payload=pixels decodes them now. Either way, all are decoded once before anything is written. Files that
-aren't images, damaged ones, those in no class, and those that 8-bit RGB can't hold (see --allow) are listed, each with
-the reason; --on-error says what happens then. An alpha channel that is opaque everywhere is no loss, and of a phone's
-MPO only the first picture counts. Colour profiles are kept in files, but not applied.
+aren't images, damaged ones, those in no class, those that 8-bit RGB can't hold (see --allow), and, for pixels without
+--size, those of another size than most are listed, each with the reason; --on-error says what happens then. An alpha
+channel that is opaque everywhere is no loss, and of a phone's MPO only the first picture counts. Colour profiles are
+kept in files, but not applied.
 
 DESTINATION appears when it is complete. If a conversion was stopped, by a full disk or by a signal, the same command
 resumes it after its last finished part (128 MiB of images): first it verifies all finished parts. If they are damaged,
@@ -75,7 +76,7 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
         type=_parse_size,
         metavar="HxW",
         help="with --payload=pixels: scale each image, antialiased, until it covers H x W pixels (height x width), and "
-        "crop its centre; 224 means 224x224. Without it, all images must have one size",
+        "crop its centre; 224 means 224x224. Without it, images of another size than most can't be used",
     )
     _add_rarer_options(parser)
 

@@ -1,7 +1,7 @@
 """Image files are examined before anything is written: one pass decodes all of them, and finds every problem."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +36,7 @@ class ExaminedSource:
     kept: NDArray[np.intp] = field(repr=False)
     problems: tuple[Problem, ...] = field(repr=False)  # of the others
     hints: Mapping[str, str] = field(repr=False)  # by the reason of a problem
-    sizes: Mapping[Size, int] = field(repr=False)  # of the images, each with the index of the first file that has it
+    size: Size  # of all images, if they are pixels
 
     @property
     def count(self) -> int:
@@ -97,16 +97,15 @@ class ExaminedSource:
         return self._read_pixels(start) if self.kind == "pixels" else self._read_encoded(start)
 
     def _read_pixels(self, start: int) -> Iterator[Images]:
-        size = self.payload.size or next(iter(self.sizes))
-        ahead = max(1, AHEAD * arrays.BATCH_BYTES // (size.height * size.width * CHANNELS))
+        ahead = max(1, AHEAD * arrays.BATCH_BYTES // (self.size.height * self.size.width * CHANNELS))
         with closing(self._make(start, self.payload.decode, ahead)) as decoded:
-            for indices in cut_indices(start, len(self.kept), *size):
-                images = np.empty((len(indices), *size, CHANNELS), np.uint8)
+            for indices in cut_indices(start, len(self.kept), *self.size):
+                images = np.empty((len(indices), *self.size, CHANNELS), np.uint8)
                 for image in images:
                     image[...] = next(decoded)
                 yield images
         if not len(self.kept):
-            yield np.empty((0, *size, CHANNELS), np.uint8)
+            yield np.empty((0, *self.size, CHANNELS), np.uint8)
 
     def _read_encoded(self, start: int) -> Iterator[Encoded]:
         batch, size = list[Content](), 0
@@ -154,37 +153,45 @@ def examine(
 ) -> ExaminedSource:
     """Decode all files of a source; `progress` is called with how many are done, and the number of all.
 
-    `check_names` is that of the backend: an image whose name it refuses can't be used either.
+    `check_names` is that of the backend: an image whose name it refuses can't be used either. Nor can one that has
+    another size than most, if pixels aren't scaled.
     """
     count, problems = len(source.labels), list(source.problems)
-    kept, sizes, hints = list[int](), dict[Size, int](), {UNCLASSED: "move it into one, or choose --class-depth"}
+    kept, hints = list[int](), {UNCLASSED: "move it into one, or choose --class-depth"}
     refused = find_refused(source.names or (), check_names)
+    examined = list[Size | StorageError]()
     progress(0, count)
     for index, made in enumerate(map_in_threads(_Attempt(payload.examine), source.read_files(range(count)))):
-        found = refused.get(index, made)
-        if isinstance(found, StorageError):
-            problems.append(Problem(name_file(source, index), found.problem))
-            hints[found.problem] = found.hint
+        examined.append(refused.get(index, made))
+        progress(index + 1, count)
+    size = payload.size or _find_usual_size(examined)
+    if payload.kind == "pixels" and not (count or problems or payload.size):
+        raise InvalidInputError("it has no images that show a size", hint="give one with --size=HxW")
+    for index, found in enumerate(examined):
+        problem = _compare(found, size) if payload.kind == "pixels" else found
+        if isinstance(problem, StorageError):
+            problems.append(Problem(name_file(source, index), problem.problem))
+            hints[problem.problem] = problem.hint
         else:
             kept.append(index)
-            sizes.setdefault(found, index)
-        progress(index + 1, count)
     problems.sort(key=lambda problem: [order_naturally(part) for part in problem.name.split("/")])
-    return ExaminedSource(source, payload, np.array(kept, np.intp), tuple(problems), hints, sizes)
+    return ExaminedSource(source, payload, np.array(kept, np.intp), tuple(problems), hints, size)
 
 
-def check_sizes(source: ExaminedSource) -> None:
-    """Refuse pixels of different sizes, or of none."""
-    if source.kind != "pixels" or source.payload.size is not None:
-        return
-    if not source.count:
-        raise InvalidInputError("it has no images that show a size", hint="give one with --size=HxW")
-    if len(source.sizes) > 1:
-        (one, first), (size, other) = list(source.sizes.items())[:2]
-        sizes = f"{size.height} x {size.width} pixels (height x width)"
-        problem = f"it has {sizes}, and {name_file(source.source, first)} has {one.height} x {one.width}"
-        hint = "scale all images to one size with --size=HxW, or keep them as files with --payload=encoded"
-        raise InvalidInputError(problem, store=name_file(source.source, other), hint=hint)
+def _find_usual_size(examined: Iterable[Size | StorageError]) -> Size:
+    """Find the size that most images have, of several such the first."""
+    counts = Counter(found for found in examined if isinstance(found, Size))
+    return max(counts, key=counts.__getitem__, default=Size(0, 0))
+
+
+def _compare(found: Size | StorageError, usual: Size) -> Size | StorageError:
+    """Make an error of another size than the usual one."""
+    if found == usual or isinstance(found, StorageError):
+        return found
+    return InvalidInputError(
+        f"it has {found.height} x {found.width} pixels (height x width), and most have {usual.height} x {usual.width}",
+        hint="scale all to one size with --size=HxW, or keep them as files with --payload=encoded",
+    )
 
 
 def name_file(source: FileSource, index: int) -> str:
@@ -197,8 +204,11 @@ def describe_problems(source: ExaminedSource) -> list[str]:
     lines = [f"{problem.name}: {problem.reason}" for problem in source.problems]
     counts = Counter(problem.reason for problem in source.problems)
     lines.append(f"{len(source.problems):,} of {source.count:,} files can't be used:")
+    said: str | None = None
     for reason, count in counts.most_common(MAX_REASONS):
         hint = source.hints.get(reason)
-        lines.append(f"  {count:,} {'file' if count == 1 else 'files'}: {reason}{f': {hint}' if hint else ''}")
+        advice = f": {hint}" if hint and hint != said else ""  # once for what differs in a number alone
+        lines.append(f"  {count:,} {'file' if count == 1 else 'files'}: {reason}{advice}")
+        said = hint
     rest = len(counts) - MAX_REASONS
     return [*lines, f"  the others for {rest:,} other reasons"] if rest > 0 else lines

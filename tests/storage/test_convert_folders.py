@@ -94,13 +94,35 @@ def test_pixels_are_scaled_and_cropped_as_a_reader_does(
     assert_same(storage.load(root.with_name("set")), expected)
 
 
-def test_pixels_of_different_sizes_need_the_option_size(root: Path, convert: Any) -> None:  # noqa: ANN401
-    Pillow.new("RGB", (7, 6)).save(root / "dog" / "b.png")
+def test_images_of_another_size_than_most_are_all_listed_and_counted(root: Path, convert: Any) -> None:  # noqa: ANN401
+    for name, size in (("1", (7, 6)), ("c", (9, 9)), ("d", (7, 6))):
+        Pillow.new("RGB", size).save(root / "dog" / f"{name}.png")
+    (root / "dog" / "e.png").write_text("no image")
     code, printed, complaints = convert("--payload=pixels")
-    assert (code, printed) == (2, "")
-    assert "dog/b.png: it has 6 x 7 pixels (height x width), and cat/1.png has 5 x 7: scale all" in complaints
-    assert "--size=HxW" in complaints
-    assert not root.with_name("set").exists()
+    assert (code, root.with_name("set").exists()) == (1, False)
+    lines = printed.splitlines()
+    assert lines[:3] == [
+        "dog/1.png: it has 6 x 7 pixels (height x width), and most have 5 x 7",
+        "dog/c.png: it has 9 x 9 pixels (height x width), and most have 5 x 7",
+        "dog/d.png: it has 6 x 7 pixels (height x width), and most have 5 x 7",
+    ]
+    advice = "scale all to one size with --size=HxW, or keep them as files with --payload=encoded"
+    assert lines[3].startswith("dog/e.png: it is none of AVIF")
+    assert lines[4:7] == [
+        "4 of 9 files can't be used:",
+        f"  2 files: it has 6 x 7 pixels (height x width), and most have 5 x 7: {advice}",
+        "  1 file: it has 9 x 9 pixels (height x width), and most have 5 x 7",
+    ]
+    assert "5 of 9 files can be used, so nothing was written" in complaints
+
+
+def test_images_of_another_size_than_most_can_be_left_out(root: Path, convert: Any) -> None:  # noqa: ANN401
+    images = write_images(root)
+    Pillow.new("RGB", (7, 6)).save(root / "cat" / "1.png")
+    assert convert("--payload=pixels", "--on-error=skip")[0] == 0
+    assert_same(storage.load(root.with_name("set")), (images[1:], np.array([0, 0, 1, 1])))
+    with storage.open(root.with_name("set")) as reader:
+        assert [problem.name for problem in reader.skipped] == ["cat/1.png"]
 
 
 @pytest.mark.parametrize(("name", "extension"), [("png", "PNG"), ("webp", "WEBP"), ("jpeg", "JPEG")])
@@ -385,13 +407,14 @@ def test_a_file_that_changes_after_the_check_is_named_and_nothing_is_saved(
     content: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    check_sizes = examination.check_sizes
+    examine = examination.examine
 
-    def change(source: examination.ExaminedSource) -> None:
-        check_sizes(source)
+    def change(*arguments: Any) -> examination.ExaminedSource:  # noqa: ANN401 - those of `examine`
+        examined = examine(*arguments)
         (root / "dog" / "a.png").write_bytes(content)
+        return examined
 
-    monkeypatch.setattr("storage.__main__.check_sizes", change)
+    monkeypatch.setattr("storage.__main__.examine", change)
     code, _, complaints = convert(*options)
     assert code == 1
     reason = "the source was changed while it was read" if step == "read_files" else "dog/a.png: it is none of AVIF"
