@@ -19,7 +19,7 @@ from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_
 from ..errors import CorruptStoreError, InvalidInputError
 from .files import open_input
 from .pixels import OpenStream, PixelSource, Stream, check_unpacked, choose_arrays, describing, make_source
-from .zips import ERRORS, open_zip
+from .zips import ERRORS, explain_member, open_zip
 
 NPY, NPZ = "a .npy file", "a .npz file"
 AGAIN = "restore a copy, or save it again"
@@ -71,6 +71,9 @@ def read_npz(path: Path) -> PixelSource:
         check_unpacked(path, sum(member.file_size for member in members), path.stat().st_size)
         for member in members:
             name = member.filename.removesuffix(".npy")
+            refusal = "it is there twice" if name in arrays else explain_member(member)
+            if refusal is not None:
+                raise InvalidInputError(f"it is {NPZ}, and of {name}, {refusal}", store=path, hint=AGAIN)
             with archive.open(member) as file:
                 open_stream = partial(_open_member, path, member.filename)
                 arrays[name] = _read_header(

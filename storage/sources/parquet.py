@@ -65,6 +65,7 @@ class ParquetSource:
     identity: str
     metadata: Mapping[str, Sequence[Any]] | None = field(repr=False)
     left_out: Mapping[str, str] = field(repr=False)  # columns that aren't read, and why
+    unlabelled: Mapping[int, str] = field(repr=False)  # rows that can't be used, and why
     problems: tuple[()] = ()
     kind: Literal["encoded"] = "encoded"
     losses: tuple[str, ...] = ()
@@ -79,7 +80,7 @@ class ParquetSource:
         return identify_files(self.files)
 
     def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
-        """Read files one by one; in place of one that isn't there, yield the reason."""
+        """Read files one by one; in place of one that isn't there, or has no label, yield the reason."""
         starts = np.array([group.start for group in self.groups])
 
         def find_group(index: int) -> Group:
@@ -101,8 +102,10 @@ class ParquetSource:
                     raise CorruptStoreError(problem, store=self.files[group.file])
                 values = found[0]
                 first, end = end, end + len(values)
-            content = values[index - first].as_py()
-            yield InvalidInputError("its content isn't in the file") if content is None else content
+            content, reason = values[index - first].as_py(), self.unlabelled.get(index)
+            if content is None:
+                reason = "its content isn't in the file"
+            yield content if reason is None else InvalidInputError(reason)
 
 
 def read_parquet(root: Path, files: Sequence[Path]) -> ParquetSource:
@@ -167,9 +170,9 @@ def _make_source(
 ) -> ParquetSource:
     if any(len(column) != count for column in values.values()):
         raise CorruptStoreError(f"a column hasn't {count:,} rows", store=root)
-    labels = np.zeros(count, np.int64)
+    labels, unlabelled = np.zeros(count, np.int64), dict[int, str]()
     if columns.label is not None:
-        labels[:], classes = _make_labels(root, columns.label, values.pop(columns.label))
+        labels[:], classes, unlabelled = _make_labels(root, columns.label, values.pop(columns.label))
         columns = columns._replace(classes=classes or columns.classes)
     paths = values.pop(columns.path, None) if columns.path else None
     names = _make_names(paths)
@@ -181,24 +184,23 @@ def _make_source(
             del values[name]
     if names is None and paths and any(path is not None for path in paths):
         values.setdefault(PATH, paths)
-    return ParquetSource(files, columns, groups, labels, names, identity, values or None, left_out)
+    return ParquetSource(files, columns, groups, labels, names, identity, values or None, left_out, unlabelled)
 
 
-def _make_labels(root: Path, column: str, found: list[Any]) -> tuple[list[int], tuple[str, ...]]:
-    """Take integers as they are, and the distinct strings as the names of classes."""
-    if None in found:
-        raise InvalidInputError(f"row {found.index(None)} has no {column}", store=root)
-    if not any(isinstance(label, str) for label in found):
-        if any(label > LABEL_RANGE.max for label in found):
-            problem = f"a {column} doesn't fit in 64 bits"
-            raise InvalidInputError(problem, store=root, hint="give at most 2**63 - 1")
-        return found, ()
-    classes = sorted(set(found))
+def _make_labels(root: Path, column: str, found: list[Any]) -> tuple[list[int], tuple[str, ...], dict[int, str]]:
+    """Take integers as they are, and the distinct strings as the names of classes; say why a row has no label."""
+    wrong = {row: f"it has no {column}" for row, label in enumerate(found) if label is None}
+    classes = sorted({label for label in found if isinstance(label, str)})
+    if not classes:
+        for row, label in enumerate(found):
+            if row not in wrong and label > LABEL_RANGE.max:
+                wrong[row] = f"its {column} doesn't fit in 64 bits"
+        return [0 if row in wrong else label for row, label in enumerate(found)], (), wrong
     if len(classes) > MAX_CLASSES:
         problem = f"its column {column} has {len(classes):,} distinct strings, more than {MAX_CLASSES:,} classes"
         raise InvalidInputError(problem, store=root, hint="write numbers, or name the column otherwise")
     numbers = {name: number for number, name in enumerate(classes)}
-    return [numbers[name] for name in found], tuple(classes)
+    return [numbers.get(name, 0) for name in found], tuple(classes), wrong
 
 
 def _make_names(paths: Sequence[Any] | None) -> Names | None:

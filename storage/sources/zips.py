@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..dataset.annotations import Problem
-from ..errors import CorruptStoreError, InvalidInputError, StorageError
+from ..errors import CorruptStoreError, StorageError
 from ..limits import MAX_EXPANSION, MAX_MEMORY
 from .archives import Member
 from .files import AT_ONCE, open_input
@@ -31,22 +31,23 @@ LISTING = 16  # bytes of memory that zipfile takes for each byte of the list of 
 
 @contextmanager
 def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip file whose members can all be read."""
+    """Open a zip file of which all members are listed."""
     with open_input(path) as file:
         bounded = _BoundedFile(file.raw)
         bounded.limit = (MAX_MEMORY + MAX_EXPANSION * os.fstat(file.fileno()).st_size) // LISTING
         with zipfile.ZipFile(bounded) as archive:
             bounded.limit = sys.maxsize
             _check_count(bounded, archive)
-            names = set()
-            for member in archive.infolist():
-                if member.filename in names:
-                    raise InvalidInputError(f"its member {member.filename} is there twice", store=path)
-                if member.compress_type not in METHODS or member.flag_bits & ENCRYPTED:
-                    problem = f"its member {member.filename} is encrypted, or compressed by another method than deflate"
-                    raise InvalidInputError(problem, store=path, hint="zip the files again, without a password")
-                names.add(member.filename)
             yield archive
+
+
+def explain_member(member: zipfile.ZipInfo) -> str | None:
+    """Say why a member can't be read; None if it can."""
+    if member.flag_bits & ENCRYPTED:
+        return "it is encrypted in the archive"
+    if member.compress_type not in METHODS:
+        return "it is compressed in the archive by another method than deflate"
+    return None
 
 
 def _check_count(file: BinaryIO, archive: zipfile.ZipFile) -> None:
@@ -69,26 +70,29 @@ class ZipArchive:
         with describing(self.path, KIND, *ERRORS), open_zip(self.path) as archive:
             total = sum(member.file_size for member in archive.infolist())  # members may even overlap
             check_unpacked(self.path, total, self.path.stat().st_size)
-            for member in archive.infolist():
-                mode = member.external_attr >> 16
+            for place, member in enumerate(archive.infolist()):
+                mode, refusal = member.external_attr >> 16, explain_member(member)
                 name = member.filename.replace("\\", "/") if member.create_system == WINDOWS else member.filename
                 if name.endswith("/"):
                     continue
                 if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
                     yield Problem(name, "it is a link or no regular file in the archive")
+                elif refusal is not None:
+                    yield Problem(name, refusal)
                 elif member.file_size > AT_ONCE.measure(member.compress_size):
                     yield Problem(name, f"it would unpack to {member.file_size:,} bytes")
                 else:
-                    yield Member(name, member.file_size, member.filename)
+                    yield Member(name, member.file_size, place)
 
     def read_members(self, members: Iterable[Member]) -> Iterator[bytes | StorageError]:
         """Read files in any order; see `Archive`."""
         with describing(self.path, KIND, *ERRORS), open_zip(self.path) as archive:
+            listed = archive.infolist()
             for member in members:
                 try:
-                    with archive.open(member.place) as file:
+                    with archive.open(listed[member.place]) as file:  # of one name there may be two
                         content = file.read(member.size + 1)  # never more at once than it claims
-                except ERRORS as error:
+                except (*ERRORS, UnicodeError) as error:
                     yield CorruptStoreError(f"it is damaged in the archive ({error})")
                     continue
                 yield content if len(content) == member.size else CorruptStoreError("it was cut short")

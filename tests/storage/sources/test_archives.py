@@ -198,6 +198,32 @@ def test_members_of_a_zip_file_that_are_links_or_bombs_are_problems(tmp_path: Pa
     assert read(find(tmp_path / "a.zip")) == [PNG]
 
 
+def test_members_of_a_zip_file_that_cannot_be_unpacked_are_problems_of_which_the_others_are_saved(
+    run: Command, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", PNG)
+        archive.writestr("b.png", PNG, zipfile.ZIP_BZIP2)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.png", PNG + b"2")
+        archive.writestr("locked.png", PNG)
+        archive.getinfo("locked.png").flag_bits |= 1
+        archive.writestr("z.png", PNG)
+    problems = [
+        ("a.png", "it is there twice"),
+        ("b.png", "it is compressed in the archive by another method than deflate"),
+        ("locked.png", "it is encrypted in the archive"),
+    ]
+    command = ("convert", tmp_path / "a.zip", tmp_path / "set", "--backend", "npy")
+    code, printed, _ = run(*command)
+    assert (code, printed.splitlines()[:3]) == (1, [f"{name}: {reason}" for name, reason in problems])
+    assert run(*command, "--on-error=skip")[0] == 0
+    with storage.open(tmp_path / "set") as reader:
+        assert list(reader.names) == ["a.png", "z.png"]
+        assert [bytes(file) for file in reader.read_encoded([0, 1])[0]] == [PNG, PNG]
+        assert list(reader.skipped) == problems
+
+
 def test_a_member_of_a_packed_tar_archive_that_is_a_bomb_is_a_problem(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar.gz", {"bomb.png": bytes(20 << 20), "a.png": PNG}, "w:gz")
     assert list_problems(path) == {"bomb.png": "it would unpack to 20,971,520 bytes"}
@@ -229,6 +255,14 @@ def test_a_damaged_member_of_a_zip_file_is_the_only_one_that_cannot_be_read(tmp_
     _, damaged, _ = find(path).read_files(range(3))
     assert isinstance(damaged, CorruptStoreError)
     assert damaged.problem.startswith("it is damaged in the archive")
+
+
+def test_a_damaged_name_of_a_member_of_a_zip_file_concerns_no_other(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", {"é.png": PNG, "b.png": PNG})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xc3\xff", 1))
+    damaged, other = find(path).read_files(range(2))
+    assert isinstance(damaged, CorruptStoreError)
+    assert other == PNG
 
 
 def test_a_damaged_text_is_a_problem(tmp_path: Path) -> None:

@@ -235,6 +235,34 @@ def test_an_image_whose_content_is_elsewhere_is_a_problem(tmp_path: Path) -> Non
     assert second == FILES[1]
 
 
+@pytest.mark.parametrize(
+    ("labels", "kind", "expected", "reason"),
+    [
+        ([None, *LABELS[1:]], pa.int64(), LABELS, "it has no label"),
+        ([1 << 63, *LABELS[1:]], pa.uint64(), LABELS, "its label doesn't fit in 64 bits"),
+        ([None, *(CLASSES[label] for label in LABELS[1:])], pa.string(), LABELS, "it has no label"),
+    ],
+    ids=["no label", "a large label", "no text"],
+)
+def test_an_image_without_a_label_is_the_only_one_that_cannot_be_used(
+    run: Any,  # noqa: ANN401 - a fixture
+    labels: list[Any],
+    kind: Any,  # noqa: ANN401 - of pyarrow
+    expected: list[int],
+    reason: str,
+    tmp_path: Path,
+) -> None:
+    path = write_parquet(tmp_path / "set", make_columns() | {"label": pa.array(labels, kind)})
+    command = ("convert", path, tmp_path / "new", "--backend", "npy")
+    code, out, _ = run(*command)
+    assert (code, out.splitlines()[0]) == (1, f"0.png: {reason}")
+    assert run(*command, "--on-error=skip")[0] == 0
+    with storage.open(tmp_path / "new") as reader:
+        assert (list(reader.names), reader.read_labels().tolist()) == (PATHS[1:], expected[1:])
+        assert [bytes(file) for file in reader.read_encoded(range(COUNT - 1))[0]] == FILES[1:]
+        assert reader.skipped == (("0.png", reason),)
+
+
 def test_an_empty_file_is_an_empty_set(tmp_path: Path) -> None:
     source = find(write_parquet(tmp_path / "set", make_columns(0, 0), FEATURES))
     assert (len(source.labels), list(source.read_files([]))) == (0, [])
@@ -248,11 +276,9 @@ def test_an_empty_file_is_an_empty_set(tmp_path: Path) -> None:
             {"a": pa.array(FILES), "b": pa.array(FILES)},
             "more than one of its columns holds files: a, b; ",
         ),
-        (make_columns() | {"label": pa.array([*LABELS[:-1], None])}, f"row {COUNT - 1} has no label"),
-        (make_columns() | {"label": pa.array([1 << 63] * COUNT, pa.uint64())}, "set: a label doesn't fit in 64 bits"),
         ({"image": pa.array([{"bytes": "text"}] * COUNT)}, "no column holds files; it has image struct<bytes: string>"),
     ],
-    ids=["none", "two", "no label", "a large label", "texts"],
+    ids=["none", "two", "texts"],
 )
 def test_columns_that_cannot_be_kept_are_refused(columns: dict[str, Any], reason: str, tmp_path: Path) -> None:
     assert reason in refuse(write_parquet(tmp_path / "set", columns))
