@@ -11,19 +11,20 @@ from numpy.typing import ArrayLike
 from ..arrays import ANY_PIXELS, check_encoded, check_images, check_labels, check_pixels
 from ..contract import Encoded, Images, Labels
 from ..encoded import Content
-from ..errors import InvalidInputError, StorageError, StoreLockedError
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
 from ..inputs import is_list_of_batches, take_batch, take_images, take_labels, take_single
 from ..registry import find_backend
 from .annotations import Annotations
-from .checksums import hash_records
+from .checksums import add_up, hash_records
 from .files import NAMES, SKIPPED
 from .manifest import find_form
 from .metadata import ARROW, LINES, Columns
-from .opening import Dataset, hold_dataset, read_all_details, read_dataset
+from .opening import Dataset, hold_dataset, read_all_details
 from .parts import check_kind
 from .writer import Writer
 
 DEFAULT_BACKEND = "lmdb_packed"
+KEPT_HINT = "restore it from a copy, give what is damaged yourself, or delete the dataset first: then nothing is kept"
 
 
 def save(
@@ -56,17 +57,19 @@ def save(
     backend : str
         A name in `storage.BACKENDS`.
     names : sequence of str, optional
-        A relative path for each image, all different. If the same images replace those that are there, as one array
-        or `Encoded`, to correct a label for example, they keep names and metadata that aren't given.
+        A relative path for each image, all different.
     classes : sequence of str, optional
-        The names of the labels 0, 1, and so on; by default those of the dataset that is replaced.
+        The names of the labels 0, 1, and so on.
     metadata : mapping of str to sequence, optional
         A table: columns, by name, with a value per image. The values of a column are str, int, float, bool, or lists
         of these, all of one type, or None.
     durable : bool
         Return when the disk holds everything.
     overwrite : bool
-        Replace a dataset that is there, in one step.
+        Replace a dataset that is there, in one step. Its classes are kept unless `classes` is given. If `images` is
+        one array or `Encoded`, and has the same images, names and metadata that aren't given are kept, too, and the
+        list of files that were skipped; to correct a label, for example. What would be kept and can't be read is an
+        error: give it yourself, or delete the dataset first.
     lock : bool
         Refuse a second writer to the same path. Without a lock, as on a file system that has none, make sure yourself
         that nothing else reads or writes there meanwhile.
@@ -86,6 +89,8 @@ def save(
         Another writer is saving to `path`.
     StoreFullError
         The file system has no room.
+    CorruptStoreError
+        What would be kept of the dataset that is there is damaged.
     StorageError
         The file system has no locks, or the operating system refused otherwise. After any error, `path` is as it was
         before.
@@ -111,9 +116,9 @@ def save(
     whole = batches[0] if isinstance(batches, list) else None
     if whole is not None:
         check_kind(find_backend(backend), whole)
-    if overwrite:
-        annotations = inherit(path, whole, annotations, has_classes=classes is not None)
     with Writer(path, annotations, backend, durable=durable, overwrite=overwrite, lock=lock) as writer:
+        if overwrite:
+            writer.describe(inherit(path, whole, annotations, has_classes=classes is not None))
         for batch in batches:
             (writer.add if whole is None else writer.write_part)(batch)
             if progress is not None:
@@ -128,42 +133,46 @@ def inherit(
     *,
     has_classes: bool,
 ) -> Annotations:
-    """Add the classes of the dataset that will be replaced; of the same images, also names and metadata."""
+    """Add what is kept of the dataset that will be replaced; refuse to replace it if that can't be read."""
+    is_whole = isinstance(images, np.ndarray | Encoded)
+    if has_classes and not is_whole:
+        return annotations
     try:
         with hold_dataset(path) as held, held.reading():
             if not has_classes:
                 annotations = replace(annotations, classes=held.manifest.classes)
-            if isinstance(images, np.ndarray | Encoded) and _is_described(held):
-                old = read_dataset(held, verify=True)
-                kept = old.read_annotations()
-                if _is_same(old, images, kept.labels):
-                    names = kept.names if annotations.names is None else annotations.names
-                    metadata = kept.metadata if annotations.metadata is None else annotations.metadata
-                    annotations = replace(
-                        annotations, names=names, metadata=metadata, skipped=kept.skipped, losses=kept.losses
-                    )
+            return _describe_same(held, images, annotations) if is_whole else annotations
+    except StoreNotFoundError:
+        return annotations
     except StorageError as error:
-        if isinstance(error, StoreLockedError) or (
-            type(error) is StorageError and isinstance(error.__cause__, OSError)
-        ):
-            raise  # the system refused; else nothing is there that could be kept
-    return annotations
+        hint = KEPT_HINT if isinstance(error, CorruptStoreError) else error.hint
+        problem = f"what a replacement keeps of it can't be read ({error.problem})"
+        raise error.replace(problem=problem, hint=hint) from error
 
 
-def _is_described(held: Dataset) -> bool:
-    found = read_all_details(held).details.values()
-    described = any(details.beside.keys() & {NAMES, ARROW, LINES, SKIPPED} for details in found)
-    return described or bool(held.manifest.losses)
-
-
-def _is_same(old: Dataset, images: Images | Encoded, labels: Labels) -> bool:
-    """Check whether images are those of a dataset: with its labels, they have its checksums."""
+def _describe_same(held: Dataset, images: Images | Encoded, annotations: Annotations) -> Annotations:
+    """Add the names, the metadata and the like of a dataset that has the same images."""
     if not isinstance(images, Encoded):
         images = check_pixels(images)
-    if (len(images), find_form(images)) != (old.manifest.count, old.manifest.form):
-        return False
-    records = np.concatenate([checksums.records for checksums in old.checksums.values()])
-    return np.array_equal(hash_records(images, labels, np.arange(len(images))), records)
+    if (len(images), find_form(images)) != (held.manifest.count, held.manifest.form):
+        return annotations
+    old = read_all_details(held)
+    described = any(details.beside.keys() & {NAMES, ARROW, LINES, SKIPPED} for details in old.details.values())
+    if not (described or old.manifest.losses) or not _is_same(old, images):
+        return annotations
+    return replace(
+        annotations,
+        names=old.read_names() if annotations.names is None else annotations.names,
+        metadata=old.read_metadata() if annotations.metadata is None else annotations.metadata,
+        skipped=old.read_skipped(),
+        losses=old.manifest.losses,
+    )
+
+
+def _is_same(old: Dataset, images: Images | Encoded) -> bool:
+    """Check whether images are those of a dataset: with its labels, they have its checksum."""
+    labels = old.read_labels(verify=True)
+    return add_up(hash_records(images, labels, np.arange(len(images)))) == old.manifest.checksum
 
 
 def take_batches(images: Any, labels: Any) -> tuple[list[Any] | Iterator[Any], Labels]:  # noqa: ANN401 - of a caller

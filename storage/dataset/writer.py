@@ -155,12 +155,17 @@ class Writer(ImageWriter):
     ) -> None:
         super().__init__(path, annotations, durable=durable, lock=lock)
         self._module = find_backend(backend)
-        self._module.check_names(annotations.names or ())
         self._overwrite = overwrite
         self._key = read_secret() if source else b""
-        source = f"{source} {annotations.identify()}" if self._key else ""
-        self._manifest = Manifest(backend, classes=annotations.classes, losses=annotations.losses, source=source)
+        self._manifest = Manifest(backend, source=f"{source} {annotations.identify()}" if self._key else "")
+        self.describe(annotations)
         self._held = ExitStack()
+
+    def describe(self, annotations: Annotations) -> None:
+        """Set what is known about the images, before any of them is added."""
+        self._module.check_names(annotations.names or ())
+        self._annotations = annotations
+        self._manifest = replace(self._manifest, classes=annotations.classes, losses=annotations.losses)
 
     @property
     def kept(self) -> int:

@@ -4,16 +4,14 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import Mock
 
 import pytest
 
 import storage
-from storage import CorruptStoreError, InvalidInputError, StorageError
+from storage import CorruptStoreError, InvalidInputError
 from storage.dataset.annotations import Annotations
 from storage.dataset.names import Names, find_refused
 from tests.support.datasets import find_beside, flip_bit, rewrite_beside, rewrite_details
-from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 from tests.support.open_files import list_names
 from tests.support.properties import given, st
@@ -216,61 +214,6 @@ def test_annotations_are_identified_by_labels_and_names() -> None:
     ]
     assert len({annotations.identify() for annotations in all_annotations}) == 4
     assert len(all_annotations[2].take(1, 3)) == 2
-
-
-@pytest.mark.parametrize("kind", ["pixels", "encoded"])
-def test_correcting_a_label_keeps_names_classes_and_metadata(kind: str, tmp_path: Path) -> None:
-    images: Any = IMAGES if kind == "pixels" else make_files(COUNT)[0]
-    described: dict[str, Any] = {"names": NAMES, "classes": ["cat"], "metadata": {"a": list("abcde")}}
-    storage.save(tmp_path / "set", images, LABELS, "npy", **described)
-    storage.save(tmp_path / "set", images, LABELS + 1, "npy", overwrite=True)
-    with storage.open(tmp_path / "set") as reader:
-        assert (list(reader.names), reader.classes, reader.metadata) == (NAMES, ("cat",), {"a": list("abcde")})
-        assert reader.targets == (LABELS + 1).tolist()
-    other: dict[str, Any] = {"names": NAMES[::-1], "classes": (), "metadata": {"b": [1] * COUNT}}
-    storage.save(tmp_path / "set", images, LABELS, "npy", overwrite=True, **other)
-    with storage.open(tmp_path / "set") as reader:
-        assert (list(reader.names), reader.classes, reader.metadata) == (NAMES[::-1], (), {"b": [1] * COUNT})
-
-
-@pytest.mark.parametrize("change", ["other images", "fewer images", "other shape", "batches"])
-def test_other_images_keep_the_classes_alone(change: str, tmp_path: Path) -> None:
-    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=NAMES, classes=["cat"])
-    images: Any = {
-        "other images": IMAGES[::-1],
-        "fewer images": IMAGES[:4],
-        "other shape": IMAGES.reshape(COUNT, 7, 5, 3),
-        "batches": [IMAGES],
-    }[change]
-    storage.save(
-        tmp_path / "set", images, LABELS[: len(IMAGES if change == "batches" else images)], "npy", overwrite=True
-    )
-    with storage.open(tmp_path / "set") as reader:
-        assert (list(reader.names), reader.classes) == ([], ("cat",))
-
-
-def test_a_damaged_dataset_that_is_replaced_still_has_its_classes(tmp_path: Path) -> None:
-    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", names=NAMES, classes=["cat"])
-    find_beside(tmp_path / "set", "checksums").unlink()
-    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", overwrite=True)
-    with storage.open(tmp_path / "set") as reader:
-        assert (list(reader.names), reader.classes) == ([], ("cat",))
-    (tmp_path / "set" / "manifest.json").write_bytes(b"")
-    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", overwrite=True)
-    with storage.open(tmp_path / "set") as reader:
-        assert reader.classes == ()
-
-
-def test_classes_are_not_lost_because_the_system_refuses_to_read_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage.save(tmp_path / "set", IMAGES, LABELS, "npy", classes=["cat"])
-    with monkeypatch.context() as patch:
-        patch.setattr("storage.dataset.manifest.open_regular", Mock(side_effect=OSError(5, "Input/output error")))
-        with pytest.raises(StorageError, match="the operating system refused"):
-            storage.save(tmp_path / "set", IMAGES, LABELS + 1, "npy", overwrite=True)
-    with storage.open(tmp_path / "set") as reader:
-        assert (reader.classes, reader.targets) == (("cat",), LABELS.tolist())
 
 
 def refuse_long(names: Sequence[str]) -> None:

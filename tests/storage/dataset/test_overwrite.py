@@ -132,16 +132,6 @@ def test_a_dataset_with_foreign_files_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "set" / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda path: path.unlink(), lambda path: path.write_text("x"), str], ids=["gone", "changed", "none"]
-)
-def test_a_damaged_dataset_can_be_replaced(damage: Callable[[Path], object], tmp_path: Path) -> None:
-    storage.save(tmp_path / "set", *make_set(2))
-    damage(tmp_path / "set" / "manifest.json")
-    storage.save(tmp_path / "set", *make_set(3), overwrite=True)
-    assert_same(storage.load(tmp_path / "set"), make_set(3))
-
-
 def test_a_replacement_keeps_group_and_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(2))
     (tmp_path / "set").chmod(0o2710)
