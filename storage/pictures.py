@@ -21,6 +21,7 @@ import numpy as np
 
 from .encoded import Content
 from .errors import BackendUnavailableError, DecodingError, InvalidInputError
+from .scans import check_work
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -31,8 +32,6 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM",
 JPEG_FORMATS = {"JPEG", "MPO"}
 REFUSALS = (SyntaxError, LookupError, TypeError, ValueError, struct.error)  # how its plugins say: not mine
 PREFIX = 16  # bytes by which Pillow recognizes a format
-JPEG_EXPANSION = 512  # pixels of JPEG that a byte can hold: a bit for each block of 8 x 8
-JPEG_BASE = 1 << 24  # pixels of JPEG that are decoded even if the file seems too small
 ORIENTATION = 0x0112  # tag of EXIF
 SIXTEEN_BITS = {("I", "PNG"), ("I", "PPM")}  # modes and formats besides "I;16" in which pixels have 16 bits
 DEEP_MODES = ("I", "F")  # modes of Pillow that begin with these have more than 8 bits
@@ -149,8 +148,8 @@ def check_pixels(size: Size, jpeg: memoryview | None, max_pixels: int) -> None:
             f"it has {pixels:,} pixels, more than the limit of {max_pixels:,}",
             hint="if that is right, raise max_pixels (--max-pixels)",
         )
-    if jpeg is not None and pixels > JPEG_BASE + JPEG_EXPANSION * len(jpeg):
-        raise DecodingError(f"it claims {pixels:,} pixels, more than a JPEG file of {len(jpeg):,} bytes can hold")
+    if jpeg is not None:
+        check_work(pixels, jpeg)
 
 
 def get_orientation(picture: "ImageFile", content: memoryview) -> int:
