@@ -2,8 +2,9 @@
 
 On disk: ``3/00000007.jpg`` is image 7, with label 3: labels are padded with zeros to one length, so that the
 alphabetical order of the folders is the order of the labels, as torchvision's ImageFolder assumes. The extension is
-that of the content, or ``bin``. If names are given, they are the paths; if classes are, the folders are called by them,
-and ImageFolder finds the same labels only if these names are in alphabetical order and each class has an image.
+that of the content, or ``bin``. The folders are called by classes in place of labels if these are given and if that
+changes no order: their names are in alphabetical order, can be those of folders, and no label is without one. So if
+labels are 0..K-1, ImageFolder finds the same ones. If names are given, they are the paths, whatever it makes of them.
 ``index.tsv`` says what counts: a line ``images=10 characters=25``, a line ``label``, ``bytes``, ``path``, then for each
 image, in order, these three, with tabs between them. Blanks before the labels bring all lines to one length, so one is
 found without reading the others. If classes have names, the first line ends with ``classes=15``, and the second one has
@@ -23,8 +24,8 @@ import os
 import platform
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -218,10 +219,24 @@ def check_names(names: Iterable[str]) -> None:
 
 def _choose_names(files: Encoded, labels: Sequence[int], classes: Sequence[str]) -> Iterator[str]:
     """Choose a folder by the label, and a name by the index and the content."""
-    digits = max((len(str(label)) for label in labels), default=1)
+    folders = _choose_folders(set(labels), classes)
     for index, (label, file) in enumerate(zip(labels, files, strict=True)):
-        folder = classes[label] if 0 <= label < len(classes) else f"{label:0{digits}}"
-        yield f"{folder}/{index:08}.{find_extension(file)}"
+        yield f"{folders[label]}/{index:08}.{find_extension(file)}"
+
+
+def _choose_folders(labels: Collection[int], classes: Sequence[str]) -> dict[int, str]:
+    """Call the folder of each label by its class if their alphabetical order is that of the labels; else by number."""
+    are_ordered = [*classes] == sorted(classes) and set(labels) <= set(range(len(classes)))
+    if are_ordered and all(map(_can_be_folder, classes)):
+        return {label: classes[label] for label in labels}
+    digits = max((len(str(label)) for label in labels), default=1)
+    return {label: f"{label:0{digits}}" for label in labels}
+
+
+def _can_be_folder(name: str) -> bool:
+    with suppress(InvalidInputError):
+        return bool(_check_names([name])) and "/" not in name and name != FILE
+    return False
 
 
 def _format_classes(classes: Sequence[str]) -> bytes:

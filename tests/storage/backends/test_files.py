@@ -84,11 +84,38 @@ def test_names_that_are_not_unicode_are_kept(tmp_path: Path) -> None:
     check_file_reads(files, tmp_path / "store", (FILES[:1], LABELS[:1]))
 
 
-def test_folders_are_called_by_their_classes(tmp_path: Path) -> None:
-    files.store_many(tmp_path / "store", FILES, LABELS, classes=["cat", "dog", "bird"])
-    found = sorted(str(path.relative_to(tmp_path / "store")) for path in (tmp_path / "store").glob("*/*"))
-    assert found == ["10/00000000.bin", "10/00000002.bin", "bird/00000001.bin"]
-    check_file_reads(files, tmp_path / "store", (FILES, LABELS))
+@pytest.mark.parametrize(
+    ("classes", "labels", "folders"),
+    [
+        (["bird", "cat", "dog"], [2, 0, 1], ["dog", "bird", "cat"]),
+        (["0", "1", "2"], [2, 0, 1], ["2", "0", "1"]),
+        (["1", "2", "3"], [2, 0, 1], ["3", "1", "2"]),
+        (["a", "b", "no image has it"], [1, 0, 1], ["b", "a", "b"]),
+        (["1", "0"], [0, 1, 0], ["0", "1", "0"]),
+        (["class 2", "class 10"], [0, 1, 0], ["0", "1", "0"]),
+        (["cat", "Dog"], [0, 1, 0], ["0", "1", "0"]),
+        (["2"], [0, 2, 0], ["0", "2", "0"]),
+        (["cat"], [0, -1, 10], ["00", "-1", "10"]),
+        (["cat/tabby", "dog"], [0, 1, 0], ["0", "1", "0"]),
+        (["", "x"], [0, 1, 0], ["0", "1", "0"]),
+        (["a", "b\t"], [0, 1, 0], ["0", "1", "0"]),
+        (["..", "x"], [0, 1, 0], ["0", "1", "0"]),
+        (["index.tsv", "x"], [0, 1, 0], ["0", "1", "0"]),
+        (["a", "é" * 128], [0, 1, 0], ["0", "1", "0"]),
+    ],
+    ids=str,
+)
+def test_folders_are_called_by_classes_if_their_alphabetical_order_is_that_of_the_labels(
+    classes: list[str], labels: list[int], folders: list[str], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    files.store_many(store, FILES, np.array(labels), classes=classes)
+    with files.open_reader(store) as reader:
+        assert [path.partition("/")[0] for path in reader.names] == folders
+        assert reader.classes == tuple(classes)
+    check_file_reads(files, store, (FILES, np.array(labels)))
+    if set(labels) == set(range(len(set(labels)))):
+        assert read_as_folders(store) == {f"{index:08}.bin": label for index, label in enumerate(labels)}
 
 
 def test_a_reader_has_the_names_and_the_classes_that_were_stored(tmp_path: Path) -> None:
@@ -151,7 +178,6 @@ def test_the_longest_names_are_accepted(tmp_path: Path) -> None:
     "options",
     [
         {"names": ["a"]},
-        {"classes": ["", "x", ".."]},
         {"classes": "names"},
         {"classes": ["a name"] * 2},
         {"classes": [1]},
