@@ -41,7 +41,7 @@ from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, de
 from benchmarks.tables import check_cells, check_options, list_given
 from benchmarks.workers import START_METHODS, choose_counts
 from fixtures.image_set import COUNT, IMAGES, DoubledImages, SessionImages, find_origin
-from reports.compare.comparison import LOOKS
+from reports.compare.comparison import Row, choose_cells
 from reports.errors import WrongInputError
 from reports.files import remove_abandoned, replace_file
 from reports.page.command import check_place
@@ -289,20 +289,21 @@ def _decide(pytest_session: pytest.Session, base: Run, first: dict[str, list[flo
     `seconds` is how long the first process took: cells that don't look slower may take a fraction of that.
     """
     config, start = pytest_session.config, time.monotonic()
-    session, budget = config.stash[SESSION], config.option.budget
-    if session.expected is None:
+    session, budget, expected = config.stash[SESSION], float(config.option.budget), config.stash[SESSION].expected
+    if expected is None:
         return
     references = [each.cell for each in base.references if each.cell in first]
-    processes = 1 + len(session.replicates)
-    for look in (each for each in LOOKS if each > processes):
-        rows = [row for row in compare_now(config, base, session.expected, first, session.replicates).rows if row.open]
-        while processes < look:
-            passed = time.monotonic() - start
-            cells = [row.cell for row in rows if passed < (budget if row.suspect else min(budget, PATIENCE * seconds))]
-            words = f"for {count_noun(len(cells), 'cell')} that the comparison can't decide yet"
-            if not cells or not _measure_replicate(pytest_session, [*cells, *references], words):
-                return
-            processes += 1
+
+    def judge() -> tuple[Row, ...]:
+        return compare_now(config, base, expected, first, session.replicates).rows
+
+    def has_time(row: Row) -> bool:
+        return time.monotonic() - start < (budget if row.suspect else min(budget, PATIENCE * seconds))
+
+    for cells in choose_cells(judge, 1 + len(session.replicates), has_time):
+        words = f"for {count_noun(len(cells), 'cell')} that the comparison can't decide yet"
+        if not _measure_replicate(pytest_session, [*cells, *references], words):
+            return
 
 
 def _measure_replicate(pytest_session: pytest.Session, cells: Sequence[str], words: str) -> bool:

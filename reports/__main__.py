@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reports import calibration
 from reports.cli import Parser, print_error, print_names, print_text
 from reports.compare import command as compare_command
 from reports.errors import NotMeasurableError, WrongInputError
-from reports.gate import calibration
 from reports.gate import command as gate_command
 from reports.page import command as page_command
 from reports.reading import read_run
@@ -74,7 +74,9 @@ def _make_parser() -> argparse.ArgumentParser:
     gate = commands.add_parser("gate", help="measure whether storage/ is slower than in another commit")
     gate_command.add_options(gate)
     gate.set_defaults(show=gate_command.show_gate)
-    calibrate = commands.add_parser("calibrate", help="measure how often the gate errs on this machine")
+    calibrate = commands.add_parser(
+        "calibrate", help="measure how often the gate or a saved baseline errs on this machine"
+    )
     calibration.add_options(calibrate)
     calibrate.set_defaults(show=calibration.show_calibration)
     return parser

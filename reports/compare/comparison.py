@@ -3,10 +3,10 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.compare.statistics import Drift, Evidence, weigh_cells
+from reports.compare.statistics import Drift, Evidence, Process, weigh_cells
 from reports.noise import Thresholds, Verdict
 from reports.run import Result, Run
 from reports.text import name_cell, shorten_text
@@ -97,19 +97,46 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
         differences = [each for each in differences if each not in allowed]
     before, after = ({result.cell: result for result in run.results} for run in (base, new))
     references = {each.cell for run in (base, new) for each in run.references}
-    evidence = {} if differences else weigh_cells(base.processes, new.processes, references)
-    levels = _choose_levels(len(evidence))
+    own = {result.cell: Thresholds(threshold).widen(result.threshold) for result in new.results}
+    rows, drift = ((), None) if differences else judge_cells(base.processes, new.processes, references, own)
     return Comparison(
         base=base,
         new=new,
         differences=tuple(differences),
-        rows=tuple(_make_row(after[cell], each, levels, threshold) for cell, each in evidence.items()),
+        rows=rows,
         missing=tuple(result for cell, result in before.items() if cell not in after),
         added=tuple(result for cell, result in after.items() if cell not in before),
         threshold=threshold,
-        drift=next((each.drift for each in evidence.values()), None),
+        drift=drift,
         allowed=tuple(allowed),
     )
+
+
+def judge_cells(
+    base: Sequence[Process], new: Sequence[Process], references: Collection[str], thresholds: Mapping[str, Thresholds]
+) -> tuple[tuple[Row, ...], Drift | None]:
+    """Judge the cells that processes of both runs have, and estimate the drift between them."""
+    evidence = weigh_cells(base, new, references)
+    levels = _choose_levels(len(evidence))
+    rows = tuple(_make_row(cell, each, levels, thresholds[cell]) for cell, each in evidence.items())
+    return rows, next((each.drift for each in evidence.values()), None)
+
+
+def choose_cells(
+    judge: Callable[[], Iterable[Row]], processes: int, has_time: Callable[[Row], bool]
+) -> Iterator[list[str]]:
+    """Yield the cells that each further process of the new run should measure, until all are decided.
+
+    `judge` judges what `processes` and those that followed have measured. Cells without time are left as they are.
+    """
+    for look in (each for each in LOOKS if each > processes):
+        rows = [row for row in judge() if row.open]
+        while processes < look:
+            cells = [row.cell for row in rows if has_time(row)]
+            if not cells:
+                return
+            yield cells
+            processes += 1
 
 
 def _choose_levels(cells: int) -> tuple[float, float]:
@@ -181,8 +208,7 @@ def _find_other_cells(base: Run, new: Run) -> list[str]:
     return [f"measured in another way than in the base: {', '.join(changed[:_MAX_NAMES])}{more}"]
 
 
-def _make_row(new: Result, evidence: Evidence, levels: tuple[float, float], threshold: float) -> Row:
-    own = Thresholds(threshold).widen(new.threshold)
+def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: Thresholds) -> Row:
     seconds = [math.exp(statistics.median(times)) for times in (evidence.base, evidence.new)]
     limit = math.log1p(own.threshold)
     least = math.log1p(own.least_seconds / min(seconds))  # a shorter difference doesn't count
@@ -199,7 +225,7 @@ def _make_row(new: Result, evidence: Evidence, levels: tuple[float, float], thre
     decided = verdict == "regression" and len(evidence.new) in DECISIVE
     ends = [evidence.shift + sign * evidence.find_margin(MISSED) for sign in (-1, 1)]
     return Row(
-        cell=new.cell,
+        cell=cell,
         base=seconds[0],
         new=_raise(math.log(seconds[1]) + evidence.drift.shift),
         ratio=math.exp(evidence.shift),

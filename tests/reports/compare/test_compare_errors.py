@@ -1,17 +1,14 @@
 """How often comparisons err: seeded processes of known scatter and drift, compared as a session does it."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
 
-from reports.compare.comparison import LOOKS, Row, compare_runs
+from reports.compare.comparison import Row, choose_cells, judge_cells
+from reports.compare.statistics import Process
 from reports.noise import Thresholds
-from reports.run import Reference, Run
-from tests.support.results import make_result, wrap_results
 
 CELLS = {f"cell{number}": 10.0 ** (number % 4 - 4) for number in range(12)}  # seconds
 REFERENCES = dict.fromkeys(("copy", "write", "read", "hash", "interpret"), 1e-3)
@@ -32,34 +29,24 @@ def make_draw(random: np.random.Generator, slow: Mapping[str, float], drift: flo
     return draw
 
 
-def make_run(processes: list[dict[str, float]]) -> Run:
-    """Make a run of processes; the first one measured every cell."""
-    first, *others = processes
-    names = {f"{name}-": cell for name, cell in zip(CELLS, CELLS, strict=True)}
-    results = [replace(make_result(name.rstrip("-"), first[cell]), cell=cell) for name, cell in names.items()]
-    return replace(
-        wrap_results(*results),
-        path=Path("run.json"),
-        references=tuple(Reference(cell, (first[cell],), "0123456789abcdef") for cell in REFERENCES),
-        replicates=tuple({cell: (seconds,) for cell, seconds in process.items()} for process in others),
-    )
-
-
-def compare_as_a_session(base: Run, draw: Draw) -> dict[str, Row]:
+def compare_as_a_session(base: Sequence[Process], draw: Draw) -> dict[str, Row]:
     """Compare with a base, and draw doubtful cells again as long as a session may."""
-    new, rows = [draw()], {}
-    for look in LOOKS:
-        rows = {row.cell: row for row in compare_runs(base, make_run(new), Thresholds.threshold).rows}
-        doubtful = {cell for cell, row in rows.items() if row.open} | REFERENCES.keys()
-        new += [{cell: each for cell, each in draw().items() if cell in doubtful} for _ in range(len(new), 2 * look)]
-    return rows
+    new = [draw()]
+
+    def judge() -> tuple[Row, ...]:
+        return judge_cells(base, new, REFERENCES, dict.fromkeys(CELLS, Thresholds()))[0]
+
+    for cells in choose_cells(judge, 1, lambda _: True):
+        process = draw()
+        new.append({cell: process[cell] for cell in (*cells, *REFERENCES)})
+    return {row.cell: row for row in judge()}
 
 
 @pytest.mark.parametrize("drift", [0.0, math.log(2), -math.log(1.5)], ids=["no drift", "twice as slow", "faster"])
 def test_no_cell_is_called_slower_without_a_change(drift: float) -> None:
     random = np.random.default_rng(1)
     for _ in range(COUNT):
-        base = make_run([make_draw(random, {}, 0.0)() for _ in range(10)])
+        base = [make_draw(random, {}, 0.0)() for _ in range(10)]
         rows = compare_as_a_session(base, make_draw(random, {}, drift))
         assert not [row for row in rows.values() if row.verdict == "regression"]
         assert sum(row.verdict == "ok" for row in rows.values()) >= 3, "calm cells are certain to be unchanged"
@@ -70,7 +57,7 @@ def test_a_slower_cell_is_found_or_inconclusive_but_never_ok(factor: float, leas
     random, found = np.random.default_rng(2), 0
     cells = [cell for cell, seconds in CELLS.items() if seconds * (factor - 1) > 25e-6]
     for number in range(COUNT):
-        base = make_run([make_draw(random, {}, 0.0)() for _ in range(10)])
+        base = [make_draw(random, {}, 0.0)() for _ in range(10)]
         slow = cells[number % len(cells)]
         rows = compare_as_a_session(base, make_draw(random, {slow: factor}, 0.0))
         assert rows[slow].verdict != "ok", slow
@@ -83,7 +70,7 @@ def test_a_change_of_every_cell_is_found_and_is_no_drift() -> None:
     random = np.random.default_rng(3)
     found = []
     for _ in range(COUNT):
-        base = make_run([make_draw(random, {}, 0.0)() for _ in range(10)])
+        base = [make_draw(random, {}, 0.0)() for _ in range(10)]
         rows = compare_as_a_session(base, make_draw(random, dict.fromkeys(CELLS, 1.3), 0.2))
         found.append(np.mean([row.verdict == "regression" for row in rows.values()]))
         assert not [row for row in rows.values() if row.verdict == "ok"]
@@ -94,7 +81,7 @@ def test_a_base_of_one_process_is_never_called_ok_and_shows_what_it_says() -> No
     random = np.random.default_rng(4)
     cell = "cell3"
     for _ in range(COUNT):
-        base = make_run([make_draw(random, {}, 0.0)()])
+        base = [make_draw(random, {}, 0.0)()]
         rows = compare_as_a_session(base, make_draw(random, {cell: 2.9}, 0.0))
         assert rows[cell].verdict == "regression"
         assert rows[cell].detectable < 2.9
