@@ -140,7 +140,10 @@ def _tie(one: Rank, other: Rank) -> bool:
 
 
 def _split(run: Run, epoch: Result, payload: str, reading: float | None) -> tuple[Part, ...]:
-    """Split the time of an image: what reading its bytes takes, what copying them takes, and the rest."""
+    """Split the time of an image: what copying its bytes takes, what reading them takes on top of that, and the rest.
+
+    If a cell contradicts the next one, because cells scatter, the two parts between which it lies are one.
+    """
     floors = [
         each.median
         for each in run.floors
@@ -148,15 +151,13 @@ def _split(run: Run, epoch: Result, payload: str, reading: float | None) -> tupl
     ]
     if reading is None or not floors:
         return ()
-    reading = min(reading, epoch.median)
-    moving = min(floors[0], reading)
-    seconds = {
-        "container": reading - moving,
-        "moving data": moving,
-        "decoding and scaling": epoch.median - reading,
-    }
-    return tuple(
-        Part(name, each / epoch.images, each / epoch.median)
-        for name, each in seconds.items()
-        if each > 0 or name == "container"  # which may cost too little to be measured
-    )
+    starts = {"moving data": 0.0, "container": floors[0]}
+    if payload == ENCODED:
+        starts["decoding and scaling"] = reading
+    parts, names, end = [], list[str](), epoch.median
+    for name, start in reversed(starts.items()):
+        names.insert(0, name)
+        if start < end:
+            parts.insert(0, Part(join_words(names), (end - start) / epoch.images, (end - start) / epoch.median))
+            names, end = [], start
+    return tuple(parts)

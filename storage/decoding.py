@@ -20,7 +20,7 @@ from typing import TypeGuard
 import numpy as np
 
 from .arrays import Image, Images
-from .encoded import Content, Encoded, view_file
+from .encoded import Content, view_file
 from .errors import DecodingError, InvalidInputError, StorageError
 from .jpeg import SAME_PIXELS, find_simplejpeg, read_header, read_orientation, verify
 from .pictures import Size, check_losses, check_pixels, convert, import_pillow, inspect, open_picture
@@ -114,7 +114,7 @@ def decode_scaled(
 
 
 def decode_batch(
-    files: Encoded,
+    files: Sequence[memoryview],
     size: Size,
     out: Images,
     *,
