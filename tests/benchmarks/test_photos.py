@@ -14,6 +14,9 @@ from benchmarks.cell import Cell
 from benchmarks.test_dataloader import test_read_epoch_dataloader as measure_loader
 from benchmarks.test_decoded import test_read_epoch_decoded as measure_decoded
 from benchmarks.test_epoch import test_read_epoch as measure_epoch
+from benchmarks.test_floor import test_read_epoch as copy_epoch
+from benchmarks.test_floor import test_read_epoch_decoded as decode_epoch
+from benchmarks.test_floor import test_read_many as copy_all
 from benchmarks.test_many import test_read_many as measure_all
 from benchmarks.test_many import test_store_many as measure_store
 from benchmarks.test_single import test_read_open_single as measure_open
@@ -125,6 +128,21 @@ def test_right_cells_pass(cell: Cell, sample: PhotoSample, payload: str, request
     if payload == "encoded":
         measure_decoded(cell, COUNT, 2, image_set, sample)
     assert request.getfixturevalue("once").has_error is False
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_floors_make_what_was_stored_in_memory_that_is_kept(sample: PhotoSample, payload: str) -> None:
+    def check(prepare: Callable[..., Callable[[], Any]], images: Any) -> None:  # noqa: ANN401 - either kind
+        make = prepare(np.arange(COUNT))
+        first, again = ([np.frombuffer(image, np.uint8) for image in make()] for _ in range(2))
+        assert all(map(np.shares_memory, first, again)), "the second round wrote to other memory"
+        assert [bytes(image) for image in again] == [bytes(image) for image in images[:COUNT]]
+
+    image_set = sample.load(payload, COUNT)
+    copy_all(check, COUNT, image_set)
+    copy_epoch(check, COUNT, image_set)
+    if payload == "encoded":
+        decode_epoch(check, 1, sample, image_set)
 
 
 PIXELS = {
