@@ -154,7 +154,9 @@ def _split(run: Run, epoch: Result, payload: str, reading: float | None) -> tupl
     starts = {"moving data": 0.0, "container": floors[0]}
     if payload == ENCODED:
         starts["decoding and scaling"] = reading
-    parts, names, end = [], list[str](), epoch.median
+    parts: list[Part] = []
+    names: list[str] = []
+    end = epoch.median
     for name, start in reversed(starts.items()):
         names.insert(0, name)
         if start < end:

@@ -13,6 +13,7 @@ from reports.projection import COUNTS, Estimate, Limit, Sweep
 from reports.run import PIXELS, Result, Run
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell
 
+COSTED = (1_000_000, 100_000_000)  # images whose costs are shown
 MAX_SLOWER = 10  # cells that come first; all are below
 STRIP = (100, 8)  # width and height of a strip of rounds, in its own units
 _COMPARED = ("cell", "base", "new", "new / base", "interval", "verdict")
@@ -159,7 +160,7 @@ def _show_limit(limit: Limit | None) -> Entry:
 
 
 def tabulate_costs(answer: Answer, run: Run) -> Table:
-    """Show what each choice takes for each of `COUNTS`, in proportion; pixels are decoded before they are written."""
+    """Show what each choice takes for each of `COSTED`, in proportion; pixels are decoded before they are written."""
     rows = [
         (
             Entry(f"{count // 1_000_000:,} million as {choice.name}"),
@@ -167,7 +168,7 @@ def tabulate_costs(answer: Answer, run: Run) -> Table:
             _show_writing(answer, choice, count, run.memory_bytes),
             _show_epoch(choice, count, run.memory_bytes),
         )
-        for count in COUNTS
+        for count in COSTED
         for choice in answer.choices
     ]
     images = max(choice.epoch.images for choice in answer.choices)

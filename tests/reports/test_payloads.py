@@ -188,8 +188,8 @@ def test_costs_grow_in_proportion_and_pixels_are_decoded_first() -> None:
     run = wrap_results(_decode("lmdb", 2.0), _read("npy", 0.01), *STORES)
     roomy = replace(run, store_directory=StoreDirectory("ext4", 10**12), memory_bytes=None)
     assert _cost(roomy) == [
-        ["2 million as files in lmdb", "200 GB", "200 s", "1.11 h"],
-        ["2 million as pixels in npy", "300 GB", "1.22 h, with decoding", "20.0 s"],
+        ["1 million as files in lmdb", "100 GB", "100 s", "2,000 s"],
+        ["1 million as pixels in npy", "150 GB", "2,200 s, with decoding", "10.0 s"],
         ["100 million as files in lmdb", "10.0 TB, more than is free here", "2.78 h", "55.6 h"],
         ["100 million as pixels in npy", "15.0 TB, more than is free here", "61.1 h, with decoding", "1,000 s"],
     ]
@@ -197,10 +197,10 @@ def test_costs_grow_in_proportion_and_pixels_are_decoded_first() -> None:
 
 def test_costs_say_what_is_unknown_and_what_memory_can_not_hold() -> None:
     rows = _cost(wrap_results(_decode("lmdb", 2.0), _read("npy", 0.01), STORES[0]))
-    assert rows[0][3] == "1.11 h, if memory held them"
-    assert rows[1] == ["2 million as pixels in npy", "unknown", "not measured", "20.0 s"]
+    assert rows[0][3] == "2,000 s, if memory held them"
+    assert rows[1] == ["1 million as pixels in npy", "unknown", "not measured", "10.0 s"]
     alone = wrap_results(_read("npy", 0.01), STORES[1])
-    assert _cost(alone)[0][2] == "400 s, if memory held them"
+    assert _cost(alone)[0][2] == "200 s, if memory held them"
 
 
 def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_path: Path) -> None:
