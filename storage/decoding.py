@@ -172,6 +172,12 @@ def import_decoders() -> None:
     find_opencv()
 
 
+def identify_decoders() -> str:
+    """Name the libraries that make pixels of files, with their versions: others make slightly different ones."""
+    libraries = import_pillow(), find_simplejpeg(), find_opencv()
+    return " ".join(f"{library.__name__} {library.__version__}" for library in libraries if library is not None)
+
+
 def _decode(
     content: memoryview, size: Size | None, max_pixels: int, losses: Collection[str], budget: Budget | None
 ) -> Image:

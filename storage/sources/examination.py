@@ -15,6 +15,7 @@ from ..contract import Encoded, Images, Kind, Labels
 from ..dataset.annotations import Problem
 from ..dataset.conversion import FileSource
 from ..dataset.names import find_refused
+from ..decoding import identify_decoders
 from ..encoded import Content
 from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError
 from ..pictures import Size
@@ -82,12 +83,16 @@ class ExaminedSource:
 
     @property
     def identity(self) -> str:
-        """The identity of the source, and what becomes of its files."""
-        return f"{self.source.identity} {self.payload}"
+        """The identity of the source, and what becomes of its files by which libraries."""
+        return f"{self.source.identity} {self._making}"
 
     def identify(self) -> str:
         """Look at the source again."""
-        return f"{self.source.identify()} {self.payload}"
+        return f"{self.source.identify()} {self._making}"
+
+    @property
+    def _making(self) -> str:
+        return str(self.payload) if self.payload.is_copy else f"{self.payload} {identify_decoders()}"
 
     def _take(self, values: Any) -> list[Any]:  # noqa: ANN401 - a sequence of anything
         return [values[index] for index in self.kept.tolist()]

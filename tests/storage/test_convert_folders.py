@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -422,21 +423,15 @@ def test_a_file_that_changes_after_the_check_is_named_and_nothing_is_saved(
     assert not root.with_name("set").exists()
 
 
-@pytest.mark.parametrize(("step", "saved"), [("make_file", 2), ("decode", 3)])  # a part ends when a file doesn't fit
-def test_an_interrupted_conversion_resumes_if_it_has_the_same_options(
-    root: Path,
-    convert: Any,  # noqa: ANN401
-    step: str,
-    saved: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def interrupt(convert: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:  # noqa: ANN401
+    """Convert the folder, with a part for each image, until the fourth image after the check of all five."""
     monkeypatch.setattr(arrays, "BATCH_BYTES", 1)
     monkeypatch.setattr(writer, "PART", 1)
-    options = ["--payload=pixels", "--size=4"] if step == "decode" else []
-    make = getattr(payload.Payload, step)
 
-    def interrupt() -> None:
-        countdown = 9 if options else 4  # the fourth after the check of all five
+    def call(step: str, *options: str) -> None:
+        countdown = 9 if options else 4
+        make = getattr(payload.Payload, step)
 
         def fail(self: payload.Payload, content: Any) -> Any:  # noqa: ANN401
             nonlocal countdown
@@ -450,14 +445,37 @@ def test_an_interrupted_conversion_resumes_if_it_has_the_same_options(
             patch.setattr(os, "sched_getaffinity", lambda _: {0})
             assert convert(*options)[0] == 130
 
-    interrupt()
+    return call
+
+
+@pytest.mark.parametrize(("step", "saved"), [("make_file", 2), ("decode", 3)])  # a part ends when a file doesn't fit
+def test_an_interrupted_conversion_resumes_if_it_has_the_same_options(
+    root: Path,
+    convert: Any,  # noqa: ANN401
+    interrupt: Callable[..., None],
+    step: str,
+    saved: int,
+) -> None:
+    options = ["--payload=pixels", "--size=4"] if step == "decode" else []
+    interrupt(step, *options)
     assert "had saved the first" not in convert("--payload=pixels", "--size=3")[1]
     shutil.rmtree(root.with_name("set"))
-    interrupt()
+    interrupt(step, *options)
     assert f"; an earlier conversion had saved the first {saved}\n" in convert(*options)[1]
     assert storage.check(root.with_name("set")).is_whole
     with storage.open(root.with_name("set")) as reader:
         assert (list(reader.names), reader.read_labels().tolist()) == (list(NAMES), [0, 0, 0, 1, 1])
+
+
+def test_pixels_of_one_library_are_not_mixed_with_those_of_another(
+    convert: Any,  # noqa: ANN401
+    interrupt: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ["--payload=pixels", "--size=4"]
+    interrupt("decode", *options)
+    monkeypatch.setattr("storage.decoding.find_opencv", lambda: SimpleNamespace(__name__="cv2", __version__="9.9"))
+    assert "had saved the first" not in convert(*options)[1]
 
 
 @pytest.mark.parametrize(
