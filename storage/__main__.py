@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):  # a replaced one may have no encoding to fail with
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        code: int = options.show(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code: int = options.show(options)
     except StorageError as problem:
         return _fail(problem, UNFINISHED if isinstance(problem, UnfinishedConversionError) else WRONG)
     except KeyboardInterrupt:
@@ -227,6 +230,12 @@ def _fail(problem: StorageError | str, code: int) -> int:
     with contextlib.suppress(OSError):  # the exit code is still true
         _write(sys.stderr, [f"error: {problem}", *notes])
     return code
+
+
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:  # noqa: ANN401 - those of `warnings`
+    """Print a warning without the place in the program that it is from."""
+    with contextlib.suppress(OSError):
+        _write(sys.stderr, [f"warning: {message}"])
 
 
 def _write(stream: TextIO, lines: Iterable[str]) -> None:

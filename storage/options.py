@@ -39,7 +39,8 @@ kept in files, but not applied.
 
 DESTINATION appears when it is complete. If a conversion was stopped, by a full disk or by a signal, the same command
 resumes it after its last finished part (128 MiB of images): first it verifies all finished parts. If they are damaged,
-or SOURCE or a library that makes pixels of its files was changed, it starts again. If SOURCE is changed meanwhile, nothing is saved.
+or SOURCE or a library that makes pixels of its files was changed, it starts again. If SOURCE is changed meanwhile,
+nothing is saved.
 Exit codes: 0 saved, 1 some files can't be used, so nothing was written, or stopped in the middle, or saved but nothing
 can be printed (the error says which), 2 wrong usage or input: nothing was written, 130 interrupted.
 """

@@ -20,7 +20,7 @@ from tests.support.cifar import ALL_LABELS, FOLDER, META, PIXELS, arrange, hones
 from tests.support.commands import Command
 from tests.support.datasets import find_part
 from tests.support.image_sets import assert_same, make_set
-from tests.support.source_files import write_parquet
+from tests.support.source_files import WRITERS, write_parquet
 from tests.support.suite import ROOT
 
 pytestmark = need_backend("hdf5")
@@ -138,6 +138,16 @@ def test_wrong_input_is_exit_code_2_and_writes_nothing(
     assert (code, printed) == (2, "")
     assert message in complaints
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", ["npy", "npz", "hdf5"])
+def test_channels_that_seem_to_come_first_are_noticed(run: Command, name: str, tmp_path: Path) -> None:
+    path = WRITERS[name](tmp_path, np.zeros((2, 13, 40, 41), np.uint8), np.arange(2))
+    code, _, complaints = run("convert", path, tmp_path / "set", "--backend", "npy")
+    assert code == 0
+    assert complaints.startswith("warning: images are taken as 13 pixels high and 40 wide, with 41 channels; if they")
+    assert complaints.count("\n") == 1
 
 
 @need_backend("png")
