@@ -75,7 +75,7 @@ def check_pixels(images: Images, dtypes: Dtypes = ANY_PIXELS) -> Images:
 
 def check_form(images: object, dtypes: Dtypes) -> None:
     """Refuse what isn't an array of these pixels."""
-    hint = f"give a NumPy array of {' or '.join(dtypes)}, shape (N, H, W) or (N, H, W, C)"
+    hint = f"give an array, or a list of images, of {' or '.join(dtypes)}, shape (N, H, W) or (N, H, W, C)"
     images = _check_type("images", images, hint)
     name = NAMES.get(images.dtype)
     if name is None:
@@ -121,7 +121,7 @@ def _notice_channels_first(shape: tuple[int, ...]) -> None:
 
 def check_labels(labels: Labels) -> Labels:
     """Do what `check_images` does for the labels alone."""
-    hint = "give a NumPy array of int64, shape (N,)"
+    hint = "give a list or an array of integers, one for each image"
     labels = _check_type("labels", labels, hint)
     if labels.dtype != np.int64:
         raise InvalidInputError(f"labels has dtype {labels.dtype}", hint=hint)

@@ -20,7 +20,13 @@ from .limits import check_amount
 
 SPECIAL_FILE = "it is not a regular file: another program made it"
 LINK = "it is a link: another program made it"
+SYSTEM_FILES = {".ds_store", "thumbs.db", "desktop.ini", "__macosx"}  # what systems leave in folders
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # never through a link, or waiting for a named pipe
+
+
+def is_system_file(name: str) -> bool:
+    """Whether an operating system leaves files or folders of this name wherever it shows a folder."""
+    return name.lower() in SYSTEM_FILES or name.startswith("._")
 
 
 def claim_store(store: Path) -> Path:

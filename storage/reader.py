@@ -448,7 +448,12 @@ class Reader(ABC):
 
     def _name_record(self, error: StorageError, position: int | None) -> StorageError:
         """Make the same error about a record of this store."""
-        return error.replace(store=self.store, record=position)
+        name = None if position is None else self._find_name(position)
+        return error.replace(store=self.store, record=position, name=name)
+
+    def _find_name(self, position: int) -> str | None:  # noqa: ARG002 - of a reader whose images have names
+        """Find the name of an image for a message; None if it has none."""
+        return None
 
     def read_labels(self) -> Labels:
         """Read all labels, without the images if the store can.

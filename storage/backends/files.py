@@ -201,6 +201,9 @@ class FilesReader(Reader):
         finally:
             os.close(descriptor)
 
+    def _find_name(self, position: int) -> str | None:
+        return os.fsdecode(self._text[self._starts[position] : self._ends[position]])
+
     def _read_labels(self) -> Labels:
         return self._labels.copy()
 
@@ -340,15 +343,15 @@ def _check_folders(store: Path, folder: int, path: bytes) -> None:
 
 def _read_file(store: Path, folder: int, position: int, path: bytes, content: NDArray[np.uint8]) -> None:
     """Read the file of an image, or say why that is impossible."""
+    name = os.fsdecode(path)
     try:
         descriptor, status = open_regular(path, folder, store)
     except (FileNotFoundError, NotADirectoryError):
-        raise CorruptStoreError(f"{os.fsdecode(path)} is missing", store=store, record=position) from None
+        raise CorruptStoreError("its file is missing", store=store, record=position, name=name) from None
     try:
         if status.st_size != len(content):
-            raise CorruptStoreError(
-                f"{os.fsdecode(path)} has {status.st_size} bytes, not {len(content)}", store=store, record=position
-            )
+            problem = f"its file has {status.st_size} bytes, not {len(content)}"
+            raise CorruptStoreError(problem, store=store, record=position, name=name)
         read_range(store, descriptor, 0, content)
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ from xxhash import xxh3_64
 from ..arrays import check_labels
 from ..contract import Labels
 from ..errors import InvalidInputError
+from ..pictures import check_losses
 from .details import check_texts
 from .metadata import Columns, check_columns
 from .names import Names
@@ -56,6 +57,7 @@ class Annotations:
         names: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         metadata: Columns | None = None,
+        losses: Iterable[str] = (),
     ) -> Self:
         """Refuse what isn't an annotation of images, or what has another length than the labels."""
         labels = check_labels(labels)
@@ -63,7 +65,7 @@ class Annotations:
         if joined is not None and len(joined) != len(labels):
             raise InvalidInputError(f"{len(joined)} names and {len(labels)} labels", hint="give each image one name")
         table = None if metadata is None else check_columns(metadata, len(labels))
-        return cls(labels, joined, check_classes(classes or ()), table)
+        return cls(labels, joined, check_classes(classes or ()), table, losses=tuple(sorted(check_losses(losses))))
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -41,6 +41,7 @@ def append(
     names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     metadata: Columns | None = None,
+    losses: Iterable[str] = (),
     durable: bool = True,
     lock: bool = True,
 ) -> None:
@@ -62,6 +63,8 @@ def append(
         `classes`, the new labels are numbers of the classes that the dataset has. Negative labels are of no class.
     metadata : mapping of str to sequence, optional
         The columns that those that are there have, with a value for each new image.
+    losses : iterable of {"transparency", "frames", "depth"}
+        What the dataset's reader may lose when it decodes any of its image files, besides what it may already.
     durable : bool
         Return when the disk holds everything.
     lock : bool
@@ -91,7 +94,7 @@ def append(
     (<Encoded: 3 files, 21 bytes>, array([7, 0, 7]))
     """
     batches, labels = take_batches(images, labels)
-    annotations = Annotations.check(labels, names, classes, metadata)
+    annotations = Annotations.check(labels, names, classes, metadata, losses)
     with Appender(path, annotations, durable=durable, lock=lock) as writer:
         for batch in batches:
             (writer.write_part if isinstance(batches, list) and len(batch) else writer.add)(batch)
@@ -230,7 +233,8 @@ class Appender(ImageWriter):
         if given:
             numbers = np.array([classes.index(name) for name in given])
             labels = np.where(labels < 0, labels, numbers[np.maximum(labels, 0)])
-        self._manifest = replace(self._manifest, classes=classes)
+        losses = tuple(sorted({*self._manifest.losses, *self._annotations.losses}))
+        self._manifest = replace(self._manifest, classes=classes, losses=losses)
         self._annotations = replace(self._annotations, labels=labels, classes=classes)
 
     def _check_classes(self, given: Sequence[str]) -> None:

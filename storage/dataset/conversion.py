@@ -89,8 +89,8 @@ def convert(
     `UnfinishedConversionError`.
     """
     count = len(source.labels)
-    annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata)
-    annotations = replace(annotations, skipped=tuple(source.skipped), losses=tuple(sorted(source.losses)))
+    annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata, source.losses)
+    annotations = replace(annotations, skipped=tuple(source.skipped))
     with Writer(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:

@@ -310,9 +310,8 @@ class DatasetReader(Reader):
             raise name_record(self._dataset, int(positions[wrong.argmax()]), CHANGED)
         self._is_verified[positions] = True
 
-    def _name_record(self, error: StorageError, position: int | None) -> StorageError:
-        name = None if position is None else self._dataset.find_name(position)
-        return error.replace(store=self.store, record=position, name=name)
+    def _find_name(self, position: int) -> str | None:
+        return self._dataset.find_name(position)
 
     def _read_labels(self) -> Labels:
         if not self._dataset.manifest.former:

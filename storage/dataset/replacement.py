@@ -21,7 +21,7 @@ import filelock
 
 from ..durability import sync
 from ..errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, reading, writing
-from ..paths import join_path
+from ..paths import is_system_file, join_path
 from ..registry import PACKAGE
 from .manifest import OWN_NAMES, PART, Manifest, is_manifest
 
@@ -97,7 +97,7 @@ def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:
         names = sorted(entry.name for entry in path.iterdir())
         if not names:
             return None
-        foreign = next((name for name in names if OWN_NAMES.fullmatch(name) is None), None)
+        foreign = next((name for name in names if not (OWN_NAMES.fullmatch(name) or is_system_file(name))), None)
         if foreign is not None or not (is_manifest(path) or any(name.startswith("part-") for name in names)):
             raise StoreExistsError(
                 f"it holds {foreign or names[0]}, which {PACKAGE}.save did not write",

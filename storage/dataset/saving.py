@@ -36,6 +36,7 @@ def save(
     names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     metadata: Columns | None = None,
+    losses: Iterable[str] = (),
     durable: bool = True,
     overwrite: bool = False,
     lock: bool = True,
@@ -63,13 +64,16 @@ def save(
     metadata : mapping of str to sequence, optional
         A table: columns, by name, with a value per image. The values of a column are str, int, float, bool, or lists
         of these, all of one type, or None.
+    losses : iterable of {"transparency", "frames", "depth"}
+        What the dataset's reader may lose when it decodes image files, as for `decode`; without it, it refuses such a
+        file.
     durable : bool
         Return when the disk holds everything.
     overwrite : bool
         Replace a dataset that is there, in one step. Its classes are kept unless `classes` is given. If `images` is
-        one array or `Encoded`, and has the same images, names and metadata that aren't given are kept, too, and the
-        list of files that were skipped; to correct a label, for example. What would be kept and can't be read is an
-        error: give it yourself, or delete the dataset first.
+        one array or `Encoded`, and has the same images, names, metadata and losses that aren't given are kept, too,
+        and the list of files that were skipped; to correct a label, for example. What would be kept and can't be read
+        is an error: give it yourself, or delete the dataset first.
     lock : bool
         Refuse a second writer to the same path. Without a lock, as on a file system that has none, make sure yourself
         that nothing else reads or writes there meanwhile.
@@ -112,7 +116,7 @@ def save(
     array([1, 2, 3])
     """
     batches, labels = take_batches(images, labels)
-    annotations = Annotations.check(labels, names, classes, metadata)
+    annotations = Annotations.check(labels, names, classes, metadata, losses)
     whole = batches[0] if isinstance(batches, list) else None
     if whole is not None:
         check_kind(find_backend(backend), whole)
@@ -165,7 +169,7 @@ def _describe_same(held: Dataset, images: Images | Encoded, annotations: Annotat
         names=old.read_names() if annotations.names is None else annotations.names,
         metadata=old.read_metadata() if annotations.metadata is None else annotations.metadata,
         skipped=old.read_skipped(),
-        losses=old.manifest.losses,
+        losses=annotations.losses or old.manifest.losses,
     )
 
 

@@ -30,7 +30,7 @@ def name_record(dataset: Dataset, index: int, error: StorageError) -> StorageErr
     """Make an error of the same kind that names the record of a dataset, or says that the dataset was deleted."""
     if dataset.is_deleted():
         return dataset.make_deletion()
-    reason, name = explain(dataset.path, error), dataset.find_name(index)
+    reason, name = explain(dataset.path, error), dataset.find_name(index) or error.name
     if not isinstance(error, CorruptStoreError):
         return error.replace(problem=f"it cannot be read ({reason})", store=dataset.path, record=index, name=name)
     return CorruptStoreError(

@@ -18,8 +18,8 @@ from xxhash import xxh3_64
 
 from ..dataset.annotations import Problem
 from ..errors import reading
+from ..paths import is_system_file
 
-IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}  # what systems leave in folders
 MAX_VISITS = 16  # of one folder, through links
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # that aren't about the file
 
@@ -86,7 +86,7 @@ def _list_entries(folder: Path | os.DirEntry[str]) -> Iterator[os.DirEntry[str]]
 
 def is_ignored(name: str) -> bool:
     """Whether a file or folder is a system's, or hidden."""
-    return name.startswith(".") or name.lower() in IGNORED
+    return name.startswith(".") or is_system_file(name)
 
 
 def order_naturally(name: str) -> tuple[list[str | tuple[int, str]], str]:

@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_decoded_is_named_by_its_record(module: Backend, t
     good = encode(np.zeros((8, 8, 3), np.uint8))
     module.store_many(tmp_path / "store", Encoded.join([good, b"no image", good]), np.arange(3))
     with module.open_reader(tmp_path / "store") as reader:
-        with pytest.raises(storage.DecodingError, match="record 1: it is none of") as caught:
+        with pytest.raises(storage.DecodingError, match=r"record 1.*: it is none of") as caught:
             reader[1]
         assert (caught.value.store, caught.value.record) == (tmp_path / "store", 1)
         for threads in (1, 2, None):

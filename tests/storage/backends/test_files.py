@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import storage
-from storage import CorruptStoreError, Encoded, InvalidInputError
+from storage import CorruptStoreError, DecodingError, Encoded, InvalidInputError
 from tests.support.backends import take_backend
 from tests.support.encoded_sets import assert_same_files, check_file_reads, encode, make_files, make_pictures
 from tests.support.foreign import Case, Change, append, cut, delete, flip, make_endless, make_folder, write
@@ -51,6 +51,19 @@ def test_the_index_is_a_table_with_lines_of_one_length(store: Path) -> None:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert [int(row["label"]) for row in rows] == LABELS.tolist()
     assert [(store / row["path"]).read_bytes() for row in rows] == [bytes(file) for file in FILES]
+
+
+def test_errors_about_an_image_have_its_name(store: Path) -> None:
+    with files.open_reader(store) as reader:
+        reads: tuple[Callable[[], object], ...] = (
+            lambda: reader[1],
+            lambda: reader.read([0, 1], size=(2, 2)),
+            lambda: reader[[1]],
+        )
+        for read in reads:
+            with pytest.raises(DecodingError, match=r"record [01] \(\d\d/0000000[01]\.bin\): it is none of") as caught:
+                read()
+            assert caught.value.name in {"10/00000000.bin", "02/00000001.bin"}
 
 
 def test_folders_are_labels_and_names_are_indices_with_the_extension_of_the_content(tmp_path: Path) -> None:
@@ -251,11 +264,11 @@ CASES = {
     "a line in two": Case(replace_index(b"10\t5\t10/00000000.bin", b"1\t5\t0\n1\t5\t000000.bin"), "line"),
     "a label that is no number": Case(replace_index(b" 2\t0", b" x\t0"), "line"),
     "a negative number of bytes": Case(replace_index(b"2\t0\t02", b"2\t-1\t0"), "line"),
-    "another number of bytes": Case(replace_index(b"10\t5", b"10\t6"), "record 0: .*5 bytes, not 6"),
-    "a missing file": Case(delete(FIRST), f"record 0: {FIRST} is missing"),
-    "a missing folder": Case(lambda store: (store / "10").rename(store.parent / "10"), "record 0: .*missing"),
-    "a longer file": Case(append(FIRST, b"x"), "record 0: .*6 bytes, not 5"),
-    "an empty file": Case(cut(FIRST, 0), "record 0: .*0 bytes, not 5"),
+    "another number of bytes": Case(replace_index(b"10\t5", b"10\t6"), "record 0 .*5 bytes, not 6"),
+    "a missing file": Case(delete(FIRST), f"record 0 \\({FIRST}\\): its file is missing"),
+    "a missing folder": Case(lambda store: (store / "10").rename(store.parent / "10"), "record 0 .*missing"),
+    "a longer file": Case(append(FIRST, b"x"), "record 0 .*6 bytes, not 5"),
+    "an empty file": Case(cut(FIRST, 0), "record 0 .*0 bytes, not 5"),
     "a folder as a file": Case(make_folder(FIRST), "not a regular file"),
     "a link to a device": Case(make_endless(FIRST), "link"),
     "a link to a file": Case(link(FIRST, "../../moved"), "link"),

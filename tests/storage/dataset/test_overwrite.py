@@ -132,6 +132,29 @@ def test_a_dataset_with_foreign_files_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "set" / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_system_leaves_in_a_dataset_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    storage.save(path, *make_set(2))
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._manifest.json"):
+        (path / name).write_bytes(b"of a system")
+    (path / "__MACOSX").mkdir()
+    assert storage.check(path).is_whole
+    storage.append(path, *make_set(2))
+    storage.compact(path)
+    for name in (".DS_Store", "THUMBS.DB"):
+        (path / name).write_bytes(b"of a system")
+    storage.save(path, *make_set(3), overwrite=True)
+    assert_same(storage.load(path), make_set(3))
+    assert list_names(tmp_path) == ["set"]
+
+
+def test_a_folder_with_nothing_but_what_a_system_left_is_refused_as_it_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / ".DS_Store").write_bytes(b"of a system")
+    with pytest.raises(StoreExistsError, match=r"holds \.DS_Store, which storage\.save did not write"):
+        storage.save(tmp_path / "set", *make_set(2), overwrite=True)
+
+
 def test_a_replacement_keeps_group_and_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(tmp_path / "set", *make_set(2))
     (tmp_path / "set").chmod(0o2710)

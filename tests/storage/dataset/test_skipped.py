@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import CorruptStoreError, DecodingError, Encoded
+from storage import CorruptStoreError, DecodingError, Encoded, InvalidInputError
 from storage.dataset.annotations import Annotations, Problem, format_problems, parse_problems
 from storage.dataset.writer import Writer
 from tests.support.datasets import find_beside, rewrite_beside
@@ -52,6 +52,26 @@ def test_both_stay_with_the_same_images_only(saved: Path) -> None:
     storage.save(saved, Encoded.join([CONTENT] * 3), np.arange(3), "npy", overwrite=True)
     with pytest.raises(DecodingError, match="record 1: it is transparent in places"):
         inspect(saved)
+
+
+def test_what_may_be_lost_is_chosen_when_images_are_saved_and_appended(tmp_path: Path) -> None:
+    gray = save(Pillow.new("I;16", (7, 5), 9 << 8), "PNG")
+    storage.save(tmp_path / "set", FILES, LABELS, "npy", losses=["transparency"])
+    assert inspect(tmp_path / "set") == ((), ("transparency",), [9, 8, 7])
+    storage.append(tmp_path / "set", [gray], [0], losses=["depth"])
+    storage.append(tmp_path / "set", FILES, LABELS)
+    with storage.open(tmp_path / "set") as reader:
+        assert reader.losses == ("depth", "transparency")
+        assert [reader[index][0][0, 0].tolist() for index in (0, 2, 4)] == [[9, 8, 7], [9, 9, 9], [9, 8, 7]]
+    storage.save(tmp_path / "set", *storage.load(tmp_path / "set"), "npy", overwrite=True, losses=["frames"])
+    with storage.open(tmp_path / "set") as reader:
+        assert reader.losses == ("frames",)
+
+
+@pytest.mark.parametrize("call", [storage.save, storage.append])
+def test_what_cannot_be_allowed_is_refused(call: Any, tmp_path: Path) -> None:  # noqa: ANN401 - either of them
+    with pytest.raises(InvalidInputError, match="'colour' can't be allowed: choose among transparency, frames, depth"):
+        call(tmp_path / "set", FILES, LABELS, losses=["colour"])
 
 
 def test_a_loss_alone_stays_with_the_same_images(tmp_path: Path) -> None:
