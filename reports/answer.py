@@ -1,15 +1,15 @@
 """The answer of a run in lines of 80 columns, for the end of a session."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from reports.matrix import make_views
 from reports.payloads import choose_payloads
 from reports.ranking import Rank
-from reports.recommendations import CROWD, Recommendation, UseCase, recommend
+from reports.recommendations import CROWD, TRAINING, Recommendation, UseCase, recommend
 from reports.run import UNSTABLE_RULE, USUAL, Result, Run
-from reports.sentence import write_sentence
+from reports.sentence import write_catch, write_sentence
 from reports.text import add_params, format_number, format_time, join_words
 
 WIDTH = 80
@@ -27,7 +27,7 @@ def make_answer(run: Run) -> tuple[str, str]:
     The rules are those of the page and of tables: `choose_payloads`, `write_sentence` and `recommend`.
     """
     payloads = choose_payloads(run)
-    uses = [row for case in recommend(run) for each in case.recommendations for row in _describe_use(case, each)]
+    uses = list(_describe_uses(recommend(run)))
     if payloads:
         title = "what to store"
         lines = [*_wrap(" ".join(payloads.sentences)), ""]
@@ -48,6 +48,17 @@ def _summarise(run: Run) -> list[str]:
     """Write the sentence that the page begins with, and what it is about."""
     view = next(iter(make_views(run).values()))
     return _wrap(f"{write_sentence(view)} ({view.title})")
+
+
+def _describe_uses(cases: Iterable[UseCase]) -> Iterator[Sequence[str]]:
+    """Describe each way in which a use was measured, with what its best backends cost in training."""
+    ways = [(case, each) for case in cases for each in case.recommendations]
+    training = next((each for case, each in ways if case.activity == TRAINING), None)
+    ratios = {rank.backend: rank.ratio for rank in training.ranks} if training else {}
+    for case, each in ways:
+        row, *others = _describe_use(case, each)
+        catch = write_catch((ratios.get(backend, 1) for backend in each.select_tier(0)), "to train")
+        yield from (row, *([(f"  {catch}",)] if catch else []), *others)
 
 
 def _describe_use(case: UseCase, recommendation: Recommendation) -> Iterable[Sequence[str]]:

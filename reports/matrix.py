@@ -38,13 +38,13 @@ class Use(NamedTuple):
 
 _EPOCHS, _PARALLEL = ("read_epoch_decoded", "read_epoch"), ("read_epoch_decoded", "read_epoch_workers")
 USES = (
-    Use("train", "Train", "to train", "an image, in shuffled batches", 40, _EPOCHS, _PARALLEL),
-    Use("scan", "Scan everything", "to scan", "an image, in order", 20, ("read_many",)),
-    Use("disk", "Least disk", "in disk space", "an image", 15, ()),
-    Use("write", "Write once", "to write", "an image", 10, ("store_many",)),
+    Use("train", "Train", "to train", "per image, in shuffled batches", 40, _EPOCHS, _PARALLEL),
+    Use("scan", "Scan everything", "to scan", "per image, in order", 20, ("read_many",)),
+    Use("disk", "Least disk", "in disk space", "per image", 15, ()),
+    Use("write", "Write once", "to write", "per image", 10, ("store_many",)),
     Use("open", "One image", "to open one image", "to open a store and read one", 10, ("read_single",)),
     Use("files", "Few files", "in the number of files", "in a store", 5, ()),
-    Use("torch", "PyTorch", "to train with PyTorch", "an image, from a DataLoader", 0, ("read_epoch_dataloader",)),
+    Use("torch", "PyTorch", "to train with PyTorch", "per image, from a DataLoader", 0, ("read_epoch_dataloader",)),
 )
 
 
@@ -105,6 +105,7 @@ class View:
     state: State
     uses: tuple[Use, ...]
     rows: tuple[Row, ...]
+    workers: str  # how many read, or how many threads decode, in words
 
     def list_leaders(self, use: Use) -> list[str]:
         """List the backends that no other beats in a use."""
@@ -131,8 +132,7 @@ class View:
     def title(self) -> str:
         """The state in words."""
         projected = "projected" if self.state.is_projected else ""
-        workers = {"one": "one worker", "all": "all workers"}[self.state.workers]
-        facts = (projected, self.state.payload, f"{self.state.cache} cache", workers)
+        facts = (projected, self.state.payload, f"{self.state.cache} cache", self.workers)
         return ", ".join([count_noun(self.state.images, "image"), *filter(None, facts)])
 
 
@@ -148,7 +148,7 @@ def make_views(run: Run) -> dict[str, View]:
                 state = State(images, name, cache, workers)
                 measured = _project(part, state, sweeps) if state.is_projected else _measure(part, state)
                 if any(measured.values()):
-                    views.append(_make_view(state, measured))
+                    views.append(_make_view(part, state, measured))
     default = max(views, key=_prefer, default=None)
     ordered = [*([default] if default else []), *(view for view in views if view is not default)]
     return {view.state.key: view for view in ordered}
@@ -156,7 +156,7 @@ def make_views(run: Run) -> dict[str, View]:
 
 def make_view(part: Run, state: State) -> View:
     """Make the matrix of a state that was measured; `part` is the run's part of its payload."""
-    return _make_view(state, _measure(part, state))
+    return _make_view(part, state, _measure(part, state))
 
 
 _OPERATIONS = {operation for use in USES for operation in use.operations}
@@ -211,7 +211,7 @@ def _measure(run: Run, state: State) -> dict[str, _Cells]:
         for measure in (_measure_bytes, _measure_files)
     )
     found["disk"] = _compare_sizes(bytes_, format_bytes)
-    found["files"] = _compare_sizes(files, "{:,.0f}".format)
+    found["files"] = _compare_sizes(files, lambda number: count_noun(round(number), "file"))
     return found
 
 
@@ -276,14 +276,22 @@ def _compare_projections(lines: Sequence[Projection], form: Callable[[float], st
     return cells
 
 
-def _make_view(state: State, measured: Mapping[str, _Cells]) -> View:
+def _make_view(run: Run, state: State, measured: Mapping[str, _Cells]) -> View:
     uses = tuple(use for use in USES if measured.get(use.name))
     backends = sorted({backend for cells in measured.values() for backend in cells})
     rows = []
     for backend in backends:
         cells = {use.name: measured[use.name][backend] for use in uses if backend in measured[use.name]}
         rows.append(Row(backend, cells, _score(uses, cells)))
-    return View(state, uses, tuple(sorted(rows, key=lambda row: (row.score is None, row.score or 0, row.backend))))
+    order = sorted(rows, key=lambda row: (row.score is None, row.score or 0, row.backend))
+    return View(state, uses, tuple(order), _name_workers(run, state))
+
+
+def _name_workers(run: Run, state: State) -> str:
+    params = next((dict(result.params) for result in find_results(run, USES[0], state)), {})
+    if "threads" in params:
+        return f"decoded by {count_noun(_count_workers(tuple(params.items())), 'thread')}"
+    return {"one": "one worker", "all": "all workers"}[state.workers]
 
 
 def _score(uses: Sequence[Use], cells: _Cells) -> float | None:

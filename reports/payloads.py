@@ -12,6 +12,7 @@ from reports.matrix import State, make_view
 from reports.ranking import Rank, rank_times
 from reports.recommendations import CROWD
 from reports.run import ENCODED, PIXELS, Result, Run
+from reports.sentence import MUCH, POPULAR
 from reports.text import count_noun, format_number, join_words
 
 FILES = "files"  # the backend whose stores are the files themselves
@@ -38,6 +39,7 @@ class Choice:
     parts: tuple[Part, ...]  # of an epoch; empty if they weren't measured
     disk: float | None  # bytes of an image, allocated; None if unknown
     writing: float | None  # seconds an image, without decoding; None if not measured
+    popular: Result | None  # the epoch of what people take who don't measure
 
     @property
     def seconds(self) -> float:
@@ -58,11 +60,23 @@ class Choice:
         return f"{'files' if self.payload == ENCODED else pixels} in {self.epoch.backend}"
 
     @property
+    def decoding(self) -> str:
+        """How many threads decode, after a comma; empty if none does."""
+        threads = dict(self.epoch.params).get("threads")
+        return f", decoded by {threads} thread{'' if threads == 1 else 's'}" if self.payload == ENCODED else ""
+
+    @property
+    def price(self) -> str:
+        """What the popular choice costs, as a further sentence; empty if it's little."""
+        if self.popular is None or self.popular.median < MUCH * self.epoch.median:
+            return ""
+        return f" In {self.popular.backend}: {format_number(self.popular.median / self.epoch.median)} times slower."
+
+    @property
     def circumstances(self) -> str:
         """How many images the epoch has, how many threads decode, and which other backends are as fast."""
-        threads = dict(self.epoch.params).get("threads")
         words = f"{self.name}: an epoch of {count_noun(self.epoch.images, 'image')} in shuffled batches, warm"
-        words += f", decoded by {threads} thread{'' if threads == 1 else 's'}" if self.payload == ENCODED else ""
+        words += self.decoding
         for title, names in (("Faster", self.faster), ("As fast, within the noise", self.ties)):
             if names:
                 words += f". {title}: {join_words(names) if len(names) <= CROWD else f'{len(names)} other backends'}"
@@ -79,9 +93,8 @@ class Answer:
     def sentences(self) -> tuple[str, ...]:
         """A sentence for each choice; the second one says how it differs from the first."""
         first, *others = self.choices
-        decoded = " decoded" if first.payload == ENCODED else ""
         the = "the " if first.payload == ENCODED else ""
-        keep = f"Keep {the}{first.name}: {first.speed}{decoded}."
+        keep = f"Keep {the}{first.name}: {first.speed}{first.decoding}.{first.price}"
         return (keep, *(_compare(first, other) for other in others))
 
 
@@ -89,7 +102,7 @@ def _compare(first: Choice, other: Choice) -> str:
     factor = first.seconds / other.seconds
     faster = f"{format_number(max(factor, 1 / factor))} times {'faster' if factor >= 1 else 'slower'}"
     disk = f" for {format_number(other.disk / first.disk)} times the disk" if first.disk and other.disk else ""
-    return f"As {other.name}: {other.speed} ({faster}){disk}."
+    return f"As {other.name}: {other.speed} ({faster}){disk}.{other.price}"
 
 
 def choose_payloads(run: Run) -> Answer | None:
@@ -132,6 +145,7 @@ def _choose(run: Run, epochs: Sequence[Result]) -> Choice:
         parts=_split(run, epoch, payload, readings.get(epoch.backend)),
         disk=(store.disk.allocated_bytes / store.images or None) if store and store.disk else None,
         writing=store.median / store.images if store else None,
+        popular=next((fastest[name] for name in POPULAR if name in fastest), None),
     )
 
 

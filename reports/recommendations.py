@@ -10,6 +10,7 @@ from reports.text import add_params, count_noun, format_bytes, format_number, fo
 COLUMNS = ("backend", "what it is", "kept by", "licence", "choose it for", "not for")
 FAR = 10  # times the best: a backend that is so far behind is not for that use case
 CROWD = 5  # backends: if more of them tie for first, that is not a reason to choose one of them
+TRAINING = "shuffled reads"  # the activity that most people store images for
 MAX_WARNINGS = 3  # named use cases that a backend is not for
 
 
@@ -56,7 +57,7 @@ class BackendSummary:
 
 _TIMED = {
     "read_many": ("Scan everything", "sequential reads"),
-    "read_epoch": ("Shuffled training", "shuffled reads"),
+    "read_epoch": ("Shuffled training", TRAINING),
     "read_epoch_decoded": ("Training on files", "decoded epochs"),
     "read_epoch_dataloader": ("PyTorch", "DataLoader"),
     "read_single": ("One random image", "single reads"),

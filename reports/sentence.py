@@ -1,12 +1,14 @@
 """The answer of a page in one sentence: what to use, why, when not to, and what the popular choice costs."""
 
-from reports.matrix import SAME_SCORE, Row, View
-from reports.recommendations import CROWD
+from collections.abc import Iterable
+
+from reports.matrix import SAME_SCORE, Row, Use, View
+from reports.recommendations import CROWD, FAR
 from reports.run import ENCODED, PIXELS
 from reports.text import format_number, join_words
 
 POPULAR = ("png", "files")  # what people take who don't measure: a file for each image
-_MUCH = 2  # times the best
+MUCH = 2  # times the best
 _MAX_PRICES = 2
 _MAX_LEADERS = 2
 
@@ -51,8 +53,25 @@ def write_price(view: View) -> str:
     if row is None:
         return ""
     timed = [use for use in view.uses if use.operations and use.name in row.cells]
-    dear = [use for use in timed if row.cells[use.name].ratio >= _MUCH][:_MAX_PRICES]
+    dear = [use for use in timed if row.cells[use.name].ratio >= MUCH][:_MAX_PRICES]
     if not dear:
-        return f"{row.backend} costs little: less than {_MUCH}x the best in time."
+        return f"{row.backend} costs little: less than {MUCH}x the best in time."
     prices = [f"{format_number(row.cells[use.name].ratio)}x slower {use.to}" for use in dear]
     return f"{row.backend} only if people must open single files: {', '.join(prices)}."
+
+
+def find_catch(view: View, use: Use) -> str:
+    """Say what the backends that are first in a use cost in the timed use with the most weight."""
+    timed = [each for each in view.uses if each.operations]
+    if not timed:
+        return ""
+    main, leaders = max(timed, key=lambda each: each.weight), view.list_leaders(use)
+    return write_catch(
+        (row.cells[main.name].ratio for row in view.rows if row.backend in leaders and main.name in row.cells), main.to
+    )
+
+
+def write_catch(ratios: Iterable[float], to: str) -> str:
+    """Say what the cheapest of some backends costs in another use; nothing if it isn't far behind."""
+    ratio = min(ratios, default=0)
+    return f"but {format_number(ratio)}x slower {to}" if ratio >= FAR else ""

@@ -140,7 +140,9 @@ def fill_snippet(snippet: str, backend: str) -> str:
 
 def describe_backends(run: Run) -> dict[str, str]:
     """Describe each backend: its layout, who maintains it, its licence."""
-    facts = [texts or {} for texts in (run.layouts, run.maintainers, run.licences)]
+    layouts, maintainers, licences = (texts or {} for texts in (run.layouts, run.maintainers, run.licences))
+    keepers = {name: f"Kept by {maintainer}" for name, maintainer in maintainers.items() if maintainer}
+    facts = layouts, keepers, licences
     return {name: ". ".join(filter(None, (each.get(name, "").rstrip(".") for each in facts))) for name in run.backends}
 
 

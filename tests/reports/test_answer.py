@@ -55,6 +55,14 @@ def test_each_use_has_its_best_backend_with_the_time_of_an_image_and_the_next_on
     ]
 
 
+def test_the_best_of_a_use_that_is_far_behind_in_training_says_so() -> None:
+    epochs = [make_result(name, each, operation="read_epoch") for name, each in (("npy", 0.001), ("gzip", 0.03))]
+    lines = _answer(*epochs, make_store("npy", 1.0, 3000), make_store("gzip", 1.0, 2000))
+    place = next(place for place, line in enumerate(lines) if line.startswith("Least disk"))
+    assert lines[place + 1] == "  but 30.0x slower to train"
+    assert sum("to train" in line for line in lines) == 1, lines
+
+
 def test_backends_that_tie_are_named_together_and_each_of_the_next_has_its_ratio() -> None:
     assert _scan(npy=0.001, lmdb=0.00105, tar=0.002, png=0.0021) == [
         "Scan everything         1,000  lmdb and npy tie: 1.00 µs     tar 2.00x,",

@@ -42,7 +42,7 @@ def test_each_use_is_compared_with_its_best_backend_in_time_or_size_for_an_image
     assert ratios["fast"] == {"train": 1, "scan": 1, "disk": 3, "write": 1, "open": 1, "files": 1}
     texts = {row.backend: {name: cell.text for name, cell in row.cells.items()} for row in view.rows}
     assert texts["fast"]["scan"] == texts["fast"]["open"] == "1.00 ms"
-    assert (texts["fast"]["disk"], texts["fast"]["files"]) == ("3.00 kB", "1")
+    assert (texts["fast"]["disk"], texts["fast"]["files"]) == ("3.00 kB", "1 file")
     assert [row.firsts for row in view.rows] == [5, 2]
     assert view.list_leaders(USES[2]) == ["small"]
 
@@ -147,7 +147,7 @@ def test_training_on_image_files_includes_decoding_and_payloads_don_t_mix(tmp_pa
     pixels, encoded, threaded = (
         views[f"1000/warm/{workers}"] for workers in ("one/pixels", "one/encoded", "all/encoded")
     )
-    assert encoded.title == "1,000 images, encoded, warm cache, one worker"
+    assert encoded.title == "1,000 images, encoded, warm cache, decoded by 1 thread"
     assert [{row.backend for row in view.rows} for view in (pixels, encoded)] == [
         {"lmdb", "npy"},
         {"files", "lmdb", "npy"},

@@ -52,9 +52,16 @@ STORES = _store("lmdb", 0.1, 100_000_000, ENCODED), _store("npy", 0.2, 150_000_0
 def test_both_choices_are_named_with_what_they_differ_by() -> None:
     answer = _answer(_decode("lmdb", 2.0), _decode("npy", 4.0), _read("npy", 0.01), _read("lmdb", 0.02), *STORES)
     assert answer.sentences == (
-        "Keep the files in lmdb: 500 images/s decoded.",
+        "Keep the files in lmdb: 500 images/s, decoded by 1 thread.",
         "As pixels in npy: 100,000 images/s (200 times faster) for 1.50 times the disk.",
     )
+
+
+def test_a_popular_choice_that_is_slower_has_its_price() -> None:
+    (choice,) = (answer := _answer(_read("npy", 0.01), _read("png", 3.0))).choices
+    assert answer.sentences == ("Keep pixels in npy: 100,000 images/s. In png: 300 times slower.",)
+    assert _answer(_read("npy", 0.01), _read("png", 0.015)).sentences == ("Keep pixels in npy: 100,000 images/s.",)
+    assert choice.popular
 
 
 def test_files_may_be_faster_and_disk_use_unknown() -> None:
@@ -67,8 +74,8 @@ def test_files_may_be_faster_and_disk_use_unknown() -> None:
 @pytest.mark.parametrize(
     ("result", "sentence"),
     [
-        (_decode("lmdb", 2.0), "Keep the files in lmdb: 500 images/s decoded."),
-        (_decode("files", 2.0), "Keep the files as they are (files): 500 images/s decoded."),
+        (_decode("lmdb", 2.0), "Keep the files in lmdb: 500 images/s, decoded by 1 thread."),
+        (_decode("files", 2.0), "Keep the files as they are (files): 500 images/s, decoded by 1 thread."),
         (_read("npy", 0.01), "Keep pixels in npy: 100,000 images/s."),
     ],
 )
@@ -210,7 +217,7 @@ def test_the_page_begins_with_the_answer_and_shows_what_an_epoch_is_made_of(tmp_
     (section,) = page.find("section", id="answer")
     text = "".join(each.text for each in section.find("p", class_="payload"))
     pattern = (
-        r"Keep the files in (\w+): ([\d,]+) images/s decoded\."
+        r"Keep the files in (\w+): ([\d,]+) images/s, decoded by 2 threads\."
         r"As 224 x 224 pixels in (\w+): ([\d,]+) images/s \(([\d.,]+) times faster\) for 1\.51 times the disk\."
     )
     found = re.match(pattern, text)

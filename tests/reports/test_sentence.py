@@ -1,16 +1,17 @@
 """The answer of a page in one sentence."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reports.matrix import View, make_views
 from reports.reading import read_run
-from reports.sentence import write_pitch, write_price, write_sentence
+from reports.sentence import find_catch, write_pitch, write_price, write_sentence
 from tests.support.pages import make_html, read_page
 from tests.support.photo_runs import make_photo_run
-from tests.support.results import make_result, wrap_results
+from tests.support.results import make_result, make_store, wrap_results
 from tests.support.runs import make_run, save
 
 
@@ -59,6 +60,16 @@ def test_the_sentence_says_where_a_backend_is_worst_and_what_is_first_there() ->
     results += [make_result(f"raw{place}", 1.0) for place in range(2)]
     view = next(iter(make_views(wrap_results(*results)).values()))
     assert write_pitch(view, view.rows[0]) == "first or tied in 1 of 2 uses; at worst 3.00x the best, to scan"
+
+
+def test_a_use_says_what_its_first_costs_to_train_if_it_is_ten_times_the_best_or_more() -> None:
+    epochs = [make_result(name, each, operation="read_epoch") for name, each in (("npy", 1.0), ("gzip", 30.0))]
+    stores = [make_store(name, 1.0, size) for name, size in (("npy", 3000), ("gzip", 2000))]
+    view = next(iter(make_views(wrap_results(*epochs, *stores)).values()))
+    catches = {use.name: find_catch(view, use) for use in view.uses}
+    assert catches == {"train": "", "write": "", "disk": "but 30.0x slower to train", "files": ""}
+    only_sizes = replace(view, uses=tuple(use for use in view.uses if not use.operations))
+    assert find_catch(only_sizes, only_sizes.uses[0]) == ""
 
 
 def test_the_sentence_says_which_payload_it_is_about(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_the_code_is_for_the_chosen_backend_and_can_be_copied(page: Page, report
 def test_the_answer_is_on_the_first_screen(sight: Page, viewport: ViewportSize) -> None:
     sight.set_viewport_size(viewport)
     sight.reload()
-    places = [sight.locator(SENTENCE)]
+    places = [sight.locator(SENTENCE), sight.locator("#view > .note")]
     places += [sight.locator("article").nth(place) for place in range(3)] if viewport == NARROW else []
     places += [sight.locator("#matrix tbody tr").last] if viewport == WIDE else []
     for place in places:

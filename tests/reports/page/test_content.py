@@ -77,7 +77,8 @@ def test_the_matrix_has_a_row_for_each_backend_with_ratio_and_value(page: Elemen
 
 def test_a_card_for_each_use_has_the_best_three(page: Element) -> None:
     cards = list(page.find("article"))
-    assert [next(card.find("h3")).text for card in cards][:2] == ["Train", "Scan everything"]
+    titles = [next(card.find("h3")).text for card in cards]
+    assert titles[:2] == ["Train per image, in shuffled batches", "Scan everything per image, in order"]
     assert len(cards) == 6
     entries = list(cards[0].find("div", class_="entry"))
     assert [next(each.find("span")).text for each in entries] == ["hdf5", "lmdb", "png"]
@@ -159,7 +160,7 @@ def test_each_figure_has_its_message_as_title_and_a_table(page: Element) -> None
     figures = [each for each in page.find("div") if each.attributes.get("class") in {"figure", "figure wide"}]
     assert len(figures) == 1 + 2 * 2, "bars; disk and sweep, warm and cold"
     messages = [next(figure.find("h3")).text for figure in figures]
-    assert messages[0].startswith("Train: hdf5 takes 1.34 µs an image, in shuffled batches; png takes")
+    assert messages[0].startswith("Train: hdf5 takes 1.34 µs per image, in shuffled batches; png takes")
     assert len(set(messages)) > 2
     hidden = [figure.attributes.get("data-cache") for figure in figures if "hidden" in figure.attributes]
     assert hidden == ["cold", "cold"]
@@ -351,7 +352,7 @@ def test_the_code_to_use_a_backend_runs(
 def test_a_backend_is_described_by_layout_maintainer_and_licence(run: Run) -> None:
     assert describe_backends(run) == {"png": ""}
     known = replace(run, layouts={"png": "PNG: a file an image."}, maintainers={"png": "many"}, licences={"png": "MIT"})
-    assert describe_backends(known) == {"png": "PNG: a file an image. many. MIT"}
+    assert describe_backends(known) == {"png": "PNG: a file an image. Kept by many. MIT"}
 
 
 def test_ways_that_were_not_measured_are_named_with_their_options() -> None:

@@ -31,7 +31,7 @@ def test_bars_are_as_long_as_their_times_and_the_slowest_is_named() -> None:
     results = [make_result("npy", 1.0), make_result("tar", 1.05), make_result("png", 40.0)]
     bars = draw_bars(next(iter(make_views(wrap_results(*results)).values())))
     assert bars
-    assert bars.message == "Scan everything: npy and tar take 1.00 ms an image, in order; png takes 40.0 times as long"
+    assert bars.message == "Scan everything: npy and tar take 1.00 ms per image, in order; png takes 40.0 times as long"
     assert [(backend, percent) for backend, _, percent in bars.rows] == [
         ("npy", pytest.approx(2.5)),
         ("tar", pytest.approx(2.625)),
@@ -41,7 +41,7 @@ def test_bars_are_as_long_as_their_times_and_the_slowest_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("count", "message"),
-    [(1, "raw0 takes 1.00 ms an image, in order"), (8, "8 backends take 1.00 ms an image, in order")],
+    [(1, "raw0 takes 1.00 ms per image, in order"), (8, "8 backends take 1.00 ms per image, in order")],
 )
 def test_bars_of_equal_backends_name_no_slowest(count: int, message: str) -> None:
     results = [make_result(f"raw{place}", 1.0) for place in range(count)]
