@@ -127,7 +127,7 @@ def _convert(options: argparse.Namespace) -> int:
         )
     with open_source(options.source, options.class_depth) as found:
         check_options(options, found)
-        _print(f"the column {name} is left out: {reason}" for name, reason in getattr(found, "left_out", {}).items())
+        _print(found.list_left_out() if hasattr(found, "list_left_out") else ())
         source: Any = found
         is_whole = is_kept(options, found)
         if found.kind == "encoded" and find_refused(found.names or (), backend.check_names):

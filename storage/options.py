@@ -23,7 +23,7 @@ Save images as a dataset, from one of these:
   - MNIST's files (IDX), packed or not: name the one of images; the one of labels is beside it
   - a .zip or .tar of image files, packed or not, or a folder of .tar shards, as for webdataset. The folders directly in
     it are the classes, or those in the one folder that holds all, unless 000123.cls holds the label of 000123.jpg;
-    000123.json and 000123.txt become metadata
+    000123.json and 000123.txt become metadata, and other files of such a sample are left out
   - a Parquet file with a column of image files, as the Hugging Face hub has it, or a folder with the shards of a split
   - a folder of image files (AVIF, BMP, GIF, JPEG, JPEG 2000, PCX, PNG, PPM, SGI, TGA, TIFF or WebP, if this Pillow
     reads it), in folders of any depth, of any sizes. The folders directly in it are the classes; if there are none, all

@@ -15,6 +15,7 @@ import re
 import struct
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -247,6 +248,12 @@ def import_pillow() -> Any:  # noqa: ANN401 - a module, whose registry of format
         hint = "python -m pip install pillow"
         raise BackendUnavailableError("decoding image files needs Pillow", hint=hint) from error
     return PIL.Image
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file has the extension of one of `FORMATS`."""
+    formats = import_pillow().registered_extensions()
+    return formats.get(PurePosixPath(name).suffix.lower()) in {*FORMATS, *JPEG_FORMATS}
 
 
 def is_picture(prefix: bytes) -> bool:

@@ -3,10 +3,15 @@
 Images are in the order of the archive. Their classes are the top-level folders in it, as in a folder, or those in the
 one folder that holds all, unless there are labels: files that have the name of an image up to its first dot belong to
 it. ``000123.cls`` holds the label of ``000123.jpg`` as a decimal number; ``000123.json`` and ``000123.txt`` become the
-columns ``json`` and ``txt`` of the metadata, as text. Nothing is extracted. The format: https://github.com/webdataset/webdataset.
+columns ``json`` and ``txt`` of the metadata, as text. Nothing is extracted.
+
+Such files are a sample of webdataset, of which one image is read: what else is in it, such as ``000123.seg.png``, is
+left out. In a tar archive that has images only, it may be meant as an image, so it is a problem. The format:
+https://github.com/webdataset/webdataset.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +26,7 @@ from ..encoded import Content
 from ..errors import InvalidInputError, StorageError
 from ..lazy import LazyProperty
 from ..limits import check_memory
-from ..pictures import PREFIX
+from ..pictures import PREFIX, is_picture_name
 from .folder import UNCLASSED, begins_as_picture, find_classes
 from .pixels import identify_files
 from .tree import Listing, is_ignored, order_naturally
@@ -31,6 +36,8 @@ TEXTS = ("json", "txt")
 MAX_TEXT = 1 << 20  # bytes
 TOO_LONG = f"it has more than {MAX_TEXT:,} bytes"
 MAX_DIGITS = 20
+SECOND = "it is in the sample of another image, as webdataset would read it"
+NO_IMAGE = "its sample has no image, or several"
 MEMBER = 1_000  # bytes of memory that a file takes in the list
 
 
@@ -48,6 +55,10 @@ class Archive(Protocol):
     @property
     def path(self) -> Path:
         """Where it is."""
+
+    @property
+    def is_webdataset(self) -> bool:
+        """Whether webdataset could read it, so that files may belong together."""
 
     def list_members(self) -> Iterator[Member | Problem]:
         """List the regular files, and what else has a name but isn't one."""
@@ -81,6 +92,7 @@ class ArchiveSource:
     identity: str
     metadata: dict[str, list[str | None]] | None = field(repr=False)
     problems: tuple[Problem, ...] = field(repr=False)
+    left_out: Mapping[str, int] = field(repr=False)  # files that belong to images and aren't read, by their endings
     is_labelled: bool  # by files beside the images, not by folders
     kind: Literal["encoded"] = "encoded"
     losses: tuple[str, ...] = ()
@@ -93,6 +105,12 @@ class ArchiveSource:
     def identify(self) -> str:
         """Look at the archives again."""
         return identify_files([archive.path for archive in self.archives])
+
+    def list_left_out(self) -> Iterator[str]:
+        """Say which files aren't read."""
+        for ending, count in self.left_out.items():
+            files = "1 file" if count == 1 else f"{count:,} files"
+            yield f".{ending} is left out ({files}): of a sample, one image is read, and .{CLASS}, .json and .txt"
 
     def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
         """Read files one by one; in place of one that can't be read, yield the reason."""
@@ -109,6 +127,13 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
     texts = _read_beside(archives, beside, listing.problems)
     if not any(map(_is_picture, images, _read(archives, images))):
         raise InvalidInputError(_explain(found, listing.problems), store=root)
+    left_out = Counter[str]()
+    if beside or any(archive.is_webdataset for archive in archives):
+        images, others = _choose(images, {each.split()[0] for each in beside}, listing.problems)
+        if beside:
+            left_out.update(each.split()[1] for each in others)
+        else:
+            listing.problems += [Problem(each.name, SECOND) for each in others]
     is_labelled = CLASS in texts
     if is_labelled:
         classes: Sequence[str] = ()
@@ -118,7 +143,7 @@ def read_archives(root: Path, archives: Sequence[Archive], class_depth: int = 1)
         images, labels, classes = _classify(images, top, class_depth, top or root.stem, listing.problems)
     metadata = {ending: [values.get(image.split()[0]) for image in images] for ending, values in texts.items()}
     described = np.array(labels, np.int64), tuple(classes), identity, metadata or None, tuple(listing.problems)
-    return ArchiveSource(archives, images, *described, is_labelled)
+    return ArchiveSource(archives, images, *described, left_out, is_labelled)
 
 
 def _explain(found: Sequence[Found], problems: Sequence[Problem]) -> str:
@@ -165,6 +190,36 @@ def _separate(found: Sequence[Found]) -> tuple[list[Found], list[Found]]:
         stem, ending = each.split()
         (beside if ending in endings and stem in stems else images).append(each)
     return images, beside
+
+
+def _choose(
+    images: Sequence[Found], described: Collection[str], problems: list[Problem]
+) -> tuple[list[Found], list[Found]]:
+    """Choose an image of each sample; return also what else is there. `described` are samples that must have one."""
+    samples: dict[str, list[Found]] = {}
+    for each in images:
+        samples.setdefault(each.split()[0], []).append(each)
+    kept, others = set[str](), set[str]()
+    for stem, sample in samples.items():
+        image = _find_image(sample)
+        if image is not None:
+            kept.add(image.name)
+            others |= {each.name for each in sample} - kept
+        elif stem in described:
+            problems += [Problem(each.name, NO_IMAGE) for each in sample]
+        else:
+            kept |= {each.name for each in sample}
+    return [each for each in images if each.name in kept], [each for each in images if each.name in others]
+
+
+def _find_image(sample: Sequence[Found]) -> Found | None:
+    """Find the one file that is called as an image is, with nothing before its extension if there are others."""
+    pictures = [each for each in sample if is_picture_name(each.name)]
+    plain = [each for each in pictures if "." not in each.split()[1]]
+    for found in (sample, plain, pictures):
+        if len(found) == 1:
+            return found[0]
+    return None
 
 
 def _read_beside(

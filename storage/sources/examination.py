@@ -19,6 +19,7 @@ from ..decoding import identify_decoders
 from ..encoded import Content
 from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError
 from ..pictures import Size
+from .archives import SECOND
 from .folder import UNCLASSED
 from .payload import Payload
 from .threads import map_in_threads
@@ -26,6 +27,10 @@ from .tree import order_naturally
 
 MAX_REASONS = 20  # that are counted one by one
 AHEAD = 4  # batches that wait to be stored
+HINTS = {  # of problems that were found in a listing
+    UNCLASSED: "move it into one, or choose --class-depth",
+    SECOND: "if it is an image of its own, unpack the archive and name the folder",
+}
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ def examine(
     another size than most, if pixels aren't scaled.
     """
     count, problems = len(source.labels), list(source.problems)
-    kept, hints = list[int](), {UNCLASSED: "move it into one, or choose --class-depth"}
+    kept, hints = list[int](), dict(HINTS)
     refused = find_refused(source.names or (), check_names)
     examined = list[Size | StorageError]()
     progress(0, count)

@@ -79,6 +79,10 @@ class ParquetSource:
         """Look at the files again."""
         return identify_files(self.files)
 
+    def list_left_out(self) -> Iterator[str]:
+        """Say which columns aren't read, and why."""
+        return (f"the column {name} is left out: {reason}" for name, reason in self.left_out.items())
+
     def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
         """Read files one by one; in place of one that isn't there, or has no label, yield the reason."""
         starts = np.array([group.start for group in self.groups])

@@ -32,6 +32,7 @@ class TarArchive:
     """A tar archive."""
 
     path: Path
+    is_webdataset = True
 
     def list_members(self) -> Iterator[Member | Problem]:
         """List the regular files; see `Archive`."""

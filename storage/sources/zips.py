@@ -64,6 +64,7 @@ class ZipArchive:
     """A zip file."""
 
     path: Path
+    is_webdataset = False
 
     def list_members(self) -> Iterator[Member | Problem]:
         """List the regular files; see `Archive`."""

@@ -107,6 +107,53 @@ def test_an_image_without_a_label_among_labelled_ones_is_a_problem(label: bytes,
     assert len(find(path).labels) == 2
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_of_a_sample_with_something_beside_its_image_the_rest_is_left_out(
+    name: str, run: Command, tmp_path: Path
+) -> None:
+    samples = {
+        "0.jpg": PNG + b"0",
+        "0.seg.png": PNG,
+        "0.depth.npy": b"array",
+        "0.cls": b"7",
+        "1.left.png": PNG + b"1",
+        "1.seg.npy": b"array",
+        "1.cls": b"8",
+        "2.SEG.PNG": PNG,
+        "2.JPG": PNG + b"2",
+        "2.cls": b"9",
+    }
+    path = WRITERS[name](tmp_path / "set", samples)
+    code, printed, _ = run("convert", path, tmp_path / "new", "--backend", "npy")
+    assert code == 0
+    rest = "of a sample, one image is read, and .cls, .json and .txt"
+    assert printed.splitlines()[:-1] == [
+        f".seg.png is left out (2 files): {rest}",
+        f".depth.npy is left out (1 file): {rest}",
+        f".seg.npy is left out (1 file): {rest}",
+    ]
+    with storage.open(tmp_path / "new") as reader:
+        assert (list(reader.names), reader.read_labels().tolist()) == (["0.jpg", "1.left.png", "2.JPG"], [7, 8, 9])
+        assert [bytes(file)[-1:] for file in reader.read_encoded(range(3))[0]] == [b"0", b"1", b"2"]
+
+
+def test_a_sample_of_several_images_is_a_problem(tmp_path: Path) -> None:
+    samples = {"0.jpg": PNG, "0.png": PNG, "1.a.png": PNG, "1.b.png": PNG, "2.npy": b"", "2.bin": b"", "3.png": PNG}
+    path = write_tar(tmp_path / "a.tar", samples | {f"{number}.cls": b"1" for number in range(4)})
+    assert list_problems(path) == dict.fromkeys(list(samples)[:-1], archives.NO_IMAGE)
+    assert find(path).names == ["3.png"]
+
+
+def test_a_second_image_of_a_sample_is_a_problem_where_nothing_is_beside_images(run: Command, tmp_path: Path) -> None:
+    files = {"a/0.jpg": PNG, "a/0.seg.png": PNG, "a/1.jpg": PNG, "a/1.png": PNG, "a/2.old.jpg": PNG}
+    path = write_tar(tmp_path / "a.tar", files)
+    assert list_problems(path) == {"a/0.seg.png": archives.SECOND}
+    assert find(path).names == [name for name in files if name != "a/0.seg.png"]
+    printed = run("convert", path, tmp_path / "new", "--backend", "npy")[1]
+    assert f"1 file: {archives.SECOND}: if it is an image of its own, unpack the archive and name the folder" in printed
+    assert find(write_zip(tmp_path / "a.zip", files)).names == list(files)
+
+
 def test_a_text_that_belongs_to_no_image_is_a_file_among_the_others(tmp_path: Path) -> None:
     assert find(write_tar(tmp_path / "a.tar", {"a.png": PNG, "b.txt": b"text"})).names == ["a.png", "b.txt"]
 
