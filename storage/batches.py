@@ -1,6 +1,6 @@
 """An epoch in batches: every image once, in an order that a seed chooses."""
 
-from collections.abc import Iterator, Mapping, MutableSet
+from collections.abc import Callable, Iterator, Mapping, MutableSet
 from functools import partial
 from itertools import combinations, cycle
 from pathlib import Path
@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol, Self
 from weakref import finalize
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .arrays import Images, Labels, make_result
+from .augmentation import Augmentation
 from .decoding import check_threads, import_decoders, is_integer
 from .epoch_order import EpochOrder
 from .errors import InvalidInputError
@@ -36,17 +36,6 @@ class Source(Protocol):
         """Return how many images there are."""
         ...
 
-    def read(
-        self,
-        indices: NDArray[np.intp],
-        out: Images | None = None,
-        *,
-        size: tuple[int, int] | None = None,
-        threads: int | None = None,
-    ) -> tuple[Images, Labels]:
-        """Read a batch."""
-        ...
-
 
 class Batches(Iterator[tuple[Images, Labels]]):
     """One rank's batches of an epoch, as `Reader.batches` describes them: an iterator, and a context manager.
@@ -59,10 +48,12 @@ class Batches(Iterator[tuple[Images, Labels]]):
     def __init__(
         self,
         reader: Source,
+        read: Callable[..., tuple[Images, Labels]],
         started: MutableSet[ReadAhead],
         memory: Memory,
         dtype: np.dtype[Any],
         *,
+        augment: tuple[float, float] | None,
         seed: int,
         epoch: int,
         threads: int | None,
@@ -71,13 +62,13 @@ class Batches(Iterator[tuple[Images, Labels]]):
         rank: int,
         world_size: int,
     ) -> None:
-        self._reader, self._started, self._memory = reader, started, memory
+        self._reader, self._read, self._started, self._memory = reader, read, started, memory
         self._count, self._size = len(reader), check_number("size", memory.shape[0], 1)
         self._seed, self._epoch = check_number("seed", seed), check_number("epoch", epoch)
         self._world_size = check_number("world_size", world_size, 1)
         self._rank = check_number("rank", rank, most=self._world_size - 1)
         check_threads(threads)
-        self._threads, self._drop_last = threads, drop_last
+        self._threads, self._drop_last, self._augment = threads, drop_last, augment
         self._outs = None if out is None else check_outs(reader.store, out, memory.shape, dtype)
         self._position = 0  # of the order: what is before it was read, by all ranks together
         self._ahead: ReadAhead | None = None
@@ -175,9 +166,10 @@ class Batches(Iterator[tuple[Images, Labels]]):
         if self._reader.kind == "encoded":
             size = self._memory.shape[1:3]
             import_decoders()
+        augmentation = None if self._augment is None else Augmentation(self._augment, self._seed, self._epoch)
         self._ahead = ReadAhead(
             self._reader.store,
-            partial(self._reader.read, size=size, threads=1),
+            partial(self._read, size=size, threads=1, augmentation=augmentation),
             EpochOrder(self._count, self._seed, self._epoch).cut(self._find_starts(), self._size),
             self._memory.lend if self._outs is None else partial(next, cycle(self._outs)),
             queue=QUEUE if self._outs is None else len(self._outs),

@@ -20,11 +20,21 @@ from typing import TypeGuard
 import numpy as np
 
 from .arrays import Image, Images
+from .augmentation import View
 from .encoded import Content, view_file
 from .errors import DecodingError, InvalidInputError, StorageError
-from .jpeg import SAME_PIXELS, find_simplejpeg, read_header, read_orientation, verify
+from .jpeg import SAME_PIXELS, decode_part, find_simplejpeg, read_header, read_orientation, verify
 from .pictures import Size, check_losses, check_pixels, convert, import_pillow, inspect, open_picture
-from .scaling import find_opencv, fit_array, fit_picture, plan
+from .scaling import (
+    EIGHTHS,
+    choose_eighths,
+    find_box,
+    find_opencv,
+    fit_array,
+    fit_picture,
+    mirror,
+    plan,
+)
 
 MAX_PIXELS = 1 << 28  # of an image; a caller can raise it
 TURNS: Mapping[int, Callable[[Image], Image]] = {  # by EXIF orientation
@@ -107,10 +117,15 @@ def decode_scaled(
     max_pixels: int = MAX_PIXELS,
     losses: Collection[str] = (),
     budget: Budget | None = None,
+    view: View | None = None,
 ) -> Image:
-    """Decode a file, scaled and cropped to `size` if there is one; the array may be a view, or read-only."""
+    """Decode a file, scaled and cropped to `size` if there is one; the array may be a view, or read-only.
+
+    A `view` chooses a part of it and whether it is mirrored.
+    """
     with _explaining():
-        return _decode(content, size, max_pixels, losses, budget)
+        image = _decode(content, size, max_pixels, losses, budget, view)
+        return mirror(image) if view is not None and view.is_mirrored else image
 
 
 def decode_batch(
@@ -121,16 +136,18 @@ def decode_batch(
     threads: int | None = None,
     max_pixels: int = MAX_PIXELS,
     losses: Collection[str] = (),
+    views: Sequence[View] | None = None,
 ) -> None:
-    """Decode files into `out`, each scaled and cropped to `size`.
+    """Decode files into `out`, each scaled and cropped to `size`, as its view says if there are views.
 
     `threads` is how many decode at once; None: as many as there are processors. An error has the number of the file as
     its record: the first one that can't be decoded, however many threads there are.
     """
 
     def fill(number: int) -> None:
+        view = None if views is None else views[number]
         try:
-            out[number] = decode_scaled(files[number], size, max_pixels=max_pixels, losses=losses)
+            out[number] = decode_scaled(files[number], size, max_pixels=max_pixels, losses=losses, view=view)
         except StorageError as error:
             raise error.replace(record=number) from error
 
@@ -179,30 +196,46 @@ def identify_decoders() -> str:
 
 
 def _decode(
-    content: memoryview, size: Size | None, max_pixels: int, losses: Collection[str], budget: Budget | None
+    content: memoryview,
+    size: Size | None,
+    max_pixels: int,
+    losses: Collection[str],
+    budget: Budget | None,
+    view: View | None,
 ) -> Image:
     simplejpeg = find_simplejpeg()
     header = None if simplejpeg is None else read_header(simplejpeg, content)
     if header is not None:
         check_pixels(header.size, content, max_pixels)
         if header.colours in SAME_PIXELS:
-            return _decode_jpeg(simplejpeg, content, header.size, size, budget)
+            return _decode_jpeg(simplejpeg, content, header.size, size, budget, view)
         with _take(budget, header.size):
             verify(simplejpeg, content, header.colours)
     with open_picture(content, max_pixels) as picture:
         whole, orientation = inspect(picture, content, max_pixels, losses)
-        target, least = plan(whole, size, orientation)
+        target, least, crop = plan(whole, size, orientation, view)
         if size is not None:
             picture.draft("RGB", (least.width, least.height))  # of JPEG, in steps of 1/8
         with _take(budget, whole):
-            return _turn(fit_picture(convert(picture, losses), target), orientation)
+            converted = convert(picture, losses)
+            box = find_box(crop, converted.width / whole.width)
+            return _turn(fit_picture(converted, target, box), orientation)
 
 
 def _decode_jpeg(
-    simplejpeg: ModuleType, content: memoryview, whole: Size, size: Size | None, budget: Budget | None
+    simplejpeg: ModuleType,
+    content: memoryview,
+    whole: Size,
+    size: Size | None,
+    budget: Budget | None,
+    view: View | None,
 ) -> Image:
     orientation = read_orientation(content, whole)
-    target, least = plan(whole, size, orientation)
+    target, least, crop = plan(whole, size, orientation, view)
+    if view is not None and target is not None and crop is not None:
+        eighths, end = choose_eighths(crop, target), crop.top + crop.height
+        image = decode_part(simplejpeg, content, whole, end, eighths, may_cut=view.is_verified)
+        return _turn(fit_array(image, target, find_box(crop, eighths / EIGHTHS)), orientation)
     with _take(budget, least):
         image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
     return _turn(fit_array(image, target), orientation)

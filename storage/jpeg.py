@@ -3,16 +3,21 @@
 Library: simplejpeg (https://gitlab.com/jfolz/simplejpeg).
 """
 
+import math
 import re
+from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from .arrays import Image
 from .pictures import Size, get_orientation, open_picture
 
 START = b"\xff\xd8"
 SEGMENT = re.compile(rb"\xff+([^\xda\xff])(..)", re.DOTALL)  # before the first scan: a marker and a length
 APP1 = b"\xe1"
+BASELINE = {b"\xc0", b"\xc1"}  # of the header of a file that has one scan from top to bottom
+CONTEXT = 16  # rows below a part that its last rows depend on: colours are interpolated
 SAME_PIXELS = {"YCbCr", "Gray"}  # colours of which simplejpeg makes the pixels that Pillow makes
 STRICT_COLOURS = {"RGB": "RGB", "CMYK": "CMYK", "YCCK": "CMYK"}  # others, and what it can decode them to
 MAX_FACTOR = 8  # by which libjpeg scales down; it reads all of the file even so
@@ -59,11 +64,41 @@ def read_orientation(content: memoryview, size: Size) -> int:
         return get_orientation(picture, content)
 
 
+def decode_part(
+    simplejpeg: ModuleType, content: memoryview, whole: Size, end: int, eighths: int, *, may_cut: bool
+) -> Image:
+    """Decode rows up to `end`, perhaps more, at a number of eighths of their size.
+
+    If it may be cut, a baseline file gets a smaller height in its header, and libjpeg ends there. It can't be strict
+    then, as it finds no marker behind those rows.
+    """
+    size = Size(min(end + CONTEXT, whole.height), whole.width)
+    cut = _cut_rows(simplejpeg, content, size) if may_cut and size != whole else None
+    height, width = (math.ceil(side * eighths / MAX_FACTOR) for side in (whole if cut is None else size))
+    image: Image = simplejpeg.decode_jpeg(
+        content if cut is None else cut, "RGB", min_height=height, min_width=width, strict=cut is None
+    )
+    return image
+
+
+def _cut_rows(simplejpeg: ModuleType, content: memoryview, size: Size) -> bytearray | None:
+    place = next((segment.end() + 1 for segment in _find_segments(content) if segment[1] in BASELINE), None)
+    if place is None:
+        return None
+    cut = bytearray(content)
+    cut[place : place + 2] = size.height.to_bytes(2, "big")
+    header = read_header(simplejpeg, memoryview(cut))
+    return cut if header is not None and header.size == size else None  # libjpeg found another header
+
+
 def _has_metadata(content: memoryview) -> bool:
-    """Look for an APP1 segment, which holds EXIF or XMP, among the segments before the first scan."""
+    """Look for an APP1 segment, which holds EXIF or XMP."""
+    return any(segment[1] == APP1 for segment in _find_segments(content))
+
+
+def _find_segments(content: memoryview) -> Iterator[re.Match[bytes]]:
+    """Find the segments before the first scan."""
     start = 2
     while segment := SEGMENT.match(content, start):
-        if segment[1] == APP1:
-            return True
+        yield segment
         start = segment.end() - 2 + int.from_bytes(segment[2], "big")
-    return False

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
+from .augmentation import Augmentation, check_area
 from .batches import QUEUE, Batches
 from .decoding import MAX_PIXELS, check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
@@ -93,6 +94,7 @@ class Reader(ABC):
     """
 
     _closed = True
+    _verifies = False  # each record by its checksum
     _process = 0
     _losses: Collection[str] = ()  # that decoding may cause
     _max_pixels = MAX_PIXELS  # of an image that is decoded
@@ -265,6 +267,17 @@ class Reader(ABC):
         ReaderClosedError
             The reader is closed.
         """
+        return self._read_batch(indices, out, size=size, threads=threads)
+
+    def _read_batch(
+        self,
+        indices: Indices,
+        out: Images | None,
+        *,
+        size: tuple[int, int] | None,
+        threads: int | None,
+        augmentation: Augmentation | None = None,
+    ) -> tuple[Images, Labels]:
         self._be_ready()
         with reading(self.store):
             positions = check_indices(self.store, indices, self._count)
@@ -276,7 +289,7 @@ class Reader(ABC):
             if self._shape:
                 images, labels = self._read(positions, array)
             else:
-                images, labels = self._decode_batch(positions, array, shape, threads)
+                images, labels = self._decode_batch(positions, array, shape, threads, augmentation)
             return images if out is None else out, labels
 
     def read_encoded(self, indices: Indices) -> tuple[Encoded, Labels]:
@@ -328,6 +341,7 @@ class Reader(ABC):
         seed: int,
         epoch: int = 0,
         image_size: tuple[int, int] | None = None,
+        augment: tuple[float, float] | None = None,
         threads: int | None = None,
         out: Any = None,  # noqa: ANN401 - an array, a tensor, or several
         drop_last: bool = False,
@@ -352,6 +366,11 @@ class Reader(ABC):
             Any numbers from 0 on.
         image_size : tuple of int, optional
             Height and width, as `size` of `read`; for image files only, which need it. Pixels are as they were stored.
+        augment : tuple of float, optional
+            For training on image files: the least and the most of an image's area that is left, such as (0.08, 1).
+            Instead of its centre, a random part with sides of 3:4 to 4:3 is scaled to `image_size`, and half of the
+            images are mirrored. Seed, epoch and image choose both. A dataset, which verifies each file by its checksum,
+            decodes only the rows that it needs of a JPEG file, unless it is progressive.
         threads : int, optional
             How many read and decode, each on its own core; the caller's thread runs where it did. By default as many
             as the process may use cores, divided by the ranks on this machine: ``LOCAL_WORLD_SIZE``, as torchrun sets
@@ -374,7 +393,8 @@ class Reader(ABC):
         Raises
         ------
         InvalidInputError
-            An argument is out of range, `image_size` is missing or impossible, or `out` has another dtype or shape.
+            An argument is out of range, `image_size` is missing or impossible, `augment` is given for pixels, or `out`
+            has another dtype or shape.
         StorageError
             While iterating: what `read` raises, after the batches before it; an error names the image.
         ReaderClosedError
@@ -396,13 +416,17 @@ class Reader(ABC):
         """
         self._be_ready()
         shape = (size, *self._choose_shape(image_size))
+        if augment is not None:
+            augment = self._check_area(augment)
         if self._memory is None or self._memory.shape != shape:
             self._memory = Memory(self.store, shape, self._dtype, QUEUE + 1)
         return Batches(
             self,
+            self._read_batch,
             self._ahead,
             self._memory,
             self._dtype,
+            augment=augment,
             seed=seed,
             epoch=epoch,
             threads=threads,
@@ -411,6 +435,12 @@ class Reader(ABC):
             rank=rank,
             world_size=world_size,
         )
+
+    def _check_area(self, augment: object) -> tuple[float, float]:
+        if self._shape:
+            problem = "images that are stored as pixels can't be augmented"
+            raise InvalidInputError(problem, store=self.store, hint="leave augment out")
+        return check_area(augment)
 
     def _decode_file(self, file: memoryview, position: int) -> Image:
         try:
@@ -431,7 +461,12 @@ class Reader(ABC):
         return self._shape
 
     def _decode_batch(
-        self, positions: NDArray[np.intp], out: Images | None, shape: tuple[int, ...], threads: int | None
+        self,
+        positions: NDArray[np.intp],
+        out: Images | None,
+        shape: tuple[int, ...],
+        threads: int | None,
+        augmentation: Augmentation | None,
     ) -> tuple[Images, Labels]:
         try:
             check_threads(threads)
@@ -440,8 +475,11 @@ class Reader(ABC):
         images = make_result(self.store, (len(positions), *shape), out)
         files, labels = self._read_encoded(positions)
         try:
-            limits: dict[str, Any] = {"max_pixels": self._max_pixels, "losses": self._losses}
-            decode_batch(files, Size(*shape[:2]), images, threads=threads, **limits)
+            options: dict[str, Any] = {"max_pixels": self._max_pixels, "losses": self._losses}
+            if augmentation is not None:
+                numbers = positions.tolist()
+                options["views"] = [augmentation.view(number, is_verified=self._verifies) for number in numbers]
+            decode_batch(files, Size(*shape[:2]), images, threads=threads, **options)
         except StorageError as error:
             raise self._name_record(error, None if error.record is None else int(positions[error.record])) from error
         return images, labels

@@ -132,7 +132,7 @@ class DatasetReader(Reader):
     ) -> None:
         if not is_positive(max_pixels):
             raise InvalidInputError(f"max_pixels is {max_pixels!r}", hint="give a number above 0")
-        self._verify, self._expected, self._max_pixels = verify, checksum, max_pixels
+        self._verifies, self._expected, self._max_pixels = verify, checksum, max_pixels
         super().__init__(Path(path))
 
     @property
@@ -205,7 +205,7 @@ class DatasetReader(Reader):
 
     def _open(self) -> Description:
         with ExitStack() as stack:
-            dataset = stack.enter_context(open_dataset(self.store, verify=self._verify))
+            dataset = stack.enter_context(open_dataset(self.store, verify=self._verifies))
             manifest = dataset.manifest if self._expected is None else find_earlier(dataset.manifest, self._expected)
             if manifest is None:
                 raise StoreNotFoundError(
@@ -217,7 +217,7 @@ class DatasetReader(Reader):
                 for number, reader in enumerate(self._readers):
                     check_part(dataset, number, reader)
             self._dataset, self._starts, self._losses = dataset, np.array(manifest.starts), manifest.losses
-            if self._verify:
+            if self._verifies:
                 records = [dataset.checksums[number].records for number in range(len(manifest.parts))]
                 self._checksums = np.concatenate(records)
                 self._is_verified = np.zeros(len(self._checksums), np.bool_)
@@ -233,7 +233,7 @@ class DatasetReader(Reader):
             labels = make_array(self.store, (len(positions),), np.int64)
             for number, places in self._divide(positions):
                 images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number])
-        if self._verify:
+        if self._verifies:
             self._verify_records(positions, images, labels)
         return images, labels
 
@@ -254,7 +254,7 @@ class DatasetReader(Reader):
             for place, file in found:
                 content[offsets[place] : offsets[place + 1]] = file
             files = Encoded(content, offsets)
-        if self._verify:
+        if self._verifies:
             self._verify_records(positions, files, labels)
         return files, labels
 
@@ -269,7 +269,7 @@ class DatasetReader(Reader):
             image, label = self._readers[number][position - int(self._starts[number])]
         except StorageError as error:
             raise name_record(self._dataset, position, self._dataset.show_path(error)) from error
-        if self._verify and not self._is_verified[position]:
+        if self._verifies and not self._is_verified[position]:
             if hash_record(image, label, position) != self._checksums[position]:
                 raise name_record(self._dataset, position, CHANGED)
             self._is_verified[position] = True
@@ -316,8 +316,8 @@ class DatasetReader(Reader):
     def _read_labels(self) -> Labels:
         if not self._dataset.manifest.former:
             with self._dataset.reading():
-                return self._dataset.read_labels(verify=self._verify)
-        if self._verify:
+                return self._dataset.read_labels(verify=self._verifies)
+        if self._verifies:
             return super()._read_labels()  # a record's checksum covers both
         with self._dataset.reading():
             return np.concatenate([reader.read_labels() for reader in self._readers])
@@ -332,7 +332,11 @@ class DatasetReader(Reader):
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
         """Pickle the path and the checksum: the copy opens the same dataset, and no other."""
-        arguments: dict[str, Any] = {"verify": self._verify, "checksum": self.checksum, "max_pixels": self._max_pixels}
+        arguments: dict[str, Any] = {
+            "verify": self._verifies,
+            "checksum": self.checksum,
+            "max_pixels": self._max_pixels,
+        }
         return partial(type(self), **arguments), (self.store,)
 
 

@@ -31,6 +31,7 @@ def count():
 before = count()
 for size in (Size(256, 256), Size(64, 1024), Size(1024, 64), Size(257, 256), Size(512, 512)):
     fit_array(np.zeros((2 * size.height + 1, 2 * size.width + 3, 3), np.uint8), size)
+    fit_array(np.zeros((512, 512, 3), np.uint8), size, (0, 0, 2 * size.width, size.height // 2))
 after = count()
 cv2.resize(np.zeros((2048, 2048, 3), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
 print(after - before, count() - after, cv2.getNumThreads())

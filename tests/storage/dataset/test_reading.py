@@ -86,7 +86,7 @@ def test_a_pickled_reader_opens_the_dataset_again_unless_it_was_replaced(backend
         pickled = pickle.dumps(reader)
         with pickle.loads(pickled) as copy:  # noqa: S301 - our own
             assert_same(copy.read([3, 25]), reader.read([3, 25]))
-        assert vars(copy)["_verify"] is False
+        assert vars(copy)["_verifies"] is False
     storage.save(saved, *make_set(5), backend, overwrite=True)
     with pytest.raises(StoreNotFoundError, match="was replaced since the reader was pickled"):
         pickle.loads(pickled)  # noqa: S301 - our own
