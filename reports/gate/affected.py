@@ -95,30 +95,46 @@ class Affected:
         return " or ".join([chosen, *(cell.partition("::")[2] for cell in controls)])
 
 
+Import = ast.Import | ast.ImportFrom | ast.Call
+
+
+@cache  # most files are the same in both versions
+def read_imports(source: bytes) -> Collection[Import]:
+    """Find all statements of a module that import, and the calls that do."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, Import) and _can_import(node)]
+
+
+def _can_import(node: Import) -> bool:
+    if not isinstance(node, ast.Call):
+        return True
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return name in {"import_module", "__import__"}
+
+
 class Imports:
     """The imports of one version: modules of `storage` and `benchmarks`, and what each of them imports."""
 
     def __init__(self, folder: Path) -> None:
-        self._trees: dict[str, ast.Module] = {}
+        self._imports: dict[str, Collection[Import]] = {}
         self._packages = set()
         for path in sorted(each for room in (TOP, "benchmarks") for each in (folder / room).rglob("*.py")):
             parts = path.relative_to(folder).with_suffix("").parts
             name = ".".join(parts[:-1] if path.stem == "__init__" else parts)
-            self._trees[name] = ast.parse(path.read_bytes())
+            self._imports[name] = read_imports(path.read_bytes())
             if path.stem == "__init__":
                 self._packages.add(name)
         self._exports = {
             alias.asname or alias.name: self._find_base(TOP, node)
-            for node in self._trees[TOP].body
+            for node in self._imports[TOP]
             if isinstance(node, ast.ImportFrom)
             for alias in node.names
         }
-        self._direct: Mapping[str, Collection[str]] = {name: set(self._find_imports(name)) for name in self._trees}
+        self._direct: Mapping[str, Collection[str]] = {name: set(self._find_imports(name)) for name in self._imports}
 
     @property
     def modules(self) -> AbstractSet[str]:
         """The names of all modules."""
-        return self._trees.keys()
+        return self._imports.keys()
 
     @cache  # noqa: B019 - a version is needed once
     def find_reached(self, *modules: str, without: str = "") -> set[str]:
@@ -137,26 +153,27 @@ class Imports:
 
     def find_decoders(self) -> set[str]:
         """Find the modules that cells reach through decoding only: decoding, and what it alone imports."""
-        cells = sorted(name for name in self._trees if name.startswith((BACKENDS, TESTS)))
-        return self.find_reached(DECODING) & self._trees.keys() - self.find_reached(*cells, without=DECODING)
+        cells = sorted(name for name in self._imports if name.startswith((BACKENDS, TESTS)))
+        return self.find_reached(DECODING) & self._imports.keys() - self.find_reached(*cells, without=DECODING)
 
     def find_affected(self, changed: Collection[str]) -> tuple[set[str], set[str]]:
         """Find the backends and the benchmark files that reach one of the names."""
-        found = {name for name in self._trees if not self.find_reached(name).isdisjoint(changed)}
+        found = {name for name in self._imports if not self.find_reached(name).isdisjoint(changed)}
         backends = {name.removeprefix(BACKENDS) for name in found if name.startswith(BACKENDS)}
         files = {name.partition(".")[2] for name in found if name.startswith(TESTS)}
         return {name for name in backends if not name.startswith("_")}, files
 
     def find_used(self, changed: Collection[str]) -> set[str]:
         """Find the modules that cells use and that differ, or import a library that does."""
-        libraries = set(changed) - self._trees.keys()
-        modules = {name for name in self._trees if name in changed or libraries.intersection(self._direct[name])}
+        libraries = set(changed) - self._imports.keys()
+        modules = {name for name in self._imports if name in changed or libraries.intersection(self._direct[name])}
         return {name for name in modules if any(self.find_affected({name}))}
 
     def find_encoded(self, modules: Collection[str]) -> set[str]:
         """Find those of some modules that handle image files; a variant does, and what its family shares."""
         handlers = ENCODED | self.find_decoders()
         found = {name for name, used in self._direct.items() if name in handlers or not handlers.isdisjoint(used)}
+        found.add(BACKENDS.rstrip("."))
         backends = {name for name in found if name.startswith(BACKENDS)}
         shared = {name for backend in backends for name in self._direct[backend]}
         family = {name for name, used in self._direct.items() if name in shared or not backends.isdisjoint(used)}
@@ -164,13 +181,13 @@ class Imports:
 
     def count_files(self) -> int:
         """Count the benchmark files."""
-        return sum(name.startswith(TESTS) for name in self._trees)
+        return sum(name.startswith(TESTS) for name in self._imports)
 
     def _find_imports(self, module: str) -> Iterator[str]:
         if module == TOP:
             return
         yield from self._list_parents(module)
-        for node in ast.walk(self._trees[module]):
+        for node in self._imports[module]:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     yield from self._list_parents(alias.name)
@@ -178,11 +195,8 @@ class Imports:
                 base = self._find_base(module, node)
                 for alias in node.names:
                     yield from self._list_parents(self._find_definition(base, alias.name))
-            elif isinstance(node, ast.Call) and module.startswith(f"{TOP}.") and module != REGISTRY:
-                function = node.func
-                name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-                if name in {"import_module", "__import__"}:  # of anything
-                    yield from self._trees
+            elif module.startswith(f"{TOP}.") and module != REGISTRY:
+                yield from self._imports  # a call can import anything
 
     def _find_base(self, module: str, node: ast.ImportFrom) -> str:
         parts = module.split(".")
@@ -191,7 +205,7 @@ class Imports:
         return ".".join([*start, *filter(None, [node.module])])
 
     def _find_definition(self, base: str, name: str) -> str:
-        if f"{base}.{name}" in self._trees:
+        if f"{base}.{name}" in self._imports:
             return f"{base}.{name}"
         return self._exports.get(name, base) if base == TOP else base
 

@@ -6,14 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _pytest.mark.expression import Expression
 
 import storage
 from benchmarks.options import PIXELS, choose_backends
 from reports.gate.affected import DECODING, Affected, Imports, find_affected, trace
+from reports.gate.command import CELLS
+from reports.gate.session import PHOTOS, Selection, choose_selections
 from storage import BACKENDS
 from tests.support.image_sets import make_set
 from tests.support.repositories import write_files
-from tests.support.suite import ROOT
+from tests.support.suite import ROOT, run_pytest
 
 NEVER_RUN = {  # modules that no cell runs, and why a slowdown in them can't be measured
     "storage.__main__": "the command line, which cells don't use",
@@ -69,7 +72,10 @@ def change(folder: Path, changes: dict[str, bytes | None]) -> Affected:
         ("storage/backends/png_stored.py", Affected(("png_stored",))),
         ("storage/backends/png.py", Affected(("png", "png_stored"))),
         ("storage/backends/_lmdb.py", Affected(("lmdb",))),
-        ("storage/backends/__init__.py", Affected(("lmdb", "png", "png_stored"))),
+        (
+            "storage/backends/__init__.py",
+            Affected(("lmdb", "png", "png_stored"), encoded="storage.backends can handle them"),
+        ),
         ("storage/later.py", Affected(("png", "png_stored"))),
         ("storage/dataset/reading.py", Affected((), ("test_dataset",))),
         ("storage/alone.py", Affected()),
@@ -204,6 +210,51 @@ def test_a_slowdown_in_any_module_of_storage_is_measured(module: str, imports: I
     if module.startswith("storage"):
         backends, files = imports.find_affected({module})
         assert bool(backends or files or module == "storage") == (module not in NEVER_RUN), NEVER_RUN.get(module)
+
+
+@pytest.fixture(scope="module")
+def cells() -> dict[str, list[str]]:
+    """List the cells of CIFAR-10 and of photos that a session would measure."""
+    found = {}
+    for images in ("", PHOTOS):
+        chosen = ["--cutoffs=10", *[f"--images={images}"] * bool(images)]
+        ended = run_pytest(ROOT, "benchmarks", "--collect-only", "-q", *chosen)
+        found[images] = [line for line in ended.stdout.splitlines() if "::" in line]
+        assert len(found[images]) > len(BACKENDS), ended.stdout
+    return found
+
+
+def select_cells(cells: dict[str, list[str]], affected: Affected) -> list[str]:
+    """Select the cells that sessions of the gate would measure."""
+    return [
+        cell
+        for selection in choose_selections(Selection((10,), CELLS), affected)
+        for cell in cells[selection.images]
+        if is_chosen(cell, affected.restrict(selection.expression, ()))
+    ]
+
+
+def is_chosen(cell: str, expression: str) -> bool:
+    """Whether pytest's -k chooses a cell."""
+
+    def is_in(name: str, /, **_: str | int | bool | None) -> bool:
+        return name in cell
+
+    return Expression.compile(expression).evaluate(is_in)
+
+
+@pytest.mark.slow
+def test_a_change_to_any_module_that_cells_run_chooses_cells_of_all_that_use_it(
+    cells: dict[str, list[str]], imports: Imports
+) -> None:
+    missed = {}
+    for module in sorted(imports.modules - NEVER_RUN.keys() - {"storage"}):
+        if module.startswith("storage"):
+            affected = trace({module}, ROOT)
+            chosen = select_cells(cells, affected)
+            names = [*(f"[{name}" for name in affected.backends), *(f"/{name}.py" for name in affected.files)]
+            missed[module] = [name for name in names or ["["] if not any(name in cell for cell in chosen)]
+    assert {module: names for module, names in missed.items() if names} == {}
 
 
 def list_executed(folder: Path, name: str) -> Iterator[str]:
