@@ -12,8 +12,8 @@ from ..arrays import check_labels
 from ..contract import Labels
 from ..errors import InvalidInputError
 from ..pictures import check_losses
-from .details import check_texts
-from .metadata import Columns, check_columns
+from .details import Summary, check_texts
+from .metadata import Columns, check_columns, find_kinds
 from .names import Names
 
 
@@ -79,6 +79,11 @@ class Annotations:
             table = {name: values[start:stop] for name, values in table.items()}
         skipped = () if start else self.skipped  # kept beside the first part
         return Annotations(self.labels[start:stop], names, self.classes, table, skipped, self.losses)
+
+    def summarize(self) -> Summary:
+        """Say what an append must know."""
+        max_label = int(self.labels.max()) if len(self.labels) else None
+        return Summary(max_label, find_kinds(self.metadata or {}))
 
     def identify(self) -> str:
         """Hash everything but the classes."""

@@ -22,9 +22,11 @@ from ..reader import read_stored
 from ..registry import PACKAGE
 from .annotations import Annotations
 from .checksums import hash_records
+from .details import Summary
 from .files import NAMES, read_details
 from .manifest import put_manifest, read_manifest
-from .metadata import ARROW, LINES, Columns, check_columns
+from .metadata import Columns, merge_kinds
+from .name_index import INDEX, hash_wanted, may_hold
 from .names import Names, check_places
 from .opening import Dataset, find_module, open_dataset, read_all_details, reading_held
 from .replacement import hold_directory, lock_path, remove_unreferenced
@@ -180,6 +182,7 @@ class Appender(ImageWriter):
             with reading_held(self._folder, self._path):
                 self._manifest = self._old = read_manifest(self._folder)
                 self._module = find_module(self._folder, self._manifest)
+                self._read_summary()
                 self._check_names()
                 self._add_classes()
                 self._check_metadata()
@@ -199,13 +202,28 @@ class Appender(ImageWriter):
         with suppress(StorageError, OSError):  # else the next writer does it
             remove_unreferenced(self._folder, read_manifest(self._folder))
 
-    def _check_names(self) -> None:
-        """Refuse names if the images that are there have none, and the other way round; and those that they have."""
+    def _read_summary(self) -> None:
+        """Find out what is known of the images that are there: it's beside the last part, unless that is older."""
         if self._manifest.former:
             hint = f"{PACKAGE}.compact(PATH) brings it to the current format"
             raise StorageError("nothing can be appended to a dataset of format 1", store=self._path, hint=hint)
-        has_names = NAMES in read_details(self._folder, self._manifest, len(self._manifest.parts) - 1).beside
-        names = self._annotations.names
+        self._last = read_details(self._folder, self._manifest, len(self._manifest.parts) - 1)
+        if not self._manifest.count:
+            self._summary = Summary(None, {})
+        elif self._last.summary is not None:
+            self._summary = self._last.summary
+        else:
+            dataset = read_all_details(self._dataset)
+            known = Annotations(dataset.read_labels(verify=True), metadata=dataset.read_metadata())
+            self._summary = known.summarize()
+
+    @property
+    def _dataset(self) -> Dataset:
+        return Dataset(self._path, self._folder, self._old, self._module)
+
+    def _check_names(self) -> None:
+        """Refuse names if the images that are there have none, and the other way round; and those that they have."""
+        has_names, names = NAMES in self._last.beside, self._annotations.names
         with describe_failure(self._path, self._manifest.count):
             self._module.check_names(names or ())
         if self._manifest.count and len(self._annotations) and has_names != (names is not None):
@@ -213,8 +231,15 @@ class Appender(ImageWriter):
             raise InvalidInputError(f"its images have {'' if has_names else 'no '}names", store=self._path, hint=hint)
         if not has_names or names is None:
             return
-        dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
-        known = dataset.read_names() or Names()
+        wanted = hash_wanted(names)
+        for number, part in enumerate(self._manifest.parts):
+            if may_hold(self._folder / f"{part.name}.{INDEX}", part.records, wanted):
+                self._check_clashes(number, names)
+
+    def _check_clashes(self, number: int, names: Names) -> None:
+        """Refuse names that a part has, or that would be those of its folders or files in its files."""
+        details = read_details(self._folder, self._manifest, number)
+        known: Names = self._dataset.read_beside(number, details, NAMES) if NAMES in details.beside else Names()
         same = set(known) & set(names)
         if same:
             raise InvalidInputError(f"it has an image named {min(same)!r}", store=self._path, hint="choose other names")
@@ -241,30 +266,22 @@ class Appender(ImageWriter):
         """Refuse new classes if they would name labels that are there without a name."""
         if not set(given) - set(self._manifest.classes):
             return
-        dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
-        labels, count = dataset.read_labels(verify=True), len(self._manifest.classes)
-        if len(labels) and labels.max() >= count:
+        label, count = self._summary.max_label, len(self._manifest.classes)
+        if label is not None and label >= count:
             hint = "leave the classes out, or save all images again, with the names of all classes"
-            problem = f"it has the label {labels.max()}, and names of {count} classes"
+            problem = f"it has the label {label}, and names of {count} classes"
             raise InvalidInputError(problem, store=self._path, hint=hint)
 
     def _check_metadata(self) -> None:
-        """Refuse another table than that of the images that are there."""
-        new, last = self._annotations.metadata, len(self._manifest.parts) - 1
-        beside = read_details(self._folder, self._manifest, last).beside
-        if (
-            not self._manifest.count
-            or not len(self._annotations)
-            or (new is None and not {ARROW, LINES} & beside.keys())
-        ):
+        """Refuse another table than that of the images that are there; add what is new to the summary."""
+        old, new = self._summary, self._annotations.summarize()
+        if old.max_label is None or new.max_label is None:
+            self._summary = new
             return
-        dataset = read_all_details(Dataset(self._path, self._folder, self._manifest, self._module))
-        old = dataset.read_metadata() or {}
-        if (new or {}).keys() != old.keys():
-            hint = f"give these columns: {', '.join(old) or 'none'}"
+        if new.columns.keys() != old.columns.keys():
+            hint = f"give these columns: {', '.join(old.columns) or 'none'}"
             raise InvalidInputError("the columns of its metadata are others", store=self._path, hint=hint)
-        count = self._manifest.count + len(self._annotations)
-        check_columns({name: [*old[name], *(new or {})[name]] for name in old}, count)
+        self._summary = Summary(max(old.max_label, new.max_label), merge_kinds(old.columns, new.columns))
 
     def commit(self) -> None:
         """Publish the new parts: replace the manifest."""

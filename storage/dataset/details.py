@@ -20,6 +20,7 @@ CHECKSUM = re.compile(r"[0-9a-f]{16}")
 NAME = re.compile(r"(?!\.\.?(/|$))[^/\0]+(/(?!\.\.?(/|$))[^/\0]+)*")
 BESIDE = re.compile(r"[a-z]+")
 MAX_NUMBER = 1 << 62  # NumPy can count with it
+MAX_LABEL = (1 << 63) - 1
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,21 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What an append must know of all images that are there already."""
+
+    max_label: int | None  # None if there are no images
+    columns: Mapping[str, str | None]  # of metadata, with the type of their values; None if they have none
+
+
+@dataclass(frozen=True)
 class Details:
     """What is known about a part."""
 
     sizes: Mapping[str, int]  # bytes of each of its files, by its path in the store
     structure: Mapping[str, Structure]  # of the files with more than images and labels
     beside: Mapping[str, Beside]  # by the suffix of the file, such as "checksums"
+    summary: Summary | None = None  # of all images up to those of this part; earlier versions wrote none
 
 
 def format_details(details: Details) -> bytes:
@@ -60,7 +70,8 @@ def parse_details(content: Mapping[str, Any]) -> Details:
         for name, entry in content["structure"].items()
     }
     beside = {suffix: Beside(**entry) for suffix, entry in content["beside"].items()}
-    details = Details(content["sizes"], structure, beside)
+    summary = content.get("summary")
+    details = Details(content["sizes"], structure, beside, None if summary is None else _parse_summary(**summary))
     check_counts([*details.sizes.values(), *(entry.size for entry in beside.values())])
     check_texts(details.sizes)
     for name in details.sizes:
@@ -72,6 +83,13 @@ def parse_details(content: Mapping[str, Any]) -> Details:
         if BESIDE.fullmatch(suffix) is None or CHECKSUM.fullmatch(file.checksum) is None:
             raise ValueError(f"an impossible file beside it, {suffix!r}")
     return details
+
+
+def _parse_summary(max_label: Any, columns: Mapping[str, Any]) -> Summary:  # noqa: ANN401 - whatever is there
+    check_texts([*columns, *(kind for kind in columns.values() if kind is not None)])
+    if max_label is not None and not (type(max_label) is int and -MAX_LABEL - 1 <= max_label <= MAX_LABEL):
+        raise ValueError("an impossible label")
+    return Summary(max_label, columns)
 
 
 def check_counts(numbers: Iterable[object]) -> None:

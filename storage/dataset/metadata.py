@@ -43,10 +43,30 @@ def check_columns(columns: Any, count: int) -> dict[str, list[Any]]:  # noqa: AN
             raise InvalidInputError(f"the column {name!r} has {len(values)} values for {count} images", hint=hint)
         kinds = {kind for value in values for kind in _list_kinds(name, value, 0)}
         if len(kinds) > 1:
-            found = " and ".join(sorted(kinds))
-            raise InvalidInputError(f"the column {name!r} mixes {found}", hint="give all its values one type")
+            raise _refuse_mixture(name, kinds)
         checked[name] = values
     return checked
+
+
+def find_kinds(columns: Columns) -> dict[str, str | None]:
+    """Find the type of the values of each column that `check_columns` accepted; None if it has no value."""
+    return {
+        name: next((kind for value in values for kind in _list_kinds(name, value, 0)), None)
+        for name, values in columns.items()
+    }
+
+
+def merge_kinds(columns: Mapping[str, str | None], others: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Merge the types of columns of the same names; refuse two in one column."""
+    for name, kind in columns.items():
+        if None not in {kind, others[name]} and kind != others[name]:
+            raise _refuse_mixture(name, {str(kind), str(others[name])})
+    return {name: kind or others[name] for name, kind in columns.items()}
+
+
+def _refuse_mixture(name: str, kinds: set[str]) -> InvalidInputError:
+    problem = f"the column {name!r} mixes {' and '.join(sorted(kinds))}"
+    return InvalidInputError(problem, hint="give all its values one type")
 
 
 def _unwrap(value: object, depth: int) -> object:

@@ -128,11 +128,16 @@ def find_refused(names: Sequence[str], check_names: Callable[[Sequence[str]], No
 
 def _find_clashes(encoded: set[bytes]) -> set[bytes]:
     """Find the names that are those of folders with others."""
+    return find_folders(encoded) & encoded
+
+
+def find_folders(encoded: set[bytes]) -> set[bytes]:
+    """Find all folders that are in names."""
     folders = {name.rpartition(b"/")[0] for name in encoded}
     waiting = folders - {b""}
     while waiting := {name.rpartition(b"/")[0] for name in waiting} - folders:
         folders |= waiting
-    return folders & encoded
+    return folders - {b""}
 
 
 def _find_twice(encoded: list[bytes]) -> str:

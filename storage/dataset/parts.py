@@ -16,10 +16,11 @@ from ..paths import walk_files
 from ..reader import read_stored
 from .annotations import Annotations, format_problems
 from .checksums import DTYPE, Checksums, add_up, hash_blocks, hash_records
-from .details import Beside, Details
+from .details import Beside, Details, Summary
 from .files import CHECKSUMS, DETAILS, LABELS, NAMES, SKIPPED, find_structure, write_beside, write_details
 from .manifest import Part, find_form, name_part
 from .metadata import format_columns
+from .name_index import INDEX, format_index
 
 ANNOTATED = 3 * DTYPE.itemsize  # bytes of each image's checksums and label
 SPACE_HINT = "free some space or choose another disk, then save again"
@@ -34,8 +35,10 @@ class PartWriter:
     module: Backend
     durable: bool
 
-    def write(self, number: int, start: int, images: Images | Encoded, annotations: Annotations) -> Part:
-        """Write a part; `start` is the index of its first image."""
+    def write(
+        self, number: int, start: int, images: Images | Encoded, annotations: Annotations, summary: Summary
+    ) -> Part:
+        """Write a part; `start` is the index of its first image, and the summary is of all images."""
         name, labels = name_part(number), annotations.labels
         names, classes = annotations.names, annotations.classes or None
         store = self.folder / name
@@ -47,7 +50,8 @@ class PartWriter:
         }
         records = hash_records(images, labels, np.arange(start, start + len(images)))
         beside = self._write_beside(name, images, annotations, records, start)
-        details = write_details(self.folder, name, Details(sizes, find_structure(store, pixels, sizes), beside))
+        structure = find_structure(store, pixels, sizes)
+        details = write_details(self.folder, name, Details(sizes, structure, beside, summary))
         if self.durable:
             for suffix in (DETAILS, *beside):
                 sync(self.folder / f"{name}.{suffix}")
@@ -64,6 +68,7 @@ class PartWriter:
         }
         if annotations.names is not None:
             contents[NAMES] = annotations.names.content
+            contents[INDEX] = format_index(annotations.names, add_up(records))
         if annotations.metadata is not None:
             suffix, content = format_columns(annotations.metadata)
             contents[suffix] = content

@@ -21,6 +21,7 @@ from ..errors import (
 from ..paths import join_path
 from ..registry import find_backend
 from .annotations import Annotations
+from .details import Summary
 from .gathering import FileBuffer, PixelBuffer, make_buffer
 from .manifest import Manifest, find_form, put_manifest, read_manifest
 from .parts import OTHER_HINT, SPACE_HINT, PartWriter, check_kind, check_space
@@ -50,6 +51,7 @@ class ImageWriter:
     _folder: Path  # where the parts are written
     _module: Backend
     _manifest: Manifest
+    _summary: Summary  # of all images that there will be
     _before = 0  # images that were in the dataset already
 
     def __init__(self, path: Path | str, annotations: Annotations, *, durable: bool, lock: bool = True) -> None:
@@ -107,7 +109,7 @@ class ImageWriter:
         with describe_failure(self._path):
             check_space(self._folder, self._module, images, len(self._annotations) - start)
             writer = PartWriter(self._folder, self._module, durable=self._durable)
-            part = writer.write(len(manifest.parts), manifest.count, images, annotations)
+            part = writer.write(len(manifest.parts), manifest.count, images, annotations, self._summary)
             parts = (*manifest.parts, part)
             kind, shape, dtype = find_form(images)
             self._manifest = replace(manifest, kind=kind, shape=shape, dtype=dtype, parts=parts)
@@ -164,7 +166,7 @@ class Writer(ImageWriter):
     def describe(self, annotations: Annotations) -> None:
         """Set what is known about the images, before any of them is added."""
         self._module.check_names(annotations.names or ())
-        self._annotations = annotations
+        self._annotations, self._summary = annotations, annotations.summarize()
         self._manifest = replace(self._manifest, classes=annotations.classes, losses=annotations.losses)
 
     @property

@@ -26,7 +26,8 @@ from storage import (
 )
 from storage.dataset import appending, writer
 from storage.dataset.manifest import read_manifest
-from tests.support.datasets import find_beside, find_part, flip_bit, list_parts, write_format1
+from storage.dataset.opening import Dataset
+from tests.support.datasets import find_beside, find_part, flip_bit, list_parts, rewrite_details, write_format1
 from tests.support.encoded_sets import assert_same_files, make_files
 from tests.support.image_sets import assert_same, make_set
 from tests.support.open_files import count_open, list_names
@@ -158,6 +159,19 @@ def test_an_empty_dataset_takes_the_classes_of_what_is_appended(tmp_path: Path) 
         assert (reader.targets, reader.classes) == ([1], ("cat", "dog"))
 
 
+def test_nothing_but_new_parts_and_the_last_details_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "set"
+    storage.save(path, IMAGES[:1], [0], "npy", classes=["cat"], names=["a"], metadata={"b": [1]})
+    storage.append(path, IMAGES[:1], [0], names=["c"], metadata={"b": [2]})
+    read = Mock(side_effect=AssertionError("names, labels or metadata that were there were read"))
+    monkeypatch.setattr(appending, "read_all_details", read)
+    monkeypatch.setattr(Dataset, "read_beside", read)
+    storage.append(path, IMAGES[:1], [0], names=["d"], metadata={"b": [3]}, classes=["dog"])
+    monkeypatch.undo()
+    with storage.open(path) as reader:
+        assert (reader.targets, list(reader.names), reader.metadata) == ([0, 0, 1], ["a", "c", "d"], {"b": [1, 2, 3]})
+
+
 def test_an_open_reader_keeps_its_classes(tmp_path: Path) -> None:
     storage.save(tmp_path / "set", IMAGES[:1], [0], "npy", classes=["cat"])
     with storage.open(tmp_path / "set") as reader:
@@ -185,9 +199,12 @@ def test_labels_of_no_class_are_not_appended(
         assert (reader.targets, reader.classes) == ([0], tuple(saved))
 
 
-def test_a_new_class_never_names_a_label_that_was_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_new", [True, False], ids=["with a summary", "of an earlier version"])
+def test_a_new_class_never_names_a_label_that_was_there(tmp_path: Path, *, is_new: bool) -> None:
     storage.save(tmp_path / "set", IMAGES[:2], [0, 1], "npy", classes=["cat"])
     storage.append(tmp_path / "set", IMAGES[:1], [0], classes=["cat"])
+    if not is_new:
+        rewrite_details(tmp_path / "set", 1, summary=None)
     with pytest.raises(InvalidInputError, match="it has the label 1, and names of 1 classes"):
         storage.append(tmp_path / "set", IMAGES[:1], [0], classes=["ant"])
 

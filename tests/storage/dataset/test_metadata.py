@@ -163,6 +163,7 @@ def test_lists_of_nothing_but_none_are_read_however_many_they_are(saved: Path) -
         assert reader.metadata == given
 
 
+@pytest.mark.parametrize("is_new", [True, False], ids=["with a summary", "of an earlier version"])
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -172,11 +173,26 @@ def test_lists_of_nothing_but_none_are_read_however_many_they_are(saved: Path) -
     ],
     ids=["none", "fewer", "type"],
 )
-def test_another_table_is_not_appended(table: Any, message: str, saved: Path) -> None:  # noqa: ANN401
+def test_another_table_is_not_appended(table: Any, message: str, saved: Path, *, is_new: bool) -> None:  # noqa: ANN401
+    if not is_new:
+        rewrite_details(saved, summary=None)
     with pytest.raises(InvalidInputError, match=message):
         storage.append(saved, IMAGES, LABELS, metadata=table)
     with storage.open(saved) as reader:
         assert reader.metadata == TABLE
+
+
+def test_the_type_of_a_column_is_that_of_its_first_value_in_any_part(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    storage.save(path, IMAGES, LABELS, "npy", metadata={"a": [None] * COUNT, "b": [[]] * COUNT})
+    storage.append(path, IMAGES[:1], LABELS[:1], metadata={"b": [[3]], "a": ["text"]})
+    storage.append(path, IMAGES[:1], LABELS[:1], metadata={"a": [None], "b": [[]]})
+    tables: Any = (({"a": [3], "b": [[3]]}, "int and str"), ({"a": ["x"], "b": [["x"]]}, "list of int and list"))
+    for table, found in tables:
+        with pytest.raises(InvalidInputError, match=f"mixes {found}"):
+            storage.append(path, IMAGES[:1], LABELS[:1], metadata=table)
+    with storage.open(path) as reader:
+        assert reader.metadata == {"a": [None] * COUNT + ["text", None], "b": [[]] * COUNT + [[3], []]}
 
 
 def test_a_dataset_without_a_table_takes_none(tmp_path: Path) -> None:
