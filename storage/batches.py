@@ -6,7 +6,6 @@ from itertools import combinations, cycle
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
-from weakref import finalize
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from .decoding import check_threads, import_decoders, is_integer
 from .epoch_order import EpochOrder
 from .errors import InvalidInputError
 from .inputs import take_out
-from .read_ahead import Memory, ReadAhead, choose_cores
+from .read_ahead import Memory, ReadAhead, choose_cores, stop_abandoned
 
 QUEUE = 2  # batches that are being read or are ready: while the caller works on one, the next is read
 VERSION = 1  # of the order of an epoch
@@ -72,7 +71,6 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self._outs = None if out is None else check_outs(reader.store, out, memory.shape, dtype)
         self._position = 0  # of the order: what is before it was read, by all ranks together
         self._ahead: ReadAhead | None = None
-        self._finalizer: finalize[..., Batches]
 
     def __len__(self) -> int:
         """Return how many batches are left."""
@@ -137,7 +135,6 @@ class Batches(Iterator[tuple[Images, Labels]]):
         """End the threads, and free what they have read ahead; the next batch would start them again."""
         if self._ahead is not None:
             self._ahead.stop()
-            self._finalizer.detach()
             self._ahead = None
 
     def __enter__(self) -> Self:
@@ -162,6 +159,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         if self._ahead is not None and self._ahead.is_running():
             return self._ahead
         self.close()
+        stop_abandoned(self._started)
         size: Any = None
         if self._reader.kind == "encoded":
             size = self._memory.shape[1:3]
@@ -175,9 +173,8 @@ class Batches(Iterator[tuple[Images, Labels]]):
             queue=QUEUE if self._outs is None else len(self._outs),
             cores=choose_cores(self._rank, self._world_size, self._threads),
         )
-        self._finalizer = finalize(self, self._ahead.stop)
         self._started.add(self._ahead)
-        self._ahead.start()
+        self._ahead.start(self)
         return self._ahead
 
 

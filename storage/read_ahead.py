@@ -1,19 +1,21 @@
 """Threads that read the next batches of an epoch, each on its own core.
 
 The caller's thread meets the others in `SimpleQueue` only, which Ctrl-C can't leave locked, as it can the executors of
-`concurrent.futures`.
+`concurrent.futures`. When nothing refers to an object any more, no Python code runs in the caller's thread: a Ctrl-C
+that met it there would only be printed.
 """
 
+import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
-from weakref import finalize
+from weakref import WeakSet, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,8 @@ from .inputs import take_out
 
 Read = Callable[[NDArray[np.intp], Images], tuple[Any, Labels]]  # some images, into an array
 Outcomes = SimpleQueue[tuple[int, BaseException | None]]  # of the pieces of a batch: where each starts, and its error
-Tasks = SimpleQueue[tuple[Callable[[], BaseException | None], int, Outcomes] | None]  # None ends all threads
+Task = tuple[Callable[[], BaseException | None], int, Outcomes]
+Tasks = SimpleQueue[Task | ref[Any] | None]  # all threads end with None, and with the owner, to which a reference comes
 Batch = tuple[Any, Labels, int, Outcomes]  # images, labels, and how many pieces there are
 
 _here = threading.local()  # in a thread that reads ahead: its core, None once it is pinned
@@ -53,19 +56,22 @@ class ReadAhead:
         self._threads: list[threading.Thread] = []
         self._tasks: Tasks = SimpleQueue()
         self._waiting: deque[Batch] = deque()
+        self._owner: ref[Any]
 
-    def start(self) -> None:
-        """Start the threads."""
+    def start(self, owner: object) -> None:
+        """Start the threads, which end when nothing refers to the owner any more."""
+        self._owner = ref(owner, self._tasks.put)
+        _started.add(self)
         with reading(self._store), hold_interrupts():
             for core in self._cores:
                 # a thread that is no daemon would be waited for before anything could stop it
-                thread = threading.Thread(target=_work, args=(self._tasks, core), name="batches", daemon=True)
+                thread = threading.Thread(target=self._work, args=(core,), name="batches", daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
     def is_running(self) -> bool:
-        """Check that it wasn't stopped, and that this process has its threads."""
-        return not self._is_stopped and self._process == os.getpid()
+        """Check that it wasn't stopped, that its owner is there, and that this process has its threads."""
+        return not self._is_stopped and self._owner() is not None and self._process == os.getpid()
 
     def take(self) -> tuple[Any, Labels] | None:
         """Wait for the next batch; None if there is none. Raise the error of the first piece that has one."""
@@ -85,7 +91,7 @@ class ReadAhead:
     def stop(self) -> None:
         """End the threads after the piece that each is reading; in another process, which has none of them, do nothing.
 
-        A thread of any of these that happens to collect this as garbage waits for none, as that one may wait for it.
+        A thread of any of these that happens to close a reader waits for none, as that one may wait for it.
         """
         if self._process == os.getpid():
             self._is_stopped = True
@@ -111,6 +117,15 @@ class ReadAhead:
             self._tasks.put((read, start, outcomes))
         return images, labels, len(starts), outcomes
 
+    def _work(self, core: int) -> None:
+        _here.core = core
+        while isinstance(task := self._tasks.get(), tuple):
+            read, start, outcomes = task
+            error = read()
+            del task, read  # now nothing here refers to the memory of the batch
+            outcomes.put((start, error))
+        self._tasks.put(None)  # for the others
+
     def _read_piece(self, indices: NDArray[np.intp], images: Images, labels: Labels) -> BaseException | None:
         try:
             self._refuse_if_stopped()
@@ -128,14 +143,20 @@ class ReadAhead:
             raise ReaderClosedError("it was closed while batches were read", store=self._store, hint="open it again")
 
 
-def _work(tasks: Tasks, core: int) -> None:
-    _here.core = core
-    while (task := tasks.get()) is not None:
-        read, start, outcomes = task
-        error = read()
-        del task, read  # now nothing here refers to the memory of the batch
-        outcomes.put((start, error))
-    tasks.put(None)  # for the others
+def stop_abandoned(started: Iterable[ReadAhead]) -> None:
+    """Wait for threads whose owner has ended: they may still read a piece into memory of the caller."""
+    for ahead in list(started):
+        if not ahead.is_running():
+            ahead.stop()
+
+
+_started: WeakSet[ReadAhead] = WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:  # pragma: no cover - runs when coverage has ended
+    for ahead in list(_started):
+        ahead.stop()
 
 
 class Memory:
@@ -146,18 +167,19 @@ class Memory:
     """
 
     def __init__(self, store: Path, shape: tuple[int, ...], dtype: np.dtype[Any], most: int) -> None:
-        self.shape, self._free = shape, deque[Images](maxlen=most)
+        self.shape, self._free = shape, deque[_Loan](maxlen=most)
         self._make = partial(make_array, store, shape, dtype)
 
     def lend(self) -> Images:
         """Lend an array; it and its views may be kept."""
         try:
-            memory = self._free.pop()
+            memory = self._free.pop().memory
         except IndexError:
             memory = self._make()
         base = _Base()
         base.__array_interface__ = memory.__array_interface__
-        finalize(base, self._free.append, memory).atexit = False
+        base.loan = _Loan(base, self._free.append)
+        base.loan.memory = memory
         return np.asarray(base)
 
 
@@ -165,6 +187,13 @@ class _Base:
     """Is the base of an array, so the array and all its views keep it alive."""
 
     __array_interface__: dict[str, Any]
+    loan: "_Loan"
+
+
+class _Loan(ref[_Base]):
+    """Holds the memory of an array that is lent, and comes back with it when the array has ended."""
+
+    memory: Images
 
 
 def choose_cores(rank: int, world_size: int, threads: int | None) -> list[int]:

@@ -377,8 +377,9 @@ class Reader(ABC):
             it, or else `world_size`. Give a number if each rank is confined to cores of its own.
         out : ndarray or PyTorch tensor, shape (size, H, W, ...), or list of these, optional
             Arrays that are filled in turn: each batch is one of them, or the first part of one, and stays as it is
-            until the next batch is asked for. With one array nothing is read ahead. By default, a batch belongs to the
-            caller; its memory is used again when nothing refers to it any more.
+            until the next batch is asked for. With one array nothing is read ahead. If the loop is left early, threads
+            may still fill the others until `close` of the iterator returns. By default, a batch belongs to the caller;
+            its memory is used again when nothing refers to it any more.
         drop_last : bool
             Leave out the images at the end that don't make a whole batch for every rank.
         rank, world_size : int

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ def reader(tmp_path: Path) -> Iterator[storage.Reader]:
 
 def find_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def wait_for_end() -> None:
+    """Wait for threads that nothing refers to."""
+    for thread in find_threads():
+        thread.join(TIMEOUT)
+    assert not find_threads()
 
 
 def check_epoch(batches: Any, images: Any = IMAGES, labels: Any = LABELS) -> list[int]:  # noqa: ANN401 - arrays
@@ -189,7 +197,41 @@ def test_threads_end_when_the_loop_is_left(reader: storage.Reader) -> None:
     for _ in reader.batches(8, seed=0):
         assert find_threads()
         break
-    assert not find_threads()
+    wait_for_end()
+
+
+def test_no_python_code_runs_when_batches_and_their_iterator_are_dropped(reader: storage.Reader) -> None:
+    batches = reader.batches(8, seed=0, threads=2)
+    images, _ = next(batches)
+    assert images is not None
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(frame.f_code.co_qualname) if event == "call" else None)
+    del images
+    del batches
+    sys.setprofile(None)
+    wait_for_end()
+    assert calls == [], "a Ctrl-C that met this code would be lost"
+
+
+def test_batches_wait_for_those_that_were_dropped(reader: storage.Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, begun, released, asked, done = reader._read, threading.Event(), threading.Event(), count(), []  # noqa: SLF001
+
+    def read_late(positions: Any, out: Any) -> Any:  # noqa: ANN401 - as _read
+        number = next(asked)
+        if number == 1:
+            begun.set()
+            released.wait(TIMEOUT)
+        done.append(number)
+        return read(positions, out)
+
+    monkeypatch.setattr(reader, "_read", read_late)
+    dropped = reader.batches(8, seed=0, threads=1)
+    next(dropped)
+    begun.wait(TIMEOUT)
+    del dropped
+    threading.Timer(0.1, released.set).start()
+    next(reader.batches(8, seed=0, threads=1))
+    assert done[:3] == [0, 1, 2], "two threads may have written into the same array"
 
 
 def test_threads_end_with_an_error_in_the_loop(reader: storage.Reader) -> None:

@@ -35,12 +35,12 @@ def read(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Make what reads 12 numbers in batches of 4."""
-    made = []
+    made: list[ReadAhead] = []
 
     def make_one(function: Any = read, *, cores: Sequence[int] = (0,), queue: int = 3) -> ReadAhead:  # noqa: ANN401 - as read
         batches = iter(np.arange(12).reshape(3, 4))
         made.append(ReadAhead(Path("store"), function, batches, partial(np.empty, 4), queue=queue, cores=cores))
-        made[-1].start()
+        made[-1].start(make_one)
         return made[-1]
 
     yield make_one
