@@ -63,18 +63,32 @@ def test_the_cells_of_a_backend_that_was_deleted_are_missing(suite: Path) -> Non
     assert outcome["missing"] == [READ]
 
 
+def write_entry_point(folder: Path, name: str, module: str) -> None:
+    """Write what an installed distribution with a backend leaves in a folder of Python's path."""
+    (folder / "reel-1.0.dist-info").mkdir(parents=True)
+    (folder / "reel-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: reel\nVersion: 1.0\n")
+    text = f"[image_storage.backends]\n{name} = {module}\n"
+    (folder / "reel-1.0.dist-info" / "entry_points.txt").write_text(text)
+
+
 @pytest.mark.slow
-def test_the_backends_of_another_repository_are_compared(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["reel.bench", "tape"], ids=["a dotted name", "an entry point"])
+def test_the_backends_of_another_repository_are_compared(
+    name: str, suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "tape":
+        write_entry_point(suite.parent / "site", name, "reel.bench")
+        monkeypatch.setenv("PYTHONPATH", str(suite.parent / "site"))
     other = suite.parent / "other"
     (other / "reel").mkdir(parents=True)
     content = (ROOT / "tests" / "support" / "raw_backend.py").read_text()
     (other / "reel" / "bench.py").write_text(content)
     commit_all(other)
     (other / "reel" / "bench.py").write_text(f"{content}\n\ndef read_many(*_):\n    raise OSError(__file__)\n")
-    options = [f"--package={other}/reel", "--backends=reel.bench", "--cells=test_many", "--all"]
+    options = [f"--package={other}/reel", f"--backends={name}", "--cells=test_many", "--all"]
     code, outcome = run_gate(suite, *options)
     assert code == 3, capsys.readouterr()
-    cells = [f"benchmarks/test_many.py::test_{name}_many[reel.bench-10]" for name in ("store", "read")]
+    cells = [f"benchmarks/test_many.py::test_{operation}_many[{name}-10]" for operation in ("store", "read")]
     assert list(outcome["absent"]) == cells, "storing is verified by reading"
     assert all(reason.endswith("/new/reel/bench.py") for reason in outcome["absent"].values())
 
