@@ -1,5 +1,6 @@
 """What others publish is pinned, and workflows get no more rights than they need."""
 
+import os
 import re
 import tomllib
 
@@ -41,3 +42,18 @@ def test_the_constraints_of_the_checks_agree_with_the_lock_file() -> None:
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     locked = {f"{each['name']}=={each['version']}" for each in packages if "virtual" not in each["source"]}
     assert {line.partition(" ")[0] for line in lines} == locked
+
+
+def test_the_action_gives_text_from_outside_to_its_script_as_values_only() -> None:
+    action, script = ((ROOT / name).read_text() for name in ("action.yml", ".ci/action"))
+    code, _, environment = action.partition("      env:")
+    assert "${{" not in code
+    inputs = re.findall(r"^  (\w+):$", code.partition("\ninputs:\n")[2].partition("\nruns:")[0], re.MULTILINE)
+    given = re.findall(r"^        (\w+): \$\{\{ ([\w.]+) \}\}$", environment, re.MULTILINE)
+    assert [value for _, value in given if value.startswith("inputs.")] == [f"inputs.{name}" for name in inputs]
+    assert {name for name, _ in given} - {"GH_TOKEN"} == set(re.findall(r"INPUT_\w+|PULL_REQUEST", script))
+
+
+def test_the_action_runs_one_script_that_is_executable() -> None:
+    (command,) = re.findall(r"run: '\"\$GITHUB_ACTION_PATH/([^\"]+)\"'", (ROOT / "action.yml").read_text())
+    assert os.access(ROOT / command, os.X_OK)

@@ -4,7 +4,6 @@ import argparse
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,21 +12,9 @@ from reports.__main__ import main
 from reports.errors import NotMeasurableError
 from reports.gate import command, environments
 from reports.gate.environments import Library, make_python, make_pythons, read_library
+from tests.support.reel_tape import use_library, write_wheel, write_wheels
 from tests.support.repositories import commit_all
 from tests.support.suite import copy_suite
-
-
-def write_wheel(folder: Path, version: str, content: str) -> None:
-    """Write a wheel of the library `reel-tape`, whose module is `reel_tape`."""
-    folder.mkdir(exist_ok=True)
-    info = f"reel_tape-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"reel_tape-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("reel_tape.py", content)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: reel-tape\nVersion: {version}\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}/RECORD", "")
 
 
 def test_a_library_and_two_versions_are_read() -> None:
@@ -82,17 +69,9 @@ def test_the_gate_finds_the_slower_version_of_a_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("scipy", reason="the gate needs SciPy")
-    for version, work in (("1.0", "0"), ("2.0", "sum(range(60_000))")):
-        write_wheel(tmp_path / "wheels", version, f"__version__ = '{version}'\ndef wind():\n    return {work}\n")
+    write_wheels(tmp_path / "wheels")
     folder = copy_suite(tmp_path / "suite")
-    path = folder / "storage" / "backends" / "npy.py"
-    text = path.read_text()
-    before = "    folder = claim_store(store)\n"
-    assert text.count(before) == 1, "npy.py has changed: adapt this test"
-    text = text.replace(before, f"{before}    reel_tape.wind()\n").replace(
-        "import numpy", "import reel_tape\nimport numpy", 1
-    )
-    path.write_text(text)
+    use_library(folder)
     commit_all(folder)
     monkeypatch.setattr(command, "PROJECT", folder)
     for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(tmp_path / "wheels")), ("CIFAR10", "standin")):
