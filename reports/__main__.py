@@ -10,6 +10,7 @@ from reports import calibration
 from reports.cli import Parser, print_error, print_names, print_text
 from reports.compare import command as compare_command
 from reports.errors import NotMeasurableError, WrongInputError
+from reports.figures.matrix import draw_matrix
 from reports.gate import command as gate_command
 from reports.page import command as page_command
 from reports.reading import read_run
@@ -60,7 +61,9 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = Parser(add_help=False)
     run.add_argument("run", type=Path, metavar="RUN.json", help="the JSON file of a run")
-    figures = commands.add_parser("figures", parents=[run], help="draw the figures of a run as SVG and PNG")
+    figures = commands.add_parser(
+        "figures", parents=[run], help="draw a run: figures as SVG and PNG, the matrix as SVG"
+    )
     figures.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; made if missing")
     figures.set_defaults(show=_show_figures)
     table = commands.add_parser("table", parents=[run], help="print a run as Markdown tables")
@@ -85,7 +88,8 @@ def _make_parser() -> argparse.ArgumentParser:
 def _show_figures(options: argparse.Namespace) -> int:
     from reports.figures.drawing import draw  # noqa: PLC0415 - importing matplotlib takes a second
 
-    paths = draw(read_run(options.run), options.out)
+    run = read_run(options.run)
+    paths = [*draw(run, options.out), *draw_matrix(run, options.out)]
     print_names(*paths)
     if not paths:
         sys.stderr.write("nothing to draw: the run has no cells of the operations that figures show\n")

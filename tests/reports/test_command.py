@@ -38,9 +38,8 @@ def test_figures_prints_the_path_of_each_file(tmp_path: Path, capsys: pytest.Cap
     out = tmp_path / "new" / "folder"
     assert main(["figures", str(path), "--out", str(out)]) == 0
     printed, complaints = capsys.readouterr()
-    assert printed.splitlines() == [
-        str(out / f"{stem}.{kind}") for stem in ("shuffled", "read_epoch") for kind in ("svg", "png")
-    ]
+    figures = [f"{stem}.{kind}" for stem in ("shuffled", "read_epoch") for kind in ("svg", "png")]
+    assert printed.splitlines() == [str(out / name) for name in (*figures, "matrix-light.svg", "matrix-dark.svg")]
     assert all(Path(line).stat().st_size for line in printed.splitlines())
     assert complaints == ""
 
