@@ -19,7 +19,8 @@ Save images as a dataset, from one of these:
   - a plain store of any backend, as its store_many wrote it
   - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
   - a .npy file, with labels in another one beside it: images.npy and labels.npy, or x.npy and y.npy
-  - a .npz or HDF5 file that holds an array of images and, if there are labels, one of labels, whatever their names
+  - a .npz or HDF5 file that holds an array of images and, if there are labels, one of labels, whatever their names;
+    strings are names of the images, or of the classes
   - MNIST's files (IDX), packed or not: name the one of images; the one of labels is beside it
   - a .zip or .tar of image files, packed or not, or a folder of .tar shards, as for webdataset. The folders directly in
     it are the classes, or those in the one folder that holds all, unless 000123.cls holds the label of 000123.jpg;

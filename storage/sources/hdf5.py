@@ -1,5 +1,7 @@
 """HDF5 files with one dataset of images and at most one of labels, whatever their names, in any groups.
 
+Strings are the names of images or of classes, whichever fits; see `pixels`.
+
 Nothing outside the file is read: no links to other files, no values kept in them, no virtual datasets.
 """
 
@@ -16,12 +18,14 @@ from numpy.typing import NDArray
 from .. import arrays
 from ..errors import HDF5_UNLOCKABLE, InvalidInputError
 from ..limits import check_memory
+from .hdf5_texts import Texts
 from .pixels import PixelSource, check_unpacked, choose_arrays, describing, importing, make_source
 
 KIND = "an HDF5 file"
 MAX_OBJECTS = 1_000
 MAX_DEPTH = 32  # groups that are one in another: the library finds each by its whole path
 FILTERS = {1, 2, 3}  # deflate, shuffle and Fletcher's checksum: none of them unpacks to any size, or is a plug-in
+ADDRESS = 8  # bytes
 ERRORS = (TypeError,)
 
 
@@ -51,7 +55,7 @@ def read_hdf5(path: Path) -> PixelSource:
     """Find the images and labels of an HDF5 file."""
     with describing(path, KIND, *ERRORS), _open_file(path) as file:
         datasets = {name: _inspect(path, name, file[name]) for name in _list_datasets(path, file)}
-    return make_source(path, KIND, *choose_arrays(path, KIND, datasets))
+    return make_source(path, KIND, choose_arrays(path, KIND, datasets))
 
 
 def _list_datasets(path: Path, file: Any) -> list[str]:  # noqa: ANN401 - of h5py
@@ -77,9 +81,9 @@ def _list_datasets(path: Path, file: Any) -> list[str]:  # noqa: ANN401 - of h5p
     return [name.decode() for name in links if file.get(name, getclass=True) is Values]
 
 
-def _inspect(path: Path, name: str, values: Any) -> Dataset:  # noqa: ANN401 - of h5py
+def _inspect(path: Path, name: str, values: Any) -> Dataset | Texts:  # noqa: ANN401 - of h5py
     """Find out how the values of a dataset are laid out; refuse those outside the file, or packed in other ways."""
-    from h5py import h5d  # noqa: PLC0415 - optional
+    from h5py import check_string_dtype, h5d  # noqa: PLC0415 - optional
 
     layout = values.id.get_create_plist()
     kind = layout.get_layout()
@@ -94,9 +98,21 @@ def _inspect(path: Path, name: str, values: Any) -> Dataset:  # noqa: ANN401 - o
     size = path.stat().st_size
     check_memory(path, math.prod(chunk) * values.dtype.itemsize, size, f"a chunk of {name}")
     shape = tuple(values.shape or ())
+    text = check_string_dtype(values.dtype)
+    if text is not None and text.length is None and shape:
+        return _find_texts(path, name, values, shape)
     check_unpacked(path, math.prod(shape) * values.dtype.itemsize, min(size, values.id.get_storage_size()))
     dtype = np.dtype(values.dtype.str) if values.dtype.metadata else values.dtype  # of an enumeration, the numbers
     return Dataset(path, name, shape, dtype, chunk[0])
+
+
+def _find_texts(path: Path, name: str, values: Any, shape: tuple[int, ...]) -> Texts:  # noqa: ANN401 - of h5py
+    """Find where strings of variable length are; refuse those in chunks."""
+    place = values.id.get_offset()
+    if place is None or values.file.id.get_create_plist().get_sizes() != (ADDRESS, ADDRESS):
+        problem = f"it is {KIND}, and the strings {name} are in chunks, or nowhere"
+        raise InvalidInputError(problem, store=path, hint="save them at once, as a list, or leave them out")
+    return Texts(path, name, shape, place)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import CorruptStoreError, InvalidInputError, StoreNotFoundError
 from .files import open_input
-from .pixels import PixelSource, Stream, describing, make_source
+from .pixels import Chosen, PixelSource, Stream, describing, make_source
 
 KIND = "an IDX file, as those of MNIST"
 TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # by the third byte
@@ -34,7 +34,7 @@ def read_idx(path: Path) -> PixelSource:
             hint = "name the file of images; its labels are found beside it"
             raise InvalidInputError(f"it is {KIND}, and holds labels", store=path, hint=hint)
         labels = _find_labels(path)
-        return make_source(path, KIND, images, _read_header(labels), labels)
+        return make_source(path, KIND, Chosen(images, _read_header(labels)), labels)
 
 
 def is_idx(head: bytes) -> bool:

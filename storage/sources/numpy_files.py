@@ -18,7 +18,7 @@ from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_
 
 from ..errors import CorruptStoreError, InvalidInputError
 from .files import open_input
-from .pixels import OpenStream, PixelSource, Stream, check_unpacked, choose_arrays, describing, make_source
+from .pixels import Chosen, OpenStream, PixelSource, Stream, check_unpacked, choose_arrays, describing, make_source
 from .zips import ERRORS, explain_member, open_zip
 
 NPY, NPZ = "a .npy file", "a .npz file"
@@ -43,8 +43,8 @@ def read_npy(path: Path) -> PixelSource:
     images = _read_file(path)
     sibling = _find_labels(path)
     if sibling is None:
-        return make_source(path, NPY, images, None)
-    return make_source(path, NPY, images, _read_file(sibling), sibling)
+        return make_source(path, NPY, Chosen(images, None))
+    return make_source(path, NPY, Chosen(images, _read_file(sibling)), sibling)
 
 
 def _find_labels(path: Path) -> Path | None:
@@ -79,7 +79,7 @@ def read_npz(path: Path) -> PixelSource:
                 arrays[name] = _read_header(
                     path, NPZ, name, cast("BufferedIOBase", file), member.file_size, open_stream
                 )
-    return make_source(path, NPZ, *choose_arrays(path, NPZ, arrays))
+    return make_source(path, NPZ, choose_arrays(path, NPZ, arrays))
 
 
 def _read_file(path: Path) -> Stream:

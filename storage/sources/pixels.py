@@ -3,11 +3,11 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,16 @@ from xxhash import xxh3_64
 
 from ..arrays import CHANNELS, LABEL, check_form, cut_batches, make_array
 from ..contract import ANY_PIXELS, Images, Kind, Labels
-from ..dataset.annotations import Problem
+from ..dataset.annotations import Problem, check_classes
+from ..dataset.names import Names
 from ..errors import FOREIGN, BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, explain
-from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
+from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount, check_memory
 from .files import IN_PIECES, naming
 
 SKIPPED = 1 << 20  # bytes that are unpacked at a time on the way to an image
 MAX_CHANNELS = CHANNELS + 1  # of a single image with three axes
+TEXTS = "SU"  # kinds of dtypes of strings
+TEXT, COPIES = 100, 4  # bytes of memory that a string takes besides its letters, and how often these are copied
 NUMBERS = "biuf"  # kinds of dtypes that images may have, though not all are stored
 OpenStream = Callable[[], AbstractContextManager[BufferedIOBase]]
 
@@ -80,7 +83,7 @@ class PixelSource:
     files: tuple[Path, ...]
     identity: str
     classes: tuple[str, ...] = ()
-    names: None = None
+    names: Names | None = None
     metadata: None = None
     kind: Kind = "pixels"
     skipped: tuple[Problem, ...] = ()
@@ -100,8 +103,17 @@ class PixelSource:
                 yield batch.astype(_make_native(batch.dtype), copy=False)
 
 
-def make_source(path: Path, kind: str, images: StoredArray, labels: StoredArray | None, *others: Path) -> PixelSource:
+class Chosen(NamedTuple):
+    """The arrays of a file by their use; `texts` are strings that name images or classes, by their names."""
+
+    images: StoredArray
+    labels: StoredArray | None
+    texts: Mapping[str, StoredArray] = {}
+
+
+def make_source(path: Path, kind: str, chosen: Chosen, *others: Path) -> PixelSource:
     """Check what can be known before any image is read. Without labels, all are 0; `others` are further files."""
+    images, labels, texts = chosen
     files = (path, *others)
     identity = identify_files(files)
     with describing(path, kind):
@@ -114,19 +126,24 @@ def make_source(path: Path, kind: str, images: StoredArray, labels: StoredArray 
     values = (
         np.zeros(count, np.int64) if labels is None else _read_labels(others[-1] if others else path, labels, count)
     )
-    return PixelSource(path, kind, images, values, files, identity)
+    with describing(path, kind):
+        named = _assign_texts(path, kind, texts, count, values if labels is not None else None, size)
+    names = Names.join(named["images"]) if "images" in named else None
+    return PixelSource(path, kind, images, values, files, identity, tuple(named.get("classes", ())), names)
 
 
-def choose_arrays(path: Path, kind: str, arrays: Mapping[str, StoredArray]) -> tuple[StoredArray, StoredArray | None]:
-    """Choose the array of images of a file, and that of labels if there is one, by their shapes."""
+def choose_arrays(path: Path, kind: str, arrays: Mapping[str, StoredArray]) -> Chosen:
+    """Choose the array of images of a file, and those of labels and strings if there are any, by shapes and dtypes."""
     images = {name: array for name, array in arrays.items() if len(array.shape) in {3, 4} and _holds_numbers(array)}
-    rest = {name: array for name, array in arrays.items() if name not in images}
+    texts = {name: array for name, array in arrays.items() if len(array.shape) == 1 and array.dtype.kind in TEXTS}
+    rest = {name: array for name, array in arrays.items() if name not in {*images, *texts}}
     if len(images) == 1 and len(rest) <= 1:
         (image,) = images.values()
         label = next(iter(rest.values()), None)
         if label is None or _are_labels(label, image.shape[0]):
-            return image, label
-    held = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in sorted(arrays.items())) or "none"
+            return Chosen(image, label, texts)
+    kinds = {name: "strings" if array.dtype.kind in TEXTS else array.dtype for name, array in arrays.items()}
+    held = ", ".join(f"{name} {array.shape} {kinds[name]}" for name, array in sorted(arrays.items())) or "none"
     raise InvalidInputError(
         f"it is {kind}, and its arrays aren't one of images and at most one of labels: {held:.500}",
         store=path,
@@ -202,6 +219,51 @@ def _read_labels(path: Path, labels: StoredArray, count: int) -> Labels:
         values[place : place + len(batch)] = batch.reshape(-1)
         place += len(batch)
     return values
+
+
+def _assign_texts(
+    path: Path, kind: str, texts: Mapping[str, StoredArray], count: int, labels: Labels | None, size: int
+) -> dict[str, list[str]]:
+    """Find out which strings name the images, and which the classes; refuse those that may be either, or neither."""
+    named: dict[str, list[str]] = {}
+    for name, array in texts.items():
+        found = _read_texts(path, array, size)
+        fits = {"images": _are_names(found, count), "classes": labels is not None and _are_classes(found, labels)}
+        uses = [use for use, does_fit in fits.items() if does_fit and use not in named]
+        if len(uses) != 1:
+            reason = "may name both images and classes" if uses else "name neither the images nor the classes"
+            problem = f"it is {kind}, and the strings {name} {array.shape} {reason}"
+            raise InvalidInputError(problem, store=path, hint="save a file without them")
+        named[uses[0]] = found
+    return named
+
+
+def _read_texts(path: Path, array: StoredArray, size: int) -> list[str]:
+    """Read strings, as long as they don't take far more memory than the file."""
+    check_memory(path, array.shape[0] * TEXT, size, "the list of its strings")
+    texts, taken = list[str](), 0
+    for batch in array.read(0):
+        for text in batch.tolist():
+            taken += TEXT + COPIES * len(text)
+            check_memory(path, taken, size, "the list of its strings")
+            texts.append(text if isinstance(text, str) else text.decode())
+    return texts
+
+
+def _are_names(texts: Sequence[str], count: int) -> bool:
+    """Whether strings are names of images."""
+    with suppress(InvalidInputError):
+        return len(texts) == count == len(Names.join(texts))
+    return False
+
+
+def _are_classes(texts: Sequence[str], labels: Labels) -> bool:
+    """Whether strings are names of the labels 0, 1, and so on; as many as there are images must all be used."""
+    used = int(labels.max(initial=-1)) + 1
+    with suppress(InvalidInputError):
+        check_classes(texts)
+        return labels.min(initial=0) >= 0 and (len(texts) == used or used < len(texts) != len(labels))
+    return False
 
 
 def _are_labels(array: StoredArray, count: int) -> bool:

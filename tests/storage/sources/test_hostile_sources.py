@@ -71,6 +71,32 @@ def change(write: Write, before: bytes, after: bytes) -> Write:
     return do
 
 
+def write_references(path: Path) -> None:
+    """Write an HDF5 file of 1,000 references to a string of 1 MiB."""
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        file["images"] = np.zeros((1000, 1, 1, 5), np.uint8)
+        file["names"] = ["x" * (1 << 20), *(f"{number:03}" for number in range(999))]
+        place = file["names"].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[place : place + 16_000] = 1000 * content[place : place + 16]
+    path.write_bytes(content)
+
+
+def write_nested_heaps(path: Path) -> None:
+    """Write an HDF5 file of 1,000 references to heaps, each of which has all that follow in it."""
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        file["images"] = np.zeros((1000, 1, 1, 5), np.uint8)
+        file["names"] = [f"{number:03}" for number in range(1000)]
+        place = file["names"].id.get_offset()
+    content = bytearray(path.read_bytes())
+    for number in range(1000):
+        struct.pack_into("<IQI", content, place + 16 * number, 3, len(content) + 32 * number, 1)
+    for number in range(1000):
+        rest = 32 * (999 - number)
+        content += struct.pack("<4sB3xQHHIQ", b"GCOL", 1, 32 + rest, 1, 0, 0, rest)
+    path.write_bytes(content)
+
+
 def write_long_list(path: Path) -> None:
     """Write a zip file that has nothing but a list of members of 64 MiB."""
     size = 64 << 20
@@ -256,7 +282,9 @@ HOSTILE: dict[str, tuple[str, Write, str]] = {
     "many objects": ("a.h5", hdf5(write_groups), "more than 1,000 groups and datasets"),
     "deep groups": ("a.h5", hdf5(lambda file, _: file.create_group("/a" * 40)), "nested more than 32 deep"),
     "a circle": ("a.h5", hdf5(write_circle), "at most one of labels: none"),
-    "strings": ("a.h5", hdf5(lambda file, _: file.create_dataset("images", data=["x"])), r"images \(1,\) object"),
+    "strings": ("a.h5", hdf5(lambda file, _: file.create_dataset("images", data=["x"])), r"images \(1,\) strings"),
+    "one long string": ("a.h5", write_references, "the list of its strings takes"),
+    "nested heaps": ("a.h5", write_nested_heaps, "there is no heap at byte"),
     "no HDF5": (
         "a.h5",
         lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 import storage
-from storage import arrays
+from storage import arrays, limits
 from storage.dataset.conversion import convert
-from storage.errors import CorruptStoreError, InvalidInputError
+from storage.errors import CorruptStoreError, InvalidInputError, StorageError
 from storage.sources.opening import open_source
 from storage.sources.pixels import PixelSource
 from tests.support.image_sets import assert_same, make_set
@@ -107,6 +109,119 @@ def test_what_is_no_image_set_is_refused(
 ) -> None:
     with pytest.raises(InvalidInputError, match=reason):
         read(write_npy(tmp_path, images, labels))
+
+
+NUMBERS = np.arange(COUNT) % 3
+CLASSES = ["cat", "dög", "horse"]
+PATHS = [f"a/{number}.png" for number in range(COUNT)]
+
+
+def write_texts(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write arrays and strings as .npz or HDF5; bytes have a fixed size there."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with pytest.importorskip("h5py").File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    return path
+
+
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+@pytest.mark.parametrize("is_fixed", [False, True])
+def test_strings_name_images_or_classes(ending: str, tmp_path: Path, *, is_fixed: bool) -> None:
+    texts: dict[str, Any] = {"names": PATHS, "a": CLASSES}
+    if is_fixed:
+        texts = {name: np.array([text.encode() for text in values]) for name, values in texts.items()}
+    path = tmp_path / f"set.{ending}"
+    for chosen, classes, names in (("names", (), PATHS), ("a", tuple(CLASSES), None), ("both", tuple(CLASSES), PATHS)):
+        some = texts if chosen == "both" else {chosen: texts[chosen]}
+        with open_source(write_texts(path, {"images": IMAGES, "labels": NUMBERS, **some})) as source:
+            assert (source.classes, source.names and list(source.names)) == (classes, names)
+            assert source.labels.tolist() == NUMBERS.tolist()
+
+
+def test_names_and_classes_of_an_hdf5_file_are_those_of_the_dataset(tmp_path: Path) -> None:
+    arrays = {"images": IMAGES, "labels": NUMBERS, "names": PATHS, "classes": CLASSES}
+    with open_source(write_texts(tmp_path / "set.h5", arrays)) as source:
+        convert(source, tmp_path / "set", "npy", overwrite=False, progress=lambda *_: None)
+    with storage.open(tmp_path / "set") as reader:
+        assert (list(reader.names), list(reader.classes)) == (PATHS, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"x": ["a", "b", "a"], "labels": NUMBERS}, r"the strings x \(3,\) name neither the images nor the classes"),
+        ({"x": ["a", "b"]}, r"the strings x \(2,\) name neither"),
+        ({"x": CLASSES, "y": CLASSES, "labels": NUMBERS}, r"the strings y \(3,\) name neither"),
+        ({"x": CLASSES, "labels": NUMBERS - 1}, r"the strings x \(3,\) name neither"),
+        ({"x": PATHS, "labels": np.arange(COUNT)}, r"the strings x \(20,\) may name both images and classes"),
+        ({"x": [["a", "b"]] * 10, "labels": NUMBERS}, r"x \(10, 2\) strings"),
+        ({"x": ["a"] * COUNT, "labels": NUMBERS}, r"the strings x \(20,\) name neither"),
+    ],
+    ids=["twice", "no labels", "two", "negative", "either", "two axes", "equal"],
+)
+@pytest.mark.parametrize("ending", ["npz", "h5"])
+def test_strings_that_name_nothing_for_sure_are_refused(
+    arrays: dict[str, Any], reason: str, ending: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInputError, match=reason):
+        read(write_texts(tmp_path / f"set.{ending}", {"images": IMAGES, **arrays}))
+
+
+def test_strings_in_chunks_are_refused(tmp_path: Path) -> None:
+    with pytest.importorskip("h5py").File(tmp_path / "set.h5", "w") as file:
+        file["images"] = IMAGES
+        file.create_dataset("names", data=PATHS, chunks=(5,))
+    with pytest.raises(InvalidInputError, match="the strings names are in chunks, or nowhere: save them at once"):
+        read(tmp_path / "set.h5")
+
+
+def test_an_empty_string_and_one_of_c_are_read(tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "set.h5", {"images": IMAGES, "labels": LABELS * 0, "classes": ["", "night"]})
+    path.write_bytes(path.read_bytes().replace(b"night", b"nig\0t"))
+    with open_source(path) as source:
+        assert source.classes == ("", "nig")
+
+
+HEAP = b"GCOL\1\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "reason"),
+    [
+        (0, b"COLD", "there is no heap at byte"),
+        (4, b"\2", "there is no heap at byte"),
+        (8, b"\xff" * 8, "there is no heap at byte"),
+        (8, b"\x28\0", "a string isn't in its heap at byte"),
+        (16, b"\7", "a string isn't in its heap at byte"),
+        (24, b"\xff" * 8, "a string has 18,446,744,073,709,551,615 bytes"),
+        (-12, b"\xff" * 8, "a place of its strings has"),
+    ],
+    ids=["magic", "version", "size", "cut short", "number", "length", "address"],
+)
+def test_damaged_strings_of_an_hdf5_file_are_refused(place: int, content: bytes, reason: str, tmp_path: Path) -> None:
+    path = write_texts(tmp_path / "set.h5", {"images": IMAGES, "names": PATHS})
+    before = path.read_bytes()
+    heap = before.index(HEAP)
+    if place < 0:  # the reference to the first string
+        heap = before.index(struct.pack("<IQ", len(PATHS[0]), heap)) + 16
+    path.write_bytes(before[: heap + place] + content + before[heap + place + len(content) :])
+    with pytest.raises(CorruptStoreError, match=reason):
+        read(path)
+
+
+def test_strings_may_not_take_far_more_memory_than_their_file_has_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_texts(tmp_path / "set.h5", {"images": IMAGES, "names": PATHS})
+    monkeypatch.setattr(limits, "MAX_MEMORY", 1_000 - 10 * path.stat().st_size)
+    with pytest.raises(StorageError, match="the list of its strings takes 2,000 bytes of memory"):
+        read(path)
+    monkeypatch.setattr(limits, "MAX_MEMORY", 2_050 - 10 * path.stat().st_size)
+    with pytest.raises(StorageError, match=r"the list of its strings takes 2,0[5-9]\d bytes of memory"):
+        read(path)
 
 
 def test_of_an_enumeration_the_numbers_are_read(tmp_path: Path) -> None:
