@@ -84,9 +84,12 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
     )
 
 
-def _pack_views(views: Mapping[str, matrix.View], draw_view: Macro, draw_bars: Macro) -> str:
-    """Pack the matrix and the bars of each state, which JavaScript shows."""
-    drawn = {key: [draw_view(view), draw_bars(figures.draw_bars(view))] for key, view in views.items()}
+def _pack_views(views: Mapping[str, matrix.View], draw_view: Macro, draw_bars: Macro, draw_split: Macro) -> str:
+    """Pack what depends on the state, for each state; JavaScript shows it."""
+    drawn = {
+        key: [draw_view(view), draw_bars(figures.draw_bars(view)), draw_split(figures.split_epochs(view))]
+        for key, view in views.items()
+    }
     return pack(json.dumps(drawn, ensure_ascii=False).encode())
 
 
@@ -113,6 +116,7 @@ def _load_template() -> Template:
         "fill": contents.fill_snippet,
         "pack_views": _pack_views,
         "bars_of": figures.draw_bars,
+        "split_of": figures.split_epochs,
         "describe_parts": figures.describe_parts,
         "scatters": [100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
         "same_size": 100 * SAME_SIZE,

@@ -1,10 +1,12 @@
 """The figures of a page, each with its message as the title."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reports.figures.plan import FigurePlan, Lines, Subplot, plan_figures
-from reports.matrix import Cell, View
+from reports.matrix import Cell, Row, View
+from reports.noise import UNKNOWN_SCATTER
 from reports.page.charts import WIDTH, Chart, lay_out
 from reports.page.tables import Table, tabulate_subplot
 from reports.payloads import Answer
@@ -51,6 +53,45 @@ def draw_bars(view: View) -> Bars | None:
     if longest.standing == "behind":
         message += f"; {order[-1][0]} takes {format_number(longest.ratio)} times as long"
     return Bars(message, use.unit, rows)
+
+
+@dataclass(frozen=True)
+class Split:
+    """What shuffling adds to reading in order, in an epoch of each backend."""
+
+    message: str
+    rows: tuple[tuple[str, float, str], ...]  # backend, percent that reading in order takes, words
+
+
+def split_epochs(view: View) -> Split | None:
+    """Split epochs of arrays by what a scan takes; None if one worker's epochs and scans weren't measured.
+
+    Runs of image files have floors, which tell more: `describe_parts`.
+    """
+    state = view.state
+    measured = [row for row in view.rows if {"train", "scan"} <= row.cells.keys()]
+    if not measured or state.payload or state.is_projected or state.workers != "one":
+        return None
+    order = sorted(measured, key=lambda row: row.cells["train"].value)
+    shuffling = {row.backend: _measure_shuffling(row) for row in order}
+    most, best = max(shuffling, key=lambda backend: shuffling[backend]), measured[0].backend
+    if not shuffling[most]:
+        message = "Where an epoch's time goes: shuffling takes less than the noise"
+    else:
+        message = f"Where an epoch's time goes: shuffling takes {shuffling[most]:.0f} % of {most}'s"
+        message += f", {shuffling[best]:.0f} % of {best}'s" if best != most and shuffling[best] else ""
+    rows = [
+        (backend, 100 - percent, f"{percent:.0f} % shuffling" if percent else "within the noise")
+        for backend, percent in shuffling.items()
+    ]
+    return Split(message, tuple(rows))
+
+
+def _measure_shuffling(row: Row) -> float:
+    """Return the percentage of an epoch that a scan doesn't take; 0 if two cells may differ so much by chance."""
+    epoch, scan = row.cells["train"], row.cells["scan"]
+    scatter = UNKNOWN_SCATTER * (2 if epoch.unstable or scan.unstable else 1)
+    return 100 * (1 - scan.value / epoch.value) if epoch.value > scan.value * math.exp(scatter) else 0
 
 
 def plan_page(run: Run) -> Iterator[Figure]:

@@ -78,9 +78,10 @@
     const drawn = JSON.parse(new TextDecoder().decode(await unpack("views")));
     if (turn !== latest) return;
     const key = ["images", "cache", "workers", "payload"].map(readState).join("/");
-    const [matrix, bars] = drawn[key] ?? ["<p>Not measured in this combination.</p>", ""];
+    const [matrix, bars, split] = drawn[key] ?? ["<p>Not measured in this combination.</p>", "", ""];
     view.innerHTML = matrix;
     document.getElementById("bars").innerHTML = bars;
+    document.getElementById("split").innerHTML = split;
     document.getElementById("state").textContent = document.getElementById("matrix")?.dataset.title ?? key;
     for (const each of all("[data-payload]:is(.figure, .snippet)")) {
       const { payload, cache } = each.dataset;

@@ -128,10 +128,11 @@ def test_the_controls_offer_what_was_measured_and_two_million_images(page: Eleme
 def test_every_state_of_the_controls_has_its_packed_view(page: Element) -> None:
     views = json.loads(unpack(page, "views"))
     assert len(views) == 4 * 2 * 2
-    for key, (matrix, bars) in views.items():
+    for key, (matrix, bars, split) in views.items():
         (table,) = read_page(matrix).find("table", id="matrix")
         assert len(read_table(table)) == 4, key
         assert list(read_page(bars).find("h3")), key
+        assert bool(split) == ("/one/" in key and not key.startswith("2000000/")), key
     shown = read_page(views["1000/warm/one/"][0])
     (matrix,) = page.find("table", id="matrix")
     assert read_table(matrix) == read_table(next(shown.find("table", id="matrix")))
@@ -158,13 +159,14 @@ def test_a_slower_cell_comes_before_the_answer(document: dict[str, Any], tmp_pat
 
 def test_each_figure_has_its_message_as_title_and_a_table(page: Element) -> None:
     figures = [each for each in page.find("div") if each.attributes.get("class") in {"figure", "figure wide"}]
-    assert len(figures) == 1 + 2 * 2, "bars; disk and sweep, warm and cold"
+    assert len(figures) == 2 + 2 * 2, "bars; disk and sweep, warm and cold; epochs"
     messages = [next(figure.find("h3")).text for figure in figures]
     assert messages[0].startswith("Train: hdf5 takes 1.34 µs per image, in shuffled batches; png takes")
     assert len(set(messages)) > 2
     hidden = [figure.attributes.get("data-cache") for figure in figures if "hidden" in figure.attributes]
     assert hidden == ["cold", "cold"]
-    for figure in figures[1:]:
+    assert messages[-1].startswith("Where an epoch's time goes: shuffling takes")
+    for figure in figures[1:-1]:
         assert len(list(figure.find("table"))) == 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reports.matrix import make_views
-from reports.page.figures import WIDE, Figure, describe_parts, draw_bars, plan_page
+from reports.page.figures import WIDE, Figure, Split, describe_parts, draw_bars, plan_page, split_epochs
 from reports.payloads import choose_payloads
 from reports.reading import read_run
 from reports.run import Result
@@ -105,3 +105,36 @@ def test_the_largest_part_of_an_epoch_is_its_message(tmp_path: Path) -> None:
     words = describe_parts(answer)
     assert words.startswith("Decoding and scaling: ")
     assert " % of an epoch of files in " in words
+
+
+def _split(**seconds: tuple[float, float]) -> Split | None:
+    """Split epochs by the seconds that backends take to scan and to train."""
+    results = [
+        make_result(name, each, operation=operation)
+        for name, both in seconds.items()
+        for operation, each in zip(("read_many", "read_epoch"), both, strict=True)
+    ]
+    return split_epochs(next(iter(make_views(wrap_results(*results)).values())))
+
+
+def test_an_epoch_of_arrays_is_split_into_a_scan_and_what_shuffling_adds() -> None:
+    split = _split(npy=(1.0, 1.25), gzip=(1.0, 20.0), png=(50.0, 48.0))
+    assert split == Split(
+        "Where an epoch's time goes: shuffling takes 95 % of gzip's, 20 % of npy's",
+        (("npy", 80.0, "20 % shuffling"), ("gzip", 5.0, "95 % shuffling"), ("png", 100, "within the noise")),
+    )
+
+
+def test_shuffling_that_noise_explains_has_no_part() -> None:
+    split = _split(npy=(1.0, 1.1))
+    assert split
+    assert split.message == "Where an epoch's time goes: shuffling takes less than the noise"
+    one = _split(npy=(1.0, 1.05), gzip=(1.0, 20.0))
+    assert one
+    assert one.message.endswith("shuffling takes 95 % of gzip's")
+
+
+def test_without_an_epoch_and_a_scan_or_with_payloads_nothing_is_split(tmp_path: Path) -> None:
+    only = make_views(wrap_results(make_result("npy", 1.0)))
+    photos = make_views(read_run(save(make_photo_run(), tmp_path)))
+    assert {split_epochs(view) for view in (*only.values(), *photos.values())} == {None}
