@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 from .contract import Backend, Labels
 from .dataset.conversion import convert
 from .dataset.names import find_refused
+from .dataset.recovery import recover
 from .dataset.replacement import check_target
 from .dataset.report import Outcome, check, describe
 from .errors import (
@@ -51,6 +52,12 @@ _CHECK = """\
 Read all of a dataset, list every file and record that is not what was saved, and say how to save the others.
 Exit codes: 0 whole, 1 damaged, 2 no dataset, one that can't be read here and now (permissions, another program's lock,
 too little memory; nothing damaged was found in the rest), or the list can't be printed.
+"""
+
+_RECOVER = """\
+Save all images of a dataset that are whole as a new one, with what is known about them. An image whose name is damaged
+is named by its index, such as lost-names/00000012; damaged metadata is None. What was damaged is listed in the new one.
+Exit codes: 0 saved, 1 nothing is whole, 2 wrong usage or input, or not all can be read here: nothing was written.
 """
 
 
@@ -97,6 +104,7 @@ def _make_parser() -> argparse.ArgumentParser:
     checked.add_argument("path", type=Path, metavar="PATH", help="the dataset")
     checked.set_defaults(show=_check)
 
+    _add_recover(commands.add_parser("recover", help="save what is whole of a damaged dataset", description=_RECOVER))
     converted = commands.add_parser(
         "convert",
         help="save a store, CIFAR-10 or a folder of images as a dataset",
@@ -108,6 +116,17 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="PATH", help="the damaged dataset, which stays as it is")
+    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="where the new dataset will be")
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="also save images that can be read, but not verified, as their checksums are damaged",
+    )
+    parser.set_defaults(show=_recover)
+
+
 def _check(options: argparse.Namespace) -> int:
     try:
         report = check(options.path)
@@ -115,6 +134,18 @@ def _check(options: argparse.Namespace) -> int:
         return _fail(problem, DAMAGED)
     _print(describe(report))
     return OUTCOMES[report.outcome]
+
+
+def _recover(options: argparse.Namespace) -> int:
+    destination = _find_destination(options.path, options.destination)
+    if check_target(destination, overwrite=True):
+        raise StoreExistsError("it holds a dataset", store=destination, hint="choose another destination")
+    try:
+        count = recover(options.path, destination, unverified=options.unverified)
+    except CorruptStoreError as problem:
+        return _fail(problem, DAMAGED)
+    images = f"{count:,} image{'' if count == 1 else 's'}"
+    return _report_saved(f"{images} saved in {options.destination}, with a list of what was damaged (reader.skipped)")
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -147,6 +178,10 @@ def _convert(options: argparse.Namespace) -> int:
     resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
     what = _describe_images(source.labels, source.classes)
     saved = f"{what} saved in {options.destination} as {options.backend}{resumed}"
+    return _report_saved(saved)
+
+
+def _report_saved(saved: str) -> int:
     try:
         _print([saved])
     except OSError as problem:

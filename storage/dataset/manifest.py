@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
@@ -127,7 +127,7 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: byte
         "source": manifest.source,
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-    parts = ",\n".join(json.dumps(asdict(part)) for part in manifest.parts)
+    parts = ",\n".join(json.dumps(vars(part)) for part in manifest.parts)
     rest = ",\n".join([*lines, f'"parts": [\n{parts}\n]\n}}\n']).encode()
     new = folder / f"{name}.new"
     new.write_bytes(f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode() + rest)

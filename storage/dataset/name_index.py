@@ -21,6 +21,7 @@ from .names import Names, find_folders
 INDEX = "index"  # suffix of the file
 HASH = np.dtype("<u8")
 BLOCK = 511  # hashes
+Hashes = NDArray[np.uint64]
 SIZE = (BLOCK + 1) * HASH.itemsize
 
 
@@ -34,21 +35,20 @@ def format_index(names: Names, records: str) -> bytes:
     return b"".join(block + _sum(block, records, size, number) for number, block in enumerate(blocks))
 
 
-def hash_wanted(names: Names) -> list[int]:
+def hash_wanted(names: Names) -> Hashes:
     """Hash what the index of a part has if names clash with one of its own: by name, as its folder, or as its file."""
     encoded = set(names.split())
-    return sorted({*_hash_all(encoded | find_folders(encoded), encoded)})
+    return np.array(sorted({*_hash_all(encoded | find_folders(encoded), encoded)}), np.uint64)
 
 
-def may_hold(path: Path, records: str, wanted: Iterable[int]) -> bool:
+def may_hold(path: Path, records: str, wanted: Hashes) -> bool:
     """Whether a part may have any of the hashes that are wanted; `path` is that of its index."""
     try:
         descriptor, status = open_regular(path)
     except (OSError, StorageError):
         return True
     try:
-        index = _Index(descriptor, status.st_size, records)
-        return any(index.has(each) for each in wanted)
+        return _Index(descriptor, status.st_size, records).has_any(wanted)
     except (OSError, ValueError):
         return True
     finally:
@@ -60,21 +60,25 @@ class _Index:
 
     def __init__(self, descriptor: int, size: int, records: str) -> None:
         self._descriptor, self._size, self._records = descriptor, size, records
-        self._blocks: dict[int, NDArray[np.uint64]] = {}
+        self._blocks: dict[int, Hashes] = {}
 
-    def has(self, wanted: int) -> bool:
-        """Look for a hash where it should be if all are as likely, then around."""
+    def has_any(self, wanted: Hashes) -> bool:
+        """Look for hashes: in all blocks if that takes no longer than to look for each."""
         count = -(-self._size // SIZE)
+        if len(wanted) >= count:
+            return _has_any(np.concatenate(list(map(self._read, range(count)))), wanted)
+        return any(_has_any(self._find(each, count), np.array([each], np.uint64)) for each in wanted.tolist())
+
+    def _find(self, wanted: int, count: int) -> Hashes:
+        """Find the block of a hash: look where it should be if all are as likely, then around."""
         number = wanted * count >> 64
         while number and wanted < self._read(number)[0]:
             number -= 1
         while number + 1 < count and wanted >= self._read(number + 1)[0]:
             number += 1
-        block = self._read(number)
-        place = int(np.searchsorted(block, np.uint64(wanted)))
-        return place < len(block) and int(block[place]) == wanted
+        return self._read(number)
 
-    def _read(self, number: int) -> NDArray[np.uint64]:
+    def _read(self, number: int) -> Hashes:
         with suppress(KeyError):
             return self._blocks[number]
         content = os.pread(self._descriptor, SIZE, number * SIZE)
@@ -83,6 +87,11 @@ class _Index:
             raise ValueError("a damaged block")
         self._blocks[number] = np.frombuffer(block, HASH)
         return self._blocks[number]
+
+
+def _has_any(hashes: Hashes, wanted: Hashes) -> bool:
+    places = np.searchsorted(hashes, wanted)
+    return bool((hashes[np.minimum(places, len(hashes) - 1)] == wanted).any())
 
 
 def _hash_all(names: Iterable[bytes], folders: Iterable[bytes]) -> Iterator[int]:

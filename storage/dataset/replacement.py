@@ -143,9 +143,9 @@ def find_stages(path: Path) -> list[Path]:
 def remove_unreferenced(folder: Path, manifest: Manifest) -> None:
     """Remove what a dead writer of this user left among the parts that a manifest names."""
     names = {part.name for part in manifest.parts}
-    for path in list(folder.iterdir()):
-        part = PART.match(path.name)
-        if part is None or part[0] in names or path.lstat().st_uid != os.geteuid():
+    for name in os.listdir(folder):  # noqa: PTH208 - a Path of each takes ten times as long
+        part = PART.match(name)
+        if part is None or part[0] in names or (path := folder / name).lstat().st_uid != os.geteuid():
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

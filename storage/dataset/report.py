@@ -7,7 +7,7 @@ import os
 import shlex
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
@@ -29,12 +29,10 @@ from .files import (
     read_checksums,
     read_details,
 )
-from .manifest import read_manifest
 from .metadata import ARROW, LINES
 from .names import Names
 from .opening import Dataset, hold_dataset
-from .reading import DatasetReader
-from .verification import explain, find_damage
+from .verification import explain, find_damage, rebuild_checksums
 
 Outcome = Literal["whole", "damaged", "unreadable"]
 
@@ -170,14 +168,21 @@ def check(path: Path | str) -> Report:
     (1, [1])
     """
     with hold_dataset(path) as held:
-        files = _FileReport(held)
-        dataset = replace(held, details=files.read_details(), checksums=files.read_checksums())
-        findings = list(_check_parts(dataset, files))
-        names = files.read_names(dataset)
+        return inspect(held)[0]
+
+
+def inspect(held: Dataset) -> tuple[Report, Dataset]:
+    """Check a held dataset; return also what could be read of its details and checksums."""
+    files = _FileReport(held)
+    dataset = replace(held, details=files.read_details())
+    dataset = replace(dataset, checksums=files.read_checksums())
+    dataset = replace(dataset, checksums={**files.rebuild_checksums(dataset), **dataset.checksums})
+    findings = list(_check_parts(dataset, files))
+    names = files.read_names(dataset)
     records, unread = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
     manifest = dataset.manifest
     counts = dataset.path, manifest.backend, manifest.count
-    return Report(*counts, files.damaged, records, files.unread, unread, names, manifest.kind)
+    return Report(*counts, files.damaged, records, files.unread, unread, names, manifest.kind), dataset
 
 
 class _FileReport:
@@ -212,6 +217,15 @@ class _FileReport:
                 with self._noting(name_checksums(self._held.manifest, group.start)):
                     details = self._details[group.start]
                     found |= read_checksums(self._held.folder, self._held.manifest, group, details)
+        return found
+
+    def rebuild_checksums(self, dataset: Dataset) -> dict[int, PartChecksums]:
+        """Compute the checksums of parts whose file of them is damaged: the manifest has their sum."""
+        found: dict[int, PartChecksums] = {}
+        for number in self._details.keys() - dataset.checksums.keys():
+            if not (self.find_barrier(self.damaged, number) or self.find_barrier(self.unread, number)):
+                with suppress(StorageError):  # it is found again where its records are checked
+                    found[number] = rebuild_checksums(dataset, number)
         return found
 
     def read_names(self, dataset: Dataset) -> Sequence[str]:
@@ -322,67 +336,33 @@ def describe(report: Report) -> list[str]:
     last = f"{whole:,} of {images} are whole; "
     lines = [*report.files.values(), *report.unread_files.values()]
     for reasons in (report.records, report.unread_records):
-        lines += _describe_records(reasons, report.names)
+        lines += [f"{what}: {reason}" for what, reason in describe_records(reasons, report.names)]
     if report.outcome == "unreadable":
         hint = "correct permissions, end the other program or free memory, as the reasons say; then check again"
         return [*lines, f"{last}the others can't be read here and now, which isn't damage: {hint}"]
-    first, *rest = _advise(report).split("\n")
-    return [*lines, last + first, *rest]
+    return [*lines, last + _advise(report)]
 
 
-def _describe_records(reasons: Reasons, names: Sequence[str]) -> Iterator[str]:
+def describe_records(reasons: Reasons, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Name each run of records, and say what is wrong with it."""
     for start, stop, reason in reasons.runs:
         record, last = f"record {start}", stop - 1
         if stop > start + 1:
             record = f"records {start} to {last}"
         if names:
             record += f" ({names[start]})" if stop == start + 1 else f" ({names[start]} to {names[last]})"
-        yield f"{record}: {reason}"
+        yield record, reason
 
 
 def _advise(report: Report) -> str:
-    """Say how to save what is whole: by records, by parts if the dataset can't be opened, or not at all."""
-    path, verify = ascii(str(report.path)), ""
-    if any(name.rpartition(".")[2] == CHECKSUMS for name in report.files):
-        return (
-            "they cannot be verified: restore the dataset from a copy, or read them unverified, in Python "
-            f"(import {PACKAGE}):\n"
-            f"    images, labels = {PACKAGE}.load({path}, verify=False)"
-        )
-    if report.unread_records:
+    """Say how to save what is whole, and what can be read but not verified."""
+    if report.unread_records or report.unread_files:
         return "first make the others readable, then check again; restore the damaged ones from a copy"
-    if len(report.records) == report.count:
-        return "restore the dataset from a copy"
-    try:
-        DatasetReader(report.path).close()
-    except StorageError:
-        starts = read_manifest(report.path).starts
-        if any(report.records.count(start, stop) == stop - start for start, stop in pairwise(starts)):
-            return f"the dataset cannot be opened, and {_advise_on_parts(report)}"
-        verify = ", verify=False"  # the subprocess has read and verified the records that are whole
-    image, label = ("reader[i][0][None]", "reader[i][1]")
-    if report.kind == "encoded":
-        image, label = ("reader.read_encoded([i])[0]", "int(reader.read_encoded([i])[1][0])")
-    names = "names=[reader.names[i] for i in whole], " if report.names else ""
-    return (
-        f"save them elsewhere, in Python (import numpy, {PACKAGE}):\n"
-        f"    reader = {PACKAGE}.open({path}{verify}); "
-        f"whole = sorted({{*range(len(reader))}} - {{*{PACKAGE}.check({path}).records}})\n"
-        f"    {PACKAGE}.save('DESTINATION', ({image} for i in whole), numpy.array([{label} for i in whole]), "
-        f"{report.backend!r}, {names}classes=reader.classes)"
-    )
-
-
-def _advise_on_parts(report: Report) -> str:
-    manifest = read_manifest(report.path)
-    ends = pairwise(manifest.starts)
-    whole = [number for number, (start, stop) in enumerate(ends) if not report.records.count(start, stop)]
-    if not whole:
-        return "none of its parts is whole: restore it from a copy"
-    runs = Reasons(Finding(number, number + 1, "", is_damage=True) for number in whole).runs
-    parts = [part.name for part in manifest.parts]
-    names = ", ".join(
-        parts[start] if stop == start + 1 else f"{parts[start]} to {parts[stop - 1]}" for start, stop, _ in runs
-    )
-    part = shlex.quote(f"{report.path}/{parts[whole[0]]}")
-    return f"whole are {names}, plain stores: python -m {PACKAGE} convert {part} DESTINATION --backend {report.backend}"
+    command = f"python -m {PACKAGE} recover {shlex.quote(str(report.path))} DESTINATION"
+    unverified = sum(stop - start for start, stop, reason in report.records.runs if reason == UNVERIFIED)
+    if len(report.records) < report.count:
+        more = f"; with --unverified, also {unverified:,} that can be read, but not verified" if unverified else ""
+        return f"save them with all that is known about them{more}: {command}"
+    if unverified:
+        return f"restore the dataset from a copy, or save what can't be verified: {command} --unverified"
+    return "restore the dataset from a copy"

@@ -11,8 +11,8 @@ from ..contract import Encoded, Images, Labels
 from ..errors import CorruptStoreError, StorageError
 from ..reader import Reader, read_stored
 from ..registry import PACKAGE
-from .checksums import count_per_block, hash_blocks, hash_records
-from .files import check_file
+from .checksums import DTYPE, add_up, count_per_block, hash_blocks, hash_records
+from .files import PartChecksums, check_file
 from .manifest import FILES, Manifest, find_form
 from .opening import Dataset, find_module, read_dataset
 
@@ -98,6 +98,19 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageErr
         check_part(dataset, number, reader)
         for positions in cut_batches(0, count, measure_images(dataset, number)):
             yield from ((start + position, error) for position, error in _inspect(dataset, number, reader, positions))
+
+
+def rebuild_checksums(dataset: Dataset, number: int) -> PartChecksums:
+    """Compute the checksums of the records of a part; refuse them if their sum isn't that in the manifest."""
+    start, part = dataset.manifest.starts[number], dataset.manifest.parts[number]
+    records = np.empty(part.count, DTYPE)
+    with dataset.reading(), dataset.module.open_reader(dataset.parts[number]) as reader:
+        check_part(dataset, number, reader)
+        for positions in cut_batches(0, part.count, measure_images(dataset, number)):
+            records[positions] = hash_records(*read_stored(reader, positions), start + positions)
+    if add_up(records) != part.records:
+        raise CorruptStoreError("its records aren't those that were saved", store=dataset.parts[number])
+    return PartChecksums(records, np.empty(0, DTYPE))
 
 
 def _inspect(

@@ -3,15 +3,17 @@
 import os
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 import storage
-from storage import BACKENDS, Images
+from storage import BACKENDS
 from storage.__main__ import main
 from tests.support.backends import need_backend
 from tests.support.commands import Command
@@ -35,14 +37,12 @@ def damage(path: Path) -> None:
     Pillow.new("RGB", (7, 5)).save(path)
 
 
-def follow_advice(printed: str) -> dict[str, Images]:
-    """Run the Python that ends what was printed."""
-    told, _, program = printed.partition("in Python (import ")
-    imports, _, lines = program.partition("):\n")
-    assert told
-    names: dict[str, Images] = {}
-    exec("\n".join([f"import {imports}", *map(str.strip, lines.splitlines())]), names)  # noqa: S102 - our own advice
-    return names
+def follow_advice(run: Command, printed: str) -> str:
+    """Run the command that ends what was printed; give what it prints."""
+    code, answer, complaints = run(*shlex.split(printed.rpartition("python -m storage ")[2]))
+    assert (code, complaints) == (0, "")
+    assert storage.check("DESTINATION").is_whole
+    return answer
 
 
 @need_backend("hdf5")
@@ -62,15 +62,16 @@ def test_damaged_records_are_listed_in_runs_and_the_advice_saves_the_others(run:
     assert found[:3] == [f"records 3 to 5: {CHANGED}", f"record 8: {CHANGED}", f"record 11: {CHANGED}"]
     assert shorten(found[3]).startswith("record 12: part-00001: ")
     assert "00000002.png is missing" in found[3]
-    assert found[4].startswith("24 of 30 images are whole; save them elsewhere, in Python")
-    assert len(found) == 7
-    follow_advice(printed)
+    assert found[4].startswith("24 of 30 images are whole; save them with all that is known about them: python -m")
+    assert len(found) == 5
+    answer = "24 images saved in DESTINATION, with a list of what was damaged (reader.skipped)\n"
+    assert follow_advice(run, printed) == answer
     whole = [index for index in range(30) if index not in {3, 4, 5, 8, 11, 12}]
     assert_same(storage.load("DESTINATION"), (IMAGES[whole], LABELS[whole]))
     assert storage.check("DESTINATION").backend == "png"
 
 
-def test_whole_parts_of_a_dataset_that_cannot_be_opened_are_converted(run: Command, saved: Path) -> None:
+def test_whole_parts_of_a_dataset_that_cannot_be_opened_are_saved(run: Command, saved: Path) -> None:
     saved = saved.rename(saved.with_name("my set; $(photos)"))
     os.truncate(find_part(saved, 1) / "labels.csv", 3)
     code, printed, complaints = run("check", saved)
@@ -78,12 +79,10 @@ def test_whole_parts_of_a_dataset_that_cannot_be_opened_are_converted(run: Comma
     assert (code, complaints) == (1, "")
     assert file.startswith(f"{saved}: part-00001/labels.csv has 3 bytes instead of ")
     assert records.startswith("records 10 to 19: part-00001: labels.csv has another header")
-    advice = last.partition("python -m storage ")[0]
-    assert advice == (
-        "20 of 30 images are whole; the dataset cannot be opened, and whole are part-00000, part-00002, plain stores: "
-    )
-    assert run(*shlex.split(printed.rpartition("python -m storage ")[2]))[0] == 0
-    assert_same(storage.load("DESTINATION"), (IMAGES[:10], LABELS[:10]))
+    assert last.startswith("20 of 30 images are whole; save them with all that is known about them: ")
+    follow_advice(run, printed)
+    whole = [*range(10), *range(20, 30)]
+    assert_same(storage.load("DESTINATION"), (IMAGES[whole], LABELS[whole]))
 
 
 @need_backend("lmdb")
@@ -94,35 +93,57 @@ def test_records_next_to_a_damaged_structure_are_saved_as_check_has_verified_the
     path.write_bytes(path.read_bytes().replace(pixels, pixels[::-1]))
     code, printed, _ = run("check", tmp_path / "set")
     assert code == 1
-    assert "29 of 30 images are whole; save them elsewhere" in printed
-    assert "verify=False" in printed
-    follow_advice(printed)
+    assert "29 of 30 images are whole; save them" in printed
+    follow_advice(run, printed)
     whole = [index for index in range(30) if index != 7]
     assert_same(storage.load("DESTINATION"), (IMAGES[whole][:, :8, :8], LABELS[whole]))
 
 
-def test_only_parts_without_damaged_records_are_named(run: Command, saved: Path) -> None:
-    os.truncate(find_part(saved) / "labels.csv", 3)
-    assert "whole are part-00001 to part-00002, plain stores" in shorten(run("check", saved)[1])
-    damage(find_part(saved, 1) / "00000005.png")
-    assert "whole are part-00002, plain stores" in shorten(run("check", saved)[1])
-    damage(find_part(saved, 2) / "00000005.png")
-    none_whole = "; the dataset cannot be opened, and none of its parts is whole: restore it from a copy\n"
-    assert run("check", saved)[1].endswith(none_whole)
+def test_nothing_can_be_saved_of_a_dataset_without_a_whole_image(run: Command, saved: Path) -> None:
     for path in saved.glob("*/labels.csv"):
         path.unlink()
     assert run("check", saved)[1].endswith("0 of 30 images are whole; restore the dataset from a copy\n")
+    code, printed, complaints = run("recover", saved, "DESTINATION")
+    assert (code, printed) == (1, "")
+    assert complaints == f"error: {saved}: none of its images is whole: restore it from a copy\n"
+    assert not Path("DESTINATION").exists()
 
 
-def test_images_without_checksums_can_be_read_unverified(run: Command, saved: Path) -> None:
-    for number in range(3):
-        os.truncate(find_beside(saved, "checksums", number), 3)
+def test_images_without_checksums_are_verified_by_their_sum(run: Command, saved: Path) -> None:
+    os.truncate(find_beside(saved, "checksums", 1), 3)
     code, printed, _ = run("check", saved)
     assert code == 1
-    assert "records 0 to 29: it can be read, but not verified" in printed
-    assert "0 of 30 images are whole; they cannot be verified: " in printed
-    found = follow_advice(printed)
-    assert_same((found["images"], found["labels"]), (IMAGES, LABELS))
+    assert "30 of 30 images are whole; save them" in printed
+    follow_advice(run, printed)
+    assert_same(storage.load("DESTINATION"), (IMAGES, LABELS))
+
+
+@pytest.mark.parametrize("damaged", [1, 3])
+def test_images_that_cannot_be_verified_are_saved_if_asked_for(damaged: int, run: Command, saved: Path) -> None:
+    for number in range(damaged):
+        find_beside(saved, "checksums", number).unlink()
+        damage(find_part(saved, number) / "00000004.png")
+    code, printed, _ = run("check", saved)
+    assert code == 1
+    count = 10 * damaged
+    assert f"records 0 to {count - 1}: it can be read, but not verified: the checksums are damaged" in printed
+    if damaged == 3:
+        assert "0 of 30 images are whole; restore the dataset from a copy, or save what can't be verified: " in printed
+        assert printed.endswith(" DESTINATION --unverified\n")
+    else:
+        assert (
+            "20 of 30 images are whole; save them with all that is known about them; with --unverified, also 10"
+            in printed
+        )
+        follow_advice(run, printed)
+        assert_same(storage.load("DESTINATION"), (IMAGES[10:], LABELS[10:]))
+        shutil.rmtree("DESTINATION")
+        printed = f"{printed.strip()} --unverified"
+    follow_advice(run, printed)
+    images, labels = storage.load("DESTINATION")
+    wrong = [4, 14, 24][:damaged]
+    np.testing.assert_array_equal(labels, LABELS)
+    assert [index for index in range(30) if not np.array_equal(images[index], IMAGES[index])] == wrong
 
 
 @pytest.mark.parametrize("content", ["", "{}", None])

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import storage
@@ -46,7 +47,7 @@ def test_an_index_that_is_not_uniform_is_searched_to_its_end(tmp_path: Path, mon
     for base in (0, (1 << 64) - COUNT):
         path = tmp_path / str(base)
         path.write_bytes(format_index(Names.join(str(base + number) for number in range(0, COUNT, 2)), RECORDS))
-        found = [number for number in range(COUNT) if may_hold(path, RECORDS, [base + number])]
+        found = [number for number in range(COUNT) if may_hold(path, RECORDS, np.array([base + number], np.uint64))]
         assert found == list(range(0, COUNT, 2))
 
 
