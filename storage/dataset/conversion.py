@@ -10,6 +10,7 @@ from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, UnfinishedConversionError
 from .annotations import Annotations, Problem
 from .metadata import Columns
+from .reading import DatasetReader
 from .writer import Writer
 
 
@@ -94,6 +95,7 @@ def convert(
     with Writer(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:
+        _check_in_place(source, destination)
         finished = writer.done
         try:
             progress(finished, count)
@@ -114,6 +116,15 @@ def convert(
                 hint="end the program that writes to it, then convert it again, from the beginning",
             )
     return finished
+
+
+def _check_in_place(source: object, destination: Path) -> None:
+    """Refuse to replace the source if something was appended to it after it was opened and before it was locked."""
+    reader = getattr(getattr(source, "source", source), "reader", None)
+    if not (isinstance(reader, DatasetReader) and destination.exists() and destination.samefile(reader.store)):
+        return
+    if not reader.is_current():
+        raise StorageError("another program changed it meanwhile", store=destination, hint="convert it again")
 
 
 def _explain(error: StorageError, destination: Path, kept: int) -> UnfinishedConversionError:

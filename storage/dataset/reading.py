@@ -28,7 +28,7 @@ from ..lazy import LazyProperty
 from ..reader import Description, Reader, read_stored
 from .annotations import Problem
 from .checksums import hash_record, hash_records
-from .manifest import Manifest
+from .manifest import Manifest, read_manifest
 from .names import Names
 from .opening import Dataset, open_dataset
 from .verification import CHANGED, check_part, find_damage, name_record, verify_part
@@ -180,6 +180,10 @@ class DatasetReader(Reader):
     def checksum(self) -> str:
         """A checksum of all records: two datasets with the same one have the same images and labels."""
         return self._dataset.manifest.checksum
+
+    def is_current(self) -> bool:
+        """Whether its path still has the dataset that was opened, and nothing was appended to it."""
+        return read_manifest(self.store) == self._dataset.manifest
 
     def index(self, name: str) -> int:
         """Find the image with a name.

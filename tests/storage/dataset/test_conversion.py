@@ -22,7 +22,7 @@ from storage import BACKENDS, Images, StoreExistsError, arrays
 from storage.__main__ import main
 from storage.dataset import replacement, writer
 from storage.dataset.conversion import ImageSource, convert
-from storage.errors import InvalidInputError, UnfinishedConversionError
+from storage.errors import InvalidInputError, StorageError, UnfinishedConversionError
 from storage.sources.examination import examine
 from storage.sources.memory import ArraySource
 from storage.sources.opening import open_source
@@ -162,6 +162,18 @@ def test_a_dataset_can_be_converted_in_place(backend: str, tmp_path: Path) -> No
         assert list_names(tmp_path) == ["set"]
     assert storage.check(tmp_path / "set").backend == "png_stored"
     assert_same(storage.load(tmp_path / "set"), (IMAGES, LABELS))
+
+
+def test_nothing_is_converted_in_place_if_it_was_appended_to_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    storage.save(path, IMAGES, LABELS, "png")
+    with open_source(path) as source:
+        storage.append(path, IMAGES[:1], LABELS[:1])
+        with pytest.raises(StorageError, match="set: another program changed it meanwhile: convert it again"):
+            save(source, path, "png_stored", overwrite=True)
+        assert save(source, tmp_path / "elsewhere", "png_stored") == 0
+    assert len(storage.load(path)[1]) == len(LABELS) + 1
+    assert_same(storage.load(tmp_path / "elsewhere"), (IMAGES, LABELS))
 
 
 def test_finished_parts_are_kept_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
