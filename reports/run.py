@@ -15,6 +15,7 @@ import numpy as np
 from reports.errors import WrongInputError
 from reports.noise import TENTHS
 from reports.sample import Sample
+from reports.text import count_noun
 
 MAX_SPREAD = 0.10  # as a fraction of the median: the suite calls no difference below 10 % a regression
 MIN_ROUNDS = 3  # fewer don't show how much they differ
@@ -45,6 +46,26 @@ class ImageSet:
     def generated(self) -> bool:
         """Whether the suite made them."""
         return self.name == "standin"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Name and text of each fact: which images, and how they were drawn."""
+        named = {"Images": f"{self.name}, {count_noun(self.count, 'image')}, SHA-256 {self.sha256[:12]}"}
+        part = {"Measured": self._measured} if self._measured else {}
+        return named | part | (self.sample.facts if self.sample else {})
+
+    @property
+    def sentence(self) -> str:
+        """The sample in a sentence or two; empty if there is none."""
+        words = [self.sample.sentence if self.sample else "", f"Measured: {self._measured}." if self._measured else ""]
+        return " ".join(filter(None, words))
+
+    @property
+    def _measured(self) -> str:
+        """Which images of the sample were measured; empty if all were."""
+        if not self.sample or self.count >= self.sample.count:
+            return ""
+        return f"the first {self.count:,} of these {self.sample.count:,}"
 
 
 @dataclass(frozen=True)

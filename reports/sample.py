@@ -44,6 +44,12 @@ class Sample:
     heights: Summary
     pixels: Summary
     unusable: Unusable
+    limits: tuple[str, ...] | None = None  # why no more were drawn; None in old runs
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+        return sum(self.formats.values())
 
     @property
     def sentence(self) -> str:
@@ -63,7 +69,7 @@ class Sample:
         deciles = f"{join_words(sizes)} at 10, 50 and 90 %"
         classes = "1 class" if self.classes == 1 else f"{self.classes:,} classes"
         drawn = {
-            "Sample": f"{self._count}, in {classes}; seed {self.seed}",
+            "Sample": "; ".join([f"{self._count}, in {classes}", *(self.limits or ()), f"seed {self.seed}"]),
             "Formats": self._formats,
         }
         if self.side is None:
@@ -87,7 +93,7 @@ class Sample:
 
     @property
     def _count(self) -> str:
-        return f"{sum(self.formats.values()):,} of {count_noun(self.found, 'image' if self.side is None else 'file')}"
+        return f"{self.count:,} of {count_noun(self.found, 'image' if self.side is None else 'file')}"
 
     @property
     def _formats(self) -> str:

@@ -55,10 +55,9 @@ def _make_answer(run: Run) -> list[str]:
 
 
 def _make_heading(run: Run) -> str:
-    machine, images = run.machine, run.image_set
+    machine = run.machine
     facts = {
-        "Images": f"{images.name}, {count_noun(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
-        **(images.sample.facts if images.sample else {}),
+        **run.image_set.facts,
         "Machine": f"{machine.cpu}, {count_noun(run.cpu_count, 'core')}, {machine.system} {machine.release}, "
         f"{run.store_directory.file_system}",
         "Libraries": ", ".join(f"{name} {version}" for name, version in run.libraries.items()),

@@ -57,10 +57,9 @@ def describe_unmeasured(run: Run) -> str:
 
 def list_facts(run: Run) -> tuple[tuple[str, str], ...]:
     """List what was measured, where and when: the name and text of each fact."""
-    images, machine = run.image_set, run.machine
+    machine = run.machine
     facts = {
-        "Images": f"{images.name}, {count_noun(images.count, 'image')}, SHA-256 {images.sha256[:12]}",
-        **(images.sample.facts if images.sample else {}),
+        **run.image_set.facts,
         "Date": f"{run.datetime:%Y-%m-%d %H:%M %Z}".strip(),
         "Processor": f"{machine.cpu}, {count_noun(run.cpu_count, 'core')}",
         "System": f"{machine.system} {machine.release}",

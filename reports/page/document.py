@@ -65,6 +65,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         controls=contents.list_controls(views.values()),
         views=views,
         plans=tuple(figures.plan_page(run)),
+        image_set=run.image_set,
         sample=run.image_set.sample,
         digest=run.image_set.sha256,
         warnings=contents.list_warnings(run),

@@ -51,6 +51,22 @@ def test_page_and_table_describe_the_sample(document: dict[str, Any], tmp_path: 
         assert f"- {name}: {facts[name]}\n" in table
 
 
+def test_page_and_table_say_that_only_the_first_images_were_measured(document: dict[str, Any], tmp_path: Path) -> None:
+    assert "Measured" not in dict(list_facts(read_run(save(document, tmp_path))))
+    document["run"]["image_set"]["count"] = 100
+    run = read_run(save(document, tmp_path))
+    assert dict(list_facts(run))["Measured"] == "the first 100 of these 1,000"
+    assert "- Measured: the first 100 of these 1,000\n" in make_table(run)
+    (header,) = read_page(make_html(document, tmp_path)).find("header")
+    assert "2 files left out. Measured: the first 100 of these 1,000. SHA-256" in header.text
+
+
+def test_the_sample_says_what_limited_it(document: dict[str, Any], tmp_path: Path) -> None:
+    document["run"]["image_set"]["limits"] = ["at most 10,000 images are drawn", "at most 2 GB of files are kept"]
+    limits = "at most 10,000 images are drawn; at most 2 GB of files are kept"
+    assert _read_sample(document, tmp_path).facts["Sample"] == f"1,000 of 1,002 files, in 8 classes; {limits}; seed 0"
+
+
 def test_the_table_lists_each_file_that_was_left_out(document: dict[str, Any], tmp_path: Path) -> None:
     table = make_table(read_run(save(document, tmp_path)))
     listed = "- photos/notes.txt: it isn't an image file\n- photos/logo.png: it has transparency\n"
