@@ -7,7 +7,7 @@ import gc
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -74,11 +74,13 @@ class Cell:
         *,
         durability: Durability,
         read_back: Callable[[Path], tuple[Content, Labels]] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         """Measure ``function(directory, images, labels)``: each round fills a fresh directory; read the last one back.
 
         `images` and `labels` are an image set, or one image and its label. A ``durable`` store is synced to disk inside
-        the clock. `read_back` reads what was stored, by default with the backend's `read_many`.
+        the clock. `read_back` reads what was stored, by default with the backend's `read_many`. `names` are of the
+        images, if they have any.
         """
         content = images, labels
         images, labels = as_set(images, labels)
@@ -95,7 +97,7 @@ class Cell:
 
         def check(_: object) -> None:
             self.note(**measure_disk(stores[-1]))
-            compare((read_back or self.backend.read_many)(stores[-1]), images, labels)
+            compare((read_back or self.backend.read_many)(stores[-1]), images, labels, names)
 
         target = store_durably(function) if durability == "durable" else function
         self._measure(target, prepare, images, check, max_rounds=max_rounds)
@@ -272,8 +274,13 @@ def select(images: Content, indices: NDArray[np.intp]) -> Content:
     return images[indices] if isinstance(images, np.ndarray) else images.take(indices)
 
 
-def compare(result: "tuple[Content | bytes | memoryview, Labels | int]", images: Content, labels: Labels) -> None:
-    """Fail unless every pixel, or every byte of a file, and every label was read as it was stored."""
+def compare(
+    result: "tuple[Content | bytes | memoryview, Labels | int]",
+    images: Content,
+    labels: Labels,
+    names: Sequence[str] = (),
+) -> None:
+    """Fail unless every pixel, or every byte of a file, and every label was read as it was stored; name the image."""
     read_images, read_labels = as_set(*result)
     stored, read = outline(images), outline(read_images)
     if stored != read or read_labels.shape != labels.shape:
@@ -282,7 +289,9 @@ def compare(result: "tuple[Content | bytes | memoryview, Labels | int]", images:
         part = slice(start, start + COMPARED_AT_ONCE)
         wrong = find_wrong(read_images[part], images[part]) | (read_labels[part] != labels[part])
         if wrong.any():
-            pytest.fail(f"image or label {start + int(wrong.argmax())} was not read as it was stored")
+            number = start + int(wrong.argmax())
+            name = f" ({names[number]})" if names else ""
+            pytest.fail(f"image or label {number}{name} was not read as it was stored")
 
 
 def outline(images: Content) -> str:

@@ -59,6 +59,7 @@ def test_read_epoch_dataloader(
 
         def check(_: None) -> None:
             for batch, (read_images, read_labels) in zip(batches, loader, strict=True):
-                compare((read_images.numpy(), read_labels.numpy()), images[batch], labels[batch])
+                names = image_set.list_names(batch)
+                compare((read_images.numpy(), read_labels.numpy()), images[batch], labels[batch], names)
 
         cell.measure_read(read_epoch, repeat(()), stored, check, measure_memory=not workers)

@@ -2,13 +2,14 @@
 
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 
 import pytest
 
-from benchmarks.cell import Cell, compare
+from benchmarks.cell import Cell, Content, compare
 from benchmarks.page_cache import Cache
 from fixtures.image_set import ImageSet
-from storage import load, save
+from storage import Labels, load, save
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def dataset(cell: Cell) -> Cell:
 def test_save(dataset: Cell, backend: str, cutoff: int, image_set: ImageSet) -> None:
     """Save `cutoff` images: what the backend takes, and checksums, manifest and rename."""
     images, labels = image_set.take(cutoff)
-    dataset.measure_store(make_save(backend), images, labels, durability="buffered", read_back=load)
+    dataset.measure_store(
+        make_save(backend), images, labels, durability="buffered", read_back=load, names=image_set.names
+    )
 
 
 @pytest.mark.default_cutoffs(10_000)
@@ -45,6 +48,8 @@ def measure_load(dataset: Cell, backend: str, cutoff: int, cache: Cache, image_s
     """Measure loading a whole dataset."""
     images, labels = image_set.take(cutoff)
     path = dataset.fill_store(images, labels, cache=cache, store_many=make_save(backend))
-    dataset.measure_read(
-        partial(load, verify=verify), repeat((path,)), images, lambda result, _: compare(result, images, labels)
-    )
+
+    def check(result: tuple[Content, Labels], _: Path) -> None:
+        compare(result, images, labels, image_set.names)
+
+    dataset.measure_read(partial(load, verify=verify), repeat((path,)), images, check)

@@ -26,7 +26,8 @@ def test_read_epoch_decoded(cell: Cell, cutoff: int, threads: int, image_set: Im
 
     def check(reader: Reader) -> None:
         for batch in batches:
-            compare(reader.read(batch, size=size, threads=threads), photos.pixels[batch], labels[batch])
+            decoded = reader.read(batch, size=size, threads=threads)
+            compare(decoded, photos.pixels[batch], labels[batch], image_set.list_names(batch))
 
     with cell.backend.open_reader(store) as reader:
         cell.measure_read(read_decoded, repeat((reader,)), files, lambda _, reader: check(reader))

@@ -20,7 +20,7 @@ def test_read_epoch(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet) 
 
     def check(reader: Reader) -> None:
         for batch in batches:
-            compare(find_read(reader)(batch), select(images, batch), labels[batch])
+            compare(find_read(reader)(batch), select(images, batch), labels[batch], image_set.list_names(batch))
 
     def read_cold() -> None:
         with cell.backend.open_reader(store) as reader:

@@ -17,7 +17,9 @@ from storage import Image, Labels, Reader
 def test_store_single(cell: Cell, durability: Durability, image_set: ImageSet) -> None:
     """Store one image, alone in its store."""
     images, labels = image_set.take(1)
-    cell.measure_store(cell.backend.store_single, images[0], int(labels[0]), durability=durability)
+    cell.measure_store(
+        cell.backend.store_single, images[0], int(labels[0]), durability=durability, names=image_set.names
+    )
 
 
 @pytest.mark.default_cutoffs(10, 100, 1_000, 10_000)
@@ -28,8 +30,8 @@ def test_read_single(cell: Cell, cutoff: int, cache: Cache, image_set: ImageSet)
     order = np.random.default_rng(0).permutation(cutoff).tolist()
 
     def check(result: tuple[Image | bytes, int], store: Path, index: int) -> None:
-        compare(result, images[index : index + 1], labels[index : index + 1])
-        compare(cell.backend.read_many(store), images, labels)
+        compare(result, images[index : index + 1], labels[index : index + 1], image_set.list_names([index]))
+        compare(cell.backend.read_many(store), images, labels, image_set.names)
 
     cell.measure_read(cell.backend.read_single, ((store, index) for index in cycle(order)), images[:1], check)
 
@@ -42,8 +44,8 @@ def test_read_open_single(cell: Cell, cutoff: int, image_set: ImageSet) -> None:
     order = np.random.default_rng(0).permutation(cutoff).tolist()
 
     def check(result: tuple[Content, Labels | int], reader: Reader, index: int) -> None:
-        compare(result, images[index : index + 1], labels[index : index + 1])
-        compare(find_read(reader)(np.arange(cutoff)), images, labels)
+        compare(result, images[index : index + 1], labels[index : index + 1], image_set.list_names([index]))
+        compare(find_read(reader)(np.arange(cutoff)), images, labels, image_set.names)
 
     with cell.backend.open_reader(store) as reader:
         read_one = getitem if isinstance(images, np.ndarray) else read_file

@@ -192,12 +192,13 @@ def test_what_was_not_read_as_it_was_stored_makes_all_cells_fail(
         **functions, store_many=lambda store, *content: module.store_many(store, *FAULTS[fault](*content))
     )
     cell.backend = wrong
+    words = r"image or label \d \((ant|bee)/\d\.jpg\) was not read as it was stored"
     for measure in (measure_all, measure_epoch, measure_single):
-        with pytest.raises(FAILED, match="was not read as it was stored"):
+        with pytest.raises(FAILED, match=words):
             measure(cell, COUNT, "warm", image_set)
-    with pytest.raises(FAILED, match="was not read as it was stored"):
+    with pytest.raises(FAILED, match=words):
         measure_open(cell, COUNT, image_set)
-    with pytest.raises(FAILED, match="was not read as it was stored"):
+    with pytest.raises(FAILED, match=words):
         measure_store(cell, COUNT, "buffered", image_set)
 
 
@@ -247,5 +248,5 @@ def test_files_that_are_decoded_wrongly_make_cells_fail(cell: Cell, sample: Phot
             return DECODED[fault](self.reader, batch, size, threads)
 
     cell.backend = SimpleNamespace(store_many=module.store_many, open_reader=Wrong)
-    with pytest.raises(FAILED, match=r"stored .* read|was not read as it was stored"):
+    with pytest.raises(FAILED, match=r"stored .* read|image or label \d \(.*\.jpg\) was not read as it was stored"):
         measure_decoded(cell, COUNT, 1, sample.load("encoded", COUNT), sample)
