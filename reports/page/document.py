@@ -67,7 +67,6 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         plans=tuple(figures.plan_page(run)),
         image_set=run.image_set,
         sample=run.image_set.sample,
-        digest=run.image_set.sha256,
         warnings=contents.list_warnings(run),
         absent=sorted((run.unavailable or {}).items()),
         about=contents.describe_backends(run),
