@@ -289,5 +289,11 @@ class Appender(ImageWriter):
         with describe_failure(self._path):
             if not self._path.samefile(self._folder) or read_manifest(self._folder) != self._old:
                 raise StorageError("another program replaced it meanwhile")
-            if self._manifest != self._old:
+            if self._manifest == self._old:
+                return
+            try:
                 put_manifest(self._folder, self._manifest, durable=self._durable)
+            except BaseException:
+                if read_manifest(self._folder) != self._old:
+                    put_manifest(self._folder, self._old, durable=False)
+                raise

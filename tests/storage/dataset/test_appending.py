@@ -307,6 +307,27 @@ def test_an_append_that_fails_removes_its_parts(saved: Path, monkeypatch: pytest
     assert count_open(saved) == 0
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("place", ["manifest.json.new", "set"])
+def test_an_append_that_fails_in_its_last_step_is_undone(
+    error: BaseException, place: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list_names(saved)
+
+    def sync(path: Path) -> None:
+        if Path(os.path.realpath(path)).name == place:
+            raise error
+
+    monkeypatch.setattr("storage.dataset.manifest.sync", sync)
+    with pytest.raises((StorageError, KeyboardInterrupt)):
+        storage.append(saved, IMAGES[5:], LABELS[5:], names=NAMES[5:])
+    assert list_names(saved) == sorted({*before, *(["manifest.json.new"] if place != "set" else [])})
+    assert_same(storage.load(saved), (IMAGES[:5], LABELS[:5]))
+    monkeypatch.undo()
+    storage.append(saved, IMAGES[5:], LABELS[5:], names=NAMES[5:])
+    assert_same(storage.load(saved), (IMAGES, LABELS))
+
+
 def test_an_append_that_cannot_tidy_up_raises_its_first_error(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def yield_batches() -> Iterator[Images]:
         yield IMAGES[5:7]
