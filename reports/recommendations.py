@@ -61,9 +61,14 @@ _TIMED = {
     "read_epoch_decoded": ("Training on files", "decoded epochs"),
     "read_epoch_dataloader": ("PyTorch", "DataLoader"),
     "read_single": ("One random image", "single reads"),
+    "read_open_single": ("The same, reader open", "single reads of an open reader"),
     "store_many": ("Write once", "writes"),
 }
-_SOMETIMES = ("read_epoch_decoded", "read_epoch_dataloader")  # only of image files, only with PyTorch: absent otherwise
+_SOMETIMES = (
+    "read_epoch_decoded",
+    "read_epoch_dataloader",
+    "read_open_single",
+)  # not in all sessions: absent otherwise
 
 
 def recommend(run: Run) -> tuple[UseCase, ...]:

@@ -129,6 +129,7 @@ class Result:
     definition: str | None = None  # digest of how the cell is measured; None in old runs
     threshold: float | None = None  # slowdown, as a fraction, from which the cell counts as slower; None for the usual
     peak_bytes: int | None = None  # by which the memory of the process grew at most during a call; None if not measured
+    startup_seconds: float | None = None  # until workers or a data loader were ready, once; None if nothing was started
 
     @cached_property
     def quartiles(self) -> tuple[float, float, float]:

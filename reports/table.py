@@ -79,9 +79,12 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
     fastest: dict[tuple[int, int], float] = {}
     for result in results:
         fastest.setdefault((result.images, result.store_images), result.median)
-    columns = ["backend", "images", "in store", "median", "IQR", "images/s", "x slower", "bytes/image on disk", "flag"]
+    columns = ["backend", "images", "in store", "median", "IQR", "images/s", "x slower", "start-up"]
+    columns += ["bytes/image on disk", "flag"]
     if all(result.images == result.store_images for result in results):
         columns.remove("in store")
+    if not any(result.startup_seconds for result in results):
+        columns.remove("start-up")
     if not any(result.disk for result in results):
         columns.remove("bytes/image on disk")
     rows = [columns]
@@ -94,6 +97,7 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
             "IQR": format_time(result.iqr),
             "images/s": format_number(result.images_per_second),
             "x slower": f"{result.median / fastest[result.images, result.store_images]:,.1f}x",
+            "start-up": format_time(result.startup_seconds) if result.startup_seconds else "",
             "bytes/image on disk": f"{result.disk.allocated_bytes / result.store_images:,.0f}" if result.disk else "",
             "flag": "unstable" if result.unstable else "",
         }

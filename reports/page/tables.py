@@ -68,14 +68,14 @@ def _show_spread(spread: Sequence[float]) -> Entry:
 
 
 def tabulate_rounds(run: Run) -> tuple[Table, ...]:
-    """Show the rounds of each cell: how many, their spread, memory, disk, and a strip of them; a table for each way."""
+    """Show the rounds of each cell: how many, spread, memory, disk, start-up, a strip of them; a table for each way."""
     ways: dict[str, list[Result]] = {}
     for results in run.groups.values():
         for result in results:
             ways.setdefault(result.way, []).append(result)
     columns = (
         *("cell", "rounds", "median", "IQR", "images/s", "stable?"),
-        *("peak memory", "disk", "each round, half to twice the median"),
+        *("peak memory", "disk", "start-up", "each round, half to twice the median"),
     )
     return tuple(
         Table(f"Raw rounds of each cell: {way}", columns, tuple(map(_show_rounds, own)), "M50,0V8", tuple(own))
@@ -93,6 +93,7 @@ def _show_rounds(result: Result) -> tuple[Entry, ...]:
         Entry("unstable" if result.unstable else "stable"),
         _show_bytes(result.peak_bytes),
         _show_bytes(result.disk.allocated_bytes if result.disk else None),
+        _show_time(result.startup_seconds) if result.startup_seconds else Entry("-"),
         Entry("", min(result.rounds) / result.median, draw_strip(result)),
     )
 

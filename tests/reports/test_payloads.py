@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from reports.page.tables import tabulate_costs
+from reports.matrix import make_views
+from reports.page.tables import tabulate_costs, tabulate_rounds
 from reports.payloads import Answer, choose_payloads
 from reports.reading import read_run
 from reports.recommendations import recommend
@@ -16,7 +17,7 @@ from reports.table import make_table
 from tests.support.pages import check_soundness, make_html, read_page, read_table
 from tests.support.photo_runs import make_photo_run
 from tests.support.results import make_result, make_store, wrap_results
-from tests.support.runs import find_cell, make_run, save
+from tests.support.runs import find_cell, make_cell, make_run, save
 
 ENCODED, PIXELS = ("payload", "encoded"), ("payload", "pixels")
 WARM = ("cache", "warm")
@@ -261,6 +262,29 @@ def test_decoding_and_pytorch_are_use_cases_if_they_were_measured() -> None:
     ]
     assert [(each.params, each.select_tier(0)) for each in found["PyTorch"]] == [(params, ["lmdb", "npy"])]
     assert not {"Training on files", "PyTorch"} & {case.title for case in recommend(wrap_results(_read("npy", 1.0)))}
+
+
+def test_start_up_of_workers_is_shown_beside_their_cells(tmp_path: Path) -> None:
+    document = make_photo_run(cutoffs=(10,), payloads=("pixels",))
+    assert "start-up" not in make_table(read_run(save(document, tmp_path)))
+    cell = make_cell("read_epoch_dataloader", "npy", 10, payload="pixels", cache="warm", workers=2)
+    cell["extra_info"]["startup_seconds"] = 0.75
+    document["benchmarks"].append(cell)
+    run = read_run(save(document, tmp_path))
+    header, *rows = (line for line in make_table(run).splitlines() if line.startswith("| ") and "750 ms" in line)
+    assert (header.split("|")[1].strip(), rows) == ("npy", [])
+    (rounds,) = (table for table in tabulate_rounds(run) if table.caption.endswith("warm"))
+    place = rounds.columns.index("start-up")
+    assert {row[place].text for row in rounds.rows} == {"-", "750 ms"}
+
+
+def test_reading_through_an_open_reader_is_a_use_if_it_was_measured() -> None:
+    results = [make_result(name, 1.0, operation="read_open_single") for name in ("lmdb", "npy")]
+    found = {case.title: case.recommendations for case in recommend(wrap_results(*results))}
+    assert found["The same, reader open"][0].select_tier(0) == ["lmdb", "npy"]
+    (view,) = make_views(wrap_results(*results)).values()
+    assert [use.title for use in view.uses] == ["Random image"]
+    assert "The same, reader open" not in {case.title for case in recommend(wrap_results(_read("npy", 1.0)))}
 
 
 def test_no_table_of_the_page_or_the_command_mixes_payloads(tmp_path: Path) -> None:
