@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DISK_BLOCK = 4_096  # bytes, on most file systems
 SECTOR = 512  # bytes, the unit of st_blocks
+EMPTY = 1 << 20  # bytes; the largest store of one small image, SQLite's, has 0.2 MB
 FEW_FILES = 100  # deleting these is quick everywhere
 MAX_BYTES = 2 << 30  # of stores in one cell, unless the minimum number of rounds needs more
 
@@ -98,10 +99,13 @@ def spread_directories(folder: Path) -> bool:
 
 
 def estimate_bytes(images: "NDArray[Any] | Encoded") -> int:
-    """Estimate the maximum size of a store on disk: whole blocks for each image, one more, and an eighth for pages."""
+    """Estimate the maximum size of a store on disk: twice the whole blocks of each image and one more, and `EMPTY`.
+
+    Bolt doubles its file: it takes up to 1.7 times the bytes of 10 photos, and 1.3 times those of 300.
+    """
     lengths = np.full(len(images), images[0].nbytes) if isinstance(images, np.ndarray) else images.lengths
     blocks = -(-lengths // DISK_BLOCK) + 1
-    return int(blocks.sum()) * DISK_BLOCK * 9 // 8
+    return 2 * int(blocks.sum()) * DISK_BLOCK + EMPTY
 
 
 def measure_disk(store: Path) -> dict[str, int]:

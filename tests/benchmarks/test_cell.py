@@ -197,18 +197,24 @@ def test_size_on_disk_counts_bytes_blocks_and_files(tmp_path: Path) -> None:
     assert measure_disk(tmp_path) == {"apparent_bytes": 10_001, "allocated_bytes": 512 * blocks, "files": 2}
 
 
+def check_estimate(name: str, folder: Path, images: Any) -> None:  # noqa: ANN401 - a set of either kind
+    for count in (1, 10, len(images)):
+        store = folder / str(count)
+        store.mkdir()
+        BACKENDS[name].store_many(store, images[:count], np.arange(count))
+        size, most = measure_disk(store)["allocated_bytes"], estimate_bytes(images[:count])
+        assert size <= most, f"{count} images take {size:,} bytes in {name}, more than {most:,}"
+
+
 @pytest.mark.parametrize("name", choose_backends(BACKENDS, ("encoded",)))
 def test_no_store_of_image_files_is_larger_than_estimated(name: str, tmp_path: Path) -> None:
-    files = Encoded.join(np.random.default_rng(0).bytes(length) for length in (4_096, 90_000, 5_000) * 50)
-    BACKENDS[name].store_many(tmp_path, files, np.arange(150))
-    assert measure_disk(tmp_path)["allocated_bytes"] <= estimate_bytes(files)
+    lengths = (200_000, 4_096, 90_000, 5_000) * 40
+    check_estimate(name, tmp_path, Encoded.join(np.random.default_rng(0).bytes(length) for length in lengths))
 
 
 @pytest.mark.parametrize("name", choose_backends(BACKENDS, PIXELS))
 def test_no_store_is_larger_than_estimated(name: str, tmp_path: Path) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (500, 32, 32, 3), np.uint8)
-    BACKENDS[name].store_many(tmp_path, images, np.arange(500))
-    assert measure_disk(tmp_path)["allocated_bytes"] <= estimate_bytes(images)
+    check_estimate(name, tmp_path, np.random.default_rng(0).integers(0, 256, (500, 32, 32, 3), np.uint8))
 
 
 @pytest.mark.parametrize(("spread", "files", "left"), [(True, 200, False), (False, 200, True), (False, 100, False)])
