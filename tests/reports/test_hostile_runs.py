@@ -199,7 +199,7 @@ SHOWN: dict[str, Callable[[Path, Path], int]] = {
     shown=st.sampled_from(sorted(SHOWN)),
 )
 @example(place=(1, "benchmarks", 0, "params", "payload"), name="-1", shown="figures")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_an_absurd_value_in_any_field_is_shown_or_one_line(
     place: tuple[str | int, ...], name: str, shown: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -49,7 +49,7 @@ def advance(ranks: list[Batches], steps: int) -> list[int]:
 plans = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(0, 4)), max_size=4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(count=st.sampled_from(COUNTS), plan=plans)
 def test_each_image_comes_once_however_often_the_ranks_change(
     readers: dict[int, Reader], count: int, plan: list[tuple[int, int, int]]
@@ -68,7 +68,7 @@ def test_each_image_comes_once_however_often_the_ranks_change(
     assert state["position"] == count
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ranks=st.integers(1, 5), size=st.integers(1, 9), steps=st.integers(0, 3))
 def test_with_drop_last_all_ranks_have_as_many_whole_batches(
     readers: dict[int, Reader], ranks: int, size: int, steps: int

@@ -9,10 +9,10 @@ import storage
 from storage import Backend, Images
 from storage.arrays import DTYPES
 from tests.support.image_sets import accepts, assert_same
-from tests.support.properties import HealthCheck, arrays, given, settings, st
+from tests.support.properties import arrays, given, settings, st
 
 SEEDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4)
-OPTIONS = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+OPTIONS = settings(max_examples=25)
 SIZES = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9))
 
 

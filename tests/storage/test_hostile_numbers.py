@@ -20,18 +20,13 @@ from tests.support.hostile import (
     make_gray_store,
     make_store,
 )
-from tests.support.properties import HealthCheck, given, settings, st
+from tests.support.properties import given, settings, st
 
 ABSURD = st.one_of(
     st.sampled_from([0, 1, 2, 1 << 16, (1 << 31) - 1, 1 << 32, 1 << 40, 1 << 62, (1 << 63) - 1, (1 << 64) - 1]),
     st.integers(0, 1 << 64),
 )
-OPTIONS = settings(
-    max_examples=4,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    deadline=None,
-    derandomize=True,  # new numbers near the limit must not fail somebody else's build
-)
+OPTIONS = settings(max_examples=4)
 
 
 def try_numbers(backend: str, folder: Path, numbers: tuple[int, int, int], kind: Kind = "pixels") -> None:

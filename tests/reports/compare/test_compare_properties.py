@@ -19,7 +19,7 @@ def scale(run: list[Process], factor: float, cells: tuple[str, ...]) -> list[Pro
 
 
 @given(base=_RUN, new=_RUN, factor=st.floats(0.01, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_faster_or_slower_machine_changes_no_evidence(base: list[Process], new: list[Process], factor: float) -> None:
     before = weigh_cells(base, new, REFERENCES)
     after = weigh_cells(base, scale(new, factor, (*CELLS, *REFERENCES)), REFERENCES)
@@ -30,7 +30,7 @@ def test_a_faster_or_slower_machine_changes_no_evidence(base: list[Process], new
 
 
 @given(base=_RUN, new=_RUN, factor=st.floats(0.01, 100))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_change_of_all_cells_shifts_them_by_its_size_and_is_no_scatter(
     base: list[Process], new: list[Process], factor: float
 ) -> None:
@@ -41,7 +41,7 @@ def test_a_change_of_all_cells_shifts_them_by_its_size_and_is_no_scatter(
 
 
 @given(base=_RUN, new=_RUN)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_margins_are_finite_and_grow_with_certainty(base: list[Process], new: list[Process]) -> None:
     for each in weigh_cells(base, new, REFERENCES).values():
         margins = [each.find_margin(level) for level in (0.1, 0.01, 1e-6)]

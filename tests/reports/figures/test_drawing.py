@@ -166,7 +166,7 @@ def test_the_shortest_and_the_longest_time_can_be_drawn(seconds: float, tmp_path
 
 
 @given(chosen=st.data())
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_any_part_of_a_run_can_be_drawn(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     document = make_run(["png", "lmdb"], [10, 1000])
     kept = chosen.draw(st.sets(st.sampled_from(range(len(document["benchmarks"]))), min_size=1, max_size=3))

@@ -47,7 +47,7 @@ def _check_inside(chart: Chart) -> None:
     assert all(TOP <= tick.place <= floor for tick in chart.y_ticks)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lines=LINES, scale=st.sampled_from(SCALES), reference=st.none() | POSITIVE)
 @example(lines={"png": [(1, 0.0, 0.0, 0.0)]}, scale="fit", reference=None)
 @example(lines={"png": [(1, 0.0, 0.0, 0.0)], "lmdb": [(1, 0.0, 5.0, 9.0)]}, scale="fit", reference=2.0)
@@ -66,7 +66,7 @@ def test_any_values_are_inside_with_ticks_and_labels_apart(
     assert heights[-1] + LINE / 2 - 0.1 <= chart.height - BOTTOM
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(ACROSS, min_size=1, max_size=8))
 @example([1500, 5500])
 @example([10.0**power for power in range(7)])
@@ -78,7 +78,7 @@ def test_numbers_below_an_axis_fit_side_by_side(across: list[float]) -> None:
         assert right.place - left.place >= LETTER * (len(left.text) + len(right.text)) / 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lines=LINES, scale=st.sampled_from(SCALES))
 def test_a_tick_is_at_its_number(lines: dict[str, list[Point]], scale: Scale) -> None:
     chart = _lay_out(lines, scale)

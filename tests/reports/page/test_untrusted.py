@@ -48,7 +48,7 @@ def _list_values(part: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - JSON
 
 
 @given(chosen=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_run_has_a_sound_page_or_none(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     backends = chosen.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     flags = {name: chosen.draw(st.booleans()) for name in ("durable", "cold")}
@@ -189,7 +189,6 @@ def _restore(content: bytes) -> bytes:
     return unpack(read_page(f'<script id="json">{pack_run(content)}</script>'), "json")
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**50).map(lambda number: number / 1e9) | st.floats(allow_nan=False) | st.integers()))
 def test_a_packed_run_is_restored_byte_for_byte(rounds: list[Any]) -> None:
     content = json.dumps({"benchmarks": [{"stats": {"data": rounds, "rounds": len(rounds)}}]}, indent=4).encode()

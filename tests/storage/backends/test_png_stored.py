@@ -13,7 +13,7 @@ from tests.storage.backends.test_png import FOREIGN
 from tests.support.backends import take_backend
 from tests.support.image_sets import assert_same, check_reads, make_set
 from tests.support.pictures import compress, filter_rows, flip_bits
-from tests.support.properties import HealthCheck, given, settings, st
+from tests.support.properties import given, settings, st
 
 png = take_backend("png")
 png_stored = take_backend("png_stored")
@@ -117,7 +117,7 @@ def short_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 small = st.integers(1, 20)
-quiet = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quiet = settings(max_examples=40)
 
 
 @quiet

@@ -25,7 +25,7 @@ from tests.support.datasets import (
 )
 from tests.support.hostile import find_excess
 from tests.support.image_sets import make_set
-from tests.support.properties import HealthCheck, given, settings, st
+from tests.support.properties import given, settings, st
 
 COUNT = 4
 HUGE = [0, 1, COUNT, 2**31, 2**40, 2**61, 2**62 - 1, 2**63 - 1, 2**64, 10**30, -1, 1.5, True, None, "x"]
@@ -214,7 +214,7 @@ def test_a_pipe_in_a_dataset_is_not_waited_for(target: str, tmp_path: Path) -> N
             read(path)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(data=st.data())
 def test_absurd_numbers_in_any_field_of_a_manifest_cost_little(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

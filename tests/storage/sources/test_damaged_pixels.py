@@ -21,7 +21,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 
 @given(place=st.integers(0), mask=st.integers(1, 255))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_file_is_an_error_or_its_images_are_the_same(
     packed: tuple[Path, bytes], place: int, mask: int
 ) -> None:
