@@ -23,7 +23,7 @@ from ..contract import ANY_PIXELS, BackendInfo, Images, Labels
 from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
-from ..paths import claim_store, find_file, read_small, refuse_special_files
+from ..paths import create_file, find_file, read_small, refuse_special_files
 from ._go import RecordsReader, check_records, write_records
 
 FILES = "files.json"
@@ -38,10 +38,10 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     with writing(store, BridgeError):
         records, labels = check_records(images, labels, MAX_VALUE, "Badger")
-        folder = claim_store(store)
-        write_records("badger", os.fsencode(folder), images, records, labels)
-        text = json.dumps(_list_files(folder), indent=1, sort_keys=True)
-        (folder / FILES).write_text(text, encoding="utf-8")
+        listed = create_file(store, FILES)  # empty until the store is complete
+        write_records("badger", os.fsencode(store), images, records, labels)
+        text = json.dumps(_list_files(Path(store)), indent=1, sort_keys=True)
+        Path(os.fsdecode(listed)).write_text(text, encoding="utf-8")
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:

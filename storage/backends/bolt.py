@@ -13,14 +13,13 @@ leaf when it is first read.
 Library: bbolt (https://pkg.go.dev/go.etcd.io/bbolt), through `storage.go_bridge`.
 """
 
-import os
 from pathlib import Path
 
 from ..contract import ANY_PIXELS, BackendInfo, Images, Labels
 from ..encoded import Encoded
 from ..errors import reading, writing
 from ..go_bridge import BridgeError, Records, read_versions
-from ..paths import claim_store, stat_file
+from ..paths import create_file, stat_file
 from ._go import RecordsReader, check_records, write_records
 
 FILE = "images.bolt"
@@ -32,8 +31,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
     """Store an image set; see `storage.Backend`."""
     with writing(store, BridgeError):
         records, labels = check_records(images, labels, MAX_VALUE, "Bolt")
-        path = os.fsencode(claim_store(store) / FILE)
-        write_records("bolt", path, images, records, labels)
+        write_records("bolt", create_file(store, FILE), images, records, labels)
 
 
 def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded, Labels]:

@@ -124,7 +124,7 @@ def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:
             )
         folder = claim_store(store)
         options = {**OPTIONS, "write_buffer_size": BUFFER if has_thread else MAX_BUFFER}
-        with closing(_open(folder, **options)) as database:
+        with closing(_open(folder, error_if_exists=True, **options)) as database:  # of two writers, one is refused
             _write_records(database, records, labels)
             database.put(LAYOUT, NUMBERS.pack(*describe(images)) + pack_form(images))
             if has_thread:

@@ -44,11 +44,18 @@ def gather(
     return Workers(open_reader, store, BATCHES, count=count, start=start, cache=cache)
 
 
-@pytest.mark.parametrize(("method", "condition"), [("fork", "warm"), ("fork", "cold"), ("spawn", "warm")])
-def test_workers_read_again_and_again_what_was_stored(
-    backend: str, store: Path, method: StartMethod, condition: Cache
-) -> None:
-    with gather(store, BACKENDS[backend].open_reader, start=method, cache=condition) as crew:
+@pytest.mark.parametrize(("method", "condition"), [("fork", "cold"), ("spawn", "warm")])
+def test_workers_read_again_and_again_what_was_stored(example: Path, method: StartMethod, condition: Cache) -> None:
+    check_workers(gather(example, start=method, cache=condition))
+
+
+def test_workers_read_what_any_backend_stored(backend: str, store: Path) -> None:
+    check_workers(gather(store, BACKENDS[backend].open_reader))
+
+
+def check_workers(workers: Workers) -> None:
+    """Have workers read the ten images of a store twice."""
+    with workers as crew:
         assert crew.startup_seconds > 0
         assert crew.first_batch_seconds > 0
         for _ in range(2):

@@ -12,7 +12,7 @@ from tests.support.image_sets import accepts, assert_same
 from tests.support.properties import arrays, given, settings, st
 
 SEEDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4)
-OPTIONS = settings(max_examples=25)
+OPTIONS = settings(max_examples=10)
 SIZES = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9))
 
 
@@ -24,7 +24,7 @@ def test_any_image_set_comes_back(
     check_set(module, tmp_path_factory, images, seed)
 
 
-@settings(OPTIONS, max_examples=10)
+@OPTIONS
 @given(
     sizes=st.tuples(SIZES, st.lists(st.integers(1, 7), max_size=1)),  # 8 x 8 at most: channels may seem to come first
     dtype=st.sampled_from(list(DTYPES)),

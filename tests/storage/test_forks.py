@@ -17,7 +17,7 @@ from storage import Backend
 from tests.faults.children import Ending, run_child
 from tests.support.image_sets import assert_same, make_set
 
-FORKS = 8
+FORKS = 4
 TIMEOUT = 20.0  # seconds
 
 
@@ -161,6 +161,16 @@ def test_two_concurrent_writers_never_both_succeed(module: Backend, tmp_path: Pa
     assert len(wrote) < 2
     for number in wrote:
         np.testing.assert_array_equal(module.read_many(tmp_path / "store")[0], sets[number][0])
+
+
+def test_a_store_that_another_writer_filled_meanwhile_is_refused(
+    module: Backend, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda _: iter(()))  # it was empty when this writer looked
+        with pytest.raises(storage.StorageError, match=str(store)):
+            module.store_many(store, *make_set(3))
+    assert_same(module.read_many(store), make_set(10))
 
 
 def test_a_relative_path_in_a_deleted_folder_is_refused(

@@ -38,12 +38,13 @@ def test_a_reader_reads_slices(module: Backend, store: Path) -> None:
             assert_same(reader.read(part), (images[part], labels[part]))
 
 
-@pytest.mark.parametrize("indices", [[3, 1], (-1,), range(4), np.array([7, 7]), []], ids=str)
-def test_some_indices_select_what_read_returns(module: Backend, store: Path, indices: list[int]) -> None:
+def test_some_indices_select_what_read_returns(module: Backend, store: Path) -> None:
     images, labels = make_set(10)
     number: Any = np.int64(3)
+    several: list[Any] = [[3, 1], (-1,), range(4), np.array([7, 7]), []]
     with module.open_reader(store) as reader:
-        assert_same(reader[indices], (images[list(indices)], labels[list(indices)]))
+        for indices in several:
+            assert_same(reader[indices], (images[list(indices)], labels[list(indices)]))
         assert_same(reader[number], (images[3], labels[3]))
         outside: list[Any] = [[0, 10], (-11,)]
         for each in outside:
