@@ -48,8 +48,8 @@ def test_each_cell_is_shown_with_its_rounds() -> None:
     unstable = make_result("lmdb", [0.001, 0.002], operation="store_many", disk=(4000, 1))
     (table,) = tables.tabulate_rounds(wrap_results(stable, unstable))
     assert [row[:-1] for row in _texts(table)] == [
-        ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable", "-", "4.00 kB"],
-        ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable", "3.00 MB", "-"],
+        ["test_store_many[lmdb-1000-warm]", "2", "1.50 ms", "500 µs", "666,667", "unstable", "-", "4.00 kB", "-"],
+        ["test_read_many[png-1000-warm]", "4", "2.00 s", "50.0 ms", "500", "stable", "3.00 MB", "-", "-"],
     ]
     assert _numbers(table, "median") == pytest.approx([0.0015, 2.0])
     assert _numbers(table, table.columns[-1]) == pytest.approx([0.001 / 0.0015, 0.95]), "sorted by the quickest round"
