@@ -20,6 +20,7 @@ from benchmarks.options import PIXELS, choose_backends
 from benchmarks.page_cache import measure_residency
 from storage import BACKENDS, Encoded, Images, Labels
 from tests.support.backends import EXAMPLE
+from tests.support.disk import need_disk
 from tests.support.encoded_sets import make_files
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (1500, 2, 2, 3), np.uint8)
@@ -102,7 +103,8 @@ def test_peak_memory_is_that_of_the_last_warm_up_call(
     assert once.extra_info["peak_bytes"] == [30, 20][calls - 1]
 
 
-def test_cold_cell_evicts_its_store_before_it_reads(cell: Cell, once: BenchmarkFixture) -> None:
+def test_cold_cell_evicts_its_store_before_it_reads(cell: Cell, once: BenchmarkFixture, tmp_path: Path) -> None:
+    need_disk(tmp_path)
     store = cell.fill_store(IMAGES, LABELS, cache="cold")
     fractions: list[float] = []
     cell.measure_read(

@@ -11,6 +11,7 @@ import pytest
 from reports.figures.plan import plan_figures
 from reports.reading import read_run
 from tests.support.backends import EXAMPLE, EXAMPLES
+from tests.support.disk import need_disk
 from tests.support.suite import QUICK, copy_suite, find_runs, read_last_run, run_pytest
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory is needed
@@ -22,6 +23,7 @@ Session = tuple[Path, subprocess.CompletedProcess[str]]
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """Measure every cell that reads of three backends at one cutoff, warm and cold."""
     folder = copy_suite(tmp_path_factory.mktemp("session"))
+    need_disk(folder)
     cells = "read and not spawn and not 1-fork and not open and not dataloader"  # those two have readers that are open
     chosen = ("--cutoffs=10", "--cold", "--tables", f"--backends={','.join(EXAMPLES)}", "-k", cells)
     return folder, run_pytest(folder, "benchmarks", *QUICK, *chosen)

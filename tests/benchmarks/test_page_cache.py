@@ -12,6 +12,7 @@ import pytest
 from benchmarks.page_cache import ColdStore, evict_store, measure_residency
 from storage import Backend
 from storage.durability import make_durable
+from tests.support.disk import need_disk
 
 FAILED = pytest.fail.Exception
 
@@ -27,6 +28,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_written_store_is_in_memory_until_it_is_evicted(files: Path) -> None:
+    need_disk(files)
     make_durable(files)
     assert measure_residency(files) == 1
     evict_store(files)
@@ -39,6 +41,7 @@ def test_written_store_is_in_memory_until_it_is_evicted(files: Path) -> None:
 
 
 def test_store_of_every_backend_can_be_made_cold(store: Path, module: Backend) -> None:
+    need_disk(store)
     cold = ColdStore(store)
     cold.evict()
     module.read_many(store)

@@ -18,6 +18,7 @@ from benchmarks.page_cache import Cache
 from benchmarks.workers import START_METHODS, StartMethod, Worker, Workers, assign_processors, choose_counts
 from storage import BACKENDS, Reader
 from tests.support.backends import EXAMPLE
+from tests.support.disk import need_disk
 from tests.support.encoded_sets import make_files
 from tests.support.image_sets import make_set
 
@@ -46,6 +47,8 @@ def gather(
 
 @pytest.mark.parametrize(("method", "condition"), [("fork", "cold"), ("spawn", "warm")])
 def test_workers_read_again_and_again_what_was_stored(example: Path, method: StartMethod, condition: Cache) -> None:
+    if condition == "cold":
+        need_disk(example)
     check_workers(gather(example, start=method, cache=condition))
 
 

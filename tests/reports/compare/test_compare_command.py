@@ -103,7 +103,7 @@ def test_a_reader_that_leaves_early_changes_no_exit_code(
 
 
 @given(chosen=st.data())
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_any_two_runs_are_compared_or_refused(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     paths = []
     for name in ("base", "new"):

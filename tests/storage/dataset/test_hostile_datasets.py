@@ -214,7 +214,7 @@ def test_a_pipe_in_a_dataset_is_not_waited_for(target: str, tmp_path: Path) -> N
             read(path)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_absurd_numbers_in_any_field_of_a_manifest_cost_little(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -138,7 +138,7 @@ def test_swapped_records_are_found_by_every_way_of_reading_and_others_read(backe
 def test_load_names_the_wrong_record_of_a_block(backend: str, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = list_parts(saved)
     read_many = BACKENDS[backend].read_many
-    for index in range(COUNT):
+    for index in range(0, COUNT, 3):
         number, position = divmod(index, COUNT // len(parts))
 
         def spoil(

@@ -71,19 +71,26 @@ def find_blame_as_user(path: Path, *, but: str = "") -> str:
     return find_blame(path, but=but) + ("" if code == 2 else f"exit code {code}")
 
 
-@pytest.mark.parametrize("target", [FILE, "part-00000.checksums", "part-00000.json", "part-00000", "", "files"])
+@pytest.mark.parametrize("target", [FILE, "part-00000.checksums", "part-00000.json", "part-00000", ""])
 def test_a_dataset_that_a_user_may_not_read_is_unreadable(
-    saved: Path, target: str, capfd: pytest.CaptureFixture[str]
+    target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    paths = (
-        [path for path in saved.glob("part-*/**/*") if path.is_file()]
-        if target == "files"
-        else [find_path(saved, target)]
-    )
+    storage.save(tmp_path / "set", *make_set(COUNT, 5, 7), "npy")
+    forbid_and_check(tmp_path / "set", [find_path(tmp_path / "set", target)], capfd)
+
+
+def test_a_dataset_whose_stores_a_user_may_not_read_is_unreadable(
+    saved: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forbid_and_check(saved, [path for path in saved.glob("part-*/**/*") if path.is_file()], capfd)
+
+
+def forbid_and_check(saved: Path, paths: list[Path], capfd: pytest.CaptureFixture[str]) -> None:
+    """Forbid to read some paths of a dataset, and check what is said about it."""
     for path in paths:
         path.chmod(0)
     try:
-        but = "unverified" if target.endswith("checksums") else ""
+        but = "unverified" if paths[0].suffix == ".checksums" else ""
         assert run_child(lambda: find_blame_as_user(saved, but=but)) == Ending(0, "")
     finally:
         for path in paths:
