@@ -14,10 +14,19 @@ import numpy as np
 import pytest
 
 import storage
+from reports.figures.matrix import draw_matrix
+from reports.figures.styles import SCHEMES
+from reports.matrix import Use, View, make_views
+from reports.payloads import choose_payloads
+from reports.reading import read_run
+from reports.run import Run
+from reports.sentence import write_sentence
+from reports.text import format_number
 from storage import __main__ as storage_command
 from tests.support.backends import need_backend
 from tests.support.encoded_sets import make_pictures
 from tests.support.image_sets import assert_same, make_set
+from tests.support.pages import read_page, unpack
 from tests.support.suite import ROOT
 
 RAW_BACKEND = ROOT / "tests/support/raw_backend.py"
@@ -151,10 +160,61 @@ def test_every_decision_has_a_number_and_the_next_one_is_named() -> None:
     assert f"New entries get the next number: {len(numbers) + 1}." in text
 
 
-def test_the_readme_is_short_and_starts_with_a_command() -> None:
+def test_the_readme_is_short_and_starts_with_both_commands() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 120
-    assert any(line.startswith("    python -m pip install") for line in lines[:25])
+    assert len(lines) < 100
+    starts = [line.partition(" && ")[0] for line in lines[:20] if line.startswith("    ")]
+    assert starts == ["    python -m pip install -e .", '    python -m pip install -e ".[all,test]"']
+
+
+def test_the_answers_of_the_readme_are_those_of_the_published_runs(view: View, tmp_path: Path) -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert write_sentence(view) in text
+    payloads = choose_payloads(read_published("docs/example-photos.html", tmp_path))
+    assert payloads is not None
+    assert " ".join(payloads.sentences) in text
+
+
+def test_the_uses_in_the_readme_are_those_of_the_published_run(view: View) -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index("| you want | use | measured |") + 2
+    assert lines[start : start + 7] == [*(describe_use(view, use) for use in view.uses), ""]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_matrix_in_the_readme_is_that_of_the_published_run(scheme: str, published: Run, tmp_path: Path) -> None:
+    """Repair: `python -m reports figures RUN.json --out docs/results`, with the run that the page has."""
+    name = f"matrix-{scheme}.svg"
+    draw_matrix(published, tmp_path)
+    assert (tmp_path / name).read_bytes() == (ROOT / "docs/results" / name).read_bytes()
+    assert f"docs/results/{name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read_published("docs/example-report.html", tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="module")
+def view(published: Run) -> View:
+    return next(iter(make_views(published).values()))
+
+
+def read_published(name: str, folder: Path) -> Run:
+    """Read the run that a page of the documents offers to download."""
+    page = read_page((ROOT / name).read_text(encoding="utf-8"))
+    (folder / "run.json").write_bytes(unpack(page, "json"))
+    return read_run(folder / "run.json")
+
+
+def describe_use(view: View, use: Use) -> str:
+    """Describe what to use for something, as a row of the README."""
+    leaders, ranked = view.list_leaders(use), view.rank(use)
+    names = ", ".join(f"`{name}`" for name in leaders) if len(leaders) < 4 else f"any of {len(leaders)}, such as `hdf5`"
+    behind = [f"`{name}` {format_number(cell.ratio)}x" for name, cell in ranked if cell.standing == "behind"]
+    trains = min(row.cells["train"].ratio for row in view.rows if row.backend in leaders)
+    cost = f"; but {format_number(trains)}x slower to train" if trains > 10 else ""
+    return f"| {use.title} | {names} | {ranked[0][1].text} {use.unit}; next {behind[0]}{cost} |"
 
 
 def find_examples(name: str) -> list[str]:
