@@ -214,8 +214,7 @@ def describe_use(view: View, use: Use) -> str:
     behind = [f"`{name}` {format_number(cell.ratio)}x" for name, cell in ranked if cell.standing == "behind"]
     trains = min(row.cells["train"].ratio for row in view.rows if row.backend in leaders)
     cost = f"; but {format_number(trains)}x slower to train" if trains > 10 else ""
-    unit = "file in a store" if use.name == "files" else use.unit
-    return f"| {use.title} | {names} | {ranked[0][1].text} {unit}; next {behind[0]}{cost} |"
+    return f"| {use.title} | {names} | {ranked[0][1].text} {use.unit}; next {behind[0]}{cost} |"
 
 
 def find_examples(name: str) -> list[str]:
