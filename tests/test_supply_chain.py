@@ -1,5 +1,6 @@
 """What others publish is pinned, and workflows get no more rights than they need."""
 
+import json
 import os
 import re
 import tomllib
@@ -29,6 +30,23 @@ def test_workflows_may_only_read_and_end_in_time(name: str) -> None:
     assert all(PUBLISHES in job and "run:" not in job for job in jobs), "a job that runs code asks for more"
     assert text.count("timeout-minutes:") == text.count("runs-on:")
     assert text.count("persist-credentials: false") == text.count("uses: actions/checkout@")
+
+
+def test_the_tests_run_on_every_python_that_the_suite_supports() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    supported = [each.rpartition(" ")[2] for each in project["classifiers"] if "Python :: 3" in each]
+    assert f"python: {json.dumps(supported)}" in text
+
+
+def test_each_run_on_main_becomes_part_of_the_published_history() -> None:
+    text = (ROOT / ".github" / "workflows" / "site.yml").read_text()
+    steps = ("path: history\n", '--benchmark-json="history/', "page history/*.json --out docs/history.html", PUBLISHES)
+    places = [text.find(step) for step in steps]
+    assert -1 not in places, dict(zip(steps, places, strict=True))
+    assert places == sorted(places)
+    assert "branches: [main]" in text
+    assert '"history.html"' in (ROOT / "docs" / "index.md").read_text()
 
 
 def test_each_action_has_one_version() -> None:
