@@ -138,6 +138,16 @@ def test_a_file_that_links_to_itself_is_one_damaged_record(tmp_path: Path) -> No
         reader.read([1, 2])
 
 
+@need_backend("png")
+def test_a_missing_file_and_missing_checksums_are_told_apart(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", *make_set(3), "png")
+    (find_part(tmp_path / "set") / "00000000.png").unlink()
+    find_beside(tmp_path / "set", "checksums").unlink()
+    records = storage.check(tmp_path / "set").records
+    assert [reason == report_module.UNVERIFIED for reason in records.values()] == [False, True, True]
+    assert "00000000.png is missing" in records[0]
+
+
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
     """Save three hundred images, and flip the first bit of the structure."""
