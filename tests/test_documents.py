@@ -190,6 +190,12 @@ def test_the_matrix_in_the_readme_is_that_of_the_published_run(scheme: str, publ
     assert f"docs/results/{name}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_published_page_gives_the_answer_of_today(view: View) -> None:
+    """Repair: `python -m reports page RUN.json --out docs/example-report.html`, with the run that it has."""
+    page = read_page((ROOT / "docs/example-report.html").read_text(encoding="utf-8"))
+    assert write_sentence(view) in page.text
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return read_published("docs/example-report.html", tmp_path_factory.mktemp("published"))
