@@ -43,7 +43,7 @@ USES = (
     Use("disk", "Least disk", "in disk space", "per image", 15, ()),
     Use("write", "Write once", "to write", "per image", 10, ("store_many",)),
     Use("open", "One image", "to open one image", "to open a store and read one", 5, ("read_single",)),
-    Use("random", "Random image", "to read one image", "an image, through an open reader", 5, ("read_open_single",)),
+    Use("random", "Random image", "to read one image", "per image, open reader", 5, ("read_open_single",)),
     Use("files", "Few files", "in the number of files", "in a store", 5, ()),
     Use("torch", "PyTorch", "to train with PyTorch", "per image, from a DataLoader", 0, ("read_epoch_dataloader",)),
 )
