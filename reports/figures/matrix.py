@@ -61,7 +61,7 @@ def _draw(view: View, colours: Mapping[str, str], footer: str) -> Iterator[str]:
 
 def _draw_head(use: Use, place: _Place, colours: Mapping[str, str]) -> Iterator[str]:
     yield _write(use.title, place, colours["ink"], 'text-anchor="middle" font-weight="600"')
-    unit = use.unit.removeprefix("per image, ").replace(" a store and", " and")
+    unit = use.unit.rpartition(", ")[2].replace(" a store and", " and")
     yield _write(unit, _Place(place.x, place.y + 17), colours["quiet"], 'text-anchor="middle" font-size="10.5"')
 
 
