@@ -40,7 +40,7 @@ def draw_matrix(run: Run, out: Path) -> list[Path]:
 
 
 def _draw(view: View, colours: Mapping[str, str], footer: str) -> Iterator[str]:
-    width, bottom = LEFT + COLUMN * len(view.uses), HEAD + ROW * len(view.rows)
+    width, bottom = LEFT + COLUMN * len(view.uses) + 8, HEAD + ROW * len(view.rows)
     height = bottom + FOOT
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
@@ -80,7 +80,8 @@ def _draw_cell(cell: Cell, place: _Place, colours: Mapping[str, str]) -> Iterato
     ratio = f"{format_number(cell.ratio)}x{marks}"
     middle, line = place.x + 0.55 * COLUMN, place.y + 17
     yield _write(ratio, _Place(middle - 5, line), colours["ink"], 'text-anchor="end" font-weight="600"')
-    yield _write(cell.text, _Place(middle + 3, line), colours["ink"], 'font-size="11.5"')
+    value = cell.text.removesuffix(" files").removesuffix(" file")  # "10,001 files" is too wide
+    yield _write(value, _Place(middle + 3, line), colours["ink"], 'font-size="11.5"')
 
 
 def _write(text: str, place: _Place, colour: str, more: str) -> str:
