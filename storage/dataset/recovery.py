@@ -106,6 +106,8 @@ class _Parts:
             for position in positions.tolist():
                 lost = f"{LOST}/{start + position:08}".encode()
                 name = lost if encoded is None or encoded[position] in found else encoded[position]
+                while name in found:  # an earlier recovery may have made up the same one
+                    name += b"+"
                 found[name] = None
         return Names.parse(b"".join(name + END for name in found))
 

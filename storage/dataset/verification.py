@@ -103,9 +103,9 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageErr
 def rebuild_checksums(dataset: Dataset, number: int) -> PartChecksums:
     """Compute the checksums of the records of a part; refuse them if their sum isn't that in the manifest."""
     start, part = dataset.manifest.starts[number], dataset.manifest.parts[number]
-    records = np.empty(part.count, DTYPE)
     with dataset.reading(), dataset.module.open_reader(dataset.parts[number]) as reader:
-        check_part(dataset, number, reader)
+        check_part(dataset, number, reader)  # so there are as many images as the manifest claims
+        records = np.empty(part.count, DTYPE)
         for positions in cut_batches(0, part.count, measure_images(dataset, number)):
             records[positions] = hash_records(*read_stored(reader, positions), start + positions)
     if add_up(records) != part.records:

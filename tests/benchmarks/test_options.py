@@ -149,7 +149,7 @@ def test_rounds_of_somebody_s_images_are_fewer_and_shorter_unless_the_command_li
 
 def test_photos_are_generated_for_the_largest_cutoff() -> None:
     ended = collect("-v", "--images=standin", "--cutoffs=2,3", "--backends=npy")
-    assert "images: standin, 3 of 3 files (3 jpg) in 8 classes" in ended.stdout
+    assert "images: standin, 10 of 10 files (10 jpg) in 8 classes" in ended.stdout
     assert "test_read_many[npy-3-encoded]" in ended.stdout
 
 

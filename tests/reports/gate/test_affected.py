@@ -22,6 +22,7 @@ NEVER_RUN = {  # modules that no cell runs, and why a slowdown in them can't be 
     "storage.__main__": "the command line, which cells don't use",
     "storage.go_bridge.__main__": "builds the bridge, before any cell",
     "storage.dataset.conversion": "converts datasets, which no cell does",
+    "storage.dataset.recovery": "saves what is whole of damaged datasets, which no cell does",
     "storage.options": "the options of convert",
     **dict.fromkeys(
         [

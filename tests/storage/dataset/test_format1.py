@@ -78,7 +78,9 @@ def test_a_dataset_of_format_1_without_a_manifest_is_damaged(former: Path) -> No
     (former / "manifest.json").unlink()
     with pytest.raises(CorruptStoreError, match=r"manifest\.json is missing"):
         storage.open(former)
-    storage.save(former, IMAGES, LABELS, "npy", overwrite=True)
+    with pytest.raises(CorruptStoreError, match="delete the dataset first"):
+        storage.save(former, IMAGES, LABELS, "npy", overwrite=True)
+    storage.save(former, [IMAGES], LABELS, "npy", classes=["cat", "dog"], overwrite=True)
     with pytest.raises(StoreNotFoundError):
         storage.open(former / "part-00000")
     assert storage.check(former).is_whole

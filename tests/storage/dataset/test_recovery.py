@@ -88,6 +88,14 @@ def test_of_names_that_are_there_twice_one_is_made_up(saved: Path, tmp_path: Pat
     assert read(tmp_path / "new")["names"] == names
 
 
+def test_a_name_that_an_earlier_recovery_made_up_is_not_made_up_again(saved: Path, tmp_path: Path) -> None:
+    rewrite_beside(saved, "names", b"lost-names/00000004\0b\0c\0", 0)
+    flip_bit(find_beside(saved, "names", 1), 1)
+    recover(saved, tmp_path / "new")
+    names = ["lost-names/00000004", "b", "c", "lost-names/00000003", "lost-names/00000004+", "lost-names/00000005"]
+    assert read(tmp_path / "new")["names"] == [*names, *NAMES[6:]]
+
+
 def test_damaged_metadata_is_none_and_the_rest_stays(saved: Path, tmp_path: Path) -> None:
     flip_bit(find_beside(saved, "arrow", 1), 300)
     recover(saved, tmp_path / "new")
