@@ -291,7 +291,8 @@ def _make_view(run: Run, state: State, measured: Mapping[str, _Cells]) -> View:
 def _name_workers(run: Run, state: State) -> str:
     params = next((dict(result.params) for result in find_results(run, USES[0], state)), {})
     if "threads" in params:
-        return f"decoded by {count_noun(_count_workers(tuple(params.items())), 'thread')}"
+        threads = count_noun(_count_workers(tuple(params.items())), "thread")
+        return f"decoded by {threads} to train"
     return {"one": "one worker", "all": "all workers"}[state.workers]
 
 

@@ -67,10 +67,11 @@ class Choice:
 
     @property
     def price(self) -> str:
-        """What the popular choice costs, as a further sentence; empty if it's little."""
+        """What the popular choice costs, as the end of a sentence; empty if it's little."""
         if self.popular is None or self.popular.median < MUCH * self.epoch.median:
             return ""
-        return f" In {self.popular.backend}: {format_number(self.popular.median / self.epoch.median)} times slower."
+        ratio = format_number(self.popular.median / self.epoch.median)
+        return f"; in {self.popular.backend} it takes {ratio} times as long"
 
     @property
     def circumstances(self) -> str:
@@ -94,7 +95,7 @@ class Answer:
         """A sentence for each choice; the second one says how it differs from the first."""
         first, *others = self.choices
         the = "the " if first.payload == ENCODED else ""
-        keep = f"Keep {the}{first.name}: {first.speed}{first.decoding}.{first.price}"
+        keep = f"Keep {the}{first.name}: {first.speed}{first.decoding}{first.price}."
         return (keep, *(_compare(first, other) for other in others))
 
 
@@ -102,7 +103,7 @@ def _compare(first: Choice, other: Choice) -> str:
     factor = first.seconds / other.seconds
     faster = f"{format_number(max(factor, 1 / factor))} times {'faster' if factor >= 1 else 'slower'}"
     disk = f" for {format_number(other.disk / first.disk)} times the disk" if first.disk and other.disk else ""
-    return f"As {other.name}: {other.speed} ({faster}){disk}.{other.price}"
+    return f"As {other.name}: {other.speed} ({faster}){disk}{other.price}."
 
 
 def choose_payloads(run: Run) -> Answer | None:

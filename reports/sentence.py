@@ -56,8 +56,8 @@ def write_price(view: View) -> str:
     dear = [use for use in timed if row.cells[use.name].ratio >= MUCH][:_MAX_PRICES]
     if not dear:
         return f"{row.backend} costs little: less than {MUCH}x the best in time."
-    prices = [f"{format_number(row.cells[use.name].ratio)}x slower {use.to}" for use in dear]
-    return f"{row.backend} only if people must open single files: {', '.join(prices)}."
+    prices = ", ".join(f"{format_number(row.cells[use.name].ratio)}x {use.to}" for use in dear)
+    return f"{row.backend} only if people must open single files: {prices.replace('x ', 'x the best ', 1)}."
 
 
 def find_catch(view: View, use: Use) -> str:

@@ -147,7 +147,7 @@ def test_training_on_image_files_includes_decoding_and_payloads_don_t_mix(tmp_pa
     pixels, encoded, threaded = (
         views[f"1000/warm/{workers}"] for workers in ("one/pixels", "one/encoded", "all/encoded")
     )
-    assert encoded.title == "1,000 images, encoded, warm cache, decoded by 1 thread"
+    assert encoded.title == "1,000 images, encoded, warm cache, decoded by 1 thread to train"
     assert [{row.backend for row in view.rows} for view in (pixels, encoded)] == [
         {"lmdb", "npy"},
         {"files", "lmdb", "npy"},

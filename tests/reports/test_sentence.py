@@ -31,7 +31,7 @@ def _view(**seconds: float) -> View:
         ({f"raw{place}": 1.0 for place in range(8)}, "Use raw0: first or tied in 1 of 1 uses. 7 others are as good."),
         (
             {"npy": 1.0, "png": 210.0},
-            "Use npy: first or tied in 1 of 1 uses. png only if people must open single files: 210x slower to scan.",
+            "Use npy: first or tied in 1 of 1 uses. png only if people must open single files: 210x the best to scan.",
         ),
         (
             {"npy": 1.0, "png": 1.5},
