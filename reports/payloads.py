@@ -71,7 +71,7 @@ class Choice:
         if self.popular is None or self.popular.median < MUCH * self.epoch.median:
             return ""
         ratio = format_number(self.popular.median / self.epoch.median)
-        return f"; in {self.popular.backend} it takes {ratio} times as long"
+        return f"; in {self.popular.backend}, training is {ratio} times slower than in {self.epoch.backend}"
 
     @property
     def circumstances(self) -> str:
