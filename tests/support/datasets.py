@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from storage import BACKENDS
 from storage.dataset.details import Details, Structure
 from storage.dataset.files import read_details
 from storage.dataset.manifest import FILE, read_manifest
+from storage.dataset.metadata import ARROW, LINES
 
+TABLE = ARROW if find_spec("pyarrow") else LINES  # the suffix that metadata gets here
 TOKEN = re.compile(r"(part-\d{5})-[0-9a-f]{8}")
 
 

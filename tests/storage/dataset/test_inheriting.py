@@ -9,7 +9,7 @@ import pytest
 import storage
 from storage import CorruptStoreError, StorageError, StoreLockedError
 from storage.dataset import saving
-from tests.support.datasets import find_beside, find_part, flip_bit
+from tests.support.datasets import TABLE, find_beside, find_part, flip_bit
 from tests.support.encoded_sets import make_files
 from tests.support.image_sets import assert_same, make_set
 
@@ -71,7 +71,7 @@ def test_classes_are_not_lost_because_the_system_refuses_to_read_them(
         assert (reader.classes, reader.targets) == (("cat",), LABELS.tolist())
 
 
-@pytest.mark.parametrize("suffix", ["names", "arrow", "labels", "json"])
+@pytest.mark.parametrize("suffix", ["names", TABLE, "labels", "json"])
 def test_what_would_be_kept_and_is_damaged_is_refused_before_anything_is_removed(suffix: str, described: Path) -> None:
     path = find_beside(described, suffix, 1)
     flip_bit(path, 2)
@@ -82,7 +82,7 @@ def test_what_would_be_kept_and_is_damaged_is_refused_before_anything_is_removed
     assert before == {file: file.read_bytes() for file in described.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("suffix", ["names", "arrow"])
+@pytest.mark.parametrize("suffix", ["names", TABLE])
 def test_what_is_given_replaces_what_is_damaged_and_the_rest_is_kept(suffix: str, described: Path) -> None:
     flip_bit(find_beside(described, suffix, 1), 2)
     given: dict[str, Any] = {"names": NAMES[::-1]} if suffix == "names" else {"metadata": {"b": [1] * COUNT}}
@@ -127,6 +127,7 @@ def test_a_dataset_without_a_whole_manifest_is_replaced_only_by_what_would_keep_
 
 
 def test_what_needs_a_missing_library_is_not_lost(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow isn't installed")
     with monkeypatch.context() as patch:
         patch.setattr("storage.dataset.metadata._find_pyarrow", lambda: None)
         with pytest.raises(StorageError, match=r"keeps of it can't be read .*needs pyarrow.*: python -m pip install"):

@@ -15,7 +15,7 @@ from storage.dataset import files, report
 from storage.dataset.annotations import Annotations, Problem
 from storage.dataset.recovery import recover
 from storage.dataset.writer import Writer
-from tests.support.datasets import find_beside, find_part, flip_bit, rewrite_beside, write_format1
+from tests.support.datasets import TABLE, find_beside, find_part, flip_bit, rewrite_beside, write_format1
 from tests.support.image_sets import assert_same, make_set
 
 FILES = Encoded.join([b"file %d" % number for number in range(9)])
@@ -97,7 +97,7 @@ def test_a_name_that_an_earlier_recovery_made_up_is_not_made_up_again(saved: Pat
 
 
 def test_damaged_metadata_is_none_and_the_rest_stays(saved: Path, tmp_path: Path) -> None:
-    flip_bit(find_beside(saved, "arrow", 1), 300)
+    flip_bit(find_beside(saved, TABLE, 1), 2)
     recover(saved, tmp_path / "new")
     columns = {name: [*values[:3], *[None] * 3, *values[6:]] for name, values in expect(*range(9))["metadata"].items()}
     assert read(tmp_path / "new") == expect(*range(9)) | {"metadata": columns}
@@ -105,10 +105,10 @@ def test_damaged_metadata_is_none_and_the_rest_stays(saved: Path, tmp_path: Path
 
 def test_metadata_of_which_no_file_is_whole_is_lost(saved: Path, tmp_path: Path) -> None:
     for number in range(3):
-        find_beside(saved, "arrow", number).unlink()
+        find_beside(saved, TABLE, number).unlink()
     recover(saved, tmp_path / "new")
     assert read(tmp_path / "new") == expect(*range(9)) | {"metadata": {}}
-    assert list_skipped(tmp_path / "new") == ["arrow"] * 3
+    assert list_skipped(tmp_path / "new") == [TABLE] * 3
 
 
 def test_damaged_records_and_parts_are_left_out_and_listed(saved: Path, tmp_path: Path) -> None:
