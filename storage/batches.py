@@ -1,5 +1,6 @@
 """An epoch in batches: every image once, in an order that a seed chooses."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, MutableSet
 from functools import partial
 from itertools import combinations, cycle
@@ -8,11 +9,12 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Images, Labels, make_result
 from .augmentation import Augmentation
 from .decoding import check_threads, import_decoders, is_integer
-from .epoch_order import EpochOrder
+from .epoch_order import EpochOrder, WindowedOrder
 from .errors import InvalidInputError
 from .inputs import take_out
 from .read_ahead import Memory, ReadAhead, choose_cores, stop_abandoned
@@ -51,10 +53,12 @@ class Batches(Iterator[tuple[Images, Labels]]):
         started: MutableSet[ReadAhead],
         memory: Memory,
         dtype: np.dtype[Any],
+        starts: NDArray[np.integer],
         *,
         augment: tuple[float, float] | None,
         seed: int,
         epoch: int,
+        window: int | None,
         threads: int | None,
         out: Any,  # noqa: ANN401 - an array, a tensor, or several
         drop_last: bool,
@@ -64,6 +68,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self._reader, self._read, self._started, self._memory = reader, read, started, memory
         self._count, self._size = len(reader), check_number("size", memory.shape[0], 1)
         self._seed, self._epoch = check_number("seed", seed), check_number("epoch", epoch)
+        self._starts, self._window = starts, window if window is None else check_number("window", window, 1)
         self._world_size = check_number("world_size", world_size, 1)
         self._rank = check_number("rank", rank, most=self._world_size - 1)
         check_threads(threads)
@@ -98,9 +103,10 @@ class Batches(Iterator[tuple[Images, Labels]]):
         Returns
         -------
         dict of int
-            It can be kept as JSON.
+            It can be kept as JSON. That of a windowed epoch has the window, and a number that stands for the parts.
         """
         return {
+            **({} if self._window is None else {"window": self._window, "parts": number_parts(self._starts)}),
             "version": VERSION,
             "count": self._count,
             "seed": self._seed,
@@ -109,27 +115,32 @@ class Batches(Iterator[tuple[Images, Labels]]):
         }
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where `state_dict` was called, with its seed and epoch.
+        """Go on where `state_dict` was called, with its seed, epoch and window.
 
         Parameters
         ----------
         state : dict of int
-            What `state_dict` returned, for the same images; in batches of any size, on any number of ranks.
+            What `state_dict` returned, for the same images; in batches of any size, on any number of ranks. With a
+            window, the images must be in the same parts.
 
         Raises
         ------
         InvalidInputError
-            It is something else, or the state of another number of images.
+            It is something else, or the state of another number of images, or of other parts.
         """
         own, hint = self.state_dict(), "give what state_dict returned for these images"
+        own |= {"parts": number_parts(self._starts)}
         given: Any = state
-        if not isinstance(given, Mapping) or set(given) != set(own):
+        names = own.keys() - {"window", "parts"}
+        if not isinstance(given, Mapping) or set(given) not in (names, names | {"window", "parts"}):
             raise InvalidInputError(f"a state of {state!r}", store=self._reader.store, hint=hint)
-        numbers = {name: check_number(name, state[name]) for name in own}
-        if any(numbers[name] != own[name] for name in ("version", "count")) or numbers["position"] > self._count:
+        numbers = {name: check_number(name, state[name], name == "window") for name in sorted(given)}
+        fixed = numbers.keys() & {"version", "count", "parts"}
+        if any(numbers[name] != own[name] for name in fixed) or numbers["position"] > self._count:
             raise InvalidInputError(f"a state of {numbers}, and not of {own}", store=self._reader.store, hint=hint)
         self.close()
         self._seed, self._epoch, self._position = numbers["seed"], numbers["epoch"], numbers["position"]
+        self._window = numbers.get("window")
 
     def close(self) -> None:
         """End the threads, and free what they have read ahead; the next batch would start them again."""
@@ -154,6 +165,11 @@ class Batches(Iterator[tuple[Images, Labels]]):
         end = self._position + (left - left % step if self._drop_last else left)
         return range(self._position + self._rank * self._size, end, step)
 
+    def _make_order(self) -> EpochOrder:
+        if self._window is None:
+            return EpochOrder(self._count, self._seed, self._epoch)
+        return WindowedOrder(self._starts, self._window, self._seed, self._epoch)
+
     def _find_ahead(self) -> ReadAhead:
         """Find the threads, or start them: at first, after an error, when they were stopped, or in a forked child."""
         if self._ahead is not None and self._ahead.is_running():
@@ -168,7 +184,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self._ahead = ReadAhead(
             self._reader.store,
             partial(self._read, size=size, threads=1, augmentation=augmentation),
-            EpochOrder(self._count, self._seed, self._epoch).cut(self._find_starts(), self._size),
+            self._make_order().cut(self._find_starts(), self._size),
             self._memory.lend if self._outs is None else partial(next, cycle(self._outs)),
             queue=QUEUE if self._outs is None else len(self._outs),
             cores=choose_cores(self._rank, self._world_size, self._threads),
@@ -176,6 +192,11 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self._started.add(self._ahead)
         self._ahead.start(self)
         return self._ahead
+
+
+def number_parts(starts: NDArray[np.integer]) -> int:
+    """Make a number that stands for the parts of a dataset: where each starts, and how many images there are."""
+    return int.from_bytes(hashlib.blake2b(starts.astype("<i8").tobytes(), digest_size=6).digest(), "little")
 
 
 def check_number(name: str, number: Any, least: int = 0, most: int | None = None) -> int:  # noqa: ANN401 - any

@@ -4,6 +4,8 @@ A generalized Feistel network [1]_ permutes the cells of a rectangle, whose rows
 the other. A place that it sends beyond the last image goes through it again. SHAKE-256 of the number of images, seed
 and epoch gives the keys of the rounds, so the order is the same with every version of Python and NumPy.
 
+The order of a windowed epoch permutes the parts of a dataset like this, then the images of some parts at a time.
+
 .. [1] John Black and Phillip Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002).
 """
 
@@ -20,13 +22,13 @@ BLOCK = 1 << 13  # places that are computed at once: they fit in a processor's c
 
 
 class EpochOrder:
-    """A permutation of the images 0 to `count` - 1, chosen by a seed and an epoch."""
+    """A permutation of the images 0 to `count` - 1, chosen by a seed and an epoch, and by what else it is `of`."""
 
-    def __init__(self, count: int, seed: int, epoch: int) -> None:
+    def __init__(self, count: int, seed: int, epoch: int, of: str = "") -> None:
         self._count = count
         width = math.isqrt(max(count - 1, 0)) + 1  # square or nearly so, or some orders would be impossible
         self._width, self._height = np.uint64(width), np.uint64(-(-count // width))
-        digest = hashlib.shake_256(f"{count} {seed} {epoch}".encode("ascii")).digest(8 * ROUNDS)
+        digest = hashlib.shake_256(f"{count} {seed} {epoch}{of}".encode("ascii")).digest(8 * ROUNDS)
         self._keys = np.frombuffer(digest, "<u8").astype(np.uint64)
 
     def find(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
@@ -60,3 +62,33 @@ class EpochOrder:
             one, other = other, np.minimum(shift, shift - length)  # below 0 is far above
             length, next_length = next_length, length
         return one * self._width + other
+
+
+class WindowedOrder(EpochOrder):
+    """A permutation of images that takes `window` parts at a time, in a shuffled order; `starts` are those of parts.
+
+    It is the usual one if all parts fit in a window.
+    """
+
+    def __init__(self, starts: NDArray[np.integer], window: int, seed: int, epoch: int) -> None:
+        super().__init__(int(starts[-1]), seed, epoch)
+        parts = EpochOrder(len(starts) - 1, seed, epoch, " parts").find(np.arange(len(starts) - 1))
+        self._seed, self._epoch, self._window = seed, epoch, window
+        self._firsts = starts[parts]  # the first image of each part, in the order of the parts
+        self._places = np.append(0, np.cumsum(starts[parts + 1] - self._firsts))  # where each part begins in the order
+        self._cuts = np.append(self._places[:-1:window], self._count)  # where each window begins, then the end
+
+    def find(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Find which images come at these places of the order; each is at least 0 and below `count`."""
+        if len(self._firsts) <= self._window:
+            return super().find(places)
+        images = np.empty(len(places), np.intp)
+        windows = np.searchsorted(self._cuts, places, side="right") - 1
+        for window in np.unique(windows).tolist():
+            start, end = self._cuts[window : window + 2].tolist()
+            inside = windows == window
+            order = EpochOrder(end - start, self._seed, self._epoch, f" window {window}")
+            shuffled = start + order.find(places[inside] - start)
+            parts = np.searchsorted(self._places, shuffled, side="right") - 1
+            images[inside] = self._firsts[parts] + shuffled - self._places[parts]
+        return images

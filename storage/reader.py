@@ -340,6 +340,7 @@ class Reader(ABC):
         *,
         seed: int,
         epoch: int = 0,
+        window: int | None = None,
         image_size: tuple[int, int] | None = None,
         augment: tuple[float, float] | None = None,
         threads: int | None = None,
@@ -364,6 +365,11 @@ class Reader(ABC):
             How many images a batch has.
         seed, epoch : int
             Any numbers from 0 on.
+        window : int, optional
+            Shuffle within a window: the parts of a dataset are shuffled, and the images of so many parts at a time are
+            shuffled among each other, so each still comes once. Only those parts are read at that time, by all ranks.
+            The order depends on the parts. A store, or a dataset without more parts, is shuffled as a whole, as all are
+            by default: then each batch has images from everywhere.
         image_size : tuple of int, optional
             Height and width, as `size` of `read`; for image files only, which need it. Pixels are as they were stored.
         augment : tuple of float, optional
@@ -427,15 +433,21 @@ class Reader(ABC):
             self._ahead,
             self._memory,
             self._dtype,
+            self._find_starts(),
             augment=augment,
             seed=seed,
             epoch=epoch,
+            window=window,
             threads=threads,
             out=out,
             drop_last=drop_last,
             rank=rank,
             world_size=world_size,
         )
+
+    def _find_starts(self) -> NDArray[np.integer]:
+        """Find the first image of each part, then the number of images; a store is one part."""
+        return np.array([0, self._count])
 
     def _check_area(self, augment: object) -> tuple[float, float]:
         if self._shape:

@@ -314,6 +314,9 @@ class DatasetReader(Reader):
             raise name_record(self._dataset, int(positions[wrong.argmax()]), CHANGED)
         self._is_verified[positions] = True
 
+    def _find_starts(self) -> NDArray[np.integer]:
+        return self._starts
+
     def _find_name(self, position: int) -> str | None:
         return self._dataset.find_name(position)
 

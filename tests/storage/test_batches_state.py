@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import storage
 from storage import BACKENDS, InvalidInputError, Reader
 from storage.batches import Batches
 from tests.support.image_sets import make_set
@@ -46,6 +47,18 @@ def advance(ranks: list[Batches], steps: int) -> list[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Open a dataset of four parts of ten images, whose labels are their places."""
+    path = tmp_path_factory.mktemp("dataset") / "images"
+    images, labels = make_set(40, 2, 2)[0], np.arange(40)
+    storage.save(path, images[:10], labels[:10], "npy", durable=False)
+    for start in (10, 20, 30):
+        storage.append(path, images[start : start + 10], labels[start : start + 10], durable=False)
+    with storage.open(path) as reader:
+        yield reader
+
+
 plans = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(0, 4)), max_size=4)
 
 
@@ -66,6 +79,51 @@ def test_each_image_comes_once_however_often_the_ranks_change(
             batches.close()
     assert sorted(found) == list(range(count))
     assert state["position"] == count
+
+
+@settings(max_examples=10)
+@given(window=st.integers(1, 5), plan=plans)
+def test_each_image_comes_once_in_windows_however_often_the_ranks_change(
+    dataset: Reader, window: int, plan: list[tuple[int, int, int]]
+) -> None:
+    state: dict[str, int] = dataset.batches(1, seed=5, window=window).state_dict()
+    found: list[int] = []
+    for ranks, size, steps in [*plan, (2, 3, 100)]:
+        running = start(dataset, ranks, size, state)
+        found += advance(running, steps)
+        state = running[0].state_dict()
+        for batches in running:
+            batches.close()
+    assert sorted(found) == list(range(40))
+    assert (state["position"], state["window"]) == (40, window)
+
+
+def test_each_window_is_finished_by_all_ranks_before_the_next_one(dataset: Reader) -> None:
+    ranks = [dataset.batches(4, seed=5, window=2, rank=rank, world_size=5) for rank in range(5)]
+    parts = [{label // 10 for batches in ranks for label in next(batches)[1].tolist()} for _ in range(2)]
+    assert [len(some) for some in parts] == [2, 2]
+    assert parts[0] | parts[1] == {0, 1, 2, 3}
+    for batches in ranks:
+        batches.close()
+
+
+def test_a_state_without_a_window_ends_that_of_the_batches(dataset: Reader) -> None:
+    full, windowed = dataset.batches(4, seed=5), dataset.batches(4, seed=5, window=2)
+    windowed.load_state_dict(full.state_dict())
+    assert windowed.state_dict() == full.state_dict()
+    assert [labels.tolist() for _, labels in windowed] == [labels.tolist() for _, labels in full]
+
+
+def test_a_state_in_windows_of_other_parts_is_refused(dataset: Reader, readers: dict[int, Reader]) -> None:
+    state = readers[40].batches(4, seed=5, window=2).state_dict()
+    with pytest.raises(InvalidInputError, match="a state of"):
+        dataset.batches(4, seed=5, window=2).load_state_dict(state)
+
+
+@pytest.mark.parametrize("window", [0, -1, 1.0, True, "2"])
+def test_an_impossible_window_is_refused(dataset: Reader, window: Any) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidInputError, match="window is"):
+        dataset.batches(4, seed=5, window=window)
 
 
 @settings(max_examples=20)
@@ -119,6 +177,8 @@ def test_a_state_brings_its_seed_and_epoch(readers: dict[int, Reader]) -> None:
         ({"count": 39}, "a state of"),
         ({"version": 2}, "a state of"),
         ({"more": 1}, "a state of"),
+        ({"window": 1}, "a state of"),
+        ({"window": 0, "parts": 1}, "window is 0"),
         (None, "a state of None"),
     ],
 )
