@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .arrays import ANY_PIXELS, RGB, Dtypes, Image, Images, Labels
 from .encoded import Content, Encoded
 from .reader import Reader
 
-__all__ = ["ANY_PIXELS", "Backend", "BackendInfo", "Dtypes", "Encoded", "Image", "Images", "Kind", "Labels"]
+__all__ = ["ANY_PIXELS", "Backend", "BackendInfo", "Dtypes", "Encoded", "Image", "Images", "Kind", "Labels", "Records"]
 
 Kind = Literal["pixels", "encoded"]
 
@@ -43,6 +44,22 @@ class BackendInfo:
     compresses: bool = False
     kinds: tuple[Kind, ...] = ("pixels",)
     dtypes: Dtypes = field(default_factory=lambda: RGB)
+
+
+class Records(NamedTuple):
+    """Where consecutive images lie in a file of a store, one beside the other.
+
+    Attributes
+    ----------
+    file : str
+        Its path, relative to the store.
+    offsets : range, or ndarray of int64, shape (M + 1,)
+        Where the bytes of each image begin in the file, then where those of the last one end; a range if all have the
+        same size.
+    """
+
+    file: str
+    offsets: range | NDArray[np.int64]
 
 
 class Backend(Protocol):
@@ -213,6 +230,25 @@ class Backend(Protocol):
         -------
         mapping of str to sequence of range
             Byte ranges by file name, relative to the store; empty if the backend can't tell.
+        """
+
+    def find_records(self, store: Path) -> Sequence[Records]:
+        """Find the bytes of each image. Optional.
+
+        A reader of a dataset in a bucket fetches those of the images that it reads, instead of whole stores. They
+        are among the bytes of `find_pixels`, and this function relies only on others. To open a store, a reader needs
+        all bytes that belong to no image, and at most the first and the last image of each file; then to read an
+        image, only those of the image.
+
+        Parameters
+        ----------
+        store : Path
+            A store of this backend.
+
+        Returns
+        -------
+        sequence of Records
+            All images in order, those of one file after those of another; empty if the backend can't tell.
         """
 
     def check_names(self, names: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from .arrays import check_image
-from .contract import Backend, BackendInfo, Image, Labels
+from .contract import Backend, BackendInfo, Image, Labels, Records
 from .encoded import Content
 from .errors import BackendUnavailableError, InvalidInputError
 from .inputs import take_images, take_labels, take_out
@@ -59,7 +59,7 @@ def import_backend(name: str) -> Backend | str:
 
 
 def complete(module: ModuleType) -> Backend:
-    """Add what a module may leave out: four functions, and other input than arrays."""
+    """Add what a module may leave out: five functions, and other input than arrays."""
     backend = cast("Backend", module)
     vars(module)["store_many"] = _accept_inputs(module.store_many)
     vars(module)["read_many"] = _return_out(module.read_many)
@@ -80,10 +80,14 @@ def complete(module: ModuleType) -> Backend:
         """Find nothing: all bytes are verified before the store is opened."""
         return {}
 
+    def find_records(store: Path) -> list[Records]:  # noqa: ARG001 - likewise
+        """Find nothing: the store is fetched as a whole."""
+        return []
+
     def check_names(names: Sequence[str]) -> None:
         """Accept any names: they aren't those of files."""
 
-    defaults: tuple[Callable[..., object], ...] = (store_single, read_single, find_pixels, check_names)
+    defaults: tuple[Callable[..., object], ...] = (store_single, read_single, find_pixels, find_records, check_names)
     for default in defaults:
         vars(module).setdefault(default.__name__, default)
     return backend

@@ -87,6 +87,12 @@ class FileIndex:
         firsts = np.repeat(self.starts[self.firsts[:-1]], np.diff(self.firsts))
         return (self.starts[:-1] - firsts + START).astype(np.int64, copy=False)
 
+    def find_starts(self, shard: int) -> NDArray[np.int64]:
+        """Find where the record of each image of a shard begins, and where the last one ends."""
+        first, end = self.firsts[shard : shard + 2].tolist()
+        starts: NDArray[np.int64] = self.starts[first : end + 1] - self.starts[first]
+        return starts
+
     def find_record(self, position: int) -> tuple[int, int]:
         """Find the shard of one image, and where its record begins there."""
         shard = int(self.find_shards(np.array([position]))[0])

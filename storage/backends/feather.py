@@ -38,7 +38,7 @@ from ..arrays import (
     read_range,
     take_files,
 )
-from ..contract import Images, Labels
+from ..contract import Images, Labels, Records
 from ..encoded import Encoded
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..limits import check_store
@@ -46,7 +46,7 @@ from ..paths import create_file, stat_file
 from ..reader import Description, fork_lock
 from ._arrow import APPEND, ERRORS, IMAGE, INFO, LABEL, RowGroupReader, count_bytes, make_files, view_column
 
-__all__ = ["INFO", "find_pixels", "open_reader", "read_many", "store_many"]
+__all__ = ["INFO", "find_pixels", "find_records", "open_reader", "read_many", "store_many"]
 
 FILE = "images.arrow"
 BATCH = 384 << 10  # bytes of images in a record batch that is compressed: 128 images of CIFAR-10
@@ -95,6 +95,12 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
     with FeatherReader(store) as reader:
         return {FILE: reader.find_ranges() if reader.is_mapped else []}
+
+
+def find_records(store: Path) -> list[Records]:
+    """Find the bytes of each image in a file that is mapped; see `storage.Backend`."""
+    with FeatherReader(store) as reader:
+        return reader.find_records() if reader.is_mapped else []
 
 
 class FeatherReader(RowGroupReader):
@@ -183,6 +189,15 @@ class FeatherReader(RowGroupReader):
         found = images.content if isinstance(images, Encoded) else images, labels
         starts = [(values.ctypes.data - self._content.address, values.nbytes) for values in found]
         return [range(start, start + size) for start, size in starts if 0 <= start <= self._content.size - size]
+
+    def find_records(self) -> list[Records]:
+        """Find the bytes of each image in the map."""
+        images, _ = self._decode_one(0)
+        start = self.find_ranges()[0].start
+        if isinstance(images, Encoded):
+            return [Records(FILE, start + images.offsets)]
+        size = math.prod(self._shape) * self._dtype.itemsize
+        return [Records(FILE, range(start, start + self._count * size + 1, size))]
 
     def _read_all_files(self) -> tuple[Encoded, Labels]:
         if not self.is_mapped:

@@ -49,7 +49,7 @@ from ..arrays import (
     take_rows,
     write_range,
 )
-from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels, Records
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import HDF5_UNLOCKABLE, CorruptStoreError, StorageError, hold_interrupts, reading, writing
 from ..lazy import LazyProperty
@@ -180,6 +180,17 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
     """Find the bytes of pixels and labels; see `storage.Backend`."""
     with _open_datasets(store) as (images, labels, _):
         return {FILE: [*_find_ranges(images), *_find_ranges(labels)]}
+
+
+def find_records(store: Path) -> list[Records]:
+    """Find the bytes of each image in a contiguous file; see `storage.Backend`."""
+    with _open_datasets(store) as (images, labels, offsets):
+        if images.offset is None:
+            return []
+        if offsets is not None:
+            return [Records(FILE, images.offset + _read_offsets(store, offsets, images))]
+        size = math.prod(images.shape[1:]) * images.dtype.itemsize
+        return [Records(FILE, range(images.offset, images.offset + labels.shape[0] * size + 1, size))]
 
 
 class Hdf5Reader(Reader):

@@ -44,7 +44,7 @@ from ..arrays import (
     take_rows,
     write_range,
 )
-from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels, Records
 from ..encoded import Encoded
 from ..errors import CorruptStoreError, reading, writing
 from ..limits import check_store
@@ -127,6 +127,15 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
         }
 
 
+def find_records(store: Path) -> list[Records]:
+    """Find the bytes of each image; see `storage.Backend`."""
+    with _open_files(store) as (images, labels, offsets):
+        if offsets is not None:
+            return [Records(CONTENT, images.start + _read_offsets(store, images, offsets))]
+        size = math.prod(images.shape[1:]) * images.dtype.itemsize
+        return [Records(IMAGES, range(images.start, images.start + labels.shape[0] * size + 1, size))]
+
+
 class NpyReader(Reader):
     """Copies out of memory maps."""
 
@@ -134,9 +143,7 @@ class NpyReader(Reader):
         with _open_files(self.store) as (images, labels, offsets):
             self._images, self._labels = _map(images), _map(labels)
             if offsets is not None:
-                check_store(self.store, math.prod(offsets.shape) * offsets.dtype.itemsize)
-                self._offsets = _map(offsets).copy()
-                check_offsets(self.store, self._offsets, images.shape[0])
+                self._offsets = _read_offsets(self.store, images, offsets)
         return Description(len(self._labels), self._images.shape[1:], self._images.dtype)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
@@ -238,6 +245,14 @@ def _open_file(store: Path, name: str, *dtypes: np.dtype[Any]) -> Iterator[Array
                 hint="store the images again",
             )
         yield ArrayFile(descriptor, shape, found, start)
+
+
+def _read_offsets(store: Path, content: ArrayFile, opened: ArrayFile) -> NDArray[np.int64]:
+    check_store(store, opened.shape[0] * opened.dtype.itemsize)
+    offsets = make_array(store, opened.shape, opened.dtype)
+    read_range(store, opened.descriptor, opened.start, offsets)
+    check_offsets(store, offsets, content.shape[0])
+    return offsets.astype(np.int64, copy=False)
 
 
 def _map(opened: ArrayFile) -> NDArray[Any]:

@@ -59,7 +59,7 @@ from ..arrays import (
     view_bytes,
     write_range,
 )
-from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
+from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels, Records
 from ..encoded import Encoded, gather_pieces, measure_offsets
 from ..errors import CorruptStoreError, StorageError, reading, writing
 from ..limits import check_store
@@ -236,6 +236,18 @@ def find_pixels(store: Path) -> dict[str, list[range]]:
     with reading(store):
         records = {name_shard(number): [range(layout.measure_records(number))] for number in layout.shards}
     return {FILE: [range(start, start + labels.nbytes)], **records}
+
+
+def find_records(store: Path) -> list[Records]:
+    """Find the bytes of each image, its label and their headers; see `storage.Backend`."""
+    layout, _ = _read_index(store)
+    with reading(store):
+        if isinstance(layout, FileIndex):
+            return [Records(name_shard(shard), layout.find_starts(shard)) for shard in layout.shards]
+        return [
+            Records(name_shard(shard), range(0, layout.measure_records(shard) + 1, layout.record))
+            for shard in layout.shards
+        ]
 
 
 class TarReader(Reader):

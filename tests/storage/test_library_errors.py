@@ -46,6 +46,7 @@ CALLS: dict[str, Callable[[Backend, Path], object]] = {
     "read_single": lambda module, store: module.read_single(store, 3),
     "open_reader": read_batch,
     "find_pixels": lambda module, store: module.find_pixels(store),
+    "find_records": lambda module, store: module.find_records(store),
 }
 
 

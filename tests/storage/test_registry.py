@@ -130,6 +130,7 @@ def test_a_backend_of_another_package_is_found_and_completed(
     tape.store_single(tmp_path / "store", image, 7)
     assert_same(tape.read_single(tmp_path / "store", 0), (image, 7))
     assert tape.find_pixels(tmp_path / "store") == {}
+    assert tape.find_records(tmp_path / "store") == []
     tape.check_names(["anything\n"])
 
 

@@ -73,6 +73,7 @@ READS: dict[str, Read] = {
     "read_batch": read_batch,
     "read_labels": read_labels,
     "find_pixels": lambda module, store: module.find_pixels(store),
+    "find_records": lambda module, store: module.find_records(store),
 }
 
 
