@@ -7,7 +7,7 @@ import signal
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -36,8 +36,8 @@ class StorageError(Exception):
     ----------
     problem : str
         What happened, without the path of the store.
-    store : Path, optional
-        Where it happened: a store, a dataset, or a file of one.
+    store : Path or Url, optional
+        Where it happened: a store, a dataset, or a file or an object of one.
     record : int, optional
         The index of the image.
     name : str, optional
@@ -60,14 +60,14 @@ class StorageError(Exception):
         self,
         problem: str = "",
         *,
-        store: Path | str | None = None,
+        store: PurePath | str | None = None,
         record: int | None = None,
         name: str | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
-        self.store = None if store is None else Path(store)
+        self.store = Path(store) if isinstance(store, str) else store
         self.record = record
         self.name = name
         self.hint = self.usual_hint if hint is None else hint
@@ -152,7 +152,7 @@ class reading:  # noqa: N801 - reads as a function in a with statement; a genera
 
     __slots__ = ("_expected", "_store")
 
-    def __init__(self, store: Path, *library_errors: type[Exception]) -> None:
+    def __init__(self, store: PurePath, *library_errors: type[Exception]) -> None:
         self._store = store
         self._expected: tuple[type[Exception], ...] = FOREIGN + library_errors
 
@@ -168,7 +168,7 @@ class reading:  # noqa: N801 - reads as a function in a with statement; a genera
         return explain(self._store, error)
 
 
-def explain(store: Path, error: BaseException) -> StorageError:
+def explain(store: PurePath, error: BaseException) -> StorageError:
     """Make the error of this package for what a library raised while it read `store`."""
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return CorruptStoreError(f"a file is a link, and stores have none ({_quote(store, error)})", store=store)
@@ -211,7 +211,7 @@ class writing(reading):  # noqa: N801 - likewise
         )
 
 
-def _find_refusal(store: Path, error: BaseException) -> StorageError | None:
+def _find_refusal(store: PurePath, error: BaseException) -> StorageError | None:
     """Make the error of a call that the operating system refused; None if it didn't."""
     reason = _quote(store, error)
     if isinstance(error, MemoryError) or NO_THREADS.search(reason):
@@ -225,7 +225,7 @@ def _find_refusal(store: Path, error: BaseException) -> StorageError | None:
     return None
 
 
-def _quote(store: Path, error: BaseException) -> str:
+def _quote(store: PurePath, error: BaseException) -> str:
     """Quote an error without the path of its store, which our message begins with."""
     text = " ".join((error.problem if isinstance(error, StorageError) else str(error)).split())
     if isinstance(error, OSError) and isinstance(error.filename, str | bytes):

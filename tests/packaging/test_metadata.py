@@ -13,7 +13,8 @@ from tests.support.suite import ROOT
 
 STORAGE = ROOT / "storage"
 BUILT_IN = sorted(name for name, found in list_modules().items() if isinstance(found, str))
-OTHER_EXTRAS = {ROOT: {"all", "fast", "gate", "site", "test"}, STORAGE: {"all", "fast", "images"}}
+NOT_IN_ALL = {"all", "cluster", "fast", "gate", "remote", "site", "test"}
+OTHER_EXTRAS = {ROOT: NOT_IN_ALL, STORAGE: {"all", "cluster", "fast", "images", "remote"}}
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def test_every_backend_has_an_extra_and_all_includes_it(folder: Path) -> None:
     project = read_settings(folder)["project"]
     extras = project["optional-dependencies"]
     assert sorted(extras.keys() - OTHER_EXTRAS[folder]) == BUILT_IN
-    included = ",".join(sorted(extras.keys() - {"all", "fast", "gate", "site", "test"}))
+    included = ",".join(sorted(extras.keys() - NOT_IN_ALL))
     assert extras["all"] == [f"{project['name']}[{included}]"]
 
 

@@ -1,0 +1,417 @@
+"""A bucket: objects are listed, read, written and removed; the one module that uses obstore.
+
+Credentials and endpoints come from the environment. No error repeats them: the library's message may, so ours has only
+the object's URL, the server's status and its code. Requests that failed are repeated: by the library if it can, else
+here. Each request for bytes is checked against the size of its object, as a proxy may answer with a page of its own.
+"""
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import (
+    BackendUnavailableError,
+    CorruptStoreError,
+    StorageError,
+    StoreLockedError,
+    StoreNotFoundError,
+    reading,
+    writing,
+)
+from ..registry import PACKAGE
+from ..urls import Url
+
+try:
+    from obstore import _obstore
+except ModuleNotFoundError as missing:
+    install = '-e ".[remote]"' if PACKAGE == "storage" else '"image-storage[remote]"'
+    raise BackendUnavailableError(f"obstore is not installed: python -m pip install {install}") from missing
+
+CHUNK = 8 << 20  # bytes that one request reads
+MAX_SINGLE = 1 << 30  # bytes that one request writes: an upload in pieces that dies leaves them where no listing shows
+PIECE, MAX_PIECES, MAX_PIECES_AT_ONCE = (
+    64 << 20,
+    9_000,
+    4,
+)  # bytes of a larger upload that one request writes; S3 has 10,000
+BULK = 1000  # objects that one request removes
+MAX_REQUESTS = 32  # at once, of one process
+ATTEMPTS, PAUSE, MAX_ELAPSED = 5, 0.1, 60.0  # of what the library doesn't repeat; seconds, the first doubled each time
+TIMEOUT, UPLOAD_TIMEOUT = timedelta(seconds=30), timedelta(minutes=10)  # of one request
+RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=MAX_ELAPSED)}
+STORES = {"s3": ("S3Store", "AWS"), "gs": ("GCSStore", "GOOGLE"), "az": ("AzureStore", "AZURE")}
+CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")  # options that the environment has
+STATUS = re.compile(r"status code: (\d{3})\b")
+CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+PAGE = "text/html"
+CUT, OTHER = "it was cut short", "what was written there isn't what is there"
+UNREACHABLE_HINT = "see whether the server runs, and whether the environment has its endpoint, region and credentials"
+ACCESS_HINT = "see whether the credentials in the environment are right, and may do this"
+MISSING_HINT = "correct the URL, or create the bucket"
+ANSWER_HINT = "see what is between this machine and the server, such as a proxy that asks for a password"
+LOST_HINT = "wait until it has ended, then see what it saved"
+
+Result = TypeVar("Result")
+
+
+class Version(NamedTuple):
+    """What identifies the content of an object: its ETag, and in some stores a number."""
+
+    etag: str
+    number: str | None = None
+
+
+class Entry(NamedTuple):
+    """An object in a listing; its name is relative to the prefix."""
+
+    name: str
+    size: int
+    modified: datetime
+    version: Version
+
+
+class _Connection(NamedTuple):
+    library: Any
+    store: Any  # of the library
+
+
+class _Engine:
+    """The library in this process, and threads that wait for its answers.
+
+    The threads of the library don't survive a fork, and nothing can start them again: its next call would hang. So a
+    forked process loads another copy of it.
+    """
+
+    current: "_Engine | None" = None
+    lock = threading.Lock()
+
+    def __init__(self, library: Any) -> None:  # noqa: ANN401 - a module
+        self.process, self.library = os.getpid(), library
+        self.errors: tuple[type[Exception], ...] = (library.exceptions.BaseError, FileNotFoundError, _WrongAnswerError)
+        self.pool = ThreadPoolExecutor(MAX_REQUESTS, "bucket")
+
+    @classmethod
+    def find(cls) -> "_Engine":
+        """Find that of this process."""
+        with cls.lock:
+            if cls.current is None:
+                cls.current = cls(_obstore)
+            elif cls.current.process != os.getpid():
+                cls.current = cls(_load_copy())
+            return cls.current
+
+
+os.register_at_fork(after_in_child=lambda: setattr(_Engine, "lock", threading.Lock()))
+
+
+def _load_copy() -> ModuleType:
+    """Load the library as if it were another one: from a file in memory, which stays open, so that its path is new."""
+    copy = os.memfd_create("obstore")
+    with Path(_obstore.__file__).open("rb") as file, os.fdopen(copy, "wb", closefd=False) as out:
+        shutil.copyfileobj(file, out)
+    path = f"/proc/self/fd/{copy}"
+    loader = importlib.machinery.ExtensionFileLoader("_obstore", path)
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("_obstore", loader, origin=path))
+    loader.exec_module(module)
+    return module
+
+
+class Bucket:
+    """The objects below a URL, which needn't be there; their names are relative to it.
+
+    Errors are those of `storage.errors`: `StoreNotFoundError` for an object or a bucket that isn't there, and
+    `StorageError` for what the server refuses or what can't be reached. Nothing here knows what objects should contain.
+
+    Parameters
+    ----------
+    url : Url
+        The bucket, or a prefix in it.
+    """
+
+    def __init__(self, url: Url) -> None:
+        self.url = url
+        self._stores: dict[tuple[int, timedelta], Any] = {}
+
+    def __reduce__(self) -> tuple[type["Bucket"], tuple[Url]]:
+        """Pickle the URL only: credentials stay where they are."""
+        return type(self), (self.url,)
+
+    def list_objects(self, prefix: str = "") -> list[Entry]:
+        """List all objects below a prefix that ends where a name between slashes does."""
+
+        def collect(to: _Connection) -> list[Entry]:
+            return [_make_entry(each) for chunk in to.library.list(to.store, prefix or None) for each in chunk]
+
+        return self._repeat(prefix, collect)
+
+    def list_folder(self) -> tuple[list[Entry], list[str]]:
+        """List the objects whose names have no slash, and what is before the first slash of the others."""
+
+        def collect(to: _Connection) -> tuple[list[Entry], list[str]]:
+            found = to.library.list_with_delimiter(to.store)
+            return [_make_entry(each) for each in found["objects"]], [*found["common_prefixes"]]
+
+        return self._repeat("", collect)
+
+    def read(self, name: str, limit: int = MAX_SINGLE) -> tuple[bytes, Version]:
+        """Read a whole object of unknown size, of at most `limit` bytes."""
+
+        def get(to: _Connection) -> tuple[bytes, Version]:
+            found = to.library.get(to.store, name)
+            size = found.meta["size"]
+            if size > limit:
+                raise CorruptStoreError(f"it has {size:,} bytes, and at most {limit:,} are read", store=self.url / name)
+            if found.attributes.get("Content-Type", "").startswith(PAGE):
+                raise _WrongAnswerError("a web page came in place of the object")
+            content = bytes(found.bytes())
+            if len(content) != size:
+                raise _WrongAnswerError(CUT)
+            return content, _find_version(found.meta)
+
+        return self._repeat(name, get)
+
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]], size: int) -> list[memoryview]:
+        """Read byte ranges, each from a start to a stop, of an object of this size: one request each, at once."""
+        found: list[memoryview | None] = [None] * len(ranges)
+
+        def keep(place: int, content: memoryview) -> None:
+            found[place] = content
+
+        self._run(
+            partial(self._read_range, name, each, size, partial(keep, place)) for place, each in enumerate(ranges)
+        )
+        return [content for content in found if content is not None]
+
+    def download(self, name: str, path: Path, size: int) -> None:
+        """Read an object of this size into a new file."""
+        self.download_all([(name, path, size)])
+
+    def download_all(self, files: Iterable[tuple[str, Path, int]]) -> None:
+        """Read objects into new files: their names, the paths and their sizes; many requests at once."""
+        with ExitStack() as stack:
+            tasks = []
+            for name, path, size in files:
+                with writing(path):
+                    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                    stack.callback(os.close, file)
+                for start in range(0, max(size, 1), CHUNK):
+                    each = start, min(start + CHUNK, size)
+                    tasks.append(partial(self._read_range, name, each, size, partial(_write_at, path, file, start)))
+            self._run(tasks)
+
+    def upload_all(self, files: Iterable[tuple[Path, str]]) -> None:
+        """Write files as objects: their paths and the names; each is verified."""
+        self._run(partial(self.upload, *each) for each in files)
+
+    def upload(self, path: Path, name: str) -> None:
+        """Write a file as an object, and verify that the server has what the file has."""
+        with reading(path):
+            size = path.stat().st_size
+            if size <= MAX_SINGLE:
+                content = path.read_bytes()
+        if size <= MAX_SINGLE:
+            self.write(name, content)
+            return
+        piece = max(PIECE, -(-size // MAX_PIECES))
+
+        def put(to: _Connection) -> None:
+            found = to.library.put(to.store, name, path, chunk_size=piece, max_concurrency=MAX_PIECES_AT_ONCE)
+            if found["e_tag"] != _hash_pieces(path, piece) and not self._is_same(name, path):
+                raise _WrongAnswerError(OTHER)
+
+        self._repeat(name, put, UPLOAD_TIMEOUT)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write an object, whatever is there; verify that the server has this content."""
+
+        def put(to: _Connection) -> None:
+            found = to.library.put(to.store, name, content, use_multipart=False)
+            if found["e_tag"] != _hash(content) and self.read(name)[0] != content:
+                raise _WrongAnswerError(OTHER)
+
+        self._repeat(name, put, UPLOAD_TIMEOUT)
+
+    def _is_same(self, name: str, path: Path) -> bool:
+        """Read an object back, and compare it with a file."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            for start in range(0, size, CHUNK):
+                (content,) = self.read_ranges(name, [(start, min(start + CHUNK, size))], size)
+                if content != file.read(CHUNK):
+                    return False
+        return True
+
+    def create(self, name: str, content: bytes) -> Version:
+        """Write an object unless there is one, in one step; else raise `StoreLockedError`.
+
+        Any other error may be that of an answer: the object may be there nevertheless.
+        """
+        return self._put_if(name, content, None)
+
+    def replace(self, name: str, content: bytes, version: Version) -> Version:
+        """Write an object if the one that is there is of this version, in one step; else as for `create`."""
+        return self._put_if(name, content, version)
+
+    def _put_if(self, name: str, content: bytes, old: Version | None) -> Version:
+        mode = "create" if old is None else _format_version(old)
+
+        def put(to: _Connection) -> Version:
+            raised = to.library.exceptions
+            try:
+                return _find_version(to.library.put(to.store, name, content, mode=mode, use_multipart=False))
+            except (raised.AlreadyExistsError, raised.PreconditionError, raised.GenericError, FileNotFoundError):
+                found = self.find(name)
+                if found and found[0] == content:  # the answer to an earlier attempt was lost
+                    return found[1]
+                if (found and found[1]) != old:
+                    raise StoreLockedError(
+                        "another writer has saved there meanwhile", store=self.url / name, hint=LOST_HINT
+                    ) from None
+                raise
+
+        return self._repeat(name, put)
+
+    def find(self, name: str) -> tuple[bytes, Version] | None:
+        """Read an object; None if there is none."""
+        try:
+            return self.read(name)
+        except StoreNotFoundError:
+            return None
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; those that aren't there are no error."""
+        listed = list(names)
+
+        def delete(some: Sequence[str]) -> None:
+            try:
+                self._repeat("", lambda to: to.library.delete(to.store, some))
+            except StoreNotFoundError:  # from a store that removes them one by one
+                if len(some) > 1:
+                    for each in some:
+                        delete([each])
+
+        self._run(partial(delete, listed[start : start + BULK]) for start in range(0, len(listed), BULK))
+
+    def _read_range(self, name: str, each: tuple[int, int], size: int, keep: Callable[[memoryview], None]) -> None:
+        def get(to: _Connection) -> memoryview:
+            found = to.library.get(to.store, name, options={"range": each} if size else None)
+            if found.meta["size"] != size:
+                problem = f"it has {found.meta['size']:,} bytes instead of {size:,}"
+                raise CorruptStoreError(problem, store=self.url / name)
+            content = memoryview(found.bytes())
+            if len(content) != each[1] - each[0]:
+                raise _WrongAnswerError(CUT)
+            return content
+
+        keep(self._repeat(name, get))
+
+    def _repeat(self, name: str, call: Callable[[_Connection], Result], timeout: timedelta = TIMEOUT) -> Result:
+        """Call the library; repeat what the server, or what is between, may do right the next time."""
+        engine, end = _Engine.find(), time.monotonic() + MAX_ELAPSED
+        pauses = iter([PAUSE * 2**attempt for attempt in range(ATTEMPTS - 1)])
+        while True:
+            try:
+                return call(_Connection(engine.library, self._open(engine, timeout)))
+            except engine.errors as error:
+                passes = isinstance(error, (engine.library.exceptions.GenericError, _WrongAnswerError))
+                pause = next(pauses, None) if passes and time.monotonic() < end else None
+                if pause is None:
+                    raise self._explain(name, error, engine.library.exceptions) from None
+            time.sleep(pause)
+
+    def _open(self, engine: _Engine, timeout: timedelta) -> Any:  # noqa: ANN401 - of the library
+        key = engine.process, timeout
+        if key not in self._stores:
+            kind, prefix = STORES[self.url.scheme]
+            names = {name: f"{prefix}_{name.upper()}" for name in CLIENT}
+            found = {name: os.environ[variable] for name, variable in names.items() if variable in os.environ}
+            make = getattr(engine.library._store, kind)  # noqa: SLF001 - of the library, whose other copy has no more
+            self._stores[key] = make(
+                self.url.bucket,
+                prefix=self.url.prefix or None,
+                client_options=found | {"timeout": timeout},
+                retry_config=RETRIES,
+            )
+        return self._stores[key]
+
+    def _explain(self, name: str, error: Exception, kinds: Any) -> StorageError:  # noqa: ANN401 - likewise
+        """Make our error: the library's message may have the endpoint in it, or worse."""
+        url, text = self.url / name if name else self.url, str(error)
+        status, code = STATUS.search(text), CODE.search(text)
+        answer = " ".join(found[1] for found in (status, code) if found)
+        if isinstance(error, FileNotFoundError) or answer.endswith("NoSuchBucket"):
+            return StoreNotFoundError("there is no such object or bucket", store=url, hint=MISSING_HINT)
+        if isinstance(error, (kinds.PermissionDeniedError, kinds.UnauthenticatedError)):
+            return StorageError(f"the server refused access ({answer})", store=url, hint=ACCESS_HINT)
+        if isinstance(error, _WrongAnswerError):
+            return StorageError(f"the server's answer is wrong: {error}", store=url, hint=ANSWER_HINT)
+        problem = (
+            f"the server answered with an error ({answer})" if answer else "no answer from a server, or a wrong one"
+        )
+        return StorageError(problem, store=url, hint=UNREACHABLE_HINT)
+
+    def _run(self, tasks: Iterable[Callable[[], None]]) -> None:
+        """Do tasks at once, and wait for all of them; after an error, those that haven't begun are left out."""
+        engine = _Engine.find()
+        futures = [engine.pool.submit(task) for task in tasks]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+
+
+class _WrongAnswerError(Exception):
+    """The server, or a proxy, answered with something else than what was asked for."""
+
+
+def _make_entry(found: Any) -> Entry:  # noqa: ANN401 - of the library
+    return Entry(found["path"], found["size"], found["last_modified"], _find_version(found))
+
+
+def _find_version(found: Any) -> Version:  # noqa: ANN401 - likewise
+    if found["e_tag"] is None:
+        raise _WrongAnswerError("it has no ETag")
+    return Version(found["e_tag"], found["version"])
+
+
+def _format_version(version: Version) -> dict[str, str]:
+    return {"e_tag": version.etag} | ({} if version.number is None else {"version": version.number})
+
+
+def _write_at(path: Path, file: int, start: int, content: memoryview) -> None:
+    with writing(path):
+        while content:
+            count = os.pwrite(file, content, start)
+            start, content = start + count, content[count:]
+
+
+def _hash(content: bytes | memoryview) -> str:
+    """Make the ETag that a server gives an object that it got in one piece, unless it encrypts it."""
+    return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+
+
+def _hash_pieces(path: Path, size: int) -> str:
+    """Make the ETag that a server gives an object that it got in pieces of this size."""
+    digests = []
+    with path.open("rb") as file:
+        while piece := file.read(size):
+            digests.append(hashlib.md5(piece, usedforsecurity=False).digest())
+    return f'{_hash(b"".join(digests))[:-1]}-{len(digests)}"'
