@@ -358,9 +358,7 @@ class Bucket:
             return StorageError(f"the server refused access ({answer})", store=url, hint=ACCESS_HINT)
         if isinstance(error, _WrongAnswerError):
             return StorageError(f"the server's answer is wrong: {error}", store=url, hint=ANSWER_HINT)
-        problem = (
-            f"the server answered with an error ({answer})" if answer else "no answer from a server, or a wrong one"
-        )
+        problem = f"the server answered with an error ({answer})" if answer else "no answer came, or a wrong one"
         return StorageError(problem, store=url, hint=UNREACHABLE_HINT)
 
     def _run(self, tasks: Iterable[Callable[[], None]]) -> None:

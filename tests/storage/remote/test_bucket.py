@@ -1,0 +1,311 @@
+"""The objects of a bucket, on a real server."""
+
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks.proxy import Proxy
+from storage import CorruptStoreError, StorageError, StoreLockedError, StoreNotFoundError
+from storage.urls import Url, find_location
+
+pytest.importorskip("obstore", reason="obstore is not installed")
+from storage.remote import bucket as module
+from storage.remote.bucket import CHUNK, Bucket
+
+
+@pytest.fixture
+def objects(bucket: str) -> Bucket:
+    """Give the objects of a folder that no other test has."""
+    return Bucket(find_url(bucket))
+
+
+def find_url(text: str) -> Url:
+    url = find_location(text)
+    assert isinstance(url, Url)
+    return url
+
+
+def list_names(objects: Bucket) -> list[str]:
+    return sorted(entry.name for entry in objects.list_objects())
+
+
+def test_what_is_written_is_listed_and_read_back(objects: Bucket) -> None:
+    objects.write("manifest.json", b"{}")
+    objects.write("part-1/images", b"abc")
+    assert sorted((entry.name, entry.size) for entry in objects.list_objects()) == [
+        ("manifest.json", 2),
+        ("part-1/images", 3),
+    ]
+    assert [entry.name for entry in objects.list_objects("part-1")] == ["part-1/images"]
+    found, folders = objects.list_folder()
+    assert ([entry.name for entry in found], folders) == (["manifest.json"], ["part-1"])
+    content, version = objects.read("manifest.json")
+    assert (content, version) == (b"{}", found[0].version)
+
+
+def test_names_may_have_any_characters_that_files_have(objects: Bucket) -> None:
+    names = ["a b%20c+&#?.png", "ü/漢字.png", "it's~(1)=@:.png"]
+    for name in names:
+        objects.write(name, name.encode())
+    assert list_names(objects) == sorted(names)
+    assert [objects.read(name)[0].decode() for name in names] == names
+
+
+def test_an_object_that_is_not_there_is_an_error_that_names_it(objects: Bucket) -> None:
+    for missing in (lambda: objects.read("nothing"), lambda: objects.read_ranges("nothing", [(0, 1)], 1)):
+        with pytest.raises(StoreNotFoundError, match="/nothing: there is no such object or bucket"):
+            missing()
+    assert objects.find("nothing") is None
+
+
+def test_a_bucket_that_is_not_there_is_an_error(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    del bucket
+    monkeypatch.setattr(module, "PAUSE", 0)
+    with pytest.raises(StoreNotFoundError, match=r"s3://missing-bucket/photos: there is no such object or bucket"):
+        Bucket(find_url("s3://missing-bucket/photos")).list_folder()
+
+
+def test_ranges_of_a_file_are_read_in_the_order_in_which_they_were_asked_for(objects: Bucket) -> None:
+    content = bytes(range(256)) * 100
+    objects.write("images", content)
+    ranges = [(500, 600), (0, 10), (25_000, 25_600), (500, 600)]
+    found = objects.read_ranges("images", ranges, len(content))
+    assert [bytes(each) for each in found] == [content[start:stop] for start, stop in ranges]
+
+
+def test_an_object_of_another_size_is_corrupt(objects: Bucket, tmp_path: Path) -> None:
+    objects.write("images", b"abcdef")
+    with pytest.raises(CorruptStoreError, match="/images: it has 6 bytes instead of 8"):
+        objects.read_ranges("images", [(0, 2)], 8)
+    objects.write("empty", b"x")
+    with pytest.raises(CorruptStoreError, match="/empty: it has 1 bytes instead of 0"):
+        objects.download("empty", tmp_path / "empty", 0)
+    with pytest.raises(CorruptStoreError, match="/images: it has 6 bytes, and at most 5 are read"):
+        objects.read("images", limit=5)
+
+
+def test_files_are_uploaded_and_downloaded_in_several_requests(objects: Bucket, tmp_path: Path) -> None:
+    large, empty = tmp_path / "large", tmp_path / "empty"
+    large.write_bytes(os.urandom(CHUNK + 5))
+    empty.write_bytes(b"")
+    objects.upload_all([(large, "part/large"), (empty, "part/empty")])
+    copies = tmp_path / "copy", tmp_path / "nothing"
+    objects.download_all([("part/large", copies[0], CHUNK + 5), ("part/empty", copies[1], 0)])
+    assert copies[0].read_bytes() == large.read_bytes()
+    assert copies[1].read_bytes() == b""
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True], ids=["etag", "read-back"])
+def test_a_large_file_is_uploaded_in_pieces_and_verified(
+    objects: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_encrypted: bool
+) -> None:
+    monkeypatch.setattr(module, "MAX_SINGLE", 0)
+    monkeypatch.setattr(module, "PIECE", 5 << 20)
+    if is_encrypted:  # then an ETag isn't a hash of the content
+        monkeypatch.setattr(module, "_hash_pieces", lambda *_: "")
+    file = tmp_path / "large"
+    file.write_bytes(os.urandom((10 << 20) + 1))
+    objects.upload(file, "large")
+    (content,) = objects.read_ranges("large", [(0, file.stat().st_size)], file.stat().st_size)
+    assert content == file.read_bytes()
+
+
+def test_an_upload_whose_etag_says_nothing_is_read_back(objects: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_hash", lambda _: "")
+    objects.write("images", b"abc")
+    assert objects.read("images")[0] == b"abc"
+
+
+def test_what_the_server_keeps_differently_is_an_error(
+    objects: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_hash", lambda _: "")
+    monkeypatch.setattr(module, "PAUSE", 0)
+    monkeypatch.setattr(Bucket, "read", lambda *_: (b"other", None))
+    with pytest.raises(StorageError, match="/images: the server's answer is wrong: what was written there isn't"):
+        objects.write("images", b"abc")
+    monkeypatch.setattr(module, "MAX_SINGLE", 0)
+    monkeypatch.setattr(Bucket, "read_ranges", lambda *_: [memoryview(b"other")])
+    (tmp_path / "file").write_bytes(b"abc")
+    with pytest.raises(StorageError, match="/file: the server's answer is wrong: what was written there isn't"):
+        objects.upload(tmp_path / "file", "file")
+
+
+def test_an_object_is_created_once_and_replaced_by_who_has_its_version(objects: Bucket) -> None:
+    first = objects.create("manifest.json", b"one")
+    with pytest.raises(StoreLockedError, match="another writer has saved there meanwhile"):
+        objects.create("manifest.json", b"two")
+    second = objects.replace("manifest.json", b"three", first)
+    with pytest.raises(StoreLockedError):
+        objects.replace("manifest.json", b"four", first)
+    assert objects.read("manifest.json") == (b"three", second)
+    objects.remove(["manifest.json"])
+    with pytest.raises(StoreLockedError):
+        objects.replace("manifest.json", b"five", second)
+    assert list_names(objects) == []
+
+
+def test_of_writers_at_once_one_creates_the_object(objects: Bucket) -> None:
+    def create(number: int) -> bool:
+        try:
+            objects.create("manifest.json", f"{number}".encode())
+        except StoreLockedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(create, range(8)))
+    assert sum(won) == 1
+    assert objects.read("manifest.json")[0] == f"{won.index(True)}".encode()
+
+
+def test_objects_are_removed_and_those_that_are_not_there_ignored(objects: Bucket) -> None:
+    for name in ("a", "b/c", "d"):
+        objects.write(name, b"x")
+    objects.remove(["a", "b/c", "nothing"])
+    assert list_names(objects) == ["d"]
+
+
+def test_where_a_missing_object_stops_a_removal_the_others_are_removed(
+    objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Google Cloud Storage, which removes them one by one."""
+    for name in ("a", "b"):
+        objects.write(name, b"x")
+    repeat, calls = Bucket._repeat, []  # noqa: SLF001
+
+    def fail_first(self: Bucket, name: str, call: object) -> object:
+        calls.append(name)
+        if len(calls) == 1:
+            raise StoreNotFoundError("there is no such object")
+        return repeat(self, name, call)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Bucket, "_repeat", fail_first)
+    objects.remove(["a", "b"])
+    monkeypatch.undo()
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("fault", ["refuse", "cut", "page", "mislabel"])
+def test_requests_that_fail_now_and_then_are_repeated(
+    bucket: str, bucket_proxy: Proxy, tmp_path: Path, fault: str
+) -> None:
+    objects = Bucket(find_url(bucket))
+    content = os.urandom(100_000)
+    (tmp_path / "file").write_bytes(content)
+    bucket_proxy.behave(seed=3, **{fault: 0.2})
+    for number in range(8):
+        name = f"{number}/images"
+        objects.upload(tmp_path / "file", name)
+        (found,) = objects.read_ranges(name, [(0, len(content))], len(content))
+        assert found == content
+        assert objects.read(name)[0] == content
+    assert bucket_proxy.count()[fault] > 0
+
+
+@pytest.mark.parametrize("fault", ["refuse", "cut", "page"])
+def test_a_conditional_write_whose_answer_was_lost_is_known_to_have_succeeded(
+    bucket: str, bucket_proxy: Proxy, fault: str
+) -> None:
+    objects = Bucket(find_url(bucket))
+    bucket_proxy.behave(seed=5, **{fault: 0.3})
+    for number in range(6):
+        name = f"{number}.json"
+        objects.replace(name, b"two", objects.create(name, b"one"))
+        assert objects.read(name)[0] == b"two"
+    assert bucket_proxy.count()[fault] > 0
+
+
+def test_an_answer_that_is_always_wrong_is_an_error_that_names_the_object(
+    bucket: str, bucket_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0)
+    objects = Bucket(find_url(bucket))
+    objects.write("manifest.json", b"{}")
+    bucket_proxy.behave(page=1)
+    with pytest.raises(StorageError, match=r"/manifest.json: the server's answer is wrong: a web page came in place"):
+        objects.read("manifest.json")
+    with pytest.raises(StorageError, match=r"/manifest.json: no answer came, or a wrong one"):
+        objects.read_ranges("manifest.json", [(0, 1)], 2)
+
+
+def test_errors_repeat_neither_endpoints_nor_credentials(objects: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = [os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    secrets.append(os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "WRONG")
+    errors = []
+    with pytest.raises(StorageError, match=r"the server refused access \(403 SignatureDoesNotMatch\)") as caught:
+        Bucket(objects.url).read("manifest.json")
+    errors.append(caught.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(module, "RETRIES", {"max_retries": 0})
+    monkeypatch.setattr(module, "PAUSE", 0)
+    with pytest.raises(StorageError, match="no answer came, or a wrong one: see whether the server runs") as caught:
+        Bucket(objects.url).read("manifest.json")
+    errors.append(caught.value)
+    for error in errors:
+        assert error.store == objects.url / "manifest.json"
+        assert error.__cause__ is None
+        assert not any(secret in str(error) for secret in [*secrets, "WRONG", "127.0.0.1"]), str(error)
+
+
+def test_settings_that_the_library_refuses_are_an_error_without_their_value(
+    objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "SECRET")
+    monkeypatch.setattr(module, "PAUSE", 0)
+    with pytest.raises(StorageError) as caught:
+        Bucket(objects.url).read("manifest.json")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/photos", "az://container/photos"])
+def test_other_stores_are_found_by_their_scheme(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_SKIP_SIGNATURE", "true")
+    found = Bucket(find_url(url))._open(module._Engine.find(), module.TIMEOUT)  # noqa: SLF001
+    assert type(found).__name__ == module.STORES[url[:2]][0]
+    assert found.prefix == "photos"
+
+
+def test_a_bucket_is_pickled_without_credentials(objects: Bucket) -> None:
+    objects.write("images", b"abc")
+    pickled = pickle.dumps(objects)
+    assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in pickled
+    copy = pickle.loads(pickled)  # noqa: S301 - our own
+    assert copy.read("images")[0] == b"abc"
+
+
+def test_a_forked_process_reads_too(objects: Bucket) -> None:
+    """The library's threads don't survive a fork: its calls would hang."""
+    objects.write("images", b"abc")
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def read() -> None:
+        found = objects.read("images")[0], [bytes(each) for each in objects.read_ranges("images", [(0, 1), (1, 3)], 3)]
+        sender.send(found)
+
+    def fork_again() -> None:
+        objects.read("images")
+        child = context.Process(target=read)
+        child.start()
+        child.join()
+
+    child = context.Process(target=fork_again)
+    child.start()
+    assert receiver.poll(60), "the forked process didn't answer"
+    assert receiver.recv() == (b"abc", [b"a", b"bc"])
+    child.join()
+
+
+def test_after_an_error_requests_that_have_not_begun_are_left_out(objects: Bucket, tmp_path: Path) -> None:
+    objects.write("images", b"abc")
+    files = [("nothing", tmp_path / "nothing", 3), *(("images", tmp_path / f"{number}", 3) for number in range(100))]
+    with pytest.raises(StoreNotFoundError, match="/nothing"):
+        objects.download_all(files)
