@@ -8,6 +8,7 @@ Verdict = Literal["regression", "missing", "not measured", "inconclusive", "impr
 
 TENTHS = (0.1, 0.9)  # of the rounds: the slowest and the quickest tenth are left out
 UNKNOWN_SCATTER = 0.10  # between processes, as natural logarithm, if only one was measured
+MISSED = 0.001  # how often a cell that is slower by `Thresholds.never_ok` may be called ok
 MAX_THRESHOLD = 10  # as a fraction: eleven times slower needs no comparison
 
 
@@ -25,12 +26,12 @@ class Thresholds:
 
     @property
     def excluded(self) -> float:
-        """The slowdown that the screen has to exclude: 15 % for a threshold of 10 %."""
+        """The slowdown that makes a suspect unless the screen excludes it: 15 % for a threshold of 10 %."""
         return 1.5 * self.threshold
 
     @property
     def never_ok(self) -> float:
-        """The slowdown that a comparison with a saved run never calls ok: 20 % for a threshold of 10 %."""
+        """The slowdown that is never called ok: 20 % for a threshold of 10 %."""
         return 2 * self.threshold
 
     @property

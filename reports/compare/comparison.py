@@ -7,13 +7,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from reports.compare.statistics import Drift, Evidence, Process, weigh_cells
-from reports.noise import Thresholds, Verdict
+from reports.noise import MISSED, Thresholds, Verdict
 from reports.run import Result, Run
 from reports.text import name_cell, shorten_text
 
 LOOKS = (1, 2, 4, 8, 16)  # numbers of new processes after which a session decides what to measure again
 DECISIVE = LOOKS[-2:]  # of these, those after which a session calls a cell slower
-MISSED = 0.001  # how often a cell that is slower by `Thresholds.never_ok` may be called ok
 MAX_FACTOR = 100  # a wider interval says nothing
 _MAX_NAMES = 5  # in a message
 

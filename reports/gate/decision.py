@@ -16,11 +16,14 @@ import numpy as np
 from reports.errors import WrongInputError
 from reports.gate.pairs import ANALYSES, FIRST_LOOK, SCREEN_PAIRS, Pair, SideName
 from reports.gate.statistics import (
+    Usual,
     analyse_suspects,
     compute_greater,
     estimate_shift,
     exclude_slowdown,
+    find_least,
     find_suspects,
+    measure_usual,
     reject_all,
 )
 from reports.gate.syncs import SyncChange
@@ -40,8 +43,13 @@ class Decision:
     base_seconds: float  # of a call in the baseline, the median of its sessions
     pairs: int  # that decided: those of the screen don't count for a suspect
     value: float | None  # p-value of a suspect, against "no slower than noise", or "no faster"
-    excluded: bool  # whether the screen excludes one and a half thresholds: an ok cell may be too noisy for that
+    excluded: bool  # whether these pairs exclude a slowdown of twice the threshold, without which no cell is ok
     threshold: float
+
+    @property
+    def slower(self) -> bool:
+        """Whether it looks slower."""
+        return self.ratio > 1 + self.threshold / 2
 
 
 class Absence(NamedTuple):
@@ -83,15 +91,17 @@ class Outcome:
 NOTHING = Outcome((), (), (), {}, 0.0, 0, 0, ())  # of a change that affects no cell
 _VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
 _CHANGES = frozenset(_VERDICTS.values())
+PATIENCE = ANALYSES[0]  # pairs of a cell that doesn't look slower but is too noisy to be ok
 
 
 @dataclass(eq=False)
 class _Suspect:
-    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster."""
+    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster; `usual` is of the screen."""
 
     screened: Decision
     sign: int
     thresholds: Thresholds
+    usual: Usual
     pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: baseline, candidate
     value: float | None = None
     verdict: Verdict | None = None
@@ -110,6 +120,13 @@ class _Suspect:
     def seconds(self) -> float:
         """Of a call on the side that should be the faster one."""
         return float(np.median([pair[0 if self.sign > 0 else 1] for pair in self.pairs]))
+
+    def excludes_slowdown(self) -> bool:
+        """Whether its pairs exclude a slowdown of twice the threshold."""
+        differences = np.array([self.differences]).T * self.sign
+        base = np.median(np.array(self.pairs)[:, :1], axis=0)
+        never_ok = find_least([self.thresholds.never_ok], base, [self.thresholds])
+        return bool(exclude_slowdown(differences, self.usual, never_ok)[0])
 
 
 def run_gate(
@@ -193,19 +210,24 @@ class _Controls:
 def _screen(
     pairs: Sequence[Pair], cells: Sequence[str], own: list[Thresholds]
 ) -> tuple[list[Decision], list[_Suspect]]:
-    """Call all cells ok, and list the suspects among them."""
+    """Call cells ok if they exclude a large slowdown, and list the suspects, and those that a few pairs may decide."""
     times = np.array([[[side.seconds[cell] for cell in cells] for side in pair] for pair in pairs])
     differences, (base, new) = np.log(times[:, 1] / times[:, 0]), np.median(times, axis=0)
-    shifts, excluded = estimate_shift(differences), exclude_slowdown(differences, base, own).tolist()
-    decisions = [
-        Decision(cell, "ok", math.exp(shift), float(seconds), len(pairs), None, clear, each.threshold)
-        for cell, shift, seconds, clear, each in zip(cells, shifts, base, excluded, own, strict=True)
-    ]
-    slower = find_suspects(differences, base, own)
+    shifts, usual = estimate_shift(differences), measure_usual(differences)
     large = -shifts >= np.log1p([each.threshold for each in own])
-    faster = find_suspects(-differences, new, own) & large  # missing an improvement does no harm
+    faster = find_suspects(-differences, new, own, usual) & large  # missing an improvement does no harm
+    never_ok = find_least([each.never_ok for each in own], base, own)
+    excluded = exclude_slowdown(differences, usual, never_ok)
+    slower = find_suspects(differences, base, own, usual)
+    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=PATIENCE)
+    slower |= hopeful & ~excluded & ~faster
+    verdicts: list[Verdict] = ["ok" if each else "inconclusive" for each in excluded]
+    decisions = [
+        Decision(cell, verdict, math.exp(shift), float(seconds), len(pairs), None, verdict == "ok", each.threshold)
+        for cell, verdict, shift, seconds, each in zip(cells, verdicts, shifts, base, own, strict=True)
+    ]
     suspects = [
-        _Suspect(decision, sign, thresholds)
+        _Suspect(decision, sign, thresholds, usual)
         for sign, flags in ((1, slower), (-1, faster))
         for decision, thresholds, flag in zip(decisions, own, flags, strict=True)
         if flag
@@ -254,7 +276,12 @@ def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirme
     )
     for place, each in enumerate(judged):
         each.value = float(analysis.value[place])
-        each.verdict = confirmed if analysis.confirmed[place] else "ok" if analysis.cleared[place] else None
+        if analysis.confirmed[place]:
+            each.verdict = confirmed
+        elif analysis.cleared[place] and each.excludes_slowdown():
+            each.verdict = "ok"
+        elif analysis.cleared[place] and len(each.pairs) >= PATIENCE:
+            each.verdict = "inconclusive"
 
 
 def _conclude(suspect: _Suspect, *, trusted: bool) -> Decision:
@@ -270,6 +297,7 @@ def _conclude(suspect: _Suspect, *, trusted: bool) -> Decision:
         base_seconds=float(np.median([base for base, _ in suspect.pairs])),
         pairs=len(suspect.pairs),
         value=suspect.value,
+        excluded=len(suspect.pairs) > 1 and suspect.excludes_slowdown(),
     )
 
 

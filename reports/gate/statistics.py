@@ -1,22 +1,26 @@
 """The statistics of the gate: paired differences of logarithms, their estimate, exact tests, many tests at once.
 
 All functions are pure. A difference is log(seconds of the candidate / seconds of the baseline) of one pair; axis 0
-counts pairs, axis 1 cells. The tests are SciPy's.
+counts pairs, axis 1 cells. The tests are SciPy's. A slowdown is excluded by Student's t, as in comparisons with saved
+runs: ranks of a few pairs can't exclude anything with a small probability of an error.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.compare.statistics import LEAST_SCATTER, PRIOR_FREEDOM, find_quantile
 from reports.gate.pairs import ANALYSES
-from reports.noise import Thresholds
+from reports.noise import MISSED, Thresholds
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-SCREEN_LEVEL = 0.1  # of the test that lets a cell pass the screen; 5 pairs can reach 1 / 32
+SCREEN_LEVEL = 0.1  # how often a slowdown of `Thresholds.excluded` may pass the screen
+OK_LEVEL = MISSED / (2 + len(ANALYSES))  # of each look at a cell: the screen, the first one, the analyses
 
 
 def estimate_shift(differences: Floats) -> Floats:
@@ -49,22 +53,48 @@ def reject_all(values: Floats, level: float) -> Flags:
     return rejected
 
 
-def find_suspects(differences: Floats, seconds: Floats, thresholds: list[Thresholds]) -> Flags:
+class Usual(NamedTuple):
+    """The variance between pairs that most cells have, and how many degrees of freedom that is worth."""
+
+    variance: float
+    freedom: int
+
+
+def measure_usual(differences: Floats) -> Usual:
+    """Measure the variance that most cells have; a few cells show less of it."""
+    freedom = len(differences) - 1
+    median = float(np.median(np.var(differences, axis=0, ddof=1))) if differences.size else 0.0
+    return Usual(median * freedom / (freedom - 2 / 3), min(PRIOR_FREEDOM, max(differences.shape[1] - 1, 0)))
+
+
+def exclude_slowdown(
+    differences: Floats, usual: Usual, slowdown: Floats, level: float = OK_LEVEL, pairs: int = 0
+) -> Flags:
+    """Find the cells that exclude this slowdown, a logarithm, with this probability of an error.
+
+    With `pairs`, they would if so many pairs scattered like these.
+    """
+    own, pairs = len(differences) - 1, pairs or len(differences)
+    variance = (own * np.var(differences, axis=0, ddof=1) + usual.freedom * usual.variance) / (own + usual.freedom)
+    error = np.sqrt((variance + LEAST_SCATTER**2) / pairs)
+    excluded: Flags = estimate_shift(differences) + find_quantile(level, pairs - 1 + usual.freedom) * error < slowdown
+    return excluded
+
+
+def find_least(fractions: Sequence[float], seconds: Floats, thresholds: Sequence[Thresholds]) -> Floats:
+    """Turn slowdowns into logarithms; one that takes too little time to count becomes the smallest that does."""
+    least = [each.least_seconds for each in thresholds] / seconds
+    return np.log1p(np.maximum(fractions, least))
+
+
+def find_suspects(differences: Floats, seconds: Floats, thresholds: list[Thresholds], usual: Usual) -> Flags:
     """Find the cells that may be slower: a large slowdown can't be excluded, and the estimate is above the noise.
 
     `differences` has shape (pairs, cells); `seconds` of a call in the baseline and `thresholds` have one entry a cell.
     """
     noise = np.log1p([each.noise for each in thresholds])
-    return ~exclude_slowdown(differences, seconds, thresholds) & (estimate_shift(differences) > noise)
-
-
-def exclude_slowdown(differences: Floats, seconds: Floats, thresholds: list[Thresholds]) -> Flags:
-    """Find the cells that exclude a slowdown of one and a half thresholds; parameters as of `find_suspects`."""
-    large = [  # a slowdown that is too short to count isn't one
-        math.log1p(max(each.excluded, each.least_seconds / base))
-        for each, base in zip(thresholds, seconds, strict=True)
-    ]
-    return compute_greater(-differences, -np.array(large)) <= SCREEN_LEVEL
+    large = find_least([each.excluded for each in thresholds], seconds, thresholds)
+    return ~exclude_slowdown(differences, usual, large, SCREEN_LEVEL) & (estimate_shift(differences) > noise)
 
 
 @dataclass(frozen=True)

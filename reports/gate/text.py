@@ -41,11 +41,11 @@ def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> 
 
 
 def make_summary(finding: Finding) -> str:
-    """Write what was found as Markdown: the answer, the cells that aren't ok, how it was measured."""
+    """Write what was found as Markdown: the answer, the cells that changed or may be slower, how it was measured."""
     outcome = finding.outcome
     shown = [
         *outcome.select("regression"),
-        *outcome.select("inconclusive"),
+        *(each for each in outcome.select("inconclusive") if each.slower),
         *outcome.select("improvement"),
     ]
     parts = [
@@ -88,8 +88,8 @@ def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
 
 def _describe_cost(outcome: Outcome) -> str:
     pairs = f"{count_noun(outcome.screened, 'pair')} of all cells, {outcome.confirmed} of suspects"
-    unsure = sum(not each.excluded for each in outcome.select("ok") if each.value is None)
-    doubt = f"; {unsure} of the ok ones too noisy for the screen to exclude a large slowdown" if unsure else ""
+    noisy = sum(not each.slower for each in outcome.select("inconclusive"))
+    doubt = f"; {noisy} of the inconclusive ones don't look slower, but are too noisy to be ok" if noisy else ""
     controls = f" and {count_noun(len(outcome.controls), 'control')}" if outcome.controls else ""
     return f"{count_noun(len(outcome.decisions), 'cell')}{controls}, {pairs}, {outcome.seconds:.0f} s{doubt}"
 
@@ -117,7 +117,7 @@ def make_annotations(finding: Finding) -> Iterator[str]:
     """Write what was found as GitHub's workflow commands, one a line."""
     outcome = finding.outcome
     slower = [("error", each) for each in outcome.select("regression")]
-    slower += [("warning", each) for each in outcome.select("inconclusive")]
+    slower += [("warning", each) for each in outcome.select("inconclusive") if each.slower]
     for level, each in slower:
         text = f"{name_cell(each.cell)} takes {each.ratio:.2f} times as long ({count_noun(each.pairs, 'pair')})"
         yield annotate(level, each.verdict, text)

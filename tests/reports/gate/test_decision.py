@@ -11,7 +11,7 @@ import pytest
 
 from reports.errors import WrongInputError
 from reports.gate.decision import Absence, Outcome, run_gate
-from reports.gate.pairs import Pair, Session, SideName
+from reports.gate.pairs import SCREEN_PAIRS, Pair, Session, SideName
 from reports.noise import Thresholds, Verdict
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
@@ -160,13 +160,42 @@ def test_sides_without_a_common_cell_have_no_verdicts() -> None:
     assert not {FIRST, SECOND} & {each.cell for each in outcome.decisions}
 
 
-def test_an_ok_cell_that_is_too_noisy_to_exclude_a_slowdown_is_marked() -> None:
+def scatter(screened: float, later: float) -> Callable[[Pair, int], Pair]:
+    """Make a cell differ by these factors, in turns in either direction: in the screen, and in later pairs."""
+
     def disturb(pair: Pair, number: int) -> Pair:
-        seconds = {**pair.candidate.seconds, SECOND: pair.baseline.seconds[SECOND] * (2.0 if number % 2 else 0.5)}
+        factor = screened if number <= SCREEN_PAIRS else later
+        other = factor if number % 2 else 1 / factor
+        seconds = {**pair.candidate.seconds, SECOND: pair.baseline.seconds[SECOND] * other}
         return pair._replace(candidate=replace(pair.candidate, seconds=seconds))
 
-    outcome = FakeSides({}, disturb).run(budget=1e-9)
-    assert [each.cell for each in outcome.decisions if not each.excluded] == [SECOND]
+    return disturb
+
+
+@pytest.mark.parametrize(
+    ("factors", "verdicts", "confirmed"),
+    [
+        ((1.04, 1.04), {}, 0),
+        ((1.12, 1.04), {}, 6),
+        ((1.12, 1.12), {}, 12),
+        ((1.12, 1.3), {SECOND: "inconclusive"}, 12),
+        ((2.0, 1.0), {SECOND: "inconclusive"}, 0),
+    ],
+    ids=["quiet", "noisy in the screen", "noisy", "too noisy", "hopeless"],
+)
+def test_a_cell_is_ok_only_if_its_pairs_exclude_a_large_slowdown(
+    factors: tuple[float, float], verdicts: Mapping[str, Verdict], confirmed: int
+) -> None:
+    outcome = FakeSides({}, scatter(*factors)).run()
+    assert name_verdicts(outcome) == verdicts
+    assert outcome.confirmed == confirmed
+    assert [each.cell for each in outcome.decisions if not each.excluded] == list(verdicts)
+
+
+def test_an_improvement_that_fresh_pairs_do_not_show_is_ok_only_if_they_exclude_a_slowdown() -> None:
+    faster = {SECOND: 0.7}
+    assert name_verdicts(FakeSides(faster, course={6: {SECOND: 1.0}}).run()) == {}
+    assert name_verdicts(FakeSides(faster, course={6: {SECOND: 1.2}}).run()) == {SECOND: "inconclusive"}
 
 
 def test_a_choice_that_matches_no_benchmark_is_wrong_input() -> None:

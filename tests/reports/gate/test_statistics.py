@@ -6,20 +6,25 @@ import math
 import numpy as np
 import pytest
 
-from reports.gate.pairs import ANALYSES
+from reports.gate.pairs import ANALYSES, FIRST_LOOK
 from reports.gate.statistics import (
     Floats,
     InterimAnalysis,
     analyse_suspects,
     compute_greater,
     estimate_shift,
+    exclude_slowdown,
+    find_least,
     find_suspects,
+    measure_usual,
     reject_all,
 )
-from reports.noise import Thresholds
+from reports.noise import MISSED, Thresholds
 from tests.support.properties import example, given, st
 
-pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
+ttest_1samp = pytest.importorskip(
+    "scipy.stats", reason="SciPy is not installed: python -m pip install -e '.[test]'"
+).ttest_1samp
 
 NOTHING: Floats = np.empty(0)
 _COLUMN = st.lists(st.floats(-10, 10), min_size=1, max_size=12)
@@ -42,7 +47,8 @@ def analyse(
 
 
 def is_suspect(*differences: float, seconds: float = 1.0) -> bool:
-    return bool(find_suspects(make_column(*differences), np.array([seconds]), [Thresholds()])[0])
+    column = make_column(*differences)
+    return bool(find_suspects(column, np.array([seconds]), [Thresholds()], measure_usual(column))[0])
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 5, 12, 24, 36, 48, 60])
@@ -70,7 +76,8 @@ def test_each_cell_has_its_own_shift_estimate_threshold_and_seconds() -> None:
     assert estimate_shift(np.array([[1.0, 5.0], [3.0, -5.0]])).tolist() == [2, 0]
     differences = math.log(1.2) + np.linspace(0, 1e-3, 5)[:, None] * np.ones(3)
     thresholds = [Thresholds(), Thresholds().widen(0.3), Thresholds()]
-    assert find_suspects(differences, np.array([1, 1, 50e-6]), thresholds).tolist() == [True, False, False]
+    usual = measure_usual(differences)
+    assert find_suspects(differences, np.array([1, 1, 50e-6]), thresholds, usual).tolist() == [True, False, False]
 
 
 @given(_COLUMN)
@@ -95,7 +102,7 @@ def test_holm_agrees_with_its_definition(values: list[float]) -> None:
     [
         ((0.2, 0.21, 0.22, 0.19, 0.18), True),
         ((0, 0, 0, 0, 0), False),
-        (tuple(math.log(1.149) - step / 1000 for step in range(5)), False),
+        (tuple(math.log(1.14) - step / 1000 for step in range(5)), False),
         ((0.05, 0.06, 0.07, 0.08, 1), True),
         (tuple(math.log1p(0.029) + step for step in (-0.3, -0.2, 0, 0.2, 0.3)), False),
         (tuple(math.log1p(0.031) + step for step in (-0.3, -0.2, 0, 0.2, 0.3)), True),
@@ -116,7 +123,7 @@ def test_twice_as_slow_is_not_suspect_if_the_difference_is_below_twenty_microsec
 
 def test_no_cells_have_neither_p_values_nor_suspects() -> None:
     assert compute_greater(np.empty((5, 0)), 0.0).shape == (0,)
-    assert find_suspects(np.empty((5, 0)), NOTHING, []).shape == (0,)
+    assert find_suspects(np.empty((5, 0)), NOTHING, [], measure_usual(np.empty((5, 0)))).shape == (0,)
 
 
 def test_a_large_slowdown_in_all_pairs_is_confirmed() -> None:
@@ -189,3 +196,41 @@ def test_noise_alone_is_confirmed_in_less_than_one_run_of_a_hundred(suspects: in
         )
         wrong += any(analysis.confirmed.any() for analysis in analyses)
     assert 0 < wrong < 0.01 * gates
+
+
+def test_the_variance_that_most_cells_have_counts_more_the_more_cells_there_are() -> None:
+    pairs = np.linspace(-1, 1, 5)[:, None]
+    variance, freedom = measure_usual(pairs * [1, 1, 2, 9, 9, 9])
+    assert freedom == 4
+    assert variance == pytest.approx(0.625 * (4 + 81) / 2 * 6 / 5)
+    assert [measure_usual(np.ones((5, cells))).freedom for cells in (0, 1, 2, 3, 9)] == [0, 0, 1, 2, 4]
+
+
+def test_a_slowdown_is_excluded_by_student_s_t() -> None:
+    differences = np.random.default_rng(0).normal(0, 0.1, (12, 1))
+    for level in (0.1, 0.001):
+        bound = ttest_1samp(differences, 0).confidence_interval(1 - 2 * level).high
+        limits = estimate_shift(differences) - differences.mean(axis=0) + bound
+        assert not exclude_slowdown(differences, measure_usual(differences), limits * 0.999, level)[0]
+        assert exclude_slowdown(differences, measure_usual(differences), limits * 1.01, level)[0]
+
+
+def test_more_pairs_that_scatter_alike_would_exclude_more() -> None:
+    differences, limit = spread(0, 5, 0.15), np.array([0.18])
+    assert not exclude_slowdown(differences, measure_usual(differences), limit)[0]
+    assert exclude_slowdown(differences, measure_usual(differences), limit, pairs=60)[0]
+
+
+def test_a_slowdown_that_takes_too_little_time_is_not_one_to_exclude() -> None:
+    found = find_least([0.2, 0.2], np.array([1.0, 10e-6]), [Thresholds()] * 2)
+    assert np.expm1(found) == pytest.approx([0.2, 2.0])
+
+
+@pytest.mark.parametrize("scatter", [0.03, 0.1, 0.3])
+def test_a_cell_that_is_twenty_percent_slower_is_called_ok_in_less_than_one_case_of_a_thousand(scatter: float) -> None:
+    chance, cells = np.random.default_rng(7), 20_000
+    differences = np.log(1.2) + scatter * chance.standard_t(5, (max(ANALYSES), cells)) * chance.choice([1, 3], cells)
+    looks = (5, FIRST_LOOK, *ANALYSES)
+    usual = measure_usual(differences[:5])
+    excluded = [exclude_slowdown(differences[:pairs], usual, np.full(cells, np.log(1.2))) for pairs in looks]
+    assert np.any(excluded, axis=0).mean() < MISSED

@@ -77,19 +77,20 @@ def test_counts_begin_with_what_fails_and_always_end_with_ok() -> None:
     assert count_verdicts(make_outcome("regression").counts) == "1 regression, 0 ok"
 
 
-def test_the_summary_has_no_table_if_all_cells_are_ok() -> None:
-    noisy = make_outcome(decisions=(decide("ok"), replace(decide("ok", OTHER), excluded=False)))
-    assert make_summary(make_finding(noisy)) == (
-        "## Gate: 2 ok\n\n"
+def test_the_summary_counts_cells_that_are_too_noisy_but_do_not_look_slower() -> None:
+    noisy = make_finding(make_outcome(decisions=(decide("ok"), decide("inconclusive", OTHER, ratio=1.04))))
+    assert make_summary(noisy) == (
+        "## Gate: 1 inconclusive, 1 ok\n\n"
         "the working tree against main (01234567)\n\n"
         "- stores were in /dev/shm\n"
         "- 2 cells, 5 pairs of all cells, 12 of suspects, 88 s"
-        "; 1 of the ok ones too noisy for the screen to exclude a large slowdown\n"
+        "; 1 of the inconclusive ones don't look slower, but are too noisy to be ok\n"
     )
+    assert list(make_annotations(noisy)) == []
     assert make_summary(make_finding(make_outcome("ok", "ok"))).endswith(", 12 of suspects, 88 s\n")
 
 
-def test_the_table_has_a_row_for_each_cell_that_is_not_ok() -> None:
+def test_the_table_has_a_row_for_each_cell_that_changed_or_looks_slower() -> None:
     decisions = (
         decide("ok", "::test_fine"),
         decide("improvement", "::test_faster", 0.5),
