@@ -1,10 +1,12 @@
 """A pytest plugin for the sessions of the gate: ``-p benchmarks.gate_session``.
 
-It makes sure that the right `storage` is measured, writes a journal that survives a crash, and skips what costs time.
+It makes sure that the right `storage` is measured, waits with each cell for its turn, writes a journal that survives a
+crash, and skips what costs time.
 """
 
 import importlib.util
 import json
+import os
 import platform
 import sys
 from collections.abc import Generator
@@ -18,6 +20,7 @@ from benchmarks.options import add_modules
 from storage import BACKENDS
 
 IMPORTED = Path(storage.__file__).resolve().parent
+TURNS = "IMAGE_STORAGE_TURNS"  # names the descriptor on which a session says that it is ready, and waits
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes, as reports.gate.session expects them; pytest's own end at 5
 
 
@@ -64,6 +67,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
     except pytest.UsageError as error:
         pytest.exit(str(error), WRONG_EXPRESSION)
     items[:] = [item for item in items if {"reference", "floor"}.isdisjoint(getattr(item, "fixturenames", ()))]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Wait until the other side has measured a cell."""
+    os.write(int(os.environ[TURNS]), b".")
+    os.read(int(os.environ[TURNS]), 1)
+    return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

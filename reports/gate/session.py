@@ -1,14 +1,19 @@
-"""Sessions of the gate: fresh pytest processes that measure the chosen cells of one side, a few rounds each."""
+"""Sessions of the gate: fresh pytest processes that measure the chosen cells of one side, a few rounds each.
+
+The two sessions of a pair take turns: each cell is measured on one side, then on the other, milliseconds later.
+"""
 
 import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +32,12 @@ ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
 MAX_STORES = 64  # large ones that a session may leave until it ends
 BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store
-TIMEOUT = 600  # seconds for one session
+TIMEOUT = 600  # seconds for one cell
 PHOTOS, ENCODED = "standin", "encoded"  # of benchmarks: generated photos, and what is stored of them
 PHOTO_CUTOFFS = (10,)  # more take too long to decode, and to generate in each session
 REMOVED = ("IMAGES", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
 SLOWDOWN = "IMAGE_STORAGE_SLOWDOWN"  # of benchmarks/slowdown.py
+TURNS = "IMAGE_STORAGE_TURNS"  # of benchmarks/gate_session.py: the descriptor on which a session waits for its turn
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes: pytest's, and that of benchmarks/gate_session.py
 
 
@@ -138,8 +144,8 @@ class Sides:
         if backends and all(backends):  # importing the libraries of the others takes time
             selection = replace(selection, backends=backends)
         order = self._sides if self._pairs % 2 else self._sides[::-1]
-        sessions = {side.name: run_session(side, selection, self.stores, seed=self._pairs) for side in order}
-        pair = Pair(**sessions)
+        sessions = run_sessions(order, selection, self.stores, seed=self._pairs)
+        pair = Pair(**{side.name: each for side, each in zip(order, sessions, strict=True)})
         self.images |= {**pair.baseline.images, **pair.candidate.images}
         if pair.baseline.images and pair.candidate.images and pair.baseline.images != pair.candidate.images:
             raise NotMeasurableError(
@@ -153,7 +159,7 @@ class Sides:
 
     def count_syncs(self) -> tuple[Counts, ...]:
         """Count how often each side syncs when it stores with the affected backends."""
-        return tuple(count_side(side, self._named, self.stores / "syncs") for side in self._sides)
+        return count_sides(self._sides, self._named, self.stores)
 
 
 def choose_selections(selection: Selection, affected: Affected) -> list[Selection]:
@@ -190,14 +196,27 @@ def claim_stores(folder: Path | None, store_bytes: int) -> Iterator[Path]:
         yield made
 
 
-def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Session:
-    """Run one session; `seed` is that of string hashes, and the same for both sides of a pair."""
-    report, journal = side.worktree / "run.json", side.worktree / "journal.jsonl"
-    for path in (report, journal):
-        path.unlink(missing_ok=True)
+def run_sessions(sides: Sequence[Side], selection: Selection, stores: Path, seed: int) -> list[Session]:
+    """Run a session of each side, in turns; `seed` is that of string hashes, and the same for all."""
+    commands, folders = [], [stores / side.worktree.name for side in sides]
+    for side, folder in zip(sides, folders, strict=True):
+        report, journal = _name_files(side)
+        for path in (report, journal):
+            path.unlink(missing_ok=True)
+        commands.append(_make_command(side, selection, folder, report, journal))
     os.sync()  # so that no earlier write reaches the disk while the clock runs
-    code, output = _run_process(side, _make_command(side, selection, stores / "session", report, journal), seed)
-    shutil.rmtree(stores / "session", ignore_errors=True)
+    ended = _run_processes(sides, commands, seed)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [_read_session(side, selection, *each) for side, each in zip(sides, ended, strict=True)]
+
+
+def _name_files(side: Side) -> tuple[Path, Path]:
+    return side.worktree / "run.json", side.worktree / "journal.jsonl"
+
+
+def _read_session(side: Side, selection: Selection, code: int, output: str) -> Session:
+    report, journal = _name_files(side)
     if code == NO_CELLS:
         return Session({})
     if code == WRONG_EXPRESSION:
@@ -225,12 +244,21 @@ def describe_images(images: ImageSet) -> str:
     return f"{images.name}, {count_noun(images.count, 'image file' if files else 'image')}"
 
 
-def count_side(side: Side, backends: Sequence[str], folder: Path) -> Counts:
-    """Count the syncs of one side, which stores in `folder`."""
-    log = side.worktree / "syncs.log"
-    folder.mkdir()
-    _, output = _run_process(side, make_command(side.python, folder, backends, log), seed=1)
-    shutil.rmtree(folder, ignore_errors=True)
+def count_sides(sides: Sequence[Side], backends: Sequence[str], stores: Path) -> tuple[Counts, ...]:
+    """Count the syncs of each side, which stores with these backends in a folder in `stores`."""
+    folders, logs = [stores / side.worktree.name for side in sides], [side.worktree / "syncs.log" for side in sides]
+    for folder in folders:
+        folder.mkdir()
+    commands = [
+        make_command(side.python, folder, backends, log) for side, folder, log in zip(sides, folders, logs, strict=True)
+    ]
+    ended = _run_processes(sides, commands, seed=1)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return tuple(_read_counts(side, log, output) for side, log, (_, output) in zip(sides, logs, ended, strict=True))
+
+
+def _read_counts(side: Side, log: Path, output: str) -> Counts:
     counts = count_syncs(read_file(log).decode(errors="replace").splitlines()) if log.exists() else {}
     if not counts:
         raise NotMeasurableError(f"strace traced no store of the {side.name} ({shorten_text(output)})")
@@ -260,26 +288,73 @@ def _make_environment(seed: int, slowdown: Slowdown) -> dict[str, str]:
     return kept | ours
 
 
-def _run_process(side: Side, command: Sequence[str], seed: int) -> tuple[int, str]:
-    """Run a session to its end; none of its processes outlives this call."""
-    with subprocess.Popen(  # noqa: S603 - this suite's own command
-        command,
-        cwd=side.worktree,
-        env=_make_environment(seed, side.slowdown),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
+def _run_processes(sides: Sequence[Side], commands: Sequence[Sequence[str]], seed: int) -> list[tuple[int, str]]:
+    """Run a process of each side to its end, in turns; none of their own processes outlives this call."""
+    logs = [side.worktree / "output" for side in sides]
+    with ExitStack() as stack:
+        running = [stack.enter_context(_start_process(*each, seed)) for each in zip(sides, commands, logs, strict=True)]
+        take_turns(running)
+        codes = [each.process.wait() for each in running]
+    return [(code, read_file(log).decode(errors="replace")) for code, log in zip(codes, logs, strict=True)]
+
+
+class Running(NamedTuple):
+    """A process of a side that waits for its turns."""
+
+    side: Side
+    process: "subprocess.Popen[bytes]"
+    turns: socket.socket
+
+    def is_ready(self) -> bool:
+        """Wait until it is ready for its next cell, or has ended."""
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            try:
+                return bool(self.turns.recv(1))
+            except ConnectionError:
+                return False
+            except TimeoutError:
+                if self.process.poll() is not None:  # though a process that it started is still there
+                    return False
+        raise NotMeasurableError(f"the {self.side.name} took more than {TIMEOUT} seconds for one cell")
+
+
+@contextmanager
+def _start_process(side: Side, command: Sequence[str], log: Path, seed: int) -> Iterator[Running]:
+    mine, theirs = socket.socketpair()
+    mine.settimeout(min(TIMEOUT, 1))
+    with (
+        mine,
+        theirs,
+        log.open("wb") as output,
+        subprocess.Popen(  # noqa: S603 - this suite's own command
+            command,
+            cwd=side.worktree,
+            env=_make_environment(seed, side.slowdown) | {TURNS: str(theirs.fileno())},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+        ) as process,
+    ):
+        theirs.close()
         try:
-            output, _ = process.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired as problem:
-            message = f"the {side.name} took more than {TIMEOUT} seconds for one session"
-            raise NotMeasurableError(message) from problem
+            yield Running(side, process, mine)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its workers too
-    return process.returncode, output.decode(errors="replace")
+
+
+def take_turns(processes: Sequence[Running]) -> None:
+    """Let processes measure one cell each, in turns, once all are ready; return when all have ended."""
+    ready = [each for each in processes if each.is_ready()]
+    while ready:
+        for each in tuple(ready):
+            with suppress(ConnectionError):  # it has ended
+                each.turns.send(b"\n")
+            if not each.is_ready():
+                ready.remove(each)
 
 
 def _read_journal(path: Path) -> tuple[list[str], Mapping[str, str]]:

@@ -1,6 +1,6 @@
 """Sessions of the gate that nothing measured, and programs that replace Python."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reports.gate.pairs import Session
@@ -22,8 +22,11 @@ class FakeSessions:
         self.obstacle = "a test traces nothing"
         self.before: Callable[[], object] = lambda: None
 
-    def run_session(self, side: Side, selection: Selection, *_: object, **__: object) -> Session:
-        """Run a session."""
+    def run_sessions(self, sides: Sequence[Side], selection: Selection, *_: object, **__: object) -> list[Session]:
+        """Run a session of each side."""
+        return [self._run_session(side, selection) for side in sides]
+
+    def _run_session(self, side: Side, selection: Selection) -> Session:
         self.before()
         self.selections.append(selection)
         if selection.images:

@@ -25,7 +25,7 @@ def sessions(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSessions:
     """Replace the sessions of the gate in this project."""
     assert project.exists()
     fake = FakeSessions()
-    monkeypatch.setattr(session, "run_session", fake.run_session)
+    monkeypatch.setattr(session, "run_sessions", fake.run_sessions)
     monkeypatch.setattr(command, "find_obstacle", lambda: fake.obstacle)
     return fake
 

@@ -24,7 +24,7 @@ from reports.gate.session import (
     claim_stores,
     describe_images,
     prepare_sides,
-    run_session,
+    run_sessions,
 )
 from reports.gate.worktrees import WORKING_TREE, Code, make_worktree
 from reports.reading import read_run
@@ -48,6 +48,12 @@ def worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake_side(folder: Path, *lines: str) -> Side:
     """Make a candidate whose interpreter is a shell script."""
     return Side("candidate", folder, write_interpreter(folder, *lines))
+
+
+def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Session:
+    """Run a session that waits for no other."""
+    (found,) = run_sessions([side], selection, stores, seed)
+    return found
 
 
 def spoil_reading(worktree: Path, statement: str) -> None:
@@ -146,10 +152,10 @@ def test_own_thresholds_and_the_reasons_of_unmeasured_cells_are_read(tmp_path: P
 
 
 def test_the_processes_of_a_session_end_with_it(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_session(fake_side(tmp_path, "sleep 600 > /dev/null 2>&1 &", "echo $! > started", "exit 5"), QUICK, stores, 1)
+    run_session(fake_side(tmp_path, "sleep 600 &", "echo $! > started", "exit 5"), QUICK, stores, 1)
     await_end(int((tmp_path / "started").read_text()))
     monkeypatch.setattr(session, "TIMEOUT", 0.3)
-    with pytest.raises(NotMeasurableError, match=r"the candidate took more than 0\.3 seconds for one session"):
+    with pytest.raises(NotMeasurableError, match=r"the candidate took more than 0\.3 seconds for one cell"):
         run_session(fake_side(tmp_path, "sleep 600 &", "echo $$ $! > started", "wait"), QUICK, stores, seed=1)
     await_end(*map(int, (tmp_path / "started").read_text().split()))
 
@@ -200,6 +206,33 @@ def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path,
     assert {"--images=some", "--payloads=a,b"} <= set((tmp_path / "noted").read_text().splitlines())
 
 
+TURNS = """
+import os, signal, sys
+turns = int(os.environ["IMAGE_STORAGE_TURNS"])
+for cell in range({cells}):
+    os.write(turns, b".")
+    {ending}
+    os.read(turns, 1)
+    print("{name}", cell, file=open("{noted}", "a"))
+"""
+
+
+def test_cells_of_two_sides_are_measured_in_turns(tmp_path: Path) -> None:
+    for cells, ending, other in (
+        (2, "", ["old 0", "new 0", "old 1", "new 1", "new 2"]),
+        (2, "if cell: os.kill(os.getpid(), 9)", ["old 0", "new 0", "new 1", "new 2"]),
+        (0, "", ["new 0", "new 1", "new 2"]),
+    ):
+        noted, sides = tmp_path / f"noted {ending} {cells}", []
+        for name, number, end in (("old", cells, ending), ("new", 3, "")):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "turns.py").write_text(TURNS.format(cells=number, ending=end, name=name, noted=noted))
+            python = write_interpreter(tmp_path / name, f'"{sys.executable}" turns.py', "exit 5")
+            sides.append(Side("baseline" if name == "old" else "candidate", tmp_path / name, python))
+        assert run_sessions(sides, QUICK, tmp_path, seed=1) == [Session({})] * 2
+        assert noted.read_text().splitlines() == other
+
+
 def make_plan(tmp_path: Path, python: str = "python", affected: Affected | None = None) -> Plan:
     selection = Selection((10,), "read")
     versions = WORKING_TREE, WORKING_TREE
@@ -207,7 +240,7 @@ def make_plan(tmp_path: Path, python: str = "python", affected: Affected | None 
     return Plan(ROOT, Code(ROOT), *versions, (python, python), selection, tmp_path / "stores", lambda *_: affected)
 
 
-def test_sides_take_turns_share_a_seed_within_a_pair_and_leave_no_folder(
+def test_sides_share_a_seed_within_a_pair_and_leave_no_folder(
     tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     temporary = tmp_path / "temporary"
@@ -224,22 +257,22 @@ def test_sides_take_turns_share_a_seed_within_a_pair_and_leave_no_folder(
             sides.measure([READ])
     assert list(temporary.iterdir()) == list(stores.iterdir()) == []
     lines = (tmp_path / "noted").read_text().splitlines()
-    assert lines == ["old 1", "new 1", "new 2", "old 2", "old 3", "new 3"]
+    assert sorted(lines) == [f"{name} {seed}" for name in ("new", "old") for seed in (1, 2, 3)]
 
 
 def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Selection] = []
 
-    def run(_: Side, selection: Selection, *__: object, **___: object) -> Session:
+    def run(_: Sequence[Side], selection: Selection, *__: object, **___: object) -> list[Session]:
         asked.append(selection)
-        return Session({"a": 1.0}, backends={"a": "png", "b": "lmdb", "c": "png"})
+        return [Session({"a": 1.0}, backends={"a": "png", "b": "lmdb", "c": "png"})] * 2
 
-    monkeypatch.setattr(session, "run_session", run)
+    monkeypatch.setattr(session, "run_sessions", run)
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
     for cells in ((), ("c", "a"), ("a", "unknown")):
         sides.measure(cells)
     expected = [((), ()), (("c", "a"), ("png",)), (("a", "unknown"), ())]
-    assert [(each.cells, each.backends) for each in asked[::2]] == expected
+    assert [(each.cells, each.backends) for each in asked] == expected
 
 
 class TwoSets:
@@ -249,18 +282,18 @@ class TwoSets:
         self.asked: list[Selection] = []
         self.seconds = {"standin": {"photo": 1.0}, "": {READ: 1.0}}
         self.changes: dict[str, dict[str, Any]] = {"baseline": {}, "candidate": {}}
-        monkeypatch.setattr(session, "run_session", self.run)
+        monkeypatch.setattr(session, "run_sessions", self.run)
 
-    def run(self, side: Side, selection: Selection, *_: object, **__: object) -> Session:
+    def run(self, sides: Sequence[Side], selection: Selection, *_: object, **__: object) -> list[Session]:
         """Measure one of the sets."""
         self.asked.append(selection)
         seconds = self.seconds[selection.images]
         digest = selection.images or "cifar10"
         made = Session(seconds, backends=dict.fromkeys(seconds, "npy"), images={digest: f"{digest}, 10 images"})
-        return replace(made, **self.changes[side.name]) if selection.images else made
+        return [replace(made, **self.changes[side.name]) if selection.images else made for side in sides]
 
     def measure(self, tmp_path: Path, affected: Affected, *cells: Sequence[str]) -> list[list[Selection]]:
-        """Measure pairs; return what the baseline was asked for in each."""
+        """Measure pairs; return what the sides were asked for in each."""
         sides = Sides(
             Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path, "", affected), tmp_path
         )
@@ -268,7 +301,7 @@ class TwoSets:
         for each in cells:
             self.asked.clear()
             self.pair = sides.measure(each)
-            asked.append(self.asked[::2])
+            asked.append(self.asked.copy())
         return asked
 
 
@@ -335,11 +368,11 @@ def test_sides_that_read_different_images_are_not_compared(sets: TwoSets, tmp_pa
 def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slowed: dict[str, Slowdown | None] = {}
 
-    def run(side: Side, *_: object, **__: object) -> Session:
-        slowed[side.name] = side.slowdown
-        return Session({})
+    def run(sides: Sequence[Side], *_: object, **__: object) -> list[Session]:
+        slowed.update({side.name: side.slowdown for side in sides})
+        return [Session({})] * 2
 
-    monkeypatch.setattr(session, "run_session", run)
+    monkeypatch.setattr(session, "run_sessions", run)
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
     sides.slow_down(Slowdown((READ,), 1.2, "cpu"))
     sides.measure(())

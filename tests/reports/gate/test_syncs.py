@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reports.errors import NotMeasurableError
-from reports.gate.session import Side, Sides, count_side
+from reports.gate.session import Side, Sides, count_sides
 from reports.gate.syncs import MISSING, SyncChange, compare_syncs, count_syncs, find_obstacle
 from reports.gate.worktrees import WORKING_TREE, Code, make_worktree
 from tests.reports.gate.test_session import make_plan
@@ -88,4 +88,4 @@ def test_an_added_sync_is_counted_on_its_side_only(worktree: Path, tmp_path: Pat
 
 def test_a_side_that_stores_nothing_has_no_counts(worktree: Path, stores: Path) -> None:
     with pytest.raises(NotMeasurableError, match=r"^strace traced no store of the candidate \(.*\)$"):
-        count_side(Side("candidate", worktree), ("not_here",), stores / "syncs")
+        count_sides([Side("candidate", worktree)], ("not_here",), stores)
