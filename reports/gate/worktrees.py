@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -86,10 +87,7 @@ def make_worktree(project: Path, code: Code, version: Version, folder: Path) -> 
     if version.commit is None:
         _copy(code.folder / code.path, folder / code.path)
         return
-    for path in list_files(code, version.commit):
-        content = _run_git(code.folder, "show", f"{version.commit}:./{path}")
-        if content is None:
-            raise NotMeasurableError(f"git has lost {shorten_text(path)} of {version.name}; run `git fsck`")
+    for path, content in _read_files(code, version):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
     if (project / SOURCES).exists() and not (folder / SOURCES).exists():
@@ -105,9 +103,29 @@ def _copy(source: Path, target: Path) -> None:
 
 def list_files(code: Code, commit: str) -> list[str]:
     """List the files of the code in a commit, as paths from its folder; empty if there is no such package or module."""
-    listed = _run_git(code.folder, "ls-tree", "-r", "-z", "--name-only", commit, "--", code.path) or b""
-    paths = [os.fsdecode(path) for path in listed.split(b"\0") if path]
+    paths = list(_list_blobs(code, commit))
     return paths if code.path != MEASURED or f"{MEASURED}/__init__.py" in paths else []
+
+
+def _list_blobs(code: Code, commit: str) -> dict[str, bytes]:
+    """List the files of the code in a commit, and the ids of their contents."""
+    listed = _run_git(code.folder, "ls-tree", "-r", "-z", commit, "--", code.path) or b""
+    entries = [entry.partition(b"\t") for entry in listed.split(b"\0") if entry]
+    return {os.fsdecode(path): facts.split()[-1] for facts, _, path in entries}
+
+
+def _read_files(code: Code, version: Version) -> Iterator[tuple[str, bytes]]:
+    """Read all files of the code in a commit with one process: there are many."""
+    blobs = _list_blobs(code, str(version.commit))
+    found = _run_git(code.folder, "cat-file", "--batch", given=b"\n".join([*blobs.values(), b""])) or b""
+    start = 0
+    for path in blobs:
+        facts = found[start : found.find(b"\n", start)].split()  # id, type and size, or that it is missing
+        if len(facts) != 3:  # noqa: PLR2004
+            raise NotMeasurableError(f"git has lost {shorten_text(path)} of {version.name}; run `git fsck`")
+        start = found.find(b"\n", start) + 1
+        yield path, found[start : start + int(facts[2])]
+        start += int(facts[2]) + 1
 
 
 def _find_problem(project: Path) -> str:
@@ -120,8 +138,8 @@ def _find_problem(project: Path) -> str:
     return shorten_text(done.stderr) if done.returncode else ""
 
 
-def _run_git(project: Path, *arguments: str) -> bytes | None:
-    """Run git and return what it prints; None if it fails."""
+def _run_git(project: Path, *arguments: str, given: bytes = b"") -> bytes | None:
+    """Run git on what it is given and return what it prints; None if it fails."""
     git = shutil.which("git") or "git"
-    done = subprocess.run([git, *arguments], cwd=project, capture_output=True, check=False)  # noqa: S603 - git itself
+    done = subprocess.run([git, *arguments], cwd=project, input=given, capture_output=True, check=False)  # noqa: S603 - git itself
     return done.stdout if done.returncode == 0 else None
