@@ -1,7 +1,10 @@
 """Sessions of the gate: what a process measures, what it must not see, and how it ends; pairs of them, and stores."""
 
 import shutil
+import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +19,7 @@ from reports.gate.affected import Affected
 from reports.gate.pairs import Session
 from reports.gate.session import (
     Plan,
+    Running,
     Selection,
     Side,
     Sides,
@@ -25,6 +29,7 @@ from reports.gate.session import (
     describe_images,
     prepare_sides,
     run_sessions,
+    take_turns,
 )
 from reports.gate.worktrees import WORKING_TREE, Code, make_worktree
 from reports.reading import read_run
@@ -231,6 +236,18 @@ def test_cells_of_two_sides_are_measured_in_turns(tmp_path: Path) -> None:
             sides.append(Side("baseline" if name == "old" else "candidate", tmp_path / name, python))
         assert run_sessions(sides, QUICK, tmp_path, seed=1) == [Session({})] * 2
         assert noted.read_text().splitlines() == other
+
+
+@pytest.mark.parametrize("unread", [b"", b"1"])
+def test_a_process_that_ended_before_its_turn_is_not_waited_for(unread: bytes, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, subprocess.Popen(["true"]) as process:  # noqa: S607 - a command that ends at once
+        theirs.send(b".")
+        ours.send(unread)
+        running = Running(Side("candidate", tmp_path), process, ours)
+        threading.Timer(0.1, theirs.close).start()
+        take_turns([running])
+        assert not running.is_ready()
 
 
 def make_plan(tmp_path: Path, python: str = "python", affected: Affected | None = None) -> Plan:
