@@ -50,6 +50,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self,
         reader: Source,
         read: Callable[..., tuple[Images, Labels]],
+        expect: Callable[[Iterator[NDArray[np.intp]], EpochOrder], Iterator[NDArray[np.intp]]],
         started: MutableSet[ReadAhead],
         memory: Memory,
         dtype: np.dtype[Any],
@@ -65,7 +66,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         rank: int,
         world_size: int,
     ) -> None:
-        self._reader, self._read, self._started, self._memory = reader, read, started, memory
+        self._reader, self._read, self._expect, self._started, self._memory = reader, read, expect, started, memory
         self._count, self._size = len(reader), check_number("size", memory.shape[0], 1)
         self._seed, self._epoch = check_number("seed", seed), check_number("epoch", epoch)
         self._starts, self._window = starts, window if window is None else check_number("window", window, 1)
@@ -180,11 +181,12 @@ class Batches(Iterator[tuple[Images, Labels]]):
         if self._reader.kind == "encoded":
             size = self._memory.shape[1:3]
             import_decoders()
+        order = self._make_order()
         augmentation = None if self._augment is None else Augmentation(self._augment, self._seed, self._epoch)
         self._ahead = ReadAhead(
             self._reader.store,
             partial(self._read, size=size, threads=1, augmentation=augmentation),
-            self._make_order().cut(self._find_starts(), self._size),
+            self._expect(order.cut(self._find_starts(), self._size), order),
             self._memory.lend if self._outs is None else partial(next, cycle(self._outs)),
             queue=QUEUE if self._outs is None else len(self._outs),
             cores=choose_cores(self._rank, self._world_size, self._threads),

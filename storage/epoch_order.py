@@ -47,6 +47,10 @@ class EpochOrder:
             images = self.find(places[places < self._count])
             yield from (images[start : start + size] for start in range(0, len(images), size))
 
+    def find_windows(self) -> list[NDArray[np.intp]]:
+        """Find the parts of each window; none if there are no windows."""
+        return []
+
     def _permute(self, cells: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Permute the cells of the rectangle: its rows are shifted by amounts that depend on the column, and so on."""
         one, other = np.divmod(cells, self._width)
@@ -73,10 +77,14 @@ class WindowedOrder(EpochOrder):
     def __init__(self, starts: NDArray[np.integer], window: int, seed: int, epoch: int) -> None:
         super().__init__(int(starts[-1]), seed, epoch)
         parts = EpochOrder(len(starts) - 1, seed, epoch, " parts").find(np.arange(len(starts) - 1))
-        self._seed, self._epoch, self._window = seed, epoch, window
+        self._seed, self._epoch, self._window, self._parts = seed, epoch, window, parts
         self._firsts = starts[parts]  # the first image of each part, in the order of the parts
         self._places = np.append(0, np.cumsum(starts[parts + 1] - self._firsts))  # where each part begins in the order
         self._cuts = np.append(self._places[:-1:window], self._count)  # where each window begins, then the end
+
+    def find_windows(self) -> list[NDArray[np.intp]]:
+        """Find the parts of each window."""
+        return [self._parts[start : start + self._window] for start in range(0, len(self._parts), self._window)]
 
     def find(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
         """Find which images come at these places of the order; each is at least 0 and below `count`."""

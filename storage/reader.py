@@ -19,6 +19,7 @@ from .augmentation import Augmentation, check_area
 from .batches import QUEUE, Batches
 from .decoding import MAX_PIXELS, check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
+from .epoch_order import EpochOrder
 from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError, explain, reading
 from .inputs import take_out
 from .pictures import Size
@@ -430,6 +431,7 @@ class Reader(ABC):
         return Batches(
             self,
             self._read_batch,
+            self._expect,
             self._ahead,
             self._memory,
             self._dtype,
@@ -444,6 +446,10 @@ class Reader(ABC):
             rank=rank,
             world_size=world_size,
         )
+
+    def _expect(self, batches: Iterator[NDArray[np.intp]], order: EpochOrder) -> Iterator[NDArray[np.intp]]:  # noqa: ARG002 - of a reader whose images are elsewhere
+        """Return the batches of an epoch; have what they need fetched ahead if it isn't on this machine."""
+        return batches
 
     def _find_starts(self) -> NDArray[np.integer]:
         """Find the first image of each part, then the number of images; a store is one part."""

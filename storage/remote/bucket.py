@@ -190,10 +190,12 @@ class Bucket:
         def keep(place: int, content: memoryview) -> None:
             found[place] = content
 
-        self._run(
-            partial(self._read_range, name, each, size, partial(keep, place)) for place, each in enumerate(ranges)
-        )
+        self.read_pieces((name, each, size, partial(keep, place)) for place, each in enumerate(ranges))
         return [content for content in found if content is not None]
+
+    def read_pieces(self, pieces: Iterable[tuple[str, tuple[int, int], int, Callable[[memoryview], None]]]) -> None:
+        """Read byte ranges of objects: the name, the range, the size of the object, and what keeps the content."""
+        self._run(partial(self._read_range, *each) for each in pieces)
 
     def download(self, name: str, path: Path, size: int) -> None:
         """Read an object of this size into a new file."""

@@ -86,6 +86,15 @@ def test_a_window_ends_before_the_next_one_starts() -> None:
     assert len(seen) > 20, "images of two parts aren't mixed"
 
 
+def test_the_images_of_a_window_are_those_of_its_parts() -> None:
+    windows = WindowedOrder(STARTS, 2, 0, 0).find_windows()
+    parts = np.searchsorted(STARTS, find_windowed(STARTS, 2), side="right") - 1
+    first = [int(part) for part in windows[0] if STARTS[part] < STARTS[part + 1]]
+    assert sorted(np.concatenate(windows).tolist()) == list(range(6))
+    assert set(parts[: sum(STARTS[part + 1] - STARTS[part] for part in first)].tolist()) == set(first)
+    assert EpochOrder(200, 0, 0).find_windows() == []
+
+
 def test_a_window_of_all_parts_is_the_full_shuffle() -> None:
     assert find_windowed(STARTS, 6, seed=3, epoch=1).tolist() == find_all(200, 3, 1)
 

@@ -1,0 +1,95 @@
+"""What the next batches of an epoch need is fetched while the current ones are read."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+from weakref import ref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StorageError
+
+Fetch = Callable[[int, NDArray[np.intp] | None], None]  # of a part, by its number, some images, or all of it
+Task = tuple[Fetch, int, NDArray[np.intp] | None]
+
+THREADS = 16  # parts from which something is fetched at once
+AHEAD = 64 << 20  # bytes of images that are fetched before they are read, unless a batch has more
+MAX_AHEAD = 64  # batches
+
+
+class Prefetch(Iterator[NDArray[np.intp]]):
+    """Yields the images of each batch, and has threads fetch those of the next ones, of `AHEAD` bytes, all at once.
+
+    `starts` are those of the parts, and `size` is that of an image on average. In windows, they fetch the parts of this
+    window and the next one, whose numbers are noted in `whole` before. The threads end when nothing refers to this any
+    more. An error of theirs is left to who reads the images.
+    """
+
+    def __init__(
+        self,
+        batches: Iterator[NDArray[np.intp]],
+        starts: NDArray[np.integer],
+        fetch: Fetch,
+        *,
+        size: int,
+        windows: Sequence[NDArray[np.intp]] = (),
+        whole: set[int] | None = None,
+    ) -> None:
+        self._batches, self._starts, self._fetch, self._size = batches, starts, fetch, size
+        self._windows, self._whole = windows, set() if whole is None else whole
+        self._window_of = np.zeros(len(starts) - 1, np.intp)
+        for number, parts in enumerate(windows):
+            self._window_of[parts] = number
+        self._next = 0  # the first window that wasn't asked for
+        self._waiting: deque[NDArray[np.intp]] = deque()
+        self._tasks: SimpleQueue[Task | ref[Any]] = SimpleQueue()
+        self._end = ref(self, self._tasks.put)
+        for _ in range(THREADS):
+            Thread(target=work, args=(self._tasks,), name="prefetch", daemon=True).start()
+
+    def __next__(self) -> NDArray[np.intp]:
+        """Return the images of the next batch."""
+        if not self._waiting:
+            self._take(1)  # alone, as it is waited for
+        if not self._waiting:
+            raise StopIteration
+        if not self._windows:
+            ahead = 1 + min(max(AHEAD // (len(self._waiting[0]) * self._size), 1), MAX_AHEAD)
+            if len(self._waiting) <= ahead // 2:  # not each time, so that more are merged
+                self._take(ahead - len(self._waiting))
+        return self._waiting.popleft()
+
+    def _take(self, count: int) -> None:
+        """Take so many batches, and have what they need fetched."""
+        new = list(islice(self._batches, count))
+        self._waiting += new
+        if new:
+            self._expect(np.concatenate(new))
+
+    def _expect(self, images: NDArray[np.intp]) -> None:
+        numbers = np.searchsorted(self._starts, images, side="right") - 1
+        if not self._windows:
+            for number in np.unique(numbers).tolist():
+                self._tasks.put((self._fetch, number, images[numbers == number] - self._starts[number]))
+            return
+        last = int(self._window_of[numbers].max()) + 2
+        for parts in self._windows[self._next : last]:
+            self._whole.update(parts.tolist())
+            for number in parts.tolist():
+                self._tasks.put((self._fetch, number, None))
+        self._next = max(self._next, last)
+
+
+def work(tasks: "SimpleQueue[Task | ref[Any]]") -> None:
+    """Do tasks until a reference comes, which ends all threads."""
+    while isinstance(task := tasks.get(), tuple):
+        fetch, number, positions = task
+        with suppress(StorageError):
+            fetch(number, positions)
+        del task, fetch, positions
+    tasks.put(task)

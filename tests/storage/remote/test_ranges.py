@@ -1,0 +1,228 @@
+"""A store in the cache is filled as it is read: each byte is fetched once, by whichever process needs it first."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage import BACKENDS, Encoded, StorageError
+from storage.dataset.details import Details
+from storage.dataset.files import check_file, find_structure
+from storage.reader import read_stored
+from storage.remote.ranges import BLOCK, CHUNK, GAP, REQUEST, Piece, SparseStore
+from tests.support.image_sets import make_set
+
+COUNT = 200
+LABELS = np.arange(COUNT)
+SETS: dict[str, Any] = {
+    "pixels": make_set(COUNT, 80, 50)[0],  # 12,000 bytes each
+    "files": Encoded.join([np.random.default_rng(number).bytes(100 * number) for number in range(COUNT)]),
+}
+TIMEOUT = 20.0  # seconds
+
+
+class Server:
+    """Answers requests for ranges of the files of a folder, and remembers them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.requests: list[tuple[int, int]] = []
+        self.before: Callable[[], None] = lambda: None
+
+    def fetch(self, pieces: Iterable[Piece]) -> None:
+        """Give each piece its content."""
+        for name, (start, end), size, keep in pieces:
+            self.before()
+            content = (self.folder / name).read_bytes()
+            assert len(content) == size
+            self.requests.append((start, end))
+            keep(memoryview(content)[start:end])
+
+    def take_sizes(self) -> list[int]:
+        """Return how many bytes each request asked for, and forget them."""
+        sizes = [end - start for start, end in self.requests]
+        self.requests.clear()
+        return sizes
+
+
+class Example:
+    """A store on the server, and copies of it that are filled as they are read."""
+
+    def __init__(self, folder: Path, backend: str, images: Any, labels: Any = LABELS) -> None:  # noqa: ANN401 - arrays
+        self.module, self.images, self.server, self.copy = BACKENDS[backend], images, Server(folder), folder / "copy"
+        self.module.store_many(folder / "part", images, labels)
+        sizes = {path.name: path.stat().st_size for path in (folder / "part").iterdir()}
+        structure = find_structure(folder / "part", self.module.find_pixels(folder / "part"), sizes)
+        self.details = Details(sizes, structure, {})
+        self.size = sum(sizes.values())
+
+    def open(self) -> SparseStore:
+        """Make a copy that can be opened."""
+        sparse = SparseStore(self.copy, "part", self.details, self.server.fetch)
+        sparse.make()
+        sparse.fetch_structure()
+        for name in self.details.structure:
+            check_file(self.copy.parent, self.copy.name, self.details, name)
+        sparse.fetch_edges(self.module.find_records(self.copy))
+        return sparse
+
+    def check(self, positions: list[int]) -> None:
+        """Check what the backend reads from the copy."""
+        with self.module.open_reader(self.copy) as reader:
+            found, labels = read_stored(reader, positions)
+        assert labels.tolist() == positions
+        expected = self.images.take(positions) if isinstance(self.images, Encoded) else self.images[positions]
+        assert [bytes(image) for image in found] == [bytes(image) for image in expected]
+
+
+@pytest.fixture(params=SETS)
+def images(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - an array, or Encoded
+    return SETS[request.param]
+
+
+@pytest.fixture
+def pixels(tmp_path: Path) -> Example:
+    return Example(tmp_path, "npy", SETS["pixels"])
+
+
+@pytest.mark.parametrize("name", ["npy", "hdf5", "tar", "feather"])
+def test_some_images_are_read_without_the_others(name: str, images: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    example = Example(tmp_path, name, images)
+    sparse = example.open()
+    with example.module.open_reader(example.copy) as reader:  # its map is older than what it will read
+        for positions in ([5, 3], [7, 190, 7], [0, COUNT - 1]):
+            sparse.fetch_images(np.array(positions))
+            example.check(positions)
+            found, _ = read_stored(reader, positions)
+            assert bytes(found[0]) == bytes(images[positions[0]])
+    assert sum(example.server.take_sizes()) < example.size / 4
+
+
+def test_a_store_whose_images_the_backend_cannot_find_is_fetched_whole(tmp_path: Path) -> None:
+    example = Example(tmp_path, "sqlite", SETS["pixels"])
+    sparse = example.open()
+    assert sparse.is_complete
+    example.check(list(range(COUNT)))
+    example.server.take_sizes()
+    sparse.forget(np.array([3]))
+    sparse.fetch_images(np.array([3]))
+    assert sum(example.server.take_sizes()) == example.size
+
+
+def test_all_of_a_store_is_fetched_in_large_requests(tmp_path: Path) -> None:
+    example = Example(tmp_path, "npy", make_set(900, 80, 80)[0], np.arange(900))
+    sparse = example.open()
+    example.server.take_sizes()
+    sparse.fetch_all()
+    sizes = example.server.take_sizes()
+    assert max(sizes) == REQUEST
+    assert len(sizes) <= example.size // REQUEST + 2
+    assert (example.copy / "images.npy").read_bytes() == (tmp_path / "part" / "images.npy").read_bytes()
+    sparse.fetch_all()
+    assert sparse.is_complete
+    assert not example.server.requests
+
+
+def test_what_is_there_is_not_fetched_again_by_another_process(pixels: Example) -> None:
+    positions = np.array([5, 90])
+    pixels.open().fetch_images(positions)
+    assert pixels.server.take_sizes()
+    other = pixels.open()
+    other.fetch_images(positions)
+    assert not pixels.server.requests
+    other.fetch_all()
+    assert pixels.open().is_complete
+
+
+def test_small_gaps_are_read_and_large_ones_are_not(pixels: Example) -> None:
+    size = SETS["pixels"][0].nbytes
+    near, far = GAP // size - 1, GAP // size + 4
+    sparse = pixels.open()
+    pixels.server.take_sizes()
+    sparse.fetch_images(np.array([10, 10 + near]))
+    assert len(pixels.server.take_sizes()) == 1
+    sparse.fetch_images(np.array([60, 60 + far]))
+    assert len(pixels.server.take_sizes()) == 2
+
+
+def test_of_what_will_all_be_needed_large_chunks_are_fetched(pixels: Example) -> None:
+    sparse = pixels.open()
+    pixels.server.take_sizes()
+    sparse.fetch_images(np.array([100]), whole_chunks=True)
+    assert sum(pixels.server.take_sizes()) > CHUNK / 2
+    sparse.fetch_images(np.array([101]), whole_chunks=True)
+    assert not pixels.server.requests
+
+
+def test_what_is_forgotten_is_fetched_once_more(pixels: Example) -> None:
+    sparse = pixels.open()
+    sparse.fetch_all()
+    with (pixels.copy / "images.npy").open("r+b") as file:
+        file.seek(128 + 7 * 12_000)
+        file.write(bytes(12_000))
+    pixels.server.take_sizes()
+    sparse.forget(np.array([7]))
+    assert not sparse.is_complete
+    sparse.fetch_images(np.array([7, 8]))
+    assert sum(pixels.server.take_sizes()) <= 12_000 + 2 * BLOCK
+    pixels.check([7])
+    sparse.forget()
+    sparse.fetch_all()
+    assert sum(pixels.server.take_sizes()) == pixels.size
+
+
+@pytest.mark.parametrize("damage", [os.unlink, lambda path: os.truncate(path, 5)])
+def test_a_file_that_is_not_the_right_one_is_made_anew(pixels: Example, damage: Callable[[Path], None]) -> None:
+    pixels.open().fetch_all()
+    damage(pixels.copy / "images.npy")
+    sparse = pixels.open()
+    assert not sparse.is_complete
+    sparse.fetch_images(np.array([3]))
+    pixels.check([3])
+
+
+def test_a_failed_request_is_repeated_when_the_images_are_read_again(pixels: Example) -> None:
+    sparse = pixels.open()
+
+    def fail() -> None:
+        raise StorageError("no answer")
+
+    pixels.server.before = fail
+    with pytest.raises(StorageError, match="no answer"):
+        sparse.fetch_images(np.array([3]))
+    pixels.server.before = lambda: None
+    sparse.fetch_images(np.array([3]))
+    pixels.check([3])
+
+
+def test_threads_that_need_the_same_images_fetch_them_once(pixels: Example) -> None:
+    sparse, reached, released = pixels.open(), threading.Event(), threading.Event()
+    pixels.server.take_sizes()
+
+    def wait() -> None:
+        reached.set()
+        assert released.wait(TIMEOUT)
+
+    pixels.server.before = wait
+    threads = [threading.Thread(target=sparse.fetch_images, args=(np.array([3, 150]),)) for _ in range(3)]
+    threads[0].start()
+    assert reached.wait(TIMEOUT)
+    for thread in threads[1:]:
+        thread.start()
+    released.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    assert len(pixels.server.take_sizes()) == 2
+
+
+def test_a_store_of_empty_files_has_nothing_to_fetch(tmp_path: Path) -> None:
+    example = Example(tmp_path, "npy", Encoded.join([b"", b""]), np.arange(2))
+    sparse = example.open()
+    example.check([0, 1])
+    sparse.fetch_images(np.array([1, 0]))
+    assert sparse.is_complete
