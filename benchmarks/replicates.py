@@ -23,6 +23,7 @@ from benchmarks.options import Options
 __all__ = ["pytest_benchmark_generate_commit_info", "pytest_benchmark_generate_machine_info"]  # hooks
 
 REMOVED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER")
+OPTIONAL = ("COLD", "DURABLE", "LATENCY", "REMOTE")  # options that the session may have overruled
 STARTED = "IMAGE_STORAGE_STARTED"  # names the file in which a replicate says which cell has started
 
 
@@ -58,6 +59,8 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
         "cutoffs": ",".join(map(str, options.cutoffs or ())),
         "backends": ",".join(options.backends),
         **_choose_images(options),
+        "remote": options.remote,
+        "latency": str(options.latency or ""),
         "benchmark-json": str(folder / "run.json"),
         "basetemp": str(folder / "stores"),
         "benchmark-max-time": str(config.option.benchmark_max_time),
@@ -89,7 +92,7 @@ def make_absolute(setting: str) -> str:
 
 def _run_process(command: Sequence[str], folder: Path, started: Path) -> int:
     """Run a process to its end; none of its own processes outlives this call."""
-    kept = {name: value for name, value in os.environ.items() if name not in {*REMOVED, "DURABLE", "COLD"}}
+    kept = {name: value for name, value in os.environ.items() if name not in {*REMOVED, *OPTIONAL}}
     environment = kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", STARTED: str(started)}
     with (
         started.with_name("output").open("wb") as output,

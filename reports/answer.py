@@ -8,6 +8,7 @@ from reports.matrix import make_views
 from reports.payloads import choose_payloads
 from reports.ranking import Rank
 from reports.recommendations import CROWD, TRAINING, Recommendation, UseCase, recommend
+from reports.remote import find_buckets
 from reports.run import UNSTABLE_RULE, USUAL, Result, Run
 from reports.sentence import write_catch, write_sentence
 from reports.text import add_params, format_number, format_time, join_words
@@ -40,6 +41,8 @@ def make_answer(run: Run) -> tuple[str, str]:
         title, columns = (one, _CELLS_OF_ONE) if one else ("what was measured", _CELLS)
         results = [result for results in run.groups.values() for result in results]
         lines = _lay_out(columns, [_describe_cell(result, columns) for result in results])
+    for bucket in find_buckets(run):
+        lines += ["", *_wrap(" ".join(bucket.sentences))]
     warned = f" ({', '.join(run.warnings)})" if run.warnings else ""
     return title + warned, "\n".join([*lines, "", *_wrap(_count_noisy(run))]) + "\n"
 

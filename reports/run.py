@@ -130,6 +130,8 @@ class Result:
     threshold: float | None = None  # slowdown, as a fraction, from which the cell counts as slower; None for the usual
     peak_bytes: int | None = None  # by which the memory of the process grew at most during a call; None if not measured
     startup_seconds: float | None = None  # until workers or a data loader were ready, once; None if nothing was started
+    requests: int | None = None  # to a bucket, in the last round; None if not counted
+    fetched_bytes: int | None = None  # from a bucket, in the last round; None if not counted
 
     @cached_property
     def quartiles(self) -> tuple[float, float, float]:
@@ -157,6 +159,11 @@ class Result:
     def images_per_second(self) -> float:
         """Images stored or read a second, at the median."""
         return self.images / self.median
+
+    @property
+    def fetched_ratio(self) -> float | None:
+        """Bytes fetched from a bucket for each that was used; None if not counted, or if nothing was read."""
+        return self.fetched_bytes / self.bytes if self.fetched_bytes and self.bytes else None
 
     @property
     def payload(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import astuple
 
 from reports.payloads import choose_payloads
 from reports.recommendations import COLUMNS, recommend, summarise_backends
+from reports.remote import find_buckets
 from reports.run import UNSTABLE_RULE, Result, Run
 from reports.text import add_params, count_noun, escape_text, format_number, format_time, shorten_text, write_table
 
@@ -29,6 +30,9 @@ def make_table(run: Run) -> str:
     summaries = summarise_backends(run, recommend(run))
     stores = [COLUMNS, *([escape_text(text, 1000) for text in astuple(each)] for each in summaries)]
     parts = [_make_heading(run), *_make_answer(run), "### The stores", write_table(stores, numbers=False)]
+    for bucket in find_buckets(run):
+        words = escape_text(" ".join(bucket.sentences), 500)
+        parts += [f"### From a bucket: {escape_text(bucket.title)}", *filter(None, [words])]
     for (operation, params), results in run.groups.items():
         parts += [f"### {escape_text(add_params(operation, params))}", write_table(_make_rows(results))]
     if any(result.unstable for result in run.results):
@@ -80,13 +84,19 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
     for result in results:
         fastest.setdefault((result.images, result.store_images), result.median)
     columns = ["backend", "images", "in store", "median", "IQR", "images/s", "x slower", "start-up"]
-    columns += ["bytes/image on disk", "flag"]
+    columns += ["bytes/image on disk", "requests", "fetched/used", "flag"]
     if all(result.images == result.store_images for result in results):
         columns.remove("in store")
     if not any(result.startup_seconds for result in results):
         columns.remove("start-up")
     if not any(result.disk for result in results):
         columns.remove("bytes/image on disk")
+    for name, values in (
+        ("requests", [result.requests for result in results]),
+        ("fetched/used", [result.fetched_ratio for result in results]),
+    ):
+        if not any(values):
+            columns.remove(name)
     rows = [columns]
     for result in results:
         cells = {
@@ -99,6 +109,8 @@ def _make_rows(results: Sequence[Result]) -> list[list[str]]:
             "x slower": f"{result.median / fastest[result.images, result.store_images]:,.1f}x",
             "start-up": format_time(result.startup_seconds) if result.startup_seconds else "",
             "bytes/image on disk": f"{result.disk.allocated_bytes / result.store_images:,.0f}" if result.disk else "",
+            "requests": f"{result.requests:,}" if result.requests else "",
+            "fetched/used": format_number(result.fetched_ratio) if result.fetched_ratio else "",
             "flag": "unstable" if result.unstable else "",
         }
         rows.append([cells[name] for name in columns])

@@ -50,9 +50,10 @@ def write_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
 
 def add_params(title: str, params: Iterable[tuple[str, object]]) -> str:
     """Add the parameters of results to a title: `read_epoch_workers (warm, workers 2)`."""
-    bare = {"cache", "durability", "payload"}
+    bare = {"cache", "durability", "order", "payload", "server", "source"}
     words = ", ".join(str(value) if name in bare else f"{name} {value}" for name, value in params)
-    return f"{title} ({shorten_text(words, 40)})" if title and words else title or shorten_text(words, 40)
+    words = shorten_text(words, 80)
+    return f"{title} ({words})" if title and words else title or words
 
 
 def count_noun(number: int, noun: str) -> str:

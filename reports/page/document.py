@@ -21,6 +21,7 @@ from reports.payloads import choose_payloads
 from reports.projection import project_run
 from reports.ranking import SAME_SIZE
 from reports.recommendations import CROWD
+from reports.remote import find_buckets
 from reports.run import UNSTABLE_RULE, Run
 from reports.text import count_noun, format_number, format_time
 
@@ -30,6 +31,7 @@ _SECTIONS = {
     "answer": "The answer",
     "use": "Use it",
     "figures": "Figures",
+    "bucket": "From a bucket",
     "run": "The run",
     "projection": "Projection",
     "history": "History",
@@ -46,11 +48,12 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
     """
     run = runs[-1]
     views = matrix.make_views(run)
-    payloads = choose_payloads(run)
+    payloads, buckets = choose_payloads(run), find_buckets(run)
     projection = [tables.tabulate_sweep(sweep) for sweep in project_run(run)]
     optional: dict[str, Any] = {
         "use": contents.list_snippets(run) if views else None,
         "figures": views,
+        "bucket": buckets,
         "projection": projection or payloads,
         "base": contents.describe_comparison(base, run) if base else None,
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
@@ -66,7 +69,6 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         views=views,
         plans=tuple(figures.plan_page(run)),
         image_set=run.image_set,
-        sample=run.image_set.sample,
         warnings=contents.list_warnings(run),
         absent=sorted((run.unavailable or {}).items()),
         about=contents.describe_backends(run),
@@ -118,6 +120,9 @@ def _load_template() -> Template:
         "bars_of": figures.draw_bars,
         "split_of": figures.split_epochs,
         "describe_parts": figures.describe_parts,
+        "draw_rates": figures.draw_rates,
+        "tabulate_bucket": tables.tabulate_bucket,
+        "tabulate_bucket_costs": tables.tabulate_bucket_costs,
         "scatters": [100 * math.expm1(times * UNKNOWN_SCATTER) for times in (1, 2)],
         "same_size": 100 * SAME_SIZE,
         "crowd": CROWD,

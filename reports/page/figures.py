@@ -11,6 +11,7 @@ from reports.page.charts import WIDTH, Chart, lay_out
 from reports.page.tables import Table, tabulate_subplot
 from reports.payloads import Answer
 from reports.recommendations import CROWD
+from reports.remote import AT_ONCE, EPOCHS, Bucket, find_epoch
 from reports.run import Run
 from reports.text import format_number, format_time, join_words
 
@@ -92,6 +93,32 @@ def _measure_shuffling(row: Row) -> float:
     epoch, scan = row.cells["train"], row.cells["scan"]
     scatter = UNKNOWN_SCATTER * (2 if epoch.unstable or scan.unstable else 1)
     return 100 * (1 - scan.value / epoch.value) if epoch.value > scan.value * math.exp(scatter) else 0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How many images a second one backend gives from a bucket in some ways, on a linear scale."""
+
+    message: str
+    rows: tuple[tuple[str, str, float], ...]  # way, images a second, percent of the longest bar
+
+
+def draw_rates(bucket: Bucket) -> Rates | None:
+    """Draw the epochs of the best backend of a bucket beside what a download and single requests give."""
+    cells = {way.name: bucket.best[way.name] for way in EPOCHS if way.name in bucket.best}
+    epoch = find_epoch(bucket.best)
+    if epoch is None:
+        return None
+    longest = max(result.images_per_second for result in cells.values())
+    rows = tuple(
+        (name, f"{format_number(result.images_per_second)}/s", 100 * result.images_per_second / longest)
+        for name, result in cells.items()
+    )
+    message = f"{epoch.backend} gives {format_number(epoch.images_per_second)} images a second"
+    if single := bucket.best.get(AT_ONCE.name):
+        ratio = format_number(epoch.images_per_second / single.images_per_second)
+        message += f", {ratio} times as many as single requests, 32 at once"
+    return Rates(message, rows)
 
 
 def plan_page(run: Run) -> Iterator[Figure]:

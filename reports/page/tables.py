@@ -10,6 +10,7 @@ from reports.figures.plan import Subplot
 from reports.noise import Verdict
 from reports.payloads import Answer, Choice
 from reports.projection import COUNTS, Estimate, Limit, Sweep
+from reports.remote import COLUMNS, SHUFFLED, WINDOWED, Bucket
 from reports.run import PIXELS, Result, Run
 from reports.text import add_params, count_noun, format_bytes, format_number, format_time, name_cell
 
@@ -175,6 +176,45 @@ def tabulate_costs(answer: Answer, run: Run) -> Table:
     images = max(choice.epoch.images for choice in answer.choices)
     caption = f"What so many such images would take, in proportion to {count_noun(images, 'image')}"
     return Table(caption, ("images", "disk", "time to write", "an epoch"), tuple(rows))
+
+
+def tabulate_bucket(bucket: Bucket) -> Table:
+    """Show what each backend takes in a bucket, and what its epochs fetch."""
+    shown = [way for way in COLUMNS if any(way.name in cells for cells in bucket.backends.values())]
+    counted = [way for way in (WINDOWED, SHUFFLED) if way in shown]
+    rows = [
+        (
+            Entry(backend),
+            *(_show_time(cells[way.name].median) if way.name in cells else Entry("-") for way in shown),
+            *(_show_fetched(cells.get(way.name)) for way in counted),
+        )
+        for backend, cells in bucket.backends.items()
+    ]
+    columns = ("backend", *(way.name for way in shown), *(f"fetched, {way.name}" for way in counted))
+    return Table(f"{bucket.title}. Fetched: requests, and bytes as multiples of those used.", columns, tuple(rows))
+
+
+def _show_fetched(result: Result | None) -> Entry:
+    if result is None or result.requests is None or result.fetched_ratio is None:
+        return Entry("-")
+    ratio = format_number(result.fetched_ratio)
+    return Entry(f"{count_noun(result.requests, 'request')}, {ratio}x", result.fetched_ratio)
+
+
+def tabulate_bucket_costs(bucket: Bucket) -> Table:
+    """Show hours, requests and bytes for many images in the best backend."""
+    rows = [
+        (
+            Entry(f"{cost.images // 1_000_000:,} million: {cost.way.name}"),
+            _show_time(cost.seconds),
+            Entry("not counted") if cost.requests is None else Entry(f"{cost.requests:,.0f}", cost.requests),
+            Entry("not counted") if cost.fetched is None else Entry(format_bytes(cost.fetched), cost.fetched),
+        )
+        for cost in bucket.costs
+    ]
+    name = next(iter(bucket.backends))
+    caption = f"What so many such images would take in {name}, in proportion to {count_noun(bucket.images, 'image')}"
+    return Table(caption, ("images", "time", "requests", "fetched"), tuple(rows))
 
 
 def _show_disk(each: float | None, count: int, free: int) -> Entry:

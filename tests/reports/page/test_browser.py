@@ -35,6 +35,7 @@ from tests.support.browser import (
     visit,
 )
 from tests.support.photo_runs import make_photo_run
+from tests.support.remote_runs import make_remote_run
 from tests.support.runs import find_cell, make_cell, make_run, run_of
 
 Scheme = Literal["light", "dark"]
@@ -432,9 +433,12 @@ def test_axe_finds_nothing(inspected: Page, scheme: Scheme, viewport: ViewportSi
     assert not (violations := find_violations(inspected)), "\n".join(violations)
 
 
+@pytest.mark.parametrize("make", [make_photo_run, partial(make_remote_run, "npy", "lmdb")], ids=["photos", "bucket"])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_page_about_payloads_is_sound_on_any_screen(window: Page, tmp_path: Path, scheme: Scheme) -> None:
-    report = make_report(tmp_path, make_photo_run())
+def test_a_page_about_payloads_or_a_bucket_is_sound_on_any_screen(
+    window: Page, tmp_path: Path, scheme: Scheme, make: Callable[[], dict[str, Any]]
+) -> None:
+    report = make_report(tmp_path, make())
     window.emulate_media(media="screen", color_scheme=scheme)
     for viewport in (NARROW, WIDE):
         window.set_viewport_size(viewport)

@@ -29,6 +29,7 @@ from reports.reading import read_run
 from reports.run import Commit, ImageSet, Machine, Run
 from tests.support.pages import Element, check_soundness, make_html, read_page, read_table, unpack
 from tests.support.photo_runs import make_photo_run
+from tests.support.remote_runs import make_remote_run
 from tests.support.results import COLD, DURABLE, make_result, wrap_results
 from tests.support.runs import make_cell, make_run, run_of, save, slow_down
 
@@ -213,6 +214,24 @@ def test_a_run_of_one_unknown_cell_has_no_matrix_figures_or_projection(tmp_path:
     ids = {each.attributes.get("id") for each in page.find()}
     assert ids.isdisjoint({"figures", "projection", "base", "history", "matrix", "use"})
     assert next(page.find("p", id="sentence")).text == "No use was measured in this run."
+
+
+def test_a_run_of_buckets_has_their_section_and_begins_with_what_to_choose(tmp_path: Path) -> None:
+    page = read_page(make_html(make_remote_run("npy", "lmdb"), tmp_path))
+    check_soundness(page)
+    answer = next(page.find("p", id="sentence")).text
+    assert answer.startswith("From a bucket (SeaweedFS, 20 ms a request), take npy and shuffle within a window")
+    assert answer in _section(page, "bucket").text
+    assert len([*_section(page, "bucket").find("table")]) == 2
+
+
+def test_buckets_beside_other_cells_leave_the_answer_as_it_is(tmp_path: Path) -> None:
+    document = make_run()
+    document["benchmarks"] += make_remote_run("npy")["benchmarks"]
+    page = read_page(make_html(document, tmp_path))
+    check_soundness(page)
+    assert next(page.find("p", id="sentence")).text.startswith("Use hdf5")
+    assert "take npy" in _section(page, "bucket").text
 
 
 def test_the_same_run_gives_the_same_bytes_with_the_run_and_its_cells_to_download(
