@@ -28,7 +28,7 @@ from .manifest import put_manifest, read_manifest
 from .metadata import Columns, merge_kinds
 from .name_index import INDEX, hash_wanted, may_hold
 from .names import Names, check_places
-from .opening import Dataset, find_module, open_dataset, read_all_details, reading_held
+from .opening import Dataset, find_module, open_dataset, reading_held
 from .replacement import hold_directory, lock_path, remove_unreferenced
 from .saving import take_batches
 from .verification import CHANGED, check_part, measure_images, name_record
@@ -155,9 +155,12 @@ def compact(path: Path | str, *, durable: bool = True, lock: bool = True) -> Non
 
 def _read_batches(dataset: Dataset, labels: Labels) -> Iterator[Images | Encoded]:
     """Read all images, each verified, with one part open at a time; without images, one empty batch."""
-    for number, part in enumerate(dataset.parts):
+    for number in range(len(dataset.manifest.parts)):
         start, count = dataset.manifest.starts[number], dataset.manifest.parts[number].count
-        with dataset.reading(), dataset.module.open_reader(part) as reader:
+        with ExitStack() as stack:
+            store = stack.enter_context(dataset.hold_part(number))
+            dataset.check_structure(number)
+            reader = stack.enter_context(dataset.module.open_reader(store))
             check_part(dataset, number, reader)
             if not dataset.manifest.count:
                 yield read_stored(reader, [])[0]
@@ -213,7 +216,7 @@ class Appender(ImageWriter):
         elif self._last.summary is not None:
             self._summary = self._last.summary
         else:
-            dataset = read_all_details(self._dataset)
+            dataset = self._dataset.make_lazy(verify=False)
             known = Annotations(dataset.read_labels(verify=True), metadata=dataset.read_metadata())
             self._summary = known.summarize()
 

@@ -164,10 +164,9 @@ def read_details(folder: Path, manifest: Manifest, number: int) -> Details:
     return details
 
 
-def group_parts(manifest: Manifest) -> list[range]:
-    """Group parts whose checksums are in one file: each is alone, but for those of format 1."""
-    count = len(manifest.parts)
-    return [range(count)] if manifest.former else [range(number, number + 1) for number in range(count)]
+def find_group(manifest: Manifest, number: int) -> range:
+    """Find the parts whose checksums are in one file with those of a part: it is alone, but for format 1."""
+    return range(len(manifest.parts)) if manifest.former else range(number, number + 1)
 
 
 def name_checksums(manifest: Manifest, number: int) -> str:

@@ -1,8 +1,8 @@
 """The index of the names of a part: sorted hashes of the names and of the folders in them, kept beside the part.
 
-An append looks there for its names, so it needn't read all that there are. Hashes are in blocks of 4 KiB, each of which
-ends with a checksum that also depends on the part, the size of the file and the number of the block. What is missing or
-damaged may hold any name: then the names themselves are read.
+An append looks there for its names, and a reader for one, so they needn't read all that there are. Hashes are in blocks
+of 4 KiB, each of which ends with a checksum that also depends on the part, the size of the file and the number of the
+block. What is missing or damaged may hold any name: then the names themselves are read.
 """
 
 import os
@@ -16,7 +16,7 @@ from xxhash import xxh3_64_intdigest
 
 from ..errors import StorageError
 from ..paths import open_regular
-from .names import Names, find_folders
+from .names import Names, encode, find_folders
 
 INDEX = "index"  # suffix of the file
 HASH = np.dtype("<u8")
@@ -39,6 +39,11 @@ def hash_wanted(names: Names) -> Hashes:
     """Hash what the index of a part has if names clash with one of its own: by name, as its folder, or as its file."""
     encoded = set(names.split())
     return np.array(sorted({*_hash_all(encoded | find_folders(encoded), encoded)}), np.uint64)
+
+
+def hash_name(name: str) -> Hashes:
+    """Hash what the index of a part has if one of its images has a name."""
+    return np.array([xxh3_64_intdigest(encode(name))], np.uint64)
 
 
 def may_hold(path: Path, records: str, wanted: Hashes) -> bool:

@@ -29,7 +29,7 @@ class Names(Sequence[str]):
         if isinstance(names, Names):
             check_places(names)
             return names
-        encoded = list(map(_encode, names))
+        encoded = list(map(encode, names))
         if len(set(encoded)) != len(encoded):
             raise InvalidInputError(f"two images have the name {_find_twice(encoded)!r}", hint=HINT)
         joined = cls(b"".join(name + END for name in encoded))
@@ -82,7 +82,7 @@ class Names(Sequence[str]):
     def find(self, name: str) -> int | None:
         """Find the index of a name."""
         try:
-            place = self._content.find(END + _encode(name) + END)
+            place = self._content.find(END + encode(name) + END)
         except InvalidInputError:
             return None
         return None if place < 0 else int(np.searchsorted(self._ends, place))
@@ -109,7 +109,7 @@ def check_places(*several: Names) -> None:
 
 def find_refused(names: Sequence[str], check_names: Callable[[Sequence[str]], None]) -> dict[int, InvalidInputError]:
     """Find the names that can't be kept, by their indices; `check_names` is that of the backend."""
-    clashes = _find_clashes(set(map(_encode, names)))
+    clashes = _find_clashes(set(map(encode, names)))
     with suppress(InvalidInputError):
         check_names(names)
         if not clashes:
@@ -121,7 +121,7 @@ def find_refused(names: Sequence[str], check_names: Callable[[Sequence[str]], No
         except InvalidInputError as error:
             refused[index] = error
         else:
-            if _encode(name) in clashes:
+            if encode(name) in clashes:
                 refused[index] = InvalidInputError(f"its name is {CLASH}", hint=CLASH_HINT)
     return refused
 
@@ -144,7 +144,8 @@ def _find_twice(encoded: list[bytes]) -> str:
     return _decode(Counter(encoded).most_common(1)[0][0])
 
 
-def _encode(name: object) -> bytes:
+def encode(name: object) -> bytes:
+    """Return a name as it is in the file; refuse what isn't a relative path."""
     if not isinstance(name, str):
         raise InvalidInputError(f"a name is a {type(name).__name__}", hint=HINT)
     try:

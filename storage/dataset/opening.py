@@ -1,12 +1,13 @@
-"""An opened dataset: its directory is held, and verified as far as it can be before its images are read."""
+"""An opened dataset: its directory is held, and each part is verified before it is first used."""
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..registry import find_backend
 from .annotations import Annotations, Problem, parse_problems
 from .details import Details
 from .files import (
+    DETAILS,
     LABELS,
     NAMES,
     SKIPPED,
@@ -23,17 +25,60 @@ from .files import (
     check_beside,
     check_file,
     check_size,
-    group_parts,
+    find_group,
+    name_checksums,
     read_beside,
     read_checksums,
     read_details,
 )
 from .manifest import Manifest, read_manifest
 from .metadata import ARROW, LINES, parse_columns
+from .name_index import INDEX, Hashes, may_hold
 from .names import Names
 from .replacement import hold_directory
 
 LABEL = np.dtype("<i8")
+KEPT = 8  # parts whose details and checksums are kept when they were read
+T = TypeVar("T")
+
+
+class Lazy(Mapping[int, T]):
+    """What there is about each part, by its number: read when it is asked for. That of the last few parts is kept."""
+
+    def __init__(self, count: int, read: Callable[[int], T]) -> None:
+        self._numbers, self._read = range(count), lru_cache(KEPT)(read)
+
+    def __getitem__(self, number: int) -> T:
+        """Return what there is about a part."""
+        if number not in self._numbers:
+            raise KeyError(number)
+        return self._read(number)
+
+    def __iter__(self) -> Iterator[int]:
+        """Return the numbers of all parts."""
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        """Return how many parts there are."""
+        return len(self._numbers)
+
+
+class Origin:
+    """Where the files of a dataset come from: those of a local one are in its folder already."""
+
+    def bring(self, name: str) -> None:
+        """Have a file beside the parts in the folder."""
+
+    def hold(self, number: int, dataset: "Dataset") -> AbstractContextManager[None]:  # noqa: ARG002 - of another one
+        """Have the store of a part in the folder, and keep it there."""
+        return nullcontext()
+
+    def renew(self, name: str) -> bool:  # noqa: ARG002 - likewise
+        """Bring a file, or the store of a part, that was found to be damaged once more; False if that can't help."""
+        return False
+
+
+LOCAL = Origin()
 
 
 @dataclass(frozen=True)
@@ -44,24 +89,83 @@ class Dataset:
     folder: Path  # the same directory for as long as it is held, even if another one comes to `path`
     manifest: Manifest
     module: Backend  # that wrote its parts
-    details: Mapping[int, Details] = field(default_factory=dict)  # by part, as far as they were read
+    details: Mapping[int, Details] = field(default_factory=dict)  # by part, as far as they can be read
     checksums: Mapping[int, PartChecksums] = field(default_factory=dict)  # likewise; empty if nothing is verified
+    origin: Origin = LOCAL
 
-    @property
-    def parts(self) -> list[Path]:
-        """The stores of the backend."""
-        return [self.folder / part.name for part in self.manifest.parts]
+    def find_part(self, number: int) -> Path:
+        """Find the store of a part."""
+        return self.folder / self.manifest.parts[number].name
+
+    def make_lazy(self, *, verify: bool) -> "Dataset":
+        """Read details and checksums when they are asked for."""
+        count = len(self.manifest.parts)
+        dataset = replace(self, details=Lazy(count, self.read_details))
+        if not verify:
+            return dataset
+        read_group = lru_cache(KEPT)(dataset.read_checksums)
+        return replace(
+            dataset, checksums=Lazy(count, lambda number: read_group(find_group(self.manifest, number))[number])
+        )
+
+    def read_details(self, number: int) -> Details:
+        """Read the details of a part."""
+        if self.manifest.former:
+            return self.manifest.former[1][number]
+        name = f"{self.manifest.parts[number].name}.{DETAILS}"
+        return self._bring(name, lambda: read_details(self.folder, self.manifest, number))
+
+    def read_checksums(self, group: range) -> dict[int, PartChecksums]:
+        """Read the checksums of parts, which are in one file."""
+        details = self.details[group.start]
+        name = name_checksums(self.manifest, group.start)
+        return self._bring(name, lambda: read_checksums(self.folder, self.manifest, group, details))
+
+    def _bring(self, name: str, read: Callable[[], T]) -> T:
+        """Have a file in the folder and read it; if it is damaged there, once more."""
+        with self.reading():
+            self.origin.bring(name)
+            try:
+                return read()
+            except CorruptStoreError:
+                if not self.origin.renew(name):
+                    raise
+                return read()
+
+    @contextmanager
+    def hold_part(self, number: int) -> Iterator[Path]:
+        """Have a part in the folder; yield its store."""
+        with self.reading(), self.origin.hold(number, self):
+            yield self.find_part(number)
+
+    def check_structure(self, number: int) -> None:
+        """Refuse a part if the structure of its files isn't what was saved, or unless all is verified, their sizes.
+
+        Files without structure aren't looked at: there may be one per image, and the checksum of its record verifies
+        it.
+        """
+        details, part = self.details[number], self.manifest.parts[number].name
+        with self.reading():
+            for name in details.structure:
+                if self.checksums:
+                    check_file(self.folder, part, details, name)
+                else:
+                    check_size(self.folder, f"{part}/{name}", details.sizes[name])
 
     def read_labels(self, *, verify: bool) -> Labels:
         """Read the labels of all images, from the files beside the parts; of format 1, from the parts, unverified."""
-        if self.manifest.former:
-            return np.concatenate([_read_labels(self.module, part) for part in self.parts])
-        found = []
-        for part, details in zip(self.manifest.parts, self.details.values(), strict=False):
-            checksum = details.beside[LABELS].checksum if verify else None
-            size = part.count * LABEL.itemsize
-            found.append(np.frombuffer(read_beside(self.folder, f"{part.name}.{LABELS}", size, checksum), LABEL))
-        return np.concatenate(found).astype(np.int64, copy=False)
+        read = self._read_store_labels if self.manifest.former else partial(self._read_labels, verify=verify)
+        return np.concatenate(list(map(read, range(len(self.manifest.parts))))).astype(np.int64, copy=False)
+
+    def _read_store_labels(self, number: int) -> Labels:
+        with self.hold_part(number) as part, self.module.open_reader(part) as reader:
+            return reader.read_labels()
+
+    def _read_labels(self, number: int, *, verify: bool) -> Labels:
+        part = self.manifest.parts[number]
+        checksum = self.details[number].beside[LABELS].checksum if verify else None
+        name, size = f"{part.name}.{LABELS}", part.count * LABEL.itemsize
+        return np.frombuffer(self._bring(name, lambda: read_beside(self.folder, name, size, checksum)), LABEL)
 
     def read_names(self) -> Names | None:
         """Read the names of all images; None if they have none."""
@@ -99,13 +203,19 @@ class Dataset:
         for number in sorted(self.details.keys() & range(len(self.manifest.parts))):  # more may be appended by now
             if self.manifest.count and not self.manifest.parts[number].count:
                 continue  # the others needn't have what a part without images has
-            for suffix in self.details[number].beside.keys() & {*suffixes}:
-                yield self.read_beside(number, self.details[number], suffix)
+            found = self.read_any(number, *suffixes)
+            if found is not None:
+                yield found
+
+    def read_any(self, number: int, *suffixes: str) -> Any:  # noqa: ANN401 - what is in the file
+        """Read the file beside a part that has one of these suffixes; None if there is none."""
+        details = self.details[number]
+        return next((self.read_beside(number, details, each) for each in suffixes if each in details.beside), None)
 
     def read_beside(self, number: int, details: Details, suffix: str) -> Any:  # noqa: ANN401 - what is in the file
         """Read a file beside a part, and parse it; refuse one that isn't what was written, or that we never write."""
         part = self.manifest.parts[number]
-        content = check_beside(self.folder, part.name, details, suffix)
+        content = self._bring(f"{part.name}.{suffix}", lambda: check_beside(self.folder, part.name, details, suffix))
         if suffix in {ARROW, LINES}:
             return parse_columns(self.folder, suffix, content, part.count)
         if suffix == SKIPPED:
@@ -119,14 +229,19 @@ class Dataset:
             raise CorruptStoreError(f"it has {len(names)} names and {part.count} images", store=self.folder)
         return names
 
+    def may_hold(self, number: int, wanted: Hashes) -> bool:
+        """Whether a part may have a name with any of these hashes; see `name_index`."""
+        part = self.manifest.parts[number]
+        name = f"{part.name}.{INDEX}"
+        self.origin.bring(name)
+        return may_hold(self.folder / name, part.records, wanted)
+
     def find_name(self, index: int) -> str | None:
         """Find the name of an image for a message; None if it has none, or its part's names can't be read."""
         number = bisect_right(self.manifest.starts, index) - 1
-        details = self.details.get(number)
-        if details is None or NAMES not in details.beside:
-            return None
         with suppress(StorageError, LookupError):
-            content = check_beside(self.folder, self.manifest.parts[number].name, details, NAMES)
+            details, part = self.details[number], self.manifest.parts[number]
+            content = check_beside(self.folder, part.name, details, NAMES)
             return Names(content)[index - self.manifest.starts[number]]
         return None
 
@@ -176,61 +291,42 @@ def show_path(error: StorageError, folder: Path, path: Path) -> StorageError:
 
 
 @contextmanager
-def hold_dataset(path: Path | str) -> Iterator[Dataset]:
-    """Hold the directory of a dataset and read its manifest; nothing else is read."""
+def hold_dataset(path: Path | str, *, needed: Callable[[Manifest], Iterable[str]] = lambda _: ()) -> Iterator[Dataset]:
+    """Hold the directory of a dataset and read its manifest; refuse it if a file is missing that is needed."""
     path = Path(path).absolute()
     with hold_directory(path) as folder:
         with reading_held(folder, path):
             manifest = read_manifest(folder)
-            _refuse_links(folder, manifest)
+            _check_names(folder, manifest, needed(manifest))
             module = find_module(folder, manifest)
         yield Dataset(path, folder, manifest, module)
 
 
-def _read_labels(module: Backend, part: Path) -> Labels:
-    with module.open_reader(part) as reader:
-        return reader.read_labels()
-
-
-def _refuse_links(folder: Path, manifest: Manifest) -> None:
-    """Refuse a part that is a link: it leads to files that `save` didn't write."""
-    for part in manifest.parts:
-        if os.path.islink(f"{folder}/{part.name}"):  # noqa: PTH114 - a Path takes longer
-            raise CorruptStoreError("it is a link: another program made it", store=folder / part.name)
+def _check_names(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None:
+    """Refuse a part that is a link, which leads to files that `save` didn't write; list the folder for all at once."""
+    with os.scandir(folder) as entries:
+        is_link = {entry.name: entry.is_symlink() for entry in entries}
+    link = next((part.name for part in manifest.parts if is_link.get(part.name)), None)
+    if link is not None:
+        raise CorruptStoreError("it is a link: another program made it", store=folder / link)
+    missing = next((name for name in needed if name not in is_link), None)
+    if missing is not None:
+        raise CorruptStoreError(f"{missing} is missing", store=folder)
 
 
 @contextmanager
 def open_dataset(path: Path | str, *, verify: bool) -> Iterator[Dataset]:
-    """Hold a dataset and verify what can be verified before its images are read.
-
-    Files without structure aren't looked at: there may be one per image, and the checksum of its record verifies it.
-    """
-    with hold_dataset(path) as held:
-        with held.reading():
-            dataset = read_dataset(held, verify=verify)
-        yield dataset
+    """Hold a dataset that lacks no part; each is verified when it is first used."""
+    with hold_dataset(path, needed=partial(_list_needed, verify=verify)) as held:
+        yield held.make_lazy(verify=verify)
 
 
-def read_all_details(held: Dataset) -> Dataset:
-    """Read the details of all parts of a held dataset."""
-    numbers = range(len(held.manifest.parts))
-    return replace(held, details={number: read_details(held.folder, held.manifest, number) for number in numbers})
-
-
-def read_dataset(held: Dataset, *, verify: bool) -> Dataset:
-    """Read the details and the checksums of a held dataset, and verify the structure of its files."""
-    folder, manifest = held.folder, held.manifest
-    details = read_all_details(held).details
-    for number, part in enumerate(manifest.parts):
-        for name in details[number].structure:
-            if verify:
-                check_file(folder, part.name, details[number], name)
-            else:
-                check_size(folder, f"{part.name}/{name}", details[number].sizes[name])
-    checksums: dict[int, PartChecksums] = {}
-    for group in group_parts(manifest) if verify else ():
-        checksums |= read_checksums(folder, manifest, group, details[group.start])
-    return replace(held, details=details, checksums=checksums)
+def _list_needed(manifest: Manifest, *, verify: bool) -> Iterator[str]:
+    yield from (part.name for part in manifest.parts)
+    if not manifest.former:
+        yield from (f"{part.name}.{DETAILS}" for part in manifest.parts)
+    if verify:
+        yield from (name_checksums(manifest, number) for number in range(len(manifest.parts)))
 
 
 def find_module(folder: Path, manifest: Manifest) -> Backend:

@@ -1,11 +1,12 @@
 """Reading a dataset: all at once, or in any order. Each record is verified when it is first read."""
 
 import os
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,19 +20,23 @@ from ..encoded import measure_offsets
 from ..errors import (
     CorruptStoreError,
     InvalidInputError,
-    ReaderClosedError,
     RecordNotFoundError,
     StorageError,
     StoreNotFoundError,
 )
 from ..lazy import LazyProperty
-from ..reader import Description, Reader, read_stored
+from ..reader import Description, Reader
 from .annotations import Problem
-from .checksums import hash_record, hash_records
+from .checksums import format_sum
+from .columns import Column, NameColumn
+from .files import NAMES
 from .manifest import Manifest, read_manifest
+from .metadata import ARROW, LINES
+from .name_index import Hashes
 from .names import Names
-from .opening import Dataset, open_dataset
-from .verification import CHANGED, check_part, find_damage, name_record, verify_part
+from .opening import KEPT, Dataset, open_dataset
+from .pool import Pool
+from .verification import find_damage, name_record, verify_part
 
 
 def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels]:
@@ -101,7 +106,7 @@ def open(path: Path | str, *, verify: bool = True, max_pixels: int = MAX_PIXELS)
     StoreNotFoundError
         There is no dataset at `path`.
     CorruptStoreError
-        A file is missing, of another size, or damaged outside its images.
+        The manifest is damaged, or a part is missing. What else is damaged is found when a part is first read.
     InvalidInputError
         `max_pixels` is no number above 0.
     StorageError
@@ -151,18 +156,64 @@ class DatasetReader(Reader):
         return list(self.read_labels().tolist())
 
     @LazyProperty
-    def names(self) -> Names:
-        """The names of all images; empty if they have none."""
+    def names(self) -> NameColumn:
+        """The names of all images, which are read part by part; empty if they have none."""
+        self._be_ready()
+        starts = self._starts if self._has(NAMES) else [0]
+        return NameColumn(starts, lru_cache(KEPT)(self._read_names), self._may_hold)
+
+    def _read_names(self, number: int) -> Names:
         self._be_ready()
         with self._dataset.reading():
-            return self._dataset.read_names() or Names()
+            names: Names | None = self._dataset.read_any(number, NAMES)
+            if names is None:
+                raise self._miss(NAMES)
+        return names
+
+    def _may_hold(self, number: int, wanted: Hashes) -> bool:
+        self._be_ready()
+        with self._dataset.reading():
+            return self._dataset.may_hold(number, wanted)
 
     @LazyProperty
-    def metadata(self) -> dict[str, list[Any]]:
-        """The table of metadata: the values of all images, by the name of the column; empty if there is none."""
+    def metadata(self) -> dict[str, Sequence[Any]]:
+        """The table of metadata: a column for each name, which is read part by part; empty if there is none."""
+        self._be_ready()
+        if not self._has(ARROW, LINES):
+            return {}
+        read_table = lru_cache(KEPT)(self._read_table)
+        return {
+            name: Column(self._starts, partial(self._read_column, read_table, name))
+            for name in read_table(self._find_part(0))
+        }
+
+    def _has(self, *suffixes: str) -> bool:
+        """Whether the first and the last part that have images have such a file; refuse that one has."""
+        ends = {self._find_part(0), self._find_part(self._count - 1)}
+        with self._dataset.reading():
+            found = {bool(self._dataset.details[number].beside.keys() & {*suffixes}) for number in ends}
+        if len(found) > 1:
+            raise self._miss(suffixes[0])
+        return found.pop()
+
+    def _miss(self, suffix: str) -> CorruptStoreError:
+        what = "names" if suffix == NAMES else "metadata"
+        return CorruptStoreError(f"some of its images have {what}, and some don't", store=self.store)
+
+    def _find_part(self, position: int) -> int:
+        """Find the part of an image; of an empty dataset, the first one."""
+        return max(0, bisect_right(self._starts, position) - 1) if self._count else 0
+
+    def _read_table(self, number: int) -> dict[str, list[Any]]:
         self._be_ready()
         with self._dataset.reading():
-            return self._dataset.read_metadata() or {}
+            return self._dataset.read_any(number, ARROW, LINES) or {}
+
+    def _read_column(self, read_table: Callable[[int], dict[str, list[Any]]], name: str, number: int) -> list[Any]:
+        table = read_table(number)
+        if name not in table:
+            raise CorruptStoreError("its parts have different columns of metadata", store=self.store)
+        return table[name]
 
     @LazyProperty
     def skipped(self) -> tuple[Problem, ...]:
@@ -215,107 +266,64 @@ class DatasetReader(Reader):
                 raise StoreNotFoundError(
                     "it was replaced since the reader was pickled", store=self.store, hint="open the new dataset"
                 )
-            dataset = replace(dataset, manifest=manifest)
-            with dataset.reading():
-                self._readers = [stack.enter_context(dataset.module.open_reader(part)) for part in dataset.parts]
-                for number, reader in enumerate(self._readers):
-                    check_part(dataset, number, reader)
-            self._dataset, self._starts, self._losses = dataset, np.array(manifest.starts), manifest.losses
-            if self._verifies:
-                records = [dataset.checksums[number].records for number in range(len(manifest.parts))]
-                self._checksums = np.concatenate(records)
-                self._is_verified = np.zeros(len(self._checksums), np.bool_)
+            self._dataset = replace(dataset, manifest=manifest)
+            self._starts, self._bounds, self._losses = manifest.starts, np.array(manifest.starts), manifest.losses
+            self._pool = Pool(self._dataset)
+            stack.callback(self._pool.close)
             self._resources = stack.pop_all()
         return Description(manifest.count, manifest.shape or (), DTYPES[manifest.dtype])
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
-        images: Images
-        if len(self._readers) == 1:
-            images, labels = self._read_part(0, positions, out)
-        else:
-            images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
-            labels = make_array(self.store, (len(positions),), np.int64)
-            for number, places in self._divide(positions):
-                images[places], labels[places] = self._read_part(number, positions[places] - self._starts[number])
-        if self._verifies:
-            self._verify_records(positions, images, labels)
+        if len(self._starts) == 2:  # noqa: PLR2004 - there is one part
+            return self._read_part(0, positions, out)
+        images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
+        labels = make_array(self.store, (len(positions),), np.int64)
+        for number, places in self._divide(positions):
+            images[places], labels[places] = self._read_part(number, positions[places])
         return images, labels
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
         some: Any
         files: Any
-        if len(self._readers) == 1:
+        if len(self._starts) == 2:  # noqa: PLR2004 - likewise
             files, labels = self._read_part(0, positions)
-        else:
-            labels, lengths = (make_array(self.store, (len(positions),), np.int64) for _ in range(2))
-            found: list[tuple[int, memoryview]] = []
-            for number, places in self._divide(positions):
-                some, labels[places] = self._read_part(number, positions[places] - self._starts[number])
-                lengths[places] = some.lengths
-                found += zip(places.tolist(), some, strict=True)
-            offsets = measure_offsets(lengths)
-            content = make_array(self.store, (int(offsets[-1]),))
-            for place, file in found:
-                content[offsets[place] : offsets[place + 1]] = file
-            files = Encoded(content, offsets)
-        if self._verifies:
-            self._verify_records(positions, files, labels)
-        return files, labels
+            return files, labels
+        labels, lengths = (make_array(self.store, (len(positions),), np.int64) for _ in range(2))
+        found: list[tuple[int, memoryview]] = []
+        for number, places in self._divide(positions):
+            some, labels[places] = self._read_part(number, positions[places])
+            lengths[places] = some.lengths
+            found += zip(places.tolist(), some, strict=True)
+        offsets = measure_offsets(lengths)
+        content = make_array(self.store, (int(offsets[-1]),))
+        for place, file in found:
+            content[offsets[place] : offsets[place + 1]] = file
+        return Encoded(content, offsets), labels
 
     def _divide(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
         """Divide positions among the parts: the number of each part, and where its positions are among all."""
-        numbers = np.searchsorted(self._starts, positions, side="right") - 1
+        numbers = np.searchsorted(self._bounds, positions, side="right") - 1
         return [(number, np.flatnonzero(numbers == number)) for number in np.unique(numbers).tolist()]
 
     def _read_one(self, position: int) -> tuple[Image, int]:
-        number = 0 if len(self._readers) == 1 else int(np.searchsorted(self._starts, position, side="right")) - 1
+        number = bisect_right(self._starts, position) - 1  # a call of `_find_part` takes longer
+        part = self._pool.take(number)
         try:
-            image, label = self._readers[number][position - int(self._starts[number])]
-        except StorageError as error:
-            raise name_record(self._dataset, position, self._dataset.show_path(error)) from error
-        if self._verifies and not self._is_verified[position]:
-            if hash_record(image, label, position) != self._checksums[position]:
-                raise name_record(self._dataset, position, CHANGED)
-            self._is_verified[position] = True
-        return image, label
+            return part.read_one(position - self._starts[number])
+        finally:
+            self._pool.give_back(part)
 
     def _read_part(
         self, number: int, positions: NDArray[np.intp], out: Images | None = None
     ) -> tuple[Images | Any, Labels]:
+        part = self._pool.take(number)
         try:
-            return read_stored(self._readers[number], positions, out)
-        except StorageError as error:
-            if self._dataset.is_deleted():
-                raise self._dataset.make_deletion() from error
-            with suppress(ReaderClosedError):  # it couldn't be opened again in a forked process: `error` says why
-                for position in positions.tolist() if not isinstance(error, InvalidInputError) else ():
-                    self._read_alone(position + int(self._starts[number]))  # raises an error that names the record
-            self._dataset.show_path(error)
-            raise
-
-    def _read_alone(self, position: int) -> None:
-        if self._shape:
-            self._read_one(position)
-            return
-        ((number, _),) = self._divide(np.array([position]))
-        try:
-            self._readers[number].read_encoded([position - int(self._starts[number])])
-        except StorageError as error:
-            raise name_record(self._dataset, position, self._dataset.show_path(error)) from error
-
-    def _verify_records(self, positions: NDArray[np.intp], images: Images | Encoded, labels: Labels) -> None:
-        new = ~self._is_verified[positions]
-        if not new.any():
-            return
-        if not new.all() and not isinstance(images, Encoded):
-            positions, images, labels = positions[new], images[new], labels[new]
-        wrong = hash_records(images, labels, positions) != self._checksums[positions]
-        if wrong.any():
-            raise name_record(self._dataset, int(positions[wrong.argmax()]), CHANGED)
-        self._is_verified[positions] = True
+            return part.read(positions - self._starts[number], out)
+        finally:
+            self._pool.give_back(part)
 
     def _find_starts(self) -> NDArray[np.integer]:
-        return self._starts
+        return self._bounds
 
     def _find_name(self, position: int) -> str | None:
         return self._dataset.find_name(position)
@@ -326,8 +334,15 @@ class DatasetReader(Reader):
                 return self._dataset.read_labels(verify=self._verifies)
         if self._verifies:
             return super()._read_labels()  # a record's checksum covers both
-        with self._dataset.reading():
-            return np.concatenate([reader.read_labels() for reader in self._readers])
+        return np.concatenate([self._read_store_labels(number) for number in range(len(self._starts) - 1)])
+
+    def _read_store_labels(self, number: int) -> Labels:
+        part = self._pool.take(number)
+        try:
+            with self._dataset.reading():
+                return part.reader.read_labels()
+        finally:
+            self._pool.give_back(part)
 
     def _close(self) -> None:
         with suppress(StorageError) if self._dataset.is_deleted() else nullcontext():  # Badger can't sync its folder
@@ -335,6 +350,7 @@ class DatasetReader(Reader):
 
     def _reopen(self) -> None:
         """Stay with the held directory, even if it was replaced; the readers of the parts reopen their files in it."""
+        self._pool.inherit()
         self._process = os.getpid()
 
     def __reduce__(self) -> tuple[Callable[[Path], Self], tuple[Path]]:
@@ -349,18 +365,22 @@ class DatasetReader(Reader):
 
 def find_earlier(manifest: Manifest, checksum: str) -> Manifest | None:
     """Find the dataset with a checksum: that of a manifest, or one to which its last parts were appended."""
-    earlier = (replace(manifest, parts=manifest.parts[:count]) for count in range(len(manifest.parts), 0, -1))
-    return next((found for found in earlier if found.checksum == checksum), None)
+    if manifest.checksum == checksum:
+        return manifest
+    sums = accumulate(int(part.records, 16) for part in manifest.parts) if not manifest.former else ()
+    counts = [count for count, total in enumerate(sums, 1) if format_sum(total) == checksum]
+    return replace(manifest, parts=manifest.parts[: counts[-1]]) if counts else None
 
 
 def _load_files(dataset: Dataset) -> tuple[Encoded, Labels]:
     files: Any
     files, labels = _read_part(dataset, 0)
-    if len(dataset.parts) == 1:
+    count = len(dataset.manifest.parts)
+    if count == 1:
         return files, labels
     content, all_labels, lengths = np.array(files.content), [labels], [files.lengths]
     del files
-    for number in range(1, len(dataset.parts)):
+    for number in range(1, count):
         files, labels = _read_part(dataset, number)
         start = len(content)
         content.resize(start + len(files.content), refcheck=False)  # in place, where the kernel can move pages
@@ -371,18 +391,19 @@ def _load_files(dataset: Dataset) -> tuple[Encoded, Labels]:
 
 
 def _read_part(dataset: Dataset, number: int, out: Images | None = None) -> tuple[Images | Any, Labels]:
-    part = dataset.parts[number]
-    try:
-        with dataset.reading():
-            images, labels = dataset.module.read_many(part, out)
-    except InvalidInputError as error:
-        raise dataset.show_path(
-            CorruptStoreError(f"it does not hold what was saved ({error.problem})", store=part)
-        ) from error
-    except StorageError as error:
-        for index, damage in find_damage(dataset, number):
-            raise name_record(dataset, index, damage) from error
-        raise
+    with dataset.hold_part(number) as part:
+        dataset.check_structure(number)
+        try:
+            with dataset.reading():
+                images, labels = dataset.module.read_many(part, out)
+        except InvalidInputError as error:
+            raise dataset.show_path(
+                CorruptStoreError(f"it does not hold what was saved ({error.problem})", store=part)
+            ) from error
+        except StorageError as error:
+            for index, damage in find_damage(dataset, number):
+                raise name_record(dataset, index, damage) from error
+            raise
     if dataset.checksums:
         verify_part(dataset, number, images, labels)
     return images, labels

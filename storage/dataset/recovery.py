@@ -93,7 +93,7 @@ class _Parts:
         content = self._read(number, LABELS)
         if content is not None:
             return np.frombuffer(content, "<i8").astype(np.int64)[self._positions[number]]
-        with self._dataset.reading(), self._dataset.module.open_reader(self._dataset.parts[number]) as reader:
+        with self._dataset.hold_part(number) as part, self._dataset.module.open_reader(part) as reader:
             return reader.read_labels()[self._positions[number]]
 
     def _collect_names(self) -> Names | None:
@@ -127,7 +127,7 @@ class _Parts:
         """Read the records that are kept, each verified again if it can be."""
         for number, positions in self._positions.items():
             checksums, start = self._dataset.checksums.get(number), self._dataset.manifest.starts[number]
-            with self._dataset.reading(), self._dataset.module.open_reader(self._dataset.parts[number]) as reader:
+            with self._dataset.hold_part(number) as part, self._dataset.module.open_reader(part) as reader:
                 for batch in cut_batches(0, len(positions), measure_images(self._dataset, number)):
                     some, labels = positions[batch], self._labels[number][batch]
                     images, _ = read_stored(reader, some)

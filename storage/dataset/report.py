@@ -24,7 +24,7 @@ from .files import (
     NAMES,
     PartChecksums,
     check_file,
-    group_parts,
+    find_group,
     name_checksums,
     read_checksums,
     read_details,
@@ -212,8 +212,9 @@ class _FileReport:
     def read_checksums(self) -> dict[int, PartChecksums]:
         """Read the checksums of all parts."""
         found: dict[int, PartChecksums] = {}
-        for group in group_parts(self._held.manifest):
-            if group.start in self._details:
+        for number in range(len(self._held.manifest.parts)):
+            group = find_group(self._held.manifest, number)
+            if number == group.start and number in self._details:
                 with self._noting(name_checksums(self._held.manifest, group.start)):
                     details = self._details[group.start]
                     found |= read_checksums(self._held.folder, self._held.manifest, group, details)

@@ -19,7 +19,7 @@ from .checksums import add_up, hash_records
 from .files import NAMES, SKIPPED
 from .manifest import find_form
 from .metadata import ARROW, LINES, Columns
-from .opening import Dataset, hold_dataset, read_all_details
+from .opening import Dataset, hold_dataset
 from .parts import check_kind
 from .writer import Writer
 
@@ -160,7 +160,7 @@ def _describe_same(held: Dataset, images: Images | Encoded, annotations: Annotat
         images = check_pixels(images)
     if (len(images), find_form(images)) != (held.manifest.count, held.manifest.form):
         return annotations
-    old = read_all_details(held)
+    old = held.make_lazy(verify=False)
     described = any(details.beside.keys() & {NAMES, ARROW, LINES, SKIPPED} for details in old.details.values())
     if not (described or old.manifest.losses) or not _is_same(old, images):
         return annotations

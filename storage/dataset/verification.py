@@ -14,7 +14,7 @@ from ..registry import PACKAGE
 from .checksums import DTYPE, add_up, count_per_block, hash_blocks, hash_records
 from .files import PartChecksums, check_file
 from .manifest import FILES, Manifest, find_form
-from .opening import Dataset, find_module, read_dataset
+from .opening import Dataset, find_module
 
 CHANGED = CorruptStoreError("its image or its label are not those that were saved")
 
@@ -50,7 +50,7 @@ def check_part(dataset: Dataset, number: int, reader: Reader) -> None:
     if (len(reader), found) != (manifest.parts[number].count, expected):
         raise CorruptStoreError(
             f"it holds {len(reader)} images of {found} instead of {manifest.parts[number].count} of {expected}",
-            store=dataset.parts[number],
+            store=dataset.find_part(number),
         )
 
 
@@ -71,9 +71,10 @@ def verify_part(dataset: Dataset, number: int, images: Images | Encoded, labels:
 
 def verify_stage(stage: Path, manifest: Manifest) -> None:
     """Read all of a dataset that isn't published yet; refuse it if anything in it isn't what was written."""
-    dataset = read_dataset(Dataset(stage, stage, manifest, find_module(stage, manifest)), verify=True)
+    dataset = Dataset(stage, stage, manifest, find_module(stage, manifest)).make_lazy(verify=True)
     for number, details in dataset.details.items():
-        for name in details.sizes.keys() - details.structure.keys():  # `read_dataset` has checked the others
+        dataset.check_structure(number)
+        for name in details.sizes.keys() - details.structure.keys():
             check_file(stage, manifest.parts[number].name, details, name)
         for suffix in details.beside:
             dataset.read_beside(number, details, suffix)
@@ -94,7 +95,7 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageErr
     Without checksums, a record that can be read counts as whole. A part that can't be opened raises `StorageError`.
     """
     start, count = dataset.manifest.starts[number], dataset.manifest.parts[number].count
-    with dataset.reading(), dataset.module.open_reader(dataset.parts[number]) as reader:
+    with dataset.hold_part(number) as part, dataset.module.open_reader(part) as reader:
         check_part(dataset, number, reader)
         for positions in cut_batches(0, count, measure_images(dataset, number)):
             yield from ((start + position, error) for position, error in _inspect(dataset, number, reader, positions))
@@ -102,14 +103,14 @@ def find_damage(dataset: Dataset, number: int) -> Iterator[tuple[int, StorageErr
 
 def rebuild_checksums(dataset: Dataset, number: int) -> PartChecksums:
     """Compute the checksums of the records of a part; refuse them if their sum isn't that in the manifest."""
-    start, part = dataset.manifest.starts[number], dataset.manifest.parts[number]
-    with dataset.reading(), dataset.module.open_reader(dataset.parts[number]) as reader:
+    start, count = dataset.manifest.starts[number], dataset.manifest.parts[number].count
+    with dataset.hold_part(number) as part, dataset.module.open_reader(part) as reader:
         check_part(dataset, number, reader)  # so there are as many images as the manifest claims
-        records = np.empty(part.count, DTYPE)
-        for positions in cut_batches(0, part.count, measure_images(dataset, number)):
+        records = np.empty(count, DTYPE)
+        for positions in cut_batches(0, count, measure_images(dataset, number)):
             records[positions] = hash_records(*read_stored(reader, positions), start + positions)
-    if add_up(records) != part.records:
-        raise CorruptStoreError("its records aren't those that were saved", store=dataset.parts[number])
+    if add_up(records) != dataset.manifest.parts[number].records:
+        raise CorruptStoreError("its records aren't those that were saved", store=dataset.find_part(number))
     return PartChecksums(records, np.empty(0, DTYPE))
 
 

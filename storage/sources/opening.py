@@ -64,7 +64,11 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
             with open(path, verify=False) as unverified:
                 labels = unverified.read_labels()  # each is verified when its image is read
             content = _identify_files(path)[1] if reader.kind == "encoded" else 0
-            identity, names, metadata = f"dataset {reader.checksum}", reader.names or None, reader.metadata or None
+            identity, names, metadata = (
+                f"dataset {reader.checksum}",
+                reader.names.join() or None,
+                _read_all(reader.metadata),
+            )
             known = metadata, reader.skipped, reader.losses
             yield DatasetSource(reader, labels, reader.classes, identity, names, content, *known)
         return
@@ -77,6 +81,11 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
             yield StoreSource(reader, reader.read_labels(), reader.classes, identity, reader.names or None, content)
         return
     yield _find_files(path, depth, reasons)
+
+
+def _read_all(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]] | None:
+    """Read a table of metadata; None if there is none."""
+    return {name: list(values) for name, values in columns.items()} or None
 
 
 def _find_files(path: Path, class_depth: int, reasons: Mapping[str, StorageError]) -> Any:  # noqa: ANN401 - a FileSource

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_hexdigest
 
+import storage
 from storage import BACKENDS
 from storage.dataset.details import Details, Structure
 from storage.dataset.files import read_details
 from storage.dataset.manifest import FILE, read_manifest
 from storage.dataset.metadata import ARROW, LINES
+from storage.reader import read_stored
 
 TABLE = ARROW if find_spec("pyarrow") else LINES  # the suffix that metadata gets here
 TOKEN = re.compile(r"(part-\d{5})-[0-9a-f]{8}")
@@ -72,6 +74,12 @@ def list_structure(dataset: Path) -> dict[str, Structure]:
 def list_sizes(dataset: Path) -> dict[str, int]:
     """List the sizes of the files of all stores, by their paths in a dataset."""
     return {f"{part}/{name}": size for part, details in list_details(dataset) for name, size in details.sizes.items()}
+
+
+def read_first(dataset: Path, *, verify: bool = True) -> None:
+    """Open a dataset and read its first image, for which its first part is opened."""
+    with storage.open(dataset, verify=verify) as reader:
+        read_stored(reader, range(min(1, len(reader))))
 
 
 def read_content(dataset: Path) -> dict[str, Any]:

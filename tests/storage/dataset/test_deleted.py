@@ -46,7 +46,7 @@ def test_a_deleted_dataset_is_still_read_or_reported_as_deleted(backend: str, ki
         assert run_child(read) == Ending(0, f"{DELETED}, then open it again")
         for what in ("names", "targets"):
             with pytest.raises(StoreNotFoundError, match=DELETED):
-                getattr(reader, what)
+                list(getattr(reader, what))
     with pytest.raises(StoreNotFoundError, match="set: it doesn't exist"):
         pickle.loads(pickled)  # noqa: S301 - written a few lines above
 

@@ -124,7 +124,7 @@ def test_every_damaged_file_is_named_and_the_others_are_read(saved: Path, backen
     assert describe(report)[:3] == [f"record {i} ({NAMES[i]}): {report.records[i]}" for i in (5, 14, 23)]
     with storage.open(saved) as reader:
         for _ in range(2):
-            for read in (lambda: reader.read_encoded([3, 14, 5]), lambda: reader[14]):
+            for read in (lambda: reader.read_encoded([3, 14, 6]), lambda: reader[14]):
                 with pytest.raises(CorruptStoreError, match=r"record 14 \(dir 2/14\.jpg\): it is damaged"):
                     read()
         good = [index for index in range(COUNT) if index not in report.records]
@@ -277,7 +277,7 @@ def test_what_a_backend_refuses_to_read_names_the_file(
     saved: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with storage.open(saved) as reader:
-        part = type(reader._readers[0])  # noqa: SLF001
+        part = type(reader._pool.take(0).reader)  # noqa: SLF001
         original = part.read_encoded
 
         def refuse(self: storage.Reader, indices: Any) -> Any:  # noqa: ANN401
@@ -288,7 +288,7 @@ def test_what_a_backend_refuses_to_read_names_the_file(
         monkeypatch.setattr(part, "read_encoded", refuse)
         with pytest.raises(CorruptStoreError, match=r"record 3 \(dir 0/3\.jpg\): it is damaged \(part-\S+: a mood\)"):
             reader.read_encoded([1, 3])
-        monkeypatch.setattr(BACKENDS[backend], "read_many", lambda *_: refuse(reader._readers[0], [3]))  # noqa: SLF001
+        monkeypatch.setattr(BACKENDS[backend], "read_many", lambda *_: refuse(reader._pool.take(0).reader, [3]))  # noqa: SLF001
         with pytest.raises(CorruptStoreError, match=r"record 3 \(dir 0/3\.jpg\): it is damaged"):
             storage.load(saved)
 

@@ -9,7 +9,7 @@ import storage
 from storage import BACKENDS, CorruptStoreError
 from storage.dataset.details import Details, Structure
 from storage.dataset.files import check_file, find_structure
-from tests.support.datasets import find_beside, list_sizes, list_structure, require_pixels
+from tests.support.datasets import find_beside, list_sizes, list_structure, read_first, require_pixels
 from tests.support.image_sets import make_set
 
 COUNT = 200
@@ -80,7 +80,7 @@ def test_damaged_structure_is_refused_before_the_backend_opens_anything(saved: P
                 changed = bytearray(content)
                 changed[place] ^= 0x10
                 (saved / name).write_bytes(changed)
-                for read in (storage.load, storage.open):
+                for read in (storage.load, read_first):
                     with pytest.raises(CorruptStoreError, match=f"set: {name} is damaged outside"):
                         read(saved)
         (saved / name).write_bytes(content)
@@ -97,7 +97,7 @@ def test_a_file_of_another_size_is_refused_before_the_backend_opens_anything(sav
             if other is not None:
                 path.write_bytes(other)
             for verify in (True, False):
-                for read in (storage.load, storage.open):
+                for read in (storage.load, read_first):
                     with pytest.raises(CorruptStoreError, match=rf"set: {name} .*{message}"):
                         read(saved, verify=verify)
             path.write_bytes(content)
@@ -116,7 +116,7 @@ def test_damaged_checksums_are_refused(saved: Path) -> None:
     content = bytearray(path.read_bytes())
     content[77] ^= 1
     path.write_bytes(content)
-    for read in (storage.load, storage.open):
+    for read in (storage.load, read_first):
         with pytest.raises(CorruptStoreError, match=r"the file part-00000-\w+.checksums is damaged.*verify=False"):
             read(saved)
     found = storage.load(saved, verify=False)

@@ -14,7 +14,7 @@ import storage
 from storage import CorruptStoreError, StorageError, StoreNotFoundError
 from storage.dataset.details import Beside, Details, Structure, format_details, parse_details
 from storage.dataset.manifest import FILE, Manifest, Part, read_manifest, write_manifest
-from tests.support.datasets import rewrite_details, rewrite_manifest, rewrite_part, write_format1
+from tests.support.datasets import read_first, rewrite_details, rewrite_manifest, rewrite_part, write_format1
 from tests.support.image_sets import assert_same, make_set
 from tests.support.properties import given, st
 
@@ -196,7 +196,7 @@ def describe_structure(ranges: object, checksum: object = "0" * 16) -> dict[str,
 def test_details_with_impossible_values_are_refused(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
     storage.save(tmp_path / "set", *make_set(4, 5, 7), "npy")
     rewrite_details(tmp_path / "set", **changes)
-    for read in (storage.load, storage.open):
+    for read in (storage.load, read_first):
         with pytest.raises(StorageError, match=r"part-00000-\w+.json is whole, but not understood \(.*" + reason):
             read(tmp_path / "set")
 

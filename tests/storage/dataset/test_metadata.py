@@ -321,7 +321,7 @@ def test_parts_with_different_columns_are_refused(saved: Path, suffix: str) -> N
     storage.save(saved.with_name("other"), IMAGES, LABELS, "npy", metadata={"other": [1] * COUNT})
     rewrite_beside(saved, suffix, find_beside(saved.with_name("other"), suffix).read_bytes())
     with storage.open(saved) as reader, pytest.raises(CorruptStoreError, match="its parts have different columns"):
-        dict(reader.metadata)
+        list(reader.metadata["other"])
     assert list(storage.check(saved).files) == [find_beside(saved, suffix, 1).name]
 
 
@@ -329,7 +329,10 @@ def test_a_table_of_some_parts_alone_is_refused_and_listed(saved: Path) -> None:
     storage.append(saved, IMAGES, LABELS, metadata=TABLE)
     beside = json.loads(find_beside(saved, "json").read_text())["beside"]
     rewrite_details(saved, beside={name: file for name, file in beside.items() if name not in {"arrow", "jsonl"}})
-    with storage.open(saved) as reader, pytest.raises(CorruptStoreError, match="its metadata hasn't 12 rows"):
+    with (
+        storage.open(saved) as reader,
+        pytest.raises(CorruptStoreError, match="have metadata, and some don't"),
+    ):
         dict(reader.metadata)
     assert not storage.check(saved).is_whole
 

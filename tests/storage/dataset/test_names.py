@@ -200,7 +200,10 @@ def test_a_part_without_names_among_others_is_found(tmp_path: Path) -> None:
     beside = json.loads(find_beside(tmp_path / "set", "json", 1).read_text())["beside"]
     del beside["names"]
     rewrite_details(tmp_path / "set", 1, beside=beside)
-    with storage.open(tmp_path / "set") as reader, pytest.raises(CorruptStoreError, match="5 names and 6 images"):
+    with (
+        storage.open(tmp_path / "set") as reader,
+        pytest.raises(CorruptStoreError, match="have names, and some don't"),
+    ):
         list(reader.names)
     assert [name.rpartition(".")[2] for name in storage.check(tmp_path / "set").files] == ["names"]
 

@@ -13,6 +13,7 @@ from storage.__main__ import main
 from storage.dataset.checksums import hash_blocks, hash_record, hash_records
 from storage.dataset.manifest import FILE, Manifest, put_manifest, read_manifest
 from tests.support.backends import EXAMPLES
+from tests.support.datasets import read_first
 from tests.support.image_sets import FORMS, assert_same, make_form
 
 
@@ -87,7 +88,7 @@ def test_a_manifest_of_another_dtype_is_not_that_of_its_parts(tmp_path: Path) ->
     facts = vars(read_manifest(tmp_path / "set")) | {"dtype": "int16"}
     put_manifest(tmp_path / "set", Manifest(**{name: facts[name] for name in Manifest.__match_args__}), durable=False)
     with pytest.raises(storage.CorruptStoreError, match=r"'uint16'\) instead of 3 of .*'int16'"):
-        storage.open(tmp_path / "set")
+        read_first(tmp_path / "set")
     with pytest.raises(storage.CorruptStoreError, match="does not hold what was saved"):
         storage.load(tmp_path / "set")
 

@@ -1,0 +1,198 @@
+"""Open parts: each is opened when it is first used, and only so many are open at once.
+
+With more parts than may be open, the one that was used least recently is closed, but none that a thread is using. A
+part that is opened again isn't verified again unless a file of it was changed meanwhile.
+"""
+
+import os
+import resource
+from collections import OrderedDict
+from contextlib import ExitStack, suppress
+from threading import Condition
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract import Encoded, Image, Images, Labels
+from ..errors import InvalidInputError, ReaderClosedError, StorageError
+from ..reader import Reader, read_stored
+from .checksums import hash_record, hash_records
+from .opening import Dataset
+from .verification import CHANGED, check_part, name_record
+
+MAX_OPEN = 128  # parts, unless the process may open fewer files than
+FILES = 8  # for each of them
+Verified = NDArray[np.bool_]  # which records of a part are verified
+
+
+class PartReader:
+    """Reads an open part, and verifies each record when it is first read; without `is_verified`, none."""
+
+    resources: ExitStack  # that are freed when it is closed
+
+    def __init__(self, dataset: Dataset, number: int, reader: Reader, is_verified: Verified | None) -> None:
+        self.reader, self.is_verified = reader, is_verified
+        self.users = 0  # threads that read it; counted only if it may have to be closed
+        self._dataset, self._start = dataset, dataset.manifest.starts[number]
+        self._checksums = None if is_verified is None else dataset.checksums[number].records
+
+    def read_one(self, position: int) -> tuple[Image, int]:
+        """Read a record of pixels."""
+        try:
+            image, label = self.reader[position]
+        except StorageError as error:
+            raise self._name(position, self._dataset.show_path(error)) from error
+        if self.is_verified is not None and not self.is_verified[position]:
+            if hash_record(image, label, self._start + position) != self._checksums[position]:  # type: ignore[index]
+                raise self._name(position, CHANGED)
+            self.is_verified[position] = True
+        return image, label
+
+    def read(self, positions: NDArray[np.intp], out: Images | None = None) -> tuple[Images | Any, Labels]:
+        """Read records as they are stored."""
+        try:
+            images, labels = read_stored(self.reader, positions, out)
+        except StorageError as error:
+            if self._dataset.is_deleted():
+                raise self._dataset.make_deletion() from error
+            with suppress(ReaderClosedError):  # it couldn't be opened again in a forked process: `error` says why
+                for position in positions.tolist() if not isinstance(error, InvalidInputError) else ():
+                    self._read_alone(position)  # raises an error that names the record
+            self._dataset.show_path(error)
+            raise
+        if self.is_verified is not None:
+            self._verify(positions, images, labels, self.is_verified)
+        return images, labels
+
+    def _read_alone(self, position: int) -> None:
+        if self.reader.kind == "pixels":
+            self.read_one(position)
+            return
+        try:
+            self.reader.read_encoded([position])
+        except StorageError as error:
+            raise self._name(position, self._dataset.show_path(error)) from error
+
+    def _verify(
+        self, positions: NDArray[np.intp], images: Images | Encoded, labels: Labels, is_verified: Verified
+    ) -> None:
+        new = ~is_verified[positions]
+        if not new.any():
+            return
+        if not new.all() and not isinstance(images, Encoded):
+            positions, images, labels = positions[new], images[new], labels[new]
+        wrong = hash_records(images, labels, self._start + positions) != self._checksums[positions]  # type: ignore[index]
+        if wrong.any():
+            raise self._name(int(positions[wrong.argmax()]), CHANGED)
+        is_verified[positions] = True
+
+    def _name(self, position: int, error: StorageError) -> StorageError:
+        return name_record(self._dataset, self._start + position, error)
+
+    def close(self) -> None:
+        """Close the part, and stop keeping it in the folder."""
+        self.resources.close()
+
+
+class Pool:
+    """The open parts of a dataset. A thread takes a part, reads it, and gives it back."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = MAX_OPEN if files == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, files // FILES))
+        self._is_bounded = len(dataset.manifest.parts) > self._most
+        self._known: dict[int, tuple[int | None, Verified | None]] = {}  # what was verified, and of which files
+        self._open: OrderedDict[int, PartReader] = OrderedDict()  # the least recently used first
+        self._begin()
+
+    def _begin(self) -> None:
+        self._opening: set[int] = set()
+        self._changed = Condition()
+
+    def inherit(self) -> None:
+        """Be the pool of a forked child, in which no other thread uses a part."""
+        self._begin()
+        for part in self._open.values():
+            part.users = 0
+
+    def take(self, number: int) -> PartReader:
+        """Take a part, which stays open until it is given back; open it if it isn't."""
+        part = self._open.get(number)
+        if part is None or self._is_bounded:
+            part = self._take(number)
+        return part
+
+    def give_back(self, part: PartReader) -> None:
+        """Let a part be closed if it is the one that was used least recently."""
+        if self._is_bounded:
+            with self._changed:
+                part.users -= 1
+
+    def _take(self, number: int) -> PartReader:
+        with self._changed:
+            while number in self._opening:
+                self._changed.wait()
+            part = self._open.get(number)
+            if part is not None:
+                part.users += 1
+                self._open.move_to_end(number)
+                return part
+            self._opening.add(number)
+        try:
+            part = self._open_part(number)
+            part.users = 1
+            self._open[number] = part
+        finally:
+            with self._changed:
+                self._opening.discard(number)
+                self._changed.notify_all()
+        self._close_surplus()
+        return part
+
+    def _open_part(self, number: int) -> PartReader:
+        """Open a part; verify its structure, unless that was done and its files are the same."""
+        dataset = self._dataset
+        with ExitStack() as stack:
+            store = stack.enter_context(dataset.hold_part(number))
+            files = _identify(dataset, number) if self._is_bounded else None
+            known, is_verified = self._known.get(number, (None, None))
+            is_new = files is None or files != known
+            if is_new:
+                dataset.check_structure(number)
+            reader = stack.enter_context(dataset.module.open_reader(store))
+            check_part(dataset, number, reader)
+            if is_new:
+                is_verified = np.zeros(len(reader), np.bool_) if dataset.checksums else None
+            part = PartReader(dataset, number, reader, is_verified)
+            self._known[number] = files, is_verified
+            part.resources = stack.pop_all()
+        return part
+
+    def _close_surplus(self) -> None:
+        with self._changed:
+            surplus = len(self._open) - self._most
+            unused = [number for number, part in self._open.items() if not part.users] if surplus > 0 else []
+            closed = [self._open.pop(number) for number in unused[:surplus]]
+        for part in closed:
+            with suppress(StorageError):  # it was only read
+                part.close()
+
+    def close(self) -> None:
+        """Close all parts."""
+        with ExitStack() as stack:
+            for part in self._open.values():
+                stack.callback(part.close)
+            self._open.clear()
+
+
+def _identify(dataset: Dataset, number: int) -> int | None:
+    """Identify the files of a part that have structure: hash what the system says about them; None if it refuses."""
+    store, facts = dataset.find_part(number), []
+    with suppress(OSError):
+        for name in ("", *dataset.details[number].structure):
+            status = os.lstat(f"{store}/{name}")
+            facts.append((status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return hash(tuple(facts))
+    return None
