@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .encoded import Content, Encoded, gather, measure_offsets
 from .errors import FOREIGN, CorruptStoreError, InvalidInputError, RecordNotFoundError, StorageError
+from .filling import report_filled
 from .inputs import take_array
 from .limits import check_store
 
@@ -24,6 +25,7 @@ Dtypes: TypeAlias = Mapping[str, tuple[int, ...] | None]
 """Dtypes of pixels, each with the numbers of channels that go with it: 0 is (N, H, W), None is any and (N, H, W)."""
 
 BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
+PIECE = 4 << 20  # bytes that are read before they are reported
 CHANNELS = 3
 LABEL = np.iinfo(np.int64)
 TRANSPOSE = "images.transpose(0, 2, 3, 1), or permute of a tensor"
@@ -306,6 +308,12 @@ def view_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.reshape(-1).view(np.uint8)
 
 
+def find_address(array: NDArray[Any]) -> int:
+    """Find where an array begins in memory; faster than `array.ctypes.data`."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:
     """Fill a C-contiguous array with the bytes of an open file from `offset` on."""
     content = view_bytes(array).data
@@ -314,6 +322,15 @@ def read_range(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -
         if not count:
             raise CorruptStoreError(f"it was cut short: {len(content)} bytes are missing", store=store)
         content, offset = content[count:], offset + count
+
+
+def read_result(store: Path, descriptor: int, offset: int, array: NDArray[Any]) -> None:
+    """Do what `read_range` does for the result of a read, and report it piece by piece."""
+    content = view_bytes(array)
+    for start in range(0, content.size, PIECE):
+        piece = content[start : start + PIECE]
+        read_range(store, descriptor, offset + start, piece)
+        report_filled(piece)
 
 
 def write_range(descriptor: int, offset: int, array: NDArray[Any]) -> None:

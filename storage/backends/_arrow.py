@@ -20,6 +20,7 @@ from ..arrays import BYTE, check_limit, check_shape, make_all, make_array, make_
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
 from ..errors import CorruptStoreError
+from ..filling import report_filled
 from ..reader import Reader, fork_lock
 
 VERSIONS = {"pyarrow": pa.__version__, "Arrow C++": pa.cpp_version}
@@ -55,6 +56,7 @@ class RowGroupReader(Reader):
             # NumPy's large arrays begin 16 bytes after a page boundary, Arrow's on one. Between those, the memcpy of an
             # assignment takes four times as long on AMD's Zen processors; a loop doesn't.
             np.positive(pixels.view(np.uint8), out=images[part].view(np.uint8))
+            report_filled(images[part])
             labels[part] = values
         return images, labels
 

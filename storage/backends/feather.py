@@ -36,6 +36,7 @@ from ..arrays import (
     make_all,
     make_array,
     read_range,
+    read_result,
     take_files,
 )
 from ..contract import Images, Labels, Records
@@ -213,7 +214,7 @@ class FeatherReader(RowGroupReader):
         if not self.is_mapped or self.kind == "encoded":
             return super().read_all(out)
         images = make_all(self.store, (self._count, *self._shape), out, self._dtype)
-        read_range(self.store, self._source.fileno(), self.find_ranges()[0].start, images)
+        read_result(self.store, self._source.fileno(), self.find_ranges()[0].start, images)
         return images, self._read_labels()
 
     def _read_labels(self) -> Labels:

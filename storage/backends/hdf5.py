@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from .. import limits
 from ..arrays import (
     DTYPES,
+    PIECE,
     check_encoded,
     check_images,
     check_index,
@@ -43,7 +44,7 @@ from ..arrays import (
     check_shape,
     make_array,
     make_result,
-    read_range,
+    read_result,
     refuse_out,
     take_files,
     take_rows,
@@ -52,6 +53,7 @@ from ..arrays import (
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels, Records
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import HDF5_UNLOCKABLE, CorruptStoreError, StorageError, hold_interrupts, reading, writing
+from ..filling import report_filled
 from ..lazy import LazyProperty
 from ..limits import MAX_DEFLATE, MAX_EXPANSION, check_amount, check_memory, measure_content
 from ..paths import claim_store, stat_file
@@ -459,11 +461,14 @@ def _fill(store: Path, opened: OpenDataset, start: int, rows: NDArray[Any]) -> N
     """Read consecutive rows into an array."""
     if opened.offset is not None:
         size = math.prod(opened.shape[1:]) * opened.dtype.itemsize
-        read_range(store, opened.descriptor, opened.offset + start * size, rows)
+        read_result(store, opened.descriptor, opened.offset + start * size, rows)
     elif rows.size:
-        step = max(1, MAX_CHUNKS // opened.chunks_per_row) * opened.chunk[0]
+        size = opened.chunk[0] * (rows.nbytes // len(rows))  # bytes of the rows that share chunks
+        step = max(1, min(MAX_CHUNKS // opened.chunks_per_row, PIECE // size)) * opened.chunk[0]
         for first in range(0, len(rows), step):
-            _read_rows(opened, start + first, rows[first : first + step])
+            piece = rows[first : first + step]
+            _read_rows(opened, start + first, piece)
+            report_filled(piece)
 
 
 def _find_ranges(opened: OpenDataset) -> list[range]:

@@ -29,6 +29,7 @@ from ..arrays import check_index, make_all, make_result, refuse_out, view_bytes
 from ..contract import Image, Images, Labels
 from ..encoded import Content, Encoded
 from ..errors import CorruptStoreError, reading, writing
+from ..filling import report_filled
 from ..reader import Description, Reader
 from ._lmdb import (
     INFO,
@@ -145,6 +146,7 @@ def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, part: Ima
     with transaction.cursor() as cursor:
         cursor.set_key(pack_key(start))
         _copy_values(store, islice(cursor.iternext(keys=False), len(part)), part)
+        report_filled(part)
         if len(part) and cursor.key() != pack_key(start + len(part) - 1):
             raise CorruptStoreError(f"a record before {start + len(part)} is missing", store=store)
 

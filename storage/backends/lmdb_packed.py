@@ -44,6 +44,7 @@ from ..arrays import (
 from ..contract import ANY_PIXELS, Image, Images, Labels
 from ..encoded import Encoded, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
+from ..filling import report_filled
 from ..reader import Description, Reader
 from ._lmdb import (
     FILE_OFFSETS,
@@ -324,4 +325,6 @@ def _copy_records(
     content = view_bytes(images)
     for number in numbers:
         record = _view_record(store, transaction, layout, number)
-        content[number * layout.record :][: len(record)] = record
+        piece = content[number * layout.record :][: len(record)]
+        piece[...] = record
+        report_filled(piece)

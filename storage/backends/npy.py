@@ -39,6 +39,7 @@ from ..arrays import (
     make_array,
     make_result,
     read_range,
+    read_result,
     refuse_out,
     take_files,
     take_rows,
@@ -114,7 +115,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
             make_array(store, opened.labels.shape, np.int64),
         )
         for file, array in zip((opened.images, opened.labels), result, strict=True):
-            read_range(store, file.descriptor, file.start, array)
+            read_result(store, file.descriptor, file.start, array)
         return result
 
 

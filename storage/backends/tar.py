@@ -62,6 +62,7 @@ from ..arrays import (
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels, Records
 from ..encoded import Encoded, gather_pieces, measure_offsets
 from ..errors import CorruptStoreError, StorageError, reading, writing
+from ..filling import report_filled
 from ..limits import check_store
 from ..paths import claim_store, open_file, stat_file
 from ..reader import Description, Reader
@@ -226,6 +227,7 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
             for start in found[::step]:
                 part = images[start : min(start + step, found.stop)]
                 part[...] = _map_images(layout, descriptor, start - found.start, len(part))
+                report_filled(part)
     return images, labels
 
 

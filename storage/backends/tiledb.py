@@ -55,6 +55,7 @@ from ..arrays import (
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
+from ..filling import report_filled
 from ..limits import check_memory, check_store, measure_content
 from ..paths import claim_store, find_file, open_file, refuse_special_files
 from ..reader import Description, Reader, fork_lock, leak
@@ -161,6 +162,7 @@ class TileDbReader(Reader):
         step = max(1, PART // (prod(self._shape) * self._dtype.itemsize))
         for start in range(0, len(positions), step):
             self._collect(positions[start : start + step], images[start : start + step])
+            report_filled(images[start : start + step])
         return images, self._keep_labels()[positions]
 
     def _read_one(self, position: int) -> tuple[Image, int]:

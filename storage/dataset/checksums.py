@@ -13,17 +13,17 @@ https://prng.di.unimi.it/splitmix64.c.
 
 import math
 import os
-from collections.abc import Sequence
+from _thread import start_new_thread
 from contextlib import suppress
 from functools import lru_cache
-from threading import Thread
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from ..arrays import BYTE, CHANNELS
+from ..arrays import BYTE, CHANNELS, find_address
 from ..contract import Encoded, Image, Images, Labels
 
 Checksums = NDArray[np.uint64]
@@ -73,13 +73,20 @@ def format_sum(number: int) -> str:
     return f"{number & BITS:016x}"
 
 
-def hash_blocks(images: Images, labels: Labels, start: int) -> Checksums:
-    """Hash consecutive records in blocks; `start` is the index of the first one in the whole set."""
+def hash_blocks(images: Images, labels: Labels, start: int, pixels: Checksums | None = None) -> Checksums:
+    """Hash consecutive records in blocks; `start` is the index of the first one in the whole set.
+
+    `pixels` are the checksums of their pixels, if these were hashed already.
+    """
     size = count_per_block(math.prod(images.shape[1:]) * images.itemsize)
     starts = range(0, len(images), size)
     mixed_form = _mix_form(images.shape[1:], images.dtype)
     mixed = [xxh3_64_intdigest(labels[first : first + size].data, start + first) ^ mixed_form for first in starts]
-    return np.array(mixed, np.uint64) ^ _hash_pixels([images[first : first + size] for first in starts])
+    if pixels is None:
+        with PixelHashing(images) as hashing:
+            pixels = hashing.finish()
+    checksums: Checksums = np.array(mixed, np.uint64) ^ pixels
+    return checksums
 
 
 @lru_cache(maxsize=8)
@@ -97,22 +104,62 @@ def _mix(number: Any) -> Any:  # noqa: ANN401 - an int, or an array of uint64
     return number ^ (number >> 31)
 
 
-def _hash_pixels(blocks: Sequence[Images]) -> Checksums:
-    """Hash blocks of pixels, in several threads if there are processors for them."""
-    threads = min(len(os.sched_getaffinity(0)), MAX_THREADS, len(blocks) // MIN_BLOCKS)
-    checksums: list[int | None] = [None] * len(blocks)  # which no array accepts, should a thread fail
-    numbers = iter(range(len(blocks)))
+class PixelHashing:
+    """Hashes the blocks of an image set, as they are filled; in this thread and others, if there are processors.
 
-    def hash_rest() -> None:
-        for number in numbers:
-            checksums[number] = xxh3_64_intdigest(blocks[number].data)
+    It is a context manager that has the other threads end. They are no `Thread`, whose `start` waits until it runs.
+    """
 
-    others = [Thread(target=hash_rest) for _ in range(threads - 1)]  # a pool takes a tenth longer
-    with suppress(RuntimeError):  # no more threads: the others hash everything
-        for thread in others:
-            thread.start()
-    hash_rest()
-    for thread in others:
-        if thread.ident is not None:
-            thread.join()
-    return np.array(checksums, np.uint64)
+    def __init__(self, images: Images) -> None:
+        size = count_per_block(math.prod(images.shape[1:]) * images.itemsize)
+        self._blocks = [images[first : first + size] for first in range(0, len(images), size)]
+        self._checksums: list[int | None] = [None] * len(self._blocks)  # which no array accepts, should a thread fail
+        self._filled: SimpleQueue[range | None] = SimpleQueue()  # the numbers of blocks; None: there are no more
+        self._queued, self._bytes, self._images = 0, 0, images
+        self._running, self._ended = 0, SimpleQueue[None]()
+
+    def __enter__(self) -> Self:
+        """Start the other threads."""
+        threads = min(len(os.sched_getaffinity(0)), MAX_THREADS, len(self._blocks) // MIN_BLOCKS)
+        with suppress(RuntimeError):  # no more threads: the others hash everything
+            while self._running < threads - 1:
+                start_new_thread(self._work, ())
+                self._running += 1
+        return self
+
+    def notice(self, piece: NDArray[Any]) -> None:
+        """Have the blocks hashed that are filled by a piece, if it follows the one before."""
+        if find_address(piece) - find_address(self._images) == self._bytes < self._images.nbytes:
+            self._bytes += piece.nbytes
+            filled = range(self._queued, self._bytes // self._blocks[0].nbytes)
+            if len(filled) >= MIN_BLOCKS:
+                self._filled.put(filled)
+                self._queued = filled.stop
+
+    def finish(self) -> Checksums:
+        """Hash the other blocks, as all are filled now."""
+        for number in range(self._queued, len(self._blocks)):
+            self._filled.put(range(number, number + 1))
+        self._filled.put(None)
+        self._hash()
+        self.__exit__()
+        return np.array(self._checksums, np.uint64)
+
+    def __exit__(self, *exception: object) -> None:
+        """Wait for the other threads."""
+        self._filled.put(None)
+        while self._running:
+            self._ended.get()
+            self._running -= 1
+
+    def _work(self) -> None:
+        try:
+            self._hash()
+        finally:
+            self._ended.put(None)
+
+    def _hash(self) -> None:
+        while (numbers := self._filled.get()) is not None:
+            for number in numbers:
+                self._checksums[number] = xxh3_64_intdigest(self._blocks[number].data)
+        self._filled.put(None)  # for the others

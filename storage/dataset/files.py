@@ -25,7 +25,7 @@ DETAILS, CHECKSUMS, LABELS, NAMES, SKIPPED = (
     "names",
     "skipped",
 )  # suffixes of files beside a part
-CHUNK = 1 << 20  # bytes read at once
+CHUNK = 512 << 10  # bytes read at once
 MAX_HOLES = 16 << 20  # bytes of structure that any file may have in holes; each byte on the disk allows ten more
 CHECKSUMS_HINT = "restore it from a copy, or read the images unverified, with verify=False"
 DETAILS_HINT = "restore it from a copy; the part is a plain store, which its backend's read_many may still read"
@@ -91,7 +91,7 @@ def _find_gaps(ranges: Iterable[range], size: int) -> Iterable[tuple[int, int]]:
 
 
 def _hash_ranges(folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> str:
-    digest = xxh3_64()
+    digest, buffer = xxh3_64(), np.empty(CHUNK, np.uint8).data  # the kernel would clear new memory for each read
     descriptor, status = open_regular(f"{folder}/{name}")
     try:
         content = measure_content(descriptor, status)
@@ -100,7 +100,8 @@ def _hash_ranges(folder: Path, name: str, ranges: Sequence[tuple[int, int]]) -> 
         check_amount(what, needed, store=folder, limit=MAX_HOLES + MAX_EXPANSION * content)
         for start, end in ranges:
             for place in range(start, end, CHUNK):
-                digest.update(os.pread(descriptor, min(CHUNK, end - place), place))
+                count = os.preadv(descriptor, [buffer[: end - place]], place)
+                digest.update(buffer[:count])
     finally:
         os.close(descriptor)
     return digest.hexdigest()

@@ -24,10 +24,11 @@ from ..errors import (
     StorageError,
     StoreNotFoundError,
 )
+from ..filling import watching
 from ..lazy import LazyProperty
 from ..reader import Description, Reader
 from .annotations import Problem
-from .checksums import format_sum
+from .checksums import Checksums, PixelHashing, format_sum
 from .columns import Column, NameColumn
 from .files import NAMES
 from .manifest import Manifest, read_manifest
@@ -395,7 +396,7 @@ def _read_part(dataset: Dataset, number: int, out: Images | None = None) -> tupl
         dataset.check_structure(number)
         try:
             with dataset.reading():
-                images, labels = dataset.module.read_many(part, out)
+                images, labels, pixels = _read_images(dataset, part, out)
         except InvalidInputError as error:
             raise dataset.show_path(
                 CorruptStoreError(f"it does not hold what was saved ({error.problem})", store=part)
@@ -405,5 +406,14 @@ def _read_part(dataset: Dataset, number: int, out: Images | None = None) -> tupl
                 raise name_record(dataset, index, damage) from error
             raise
     if dataset.checksums:
-        verify_part(dataset, number, images, labels)
+        verify_part(dataset, number, images, labels, pixels)
     return images, labels
+
+
+def _read_images(dataset: Dataset, part: Path, out: Images | None) -> tuple[Images | Encoded, Labels, Checksums | None]:
+    """Read a part; if it is pixels that are verified, hash them meanwhile."""
+    if out is None or not dataset.checksums:
+        return *dataset.module.read_many(part, out), None
+    with PixelHashing(out) as hashing, watching(hashing.notice):
+        images, labels = dataset.module.read_many(part, out)
+        return images, labels, hashing.finish()

@@ -11,7 +11,7 @@ from ..contract import Encoded, Images, Labels
 from ..errors import CorruptStoreError, StorageError
 from ..reader import Reader, read_stored
 from ..registry import PACKAGE
-from .checksums import DTYPE, add_up, count_per_block, hash_blocks, hash_records
+from .checksums import DTYPE, Checksums, add_up, count_per_block, hash_blocks, hash_records
 from .files import PartChecksums, check_file
 from .manifest import FILES, Manifest, find_form
 from .opening import Dataset, find_module
@@ -54,15 +54,22 @@ def check_part(dataset: Dataset, number: int, reader: Reader) -> None:
         )
 
 
-def verify_part(dataset: Dataset, number: int, images: Images | Encoded, labels: Labels) -> None:
-    """Refuse a part that is not what was saved; the error names the first record that is wrong."""
+def verify_part(
+    dataset: Dataset, number: int, images: Images | Encoded, labels: Labels, pixels: Checksums | None = None
+) -> None:
+    """Refuse a part that is not what was saved; the error names the first record that is wrong.
+
+    `pixels` as in `hash_blocks`.
+    """
     start, checksums = dataset.manifest.starts[number], dataset.checksums[number]
     if isinstance(images, Encoded):
         block = slice(0, len(images))
     else:
-        wrong = np.flatnonzero(hash_blocks(images, labels, start) != checksums.blocks)
+        wrong = np.flatnonzero(hash_blocks(images, labels, start, pixels) != checksums.blocks)
+        if not wrong.size:
+            return
         per_block = count_per_block(dataset.manifest.image_size)
-        block = slice(wrong[0] * per_block, (wrong[0] + 1) * per_block) if len(wrong) else slice(0)
+        block = slice(wrong[0] * per_block, (wrong[0] + 1) * per_block)
     indices = np.arange(start, start + len(images))[block]
     found = hash_records(images[block], labels[block], indices) != checksums.records[block]
     if found.any():

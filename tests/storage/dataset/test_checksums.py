@@ -1,12 +1,15 @@
 """Checksums of records and of blocks of them."""
 
-from threading import Thread
+from _thread import start_new_thread
+from collections.abc import Callable
+from itertools import pairwise
+from sys import getrefcount
 
 import numpy as np
 import pytest
 
 from storage.dataset import checksums
-from storage.dataset.checksums import count_per_block, hash_blocks, hash_record, hash_records
+from storage.dataset.checksums import PixelHashing, count_per_block, hash_blocks, hash_record, hash_records
 from tests.support.image_sets import make_set
 from tests.support.properties import given, st
 
@@ -75,14 +78,57 @@ def test_hashing_goes_on_if_no_more_threads_can_be_started(more: int, monkeypatc
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
     images, labels = make_set(40, 8, 8)
     expected = checksums.hash_blocks(images, labels, 0)
-    real, started = Thread.start, list[Thread]()
+    started: list[int] = []
 
-    def start(thread: Thread) -> None:
+    def start(work: Callable[[], None], arguments: tuple[()]) -> None:
         if len(started) == more:
             raise RuntimeError("can't start new thread")
-        started.append(thread)
-        real(thread)
+        started.append(start_new_thread(work, arguments))
 
-    monkeypatch.setattr(Thread, "start", start)
+    monkeypatch.setattr(checksums, "start_new_thread", start)
     np.testing.assert_array_equal(checksums.hash_blocks(images, labels, 0), expected)
     assert len(started) == more
+
+
+@pytest.mark.parametrize("pieces", [[0, 7, 12, 40], [0, 40], [4, 40], [0, 9, 20, 30], [0]])
+def test_blocks_that_are_hashed_as_they_are_filled_have_the_same_checksums(
+    pieces: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checksums, "BLOCK", 3 * 8 * 8 * 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
+    images, labels = make_set(40, 8, 8)
+    filled = np.zeros_like(images)
+    with PixelHashing(filled) as hashing:
+        for start, end in pairwise(pieces):
+            filled[start:end] = images[start:end]
+            hashing.notice(filled[start:end])
+        filled[:] = images
+        found = hash_blocks(images, labels, 5, hashing.finish())
+    np.testing.assert_array_equal(found, hash_blocks(images, labels, 5))
+
+
+def test_a_piece_that_comes_too_early_is_hashed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums, "BLOCK", 3 * 8 * 8 * 3)
+    images, labels = make_set(40, 8, 8)
+    filled = np.zeros_like(images)
+    with PixelHashing(filled) as hashing:
+        hashing.notice(filled[9:])
+        filled[:] = images
+        found = hash_blocks(images, labels, 0, hashing.finish())
+    np.testing.assert_array_equal(found, hash_blocks(images, labels, 0))
+
+
+def test_threads_that_hash_end_with_a_read_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums, "BLOCK", 3 * 8 * 8 * 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(2))
+    images = make_set(40, 8, 8)[0]
+    before = getrefcount(images)
+
+    def fail() -> None:
+        with PixelHashing(images):
+            assert getrefcount(images) > before
+            raise OSError("no disk")
+
+    with pytest.raises(OSError, match="no disk"):
+        fail()
+    assert getrefcount(images) == before
