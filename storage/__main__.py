@@ -158,7 +158,7 @@ def _convert(options: argparse.Namespace) -> int:
         )
     with open_source(options.source, options.class_depth) as found:
         check_options(options, found)
-        _print(found.list_left_out() if hasattr(found, "list_left_out") else ())
+        _print(found.list_left_out())
         source: Any = found
         is_whole = is_kept(options, found)
         if found.kind == "encoded" and find_refused(found.names or (), backend.check_names):

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..contract import Encoded, Images, Kind, Labels
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, UnfinishedConversionError
 from .annotations import Annotations, Problem
 from .metadata import Columns
-from .reading import DatasetReader
 from .writer import Writer
 
 
@@ -44,6 +46,16 @@ class Described(Protocol):
     @property
     def kind(self) -> Kind:
         """What is read: pixels, or image files."""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """About how many bytes each image has in the source, shape (N,), found without reading any."""
+
+    def list_left_out(self) -> Iterable[str]:
+        """Say which columns or files aren't read, and why."""
+
+    def check_in_place(self, destination: Path) -> None:
+        """Refuse to replace the source if it was changed after it was opened."""
 
     def identify(self) -> str:
         """Compute the identity again, to find out whether the source changed while it was read."""
@@ -95,7 +107,7 @@ def convert(
     with Writer(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:
-        _check_in_place(source, destination)
+        source.check_in_place(destination)
         finished = writer.done
         try:
             progress(finished, count)
@@ -116,15 +128,6 @@ def convert(
                 hint="end the program that writes to it, then convert it again, from the beginning",
             )
     return finished
-
-
-def _check_in_place(source: object, destination: Path) -> None:
-    """Refuse to replace the source if something was appended to it after it was opened and before it was locked."""
-    reader = getattr(getattr(source, "source", source), "reader", None)
-    if not (isinstance(reader, DatasetReader) and destination.exists() and destination.samefile(reader.store)):
-        return
-    if not reader.is_current():
-        raise StorageError("another program changed it meanwhile", store=destination, hint="convert it again")
 
 
 def _explain(error: StorageError, destination: Path, kept: int) -> UnfinishedConversionError:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import LABEL
 from ..contract import Labels
@@ -27,6 +28,7 @@ from ..errors import InvalidInputError, StorageError
 from ..lazy import LazyProperty
 from ..limits import check_memory
 from ..pictures import PREFIX, is_picture_name
+from .base import Source
 from .folder import UNCLASSED, begins_as_picture, find_classes
 from .pixels import identify_files
 from .tree import Listing, is_ignored, order_naturally
@@ -82,7 +84,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ArchiveSource:
+class ArchiveSource(Source):
     """Image files in archives."""
 
     archives: Sequence[Archive]
@@ -101,6 +103,11 @@ class ArchiveSource:
     def names(self) -> list[str]:
         """The names in the archive, after that of the archive if there are several."""
         return [found.name for found in self.found]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each file."""
+        return np.array([found.member.size for found in self.found], np.int64)
 
     def identify(self) -> str:
         """Look at the archives again."""
@@ -268,7 +275,7 @@ def _classify(
     """Find the classes, as in a folder that is the one at the top; an image in no class is a problem."""
     paths = {image: image.member.name.removeprefix(f"{top}/") for image in images}
     files = list(dict.fromkeys(paths.values()))  # several archives may have a file of one name
-    names, numbers, classes = find_classes(Listing(files, _list_folders(files)), class_depth, name)
+    names, numbers, classes = find_classes(Listing(files, folders=_list_folders(files)), class_depth, name)
     label_by_name = dict(zip(names, numbers, strict=True))
     problems += [Problem(image.name, UNCLASSED) for image, path in paths.items() if path not in label_by_name]
     labelled = [image for image, path in paths.items() if path in label_by_name]

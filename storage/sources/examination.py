@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,13 @@ class ExaminedSource:
     problems: tuple[Problem, ...] = field(repr=False)  # of the others
     hints: Mapping[str, str] = field(repr=False)  # by the reason of a problem
     size: Size  # of all images, if they are pixels
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each image that is kept: of pixels, or of its file."""
+        if self.kind == "pixels":
+            return np.full(len(self.kept), self.size.height * self.size.width * CHANNELS)
+        return self.source.sizes[self.kept]
 
     @property
     def count(self) -> int:
@@ -90,6 +98,14 @@ class ExaminedSource:
     def identity(self) -> str:
         """The identity of the source, and what becomes of its files by which libraries."""
         return f"{self.source.identity} {self._making}"
+
+    def list_left_out(self) -> Iterable[str]:
+        """Say what the source leaves out."""
+        return self.source.list_left_out()
+
+    def check_in_place(self, destination: Path) -> None:
+        """Refuse to replace the source if it was changed after it was opened."""
+        self.source.check_in_place(destination)
 
     def identify(self) -> str:
         """Look at the source again."""

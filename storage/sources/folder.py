@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..contract import Labels
 from ..dataset.annotations import Problem
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, reading
 from ..pictures import PREFIX, is_picture, refuse_format
+from .base import Source
 from .files import open_input
 from .tree import Listing, explain_refusal, list_tree
 
@@ -30,12 +32,13 @@ LARGE = 16 << 20  # bytes of a file that are read before it is known whether it 
 
 
 @dataclass(frozen=True)
-class FolderSource:
+class FolderSource(Source):
     """Files of a folder tree. `names` are their paths below `root`."""
 
     root: Path
     names: list[str] = field(repr=False)
     labels: Labels = field(repr=False)
+    sizes: NDArray[np.int64] = field(repr=False)
     classes: tuple[str, ...]
     problems: tuple[Problem, ...]
     identity: str
@@ -116,8 +119,10 @@ def read_folder(root: Path, class_depth: int = 1) -> FolderSource | None:
         return None
     listing = list_tree(root)
     names, labels, classes = find_classes(listing, class_depth, root.name)
-    problems = tuple(listing.problems)
-    return FolderSource(root, names, np.array(labels, np.int64), tuple(classes), problems, listing.identity)
+    by_name = dict(zip(listing.files, listing.sizes, strict=True))
+    sizes = np.array([by_name[name] for name in names], np.int64)
+    found = np.array(labels, np.int64), sizes, tuple(classes), tuple(listing.problems)
+    return FolderSource(root, names, *found, listing.identity)
 
 
 def find_classes(listing: Listing, class_depth: int, name: str) -> tuple[list[str], list[int], list[str]]:

@@ -4,11 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .. import Images, Labels
+from .base import Source
 
 
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(Source):
     """Images in memory."""
 
     images: Images
@@ -25,6 +29,11 @@ class ArraySource:
     def kind(self) -> Literal["pixels", "encoded"]:
         """What the images are."""
         return "pixels" if hasattr(self.images, "shape") else "encoded"
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each image, on average."""
+        return np.full(len(self.labels), self.images.nbytes // max(1, len(self.labels)))
 
     def identify(self) -> str:
         """Return the same identity: no other program can change the arrays."""

@@ -17,7 +17,7 @@ from ..arrays import cut_batches
 from ..contract import Backend, Encoded, Images, Kind, Labels
 from ..dataset.annotations import Problem
 from ..dataset.manifest import is_dataset
-from ..dataset.reading import open  # noqa: A004 - a dataset's
+from ..dataset.reading import DatasetReader, open  # noqa: A004 - a dataset's
 from ..encoded import Content
 from ..errors import (
     CorruptStoreError,
@@ -31,6 +31,7 @@ from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
 from ..reader import Reader, read_stored
 from ..registry import BACKENDS
+from .base import Source
 from .cifar10 import is_cifar, read_cifar
 from .folder import FolderSource, read_folder
 from .recognition import check_shards, read_file, read_shards
@@ -145,8 +146,8 @@ def _is_refusal(reason: StorageError) -> bool:
 
 
 @dataclass(frozen=True)
-class DatasetSource:
-    """Images of a dataset. Reading to the end closes the reader, so that the dataset may be replaced."""
+class StoreSource(Source):
+    """Images of a plain store. What reads them ends with a closed reader, so that a dataset may be replaced."""
 
     reader: Reader
     labels: Labels
@@ -164,29 +165,41 @@ class DatasetSource:
         """What the reader holds."""
         return self.reader.kind
 
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each image, on average if they are files."""
+        return np.full(len(self.labels), self._measure(self.reader))
+
     def identify(self) -> str:
-        """Return the same identity: every record was verified when it was read."""
-        return self.identity
+        """Look at the files again."""
+        return _identify_files(self.reader.store)[0]
 
     def read(self, start: int) -> Iterator[Images | Encoded]:
         """Read batches of 8 MiB, as far as the average tells."""
-        with self.reader as reader:
-            count = len(reader)
-            first = read_stored(reader, [])[0]
-            if not count:
-                yield first
-                return
-            size = self.content // count if isinstance(first, Encoded) else math.prod(first.shape[1:]) * first.itemsize
-            for indices in cut_batches(start, count, size):
+        with self._reopen() as reader:
+            if not len(reader):
+                yield read_stored(reader, [])[0]
+            for indices in cut_batches(start, len(reader), self._measure(reader)):
                 yield self._read_batch(reader, indices)
 
     def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
         """Read image files one by one, through a reader that is closed at the end."""
-        self.reader.close()
         wanted = np.fromiter(indices, np.intp)
-        with copy(self.reader) as reader:
+        with self._reopen() as reader:
             for places in cut_batches(0, len(wanted), self.content // max(1, len(self.labels))):
                 yield from self._read_batch(reader, wanted[places])
+
+    def _reopen(self) -> Reader:
+        """Open the reader again; the first one is closed, or what it holds couldn't be replaced."""
+        self.reader.close()
+        return copy(self.reader)
+
+    def _measure(self, reader: Reader) -> int:
+        """Measure the bytes of an image: on average, if they are files."""
+        if reader.kind == "encoded":
+            return self.content // max(1, len(self.labels))
+        images = reader.read([])[0]
+        return math.prod(images.shape[1:]) * images.itemsize
 
     def _read_batch(self, reader: Reader, indices: NDArray[np.intp]) -> Any:  # noqa: ANN401 - images of either kind
         images, labels = read_stored(reader, indices)
@@ -201,12 +214,20 @@ class DatasetSource:
         return images
 
 
-class StoreSource(DatasetSource):
-    """Images of a plain store, which has no checksums."""
+@dataclass(frozen=True)
+class DatasetSource(StoreSource):
+    """Images of a dataset, each verified when it is read."""
+
+    reader: DatasetReader
+
+    def check_in_place(self, destination: Path) -> None:
+        """Refuse to replace the dataset if something was appended to it after it was opened, before it was locked."""
+        if destination.exists() and destination.samefile(self.reader.store) and not self.reader.is_current():
+            raise StorageError("another program changed it meanwhile", store=destination, hint="convert it again")
 
     def identify(self) -> str:
-        """Look at the files again."""
-        return _identify_files(self.reader.store)[0]
+        """Return the same identity: each record is verified when it is read."""
+        return self.identity
 
 
 def _identify_files(folder: Path) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import LABEL as LABEL_RANGE
 from ..contract import Labels
@@ -24,6 +25,7 @@ from ..encoded import Content
 from ..errors import CorruptStoreError, InvalidInputError, StorageError
 from ..limits import check_memory
 from ..parquet_footer import read_footer
+from .base import Source
 from .files import open_input
 from .parquet_columns import KIND, PATH, Columns, choose_columns
 from .parquet_pages import VALUE, check_described, weigh
@@ -54,7 +56,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class ParquetSource:
+class ParquetSource(Source):
     """Image files in Parquet files."""
 
     files: Sequence[Path]
@@ -74,6 +76,12 @@ class ParquetSource:
     def classes(self) -> tuple[str, ...]:
         """The names of the labels, if the file has them."""
         return self.columns.classes
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each row, on average."""
+        size = sum(path.stat().st_size for path in self.files)
+        return np.full(len(self.labels), size // max(1, len(self.labels)))
 
     def identify(self) -> str:
         """Look at the files again."""

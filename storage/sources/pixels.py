@@ -19,6 +19,7 @@ from ..dataset.annotations import Problem, check_classes
 from ..dataset.names import Names
 from ..errors import FOREIGN, BackendUnavailableError, CorruptStoreError, InvalidInputError, StorageError, explain
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount, check_memory
+from .base import Source
 from .files import IN_PIECES, naming
 
 SKIPPED = 1 << 20  # bytes that are unpacked at a time on the way to an image
@@ -73,7 +74,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class PixelSource:
+class PixelSource(Source):
     """Images of a file that holds them as one array."""
 
     path: Path
@@ -88,6 +89,11 @@ class PixelSource:
     kind: Kind = "pixels"
     skipped: tuple[Problem, ...] = ()
     losses: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The bytes of each image."""
+        return np.full(len(self.labels), math.prod(self.images.shape[1:]) * self.images.dtype.itemsize)
 
     def identify(self) -> str:
         """Look at the files again."""

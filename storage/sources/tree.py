@@ -26,9 +26,10 @@ SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # that aren't about the 
 
 @dataclass
 class Listing:
-    """What is in a tree, by paths relative to its root."""
+    """What is in a tree, by paths relative to its root, and the bytes of each file."""
 
     files: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     identity: str = ""
@@ -69,6 +70,7 @@ def list_tree(root: Path) -> Listing:
                         listing.folders.append(name)
                 elif stat.S_ISREG(status.st_mode):
                     listing.files.append(name)
+                    listing.sizes.append(status.st_size)
                     digest.update(os.fsencode(f"{name}\0{status.st_size} {status.st_mtime_ns}\n"))
                 else:
                     listing.problems.append(Problem(name, "it isn't a regular file"))

@@ -2,16 +2,18 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 import storage
 from storage import Backend, CorruptStoreError, Images, Labels, StoreNotFoundError, arrays
 from storage.dataset import writer
 from storage.dataset.conversion import ImageSource
-from storage.errors import InvalidInputError, reading
+from storage.errors import InvalidInputError, StorageError, reading
 from storage.paths import walk_files
 from storage.sources.memory import ArraySource
 from storage.sources.opening import open_source
@@ -216,3 +218,30 @@ def test_a_path_that_holds_no_images_is_refused(tmp_path: Path) -> None:
         identify(Path(os.devnull))
     with pytest.raises(StoreNotFoundError, match="nowhere: it doesn't exist"):
         identify(tmp_path / "nowhere")
+
+
+@need_backend("npy")
+def test_a_dataset_that_is_replaced_before_it_is_read_is_refused(tmp_path: Path) -> None:
+    images, labels = make_set(COUNT, 5, 7)
+    storage.save(tmp_path / "set", images, labels, "npy", durable=False)
+    with open_source(tmp_path / "set") as source:
+        storage.save(tmp_path / "set", images[::-1].copy(), labels, "npy", durable=False, overwrite=True)
+        with pytest.raises(StorageError, match="it was replaced since"):
+            list(source.read(0))
+
+
+def test_a_source_estimates_the_bytes_of_its_images(tmp_path: Path) -> None:
+    images, labels = make_set(4, 5, 7)
+    np.save(tmp_path / "images.npy", images)
+    with open_source(tmp_path / "images.npy") as source:
+        assert source.sizes.tolist() == [images[0].nbytes] * 4
+    assert ArraySource(images, labels, (), "").sizes.tolist() == [images[0].nbytes] * 4
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Pillow.fromarray(image).save(folder / f"{number}.png")
+    with open_source(folder) as source:
+        assert source.sizes.tolist() == [path.stat().st_size for path in sorted(folder.iterdir())]
+    shutil.make_archive(str(tmp_path / "photos"), "tar", folder)
+    with open_source(tmp_path / "photos.tar") as source:
+        assert sorted(source.sizes) == sorted(path.stat().st_size for path in folder.iterdir())
