@@ -7,12 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from .contract import Backend, Labels
 from .dataset.conversion import convert
 from .dataset.names import find_refused
+from .dataset.planning import RefusedError
 from .dataset.recovery import recover
 from .dataset.replacement import check_target
 from .dataset.report import Outcome, check, describe
@@ -27,7 +29,7 @@ from .errors import (
 from .options import CONVERT, add_options, check_backend, check_options, is_kept, make_payload
 from .paths import join_path
 from .registry import PACKAGE, find_backend
-from .sources.examination import ExaminedSource, describe_problems, examine
+from .sources.examination import ExaminedSource, assume, attempt_all, describe_problems, examine
 from .sources.files import naming
 from .sources.opening import open_source
 from .sources.payload import Payload
@@ -159,26 +161,57 @@ def _convert(options: argparse.Namespace) -> int:
     with open_source(options.source, options.class_depth) as found:
         check_options(options, found)
         _print(found.list_left_out())
-        source: Any = found
         is_whole = is_kept(options, found)
         if found.kind == "encoded" and find_refused(found.names or (), backend.check_names):
             is_whole = False
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
-        if not is_whole:
-            with naming(options.source):
-                source = _examine(found, payload, backend)
-            if source.problems and (options.on_error != "skip" or not len(source.labels)):
-                rest = "the others, or leave them out with --on-error=skip" if len(source.labels) else "them"
-                reason = f"{len(source.labels):,} of {source.count:,} files can be used, so nothing was written"
-                return _fail(f"{options.source}: {reason}: correct {rest}", UNUSABLE)
-        with _show_progress("saving") as show:
-            replacing = {"overwrite": options.overwrite, "lock": options.lock}
-            with naming(options.source):
-                finished = convert(source, destination, options.backend, **replacing, progress=show)
-    resumed = f"; an earlier conversion had saved the first {finished:,}" if finished else ""
+        payload = replace(payload, losses=tuple({*payload.losses, *found.losses}))  # a dataset has some already
+        with _use_workers(options) as workers, naming(options.source):
+            source: Any = found if is_whole else None
+            if source is None and workers and options.on_error != "skip":
+                source = assume(found, payload, backend.check_names)
+            finished = None if source is None else _save(source, destination, options, workers)
+            if finished is None:
+                source = _examine(found, payload, backend, workers)
+                if source.problems and (options.on_error != "skip" or not len(source.labels)):
+                    return _refuse(source, options)
+                finished = _save(source, destination, options, workers)
+    first = "" if workers else "the first "
+    resumed = f"; an earlier conversion had saved {first}{finished:,}" if finished else ""
     what = _describe_images(source.labels, source.classes)
     saved = f"{what} saved in {options.destination} as {options.backend}{resumed}"
     return _report_saved(saved)
+
+
+@contextlib.contextmanager
+def _use_workers(options: argparse.Namespace) -> Iterator[Any]:
+    """Have the workers that the options choose do the work; None: this process does it."""
+    if options.workers is None and options.dask is None:
+        yield None
+        return
+    from .remote.cluster import connect, start_workers  # noqa: PLC0415 - optional
+    from .remote.conversion import Workers  # noqa: PLC0415 - likewise
+
+    with start_workers(options.workers) if options.workers else connect(options.dask) as cluster:
+        yield Workers(cluster, options.source, options.class_depth)
+
+
+def _save(source: Any, destination: Path, options: argparse.Namespace, workers: Any) -> int | None:  # noqa: ANN401 - an ImageSource, Workers
+    """Save all images; return how many were saved before, or None if a file can't be used after all."""
+    replacing = {"overwrite": options.overwrite, "lock": options.lock}
+    write = partial(workers.write, source) if workers else None
+    try:
+        with _show_progress("saving") as show:
+            return convert(source, destination, options.backend, **replacing, progress=show, write=write)
+    except RefusedError:
+        return None
+
+
+def _refuse(source: ExaminedSource, options: argparse.Namespace) -> int:
+    """Say how many files can be used."""
+    rest = "the others, or leave them out with --on-error=skip" if len(source.labels) else "them"
+    reason = f"{len(source.labels):,} of {source.count:,} files can be used, so nothing was written"
+    return _fail(f"{options.source}: {reason}: correct {rest}", UNUSABLE)
 
 
 def _report_saved(saved: str) -> int:
@@ -197,11 +230,11 @@ def _describe_images(labels: Labels, classes: Sequence[str]) -> str:
     return images if labels.any() or not len(labels) else f"{images} without classes, all with label 0,"
 
 
-def _examine(found: Any, payload: Payload, backend: Backend) -> ExaminedSource:  # noqa: ANN401 - a FileSource
+def _examine(found: Any, payload: Payload, backend: Backend, workers: Any) -> ExaminedSource:  # noqa: ANN401 - a FileSource, Workers
     """Find out which files can be used; print what is wrong with the others."""
-    losses = tuple({*payload.losses, *found.losses})  # a dataset has some already
+    attempt = workers.attempt if workers else attempt_all
     with _show_progress("checking") as show:
-        examined = examine(found, replace(payload, losses=losses), show, backend.check_names)
+        examined = examine(found, payload, show, backend.check_names, attempt)
     if examined.problems:
         _print(describe_problems(examined))
     return examined

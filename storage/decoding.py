@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Condition
 from types import ModuleType
-from typing import TypeGuard
+from typing import Self, TypeGuard
 
 import numpy as np
 
@@ -95,6 +95,10 @@ class Budget:
 
     def __init__(self, pixels: int) -> None:
         self._pixels, self._used, self._changed = pixels, 0, Condition()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int]]:
+        """Pickle the number alone: another process has its own."""
+        return type(self), (self._pixels,)
 
     @contextmanager
     def taking(self, pixels: int) -> Iterator[None]:

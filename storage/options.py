@@ -32,7 +32,8 @@ Save images as a dataset, from one of these:
     begin with a dot, Thumbs.db, desktop.ini and __MACOSX are ignored.
 
 Image files are saved byte for byte, and decoded when they are read: as 8-bit RGB, turned upright by their EXIF
-orientation. --payload=pixels decodes them now. Either way, all are decoded once before anything is written. Files that
+orientation. --payload=pixels decodes them now. Either way, all are decoded once before anything is written, or with
+workers as they are written. Files that
 aren't images, damaged ones, those in no class, those that 8-bit RGB can't hold (see --allow), and, for pixels without
 --size, those of another size than most are listed, each with the reason; --on-error says what happens then. An alpha
 channel that is opaque everywhere is no loss, and of a phone's MPO only the first picture counts. Colour profiles are
@@ -62,7 +63,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         dest="lock",
         help="for a file system without locks: make sure that nothing else reads or writes DESTINATION meanwhile",
     )
+    add_workers(parser)
     _add_file_options(parser)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose who does the work."""
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--workers", type=_parse_count, metavar="N", help="share the work among N processes of this machine")
+    add(
+        "--dask",
+        metavar="ADDRESS",
+        help="share it among the workers of this Dask scheduler, such as tcp://10.0.0.1:8786; they must find all files "
+        "where they are here, and run as the same user",
+    )
 
 
 def _add_file_options(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +173,12 @@ def is_kept(options: argparse.Namespace, found: ImageSource | FileSource) -> boo
     return hasattr(found, "read") and (
         found.kind == "pixels" or all(getattr(options, name) is None for name in FOR_FILES)
     )
+
+
+def _parse_count(text: str) -> int:
+    if not (text.isdecimal() and text.isascii() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number of processes such as 4")
+    return int(text)
 
 
 def _parse_size(text: str) -> Size:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,10 @@ from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, UnfinishedConversionError
 from .annotations import Annotations, Problem
 from .metadata import Columns
+from .planning import Job, PlannedWriter, RefusedError, Written, plan_ranges
 from .writer import Writer
+
+Write = Callable[[Iterable[Job]], Iterable[tuple[int, Written]]]
 
 
 class Described(Protocol):
@@ -53,6 +57,9 @@ class Described(Protocol):
 
     def list_left_out(self) -> Iterable[str]:
         """Say which columns or files aren't read, and why."""
+
+    def close(self) -> None:
+        """Close what reading keeps open, so that it can be replaced; nothing is read any more."""
 
     def check_in_place(self, destination: Path) -> None:
         """Refuse to replace the source if it was changed after it was opened."""
@@ -94,31 +101,34 @@ def convert(
     overwrite: bool,
     progress: Callable[[int, int], None],
     lock: bool = True,
+    write: Write | None = None,
 ) -> int:
     """Save all images of a source; return how many an earlier conversion of the same source had finished.
 
     `progress` is called with the number of images done and of all, at the start and after each batch. An error before
     the first image is that of `storage.save`; after that, or if the source was changed meanwhile, it is
-    `UnfinishedConversionError`.
+    `UnfinishedConversionError`. With `write`, which writes ranges of images elsewhere, the parts are those of
+    `plan_ranges`; if it raises `RefusedError`, so does this, and nothing is kept.
     """
     count = len(source.labels)
     annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata, source.losses)
     annotations = replace(annotations, skipped=tuple(source.skipped))
-    with Writer(
+    make: Any = Writer if write is None else partial(PlannedWriter, ranges=plan_ranges(source.sizes))
+    with make(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:
         source.check_in_place(destination)
-        finished = writer.done
+        finished: int = writer.done
         try:
             progress(finished, count)
-            for batch in source.read(finished):
-                (writer.add if count else writer.write_part)(batch)  # without images, the batch has their kind
+            for _ in _add_batches(writer, source) if write is None else _add_ranges(writer, write):
                 progress(writer.done, count)
+            source.close()
             is_changed = source.identify() != source.identity
             if not is_changed:
                 writer.commit()
         except StorageError as error:
-            if isinstance(error, InvalidInputError) and not writer.done:
+            if isinstance(error, RefusedError) or (isinstance(error, InvalidInputError) and not writer.done):
                 raise  # the backend can't store such images
             raise _explain(error, destination, writer.kept) from error
         if is_changed:
@@ -128,6 +138,25 @@ def convert(
                 hint="end the program that writes to it, then convert it again, from the beginning",
             )
     return finished
+
+
+def _add_batches(writer: Writer, source: ImageSource) -> Iterator[None]:
+    """Write the images that an earlier writer hadn't written, one after the other."""
+    add = writer.add if len(source.labels) else writer.write_part  # without images, the batch has their kind
+    for batch in source.read(writer.done):
+        add(batch)
+        yield
+
+
+def _add_ranges(writer: PlannedWriter, write: Write) -> Iterator[None]:
+    """Have the ranges written that an earlier writer hadn't taken."""
+    try:
+        for number, written in write(writer.list_jobs()):
+            writer.insert(number, written)
+            yield
+    except RefusedError:
+        writer.abandon()
+        raise
 
 
 def _explain(error: StorageError, destination: Path, kept: int) -> UnfinishedConversionError:

@@ -46,6 +46,7 @@ OWN_NAMES = re.compile(
 )
 MAX_BYTES, LINE = 1 << 30, 64  # of a manifest, and of a bit more than its first line
 MAX_HOLES = 1 << 20  # bytes that may be missing on the disk
+PENDING = f"{0:016x}"  # in the place of a checksum
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Part:
     count: int  # of images
     records: str  # the sum of the checksums of its records
     details: str  # XXH3 (64 bits) of the file of its details
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is in the place of one that isn't written yet, in an unfinished dataset."""
+        return self.details == PENDING
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class ImageWriter:
     _manifest: Manifest
     _summary: Summary  # of all images that there will be
     _before = 0  # images that were in the dataset already
+    _first_part = _first_image = 0  # numbers of the first ones that are written here
 
     def __init__(self, path: Path | str, annotations: Annotations, *, durable: bool, lock: bool = True) -> None:
         join_path(Path(path), "")  # refuses impossible names
@@ -109,7 +110,8 @@ class ImageWriter:
         with describe_failure(self._path):
             check_space(self._folder, self._module, images, len(self._annotations) - start)
             writer = PartWriter(self._folder, self._module, durable=self._durable)
-            part = writer.write(len(manifest.parts), manifest.count, images, annotations, self._summary)
+            number, first = self._first_part + len(manifest.parts), self._first_image + manifest.count
+            part = writer.write(number, first, images, annotations, self._summary)
             parts = (*manifest.parts, part)
             kind, shape, dtype = find_form(images)
             self._manifest = replace(manifest, kind=kind, shape=shape, dtype=dtype, parts=parts)

@@ -11,5 +11,8 @@ class Source:
         """Say which columns or files aren't read, and why."""
         return ()
 
+    def close(self) -> None:
+        """Close what reading keeps open."""
+
     def check_in_place(self, destination: Path) -> None:
         """Refuse to replace the source if it was changed after it was opened."""

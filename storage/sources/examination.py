@@ -16,6 +16,7 @@ from ..contract import Encoded, Images, Kind, Labels
 from ..dataset.annotations import Problem
 from ..dataset.conversion import FileSource
 from ..dataset.names import find_refused
+from ..dataset.planning import RefusedError
 from ..decoding import identify_decoders
 from ..encoded import Content
 from ..errors import CorruptStoreError, DecodingError, InvalidInputError, StorageError
@@ -44,6 +45,7 @@ class ExaminedSource:
     problems: tuple[Problem, ...] = field(repr=False)  # of the others
     hints: Mapping[str, str] = field(repr=False)  # by the reason of a problem
     size: Size  # of all images, if they are pixels
+    threads: int | None = None  # that decode; see `map_in_threads`
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -103,6 +105,10 @@ class ExaminedSource:
         """Say what the source leaves out."""
         return self.source.list_left_out()
 
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
+
     def check_in_place(self, destination: Path) -> None:
         """Refuse to replace the source if it was changed after it was opened."""
         self.source.check_in_place(destination)
@@ -148,12 +154,23 @@ class ExaminedSource:
         """Read files and make something of each; they could be read before, so an error means that they changed."""
         kept = self.kept[start:].tolist()
         attempt, files = _Attempt(function), self.source.read_files(kept)
-        made = map(attempt, files) if self.payload.is_copy else map_in_threads(attempt, files, ahead)
+        made = map_in_threads(attempt, files, ahead, 0 if self.payload.is_copy else self.threads)
         for index, result in zip(kept, made, strict=True):
             if isinstance(result, StorageError):
                 hint = "another program is changing the source"
                 raise CorruptStoreError(result.problem, store=name_file(self.source, index), hint=hint) from result
             yield result
+
+
+class AssumedSource(ExaminedSource):
+    """Files that weren't examined yet: each is when it is read, and one that can't be used ends the reading."""
+
+    def _make(self, start: int, function: Callable[[Content], Any], ahead: int | None = None) -> Generator[Any]:  # noqa: ARG002
+        files = self.source.read_files(self.kept[start:].tolist())
+        for made in map_in_threads(_Attempt(self.payload.examine_and_make), files, ahead, self.threads):
+            if isinstance(made, StorageError) or (self.kind == "pixels" and made.shape[:2] != self.size):
+                raise RefusedError("a file can't be used")
+            yield made
 
 
 @dataclass(frozen=True)
@@ -171,23 +188,45 @@ class _Attempt:
             return error
 
 
+def assume(source: FileSource, payload: Payload, check_names: Callable[[Sequence[str]], None]) -> AssumedSource | None:
+    """Assume that all files can be used, and have the size of the first one; None if it is known that they can't."""
+    count, size = len(source.labels), payload.size
+    if not count or source.problems or find_refused(source.names or (), check_names):
+        return None
+    if payload.kind == "pixels" and size is None:
+        (found,) = attempt_all(source, payload, range(1))
+        if isinstance(found, StorageError):
+            return None
+        size = found
+    return AssumedSource(source, payload, np.arange(count), (), {}, size or Size(0, 0))
+
+
+def attempt_all(
+    source: FileSource, payload: Payload, files: range | None = None, threads: int | None = None
+) -> Iterator[Size | StorageError]:
+    """Decode files, by default all; yield the size of each, or what is wrong with it."""
+    contents = source.read_files(range(len(source.labels)) if files is None else files)
+    return map_in_threads(_Attempt(payload.examine), contents, threads=threads)
+
+
 def examine(
     source: FileSource,
     payload: Payload,
     progress: Callable[[int, int], None],
     check_names: Callable[[Sequence[str]], None] = lambda _: None,
+    attempt: Callable[[FileSource, Payload], Iterable[Size | StorageError]] = attempt_all,
 ) -> ExaminedSource:
     """Decode all files of a source; `progress` is called with how many are done, and the number of all.
 
     `check_names` is that of the backend: an image whose name it refuses can't be used either. Nor can one that has
-    another size than most, if pixels aren't scaled.
+    another size than most, if pixels aren't scaled. `attempt` decodes files as `attempt_all` does.
     """
     count, problems = len(source.labels), list(source.problems)
     kept, hints = list[int](), dict(HINTS)
     refused = find_refused(source.names or (), check_names)
     examined = list[Size | StorageError]()
     progress(0, count)
-    for index, made in enumerate(map_in_threads(_Attempt(payload.examine), source.read_files(range(count)))):
+    for index, made in enumerate(attempt(source, payload)):
         examined.append(refused.get(index, made))
         progress(index + 1, count)
     size = payload.size or _find_usual_size(examined)

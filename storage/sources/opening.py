@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from ..errors import (
     StoreNotFoundError,
     reading,
 )
+from ..lazy import LazyProperty
 from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
 from ..reader import Reader, read_stored
@@ -147,7 +147,7 @@ def _is_refusal(reason: StorageError) -> bool:
 
 @dataclass(frozen=True)
 class StoreSource(Source):
-    """Images of a plain store. What reads them ends with a closed reader, so that a dataset may be replaced."""
+    """Images of a plain store."""
 
     reader: Reader
     labels: Labels
@@ -168,7 +168,7 @@ class StoreSource(Source):
     @property
     def sizes(self) -> NDArray[np.int64]:
         """The bytes of each image, on average if they are files."""
-        return np.full(len(self.labels), self._measure(self.reader))
+        return np.full(len(self.labels), self._size)
 
     def identify(self) -> str:
         """Look at the files again."""
@@ -176,38 +176,36 @@ class StoreSource(Source):
 
     def read(self, start: int) -> Iterator[Images | Encoded]:
         """Read batches of 8 MiB, as far as the average tells."""
-        with self._reopen() as reader:
-            if not len(reader):
-                yield read_stored(reader, [])[0]
-            for indices in cut_batches(start, len(reader), self._measure(reader)):
-                yield self._read_batch(reader, indices)
+        if not len(self.reader):
+            yield read_stored(self.reader, [])[0]
+        for indices in cut_batches(start, len(self.reader), self._size):
+            yield self._read_batch(indices)
 
     def read_files(self, indices: Iterable[int]) -> Iterator[Content | StorageError]:
-        """Read image files one by one, through a reader that is closed at the end."""
+        """Read image files one by one."""
         wanted = np.fromiter(indices, np.intp)
-        with self._reopen() as reader:
-            for places in cut_batches(0, len(wanted), self.content // max(1, len(self.labels))):
-                yield from self._read_batch(reader, wanted[places])
+        for places in cut_batches(0, len(wanted), self._size):
+            yield from self._read_batch(wanted[places])
 
-    def _reopen(self) -> Reader:
-        """Open the reader again; the first one is closed, or what it holds couldn't be replaced."""
+    def close(self) -> None:
+        """Close the reader."""
         self.reader.close()
-        return copy(self.reader)
 
-    def _measure(self, reader: Reader) -> int:
-        """Measure the bytes of an image: on average, if they are files."""
-        if reader.kind == "encoded":
+    @LazyProperty
+    def _size(self) -> int:
+        """Bytes of an image: on average, if they are files."""
+        if self.kind == "encoded":
             return self.content // max(1, len(self.labels))
-        images = reader.read([])[0]
+        images = self.reader.read([])[0]
         return math.prod(images.shape[1:]) * images.itemsize
 
-    def _read_batch(self, reader: Reader, indices: NDArray[np.intp]) -> Any:  # noqa: ANN401 - images of either kind
-        images, labels = read_stored(reader, indices)
+    def _read_batch(self, indices: NDArray[np.intp]) -> Any:  # noqa: ANN401 - images of either kind
+        images, labels = read_stored(self.reader, indices)
         changed = labels != self.labels[indices]
         if changed.any():
             raise CorruptStoreError(
                 "its label isn't the one that was read before",
-                store=reader.store,
+                store=self.reader.store,
                 record=int(indices[np.argmax(changed)]),
                 hint="another program is changing the store; stop it and start again",
             )

@@ -77,7 +77,10 @@ class Payload:
 
     def examine(self, content: Content) -> Size:
         """Decode a file and find its size; refuse one that can't be stored so."""
-        size = Size(*self.decode(content).shape[:2])
+        return self._check(self.decode(content))
+
+    def _check(self, image: Image) -> Size:
+        size = Size(*image.shape[:2])
         if self.format is not None and max(size) > (limit := ENCODERS[self.format].max_side):
             problem = f"it is {max(size):,} pixels high or wide, more than the {limit:,} of {self.format}"
             raise DecodingError(problem, hint="choose another format, or leave it out")
@@ -85,12 +88,21 @@ class Payload:
 
     def make_file(self, content: Content) -> Content:
         """Make the file that is stored: the same, or one of another format, upright, with the same colour profile."""
-        if self.format is None:
-            return content
+        return content if self.format is None else self._encode(content, self.decode(content), self.format)
+
+    def examine_and_make(self, content: Content) -> Any:  # noqa: ANN401 - pixels or a file
+        """Make what is stored of a file that wasn't examined, with one decoding."""
+        image = self.decode(content)
+        self._check(image)
+        if self.kind == "pixels":
+            return image
+        return content if self.format is None else self._encode(content, image, self.format)
+
+    def _encode(self, content: Content, image: Image, form: str) -> bytes:
         profile = open_picture(content, self._get_limit(content)).info.get("icc_profile") or b""
         options: dict[str, Any] = {} if self.quality is None else {"quality": self.quality}
         if profile[PROFILE_SPACE] == b"RGB ":
             options["icc_profile"] = profile
         file = io.BytesIO()
-        import_pillow().fromarray(self.decode(content)).save(file, ENCODERS[self.format].name, **options)
+        import_pillow().fromarray(image).save(file, ENCODERS[form].name, **options)
         return file.getvalue()

@@ -11,10 +11,19 @@ Result = TypeVar("Result")
 
 
 def map_in_threads(
-    function: Callable[[Argument], Result], arguments: Iterable[Argument], ahead: int | None = None
+    function: Callable[[Argument], Result],
+    arguments: Iterable[Argument],
+    ahead: int | None = None,
+    threads: int | None = None,
 ) -> Iterator[Result]:
-    """Yield the results in order; at most `ahead` calls are made or waiting, by default two for each processor."""
-    threads = len(os.sched_getaffinity(0))
+    """Yield the results in order; at most `ahead` calls are made or waiting, by default two for each thread.
+
+    `threads` is how many there are, by default one for each processor; 0: the caller's alone.
+    """
+    if threads == 0:
+        yield from map(function, arguments)
+        return
+    threads = threads or len(os.sched_getaffinity(0))
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

@@ -1,0 +1,176 @@
+"""Runs a function on the workers of a Dask cluster: on processes of this machine, or on those of any scheduler.
+
+Dask's distributed does the work, and reruns what a dead worker was doing. A scheduler and its workers are trusted, as
+they unpickle what they are sent. Those of this machine are in a session of their own, so that Ctrl-C doesn't reach
+them, behind a certificate made for this run if `cryptography` is installed; they end with the process that wants them.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
+from tempfile import TemporaryDirectory
+from typing import IO, Any, TypeVar, cast
+
+from ..errors import BackendUnavailableError, InvalidInputError, StorageError
+from ..registry import PACKAGE
+
+MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
+TIMEOUT = 30  # seconds in which a scheduler must answer
+LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+Results = Iterator[tuple[int, Result]]
+
+
+class Cluster:
+    """The workers of a scheduler."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 - of distributed
+        self._client = client
+
+    def run(self, function: Callable[[Task], Result], tasks: Iterable[tuple[int, Task]]) -> "Results[Result]":
+        """Call a function with each task; yield its number and the result as they come.
+
+        If tasks fail, the error is that of the lowest number, as if they were done in order.
+        """
+        from distributed import as_completed  # noqa: PLC0415 - optional
+
+        tasks, waiting, failures = iter(tasks), dict[Any, int](), dict[int, Exception]()
+        completed = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+
+        def submit(count: int) -> None:
+            for number, task in islice(tasks, count):
+                future = self._client.submit(function, task, pure=False, priority=-number)
+                waiting[future] = number
+                completed.add(future)
+
+        try:
+            submit(max(MIN_AHEAD, AHEAD * sum(self._client.nthreads().values())))
+            for future, result in completed:
+                number = waiting.pop(future)
+                if future.status == "finished":
+                    yield number, result
+                else:
+                    failures[number] = _explain(future.status, result)
+                if not failures:
+                    submit(1)
+                elif all(number > min(failures) for number in waiting.values()):
+                    break
+        finally:
+            self._client.cancel(list(waiting), force=True)
+        if failures:
+            raise failures[min(failures)]
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in each worker that answers."""
+        with suppress(Exception):
+            self._client.run(function, on_error="ignore")
+
+
+def _explain(status: str, result: Any) -> Exception:  # noqa: ANN401 - whatever a task raised
+    """Make the error of a task that failed."""
+    from distributed import KilledWorker  # noqa: PLC0415 - optional
+
+    error = result[1] if status == "error" else None
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, KilledWorker):
+        problem = f"{error.allowed_failures + 1} workers died, one after the other, of the same task"
+        return StorageError(problem, hint="see whether they have enough memory")
+    if error is None:
+        return StorageError("the scheduler lost a task, or the connection to it", hint="see whether it is running")
+    hint = f"start the scheduler and its workers with the {PACKAGE} and the libraries that are here"
+    return StorageError(f"a worker failed ({type(error).__name__}: {error})", hint=hint)
+
+
+@contextmanager
+def connect(address: str, security: Any = None) -> Iterator[Cluster]:  # noqa: ANN401 - of distributed
+    """Use the workers of the scheduler at an address, such as tcp://10.0.0.1:8786."""
+    client_type, _ = _import()
+    with _silencing():
+        try:
+            client = client_type(address, set_as_default=False, timeout=TIMEOUT, security=security)
+        except (OSError, ValueError) as error:
+            problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
+            raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
+        with closing(client):
+            yield Cluster(client)
+
+
+@contextmanager
+def start_workers(count: int) -> Iterator[Cluster]:
+    """Use processes of this machine, which end with the block."""
+    _, security_type = _import()
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, _start_process() as (requests, answers):
+        security = _make_certificate(security_type)
+        given = {"count": count, "folder": folder, "security": security}
+        with suppress(BrokenPipeError):
+            requests.write(json.dumps(given).encode() + b"\n")
+        address = answers.readline().decode().strip()
+        if not address:
+            raise StorageError("the worker processes could not be started", hint="free memory, or start fewer")
+        with connect(address, security_type(**security) if security else None) as cluster:
+            yield cluster
+
+
+@contextmanager
+def _start_process() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Start the process that holds the workers; kill all of them at the end."""
+    process = subprocess.Popen(  # noqa: S603 - our own module
+        [sys.executable, "-P", "-m", f"{__package__}.local_workers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        bufsize=0,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+    )
+    with process:
+        try:
+            yield cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _make_certificate(security_type: Any) -> dict[str, Any]:  # noqa: ANN401 - of distributed
+    """Make a certificate that only this process and its workers have; empty if `cryptography` isn't installed."""
+    try:
+        made = security_type.temporary()
+    except ImportError:
+        return {}
+    names = [f"tls_{role}_{what}" for role in ("client", "scheduler", "worker") for what in ("key", "cert")]
+    return {"require_encryption": True} | {name: getattr(made, name) for name in ("tls_ca_file", *names)}
+
+
+def _import() -> tuple[Any, Any]:
+    """Import what is needed of distributed, or say how to install it."""
+    try:
+        with _silencing():
+            from distributed import Client, Security  # noqa: PLC0415 - optional, and slow
+    except ModuleNotFoundError as error:
+        install = '-e ".[cluster]"' if PACKAGE == "storage" else '"image-storage[cluster]"'
+        raise BackendUnavailableError(f"{error.name} is not installed: python -m pip install {install}") from error
+    return Client, Security
+
+
+@contextmanager
+def _silencing() -> Iterator[None]:
+    """Keep what Dask logs and warns of from the terminal; what matters comes as an error."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=LIBRARIES)
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,46 @@
+"""Workers on this machine, in a process that kills itself and them when its standard input ends."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+
+ALLOWED_FAILURES = 25  # workers that may die of one task: it may be innocent
+CONFIG = {
+    "distributed.scheduler.http.routes": [],  # nothing is served but tasks
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+}
+
+
+def main() -> None:  # pragma: no cover - runs in a child only
+    """Start the workers that standard input describes; write the address of their scheduler to standard output."""
+    import dask  # noqa: PLC0415 - workers import this module, too
+    from distributed import LocalCluster, Security  # noqa: PLC0415 - likewise
+
+    given = json.loads(sys.stdin.readline())
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answer, dask.config.set(CONFIG):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        cluster = LocalCluster(
+            n_workers=given["count"],
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+            local_directory=given["folder"],
+            security=Security(**given["security"]) if given["security"] else None,
+            scheduler_kwargs={"allowed_failures": ALLOWED_FAILURES},
+            silence_logs=logging.CRITICAL,
+        )
+        answer.write(f"{cluster.scheduler_address}\n")
+        answer.flush()
+        sys.stdin.read()
+    shutil.rmtree(given["folder"], ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Real workers of Dask's distributed: what they do, what their errors are, and how they end."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import storage
+from storage import CorruptStoreError, StorageError
+from storage.dataset import planning
+from storage.errors import BackendUnavailableError, InvalidInputError
+from storage.remote import cluster
+from storage.remote.cluster import Cluster, connect, start_workers
+from tests.support.backends import need_backend
+from tests.support.cluster_tasks import damage, fail, kill_once
+from tests.support.commands import Command
+from tests.support.image_sets import make_set
+from tests.support.suite import ROOT
+
+pytest.importorskip("distributed", reason="distributed is not installed")
+pytest_plugins = ["tests.support.command_fixtures"]
+pytestmark = need_backend("npy")
+
+IMAGES, LABELS = make_set(40, 5, 7)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Cluster]:
+    """Start two workers for all tests of this module; without a certificate, so that --dask finds them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_make_certificate", lambda _: {})
+        with start_workers(2) as started:
+            patch.undo()
+            yield started
+
+
+@pytest.fixture
+def use(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Have --workers use these."""
+
+    @contextmanager
+    def start(_: int) -> Iterator[Cluster]:
+        yield pair
+
+    monkeypatch.setattr(cluster, "start_workers", start)
+    monkeypatch.setattr(planning, "MIN_PART", 2 * IMAGES[0].nbytes)
+    return pair
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    np.save(tmp_path / "images.npy", IMAGES)
+    np.save(tmp_path / "labels.npy", LABELS)
+    return tmp_path / "images.npy"
+
+
+def find_workers(pair: Cluster) -> list[int]:
+    """Find the process of each worker."""
+    return list(pair._client.run(os.getpid).values())  # noqa: SLF001 - what only tests want
+
+
+@pytest.mark.usefixtures("use")
+def test_the_command_shares_the_work_and_prints_what_one_process_prints(
+    run: Command, source: Path, tmp_path: Path
+) -> None:
+    assert run("convert", source, tmp_path / "one", "--backend", "npy")[0] == 0
+    shared = run("convert", source, tmp_path / "two", "--backend", "npy", "--workers", 2)
+    assert shared == (0, f"40 images saved in {tmp_path / 'two'} as npy\n", "")
+    with storage.open(tmp_path / "one") as one, storage.open(tmp_path / "two") as two:
+        assert two.checksum == one.checksum
+
+
+def test_an_address_names_the_workers_of_a_scheduler(use: Cluster, run: Command, source: Path, tmp_path: Path) -> None:
+    address = use._client.scheduler.address  # noqa: SLF001 - what only tests want
+    code, _, complaint = run("convert", source, tmp_path / "set", "--backend", "npy", "--dask", address)
+    assert (code, complaint) == (0, "")
+    assert storage.check(tmp_path / "set").is_whole
+
+
+def test_an_error_of_a_worker_keeps_its_fields_and_is_that_of_the_first_task(pair: Cluster) -> None:
+    with pytest.raises(CorruptStoreError, match=r"set: record 1 \(a\.jpg\): it is cut short"):
+        list(pair.run(damage, [(1, 1), (0, 0), (3, 3), (2, 2)]))
+
+
+def test_what_a_library_raises_in_a_worker_is_explained(pair: Cluster) -> None:
+    with pytest.raises(StorageError, match=r"a worker failed \(ValueError: no reason\): start the scheduler and"):
+        list(pair.run(fail, [(0, 0)]))
+
+
+def test_tasks_that_are_lost_or_that_kill_their_workers_are_explained() -> None:
+    make_error: Any = pytest.importorskip("distributed").KilledWorker
+    killed = make_error("task", None, 3)
+    assert "4 workers died, one after the other, of the same task" in str(cluster._explain("error", (0, killed, 0)))  # noqa: SLF001
+    assert "the scheduler lost a task" in str(cluster._explain("cancelled", None))  # noqa: SLF001
+
+
+def test_another_worker_does_what_a_killed_one_was_doing(pair: Cluster, tmp_path: Path) -> None:
+    ((number, _),) = pair.run(kill_once, [(5, tmp_path / "killed")])
+    assert number == 5
+
+
+def test_no_scheduler_at_the_address_is_wrong_usage(
+    run: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "TIMEOUT", 0.2)
+    command = "convert", source, tmp_path / "set", "--backend", "npy", "--dask"
+    for address in ("tcp://127.0.0.1:9", "nothing://"):
+        code, _, complaint = run(*command, address)
+        assert (code, f"no Dask scheduler answers at {address}" in complaint) == (2, True), complaint
+
+
+def test_without_distributed_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    starts: list[Any] = [lambda: start_workers(2), lambda: connect("tcp://127.0.0.1:9")]
+    for start in starts:
+        with pytest.raises(BackendUnavailableError, match=r"pip install .*\[cluster\]"), start():
+            pass
+
+
+def test_workers_that_do_not_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    with pytest.raises(StorageError, match="the worker processes could not be started"), start_workers(1):
+        pass
+
+
+def test_the_certificate_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Security:
+        """Stands for distributed's with `cryptography`."""
+
+        def __getattr__(self, name: str) -> str:
+            return f"of {name}"
+
+        temporary = classmethod(lambda cls: cls())
+
+    made = cluster._make_certificate(Security)  # noqa: SLF001
+    assert made["require_encryption"] is True
+    assert made["tls_worker_key"] == "of tls_worker_key"
+
+    def refuse() -> None:
+        raise ImportError
+
+    monkeypatch.setattr(Security, "temporary", refuse)
+    assert cluster._make_certificate(Security) == {}  # noqa: SLF001
+
+
+SCRIPT = """
+import os, sys
+from storage.remote.cluster import start_workers
+if __name__ == "__main__":
+    with start_workers(1) as workers:
+        print(*workers._client.run(os.getpid).values(), flush=True)
+        sys.stdin.read()
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Wait until a condition is true, for ten seconds at most."""
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_workers_end_with_the_process_that_started_them(stop: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+        assert is_running(worker)
+        process.send_signal(stop)
+    assert wait_for(lambda: not is_running(worker)), f"worker {worker} is still there"
+
+
+def test_logging_is_as_before_when_the_workers_are_gone(pair: Cluster) -> None:
+    assert logging.root.manager.disable >= logging.CRITICAL, "while there are workers, their library logs nothing"
+    with pytest.raises(InvalidInputError), connect("nothing://"):
+        pass
+    assert find_workers(pair)
+
+
+@pytest.mark.slow
+def test_a_conversion_whose_workers_are_killed_20_times_ends_in_a_whole_dataset(
+    use: Cluster, run: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "MIN_PART", IMAGES[0].nbytes)
+    monkeypatch.setattr(cluster, "MIN_AHEAD", 1)
+    monkeypatch.setattr(cluster, "AHEAD", 1)
+    killed, take = list[int](), planning.PlannedWriter.insert
+
+    def insert(writer: planning.PlannedWriter, number: int, written: Any) -> None:  # noqa: ANN401 - a Written
+        take(writer, number, written)
+        if len(killed) < 20:
+            processes = find_workers(use)
+            killed.append(processes[number % len(processes)])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    monkeypatch.setattr(planning.PlannedWriter, "insert", insert)
+    assert run("convert", source, tmp_path / "set", "--backend", "npy", "--workers", 2)[0] == 0
+    assert len(killed) == 20
+    assert storage.check(tmp_path / "set").is_whole
+    np.testing.assert_array_equal(storage.load(tmp_path / "set")[0], IMAGES)
+    names = {path.name[:19] for path in (tmp_path / "set").glob("part-*")}
+    assert len(names) == len(list((tmp_path / "set").glob("part-*.json"))), "nothing is left of killed workers"

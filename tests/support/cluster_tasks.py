@@ -1,0 +1,29 @@
+"""What tests have workers do; they import nothing else for it."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from storage.errors import CorruptStoreError
+
+
+def damage(number: int) -> int:
+    """Fail as a damaged store does, later if the number is higher."""
+    time.sleep(number / 10)
+    if number:
+        raise CorruptStoreError("it is cut short", store=Path("set"), record=number, name="a.jpg")
+    return number
+
+
+def fail(_: int) -> int:
+    """Fail as a library does."""
+    raise ValueError("no reason")
+
+
+def kill_once(marker: Path) -> int:
+    """Kill the worker that is the first to do this."""
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
