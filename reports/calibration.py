@@ -1,4 +1,4 @@
-"""`python -m reports calibrate`: how often the gate and saved baselines err, in real runs and in replays."""
+"""`python -m reports calibrate`: how often the gate and saved baselines err, in real runs and in replays of them."""
 
 import argparse
 import itertools
@@ -12,10 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 from reports.cli import print_text, read_count, show_progress
 from reports.compare.comparison import Row, choose_cells, compare_runs, judge_cells
@@ -32,163 +31,141 @@ from reports.reading import read_run
 from reports.run import Run
 from reports.text import shorten_text, write_table
 
-NONE, ALL = "none", "all cells 1.3x"
+NONE, DRIFT, ALL = "none", "none, drifting", "all cells 1.3x"
+NOTHING = (NONE, DRIFT)  # is slower
 CHANGES = {NONE: 1.0, "one cell 1.2x": 1.2, "one cell 1.5x": 1.5, ALL: 1.3}  # how many times as long
 LEAST_SECONDS = 100e-6  # of a call that is slowed
 KINDS = ("cpu", "memory", "allocation")
 DRIFT_PERIOD = 3_600  # seconds in which the machine becomes twice as slow, and recovers
 BASE_PROCESSES = 10  # as --save-baseline measures
-FEWEST = 2  # processes of a replay
-PROGRAMS = {
-    "idle": "import signal\nsignal.pause()",
-    "cpu": "while True: pass",
-    "disk": "import os, sys\nfile = open(sys.argv[1] + '/written', 'wb', buffering=0)\n"
-    "while True: file.seek(0); file.write(bytes(16 << 20)); os.fsync(file.fileno())",
-}
 
 Verdicts = Mapping[str, Verdict]  # by cell
+Measured = tuple[Sequence[Seconds], Sequence[str], Verdicts]  # processes, cells that no change affects, verdicts
+Measure = Callable[[Slowdown], Measured]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the record: a real run, or processes that nothing slowed: one, or the two of a pair."""
+    """A run. If nothing was slowed, it has what processes measured of all cells; those of the gate are in pairs."""
 
     tool: str
     condition: str
     backends: str
-    seconds: float = 0.0  # that the run took, or a process
-    change: str = ""  # of a run
+    seconds: float = 0.0
+    change: str = NONE
     slowed: Sequence[str] = ()
     verdicts: Verdicts = field(default_factory=dict)
     processes: Sequence[Seconds] = ()
     fixed: Sequence[str] = ()  # cells that no change can affect
 
 
-class Tool(NamedTuple):
-    """What is calibrated: it measures processes, with the cells that no change affects, and judges a slowdown."""
-
-    measure: Callable[[], tuple[Sequence[Seconds], Sequence[str]]]
-    judge: Callable[[Slowdown], Verdicts]
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the calibration to its parser."""
     add = parser.add_argument
     add("tool", choices=PREPARE, help="what is calibrated: the gate, or comparing with a saved baseline")
-    add("record", type=Path, metavar="RECORD", help="a file: what is measured is appended, all is shown and replayed")
-    add("--processes", type=read_count, default=0, help="processes to record, which replays draw from")
+    add("record", type=Path, metavar="RECORD", help="a file: runs are appended; without --runs, all are replayed")
     add("--runs", type=read_count, default=0, help="real runs to make of each change, with HEAD on both sides")
     add("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), help="what is slower (default: each in turn)")
-    add("--condition", choices=PROGRAMS, default="idle", help="what else the machine does (default: idle)")
+    add("--condition", default="idle", help="what else the machine does, for the table (default: idle)")
     add("--backends", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME,...", help="default: all")
     add("--replays", type=read_count, default=1_000, help="of each condition and change (default: %(default)s)")
 
 
 def show_calibration(options: argparse.Namespace) -> int:
-    """Record what is asked for; if nothing is, show the record, and replays of it."""
+    """Make the runs that are asked for; if none are, show those of the record, and replay them."""
     command.need_scipy()
-    if options.processes or options.runs:
-        with command.end_on_signals(), run_beside(PROGRAMS[options.condition]):
+    if options.runs:
+        with command.end_on_signals():
             extend_record(options)
         show_progress("")
     else:
         lines = [each for each in read_lines(options.record) if each.tool == options.tool]
-        print_text(f"{make_run_table(lines)}\n\n{make_replay_table(lines, options.replays)}\n")
+        runs = [line for line in lines if line.verdicts]
+        print_text(f"{make_table([*runs, *replay_lines(lines, options.replays)])}\n")
     return 0
 
 
-@contextmanager
-def run_beside(program: str) -> Iterator[None]:
-    """Run another process meanwhile."""
-    with hold_folder("calibration-load-") as folder:
-        process = subprocess.Popen([sys.executable, "-c", program, folder])  # noqa: S603 - one of those above
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
-
-
 def extend_record(options: argparse.Namespace) -> None:
-    """Measure processes, at least enough to choose cells that can be slowed; then make the runs."""
-    empty = Line(options.tool, options.condition, ",".join(options.backends) or "all")
-    with PREPARE[options.tool](options.backends) as tool:
-        lines: list[Line] = []
-        while sum(len(line.processes) for line in lines) < max(options.processes, 1):
-            start = time.monotonic()
-            processes, fixed = tool.measure()
-            seconds = (time.monotonic() - start) / len(processes)
-            lines.append(replace(empty, seconds=seconds, processes=processes, fixed=fixed))
-            append_file(options.record, json.dumps(asdict(lines[-1])) + "\n")
+    """Make runs of each change; those without one show which cells can be slowed."""
+    names = ",".join(options.backends) or "all"
+    with PREPARE[options.tool](options.backends) as measure:
         for number, change in itertools.product(range(options.runs), options.changes):
             random = Random(f"{options.backends} {change} {number}")  # noqa: S311 - not a secret
-            slowed = choose_slowed(change, find_long(lines), random)
+            known = [] if change == NONE else read_lines(options.record)
+            known = [each for each in known if (each.tool, each.backends) == (options.tool, names)]
+            slowed = choose_slowed(change, known, random)
             start = time.monotonic()
-            verdicts = tool.judge(Slowdown(tuple(slowed), CHANGES[change], random.choice(KINDS)))
-            line = replace(empty, seconds=time.monotonic() - start, change=change, slowed=slowed, verdicts=verdicts)
+            processes, fixed, verdicts = measure(Slowdown(tuple(slowed), CHANGES[change], random.choice(KINDS)))
+            run = (time.monotonic() - start, change, slowed, verdicts, [] if slowed else processes, fixed)
+            line = Line(options.tool, options.condition, names, *run)
             append_file(options.record, json.dumps(asdict(line)) + "\n")
 
 
 @contextmanager
-def prepare_gate(backends: tuple[str, ...]) -> Iterator[Tool]:
-    """Prepare the gate, with HEAD on both sides."""
+def prepare_gate(backends: tuple[str, ...]) -> Iterator[Measure]:
+    """Prepare runs of the gate, with HEAD on both sides."""
     code = Code(command.PROJECT)
     head, pythons = find_version(code, "HEAD"), (sys.executable, sys.executable)
     scope = Affected(backends) if backends else Affected(everything="calibration")
     selection = Selection(command.CUTOFFS, command.CELLS, backends=backends)
     with prepare_sides(Plan(command.PROJECT, code, head, head, pythons, selection, None, lambda *_: scope)) as sides:
 
-        def judge(slowdown: Slowdown) -> Verdicts:
-            sides.slow_down(slowdown)
-            outcome = run_gate(sides.measure, Thresholds(), command.BUDGET, show_progress, sides.controls)
-            return {each.cell: each.verdict for each in outcome.decisions}
+        def measure(slowdown: Slowdown) -> Measured:
+            screened: list[Seconds] = []
 
-        yield Tool(lambda: ([side.seconds for side in sides.measure(())], sides.controls), judge)
+            def note(cells: Sequence[str]) -> Pair:
+                pair = sides.measure(cells)
+                screened.extend(side.seconds for side in pair if not cells)
+                return pair
+
+            sides.slow_down(slowdown)
+            outcome = run_gate(note, Thresholds(), command.BUDGET, show_progress, sides.controls)
+            return screened, sides.controls, {each.cell: each.verdict for each in outcome.decisions}
+
+        yield measure
 
 
 @contextmanager
-def prepare_baseline(backends: tuple[str, ...]) -> Iterator[Tool]:
-    """Prepare sessions as users start them; all runs share a baseline, which the first one saves."""
+def prepare_baseline(backends: tuple[str, ...]) -> Iterator[Measure]:
+    """Prepare sessions as users start them, and save the baseline that all are compared with."""
+    chosen = ("--cutoffs=10,1000", *[f"--backends={','.join(backends)}"] * bool(backends))
     with hold_folder("calibration-runs-") as folder:
-        base = folder / "base.json"
 
-        def run(*words: str, path: Path = folder / "run.json", slowdown: Slowdown = Slowdown()) -> Run:  # noqa: B008
-            chosen = ("--cutoffs=10,1000", *[f"--backends={','.join(backends)}"] * bool(backends))
+        def run(path: Path, option: str, slowdown: Slowdown) -> Run:
             files = (f"--benchmark-json={path}", f"--benchmark-storage=file://{folder}")
-            options = ("benchmarks", "--benchmark-only", "-pbenchmarks.slowdown", *chosen, *files, *words)
+            words = ("pytest", "benchmarks", "--benchmark-only", "-pbenchmarks.slowdown", *chosen, *files, option)
             environment = os.environ | {SLOWDOWN: json.dumps(slowdown)}
             path.unlink(missing_ok=True)
-            program = [sys.executable, "-m", "pytest", *options]
+            program = [sys.executable, "-m", *words]
             done = subprocess.run(program, cwd=command.PROJECT, env=environment, capture_output=True, check=False)  # noqa: S603
             if done.returncode not in {0, 1} or not path.exists():
                 ending = shorten_text((done.stderr or done.stdout[-500:]).decode(errors="replace"), 500)
                 raise NotMeasurableError(f"a session ended with exit code {done.returncode}: {ending}")
             return read_run(path)
 
-        def measure() -> tuple[Sequence[Seconds], Sequence[str]]:
-            measured = run()
-            return measured.processes, [each.cell for each in measured.references]
+        base = run(folder / "base.json", f"--replicates={BASE_PROCESSES}", Slowdown())
+        waiting = list(base.processes)  # until a run records them
 
-        def judge(slowdown: Slowdown) -> Verdicts:
-            before = read_run(base) if base.exists() else run(f"--replicates={BASE_PROCESSES}", path=base)
-            comparison = compare_runs(before, run(f"--compare-with={base}", slowdown=slowdown), Thresholds.threshold)
-            return {row.cell: row.verdict for row in comparison.rows}
+        def measure(slowdown: Slowdown) -> Measured:
+            new = run(folder / "run.json", f"--compare-with={folder / 'base.json'}", slowdown)
+            processes = [*waiting, new.processes[0]]
+            waiting.clear()
+            rows = compare_runs(base, new, Thresholds.threshold).rows
+            return processes, [each.cell for each in new.references], {row.cell: row.verdict for row in rows}
 
-        yield Tool(measure, judge)
+        yield measure
 
 
-def find_long(lines: Sequence[Line]) -> list[str]:
-    """Find the cells that a change can slow and that are long enough for it to count."""
+def choose_slowed(change: str, lines: Sequence[Line], random: Random) -> Sequence[str]:
+    """Choose the cells that a change slows, of those that are long enough in all processes for it to count."""
     processes = [process for line in lines for process in line.processes]
-    cells = set(processes[0]).difference(lines[0].fixed)
-    return sorted(cell for cell in cells if min(each[cell] for each in processes) >= LEAST_SECONDS)
-
-
-def choose_slowed(change: str, cells: Sequence[str], random: Random) -> Sequence[str]:
-    """Choose the cells that a change slows."""
-    if not cells and change != NONE:
-        raise NotMeasurableError("no cell takes 100 microseconds, so none can be slowed; choose other backends")
-    return cells if change == ALL else random.sample(cells, int(change != NONE))
+    cells = set(processes[0] if processes else ()).difference(*(line.fixed for line in lines))
+    long = sorted(cell for cell in cells if min(each[cell] for each in processes) >= LEAST_SECONDS)
+    if change in NOTHING:
+        return []
+    if not long:
+        raise NotMeasurableError("no run without a change has a cell of 100 microseconds, so none can be slowed")
+    return long if change == ALL else random.sample(long, 1)
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -196,50 +173,33 @@ def read_lines(path: Path) -> list[Line]:
     try:
         return [Line(**json.loads(line)) for line in read_file(path).decode().splitlines()]
     except (OSError, ValueError, TypeError) as problem:
-        raise WrongInputError(f"{path} isn't a record of calibrate; make one with --processes=40") from problem
+        raise WrongInputError(f"{path} isn't a record of calibrate; make one with --runs=4") from problem
 
 
-def group(lines: Sequence[Line], *names: str) -> Iterator[tuple[tuple[str, ...], list[Line]]]:
-    """Group lines by the values of some fields."""
-    for key in dict.fromkeys(tuple(getattr(line, name) for name in names) for line in lines):
-        yield key, [line for line in lines if tuple(getattr(line, name) for name in names) == key]
-
-
-def make_run_table(lines: Sequence[Line]) -> str:
-    """Show how many real runs were right, and how long they took."""
-    heading = "condition", "backends", "slower", "runs", "slowed", "found", "called ok", "false alarms", "median"
-    rows: list[tuple[str, ...]] = [(*heading, "longest")]
-    for key, runs in group([line for line in lines if line.change], "condition", "backends", "change"):
+def make_table(lines: Sequence[Line]) -> str:
+    """Show how many runs of each kind were right, and how long they took."""
+    heading = "runs", "slowed", "found", "called ok", "false alarms", "median", "longest"
+    rows: list[tuple[str, ...]] = [("condition", "backends", "slower", *heading)]
+    for key in dict.fromkeys((line.condition, line.backends, line.change) for line in lines):
+        runs = [line for line in lines if (line.condition, line.backends, line.change) == key]
         found = Counter(run.verdicts.get(cell) for run in runs for cell in run.slowed)
         alarms = [{cell for cell, word in run.verdicts.items() if word == "regression"} - {*run.slowed} for run in runs]
         counts = len(runs), found.total(), found["regression"], found["ok"], sum(map(bool, alarms))
-        seconds = [run.seconds for run in runs]
-        rows.append((*key, *map(str, counts), f"{statistics.median(seconds):.0f} s", f"{max(seconds):.0f} s"))
+        seconds = [statistics.median(run.seconds for run in runs), max(run.seconds for run in runs)]
+        rows.append((*key, *(f"{each:,}" for each in counts), *(f"{each:.0f} s" if each else "" for each in seconds)))
     return write_table(rows)
 
 
-def make_replay_table(lines: Sequence[Line], replays: int) -> str:
-    """Replay recorded processes: show how often a tool was wrong without a change, and what it said of slowdowns."""
-    sizes = [name for name in CHANGES if name != NONE]
-    rows: list[tuple[str, ...]] = [("condition", "backends", "processes", "false runs", "with drift", *sizes)]
-    for key, chosen in group([line for line in lines if line.processes], "condition", "backends"):
-        processes = sum(len(line.processes) for line in chosen)
-        if processes < FEWEST:
-            continue
-        replay, cells = REPLAY[chosen[0].tool], find_long(chosen)
-        row = [*key, str(processes)]
-        for step in (0.0, statistics.median(line.seconds for line in chosen)):
-            false = sum("regression" in replay(chosen, {}, seed, step).values() for seed in range(replays))
-            row.append(f"{false:,} of {replays:,}")
-        for change in sizes:
-            found: Counter[str] = Counter()
-            for seed in range(replays):
-                slowed = choose_slowed(change, cells, Random(seed))  # noqa: S311 - not a secret
-                verdicts = replay(chosen, dict.fromkeys(slowed, CHANGES[change]), seed, 0.0)
-                found.update(verdicts[cell] for cell in slowed)
-            row.append(" / ".join(f"{found[word] / found.total():.1%}" for word in ("regression", "ok")))
-        rows.append(tuple(row))
-    return write_table(rows)
+def replay_lines(lines: Sequence[Line], replays: int) -> Iterator[Line]:
+    """Replay what was measured in each condition: each change, and a machine that drifts."""
+    for condition, backends in dict.fromkeys((line.condition, line.backends) for line in lines if line.processes):
+        chosen = [line for line in lines if line.processes and (line.condition, line.backends) == (condition, backends)]
+        step = statistics.median(line.seconds / (len(line.processes) if line.verdicts else 1) for line in chosen)
+        for change, seed in itertools.product((*CHANGES, DRIFT), range(replays)):
+            slowed = choose_slowed(change, chosen, Random(seed))  # noqa: S311 - not a secret
+            factors = dict.fromkeys(slowed, CHANGES.get(change, 1.0))
+            verdicts = REPLAY[lines[0].tool](chosen, factors, seed, step if change == DRIFT else 0.0)
+            yield Line(lines[0].tool, f"{condition}, replayed", backends, 0.0, change, slowed, verdicts)
 
 
 def make_drift(random: Random, step: float) -> Iterator[float]:
@@ -257,9 +217,10 @@ def replay_gate(lines: Sequence[Line], factors: Seconds, seed: int, step: float)
     """Run the gate on recorded pairs, with their sides exchanged at random; `step` as of `make_drift`."""
     random = Random(seed)  # noqa: S311 - not a secret
     drift = make_drift(random, step)
+    pairs = [line.processes[first : first + 2] for line in lines for first in range(0, len(line.processes), 2)]
 
     def draw(cells: Sequence[str]) -> Pair:
-        first, second = random.sample(random.choice(lines).processes, 2)
+        first, second = random.sample(random.choice(pairs), 2)
         sides = slow_down(first, {}, next(drift), cells), slow_down(second, factors, next(drift), cells)
         return Pair(*map(Session, sides))
 
@@ -285,7 +246,7 @@ def replay_baseline(lines: Sequence[Line], factors: Seconds, seed: int, step: fl
     return {row.cell: row.verdict for row in judge()}
 
 
-PREPARE: Mapping[str, Callable[[tuple[str, ...]], AbstractContextManager[Tool]]] = {
+PREPARE: Mapping[str, Callable[[tuple[str, ...]], AbstractContextManager[Measure]]] = {
     "gate": prepare_gate,
     "baseline": prepare_baseline,
 }

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 
 from reports import calibration
 from reports.__main__ import main
-from reports.calibration import LEAST_SECONDS, PROGRAMS, Line, replay_baseline, replay_gate, run_beside
+from reports.calibration import LEAST_SECONDS, Line, replay_baseline, replay_gate
 from reports.gate import command
 from reports.gate.pairs import Pair, Session
 from reports.gate.session import SLOWDOWN, Plan, Slowdown
@@ -77,52 +78,54 @@ def sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSides:
     return fake
 
 
-def read_tables(text: str) -> list[list[list[str]]]:
-    """Read the rows of each table, without their headings."""
-    tables = [[line for line in part.splitlines() if line.startswith("|")] for part in text.split("\n\n")]
-    return [[[word.strip() for word in line.split("|")[1:-1]] for line in lines[2:]] for lines in tables]
-
-
-def show(capsys: pytest.CaptureFixture[str], tool: str, record: Path) -> list[list[list[str]]]:
-    """Show what a record says of a tool."""
+def show(capsys: pytest.CaptureFixture[str], tool: str, record: Path) -> list[list[str]]:
+    """Show what a record says of a tool: the rows of the table."""
     assert main(["calibrate", tool, str(record), "--replays=2"]) == 0
-    return read_tables(capsys.readouterr().out)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    return [[word.strip() for word in line.split("|")[1:-1]] for line in lines[2:]]
 
 
-def test_pairs_are_recorded_then_each_change_is_made_and_all_is_shown(
+def test_each_change_is_made_in_turn_and_all_is_replayed(
     sides: FakeSides, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = tmp_path / "record"
-    assert main(["calibrate", "gate", str(record), "--processes=19", "--runs=2", "--backends=lmdb"]) == 0
+    assert main(["calibrate", "gate", str(record), "--runs=2", "--backends=lmdb", "--condition=busy"]) == 0
     made = [each.factor for each in sides.slowdowns]
     assert made == [1.0, *[1.0, 1.2, 1.5, 1.3] * 2]
     assert [len(each.cells) for each in sides.slowdowns] == [0, *[0, 1, 1, 2] * 2]
     assert set().union(*(each.cells for each in sides.slowdowns)) == LONG.keys()
     assert {each.kind for each in sides.slowdowns} <= set(calibration.KINDS)
-    runs, replays = show(capsys, "gate", record)
-    assert [row[:-2] for row in runs] == [
-        ["idle", "lmdb", "none", "2", "0", "0", "0", "0"],
-        ["idle", "lmdb", "one cell 1.2x", "2", "2", "2", "0", "0"],
-        ["idle", "lmdb", "one cell 1.5x", "2", "2", "2", "0", "0"],
-        ["idle", "lmdb", "all cells 1.3x", "2", "4", "4", "0", "0"],
+    rows = show(capsys, "gate", record)
+    assert [row[:8] for row in rows] == [
+        ["busy", "lmdb", "none", "2", "0", "0", "0", "0"],
+        ["busy", "lmdb", "one cell 1.2x", "2", "2", "2", "0", "0"],
+        ["busy", "lmdb", "one cell 1.5x", "2", "2", "2", "0", "0"],
+        ["busy", "lmdb", "all cells 1.3x", "2", "4", "4", "0", "0"],
+        ["busy, replayed", "lmdb", "none", "2", "0", "0", "0", "0"],
+        ["busy, replayed", "lmdb", "one cell 1.2x", "2", "2", "2", "0", "0"],
+        ["busy, replayed", "lmdb", "one cell 1.5x", "2", "2", "2", "0", "0"],
+        ["busy, replayed", "lmdb", "all cells 1.3x", "2", "4", "4", "0", "0"],
+        ["busy, replayed", "lmdb", "none, drifting", "2", "0", "0", "0", "0"],
     ]
-    assert replays == [["idle", "lmdb", "20", "0 of 2", "0 of 2", *["100.0% / 0.0%"] * 3]]
-    assert show(capsys, "baseline", record) == [[], []]
+    assert show(capsys, "baseline", record) == []
 
 
-def test_each_process_is_in_the_record_before_the_next_one_starts(
+def test_a_run_without_a_change_records_its_screen_and_is_in_the_record_before_the_next_one_starts(
     sides: FakeSides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, measure = tmp_path / "record", sides.measure
+    record, slow_down = tmp_path / "record", sides.slow_down
     found: list[int] = []
 
-    def note(cells: Sequence[str]) -> Pair:
+    def note(slowdown: Slowdown) -> None:
         found.append(len(record.read_text().splitlines()) if record.exists() else 0)
-        return measure(cells)
+        slow_down(slowdown)
 
-    monkeypatch.setattr(sides, "measure", note)
-    assert main(["calibrate", "gate", str(record), "--processes=6"]) == 0
-    assert found == [0, 1, 2]
+    monkeypatch.setattr(sides, "slow_down", note)
+    assert main(["calibrate", "gate", str(record), "--runs=2", "--changes", "none", "one cell 1.5x"]) == 0
+    assert found == [0, 1, 2, 3]
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [len(line["processes"]) for line in lines] == [10, 0, 10, 0]
+    assert lines[0]["fixed"] == [CONTROL]
 
 
 @pytest.fixture
@@ -150,15 +153,20 @@ def test_a_baseline_is_saved_once_and_sessions_are_compared_with_it(
     commands: list[tuple[list[str], str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = tmp_path / "record"
-    asked = ["--processes=3", "--runs=2", "--changes", "none", "one cell 1.5x", "--backends=lmdb,hdf5"]
+    asked = ["--runs=2", "--changes", "none", "one cell 1.5x", "--backends=lmdb,hdf5"]
     assert main(["calibrate", "baseline", str(record), *asked]) == 0
     words = [[word.partition("=")[0] for word in program[7:]] for program, _ in commands]
-    assert words == [[]] * 3 + [["--replicates"]] + [["--compare-with"]] * 4
+    assert words == [["--replicates"]] + [["--compare-with"]] * 4
     assert all({"--backends=lmdb,hdf5", "-pbenchmarks.slowdown"} <= set(program) for program, _ in commands)
-    assert [bool(json.loads(slowdown)[0]) for _, slowdown in commands] == [*[False] * 5, True, False, True]
-    runs, replays = show(capsys, "baseline", record)
-    assert [row[2:5] for row in runs] == [["none", "2", "0"], ["one cell 1.5x", "2", "2"]]
-    assert [row[:3] for row in replays] == [["idle", "lmdb,hdf5", "3"]]
+    assert [bool(json.loads(slowdown)[0]) for _, slowdown in commands] == [False, False, True, False, True]
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [len(line["processes"]) for line in lines] == [11, 0, 1, 0]
+    rows = show(capsys, "baseline", record)
+    assert [row[:5] for row in rows[:2]] == [
+        ["idle", "lmdb,hdf5", "none", "2", "0"],
+        ["idle", "lmdb,hdf5", "one cell 1.5x", "2", "2"],
+    ]
+    assert {row[0] for row in rows[2:]} == {"idle, replayed"}
 
 
 def test_a_session_that_fails_ends_the_calibration(
@@ -166,7 +174,7 @@ def test_a_session_that_fails_ends_the_calibration(
 ) -> None:
     ended = SimpleNamespace(returncode=4, stderr=b"", stdout=b"no such backend")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
-    assert main(["calibrate", "baseline", str(tmp_path / "record"), "--processes=1"]) == 3
+    assert main(["calibrate", "baseline", str(tmp_path / "record"), "--runs=1"]) == 3
     assert capsys.readouterr().err == "error: a session ended with exit code 4: no such backend\n"
 
 
@@ -174,11 +182,19 @@ def test_a_false_alarm_and_a_missed_slowdown_are_counted(tmp_path: Path, capsys:
     common = {"tool": "gate", "condition": "disk", "backends": "all", "change": "one cell 1.2x"}
     first = common | {"seconds": 3.0, "slowed": ["a"], "verdicts": {"a": "ok", "c": "regression"}}
     second = common | {"seconds": 8.0, "slowed": ["b"], "verdicts": {"b": "inconclusive"}}
-    alone = {"tool": "gate", "condition": "disk", "backends": "all", "processes": [{"a": 1.0}]}
-    (tmp_path / "record").write_text("".join(f"{json.dumps(line)}\n" for line in (first, second, alone)))
-    runs, replays = show(capsys, "gate", tmp_path / "record")
-    assert runs == [["disk", "all", "one cell 1.2x", "2", "2", "0", "1", "1", "6 s", "8 s"]]
-    assert replays == [], "one process is too few"
+    (tmp_path / "record").write_text("".join(f"{json.dumps(line)}\n" for line in (first, second)))
+    rows = show(capsys, "gate", tmp_path / "record")
+    assert rows == [["disk", "all", "one cell 1.2x", "2", "2", "0", "1", "1", "6 s", "8 s"]]
+
+
+def test_pairs_that_an_earlier_version_recorded_are_replayed(
+    lines: list[Line], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = [asdict(line) | {"tool": "gate", "change": ""} for line in lines]
+    (tmp_path / "record").write_text("".join(f"{json.dumps(line)}\n" for line in earlier))
+    rows = show(capsys, "gate", tmp_path / "record")
+    assert [row[2] for row in rows] == [*calibration.CHANGES, calibration.DRIFT]
+    assert [row[-1] for row in rows] == [""] * 5, "replays take no time"
 
 
 @pytest.fixture
@@ -229,10 +245,14 @@ def test_a_replay_draws_pairs_in_either_order(monkeypatch: pytest.MonkeyPatch) -
     assert {str(each) for each in drawn[1::2]} == {str(Pair(Session({"b": 2.0}), Session({"b": 3.0})))}
 
 
-def test_short_cells_cannot_be_slowed(sides: FakeSides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", [[], ["--changes", "one cell 1.2x"]], ids=["too short", "unknown"])
+def test_only_cells_that_were_measured_and_are_long_enough_can_be_slowed(
+    changes: list[str], sides: FakeSides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calibration, "LEAST_SECONDS", 1.0)
-    assert main(["calibrate", "gate", str(tmp_path / "record"), "--runs=1"]) == 3
-    assert len(sides.slowdowns) == 2, "the run without a change is made"
+    (tmp_path / "record").touch()
+    assert main(["calibrate", "gate", str(tmp_path / "record"), "--runs=1", *changes]) == 3
+    assert len(sides.slowdowns) == (1 if changes else 2), "only the run without a change is made"
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[]", "{}", '{"tool": "gate", "condition": "idle", "other": 1}'])
@@ -240,39 +260,4 @@ def test_a_file_that_is_no_record_is_refused(content: str, tmp_path: Path, capsy
     (tmp_path / "record").write_text(content)
     for name in ("record", "nowhere"):
         assert main(["calibrate", "gate", str(tmp_path / name)]) == 2
-        assert f"{name} isn't a record of calibrate; make one with --processes=40" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("condition", PROGRAMS)
-def test_a_background_load_ends_with_its_block(condition: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    start = subprocess.Popen
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def note(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - those of Popen
-        processes.append(start(*arguments, **options))
-        return processes[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", note)
-    with run_beside(PROGRAMS[condition]):
-        assert [process.poll() for process in processes] == [None]
-    assert [process.returncode for process in processes] == [-9]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_condition_is_made_while_processes_are_recorded(
-    sides: FakeSides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    programs: list[str] = []
-
-    @contextmanager
-    def note(program: str) -> Iterator[None]:
-        assert sides.slowdowns == [Slowdown()]
-        programs.append(program)
-        yield
-
-    monkeypatch.setattr(calibration, "run_beside", note)
-    assert main(["calibrate", "gate", str(tmp_path / "record"), "--condition=disk", "--processes=2"]) == 0
-    assert programs == [PROGRAMS["disk"]]
-    (line,) = (tmp_path / "record").read_text().splitlines()
-    assert (json.loads(line)["condition"], len(json.loads(line)["processes"])) == ("disk", 2)
+        assert f"{name} isn't a record of calibrate; make one with --runs=4" in capsys.readouterr().err
