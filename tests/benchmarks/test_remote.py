@@ -1,0 +1,93 @@
+"""How cells of buckets are verified and counted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import storage
+from benchmarks import remote
+from benchmarks.remote import Epoch, Remote
+from benchmarks.seaweedfs import SeaweedFS
+from tests.support.image_sets import make_set
+
+FAILED = pytest.fail.Exception
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[storage.Reader]:
+    storage.save(tmp_path / "set", *make_set(10), backend="npy", durable=False)
+    with storage.open(tmp_path / "set") as reader:
+        yield reader
+
+
+def make_epoch(images: Any, labels: storage.Labels) -> Epoch:  # noqa: ANN401 - pixels
+    return Epoch(images, labels, 4, None, None)
+
+
+def test_an_epoch_with_each_image_once_is_right(reader: storage.Reader) -> None:
+    make_epoch(*make_set(10)).check(reader)
+
+
+def test_another_image_or_label_is_found(reader: storage.Reader) -> None:
+    images, labels = make_set(10)
+    others = images.copy(), labels.copy()
+    others[0][7, 0, 0, 0] ^= 1
+    others[1][7] += 1
+    for changed in ((others[0], labels), (images, others[1])):
+        with pytest.raises(FAILED, match="an epoch doesn't have each image once"):
+            make_epoch(*changed).check(reader)
+
+
+def test_an_image_that_comes_twice_is_found(reader: storage.Reader) -> None:
+    images, labels = make_set(10)
+    images, labels = np.concatenate([images[:9], images[:1]]), np.append(labels[:9], labels[0])
+    with pytest.raises(FAILED):
+        make_epoch(images, labels).check(reader)
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_first_batch_has_as_many_images_of_the_set_as_a_batch(tmp_path: Path) -> None:
+    images, labels = make_set(10)
+    epoch = make_epoch(images, labels)
+    batch = epoch.read_first(tmp_path / "set")
+    epoch.check_first(batch)
+    for wrong in ((batch[0][:3], batch[1][:3]), (batch[0] ^ 1, batch[1])):
+        with pytest.raises(FAILED, match="a batch has other images"):
+            epoch.check_first(wrong)
+
+
+def test_as_many_requests_at_once_are_measured_as_storage_makes() -> None:
+    pytest.importorskip("obstore")
+    from storage.remote.bucket import MAX_REQUESTS  # noqa: PLC0415 - which needs obstore
+
+    assert remote.CONCURRENCY == (1, MAX_REQUESTS)
+
+
+def test_each_cell_has_a_bucket_that_is_removed_after_it(
+    bucket: str, bucket_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del bucket  # which lets the environment lead to the server
+    monkeypatch.setattr(remote, "BUCKET", "removed")
+    obstore = pytest.importorskip("obstore")
+    places = Remote("", bucket_server)
+    place, other = places.make_place(), places.make_place()
+    assert place != other
+    obstore.put(obstore.store.from_url(place), "x", b"x")
+    places.remove(place)
+    with pytest.raises(obstore.exceptions.GenericError, match="NoSuchBucket"):
+        list(obstore.list(obstore.store.from_url(place)))
+    places.remove(other)
+
+
+def test_a_prefix_of_a_bucket_is_emptied_after_its_cell(bucket: str) -> None:
+    obstore = pytest.importorskip("obstore")
+    places = Remote(bucket)
+    place = places.make_place()
+    obstore.put(obstore.store.from_url(place), "a/x", b"x")
+    obstore.put(obstore.store.from_url(bucket), "kept", b"x")
+    places.remove(place)
+    assert [entry["path"] for some in obstore.list(obstore.store.from_url(bucket)) for entry in some] == ["kept"]
+    assert not places.count()
