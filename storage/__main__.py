@@ -17,7 +17,7 @@ from .dataset.names import find_refused
 from .dataset.planning import RefusedError
 from .dataset.recovery import recover
 from .dataset.replacement import check_target
-from .dataset.report import Outcome, check, describe
+from .dataset.report import Outcome, Report, check, check_shared, describe
 from .errors import (
     CorruptStoreError,
     InvalidInputError,
@@ -26,7 +26,7 @@ from .errors import (
     UnfinishedConversionError,
     reading,
 )
-from .options import CONVERT, add_options, check_backend, check_options, is_kept, make_payload
+from .options import CONVERT, add_options, add_workers, check_backend, check_options, is_kept, make_payload
 from .paths import join_path
 from .registry import PACKAGE, find_backend
 from .sources.examination import ExaminedSource, assume, attempt_all, describe_problems, examine
@@ -104,6 +104,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "check", help="read all of a dataset, and list what is damaged", description=_CHECK, formatter_class=raw
     )
     checked.add_argument("path", type=Path, metavar="PATH", help="the dataset")
+    add_workers(checked)
     checked.set_defaults(show=_check)
 
     _add_recover(commands.add_parser("recover", help="save what is whole of a damaged dataset", description=_RECOVER))
@@ -131,11 +132,18 @@ def _add_recover(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     try:
-        report = check(options.path)
+        with _use_cluster(options) as cluster:
+            report = _check_elsewhere(cluster, options.path) if cluster else check(options.path)
     except CorruptStoreError as problem:
         return _fail(problem, DAMAGED)
     _print(describe(report))
     return OUTCOMES[report.outcome]
+
+
+def _check_elsewhere(cluster: Any, path: Path) -> Report:  # noqa: ANN401 - a Cluster
+    from .remote.checking import inspect_elsewhere  # noqa: PLC0415 - optional
+
+    return check_shared(path, partial(inspect_elsewhere, cluster))
 
 
 def _recover(options: argparse.Namespace) -> int:
@@ -184,15 +192,26 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _use_workers(options: argparse.Namespace) -> Iterator[Any]:
-    """Have the workers that the options choose do the work; None: this process does it."""
+def _use_cluster(options: argparse.Namespace) -> Iterator[Any]:
+    """Use the workers that the options choose; None: this process does the work."""
     if options.workers is None and options.dask is None:
         yield None
         return
     from .remote.cluster import connect, start_workers  # noqa: PLC0415 - optional
-    from .remote.conversion import Workers  # noqa: PLC0415 - likewise
 
     with start_workers(options.workers) if options.workers else connect(options.dask) as cluster:
+        yield cluster
+
+
+@contextlib.contextmanager
+def _use_workers(options: argparse.Namespace) -> Iterator[Any]:
+    """Have the work of a conversion done elsewhere; None: this process does it."""
+    with _use_cluster(options) as cluster:
+        if cluster is None:
+            yield None
+            return
+        from .remote.conversion import Workers  # noqa: PLC0415 - optional
+
         yield Workers(cluster, options.source, options.class_depth)
 
 

@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import shlex
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -167,117 +167,142 @@ def check(path: Path | str) -> Report:
     >>> len(report.files), sorted(report.records)
     (1, [1])
     """
+    return check_shared(path, None)
+
+
+def check_shared(path: Path | str, share: "Share | None") -> Report:
+    """Do what `check` does; `share` has groups of parts inspected elsewhere."""
     with hold_dataset(path) as held:
-        return inspect(held)[0]
+        return inspect(held, share)[0]
 
 
-def inspect(held: Dataset) -> tuple[Report, Dataset]:
-    """Check a held dataset; return also what could be read of its details and checksums."""
-    files = _FileReport(held)
-    dataset = replace(held, details=files.read_details())
-    dataset = replace(dataset, checksums=files.read_checksums())
-    dataset = replace(dataset, checksums={**files.rebuild_checksums(dataset), **dataset.checksums})
-    findings = list(_check_parts(dataset, files))
-    names = files.read_names(dataset)
-    records, unread = (Reasons(found for found in findings if found.is_damage is kind) for kind in (True, False))
-    manifest = dataset.manifest
-    counts = dataset.path, manifest.backend, manifest.count
-    return Report(*counts, files.damaged, records, files.unread, unread, names, manifest.kind), dataset
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in some parts, and as far as they could be read, their details and checksums."""
 
+    damaged: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    details: dict[int, Details] = field(default_factory=dict)
+    checksums: dict[int, PartChecksums] = field(default_factory=dict)
 
-class _FileReport:
-    """Which files of a dataset are damaged, and which can't be read."""
-
-    def __init__(self, held: Dataset) -> None:
-        self._held = held
-        self.damaged: dict[str, str] = {}
-        self.unread: dict[str, str] = {}
-        self._details: dict[int, Details] = {}
-
-    def read_details(self) -> dict[int, Details]:
-        """Read the details of all parts, and check all files that they list but the checksums."""
-        for number, part in enumerate(self._held.manifest.parts):
-            with self._noting(f"{part.name}.{DETAILS}"):
-                self._details[number] = read_details(self._held.folder, self._held.manifest, number)
-        for number, details in self._details.items():
-            part = self._held.manifest.parts[number]
-            for name in details.sizes:
-                with self._noting(f"{part.name}/{name}"):
-                    check_file(self._held.folder, part.name, details, name)
-            for suffix in details.beside.keys() - {CHECKSUMS}:
-                with self._noting(f"{part.name}.{suffix}"):
-                    self._held.read_beside(number, details, suffix)
-        return self._details
-
-    def read_checksums(self) -> dict[int, PartChecksums]:
-        """Read the checksums of all parts."""
-        found: dict[int, PartChecksums] = {}
-        for number in range(len(self._held.manifest.parts)):
-            group = find_group(self._held.manifest, number)
-            if number == group.start and number in self._details:
-                with self._noting(name_checksums(self._held.manifest, group.start)):
-                    details = self._details[group.start]
-                    found |= read_checksums(self._held.folder, self._held.manifest, group, details)
-        return found
-
-    def rebuild_checksums(self, dataset: Dataset) -> dict[int, PartChecksums]:
-        """Compute the checksums of parts whose file of them is damaged: the manifest has their sum."""
-        found: dict[int, PartChecksums] = {}
-        for number in self._details.keys() - dataset.checksums.keys():
-            if not (self.find_barrier(self.damaged, number) or self.find_barrier(self.unread, number)):
-                with suppress(StorageError):  # it is found again where its records are checked
-                    found[number] = rebuild_checksums(dataset, number)
-        return found
-
-    def read_names(self, dataset: Dataset) -> Sequence[str]:
-        """Read the names of all images; note names and tables of parts that don't fit together."""
-        names: list[Names] = []
-        number, last = len(self._held.manifest.parts) - 1, self._held.manifest.parts[-1].name
-        reads = (
-            ((NAMES,), lambda: names.append(dataset.read_names() or Names())),
-            ((ARROW, LINES), dataset.read_metadata),
-        )
-        for suffixes, read in reads:
-            is_noted = any(name.endswith(suffixes) for name in (*self.damaged, *self.unread))
-            if not is_noted and len(self._details) == number + 1:
-                found = [suffix for suffix in suffixes if suffix in self._details[number].beside]
-                with self._noting(f"{last}.{(*found, *suffixes)[0]}"):
-                    read()
-        return names[0] if names else ()
-
-    def find_barrier(self, names: Mapping[str, str], number: int) -> str | None:
-        """Find a file in the way of a part: one without which no library may open it."""
-        part = self._held.manifest.parts[number].name
-        if f"{part}.{DETAILS}" in names:
-            return f"{part}.{DETAILS}"
-        structure = self._details[number].structure if number in self._details else ()
-        return next((f"{part}/{name}" for name in structure if f"{part}/{name}" in names), None)
+    def add(self, other: "Inspection") -> None:
+        """Add what was found in the next parts."""
+        self.findings.extend(other.findings)
+        for name in ("damaged", "unread", "details", "checksums"):
+            getattr(self, name).update(getattr(other, name))
 
     @contextmanager
-    def _noting(self, name: str) -> Iterator[None]:
+    def noting(self, held: Dataset, name: str) -> Iterator[None]:
+        """Note what is wrong with a file."""
         try:
-            with self._held.reading():
+            with held.reading():
                 yield
         except StorageError as error:
             (self.damaged if isinstance(error, CorruptStoreError) else self.unread)[name] = str(error)
 
 
-def _check_parts(dataset: Dataset, files: _FileReport) -> Iterator[Finding]:
-    """Find what is wrong in each part. No library opens a part whose structure is damaged, or couldn't be verified."""
-    for number, (start, stop) in enumerate(pairwise(dataset.manifest.starts)):
-        unread, damaged = (files.find_barrier(names, number) for names in (files.unread, files.damaged))
-        checksums = name_checksums(dataset.manifest, number)
-        if unread is None and checksums in files.unread:
-            unread = checksums
-        if unread is not None:
-            yield Finding(start, stop, f"{unread} can't be read", is_damage=False)
-        elif damaged is not None and number not in dataset.checksums:
-            yield Finding(start, stop, f"{damaged} is damaged", is_damage=True)
-        elif damaged is not None:
-            yield from find_damage_in_subprocess(dataset, number)
-        else:
-            found = _check_part(dataset, number)
-            yield from found if number in dataset.checksums else _fill_gaps(found, start, stop)
+Share = Callable[[Dataset, Sequence[range]], Iterable[Inspection]]  # of groups of parts, in their order
+
+
+def inspect(held: Dataset, share: Share | None = None) -> tuple[Report, Dataset]:
+    """Check a held dataset; return also what could be read of its details and checksums."""
+    manifest, found = held.manifest, Inspection()
+    groups = dict.fromkeys(find_group(manifest, number) for number in range(len(manifest.parts)))
+    for each in (share or _inspect_here)(held, list(groups)):
+        found.add(each)
+    details: Mapping[int, Details] = held.make_lazy(verify=True).details if share else found.details
+    dataset = replace(held, details=details, checksums=found.checksums)
+    names = _read_names(dataset, found)
+    records, unread = (Reasons(each for each in found.findings if each.is_damage is kind) for kind in (True, False))
+    counts = dataset.path, manifest.backend, manifest.count
+    return Report(*counts, found.damaged, records, found.unread, unread, names, manifest.kind), dataset
+
+
+def _inspect_here(held: Dataset, groups: Sequence[range]) -> Iterator[Inspection]:
+    return (inspect_group(held, group) for group in groups)
+
+
+def inspect_group(
+    held: Dataset, group: range, isolate: Callable[[Dataset, int], Iterable[Finding]] | None = None
+) -> Inspection:
+    """Check parts whose checksums are in one file; `isolate` reads one that may crash or hang the process."""
+    found = Inspection()
+    for number in group:
+        with found.noting(held, f"{held.manifest.parts[number].name}.{DETAILS}"):
+            found.details[number] = read_details(held.folder, held.manifest, number)
+    for number, details in found.details.items():
+        _check_files(held, number, details, found)
+    if group.start in found.details:
+        with found.noting(held, name_checksums(held.manifest, group.start)):
+            details = found.details[group.start]
+            found.checksums.update(read_checksums(held.folder, held.manifest, group, details))
+    dataset = replace(held, details=found.details, checksums=found.checksums)
+    for number in sorted(found.details.keys() - found.checksums.keys()):
+        if not (_find_barrier(dataset, number, found.damaged) or _find_barrier(dataset, number, found.unread)):
+            with suppress(StorageError):  # it is found again where its records are checked
+                found.checksums[number] = rebuild_checksums(dataset, number)
+    for number in group:
+        found.findings.extend(_check_part_or_file(dataset, number, found, isolate or find_damage_in_subprocess))
+    return found
+
+
+def _check_files(held: Dataset, number: int, details: Details, found: Inspection) -> None:
+    """Check all files of a part that its details list, but the checksums."""
+    part = held.manifest.parts[number].name
+    for name in details.sizes:
+        with found.noting(held, f"{part}/{name}"):
+            check_file(held.folder, part, details, name)
+    for suffix in details.beside.keys() - {CHECKSUMS}:
+        with found.noting(held, f"{part}.{suffix}"):
+            held.read_beside(number, details, suffix)
+
+
+def _read_names(dataset: Dataset, found: Inspection) -> Sequence[str]:
+    """Read the names of all images; note names and tables of parts that don't fit together."""
+    names: list[Names] = []
+    parts, last = dataset.manifest.parts, len(dataset.manifest.parts) - 1
+    noted = {*found.damaged, *found.unread}
+    if not noted.isdisjoint(f"{part.name}.{DETAILS}" for part in parts):
+        return ()
+    reads = (
+        ((NAMES,), lambda: names.append(dataset.read_names() or Names())),
+        ((ARROW, LINES), dataset.read_metadata),
+    )
+    for suffixes, read in reads:
+        if not any(name.endswith(suffixes) for name in noted):
+            suffix = next((each for each in suffixes if each in dataset.details[last].beside), suffixes[0])
+            with found.noting(dataset, f"{parts[last].name}.{suffix}"):
+                read()
+    return names[0] if names else ()
+
+
+def _find_barrier(dataset: Dataset, number: int, names: Mapping[str, str]) -> str | None:
+    """Find a file in the way of a part: one without which no library may open it."""
+    part = dataset.manifest.parts[number].name
+    if f"{part}.{DETAILS}" in names:
+        return f"{part}.{DETAILS}"
+    structure = dataset.details[number].structure if number in dataset.details else ()
+    return next((f"{part}/{name}" for name in structure if f"{part}/{name}" in names), None)
+
+
+def _check_part_or_file(
+    dataset: Dataset, number: int, found: Inspection, isolate: Callable[[Dataset, int], Iterable[Finding]]
+) -> Iterable[Finding]:
+    """Find what is wrong in a part. No library opens one whose structure is damaged, or couldn't be verified."""
+    start, stop = dataset.manifest.starts[number : number + 2]
+    unread, damaged = (_find_barrier(dataset, number, names) for names in (found.unread, found.damaged))
+    checksums = name_checksums(dataset.manifest, number)
+    if unread is None and checksums in found.unread:
+        unread = checksums
+    if unread is not None:
+        return [Finding(start, stop, f"{unread} can't be read", is_damage=False)]
+    if damaged is not None and number not in dataset.checksums:
+        return [Finding(start, stop, f"{damaged} is damaged", is_damage=True)]
+    if damaged is not None:
+        return isolate(dataset, number)
+    findings = _check_part(dataset, number)
+    return findings if number in dataset.checksums else _fill_gaps(findings, start, stop)
 
 
 def _check_part(dataset: Dataset, number: int) -> list[Finding]:

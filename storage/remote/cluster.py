@@ -65,8 +65,11 @@ class Cluster:
                     submit(1)
                 elif all(number > min(failures) for number in waiting.values()):
                     break
+        except OSError as error:
+            raise _explain("lost", None) from error
         finally:
-            self._client.cancel(list(waiting), force=True)
+            with suppress(Exception):  # there may be no scheduler any more
+                self._client.cancel(list(waiting), force=True)
         if failures:
             raise failures[min(failures)]
 
@@ -74,6 +77,16 @@ class Cluster:
         """Call a function in each worker that answers."""
         with suppress(Exception):
             self._client.run(function, on_error="ignore")
+
+
+def put_in_order(results: "Results[Result]") -> Iterator[Result]:
+    """Yield results in the order of their tasks, which are numbered from 0."""
+    done, waiting = 0, dict[int, Result]()
+    for number, result in results:
+        waiting[number] = result
+        while done in waiting:
+            yield waiting.pop(done)
+            done += 1
 
 
 def _explain(status: str, result: Any) -> Exception:  # noqa: ANN401 - whatever a task raised

@@ -7,6 +7,7 @@ decoded once; the first file that can't be used ends this, and then all are exam
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,7 +19,7 @@ from ..pictures import Size
 from ..sources.examination import ExaminedSource, attempt_all
 from ..sources.opening import open_source
 from ..sources.payload import Payload
-from .cluster import Cluster
+from .cluster import Cluster, put_in_order
 
 _opened: dict["Origin", tuple[Any, ExitStack]] = {}  # sources, in a worker
 
@@ -93,12 +94,7 @@ class Workers(NamedTuple):
         """Decode all files; see `attempt_all`."""
         origin = self._find_origin(source, payload)
         tasks = ((place, ExamineTask(origin, payload, found)) for place, found in enumerate(plan_ranges(source.sizes)))
-        done, waiting = 0, dict[int, list[Size | StorageError]]()
-        for number, found in self.cluster.run(examine_files, tasks):
-            waiting[number] = found
-            while done in waiting:
-                yield from waiting.pop(done)
-                done += 1
+        yield from chain.from_iterable(put_in_order(self.cluster.run(examine_files, tasks)))
 
     def write(self, source: ImageSource, jobs: Iterable[Job]) -> Iterator[tuple[int, Written]]:
         """Write ranges."""

@@ -1,0 +1,45 @@
+"""A check by the workers of a cluster: each inspects some parts of the dataset."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from ..dataset.opening import Dataset, hold_dataset
+from ..dataset.report import Inspection, inspect_group
+from ..errors import StorageError
+from .cluster import Cluster, put_in_order
+
+
+class InspectTask(NamedTuple):
+    """Parts that are to be inspected."""
+
+    path: Path
+    checksum: str  # of the dataset
+    group: range
+
+
+class _IsolationError(Exception):
+    """A part must be read in a process that may die, and a worker can't start one."""
+
+
+def inspect_parts(task: InspectTask) -> Inspection | None:
+    """Inspect parts in a worker; None if only the caller can."""
+    with hold_dataset(task.path) as held:
+        if held.manifest.checksum != task.checksum:
+            raise StorageError("a worker finds another dataset there", store=task.path, hint="check it again")
+        try:
+            found = inspect_group(held, task.group, _refuse)
+        except _IsolationError:
+            return None
+    return Inspection(found.damaged, found.unread, found.findings)
+
+
+def _refuse(_: Dataset, __: int) -> NoReturn:
+    raise _IsolationError
+
+
+def inspect_elsewhere(cluster: Cluster, held: Dataset, groups: Sequence[range]) -> Iterator[Inspection]:
+    """Have groups of parts inspected, and inspect here what may kill a process."""
+    tasks = ((number, InspectTask(held.path, held.manifest.checksum, group)) for number, group in enumerate(groups))
+    for group, found in zip(groups, put_in_order(cluster.run(inspect_parts, tasks)), strict=True):
+        yield inspect_group(held, group) if found is None else found
