@@ -33,6 +33,7 @@ from .sources.examination import ExaminedSource, assume, attempt_all, describe_p
 from .sources.files import naming
 from .sources.opening import open_source
 from .sources.payload import Payload
+from .urls import Location, Url, find_location
 
 DAMAGED, UNFINISHED, UNUSABLE, UNWRITTEN, WRONG, INTERRUPTED = 1, 1, 1, 1, 2, 130  # exit codes
 OUTCOMES: dict[Outcome, int] = {"whole": 0, "damaged": DAMAGED, "unreadable": WRONG}
@@ -121,7 +122,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_recover(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="PATH", help="the damaged dataset, which stays as it is")
-    parser.add_argument("destination", type=Path, metavar="DESTINATION", help="where the new dataset will be")
+    parser.add_argument("destination", metavar="DESTINATION", help="where the new dataset will be: a path, or a URL")
     parser.add_argument(
         "--unverified",
         action="store_true",
@@ -147,8 +148,8 @@ def _check_elsewhere(cluster: Any, path: Path) -> Report:  # noqa: ANN401 - a Cl
 
 
 def _recover(options: argparse.Namespace) -> int:
-    destination = _find_destination(options.path, options.destination)
-    if check_target(destination, overwrite=True):
+    destination = _find_destination(options.path, find_location(options.destination))
+    if _is_dataset(destination):
         raise StoreExistsError("it holds a dataset", store=destination, hint="choose another destination")
     try:
         count = recover(options.path, destination, unverified=options.unverified)
@@ -161,8 +162,8 @@ def _recover(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     backend = find_backend(options.backend)
     payload = make_payload(options, backend)
-    destination = _find_destination(options.source, options.destination)
-    if check_target(destination, overwrite=True) and not options.overwrite:
+    destination = _find_destination(options.source, find_location(options.destination))
+    if _is_dataset(destination) and not options.overwrite:
         raise StoreExistsError(
             "it holds a dataset", store=destination, hint="choose another destination, or replace it with --overwrite"
         )
@@ -215,7 +216,7 @@ def _use_workers(options: argparse.Namespace) -> Iterator[Any]:
         yield Workers(cluster, options.source, options.class_depth)
 
 
-def _save(source: Any, destination: Path, options: argparse.Namespace, workers: Any) -> int | None:  # noqa: ANN401 - an ImageSource, Workers
+def _save(source: Any, destination: Location, options: argparse.Namespace, workers: Any) -> int | None:  # noqa: ANN401 - an ImageSource, Workers
     """Save all images; return how many were saved before, or None if a file can't be used after all."""
     replacing = {"overwrite": options.overwrite, "lock": options.lock}
     write = partial(workers.write, source) if workers else None
@@ -277,8 +278,19 @@ def _show_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def _find_destination(source: Path, destination: Path) -> Path:
+def _is_dataset(destination: Location) -> bool:
+    """Refuse a destination where no dataset may be saved; tell whether there is one, which may be replaced."""
+    if not isinstance(destination, Url):
+        return check_target(destination, overwrite=True) is not None
+    from .remote.prefix import check_prefix  # noqa: PLC0415 - needs obstore
+
+    return check_prefix(destination)
+
+
+def _find_destination(source: Path, destination: Location) -> Location:
     """Follow links; refuse a destination inside the source or around it."""
+    if isinstance(destination, Url):
+        return destination
     for path in (source, destination):
         join_path(path, "")  # refuses names that no file can have
     with reading(destination, ValueError):

@@ -5,7 +5,7 @@ import operator
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -227,7 +227,7 @@ def check_indices(store: Path, indices: object, count: int) -> NDArray[np.intp]:
     return np.where(positions < 0, positions + count, positions)
 
 
-def make_array(store: Path, shape: tuple[int, ...], dtype: DTypeLike = BYTE) -> NDArray[Any]:
+def make_array(store: PurePath, shape: tuple[int, ...], dtype: DTypeLike = BYTE) -> NDArray[Any]:
     """Make the array that a read fills; its values are not set."""
     try:
         return np.empty(shape, dtype)

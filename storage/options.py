@@ -54,7 +54,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of `convert`."""
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="where the images are")
-    add("destination", type=Path, metavar="DESTINATION", help="where the dataset will be")
+    add(
+        "destination",
+        metavar="DESTINATION",
+        help="where the dataset will be: a path, or a URL such as s3://bucket/photos",
+    )
     add("--backend", required=True, metavar="NAME", help="how to store; an unknown name lists the backends")
     add("--overwrite", action="store_true", help="replace a dataset that is at DESTINATION")
     add(

@@ -6,6 +6,7 @@ they opened: none is changed or removed. `compact` writes the whole dataset agai
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -18,25 +19,27 @@ from numpy.typing import ArrayLike
 from ..arrays import cut_batches
 from ..contract import Encoded, Images, Labels
 from ..errors import InvalidInputError, StorageError, writing
+from ..paths import join_path
 from ..reader import read_stored
 from ..registry import PACKAGE
+from ..urls import Location, Url, find_location
 from .annotations import Annotations
 from .checksums import hash_records
 from .details import Summary
-from .files import NAMES, read_details
+from .files import NAMES
 from .manifest import put_manifest, read_manifest
 from .metadata import Columns, merge_kinds
-from .name_index import INDEX, hash_wanted, may_hold
+from .name_index import hash_wanted
 from .names import Names, check_places
 from .opening import Dataset, find_module, open_dataset, reading_held
 from .replacement import hold_directory, lock_path, remove_unreferenced
 from .saving import take_batches
 from .verification import CHANGED, check_part, measure_images, name_record
-from .writer import ImageWriter, Writer, describe_failure
+from .writer import ImageWriter, describe_failure, make_writer
 
 
 def append(
-    path: Path | str,
+    path: Location | str,
     images: ArrayLike | Encoded | Iterable[ArrayLike] | Iterable[Encoded],
     labels: ArrayLike,
     *,
@@ -97,13 +100,15 @@ def append(
     """
     batches, labels = take_batches(images, labels)
     annotations = Annotations.check(labels, names, classes, metadata, losses)
-    with Appender(path, annotations, durable=durable, lock=lock) as writer:
+    location = find_location(path)
+    with _make_appender(location, annotations, durable=durable, lock=lock) as writer:
         for batch in batches:
-            (writer.write_part if isinstance(batches, list) and len(batch) else writer.add)(batch)
+            is_part = isinstance(batches, list) and len(batch) and isinstance(location, Path)
+            (writer.write_part if is_part else writer.add)(batch)
         writer.commit()
 
 
-def compact(path: Path | str, *, durable: bool = True, lock: bool = True) -> None:
+def compact(path: Location | str, *, durable: bool = True, lock: bool = True) -> None:
     """Write a dataset of many small parts again, in parts of the usual size; the images stay the same.
 
     Parameters
@@ -143,8 +148,8 @@ def compact(path: Path | str, *, durable: bool = True, lock: bool = True) -> Non
         with dataset.reading():
             annotations = dataset.read_annotations()
         backend = dataset.manifest.backend
-        with Writer(dataset.path, annotations, backend, durable=durable, overwrite=True, lock=lock) as writer:
-            if read_manifest(dataset.path) != dataset.manifest:
+        with make_writer(dataset.path, annotations, backend, durable=durable, overwrite=True, lock=lock) as writer:
+            if not writer.replaces(dataset.manifest):
                 hint = "compact it again"
                 raise StorageError("another program changed it meanwhile", store=dataset.path, hint=hint)
             for batch in _read_batches(dataset, annotations.labels):
@@ -174,43 +179,48 @@ def _read_batches(dataset: Dataset, labels: Labels) -> Iterator[Images | Encoded
                 yield images
 
 
-class Appender(ImageWriter):
+def _make_appender(path: Location, annotations: Annotations, *, durable: bool, lock: bool) -> "Appender":
+    if not isinstance(path, Url):
+        return FolderAppender(path, annotations, durable=durable, lock=lock)
+    from ..remote.writing import BucketAppender  # noqa: PLC0415 - needs obstore
+
+    return BucketAppender(path, annotations, lock=lock)
+
+
+class Appender(ImageWriter, ABC):
     """Appends to one dataset in a ``with`` statement, which changes nothing unless `commit` was reached."""
 
+    _dataset: Dataset  # as it was
+    _resources: ExitStack
+
+    @abstractmethod
     def __enter__(self) -> Self:
-        """Lock the dataset, and refuse what doesn't fit it; remove what a dead writer left."""
-        with ExitStack() as stack, writing(self._path):
-            stack.enter_context(lock_path(self._path, lock=self._lock))
-            self._folder = stack.enter_context(hold_directory(self._path))
-            with reading_held(self._folder, self._path):
-                self._manifest = self._old = read_manifest(self._folder)
-                self._module = find_module(self._folder, self._manifest)
-                self._read_summary()
-                self._check_names()
-                self._add_classes()
-                self._check_metadata()
-            self._before = self._manifest.count
-            stack.callback(self._leave)
-            with describe_failure(self._path):
-                remove_unreferenced(self._folder, self._manifest)
-            self._resources = stack.pop_all()
-        return self
+        """Refuse what doesn't fit the dataset."""
 
     def __exit__(self, *exception: object) -> None:
-        """Remove the new parts unless they were published, and unlock the dataset."""
+        """Remove the new parts unless they were published."""
         if self._process == os.getpid():
             self._resources.close()
 
-    def _leave(self) -> None:
-        with suppress(StorageError, OSError):  # else the next writer does it
-            remove_unreferenced(self._folder, read_manifest(self._folder))
+    @abstractmethod
+    def commit(self) -> None:
+        """Publish the new parts: replace the manifest."""
+
+    def _check_fit(self, dataset: Dataset) -> None:
+        """Refuse what doesn't fit a dataset."""
+        self._dataset, self._manifest, self._module = dataset, dataset.manifest, dataset.module
+        self._folder, self._before = dataset.folder, dataset.manifest.count
+        self._read_summary()
+        self._check_names()
+        self._add_classes()
+        self._check_metadata()
 
     def _read_summary(self) -> None:
         """Find out what is known of the images that are there: it's beside the last part, unless that is older."""
         if self._manifest.former:
             hint = f"{PACKAGE}.compact(PATH) brings it to the current format"
             raise StorageError("nothing can be appended to a dataset of format 1", store=self._path, hint=hint)
-        self._last = read_details(self._folder, self._manifest, len(self._manifest.parts) - 1)
+        self._last = self._dataset.read_details(len(self._manifest.parts) - 1)
         if not self._manifest.count:
             self._summary = Summary(None, {})
         elif self._last.summary is not None:
@@ -219,10 +229,6 @@ class Appender(ImageWriter):
             dataset = self._dataset.make_lazy(verify=False)
             known = Annotations(dataset.read_labels(verify=True), metadata=dataset.read_metadata())
             self._summary = known.summarize()
-
-    @property
-    def _dataset(self) -> Dataset:
-        return Dataset(self._path, self._folder, self._old, self._module)
 
     def _check_names(self) -> None:
         """Refuse names if the images that are there have none, and the other way round; and those that they have."""
@@ -235,13 +241,13 @@ class Appender(ImageWriter):
         if not has_names or names is None:
             return
         wanted = hash_wanted(names)
-        for number, part in enumerate(self._manifest.parts):
-            if may_hold(self._folder / f"{part.name}.{INDEX}", part.records, wanted):
+        for number in range(len(self._manifest.parts)):
+            if self._dataset.may_hold(number, wanted):
                 self._check_clashes(number, names)
 
     def _check_clashes(self, number: int, names: Names) -> None:
         """Refuse names that a part has, or that would be those of its folders or files in its files."""
-        details = read_details(self._folder, self._manifest, number)
+        details = self._dataset.read_details(number)
         known: Names = self._dataset.read_beside(number, details, NAMES) if NAMES in details.beside else Names()
         same = set(known) & set(names)
         if same:
@@ -286,17 +292,46 @@ class Appender(ImageWriter):
             raise InvalidInputError("the columns of its metadata are others", store=self._path, hint=hint)
         self._summary = Summary(max(old.max_label, new.max_label), merge_kinds(old.columns, new.columns))
 
+
+class FolderAppender(Appender):
+    """Appends to a dataset on a file system."""
+
+    _path: Path
+
+    def __init__(self, path: Path, annotations: Annotations, *, durable: bool, lock: bool) -> None:
+        join_path(path, "")  # refuses impossible names
+        super().__init__(annotations, durable=durable, lock=lock)
+        self._path = Path(os.path.realpath(path))
+
+    def __enter__(self) -> Self:
+        """Lock the dataset, and refuse what doesn't fit it; remove what a dead writer left."""
+        with ExitStack() as stack, writing(self._path):
+            stack.enter_context(lock_path(self._path, lock=self._lock))
+            folder = stack.enter_context(hold_directory(self._path))
+            with reading_held(folder, self._path):
+                manifest = read_manifest(folder)
+                self._check_fit(Dataset(self._path, folder, manifest, find_module(folder, manifest)))
+            stack.callback(self._leave)
+            with describe_failure(self._path):
+                remove_unreferenced(folder, manifest)
+            self._resources = stack.pop_all()
+        return self
+
+    def _leave(self) -> None:
+        with suppress(StorageError, OSError):  # else the next writer does it
+            remove_unreferenced(self._folder, read_manifest(self._folder))
+
     def commit(self) -> None:
         """Publish the new parts: replace the manifest."""
         self._check_end()
         with describe_failure(self._path):
-            if not self._path.samefile(self._folder) or read_manifest(self._folder) != self._old:
+            if not self._path.samefile(self._folder) or read_manifest(self._folder) != self._dataset.manifest:
                 raise StorageError("another program replaced it meanwhile")
-            if self._manifest == self._old:
+            if self._manifest == self._dataset.manifest:
                 return
             try:
                 put_manifest(self._folder, self._manifest, durable=self._durable)
             except BaseException:
-                if read_manifest(self._folder) != self._old:
-                    put_manifest(self._folder, self._old, durable=False)
+                if read_manifest(self._folder) != self._dataset.manifest:
+                    put_manifest(self._folder, self._dataset.manifest, durable=False)
                 raise

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ..contract import Encoded, Images, Kind, Labels
 from ..encoded import Content
 from ..errors import InvalidInputError, StorageError, UnfinishedConversionError
+from ..urls import Location, Url
 from .annotations import Annotations, Problem
 from .metadata import Columns
 from .planning import Job, PlannedWriter, RefusedError, Written, plan_ranges
-from .writer import Writer
+from .writer import DatasetWriter, make_writer
 
 Write = Callable[[Iterable[Job]], Iterable[tuple[int, Written]]]
 
@@ -95,7 +96,7 @@ class ImageSource(Described, Protocol):
 
 def convert(
     source: ImageSource,
-    destination: Path,
+    destination: Location,
     backend: str,
     *,
     overwrite: bool,
@@ -113,11 +114,12 @@ def convert(
     count = len(source.labels)
     annotations = Annotations.check(source.labels, source.names, source.classes, source.metadata, source.losses)
     annotations = replace(annotations, skipped=tuple(source.skipped))
-    make: Any = Writer if write is None else partial(PlannedWriter, ranges=plan_ranges(source.sizes))
+    make: Any = make_writer if write is None else _plan(source, destination)
     with make(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:
-        source.check_in_place(destination)
+        if not isinstance(destination, Url):
+            source.check_in_place(destination)
         finished: int = writer.done
         try:
             progress(finished, count)
@@ -130,7 +132,7 @@ def convert(
         except StorageError as error:
             if isinstance(error, RefusedError) or (isinstance(error, InvalidInputError) and not writer.done):
                 raise  # the backend can't store such images
-            raise _explain(error, destination, writer.kept) from error
+            raise _explain(error, writer) from error
         if is_changed:
             raise UnfinishedConversionError(
                 "nothing was saved, as the source was changed while it was read",
@@ -140,7 +142,15 @@ def convert(
     return finished
 
 
-def _add_batches(writer: Writer, source: ImageSource) -> Iterator[None]:
+def _plan(source: ImageSource, destination: Location) -> Callable[..., Any]:
+    """Plan what several workers write."""
+    if isinstance(destination, Url):
+        hint = "convert it into a shared folder, and copy that to the bucket with any tool"
+        raise InvalidInputError("several workers can't write to a bucket", store=destination, hint=hint)
+    return partial(PlannedWriter, ranges=plan_ranges(source.sizes))
+
+
+def _add_batches(writer: DatasetWriter, source: ImageSource) -> Iterator[None]:
     """Write the images that an earlier writer hadn't written, one after the other."""
     add = writer.add if len(source.labels) else writer.write_part  # without images, the batch has their kind
     for batch in source.read(writer.done):
@@ -159,12 +169,12 @@ def _add_ranges(writer: PlannedWriter, write: Write) -> Iterator[None]:
         raise
 
 
-def _explain(error: StorageError, destination: Path, kept: int) -> UnfinishedConversionError:
+def _explain(error: StorageError, writer: DatasetWriter) -> UnfinishedConversionError:
     """Add to an error how the conversion can be resumed."""
     hint = error.hint
-    if kept:
+    if writer.kept:
         advice = (
-            f"{kept:,} images are kept in .{destination.name}.tmp-* next to the destination; the same conversion "
+            f"{writer.kept:,} images are kept in {writer.keeps_in}; the same conversion "
             "resumes after them, unless its source was changed"
         )
         hint = f"{hint}; {advice}" if hint else advice

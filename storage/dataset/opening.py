@@ -14,6 +14,7 @@ import numpy as np
 from ..contract import Backend, Labels
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
 from ..registry import find_backend
+from ..urls import Location, Url, find_location
 from .annotations import Annotations, Problem, parse_problems
 from .details import Details
 from .files import (
@@ -85,7 +86,7 @@ LOCAL = Origin()
 class Dataset:
     """A dataset whose directory is held."""
 
-    path: Path  # where the caller found it
+    path: Location  # where the caller found it
     folder: Path  # the same directory for as long as it is held, even if another one comes to `path`
     manifest: Manifest
     module: Backend  # that wrote its parts
@@ -273,7 +274,7 @@ class Dataset:
 
 
 @contextmanager
-def reading_held(folder: Path, path: Path) -> Iterator[None]:
+def reading_held(folder: Path, path: Location) -> Iterator[None]:
     """Do what `Dataset.reading` does before there is a dataset."""
     try:
         with reading(folder):
@@ -283,7 +284,7 @@ def reading_held(folder: Path, path: Path) -> Iterator[None]:
         raise
 
 
-def show_path(error: StorageError, folder: Path, path: Path) -> StorageError:
+def show_path(error: StorageError, folder: Path, path: Location) -> StorageError:
     """Have an error name `path` in place of the held `folder`."""
     if error.store is not None and error.store.is_relative_to(folder):
         error.store = path / error.store.relative_to(folder)
@@ -291,9 +292,18 @@ def show_path(error: StorageError, folder: Path, path: Path) -> StorageError:
 
 
 @contextmanager
-def hold_dataset(path: Path | str, *, needed: Callable[[Manifest], Iterable[str]] = lambda _: ()) -> Iterator[Dataset]:
+def hold_dataset(
+    path: Location | str, *, needed: Callable[[Manifest], Iterable[str]] = lambda _: ()
+) -> Iterator[Dataset]:
     """Hold the directory of a dataset and read its manifest; refuse it if a file is missing that is needed."""
-    path = Path(path).absolute()
+    path = find_location(path)
+    if isinstance(path, Url):
+        from ..remote.download import hold_remote  # noqa: PLC0415 - needs obstore
+
+        with hold_remote(path) as dataset:
+            yield dataset
+        return
+    path = path.absolute()
     with hold_directory(path) as folder:
         with reading_held(folder, path):
             manifest = read_manifest(folder)
@@ -315,7 +325,7 @@ def _check_names(folder: Path, manifest: Manifest, needed: Iterable[str]) -> Non
 
 
 @contextmanager
-def open_dataset(path: Path | str, *, verify: bool) -> Iterator[Dataset]:
+def open_dataset(path: Location | str, *, verify: bool) -> Iterator[Dataset]:
     """Hold a dataset that lacks no part; each is verified when it is first used."""
     with hold_dataset(path, needed=partial(_list_needed, verify=verify)) as held:
         yield held.make_lazy(verify=verify)

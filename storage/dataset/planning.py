@@ -72,8 +72,8 @@ class RangeWriter(ImageWriter):
     """Writes the images of one range."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job.path, job.annotations, durable=job.durable)
-        self._folder, self._summary = job.folder, job.summary
+        super().__init__(job.annotations, durable=job.durable)
+        self._path, self._folder, self._summary = job.path, job.folder, job.summary
         self._module, self._manifest = find_backend(job.backend), Manifest(job.backend)
         self._first_part, self._first_image, self._is_last = job.number, job.images.start, job.is_last
 

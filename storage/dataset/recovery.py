@@ -13,6 +13,7 @@ from ..arrays import cut_batches
 from ..contract import Encoded, Images, Labels
 from ..errors import CorruptStoreError, StorageError
 from ..reader import read_stored
+from ..urls import Location
 from .annotations import Annotations, Problem
 from .checksums import hash_records
 from .files import LABELS, NAMES, SKIPPED
@@ -21,12 +22,12 @@ from .names import END, Names
 from .opening import Dataset, hold_dataset
 from .report import UNVERIFIED, Report, describe_records, inspect
 from .verification import CHANGED, measure_images, name_record
-from .writer import Writer
+from .writer import make_writer
 
 LOST = "lost-names"  # the folder in names that are made up
 
 
-def recover(path: Path | str, destination: Path, *, unverified: bool = False) -> int:
+def recover(path: Path | str, destination: Location, *, unverified: bool = False) -> int:
     """Save the records that are whole, and if `unverified`, those that can't be verified; return how many these are.
 
     What is lost of the names gets new ones, and what is lost of the metadata is None. The new dataset keeps a list of
@@ -41,7 +42,7 @@ def recover(path: Path | str, destination: Path, *, unverified: bool = False) ->
         if not len(kept):
             raise CorruptStoreError("none of its images is whole", store=held.path, hint="restore it from a copy")
         parts = _Parts(dataset, report, kept)
-        with Writer(destination, parts.describe(), report.backend, durable=True, overwrite=False) as writer:
+        with make_writer(destination, parts.describe(), report.backend, durable=True, overwrite=False) as writer:
             for images in parts.read():
                 writer.add(images)
             writer.commit()

@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ..contract import Kind
 from ..errors import CorruptStoreError, StorageError
 from ..registry import PACKAGE
+from ..urls import Location
 from .details import Details
 from .files import (
     CHECKSUMS,
@@ -111,7 +111,7 @@ class Report:
     kind : {"pixels", "encoded"}
     """
 
-    path: Path
+    path: Location
     backend: str
     count: int
     files: Mapping[str, str]
@@ -134,7 +134,7 @@ class Report:
         return self.outcome == "whole"
 
 
-def check(path: Path | str) -> Report:
+def check(path: Location | str) -> Report:
     """Read all of a dataset, and list what is not what was saved, and what couldn't be read.
 
     Parameters
@@ -170,7 +170,7 @@ def check(path: Path | str) -> Report:
     return check_shared(path, None)
 
 
-def check_shared(path: Path | str, share: "Share | None") -> Report:
+def check_shared(path: Location | str, share: "Share | None") -> Report:
     """Do what `check` does; `share` has groups of parts inspected elsewhere."""
     with hold_dataset(path) as held:
         return inspect(held, share)[0]

@@ -14,6 +14,7 @@ from ..encoded import Content
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
 from ..inputs import is_list_of_batches, take_batch, take_images, take_labels, take_single
 from ..registry import find_backend
+from ..urls import Location, find_location
 from .annotations import Annotations
 from .checksums import add_up, hash_records
 from .files import NAMES, SKIPPED
@@ -21,14 +22,14 @@ from .manifest import find_form
 from .metadata import ARROW, LINES, Columns
 from .opening import Dataset, hold_dataset
 from .parts import check_kind
-from .writer import Writer
+from .writer import make_writer
 
 DEFAULT_BACKEND = "lmdb_packed"
 KEPT_HINT = "restore it from a copy, give what is damaged yourself, or delete the dataset first: then nothing is kept"
 
 
 def save(
-    path: Path | str,
+    path: Location | str,
     images: ArrayLike | Encoded | Iterable[ArrayLike] | Iterable[Encoded],
     labels: ArrayLike,
     backend: str = DEFAULT_BACKEND,
@@ -47,7 +48,7 @@ def save(
     Parameters
     ----------
     path : Path or str
-        Where the dataset will be; the folder above must exist.
+        Where the dataset will be; the folder above must exist. Or a URL, such as s3://bucket/photos.
     images : ndarray, shape (N, H, W) or (N, H, W, C), or Encoded, or iterable of such arrays or of Encoded
         Pixels (uint8, uint16, int16, float16 or float32), or image files. A list of N equal images (arrays, PyTorch
         tensors, pictures of Pillow) or of N files as bytes is as good, and so is one tensor. Batches, of any sizes that
@@ -120,18 +121,20 @@ def save(
     whole = batches[0] if isinstance(batches, list) else None
     if whole is not None:
         check_kind(find_backend(backend), whole)
-    with Writer(path, annotations, backend, durable=durable, overwrite=overwrite, lock=lock) as writer:
+    location = find_location(path)
+    is_part = whole is not None and (isinstance(location, Path) or not len(labels))
+    with make_writer(location, annotations, backend, durable=durable, overwrite=overwrite, lock=lock) as writer:
         if overwrite:
-            writer.describe(inherit(path, whole, annotations, has_classes=classes is not None))
+            writer.describe(inherit(location, whole, annotations, has_classes=classes is not None))
         for batch in batches:
-            (writer.add if whole is None else writer.write_part)(batch)
+            (writer.write_part if is_part else writer.add)(batch)
             if progress is not None:
                 progress(writer.done, len(annotations))
         writer.commit()
 
 
 def inherit(
-    path: Path | str,
+    path: Location,
     images: Any,  # noqa: ANN401 - whatever a caller gives
     annotations: Annotations,
     *,

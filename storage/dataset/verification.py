@@ -11,6 +11,7 @@ from ..contract import Encoded, Images, Labels
 from ..errors import CorruptStoreError, StorageError
 from ..reader import Reader, read_stored
 from ..registry import PACKAGE
+from ..urls import Location
 from .checksums import DTYPE, Checksums, add_up, count_per_block, hash_blocks, hash_records
 from .files import PartChecksums, check_file
 from .manifest import FILES, Manifest, find_form
@@ -19,7 +20,7 @@ from .opening import Dataset, find_module
 CHANGED = CorruptStoreError("its image or its label are not those that were saved")
 
 
-def explain(path: Path, error: StorageError) -> str:
+def explain(path: Location, error: StorageError) -> str:
     """Say what is wrong with a record, and in which part if that is known, without the path of the dataset."""
     if error.store is None or not error.store.is_relative_to(path) or error.store == path:
         return error.problem
@@ -80,14 +81,19 @@ def verify_stage(stage: Path, manifest: Manifest) -> None:
     """Read all of a dataset that isn't published yet; refuse it if anything in it isn't what was written."""
     dataset = Dataset(stage, stage, manifest, find_module(stage, manifest)).make_lazy(verify=True)
     for number in (number for number, part in enumerate(manifest.parts) if not part.is_pending):
-        details = dataset.details[number]
-        dataset.check_structure(number)
-        for name in details.sizes.keys() - details.structure.keys():
-            check_file(stage, manifest.parts[number].name, details, name)
-        for suffix in details.beside:
-            dataset.read_beside(number, details, suffix)
-        for index, error in find_damage(dataset, number):
-            raise error.replace(record=index, name=dataset.find_name(index))
+        verify_written(dataset, number)
+
+
+def verify_written(dataset: Dataset, number: int) -> None:
+    """Read all of a part that isn't published yet; refuse it if anything in it isn't what was written."""
+    details = dataset.details[number]
+    dataset.check_structure(number)
+    for name in details.sizes.keys() - details.structure.keys():
+        check_file(dataset.folder, dataset.manifest.parts[number].name, details, name)
+    for suffix in details.beside:
+        dataset.read_beside(number, details, suffix)
+    for index, error in find_damage(dataset, number):
+        raise error.replace(record=index, name=dataset.find_name(index))
 
 
 def measure_images(dataset: Dataset, number: int) -> int:

@@ -1,6 +1,7 @@
 """The writer of a dataset: it writes parts into a stage, then the manifest, and publishes the stage."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ..errors import (
 )
 from ..paths import join_path
 from ..registry import find_backend
+from ..urls import Location, Url
 from .annotations import Annotations
 from .details import Summary
 from .gathering import FileBuffer, PixelBuffer, make_buffer
@@ -48,6 +50,7 @@ PROGRESS = "progress.json"  # the manifest of an unfinished dataset
 class ImageWriter:
     """Gathers images and writes them as parts into a folder."""
 
+    _path: Location  # of the dataset
     _folder: Path  # where the parts are written
     _module: Backend
     _manifest: Manifest
@@ -55,9 +58,7 @@ class ImageWriter:
     _before = 0  # images that were in the dataset already
     _first_part = _first_image = 0  # numbers of the first ones that are written here
 
-    def __init__(self, path: Path | str, annotations: Annotations, *, durable: bool, lock: bool = True) -> None:
-        join_path(Path(path), "")  # refuses impossible names
-        self._path = Path(os.path.realpath(path))
+    def __init__(self, annotations: Annotations, *, durable: bool, lock: bool = True) -> None:
         self._annotations = annotations
         self._durable, self._lock = durable, lock
         self._process = os.getpid()
@@ -108,14 +109,23 @@ class ImageWriter:
         manifest, start = self._manifest, self._manifest.count - self._before
         annotations = self._annotations.take(start, start + len(images))
         with describe_failure(self._path):
-            check_space(self._folder, self._module, images, len(self._annotations) - start)
+            check_space(self._folder, self._module, images, self._count_kept(images, start))
             writer = PartWriter(self._folder, self._module, durable=self._durable)
             number, first = self._first_part + len(manifest.parts), self._first_image + manifest.count
             part = writer.write(number, first, images, annotations, self._summary)
             parts = (*manifest.parts, part)
             kind, shape, dtype = find_form(images)
-            self._manifest = replace(manifest, kind=kind, shape=shape, dtype=dtype, parts=parts)
+            written = replace(manifest, kind=kind, shape=shape, dtype=dtype, parts=parts)
+            self._put_part(written)
+            self._manifest = written
             self._note_progress()
+
+    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
+        """Count the images for which the folder must have room, from the ones that are written now on."""
+        return len(self._annotations) - start
+
+    def _put_part(self, manifest: Manifest) -> None:
+        """Put the last part of a manifest, which was just written, where the dataset is."""
 
     def _note_progress(self) -> None:
         """Do what is to be done after each part."""
@@ -139,12 +149,64 @@ class ImageWriter:
             )
 
 
-class Writer(ImageWriter):
+class DatasetWriter(ImageWriter, ABC):
     """Writes one dataset in a ``with`` statement, which leaves nothing behind unless `commit` was reached.
 
-    If `source` is not empty, finished parts stay after an error, and the same user's next writer of the same source
-    resumes after them; where no secret can be kept, it starts from the beginning.
+    If `source` is not empty, finished parts stay after an error, and the next writer of the same source resumes after
+    them.
     """
+
+    def __init__(
+        self, annotations: Annotations, backend: str, *, durable: bool, overwrite: bool, source: str, lock: bool
+    ) -> None:
+        super().__init__(annotations, durable=durable, lock=lock)
+        self._overwrite = overwrite
+        self._module = find_backend(backend)
+        self._manifest = Manifest(backend, source=f"{source} {annotations.identify()}" if source else "")
+        self.describe(annotations)
+
+    def describe(self, annotations: Annotations) -> None:
+        """Set what is known about the images, before any of them is added."""
+        self._module.check_names(annotations.names or ())
+        self._annotations, self._summary = annotations, annotations.summarize()
+        self._manifest = replace(self._manifest, classes=annotations.classes, losses=annotations.losses)
+
+    keeps_in: str  # where the next writer finds it
+
+    @property
+    def kept(self) -> int:
+        """The number of images that the next writer needn't write again if this one fails."""
+        return self.finished if self._manifest.source else 0
+
+    @abstractmethod
+    def __enter__(self) -> Self:
+        """Refuse to replace what may not be replaced, and find out what can be resumed."""
+
+    @abstractmethod
+    def __exit__(self, *exception: object) -> None:
+        """Remove what was written, unless it was published or another writer can resume it."""
+
+    @abstractmethod
+    def replaces(self, manifest: Manifest) -> bool:
+        """Whether what will be replaced is still the dataset with this manifest."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Publish the dataset at its path."""
+
+    def _check_end(self) -> None:
+        super()._check_end()
+        if not self._manifest.parts:
+            raise InvalidInputError(
+                "no batch shows what kind of images there are none of",
+                hint="give an array of shape (0, H, W) or (0, H, W, C), or Encoded.join([])",
+            )
+
+
+class Writer(DatasetWriter):
+    """Writes a dataset on a file system. The same user resumes; where no secret can be kept, nothing is resumed."""
+
+    _path: Path
 
     def __init__(
         self,
@@ -157,24 +219,13 @@ class Writer(ImageWriter):
         source: str = "",
         lock: bool = True,
     ) -> None:
-        super().__init__(path, annotations, durable=durable, lock=lock)
-        self._module = find_backend(backend)
-        self._overwrite = overwrite
+        join_path(Path(path), "")  # refuses impossible names
         self._key = read_secret() if source else b""
-        self._manifest = Manifest(backend, source=f"{source} {annotations.identify()}" if self._key else "")
-        self.describe(annotations)
+        options = {"durable": durable, "overwrite": overwrite, "lock": lock}
+        super().__init__(annotations, backend, source=source if self._key else "", **options)
+        self._path = Path(os.path.realpath(path))
+        self.keeps_in = f".{self._path.name}.tmp-* next to the destination"
         self._held = ExitStack()
-
-    def describe(self, annotations: Annotations) -> None:
-        """Set what is known about the images, before any of them is added."""
-        self._module.check_names(annotations.names or ())
-        self._annotations, self._summary = annotations, annotations.summarize()
-        self._manifest = replace(self._manifest, classes=annotations.classes, losses=annotations.losses)
-
-    @property
-    def kept(self) -> int:
-        """The number of images that the next writer needn't write again if this one fails."""
-        return self.finished if self._manifest.source else 0
 
     def __enter__(self) -> Self:
         """Lock the path, refuse to replace what may not be replaced, and make or resume the stage."""
@@ -217,14 +268,13 @@ class Writer(ImageWriter):
         if self._manifest.source:
             put_manifest(self._folder, self._manifest, PROGRESS, self._key, durable=self._durable)
 
+    def replaces(self, manifest: Manifest) -> bool:
+        """Whether what will be replaced is still the dataset with this manifest."""
+        return read_manifest(self._path) == manifest
+
     def commit(self) -> None:
         """Publish the dataset at its path."""
         self._check_end()
-        if not self._manifest.parts:
-            raise InvalidInputError(
-                "no batch shows what kind of images there are none of",
-                hint="give an array of shape (0, H, W) or (0, H, W, C), or Encoded.join([])",
-            )
         with describe_failure(self._path):
             replaces = check_target(self._path, overwrite=self._overwrite) is not None
             if replaces:
@@ -251,8 +301,17 @@ class Writer(ImageWriter):
             raise StorageError(problem, record=error.record, name=error.name, hint=OTHER_HINT) from None
 
 
+def make_writer(path: Location, annotations: Annotations, backend: str, **options: Any) -> DatasetWriter:  # noqa: ANN401
+    """Make the writer of a dataset in a folder or in a bucket."""
+    if not isinstance(path, Url):
+        return Writer(path, annotations, backend, **options)
+    from ..remote.writing import BucketWriter  # noqa: PLC0415 - needs obstore
+
+    return BucketWriter(path, annotations, backend, **options)
+
+
 @contextmanager
-def describe_failure(path: Path, start: int = 0) -> Iterator[None]:
+def describe_failure(path: Location, start: int = 0) -> Iterator[None]:
     """Turn an error in the stage into one about the path; a failed write is never reported as corruption."""
     try:
         with writing(path):

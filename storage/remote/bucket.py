@@ -153,7 +153,7 @@ class Bucket:
         """List all objects below a prefix that ends where a name between slashes does."""
 
         def collect(to: _Connection) -> list[Entry]:
-            return [_make_entry(each) for chunk in to.library.list(to.store, prefix or None) for each in chunk]
+            return [entry for chunk in to.library.list(to.store, prefix or None) for entry in _make_entries(chunk)]
 
         return self._repeat(prefix, collect)
 
@@ -162,7 +162,7 @@ class Bucket:
 
         def collect(to: _Connection) -> tuple[list[Entry], list[str]]:
             found = to.library.list_with_delimiter(to.store)
-            return [_make_entry(each) for each in found["objects"]], [*found["common_prefixes"]]
+            return _make_entries(found["objects"]), [*found["common_prefixes"]]
 
         return self._repeat("", collect)
 
@@ -382,8 +382,11 @@ class _WrongAnswerError(Exception):
     """The server, or a proxy, answered with something else than what was asked for."""
 
 
-def _make_entry(found: Any) -> Entry:  # noqa: ANN401 - of the library
-    return Entry(found["path"], found["size"], found["last_modified"], _find_version(found))
+def _make_entries(found: Iterable[Any]) -> list[Entry]:
+    """List objects, but for the one that some programs make so that a prefix looks like a folder."""
+    return [
+        Entry(each["path"], each["size"], each["last_modified"], _find_version(each)) for each in found if each["path"]
+    ]
 
 
 def _find_version(found: Any) -> Version:  # noqa: ANN401 - likewise

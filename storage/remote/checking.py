@@ -1,19 +1,19 @@
 """A check by the workers of a cluster: each inspects some parts of the dataset."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from ..dataset.opening import Dataset, hold_dataset
 from ..dataset.report import Inspection, inspect_group
 from ..errors import StorageError
+from ..urls import Location
 from .cluster import Cluster, put_in_order
 
 
 class InspectTask(NamedTuple):
     """Parts that are to be inspected."""
 
-    path: Path
+    path: Location
     checksum: str  # of the dataset
     group: range
 

@@ -164,7 +164,7 @@ def test_nothing_but_new_parts_and_the_last_details_is_read(tmp_path: Path, monk
     storage.save(path, IMAGES[:1], [0], "npy", classes=["cat"], names=["a"], metadata={"b": [1]})
     storage.append(path, IMAGES[:1], [0], names=["c"], metadata={"b": [2]})
     read = Mock(side_effect=AssertionError("names, labels or metadata that were there were read"))
-    monkeypatch.setattr(appending, "read_all_details", read)
+    monkeypatch.setattr(Dataset, "make_lazy", read)
     monkeypatch.setattr(Dataset, "read_beside", read)
     storage.append(path, IMAGES[:1], [0], names=["d"], metadata={"b": [3]}, classes=["dog"])
     monkeypatch.undo()

@@ -1,0 +1,225 @@
+"""A prefix of a bucket to which a dataset is written: what is there, what was added, and what is published in one step.
+
+The manifest is put last, on the condition that the one that was there when the writer began still is. Whoever loses
+removes its parts. If the answer to that request is lost, nothing is removed, because the manifest may be there.
+Objects of dead writers, and parts of replaced manifests, are removed after the next save if they and the manifest that
+it replaces are older than a day: until then, somebody may read them.
+"""
+
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from ..dataset.files import DETAILS, read_details
+from ..dataset.manifest import FILE, FIRST_LINE, OWN_NAMES, Manifest, put_manifest, read_manifest
+from ..dataset.opening import reading_held
+from ..errors import (
+    CorruptStoreError,
+    InvalidInputError,
+    StorageError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreNotFoundError,
+)
+from ..paths import is_system_file, walk_files
+from ..registry import PACKAGE
+from ..urls import Url
+from .bucket import Bucket, Entry, Version
+
+PROGRESS = re.compile(r"progress-[0-9a-f]{16}\.json")
+GRACE = timedelta(days=1)
+
+
+def check_prefix(url: Url) -> bool:
+    """Refuse a URL at which no dataset may be saved; tell whether there is one, which may be replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Prefix(url, Path(folder), lock=False).check(overwrite=True)
+
+
+class Prefix:
+    """The objects of a dataset below a URL; files of the same names come and go in a local folder.
+
+    Without `lock`, nothing is conditional: the caller makes sure that there is no other writer.
+    """
+
+    def __init__(self, url: Url, folder: Path, *, lock: bool) -> None:
+        self.url, self.bucket = url, Bucket(url)
+        self._folder, self._lock = folder, lock
+        self._found: Entry | None = None  # the manifest when the writer began
+        self._version: Version | None = None  # likewise
+        self.manifest: Manifest | None = None  # likewise; None if there is none, or a damaged one
+        self._added: dict[str, list[str]] = {}  # objects by the part they are of
+        self._is_uncertain = False  # whether the manifest was put
+
+    def check(self, *, overwrite: bool) -> bool:
+        """Refuse to write over anything but a dataset that may be replaced; tell whether there is one."""
+        objects, folders = self.bucket.list_folder()
+        names = sorted([*(entry.name for entry in objects), *folders])
+        foreign = next((name for name in names if not (_is_own(name) or is_system_file(name))), None)
+        self._found = next((entry for entry in objects if entry.name == FILE), None)
+        if self._found and not self._read_current():
+            foreign = FILE
+        if foreign is not None:
+            hint = "choose another prefix, or move it"
+            raise StoreExistsError(f"it holds {foreign}, which {PACKAGE}.save did not write", store=self.url, hint=hint)
+        if self._found and not overwrite:
+            hint = "choose another prefix, or replace it with overwrite=True"
+            raise StoreExistsError("it holds a dataset", store=self.url, hint=hint)
+        return self._found is not None
+
+    def _read_current(self) -> bool:
+        """Read the manifest that is there; tell whether it's ours, even if it's damaged."""
+        found = self.bucket.find(FILE)
+        if found is None:
+            self._found = None
+            return True
+        content, self._version = found
+        with suppress(StorageError):
+            self.manifest = self.parse(FILE, content)
+        return FIRST_LINE.match(content) is not None
+
+    def check_conditions(self) -> None:
+        """Refuse a server that ignores conditions, or whose listing isn't complete: two writers would go unnoticed."""
+        if not self._lock:
+            return
+        name = f"progress-{secrets.token_hex(8)}.json"
+        self.bucket.create(name, b"")
+        try:
+            with suppress(StoreLockedError):
+                self.bucket.create(name, b" ")
+                hint = "save to another one; or, if nothing else writes there meanwhile, with lock=False (`--no-lock`)"
+                problem = "this server has no conditional writes, so two writers at once would go unnoticed"
+                raise StorageError(problem, store=self.url, hint=hint)
+            if name not in {entry.name for entry in self.bucket.list_folder()[0]}:
+                problem = "what was just written isn't in the list of objects that the server gives"
+                raise StorageError(problem, store=self.url, hint="see what is between this machine and the server")
+        finally:
+            self.bucket.remove([name])
+
+    def parse(self, name: str, content: bytes) -> Manifest:
+        """Parse a manifest."""
+        (self._folder / name).write_bytes(content)
+        try:
+            with reading_held(self._folder, self.url):
+                return read_manifest(self._folder, name)
+        finally:
+            (self._folder / name).unlink()
+
+    def _format(self, name: str, manifest: Manifest) -> bytes:
+        put_manifest(self._folder, manifest, name, durable=False)
+        content = (self._folder / name).read_bytes()
+        (self._folder / name).unlink()
+        return content
+
+    def put_part(self, part: str) -> None:
+        """Move a part, and the files beside it, from the folder into the bucket; each object is verified."""
+        store = self._folder / part
+        files = [place / name for place, names in walk_files(store) for name in names]
+        files += self._folder.glob(f"{part}.*")
+        names = [path.relative_to(self._folder).as_posix() for path in files]
+        _refuse_names(self.url, names)
+        self._added[part] = names
+        self.bucket.upload_all(zip(files, names, strict=True))
+        shutil.rmtree(store)
+        for path in self._folder.glob(f"{part}.*"):
+            path.unlink()
+
+    def put_manifest(self, manifest: Manifest) -> None:
+        """Publish a dataset in one step, unless another writer did; nothing is removed if that isn't known."""
+        content = self._format(FILE, manifest)
+        try:
+            self._is_uncertain = True
+            self._version = self.put(FILE, content, self._version)
+        except StoreLockedError as error:
+            self._is_uncertain = False
+            raise error.replace(store=self.url) from None
+        except StorageError as error:
+            problem = f"whether it was saved isn't known ({error.problem})"
+            raise error.replace(problem=problem, store=self.url, hint="open it to find out") from error
+        self._added.clear()
+        with suppress(StorageError):  # else the next writer does it
+            self._remove_old(_list_names(manifest))
+
+    def put_progress(self, name: str, manifest: Manifest, version: Version | None) -> Version:
+        """Note what is finished, unless another writer has taken that over."""
+        return self.put(name, self._format(name, manifest), version)
+
+    def put(self, name: str, content: bytes, version: Version | None) -> Version:
+        """Write an object if it is of this version, or isn't there."""
+        if not self._lock:
+            self.bucket.write(name, content)
+            return self.bucket.read(name)[1]
+        if version is None:
+            return self.bucket.create(name, content)
+        return self.bucket.replace(name, content, version)
+
+    def withdraw(self, kept: Iterable[str] = ()) -> None:
+        """Remove what was added, except parts that are kept; leave it all if the manifest may name it."""
+        if self._is_uncertain:
+            return
+        names = [name for part, names in self._added.items() if part not in {*kept} for name in names]
+        with suppress(StorageError):  # else a later save does it
+            self.bucket.remove(names)
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Check that all objects of parts that were finished are there, and have the sizes that they had."""
+        sizes = {entry.name: entry.size for entry in self.bucket.list_objects()}
+        names = [f"{part.name}.{DETAILS}" for part in manifest.parts]
+        paths = [self._folder / name for name in names]
+        if not sizes.keys() >= {*names}:
+            return False
+        try:
+            self.bucket.download_all((name, path, sizes[name]) for name, path in zip(names, paths, strict=True))
+            expected = [_list_sizes(self._folder, manifest, number) for number in range(len(manifest.parts))]
+        except (CorruptStoreError, StoreNotFoundError):
+            return False
+        finally:
+            for path in paths:
+                path.unlink(missing_ok=True)
+        return all(sizes.get(name) == size for part in expected for name, size in part.items())
+
+    def _remove_old(self, current: frozenset[str]) -> None:
+        """Remove what no manifest names if it, and the manifest that was replaced, were older than a day by now."""
+        objects, folders = self.bucket.list_folder()
+        now = next(entry.modified for entry in objects if entry.name == FILE)
+        if self._found and now - self._found.modified < GRACE:
+            return
+        groups: dict[str, list[Entry]] = {}
+        for entry in objects:
+            if entry.name != FILE and _is_own(entry.name):
+                groups.setdefault(entry.name.partition(".")[0], []).append(entry)
+        for folder in filter(_is_own, folders):
+            groups.setdefault(folder, [])
+        for name in groups.keys() - current - (_list_names(self.manifest) if self.manifest else frozenset()):
+            entries = groups[name] + (self.bucket.list_objects(name) if name in folders else [])
+            if all(now - entry.modified > GRACE for entry in entries):
+                self.bucket.remove(entry.name for entry in entries)
+
+
+def _is_own(name: str) -> bool:
+    return bool(OWN_NAMES.fullmatch(name) or PROGRESS.fullmatch(name))
+
+
+def _list_names(manifest: Manifest) -> frozenset[str]:
+    """List what a manifest names: parts, and in format 1 the file of checksums."""
+    return frozenset(part.name for part in manifest.parts) | ({"checksums"} if manifest.former else frozenset())
+
+
+def _list_sizes(folder: Path, manifest: Manifest, number: int) -> dict[str, int]:
+    """List the files of a part and those beside it, with their sizes; the details must be in the folder."""
+    details, part = read_details(folder, manifest, number), manifest.parts[number].name
+    beside = {f"{part}.{suffix}": file.size for suffix, file in details.beside.items()}
+    return {f"{part}/{name}": size for name, size in details.sizes.items()} | beside
+
+
+def _refuse_names(url: Url, names: Iterable[str]) -> None:
+    """Refuse names that servers change: some take a backslash for a slash, and XML has no control characters."""
+    for name in names:
+        if "\\" in name or not name.isprintable():
+            hint = "choose other names, or a backend whose files aren't named like images"
+            raise InvalidInputError(f"not every bucket can hold an object named {name!r}", store=url, hint=hint)

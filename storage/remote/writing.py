@@ -1,0 +1,173 @@
+"""Writing a dataset to a bucket: each part is written and read back in a local folder, verified, and then uploaded.
+
+The local folder holds one part at a time. A conversion notes what it finished in ``progress-<id>.json``; the next one
+of the same source takes that object over, and with it the parts.
+"""
+
+import os
+import secrets
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from xxhash import xxh3_64_hexdigest
+
+from ..contract import Encoded, Images
+from ..dataset.annotations import Annotations
+from ..dataset.appending import Appender
+from ..dataset.manifest import Manifest
+from ..dataset.opening import Dataset
+from ..dataset.verification import verify_written
+from ..dataset.writer import DatasetWriter
+from ..errors import CorruptStoreError, StorageError, StoreLockedError, StoreNotFoundError, writing
+from ..urls import Url
+from .bucket import Version
+from .download import hold_remote
+from .prefix import Prefix
+
+
+class BucketWriter(DatasetWriter):
+    """Writes a dataset below a URL; any writer of the same source resumes, also on another machine."""
+
+    _path: Url
+    _prefix: Prefix
+    _version: Version | None = None  # of the note of what is finished
+
+    def __init__(
+        self,
+        url: Url,
+        annotations: Annotations,
+        backend: str,
+        *,
+        overwrite: bool,
+        durable: bool = True,
+        source: str = "",
+        lock: bool = True,
+    ) -> None:
+        del durable  # a server answers when it has everything
+        super().__init__(annotations, backend, durable=False, overwrite=overwrite, source=source, lock=lock)
+        self._path, self.keeps_in = url, "the bucket"
+
+    def __enter__(self) -> Self:
+        """Refuse to replace what may not be replaced, and take over what the last writer of the same source did."""
+        with ExitStack() as stack, writing(self._path):
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dataset-")))
+            self._prefix = Prefix(self._path, self._folder, lock=self._lock)
+            self._prefix.check(overwrite=self._overwrite)
+            self._prefix.check_conditions()
+            if self._manifest.source:
+                self._resume()
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove what was added unless it was published, or another writer can resume it."""
+        if self._process == os.getpid():
+            with self._resources:
+                self._prefix.withdraw({part.name for part in self._manifest.parts} if self.kept else ())
+
+    @property
+    def _progress(self) -> str:
+        manifest = self._manifest
+        known = manifest.source, manifest.backend, manifest.classes, manifest.losses
+        return f"progress-{xxh3_64_hexdigest(repr(known).encode())}.json"
+
+    def _resume(self) -> None:
+        found = self._prefix.bucket.find(self._progress)
+        if found is None:
+            return
+        self._version = found[1]
+        try:
+            manifest = self._prefix.parse(self._progress, found[0])
+            if self._prefix.is_whole(manifest):
+                self._manifest = replace(manifest, source=self._manifest.source)
+                self._note_progress()  # now it's this writer's
+        except (CorruptStoreError, StoreNotFoundError):
+            pass
+
+    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
+        """Count those of one part: it is removed when it was uploaded."""
+        return len(images)
+
+    def _put_part(self, manifest: Manifest) -> None:
+        _put_part(self._prefix, Dataset(self._path, self._folder, manifest, self._module))
+
+    def _note_progress(self) -> None:
+        if not self._manifest.source:
+            return
+        noted = replace(self._manifest, source=secrets.token_hex(8))  # so that no two notes have one ETag
+        try:
+            self._version = self._prefix.put_progress(self._progress, noted, self._version)
+        except StoreLockedError:
+            problem = "another conversion of the same source has taken it over"
+            raise StoreLockedError(problem, store=self._path, hint="wait until it has ended") from None
+
+    def replaces(self, manifest: Manifest) -> bool:
+        """Whether what will be replaced is still the dataset with this manifest."""
+        return self._prefix.manifest == manifest
+
+    def commit(self) -> None:
+        """Publish the dataset at its URL."""
+        self._check_end()
+        try:
+            self._prefix.put_manifest(replace(self._manifest, source=""))
+        except StoreLockedError:
+            self._give_up()
+            raise
+        if self._version:
+            with suppress(StorageError):  # it doesn't matter any more
+                self._prefix.bucket.remove([self._progress])
+
+    def _give_up(self) -> None:
+        """Have nobody take over what this writer did, so that it can be removed; unless somebody has already."""
+        with suppress(StorageError):
+            if self._version:
+                self._prefix.put(self._progress, secrets.token_bytes(8), self._version)
+            self._manifest = replace(self._manifest, parts=())
+            self._prefix.bucket.remove([self._progress])
+
+
+class BucketAppender(Appender):
+    """Appends to a dataset in a bucket."""
+
+    _path: Url
+    _prefix: Prefix
+
+    def __init__(self, url: Url, annotations: Annotations, *, lock: bool) -> None:
+        super().__init__(annotations, durable=False, lock=lock)
+        self._path = url
+
+    def __enter__(self) -> Self:
+        """Refuse what doesn't fit the dataset."""
+        with ExitStack() as stack, writing(self._path):
+            dataset = stack.enter_context(hold_remote(self._path))
+            self._prefix = Prefix(self._path, dataset.folder, lock=self._lock)
+            self._prefix.check(overwrite=True)
+            self._prefix.check_conditions()
+            if self._prefix.manifest != dataset.manifest:
+                raise StorageError("another program replaced it meanwhile", store=self._path, hint="append again")
+            self._check_fit(dataset)
+            stack.callback(self._prefix.withdraw)
+            self._resources = stack.pop_all()
+        return self
+
+    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
+        """Count those of one part: it is removed when it was uploaded."""
+        return len(images)
+
+    def _put_part(self, manifest: Manifest) -> None:
+        _put_part(self._prefix, Dataset(self._path, self._folder, manifest, self._module))
+
+    def commit(self) -> None:
+        """Publish the new parts: replace the manifest."""
+        self._check_end()
+        if self._manifest != self._dataset.manifest:
+            self._prefix.put_manifest(self._manifest)
+
+
+def _put_part(prefix: Prefix, dataset: Dataset) -> None:
+    """Verify the last part of a dataset where it was written, and upload it."""
+    verify_written(dataset.make_lazy(verify=True), len(dataset.manifest.parts) - 1)
+    prefix.put_part(dataset.manifest.parts[-1].name)

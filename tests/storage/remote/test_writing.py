@@ -1,0 +1,397 @@
+"""Datasets are written to a bucket in one step, by one of several writers, and what is left of others is removed."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import storage
+from storage import (
+    CorruptStoreError,
+    Encoded,
+    InvalidInputError,
+    Labels,
+    StorageError,
+    StoreExistsError,
+    StoreLockedError,
+    StoreNotFoundError,
+)
+from storage.__main__ import main
+from storage.dataset import writer as writing
+from storage.dataset.annotations import Problem
+from storage.dataset.conversion import convert
+from storage.errors import UnfinishedConversionError
+from storage.urls import Url, find_location
+
+pytest.importorskip("obstore", reason="obstore is not installed")
+from storage.remote import prefix
+from storage.remote.bucket import Bucket
+from storage.remote.writing import BucketWriter
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
+LABELS = np.arange(20)
+
+
+@pytest.fixture
+def url(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Url:
+    """Give the URL of a dataset that isn't there yet; parts have five images."""
+    monkeypatch.setattr(writing, "PART", 5 * IMAGES[0].nbytes)
+    url = find_location(f"{bucket}/set")
+    assert isinstance(url, Url)
+    return url
+
+
+def copy_objects(url: Url, folder: Path) -> Path:
+    """Copy all objects to a new folder, as any tool does."""
+    bucket = Bucket(url)
+    for entry in bucket.list_objects():
+        (folder / entry.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / entry.name).write_bytes(bucket.read(entry.name)[0])
+    return folder
+
+
+def list_parts(url: Url) -> list[str]:
+    return sorted({name.partition("/")[0] for name in list_names(url) if "/" in name})
+
+
+def list_names(url: Url) -> list[str]:
+    return [entry.name for entry in Bucket(url).list_objects()]
+
+
+def check_saved(url: Url, folder: Path, labels: Labels = LABELS) -> None:
+    """Refuse a dataset that isn't whole, or has other labels or images."""
+    copy = copy_objects(url, folder)
+    assert storage.check(copy).outcome == "whole"
+    images, found = storage.load(copy)
+    np.testing.assert_array_equal(found, labels)
+    np.testing.assert_array_equal(images, IMAGES[: len(found)])
+
+
+def test_a_dataset_in_a_bucket_is_a_dataset_folder_in_parts_of_the_usual_size(url: Url, tmp_path: Path) -> None:
+    storage.save(str(url), IMAGES, LABELS, "npy")
+    assert len(list_parts(url)) == 4
+    check_saved(url, tmp_path / "copy")
+
+
+def test_batches_of_image_files_are_saved_with_all_that_is_known_about_them(url: Url, tmp_path: Path) -> None:
+    files = [bytes([number]) * 300 for number in range(6)]
+    known: dict[str, Any] = {
+        "names": [f"{n}.jpg" for n in range(6)],
+        "classes": ["a", "b"],
+        "metadata": {"x": [*range(6)]},
+    }
+    storage.save(url, (Encoded.join([file]) for file in files), [0, 1] * 3, "npy", losses=["depth"], **known)
+    with storage.open(copy_objects(url, tmp_path / "copy")) as reader:
+        found = list(reader.names), list(reader.classes), {name: list(each) for name, each in reader.metadata.items()}
+        assert found == (known["names"], known["classes"], known["metadata"])
+        assert [bytes(each) for each in reader.read_encoded(range(6))[0]] == files
+        assert list(reader.losses) == ["depth"]
+
+
+def test_a_set_without_images_is_saved(url: Url, tmp_path: Path) -> None:
+    storage.save(url, IMAGES[:0], [], "npy")
+    assert storage.load(copy_objects(url, tmp_path / "copy"))[0].shape == (0, 8, 8, 3)
+
+
+def test_a_dataset_is_replaced_only_if_that_was_asked_for(url: Url, tmp_path: Path) -> None:
+    storage.save(url, IMAGES, LABELS, "npy", names=[f"{n}" for n in range(20)], classes=[f"c{n}" for n in range(21)])
+    with pytest.raises(StoreExistsError, match=f"{url}: it holds a dataset"):
+        storage.save(url, IMAGES, LABELS, "npy")
+    storage.save(url, IMAGES, LABELS + 1, "npy", overwrite=True)
+    check_saved(url, tmp_path / "copy", LABELS + 1)
+    with storage.open(tmp_path / "copy") as reader:
+        assert (reader.names[7], len(reader.classes)) == ("7", 21)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "folder/notes.txt", "manifest.json"])
+def test_nothing_is_saved_over_what_another_program_wrote(url: Url, name: str) -> None:
+    Bucket(url).write(name, b"{}")
+    for overwrite in (False, True):
+        with pytest.raises(
+            StoreExistsError, match=f"{url}: it holds {name.partition('/')[0]}, which storage.save did not"
+        ):
+            storage.save(url, IMAGES, LABELS, "npy", overwrite=overwrite)
+    assert list_names(url) == [name]
+
+
+def test_a_damaged_dataset_is_not_replaced_while_something_would_be_kept_of_it(url: Url, tmp_path: Path) -> None:
+    storage.save(url, IMAGES, LABELS, "npy")
+    content, _ = Bucket(url).read("manifest.json")
+    Bucket(url).write("manifest.json", content[:-1] + b" ")
+    with pytest.raises(CorruptStoreError, match="what a replacement keeps of it can't be read"):
+        storage.save(url, IMAGES, LABELS, "npy", overwrite=True)
+    batches = (IMAGES[start : start + 4] for start in range(0, 20, 4))
+    storage.save(url, batches, LABELS, "npy", overwrite=True, classes=[f"c{n}" for n in range(20)])
+    check_saved(url, tmp_path / "copy")
+
+
+def test_images_are_appended_in_one_step(url: Url, tmp_path: Path) -> None:
+    storage.save(url, IMAGES[:8], LABELS[:8], "npy", names=[f"{n}" for n in range(8)])
+    with pytest.raises(InvalidInputError, match="it has an image named '7'"):
+        storage.append(url, IMAGES[8:10], [8, 9], names=["7", "9"])
+    storage.append(url, IMAGES[8:], LABELS[8:], names=[f"{n}" for n in range(8, 20)])
+    storage.append(url, IMAGES[:0], [], names=[])
+    check_saved(url, tmp_path / "copy")
+    with storage.open(tmp_path / "copy") as reader:
+        assert reader.index("13") == 13
+
+
+def test_nothing_can_be_appended_where_there_is_no_dataset(url: Url) -> None:
+    with pytest.raises(StoreNotFoundError, match=f"{url}: it has no manifest.json"):
+        storage.append(url, IMAGES, LABELS)
+
+
+def test_many_small_parts_are_compacted(url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(url, IMAGES, LABELS, "npy")
+    monkeypatch.setattr(writing, "PART", IMAGES.nbytes)
+    storage.compact(url)
+    assert len(list_parts(url)) == 5  # the four old ones stay for those who read them
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_dataset_that_was_changed_meanwhile_is_not_compacted(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    monkeypatch.setattr(BucketWriter, "replaces", lambda *_: False)
+    with pytest.raises(StorageError, match="another program changed it meanwhile"):
+        storage.compact(url)
+
+
+def test_of_two_writers_the_later_one_is_told_and_leaves_nothing(url: Url, tmp_path: Path) -> None:
+    def save_meanwhile() -> Iterator[Any]:
+        yield IMAGES[:10]
+        storage.save(url, IMAGES, LABELS, "npy")
+        yield IMAGES[10:]
+
+    with pytest.raises(StoreLockedError, match=f"{url}: another writer has saved there meanwhile"):
+        storage.save(url, save_meanwhile(), LABELS + 1, "npy")
+    assert len(list_parts(url)) == 4
+    check_saved(url, tmp_path / "copy")
+
+
+def test_of_two_appends_the_later_one_is_told_and_leaves_nothing(url: Url, tmp_path: Path) -> None:
+    def append_meanwhile() -> Iterator[Any]:
+        yield IMAGES[:10]
+        storage.append(url, IMAGES[5:], LABELS[5:])
+        yield IMAGES[10:]
+
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    with pytest.raises(StoreLockedError):
+        storage.append(url, append_meanwhile(), LABELS)
+    assert len(list_parts(url)) == 4
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_dataset_that_is_replaced_before_an_append_begins_is_an_error(
+    url: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    check = prefix.Prefix.check
+
+    def replace_first(self: prefix.Prefix, *, overwrite: bool) -> bool:
+        monkeypatch.setattr(prefix.Prefix, "check", check)
+        storage.save(url, IMAGES, LABELS, "npy", overwrite=True)
+        return self.check(overwrite=overwrite)
+
+    monkeypatch.setattr(prefix.Prefix, "check", replace_first)
+    with pytest.raises(StorageError, match="another program replaced it meanwhile"):
+        storage.append(url, IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_save_that_fails_leaves_nothing(url: Url, error: type[BaseException]) -> None:
+    def fail() -> Iterator[Any]:
+        yield IMAGES[:15]
+        assert list_parts(url)
+        raise error
+
+    with pytest.raises(error):
+        storage.save(url, fail(), LABELS, "npy")
+    assert list_names(url) == []
+
+
+def test_what_dead_writers_left_is_removed_when_it_and_the_manifest_are_old(
+    url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_parts(url)
+    Bucket(url).write(".DS_Store", b"x")
+    storage.save(url, IMAGES, LABELS, "npy")
+    assert len(list_parts(url)) == 5, "what may be that of a living writer was removed"
+    storage.save(url, IMAGES, LABELS, "npy", overwrite=True)
+    assert len(list_parts(url)) == 9, "a young manifest was replaced, so somebody may read what it named"
+    monkeypatch.setattr(prefix, "GRACE", timedelta(days=-1))
+    storage.save(url, IMAGES, LABELS, "npy", overwrite=True)
+    assert len(list_parts(url)) == 8, "the parts of the last two manifests should be left"
+    check_saved(url, tmp_path / "copy")
+    assert ".DS_Store" in list_names(url)
+
+
+def leave_parts(url: Url) -> None:
+    """Leave a part, as a writer does that is killed."""
+    for name in ("part-00000-00000000/images.npy", "part-00000-00000000.labels"):
+        Bucket(url).write(name, b"x")
+
+
+def test_that_nothing_could_be_cleaned_up_is_no_error(
+    url: Url, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("no answer came")
+
+    monkeypatch.setattr(prefix.Prefix, "_remove_old", fail)
+    storage.save(url, IMAGES, LABELS, "npy")
+    check_saved(url, tmp_path / "copy")
+
+
+def test_if_the_answer_about_the_manifest_is_lost_nothing_is_removed(
+    url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = prefix.Prefix.put
+
+    def lose(self: prefix.Prefix, name: str, *rest: object) -> None:
+        put(self, name, *rest)  # type: ignore[arg-type]
+        raise StorageError("no answer came", store=url)
+
+    monkeypatch.setattr(prefix.Prefix, "put", lose)
+    with pytest.raises(
+        StorageError, match=f"{url}: whether it was saved isn't known .no answer came.: open it to find"
+    ):
+        storage.save(url, IMAGES, LABELS, "npy")
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_server_that_ignores_conditions_is_refused_unless_nothing_else_writes(
+    url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bucket, "create", Bucket.write)
+    with pytest.raises(StorageError, match="this server has no conditional writes"):
+        storage.save(url, IMAGES, LABELS, "npy")
+    assert list_names(url) == []
+    storage.save(url, IMAGES, LABELS, "npy", lock=False)
+    storage.append(url, IMAGES[:0], [], lock=False)
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_list_of_objects_that_lacks_some_is_an_error(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bucket, "list_folder", lambda _: ([], []))
+    with pytest.raises(StorageError, match="what was just written isn't in the list of objects"):
+        storage.save(url, IMAGES, LABELS, "npy")
+
+
+def test_names_that_a_server_would_change_are_refused(url: Url) -> None:
+    with pytest.raises(InvalidInputError, match="not every bucket can hold an object named"):
+        storage.save(url, [b"a"], [0], "files", names=["a\\b.png"])
+    assert list_names(url) == []
+
+
+class Source:
+    """A source that fails after some images."""
+
+    names = classes = metadata = None
+    losses = ()
+    skipped = (Problem("a", "b"),)
+    kind = "pixels"
+    identity = "source"
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.labels, self._stop = LABELS, stop
+        self.classes = ()
+
+    def identify(self) -> str:
+        """Return what identifies it."""
+        return self.identity
+
+    def close(self) -> None:
+        """Have nothing open."""
+
+    def read(self, start: int) -> Iterator[Any]:
+        """Read images one by one."""
+        for position in range(start, 20):
+            if position == self._stop:
+                raise CorruptStoreError("a file is damaged")
+            yield IMAGES[position : position + 1]
+
+
+def convert_to(url: Url, stop: int | None = None) -> int:
+    return convert(Source(stop), url, "npy", overwrite=False, progress=lambda *_: None)  # type: ignore[arg-type]
+
+
+def test_a_conversion_resumes_after_its_last_finished_part(url: Url, tmp_path: Path) -> None:
+    with pytest.raises(
+        UnfinishedConversionError, match="10 images are kept in the bucket; the same conversion resumes"
+    ):
+        convert_to(url, 12)
+    assert len(list_parts(url)) == 2
+    assert convert_to(url) == 10
+    assert len(list_parts(url)) == 4
+    check_saved(url, tmp_path / "copy")
+    assert not [name for name in list_names(url) if name.startswith("progress")]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "details", "progress", "no-details"])
+def test_a_conversion_starts_again_if_what_it_finished_is_not_whole(url: Url, tmp_path: Path, damage: str) -> None:
+    with pytest.raises(UnfinishedConversionError):
+        convert_to(url, 12)
+    bucket = Bucket(url)
+    ends = {"missing": ".npy", "cut": ".npy", "details": ".json", "progress": ".json", "no-details": ".json"}
+    begin = "progress" if damage == "progress" else "part"
+    name = next(name for name in list_names(url) if name.endswith(ends[damage]) and name.startswith(begin))
+    if damage in {"missing", "no-details"}:
+        bucket.remove([name])
+    else:
+        bucket.write(name, bucket.read(name)[0][:-1])
+    assert convert_to(url) == 0
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_conversion_that_another_one_has_taken_over_ends_and_leaves_it_what_it_did(url: Url, tmp_path: Path) -> None:
+    class Slow(Source):
+        def read(self, start: int) -> Iterator[Any]:
+            for position in range(start, 20, 5):
+                if position == 10:
+                    with pytest.raises(UnfinishedConversionError):
+                        convert_to(url, 17)
+                yield IMAGES[position : position + 5]
+
+    with pytest.raises(UnfinishedConversionError, match="another conversion of the same source has taken it over"):
+        convert(Slow(), url, "npy", overwrite=False, progress=lambda *_: None)  # type: ignore[arg-type]
+    assert convert_to(url) == 15
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_conversion_that_lost_against_another_writer_leaves_nothing(url: Url, tmp_path: Path) -> None:
+    class Late(Source):
+        def identify(self) -> str:
+            storage.save(url, IMAGES, LABELS, "npy")
+            return self.identity
+
+    with pytest.raises(UnfinishedConversionError, match="another writer has saved there meanwhile"):
+        convert(Late(), url, "npy", overwrite=False, progress=lambda *_: None)  # type: ignore[arg-type]
+    assert len(list_parts(url)) == 4
+    check_saved(url, tmp_path / "copy")
+    assert not [name for name in list_names(url) if name.startswith("progress")]
+
+
+def test_the_command_converts_into_a_bucket(url: Url, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "images.npz"
+    np.savez(source, images=IMAGES, labels=LABELS)
+    command = ["convert", str(source), str(url), "--backend", "npy"]
+    assert main(command) == 0
+    assert f"saved in {url} as npy" in capsys.readouterr().out
+    check_saved(url, tmp_path / "copy")
+    assert main(command) == 2
+    assert f"error: {url}: it holds a dataset: choose another destination" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_several_workers_do_not_write_to_a_bucket(url: Url) -> None:
+    with pytest.raises(InvalidInputError, match="convert it into a shared folder, and copy that to the bucket"):
+        convert(Source(), url, "npy", overwrite=False, progress=lambda *_: None, write=list)  # type: ignore[arg-type]
+
+
+def test_the_command_does_not_repeat_what_may_be_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
+    assert main(["convert", str(tmp_path / "images.npz"), "s3://key:SECRET@bucket/set", "--backend", "npy"]) == 2
+    assert "SECRET" not in capsys.readouterr().err
