@@ -23,10 +23,11 @@ from .arrays import Image, Images
 from .augmentation import View
 from .encoded import Content, view_file
 from .errors import DecodingError, InvalidInputError, StorageError
-from .jpeg import SAME_PIXELS, decode_part, find_simplejpeg, read_header, read_orientation, verify
+from .jpeg import SAME_PIXELS, decode_least, decode_part, find_simplejpeg, read_header, read_orientation, verify
 from .pictures import Size, check_losses, check_pixels, convert, import_pillow, inspect, open_picture
 from .scaling import (
     EIGHTHS,
+    VERSION,
     choose_eighths,
     find_box,
     find_opencv,
@@ -196,7 +197,8 @@ def import_decoders() -> None:
 def identify_decoders() -> str:
     """Name the libraries that make pixels of files, with their versions: others make slightly different ones."""
     libraries = import_pillow(), find_simplejpeg(), find_opencv()
-    return " ".join(f"{library.__name__} {library.__version__}" for library in libraries if library is not None)
+    names = [f"{library.__name__} {library.__version__}" for library in libraries if library is not None]
+    return " ".join([*names, f"scaling {VERSION}"])
 
 
 def _decode(
@@ -241,8 +243,11 @@ def _decode_jpeg(
         image = decode_part(simplejpeg, content, whole, end, eighths, may_cut=view.is_verified)
         return _turn(fit_array(image, target, find_box(crop, eighths / EIGHTHS)), orientation)
     with _take(budget, least):
-        image = simplejpeg.decode_jpeg(content, "RGB", min_height=least.height, min_width=least.width)
-    return _turn(fit_array(image, target), orientation)
+        if target is None:
+            return _turn(simplejpeg.decode_jpeg(content, "RGB"), orientation)
+        image = decode_least(simplejpeg, content, whole, least)
+        fitted = fit_array(image, target)
+        return _turn(fitted.copy() if fitted is image else fitted, orientation)
 
 
 def _take(budget: Budget | None, size: Size) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 import storage
-from storage import Image
+from storage import Image, jpeg
 from storage.decoding import decode_scaled
 from storage.pictures import Size
 from storage.scaling import find_opencv, fit_array
@@ -31,6 +31,7 @@ def count():
 before = count()
 for size in (Size(256, 256), Size(64, 1024), Size(1024, 64), Size(257, 256), Size(512, 512)):
     fit_array(np.zeros((2 * size.height + 1, 2 * size.width + 3, 3), np.uint8), size)
+    fit_array(np.zeros((size.height * 5 // 4, size.width * 5 // 4, 3), np.uint8), size)
     fit_array(np.zeros((512, 512, 3), np.uint8), size, (0, 0, 2 * size.width, size.height // 2))
 after = count()
 cv2.resize(np.zeros((2048, 2048, 3), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
@@ -41,7 +42,7 @@ print(after - before, count() - after, cv2.getNumThreads())
 class OpenCV:
     """Notes what it is to scale, and makes it gray."""
 
-    INTER_AREA = 3
+    INTER_LINEAR, INTER_AREA = 1, 3
 
     def __init__(self) -> None:
         self.calls: list[tuple[Image, tuple[int, int], int]] = []
@@ -65,22 +66,24 @@ def fit_with_pillow(image: Image, size: Size) -> Image:
 
 
 @pytest.mark.parametrize(
-    ("size", "rows", "columns"),
+    ("size", "rows", "columns", "method"),
     [
-        (Size(120, 200), slice(0, 240), slice(0, 400)),
-        (Size(100, 100), slice(0, 240), slice(80, 320)),
-        (Size(77, 77), slice(0, 240), slice(80, 320)),
-        (Size(64, 400), slice(88, 152), slice(0, 400)),
-        (Size(65, 400), slice(88, 152), slice(0, 400)),
-        (Size(64, 150), slice(35, 205), slice(0, 400)),
+        (Size(120, 200), slice(0, 240), slice(0, 400), 3),
+        (Size(100, 100), slice(0, 240), slice(80, 320), 3),
+        (Size(77, 77), slice(0, 240), slice(80, 320), 3),
+        (Size(180, 180), slice(0, 240), slice(80, 320), 1),
+        (Size(179, 179), slice(0, 240), slice(80, 320), 3),
+        (Size(64, 400), slice(88, 152), slice(0, 400), 1),
+        (Size(65, 400), slice(88, 152), slice(0, 400), 1),
+        (Size(64, 150), slice(35, 205), slice(0, 400), 3),
     ],
 )
-def test_opencv_scales_the_centre(size: Size, rows: slice, columns: slice, opencv: OpenCV) -> None:
+def test_opencv_scales_the_centre(size: Size, rows: slice, columns: slice, method: int, opencv: OpenCV) -> None:
     picture = make_picture(240, 400)
     assert (fit_array(picture, size) == 128).all()
     ((crop, made, interpolation),) = opencv.calls
     np.testing.assert_array_equal(crop, picture[rows, columns])
-    assert (made, interpolation) == ((size.width, size.height), 3)
+    assert (made, interpolation) == ((size.width, size.height), method)
 
 
 @pytest.mark.parametrize("size", [Size(241, 64), Size(64, 401), Size(480, 800)])
@@ -133,6 +136,15 @@ def test_opencv_makes_means_of_areas() -> None:
     assert np.abs(fit_array(picture, Size(64, 80)) - expected).max() <= 0.5
 
 
+def test_slightly_smaller_images_are_as_close_to_antialiased_ones_as_means_of_areas() -> None:
+    cv2 = pytest.importorskip("cv2", reason="OpenCV isn't installed")
+    picture = make_picture(280, 350)
+    expected = fit_with_pillow(picture, Size(224, 280)).astype(int)
+    areas = cv2.resize(picture, (280, 224), interpolation=cv2.INTER_AREA)
+    found = fit_array(picture, Size(224, 280))
+    assert np.abs(found - expected).mean() <= 1.1 * np.abs(areas - expected).mean() + 0.1
+
+
 def test_opencv_starts_no_threads() -> None:
     pytest.importorskip("cv2", reason="OpenCV isn't installed")
     command = [sys.executable, "-c", COUNT_THREADS]
@@ -148,3 +160,17 @@ def test_opencv_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_opencv.__wrapped__() is stub
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert find_opencv.__wrapped__() is None
+
+
+@pytest.mark.parametrize("scratch", [jpeg.SCRATCH, 100])
+@pytest.mark.parametrize("size", [None, Size(160, 200), Size(80, 100), Size(70, 70)])
+def test_an_image_keeps_its_pixels_while_its_thread_decodes_others(
+    size: Size | None, scratch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("simplejpeg", reason="simplejpeg isn't installed")
+    monkeypatch.setattr(jpeg, "SCRATCH", scratch)
+    picture = make_picture(160, 200)
+    image = decode_scaled(memoryview(save(picture, "JPEG")), size)
+    before = image.copy()
+    decode_scaled(memoryview(save(255 - picture, "JPEG")), size)
+    np.testing.assert_array_equal(image, before)
