@@ -20,11 +20,11 @@ pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip insta
 
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a repository of the suite, and have the gate screen it with one pair of sessions."""
+    """Make a repository of the suite, and have the gate screen it with two pairs of sessions, which show some scatter."""
     folder = copy_suite(tmp_path / "suite")
     commit_all(folder)
     monkeypatch.setattr(command, "PROJECT", folder)
-    monkeypatch.setattr(decision, "SCREEN_PAIRS", 1)
+    monkeypatch.setattr(decision, "SCREEN_PAIRS", 2)
     monkeypatch.setenv("CIFAR10", "standin")
     for name in ("GITHUB_ACTIONS", "IMAGES"):
         monkeypatch.delenv(name, raising=False)
