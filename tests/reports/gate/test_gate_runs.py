@@ -20,7 +20,7 @@ pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip insta
 
 @pytest.fixture
 def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a repository of the suite, and have the gate screen it with two pairs of sessions, which show some scatter."""
+    """Make a repository of the suite, and have the gate screen it with two pairs, which show some scatter."""
     folder = copy_suite(tmp_path / "suite")
     commit_all(folder)
     monkeypatch.setattr(command, "PROJECT", folder)
