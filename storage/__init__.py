@@ -24,6 +24,7 @@ from .errors import (
 )
 from .reader import Reader
 from .registry import BACKENDS, UNAVAILABLE
+from .remote.cache import cache
 
 __all__ = [
     "BACKENDS",
@@ -49,6 +50,7 @@ __all__ = [
     "StoreLockedError",
     "StoreNotFoundError",
     "append",
+    "cache",
     "check",
     "compact",
     "decode",

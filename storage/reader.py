@@ -24,6 +24,7 @@ from .errors import FOREIGN, InvalidInputError, ReaderClosedError, StorageError,
 from .inputs import take_out
 from .pictures import Size
 from .read_ahead import Memory, ReadAhead
+from .urls import Location, Url
 
 Indices: TypeAlias = Sequence[int] | NDArray[np.integer] | slice
 
@@ -100,9 +101,9 @@ class Reader(ABC):
     _losses: Collection[str] = ()  # that decoding may cause
     _max_pixels = MAX_PIXELS  # of an image that is decoded
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Location) -> None:
         with reading(store):  # where the current folder was deleted
-            self.store = Path(store).absolute()
+            self.store: Any = store if isinstance(store, Url) else Path(store).absolute()
         self._ahead: WeakSet[ReadAhead] = WeakSet()
         self._memory: Memory | None = None  # of batches, for the next epoch
         self._start()

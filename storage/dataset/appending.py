@@ -144,7 +144,7 @@ def compact(path: Location | str, *, durable: bool = True, lock: bool = True) ->
     1
     """
     with ExitStack() as held:
-        dataset = held.enter_context(open_dataset(path, verify=True))
+        dataset = held.enter_context(open_dataset(path, verify=True, fresh=True))
         with dataset.reading():
             annotations = dataset.read_annotations()
         backend = dataset.manifest.backend

@@ -2,16 +2,17 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..contract import Backend, Labels
+from ..contract import Backend, Labels, Records
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError, reading
 from ..registry import find_backend
 from ..urls import Location, Url, find_location
@@ -64,19 +65,51 @@ class Lazy(Mapping[int, T]):
         return len(self._numbers)
 
 
+class Filling(Protocol):
+    """A store that is filled as it is read; see `storage.remote.ranges`."""
+
+    def fetch_structure(self) -> None:
+        """Fetch what no image has, as far as it is known before the store can be opened."""
+
+    def fetch_edges(self, records: Sequence[Records]) -> None:
+        """Fetch what else a backend needs to open the store; these are its images."""
+
+    def fetch_images(self, positions: NDArray[np.intp], *, whole_chunks: bool = False) -> None:
+        """Fetch some images, and with `whole_chunks` what is beside them."""
+
+    def fetch_all(self) -> None:
+        """Fetch all that isn't there."""
+
+    def forget(self, positions: NDArray[np.intp] | None = None) -> None:
+        """Have the bytes of some images, or all, fetched once more when they are needed."""
+
+
 class Origin:
     """Where the files of a dataset come from: those of a local one are in its folder already."""
+
+    @property
+    def most_open(self) -> int:
+        """How many parts may be held at once."""
+        return 1 << 30
 
     def bring(self, name: str) -> None:
         """Have a file beside the parts in the folder."""
 
-    def hold(self, number: int, dataset: "Dataset") -> AbstractContextManager[None]:  # noqa: ARG002 - of another one
-        """Have the store of a part in the folder, and keep it there."""
+    def hold(self, number: int, dataset: "Dataset") -> AbstractContextManager[Filling | None]:  # noqa: ARG002 - of another one
+        """Keep the store of a part in the folder; if it isn't whole, it must be filled before it is read."""
         return nullcontext()
 
     def renew(self, name: str) -> bool:  # noqa: ARG002 - likewise
         """Bring a file, or the store of a part, that was found to be damaged once more; False if that can't help."""
         return False
+
+    def fits(self, size: int) -> bool:  # noqa: ARG002 - of another one
+        """Whether all bytes of a dataset of this size can be kept."""
+        return True
+
+    def pass_on(self, open_store: Callable[[Path], T]) -> Callable[[Path], T]:
+        """Have a function that opens a dataset find its files in the same way, in another process, too."""
+        return open_store
 
 
 LOCAL = Origin()
@@ -124,19 +157,29 @@ class Dataset:
 
     def _bring(self, name: str, read: Callable[[], T]) -> T:
         """Have a file in the folder and read it; if it is damaged there, once more."""
-        with self.reading():
+
+        def bring() -> T:
             self.origin.bring(name)
-            try:
-                return read()
-            except CorruptStoreError:
-                if not self.origin.renew(name):
-                    raise
-                return read()
+            return read()
+
+        with self.reading():
+            return self.try_again(name, bring)
+
+    def try_again(self, name: str, read: Callable[[], T]) -> T:
+        """Read a file, or the store of a part; if it is damaged here and can come once more, read it again."""
+        try:
+            return read()
+        except CorruptStoreError:
+            if not self.origin.renew(name):
+                raise
+            return read()
 
     @contextmanager
     def hold_part(self, number: int) -> Iterator[Path]:
-        """Have a part in the folder; yield its store."""
-        with self.reading(), self.origin.hold(number, self):
+        """Have all of a part in the folder; yield its store."""
+        with self.reading(), self.origin.hold(number, self) as filling:
+            if filling is not None:
+                filling.fetch_all()
             yield self.find_part(number)
 
     def check_structure(self, number: int) -> None:
@@ -242,7 +285,7 @@ class Dataset:
         number = bisect_right(self.manifest.starts, index) - 1
         with suppress(StorageError, LookupError):
             details, part = self.details[number], self.manifest.parts[number]
-            content = check_beside(self.folder, part.name, details, NAMES)
+            content = self._bring(f"{part.name}.{NAMES}", lambda: check_beside(self.folder, part.name, details, NAMES))
             return Names(content)[index - self.manifest.starts[number]]
         return None
 
@@ -293,14 +336,17 @@ def show_path(error: StorageError, folder: Path, path: Location) -> StorageError
 
 @contextmanager
 def hold_dataset(
-    path: Location | str, *, needed: Callable[[Manifest], Iterable[str]] = lambda _: ()
+    path: Location | str, *, needed: Callable[[Manifest], Iterable[str]] = lambda _: (), fresh: bool = False
 ) -> Iterator[Dataset]:
-    """Hold the directory of a dataset and read its manifest; refuse it if a file is missing that is needed."""
+    """Hold the directory of a dataset and read its manifest; refuse it if a file is missing that is needed.
+
+    If it is in a bucket, and `fresh`, nothing that was in the cache before is used.
+    """
     path = find_location(path)
     if isinstance(path, Url):
-        from ..remote.download import hold_remote  # noqa: PLC0415 - needs obstore
+        from ..remote.cache import hold_remote  # noqa: PLC0415 - needs obstore
 
-        with hold_remote(path) as dataset:
+        with hold_remote(path, fresh=fresh) as dataset:
             yield dataset
         return
     path = path.absolute()
@@ -325,9 +371,9 @@ def _check_names(folder: Path, manifest: Manifest, needed: Iterable[str]) -> Non
 
 
 @contextmanager
-def open_dataset(path: Location | str, *, verify: bool) -> Iterator[Dataset]:
-    """Hold a dataset that lacks no part; each is verified when it is first used."""
-    with hold_dataset(path, needed=partial(_list_needed, verify=verify)) as held:
+def open_dataset(path: Location | str, *, verify: bool, fresh: bool = False) -> Iterator[Dataset]:
+    """Hold a dataset that lacks no part, if it is on this machine; each is verified when it is first used."""
+    with hold_dataset(path, needed=partial(_list_needed, verify=verify), fresh=fresh) as held:
         yield held.make_lazy(verify=verify)
 
 

@@ -7,22 +7,24 @@ part that is opened again isn't verified again unless a file of it was changed m
 import os
 import resource
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from threading import Condition
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..contract import Encoded, Image, Images, Labels
-from ..errors import InvalidInputError, ReaderClosedError, StorageError
+from ..errors import CorruptStoreError, InvalidInputError, ReaderClosedError, StorageError
 from ..reader import Reader, read_stored
 from .checksums import hash_record, hash_records
-from .opening import Dataset
+from .opening import Dataset, Filling
 from .verification import CHANGED, check_part, name_record
 
 MAX_OPEN = 128  # parts, unless the process may open fewer files than
 FILES = 8  # for each of them
+T = TypeVar("T")
 Verified = NDArray[np.bool_]  # which records of a part are verified
 
 
@@ -31,14 +33,46 @@ class PartReader:
 
     resources: ExitStack  # that are freed when it is closed
 
-    def __init__(self, dataset: Dataset, number: int, reader: Reader, is_verified: Verified | None) -> None:
-        self.reader, self.is_verified = reader, is_verified
+    def __init__(
+        self, dataset: Dataset, number: int, reader: Reader, is_verified: Verified | None, filling: Filling | None
+    ) -> None:
+        self.reader, self.is_verified, self.filling = reader, is_verified, filling
         self.users = 0  # threads that read it; counted only if it may have to be closed
         self._dataset, self._start = dataset, dataset.manifest.starts[number]
         self._checksums = None if is_verified is None else dataset.checksums[number].records
 
     def read_one(self, position: int) -> tuple[Image, int]:
         """Read a record of pixels."""
+        if self.filling is not None:
+            return self._fill(np.array([position]), lambda: self._read_one(position))
+        return self._read_one(position)
+
+    def read(self, positions: NDArray[np.intp], out: Images | None = None) -> tuple[Images | Any, Labels]:
+        """Read records as they are stored."""
+        if self.filling is not None:
+            return self._fill(positions, lambda: self._read(positions, out))
+        return self._read(positions, out)
+
+    def fetch(self, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
+        """Have some records fetched that will be read, or all of the part."""
+        if self.filling is not None and positions is None:
+            self.filling.fetch_all()
+        elif self.filling is not None and positions is not None:
+            self.filling.fetch_images(positions, whole_chunks=whole_chunks)
+
+    def _fill(self, positions: NDArray[np.intp], read: Callable[[], T]) -> T:
+        """Have records fetched before they are read; if one is damaged here, fetch them once more."""
+        filling: Any = self.filling
+        with self._dataset.reading():
+            filling.fetch_images(positions)
+            try:
+                return read()
+            except CorruptStoreError:
+                filling.forget(positions)
+                filling.fetch_images(positions)
+            return read()
+
+    def _read_one(self, position: int) -> tuple[Image, int]:
         try:
             image, label = self.reader[position]
         except StorageError as error:
@@ -49,8 +83,7 @@ class PartReader:
             self.is_verified[position] = True
         return image, label
 
-    def read(self, positions: NDArray[np.intp], out: Images | None = None) -> tuple[Images | Any, Labels]:
-        """Read records as they are stored."""
+    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images | Any, Labels]:
         try:
             images, labels = read_stored(self.reader, positions, out)
         except StorageError as error:
@@ -67,7 +100,7 @@ class PartReader:
 
     def _read_alone(self, position: int) -> None:
         if self.reader.kind == "pixels":
-            self.read_one(position)
+            self._read_one(position)
             return
         try:
             self.reader.read_encoded([position])
@@ -101,7 +134,8 @@ class Pool:
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = MAX_OPEN if files == resource.RLIM_INFINITY else max(1, min(MAX_OPEN, files // FILES))
+        most = min(MAX_OPEN, dataset.origin.most_open)
+        self._most = most if files == resource.RLIM_INFINITY else max(1, min(most, files // FILES))
         self._is_bounded = len(dataset.manifest.parts) > self._most
         self._known: dict[int, tuple[int | None, Verified | None]] = {}  # what was verified, and of which files
         self._open: OrderedDict[int, PartReader] = OrderedDict()  # the least recently used first
@@ -155,17 +189,21 @@ class Pool:
         """Open a part; verify its structure, unless that was done and its files are the same."""
         dataset = self._dataset
         with ExitStack() as stack:
-            store = stack.enter_context(dataset.hold_part(number))
+            stack.enter_context(dataset.reading())
+            filling = stack.enter_context(dataset.origin.hold(number, dataset))
             files = _identify(dataset, number) if self._is_bounded else None
             known, is_verified = self._known.get(number, (None, None))
             is_new = files is None or files != known
             if is_new:
-                dataset.check_structure(number)
+                _check_structure(dataset, number, filling)
+            store = dataset.find_part(number)
+            if filling is not None:
+                filling.fetch_edges(dataset.module.find_records(store))
             reader = stack.enter_context(dataset.module.open_reader(store))
             check_part(dataset, number, reader)
             if is_new:
                 is_verified = np.zeros(len(reader), np.bool_) if dataset.checksums else None
-            part = PartReader(dataset, number, reader, is_verified)
+            part = PartReader(dataset, number, reader, is_verified, filling)
             self._known[number] = files, is_verified
             part.resources = stack.pop_all()
         return part
@@ -185,6 +223,18 @@ class Pool:
             for part in self._open.values():
                 stack.callback(part.close)
             self._open.clear()
+
+
+def _check_structure(dataset: Dataset, number: int, filling: Filling | None) -> None:
+    """Check the structure of a part; if it is damaged here, fetch it once more."""
+    try:
+        dataset.check_structure(number)
+    except CorruptStoreError:
+        if filling is None:
+            raise
+        filling.forget()
+        filling.fetch_structure()
+        dataset.check_structure(number)
 
 
 def _identify(dataset: Dataset, number: int) -> int | None:

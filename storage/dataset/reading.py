@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -17,6 +17,7 @@ from ..arrays import DTYPES, make_array, make_result
 from ..contract import Encoded, Image, Images, Labels
 from ..decoding import MAX_PIXELS, is_positive
 from ..encoded import measure_offsets
+from ..epoch_order import EpochOrder
 from ..errors import (
     CorruptStoreError,
     InvalidInputError,
@@ -27,26 +28,27 @@ from ..errors import (
 from ..filling import watching
 from ..lazy import LazyProperty
 from ..reader import Description, Reader
+from ..urls import Location, Url, find_location
 from .annotations import Problem
 from .checksums import Checksums, PixelHashing, format_sum
 from .columns import Column, NameColumn
 from .files import NAMES
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest
 from .metadata import ARROW, LINES
 from .name_index import Hashes
 from .names import Names
-from .opening import KEPT, Dataset, open_dataset
+from .opening import KEPT, Dataset, hold_dataset, open_dataset
 from .pool import Pool
-from .verification import find_damage, name_record, verify_part
+from .verification import find_damage, measure_images, name_record, verify_part
 
 
-def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels]:
+def load(path: Location | str, *, verify: bool = True) -> tuple[Images | Any, Labels]:
     """Read all images of a dataset, in the order in which they were saved.
 
     Parameters
     ----------
     path : Path or str
-        A dataset that `storage.save` wrote.
+        A dataset that `storage.save` wrote, or its URL, such as s3://bucket/photos.
     verify : bool
         Verify that each image and label is what was saved.
 
@@ -85,13 +87,13 @@ def load(path: Path | str, *, verify: bool = True) -> tuple[Images | Any, Labels
         return images, labels
 
 
-def open(path: Path | str, *, verify: bool = True, max_pixels: int = MAX_PIXELS) -> "DatasetReader":  # noqa: A001 - used as storage.open
+def open(path: Location | str, *, verify: bool = True, max_pixels: int = MAX_PIXELS) -> "DatasetReader":  # noqa: A001 - used as storage.open
     """Open a dataset for reading in any order, as training does.
 
     Parameters
     ----------
     path : Path or str
-        A dataset that `storage.save` wrote.
+        A dataset that `storage.save` wrote, or its URL, such as s3://bucket/photos; see `storage.cache`.
     verify : bool
         Verify each image and label when it is first read.
     max_pixels : int
@@ -134,12 +136,17 @@ class DatasetReader(Reader):
     """
 
     def __init__(
-        self, path: Path | str, *, verify: bool = True, checksum: str | None = None, max_pixels: int = MAX_PIXELS
+        self,
+        path: Location | str,
+        *,
+        verify: bool = True,
+        checksum: str | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if not is_positive(max_pixels):
             raise InvalidInputError(f"max_pixels is {max_pixels!r}", hint="give a number above 0")
         self._verifies, self._expected, self._max_pixels = verify, checksum, max_pixels
-        super().__init__(Path(path))
+        super().__init__(find_location(path))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -235,7 +242,13 @@ class DatasetReader(Reader):
 
     def is_current(self) -> bool:
         """Whether its path still has the dataset that was opened, and nothing was appended to it."""
-        return read_manifest(self.store) == self._dataset.manifest
+        with hold_dataset(self.store) as held:
+            return held.manifest == self._dataset.manifest
+
+    def measure(self) -> int:
+        """Measure the bytes of all images, as far as the first part of them tells."""
+        with self._dataset.reading():
+            return measure_images(self._dataset, self._find_part(0)) * self._count
 
     def index(self, name: str) -> int:
         """Find the image with a name.
@@ -323,6 +336,24 @@ class DatasetReader(Reader):
         finally:
             self._pool.give_back(part)
 
+    def _expect(self, batches: Iterator[NDArray[np.intp]], order: EpochOrder) -> Iterator[NDArray[np.intp]]:
+        if not isinstance(self.store, Url):
+            return batches
+        from ..remote.prefetch import Prefetch  # noqa: PLC0415 - not needed on this machine
+
+        size, fits = max(1, self.measure() // max(1, self._count)), self._dataset.origin.fits(self.measure())
+        fetch = partial(self._fetch, whole_chunks=fits)
+        return Prefetch(batches, self._bounds, fetch, size=size, windows=order.find_windows())
+
+    def _fetch(self, number: int, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
+        """Have some images of a part fetched, or all."""
+        self._be_ready()
+        part = self._pool.take(number)
+        try:
+            part.fetch(positions, whole_chunks=whole_chunks)
+        finally:
+            self._pool.give_back(part)
+
     def _find_starts(self) -> NDArray[np.integer]:
         return self._bounds
 
@@ -361,7 +392,7 @@ class DatasetReader(Reader):
             "checksum": self.checksum,
             "max_pixels": self._max_pixels,
         }
-        return partial(type(self), **arguments), (self.store,)
+        return self._dataset.origin.pass_on(partial(type(self), **arguments)), (self.store,)
 
 
 def find_earlier(manifest: Manifest, checksum: str) -> Manifest | None:
@@ -392,6 +423,10 @@ def _load_files(dataset: Dataset) -> tuple[Encoded, Labels]:
 
 
 def _read_part(dataset: Dataset, number: int, out: Images | None = None) -> tuple[Images | Any, Labels]:
+    return dataset.try_again(dataset.manifest.parts[number].name, partial(_read_part_once, dataset, number, out))
+
+
+def _read_part_once(dataset: Dataset, number: int, out: Images | None) -> tuple[Images | Any, Labels]:
     with dataset.hold_part(number) as part:
         dataset.check_structure(number)
         try:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,13 @@ from .writer import make_writer
 LOST = "lost-names"  # the folder in names that are made up
 
 
-def recover(path: Path | str, destination: Location, *, unverified: bool = False) -> int:
+def recover(path: Location | str, destination: Location, *, unverified: bool = False) -> int:
     """Save the records that are whole, and if `unverified`, those that can't be verified; return how many these are.
 
     What is lost of the names gets new ones, and what is lost of the metadata is None. The new dataset keeps a list of
     all that was damaged.
     """
-    with hold_dataset(path) as held:
+    with hold_dataset(path, fresh=True) as held:
         report, dataset = inspect(held)
         if report.unread_files or report.unread_records:
             reason = next(iter((*report.unread_files.values(), *report.unread_records.values())))

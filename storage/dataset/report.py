@@ -7,7 +7,7 @@ import os
 import shlex
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from multiprocessing.connection import Connection
@@ -26,8 +26,6 @@ from .files import (
     check_file,
     find_group,
     name_checksums,
-    read_checksums,
-    read_details,
 )
 from .metadata import ARROW, LINES
 from .names import Names
@@ -140,7 +138,8 @@ def check(path: Location | str) -> Report:
     Parameters
     ----------
     path : Path or str
-        A dataset that `storage.save` wrote.
+        A dataset that `storage.save` wrote, or its URL, such as s3://bucket/photos: then the bucket is read, not the
+        cache.
 
     Returns
     -------
@@ -157,6 +156,7 @@ def check(path: Location | str) -> Report:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import numpy as np
     >>> import storage
     >>> storage.save("photos", np.zeros((3, 32, 32, 3), np.uint8), np.array([7, 0, 7]), "png")
@@ -172,7 +172,7 @@ def check(path: Location | str) -> Report:
 
 def check_shared(path: Location | str, share: "Share | None") -> Report:
     """Do what `check` does; `share` has groups of parts inspected elsewhere."""
-    with hold_dataset(path) as held:
+    with hold_dataset(path, fresh=True) as held:
         return inspect(held, share)[0]
 
 
@@ -227,23 +227,31 @@ def inspect_group(
     held: Dataset, group: range, isolate: Callable[[Dataset, int], Iterable[Finding]] | None = None
 ) -> Inspection:
     """Check parts whose checksums are in one file; `isolate` reads one that may crash or hang the process."""
+    with ExitStack() as stack:
+        return _inspect_group(held, group, isolate or find_damage_in_subprocess, stack)
+
+
+def _inspect_group(
+    held: Dataset, group: range, isolate: Callable[[Dataset, int], Iterable[Finding]], stack: ExitStack
+) -> Inspection:
     found = Inspection()
     for number in group:
         with found.noting(held, f"{held.manifest.parts[number].name}.{DETAILS}"):
-            found.details[number] = read_details(held.folder, held.manifest, number)
+            found.details[number] = held.read_details(number)
     for number, details in found.details.items():
+        with found.noting(held, held.manifest.parts[number].name):
+            stack.enter_context(held.origin.hold(number, held))
         _check_files(held, number, details, found)
     if group.start in found.details:
         with found.noting(held, name_checksums(held.manifest, group.start)):
-            details = found.details[group.start]
-            found.checksums.update(read_checksums(held.folder, held.manifest, group, details))
+            found.checksums.update(replace(held, details=found.details).read_checksums(group))
     dataset = replace(held, details=found.details, checksums=found.checksums)
     for number in sorted(found.details.keys() - found.checksums.keys()):
         if not (_find_barrier(dataset, number, found.damaged) or _find_barrier(dataset, number, found.unread)):
             with suppress(StorageError):  # it is found again where its records are checked
                 found.checksums[number] = rebuild_checksums(dataset, number)
     for number in group:
-        found.findings.extend(_check_part_or_file(dataset, number, found, isolate or find_damage_in_subprocess))
+        found.findings.extend(_check_part_or_file(dataset, number, found, isolate))
     return found
 
 

@@ -24,7 +24,7 @@ class _IsolationError(Exception):
 
 def inspect_parts(task: InspectTask) -> Inspection | None:
     """Inspect parts in a worker; None if only the caller can."""
-    with hold_dataset(task.path) as held:
+    with hold_dataset(task.path, fresh=True) as held:
         if held.manifest.checksum != task.checksum:
             raise StorageError("a worker finds another dataset there", store=task.path, hint="check it again")
         try:

@@ -24,7 +24,7 @@ from ..dataset.writer import DatasetWriter
 from ..errors import CorruptStoreError, StorageError, StoreLockedError, StoreNotFoundError, writing
 from ..urls import Url
 from .bucket import Version
-from .download import hold_remote
+from .cache import hold_remote
 from .prefix import Prefix
 
 
@@ -142,7 +142,7 @@ class BucketAppender(Appender):
     def __enter__(self) -> Self:
         """Refuse what doesn't fit the dataset."""
         with ExitStack() as stack, writing(self._path):
-            dataset = stack.enter_context(hold_remote(self._path))
+            dataset = stack.enter_context(hold_remote(self._path, fresh=True))
             self._prefix = Prefix(self._path, dataset.folder, lock=self._lock)
             self._prefix.check(overwrite=True)
             self._prefix.check_conditions()

@@ -31,6 +31,7 @@ from ..limits import MAX_EXPANSION, MAX_MEMORY, check_amount
 from ..paths import walk_files
 from ..reader import Reader, read_stored
 from ..registry import BACKENDS
+from ..urls import Location, Url, find_location
 from .base import Source
 from .cifar10 import is_cifar, read_cifar
 from .folder import FolderSource, read_folder
@@ -40,13 +41,18 @@ LABEL_BYTES = 8
 
 
 @contextmanager
-def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[Any]:
+def open_source(path: Location | str, class_depth: int | None = None) -> Iterator[Any]:
     """Open a dataset, a plain store of any backend, a folder of image files or shards, CIFAR-10, CIFAR-100, or a file.
 
     Images that can be saved as they are come as an `ImageSource`; files that must be examined first, as a `FileSource`.
     `class_depth` is how deep the folders of the classes are in a folder or an archive; see `find_classes`.
     """
-    path = Path(path).absolute()
+    path = find_location(path)
+    if isinstance(path, Url):
+        with _open_dataset(path) as source:
+            yield source
+        return
+    path = path.absolute()
     with reading(path, ValueError):
         if not _exists(path):
             raise StoreNotFoundError("it doesn't exist", store=path, hint="correct the path")
@@ -61,17 +67,8 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
         yield known
         return
     if has_manifest:
-        with open(path) as reader:
-            with open(path, verify=False) as unverified:
-                labels = unverified.read_labels()  # each is verified when its image is read
-            content = _identify_files(path)[1] if reader.kind == "encoded" else 0
-            identity, names, metadata = (
-                f"dataset {reader.checksum}",
-                reader.names.join() or None,
-                _read_all(reader.metadata),
-            )
-            known = metadata, reader.skipped, reader.losses
-            yield DatasetSource(reader, labels, reader.classes, identity, names, content, *known)
+        with _open_dataset(path) as source:
+            yield source
         return
     backend, reasons = _find_backend(path)
     if backend is not None:
@@ -82,6 +79,16 @@ def open_source(path: Path | str, class_depth: int | None = None) -> Iterator[An
             yield StoreSource(reader, reader.read_labels(), reader.classes, identity, reader.names or None, content)
         return
     yield _find_files(path, depth, reasons)
+
+
+@contextmanager
+def _open_dataset(path: Location) -> Iterator[Any]:
+    with open(path) as reader:
+        with open(path, verify=False) as unverified:
+            labels = unverified.read_labels()  # each is verified when its image is read
+        identity, names = f"dataset {reader.checksum}", reader.names.join() or None
+        known = _read_all(reader.metadata), reader.skipped, reader.losses
+        yield DatasetSource(reader, labels, reader.classes, identity, names, reader.measure(), *known)
 
 
 def _read_all(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]] | None:
@@ -220,7 +227,10 @@ class DatasetSource(StoreSource):
 
     def check_in_place(self, destination: Path) -> None:
         """Refuse to replace the dataset if something was appended to it after it was opened, before it was locked."""
-        if destination.exists() and destination.samefile(self.reader.store) and not self.reader.is_current():
+        is_same = (
+            destination.exists() and isinstance(self.reader.store, Path) and destination.samefile(self.reader.store)
+        )
+        if is_same and not self.reader.is_current():
             raise StorageError("another program changed it meanwhile", store=destination, hint="convert it again")
 
     def identify(self) -> str:

@@ -1,0 +1,312 @@
+"""The cache of datasets in buckets: a folder for each, into which its files come when they are read.
+
+Its files are those of a dataset on a disk, and are verified as these are. Parts are filled as they are read (see
+`ranges`). If the cache is full, the parts that were used least recently are deleted, but none that a process is
+reading: each holds a shared lock on the folder of the part. Nobody but the user may write to the cache.
+"""
+
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from xxhash import xxh3_64_hexdigest
+
+from ..dataset.manifest import FILE, Manifest, read_manifest
+from ..dataset.opening import Dataset, Origin, find_module, reading_held
+from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError, writing
+from ..registry import PACKAGE
+from ..urls import Url
+from .ranges import BLOCK, Piece, SparseStore
+
+MAX_BYTES = 32 << 30
+STEP = 64 << 20  # bytes that come before the size of the cache is measured again
+PART = 128 << 20  # bytes that a part usually has
+BLOCKS, TRASH, FRESH = ".blocks", ".trash-", "fresh-"
+PAUSE, TIMEOUT, ABANDONED = 0.01, 60.0, 3600.0  # seconds
+T = TypeVar("T")
+CHOOSE = f"choose another folder with {PACKAGE}.cache(FOLDER), or --cache"
+
+
+def cache(folder: Path | str | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+    """Choose where datasets in buckets are kept on this machine while they are read, and how much of them.
+
+    Parameters
+    ----------
+    folder : Path or str, optional
+        Made if it isn't there. By default, ``image-storage`` in ``$XDG_CACHE_HOME``, or else in ``~/.cache``.
+    max_bytes : int
+        How many bytes it may have, 32 GiB by default. If there are more, what was used least recently is deleted, but
+        no part that any process is reading.
+
+    Raises
+    ------
+    InvalidInputError
+        `max_bytes` is no number above 0.
+
+    Examples
+    --------
+    >>> import storage
+    >>> storage.cache("cache", max_bytes=100 << 30)
+    >>> storage.cache()  # the default again
+    """
+    if type(max_bytes) is not int or max_bytes <= 0:
+        raise InvalidInputError(f"max_bytes is {max_bytes!r}", hint="give a number above 0")
+    Cache.chosen = Cache(None if folder is None else Path(folder).absolute(), max_bytes)
+
+
+class _Group(NamedTuple):
+    """A part in the cache, with the files beside it."""
+
+    used: float  # when it was used last
+    size: int
+    path: Path  # of its store
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder that holds at most so many bytes; by default, the user's."""
+
+    given: Path | None = None
+    max_bytes: int = MAX_BYTES
+    chosen: ClassVar["Cache"]
+
+    def make(self) -> Path:
+        """Make the folder; refuse one to which another user could write."""
+        folder = self.given or _find_default()
+        with writing(folder):
+            folder.mkdir(PRIVATE, parents=True, exist_ok=True)
+            if not is_ours(folder, private=True):
+                problem = "another user could write to this cache, and so change what is read from it"
+                raise StorageError(problem, store=folder, hint=CHOOSE)
+        return folder
+
+    def make_room(self, needed: int) -> None:
+        """Delete what was used least recently, until there is room for so many bytes."""
+        groups = sorted(group for folder in self.make().iterdir() for group in _list_groups(folder))
+        surplus = sum(group.size for group in groups) + needed - self.max_bytes
+        for group in groups:
+            if surplus <= 0:
+                return
+            if _remove(group.path):
+                surplus -= group.size
+
+
+Cache.chosen = Cache()
+
+
+def _find_default() -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the specification ignores a relative path
+    try:
+        return (home if home.is_absolute() else Path.home() / ".cache") / "image-storage"
+    except RuntimeError:
+        raise StorageError("this user has no home for a cache", hint=CHOOSE) from None
+
+
+def _list_groups(folder: Path) -> Iterator[_Group]:
+    """List the parts of a dataset, and delete what was left of others."""
+    if folder.name.startswith(FRESH):
+        if time.time() - folder.stat().st_mtime > ABANDONED:
+            discard(folder)
+        return
+    sizes: dict[str, int] = {}
+    used: dict[str, float] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name, path = entry.name.partition(".")[0], Path(entry.path)
+            if entry.name.startswith(TRASH):
+                shutil.rmtree(path, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process removes it
+                status = entry.stat(follow_symlinks=False)
+                sizes[name] = sizes.get(name, 0) + status.st_blocks * 512
+                if entry.name.endswith(BLOCKS):
+                    sizes[name] += path.read_bytes().count(1) * BLOCK
+                used[name] = max(used.get(name, 0.0), status.st_mtime)
+    sizes.pop("", None)
+    yield from (_Group(used[name], size, folder / name) for name, size in sizes.items())
+
+
+def _remove(store: Path) -> bool:
+    """Delete a part and the files beside it, unless it is being read; tell whether it was."""
+    try:
+        descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        descriptor = None
+    try:
+        if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in store.parent.glob(f"{store.name}.*"):
+            path.unlink(missing_ok=True)
+        _discard(store)
+    except OSError:
+        return False
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return True
+
+
+def _discard(store: Path) -> None:
+    """Delete a part, of which another process never finds half."""
+    store.with_name(f"{store.name}{BLOCKS}").unlink(missing_ok=True)
+    trash = store.with_name(f"{TRASH}{secrets.token_hex(8)}")
+    with suppress(FileNotFoundError):
+        store.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Cached(Origin):
+    """Brings the files of a dataset from a bucket into a folder of the cache."""
+
+    bucket: Any
+    cache: Cache
+    folder: Path
+    content: str  # identifies the manifest
+    is_fresh: bool  # whether nothing is kept
+    _renewed: set[str] = field(default_factory=set)
+    _fetched: list[int] = field(default_factory=lambda: [STEP])  # bytes since the cache was measured
+
+    @property
+    def most_open(self) -> int:
+        """How many parts may be held at once, so that they fit."""
+        return max(1, self.cache.max_bytes // (2 * PART))
+
+    def fits(self, size: int) -> bool:
+        """Whether all bytes of a dataset of this size can be kept, beside as many of others."""
+        return 2 * size <= self.cache.max_bytes
+
+    def bring(self, name: str) -> None:
+        """Have a file beside the parts in the folder; if the bucket hasn't got it, the reader finds it missing."""
+        path = self.folder / name
+        if path.exists():
+            return
+        found = self.bucket.find(name)
+        if found is None:
+            self._refuse_replaced()
+            return
+        self._count(len(found[0]))
+        with writing(self.folder):
+            self.folder.mkdir(PRIVATE, exist_ok=True)
+            new = path.with_name(f".{secrets.token_hex(8)}")
+            new.write_bytes(found[0])
+            new.rename(path)
+
+    @contextmanager
+    def hold(self, number: int, dataset: Dataset) -> Iterator[SparseStore]:
+        """Have the structure of a part in the folder, and keep others from deleting it; the rest comes when needed."""
+        part = dataset.manifest.parts[number].name
+        details = dataset.details.get(number) or dataset.read_details(number)
+        with ExitStack() as stack:
+            store = self.folder / part
+            _lock(store, stack)
+            if self.is_fresh:
+                stack.callback(_discard, store)
+            filling = SparseStore(store, part, details, self.fetch)
+            filling.make()
+            with suppress(OSError):
+                os.utime(f"{store}{BLOCKS}")
+            filling.fetch_structure()
+            yield filling
+
+    def fetch(self, pieces: Iterable[Piece]) -> None:
+        """Fetch pieces of parts."""
+        listed = list(pieces)
+        self._count(sum(end - start for _, (start, end), _, _ in listed))
+        try:
+            self.bucket.read_pieces(listed)
+        except StoreNotFoundError as error:
+            self._refuse_replaced()
+            raise CorruptStoreError("it is missing", store=error.store) from error
+
+    def _count(self, size: int) -> None:
+        """Count bytes that come, and make room for them from time to time."""
+        self._fetched[0] += size
+        if self._fetched[0] >= STEP:
+            self.cache.make_room(self._fetched[0])
+            self._fetched[0] = 0
+
+    def _refuse_replaced(self) -> None:
+        """Raise an error if what is missing belongs to a dataset that isn't there any more."""
+        found = self.bucket.find(FILE)
+        if found is None or xxh3_64_hexdigest(found[0]) != self.content:
+            problem = "it was replaced or deleted while it was open"
+            raise StoreNotFoundError(problem, store=self.bucket.url, hint="open it again")
+
+    def renew(self, name: str) -> bool:
+        """Delete what was found to be damaged, so that it comes once more; False if that was done before."""
+        if name in self._renewed:
+            return False
+        self._renewed.add(name)
+        path = self.folder / name
+        with suppress(OSError):
+            _discard(path) if path.is_dir() else path.unlink()
+        return True
+
+    def pass_on(self, open_store: Callable[[Path], T]) -> Callable[[Path], T]:
+        """Have a function that opens a dataset use the same cache."""
+        return partial(_open_with, self.cache, open_store)
+
+
+def _open_with(chosen: Cache, open_store: Callable[[Path], T], store: Path) -> T:
+    before, Cache.chosen = Cache.chosen, chosen
+    try:
+        return open_store(store)
+    finally:
+        Cache.chosen = before
+
+
+def _lock(store: Path, stack: ExitStack) -> None:
+    """Make the folder of a part and hold it; wait for a process that is about to delete it."""
+    end = time.monotonic() + TIMEOUT
+    while True:
+        with writing(store):
+            store.mkdir(PRIVATE, parents=True, exist_ok=True)
+        try:
+            stack.enter_context(hold_directory(store))
+        except (StoreNotFoundError, StoreLockedError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return
+
+
+@contextmanager
+def hold_remote(url: Url, *, fresh: bool = False) -> Iterator[Dataset]:
+    """Read the manifest of a dataset in a bucket; if `fresh`, nothing that was in the cache before is used."""
+    from .bucket import Bucket  # noqa: PLC0415 - needs obstore
+
+    bucket, chosen = Bucket(url), Cache.chosen
+    found = bucket.find(FILE)
+    if found is None:
+        hint = f"correct the URL, or save images there first with {PACKAGE}.save"
+        raise StoreNotFoundError(f"it has no {FILE}", store=url, hint=hint)
+    root = chosen.make()
+    with ExitStack() as stack:
+        new = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
+        (new / FILE).write_bytes(found[0])
+        with reading_held(new, url):
+            manifest = read_manifest(new)
+            module = find_module(new, manifest)
+        folder = new if fresh else root / _name_folder(url, manifest)
+        origin = Cached(bucket, chosen, folder, xxh3_64_hexdigest(found[0]), fresh)
+        if fresh:
+            stack.enter_context(hold_directory(new))
+        else:
+            stack.close()
+        yield Dataset(url, folder, manifest, module, origin=origin)
+
+
+def _name_folder(url: Url, manifest: Manifest) -> str:
+    """Name the folder of a dataset; the parts of format 1 have no unique names, so each dataset has its own."""
+    return xxh3_64_hexdigest(f"{url} {manifest.former[0] if manifest.former else ''}".encode())

@@ -1,0 +1,229 @@
+"""Datasets in a bucket are read through a cache, which is verified, bounded, and shared by many processes."""
+
+import os
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import storage
+from storage import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
+from storage.dataset import writer
+from storage.remote import cache as caching
+from storage.remote.cache import Cache
+from storage.urls import find_location
+from tests.faults.children import Ending, run_child
+from tests.support.datasets import flip_bit, list_parts
+from tests.support.image_sets import assert_same, make_set
+
+PARTS, EACH = 4, 30
+COUNT = PARTS * EACH
+IMAGES, LABELS = make_set(COUNT, 40, 40)
+NAMES = [f"folder/{index}.png" for index in range(COUNT)]
+METADATA = {"number": list(range(COUNT))}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Have a cache of this test alone."""
+    storage.cache(tmp_path / "cache")
+    yield tmp_path / "cache"
+    storage.cache()
+
+
+@pytest.fixture
+def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Save images in four parts of npy."""
+    monkeypatch.setattr(writer, "PART", EACH * IMAGES[0].nbytes)
+    storage.save(tmp_path / "set", [IMAGES], LABELS, "npy", names=NAMES, metadata=METADATA)
+    return tmp_path / "set"
+
+
+def upload(folder: Path, url: str) -> Any:  # noqa: ANN401 - obstore may not be there
+    """Copy a dataset into a bucket, as any tool may."""
+    from storage.remote.bucket import Bucket  # noqa: PLC0415 - needs obstore
+
+    bucket = Bucket(find_location(url))  # type: ignore[arg-type]
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    bucket.upload_all((path, path.relative_to(folder).as_posix()) for path in paths)
+    return bucket
+
+
+def find_cached(folder: Path) -> list[Path]:
+    """List the parts in the cache."""
+    return [part for dataset in folder.iterdir() for part in list_parts(dataset)]
+
+
+def test_a_dataset_that_was_copied_to_a_bucket_is_read_as_on_a_disk(local: Path, bucket: str) -> None:
+    upload(local, bucket)
+    for _ in range(2):
+        with storage.open(bucket) as reader:
+            assert_same(reader.read([5, 119, 5, 60]), (IMAGES[[5, 119, 5, 60]], LABELS[[5, 119, 5, 60]]))
+            assert_same(reader[31], (IMAGES[31], LABELS[31]))
+            assert (list(reader.names), reader.index(NAMES[77])) == (NAMES, 77)
+            assert reader.metadata == METADATA
+            assert (reader.read_labels() == LABELS).all()
+            assert (str(reader.store), reader.is_current()) == (bucket, True)
+            found = np.concatenate([labels for _, labels in reader.batches(16, seed=0)])
+            assert sorted(found) == sorted(LABELS)
+            found = np.concatenate([labels for _, labels in reader.batches(16, seed=0, window=2)])
+            assert sorted(found) == sorted(LABELS)
+    assert_same(storage.load(bucket), (IMAGES, LABELS))
+    assert storage.check(bucket).is_whole
+
+
+def test_only_what_is_read_is_fetched_and_once(local: Path, bucket: str, folder: Path) -> None:
+    objects = upload(local, bucket)
+    with storage.open(bucket) as reader:
+        reader.read([3, 4])
+        assert [part.name[:10] for part in find_cached(folder)] == ["part-00000"]
+    objects.remove(entry.name for entry in objects.list_objects() if "images" in entry.name)
+    with storage.open(bucket) as reader:
+        assert_same(reader.read([3, 4]), (IMAGES[[3, 4]], LABELS[[3, 4]]))
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_once_more(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+    assert_same(storage.load(bucket), (IMAGES, LABELS))
+    (dataset,) = folder.iterdir()
+    for read in (storage.load, lambda url: storage.open(url).read(range(COUNT))):
+        for part in list_parts(dataset):
+            flip_bit(part / "images.npy", 9)
+            flip_bit(part / "images.npy", 128 + IMAGES[0].nbytes)
+            for suffix in ("json", "checksums"):
+                flip_bit(part.with_name(f"{part.name}.{suffix}"), 20)
+        assert_same(read(bucket), (IMAGES, LABELS))
+
+
+def test_damage_in_the_bucket_is_found_and_listed(local: Path, bucket: str) -> None:
+    first, second, *_ = list_parts(local)
+    flip_bit(first / "images.npy", 128 + 3 * IMAGES[0].nbytes)
+    flip_bit(second / "images.npy", 9)
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        with pytest.raises(CorruptStoreError, match=rf"^{bucket}: record 3 \(folder/3.png\): it is damaged"):
+            reader.read(range(5))
+        with pytest.raises(CorruptStoreError, match=rf"^{bucket}: part-00001-\w+/images.npy is damaged outside"):
+            reader[EACH]
+        assert_same(reader[5], (IMAGES[5], LABELS[5]))
+    with pytest.raises(CorruptStoreError, match=rf"^{bucket}: record 3 "):
+        storage.load(bucket)
+    report = storage.check(bucket)
+    assert (str(report.path), 3 in report.records, 5 in report.records) == (bucket, True, False)
+    assert list(report.files) == [f"{second.name}/images.npy"]
+
+
+def test_check_reads_the_bucket_and_not_the_cache(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+    storage.load(bucket)
+    for part in list_parts(local):
+        flip_bit(part / "images.npy", 128)
+    upload(local, bucket)
+    assert_same(storage.load(bucket), (IMAGES, LABELS))
+    assert list(storage.check(bucket).records) == [number * EACH for number in range(PARTS)]
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path, bucket: str) -> None:
+    objects = upload(local, bucket)
+    first, second, *_ = [part.name for part in list_parts(local)]
+    with storage.open(bucket) as reader:
+        objects.remove([f"{first}/images.npy", f"{second}.json"])
+        with pytest.raises(CorruptStoreError, match=rf"^{bucket}/{first}/images.npy: it is missing"):
+            reader[0]
+        with pytest.raises(CorruptStoreError, match=rf"^{bucket}: {second}.json is missing"):
+            reader[EACH]
+        objects.write("manifest.json", b"another")
+        for index in (0, EACH):
+            with pytest.raises(StoreNotFoundError, match=f"^{bucket}: it was replaced or deleted.*: open it again"):
+                reader[index]
+    with pytest.raises(CorruptStoreError, match=r"manifest\.json is damaged"):
+        storage.open(bucket)
+    objects.remove(["manifest.json"])
+    with pytest.raises(StoreNotFoundError, match=f"^{bucket}: it has no manifest.json: correct the URL"):
+        storage.open(bucket)
+
+
+def test_the_least_recently_used_parts_make_room(
+    local: Path, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    size = EACH * IMAGES[0].nbytes
+    monkeypatch.setattr(caching, "STEP", 1)
+    storage.cache(folder, max_bytes=3 * size)
+    with storage.open(bucket) as reader:
+        for number in range(PARTS):
+            reader.read(range(number * EACH, (number + 1) * EACH))
+            assert sum(path.stat().st_blocks * 512 for path in folder.rglob("*.npy")) <= 3 * size
+            os.utime(next((folder).rglob(f"part-{number:05}-*.blocks")), (number, number))
+        assert "part-00000" not in {part.name[:10] for part in find_cached(folder)}
+        assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
+
+
+def test_no_part_that_is_read_is_deleted(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        reader.read(range(COUNT))
+        (dataset,) = folder.iterdir()
+        Cache(folder, 1).make_room(0)
+        assert len(list_parts(dataset)) == PARTS
+        assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
+    Cache(folder, 1).make_room(0)
+    assert not list(dataset.iterdir())
+
+
+def test_forked_and_pickled_readers_use_the_same_cache(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+
+    def read() -> str:
+        assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
+        return ""
+
+    with storage.open(bucket) as reader:
+        reader[0]
+        assert run_child(read) == Ending(0, "")
+        pickled = pickle.dumps(reader)
+    storage.cache(folder.parent / "other")
+    with pickle.loads(pickled) as reader:  # noqa: S301 - written a few lines above
+        read()
+    assert not (folder.parent / "other").exists()
+
+
+def test_a_cache_to_which_others_can_write_is_refused(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(StorageError, match=r"another user could write to this cache.*: choose another folder"):
+        storage.open(bucket)
+    shutil.rmtree(folder)
+    storage.open(bucket).close()
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_default_cache_is_that_of_the_user(
+    local: Path, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    storage.cache()
+    for name, value, place in [("XDG_CACHE_HOME", "x", "x"), ("HOME", "home", "home/.cache")]:
+        monkeypatch.setenv(name, str(tmp_path / value))
+        storage.open(bucket)[0]
+        assert find_cached(tmp_path / place / "image-storage")
+        monkeypatch.delenv(name)
+
+    def fail() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", fail)
+    with pytest.raises(StorageError, match="this user has no home for a cache: choose another folder"):
+        storage.open(bucket)
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, "9"])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(most: Any) -> None:  # noqa: ANN401 - several
+    with pytest.raises(InvalidInputError, match=r"max_bytes is .*: give a number above 0"):
+        storage.cache(max_bytes=most)
