@@ -373,9 +373,8 @@ class Bucket:
             for future in futures:
                 future.cancel()
             wait(futures)
-        for future in futures:
-            if not future.cancelled():
-                future.result()
+        for future in futures:  # those after the one that failed were cancelled
+            future.result()
 
 
 class _WrongAnswerError(Exception):

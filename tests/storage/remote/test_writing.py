@@ -1,5 +1,6 @@
 """Datasets are written to a bucket in one step, by one of several writers, and what is left of others is removed."""
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from storage import (
 )
 from storage.__main__ import main
 from storage.dataset import writer as writing
-from storage.dataset.annotations import Problem
+from storage.dataset.annotations import Annotations, Problem
 from storage.dataset.conversion import convert
 from storage.errors import UnfinishedConversionError
 from storage.urls import Url, find_location
@@ -278,6 +279,22 @@ def test_a_list_of_objects_that_lacks_some_is_an_error(url: Url, monkeypatch: py
     monkeypatch.setattr(Bucket, "list_folder", lambda _: ([], []))
     with pytest.raises(StorageError, match="what was just written isn't in the list of objects"):
         storage.save(url, IMAGES, LABELS, "npy")
+
+
+def test_a_manifest_that_is_removed_meanwhile_is_not_there(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(url, IMAGES, LABELS, "npy")
+    monkeypatch.setattr(Bucket, "find", lambda *_: None)
+    assert prefix.check_prefix(url) is False
+
+
+def test_a_forked_process_leaves_what_its_parent_saves(url: Url) -> None:
+    with BucketWriter(url, Annotations(LABELS), "npy", overwrite=False) as writer:
+        writer.add(IMAGES[:5])
+        writer._process = -1  # noqa: SLF001
+        writer.__exit__()
+        assert len(list_parts(url)) == 1
+        writer._process = os.getpid()  # noqa: SLF001
+    assert list_names(url) == []
 
 
 def test_names_that_a_server_would_change_are_refused(url: Url) -> None:
