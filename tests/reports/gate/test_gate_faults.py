@@ -38,7 +38,7 @@ FAULTS = {  # a changed file, what is changed, the cell that gets slower, and an
     ),
     "a redundant copy": (
         "hdf5.py",
-        "        read_range(store, opened.descriptor, opened.offset + start * size, rows)\n    elif",
+        "        read_result(store, opened.descriptor, opened.offset + start * size, rows)\n    elif",
         "        rows[...] = h5py.Dataset(opened.dataset)[start : start + len(rows)]\n    elif",
         "test_read_many[hdf5-1000]",
         "test_store_many[hdf5-1000]",
