@@ -26,9 +26,10 @@ from .errors import (
     UnfinishedConversionError,
     reading,
 )
-from .options import CONVERT, add_options, add_workers, check_backend, check_options, is_kept, make_payload
+from .options import CONVERT, add_cache, add_options, add_workers, check_backend, check_options, is_kept, make_payload
 from .paths import join_path
 from .registry import PACKAGE, find_backend
+from .remote.cache import cache
 from .sources.examination import ExaminedSource, assume, attempt_all, describe_problems, examine
 from .sources.files import naming
 from .sources.opening import open_source
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
+            _find_places(options)
             code: int = options.show(options)
     except StorageError as problem:
         return _fail(problem, UNFINISHED if isinstance(problem, UnfinishedConversionError) else WRONG)
@@ -104,7 +106,8 @@ def _make_parser() -> argparse.ArgumentParser:
     checked = commands.add_parser(
         "check", help="read all of a dataset, and list what is damaged", description=_CHECK, formatter_class=raw
     )
-    checked.add_argument("path", type=Path, metavar="PATH", help="the dataset")
+    checked.add_argument("path", metavar="PATH", help="the dataset: a path, or a URL such as s3://bucket/photos")
+    add_cache(checked)
     add_workers(checked)
     checked.set_defaults(show=_check)
 
@@ -121,7 +124,8 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _add_recover(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="PATH", help="the damaged dataset, which stays as it is")
+    parser.add_argument("path", metavar="PATH", help="the damaged dataset, which stays as it is: a path, or a URL")
+    add_cache(parser)
     parser.add_argument("destination", metavar="DESTINATION", help="where the new dataset will be: a path, or a URL")
     parser.add_argument(
         "--unverified",
@@ -129,6 +133,14 @@ def _add_recover(parser: argparse.ArgumentParser) -> None:
         help="also save images that can be read, but not verified, as their checksums are damaged",
     )
     parser.set_defaults(show=_recover)
+
+
+def _find_places(options: argparse.Namespace) -> None:
+    """Take paths and URLs apart, and choose the cache."""
+    for name in vars(options).keys() & {"path", "source"}:
+        setattr(options, name, find_location(getattr(options, name)))
+    if options.cache is not None:
+        cache(options.cache)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -141,7 +153,7 @@ def _check(options: argparse.Namespace) -> int:
     return OUTCOMES[report.outcome]
 
 
-def _check_elsewhere(cluster: Any, path: Path) -> Report:  # noqa: ANN401 - a Cluster
+def _check_elsewhere(cluster: Any, path: Location) -> Report:  # noqa: ANN401 - a Cluster
     from .remote.checking import inspect_elsewhere  # noqa: PLC0415 - optional
 
     return check_shared(path, partial(inspect_elsewhere, cluster))
@@ -287,14 +299,16 @@ def _is_dataset(destination: Location) -> bool:
     return check_prefix(destination)
 
 
-def _find_destination(source: Path, destination: Location) -> Location:
+def _find_destination(source: Location, destination: Location) -> Location:
     """Follow links; refuse a destination inside the source or around it."""
     if isinstance(destination, Url):
         return destination
     for path in (source, destination):
-        join_path(path, "")  # refuses names that no file can have
+        if isinstance(path, Path):
+            join_path(path, "")  # refuses names that no file can have
     with reading(destination, ValueError):
-        one, other = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
+        other = Path(os.path.realpath(destination))
+        one = source if isinstance(source, Url) else Path(os.path.realpath(source))
     if other.is_symlink():
         raise InvalidInputError(
             "it is a link that leads back to itself", store=destination, hint="choose another destination"

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from pathlib import Path
 
 from .contract import Backend, Kind
 from .dataset.conversion import FileSource, ImageSource
@@ -15,7 +14,7 @@ from .sources.payload import ENCODERS, FREE_PIXELS, MAX_QUALITY, PIXELS_PER_BYTE
 
 CONVERT = """\
 Save images as a dataset, from one of these:
-  - a dataset; each record is verified
+  - a dataset, or its URL; each record is verified
   - a plain store of any backend, as its store_many wrote it
   - CIFAR-10 or CIFAR-100, as a folder or a .tar.gz: its training images
   - a .npy file, with labels in another one beside it: images.npy and labels.npy, or x.npy and y.npy
@@ -53,7 +52,8 @@ FOR_FILES = ("payload", "size", "format", "quality", "allow", "on_error", "max_p
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments and options of `convert`."""
     add = parser.add_argument
-    add("source", type=Path, metavar="SOURCE", help="where the images are")
+    add("source", metavar="SOURCE", help="where the images are: a path, or the URL of a dataset")
+    add_cache(parser)
     add(
         "destination",
         metavar="DESTINATION",
@@ -69,6 +69,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_workers(parser)
     _add_file_options(parser)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses the cache."""
+    default = "$XDG_CACHE_HOME/image-storage, or ~/.cache/image-storage"
+    parser.add_argument(
+        "--cache", metavar="FOLDER", help=f"where datasets in buckets are kept while they are read (default: {default})"
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

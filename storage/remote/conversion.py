@@ -19,6 +19,7 @@ from ..pictures import Size
 from ..sources.examination import ExaminedSource, attempt_all
 from ..sources.opening import open_source
 from ..sources.payload import Payload
+from ..urls import Location
 from .cluster import Cluster, put_in_order
 
 _opened: dict["Origin", tuple[Any, ExitStack]] = {}  # sources, in a worker
@@ -28,7 +29,7 @@ _opened: dict["Origin", tuple[Any, ExitStack]] = {}  # sources, in a worker
 class Origin:
     """Where workers find the source, and how they see that it is the same."""
 
-    path: Path
+    path: Location
     class_depth: int | None
     identity: str
     decoders: str  # the libraries that make pixels of files
@@ -87,7 +88,7 @@ class Workers(NamedTuple):
     """Has the work done for a source at a path."""
 
     cluster: Cluster
-    path: Path
+    path: Location
     class_depth: int | None
 
     def attempt(self, source: FileSource, payload: Payload) -> Iterator[Size | StorageError]:
@@ -108,7 +109,8 @@ class Workers(NamedTuple):
 
     def _find_origin(self, source: Described, payload: Payload | None) -> Origin:
         decoders = "" if payload is None else identify_decoders()
-        return Origin(self.path.absolute(), self.class_depth, source.identity, decoders)
+        path = self.path.absolute() if isinstance(self.path, Path) else self.path
+        return Origin(path, self.class_depth, source.identity, decoders)
 
 
 def _cut(source: ImageSource, images: range) -> ExaminedSource | None:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from ..errors import (  # and nothing newer: the gate copies this folder into older storages
@@ -32,7 +32,7 @@ IN_PIECES = Limit(128 << 20, 100)  # of one that is unpacked piece by piece
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: PurePath) -> Iterator[None]:
     """Say where an error comes from, if it doesn't."""
     try:
         yield

@@ -12,12 +12,13 @@ import pytest
 
 import storage
 from storage import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
+from storage.__main__ import main
 from storage.dataset import writer
 from storage.remote import cache as caching
 from storage.remote.cache import Cache
 from storage.urls import find_location
 from tests.faults.children import Ending, run_child
-from tests.support.datasets import flip_bit, list_parts
+from tests.support.datasets import find_part, flip_bit, list_parts
 from tests.support.image_sets import assert_same, make_set
 
 PARTS, EACH = 4, 30
@@ -227,3 +228,24 @@ def test_the_default_cache_is_that_of_the_user(
 def test_a_limit_that_is_no_number_of_bytes_is_refused(most: Any) -> None:  # noqa: ANN401 - several
     with pytest.raises(InvalidInputError, match=r"max_bytes is .*: give a number above 0"):
         storage.cache(max_bytes=most)
+
+
+def test_commands_read_a_dataset_in_a_bucket(
+    local: Path, bucket: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cache", str(folder)]
+    upload(local, bucket)
+    assert main(["check", bucket, *options]) == 0
+    assert main(["convert", bucket, str(tmp_path / "copy"), "--backend", "npy", *options]) == 0
+    assert_same(storage.load(tmp_path / "copy"), (IMAGES, LABELS))
+    with storage.open(tmp_path / "copy") as reader:
+        assert (list(reader.names), reader.metadata) == (NAMES, METADATA)
+    flip_bit(find_part(local) / "images.npy", 128)
+    upload(local, bucket)
+    assert main(["check", bucket, *options]) == 1
+    assert main(["recover", bucket, str(tmp_path / "saved"), *options]) == 0
+    assert_same(storage.load(tmp_path / "saved"), (IMAGES[1:], LABELS[1:]))
+    output = capsys.readouterr()
+    assert (output.out.splitlines()[0], output.err) == (f"{bucket}: whole, {COUNT} images in npy", "")
+    assert main(["check", "s3://user:word@bucket/set"]) == 2
+    assert "word" not in capsys.readouterr().err
