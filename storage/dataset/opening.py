@@ -68,6 +68,11 @@ class Lazy(Mapping[int, T]):
 class Filling(Protocol):
     """A store that is filled as it is read; see `storage.remote.ranges`."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it is there."""
+        ...
+
     def fetch_structure(self) -> None:
         """Fetch what no image has, as far as it is known before the store can be opened."""
 

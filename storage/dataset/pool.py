@@ -9,6 +9,7 @@ import resource
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from threading import Condition
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ class PartReader:
     """Reads an open part, and verifies each record when it is first read; without `is_verified`, none."""
 
     resources: ExitStack  # that are freed when it is closed
+    is_whole: Callable[[], bool]  # whether all of it is fetched if anything is
 
     def __init__(
         self, dataset: Dataset, number: int, reader: Reader, is_verified: Verified | None, filling: Filling | None
@@ -55,22 +57,24 @@ class PartReader:
 
     def fetch(self, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
         """Have some records fetched that will be read, or all of the part."""
-        if self.filling is not None and positions is None:
-            self.filling.fetch_all()
-        elif self.filling is not None and positions is not None:
-            self.filling.fetch_images(positions, whole_chunks=whole_chunks)
+        if self.filling is None or self.filling.is_complete:
+            return
+        with self._dataset.reading():
+            if positions is None or self.is_whole():
+                self.filling.fetch_all()
+            else:
+                self.filling.fetch_images(positions, whole_chunks=whole_chunks)
 
     def _fill(self, positions: NDArray[np.intp], read: Callable[[], T]) -> T:
         """Have records fetched before they are read; if one is damaged here, fetch them once more."""
         filling: Any = self.filling
-        with self._dataset.reading():
-            filling.fetch_images(positions)
-            try:
-                return read()
-            except CorruptStoreError:
-                filling.forget(positions)
-                filling.fetch_images(positions)
+        self.fetch(positions, whole_chunks=False)
+        try:
             return read()
+        except CorruptStoreError:
+            filling.forget(positions)
+            self.fetch(positions, whole_chunks=False)
+        return read()
 
     def _read_one(self, position: int) -> tuple[Image, int]:
         try:
@@ -139,6 +143,7 @@ class Pool:
         self._is_bounded = len(dataset.manifest.parts) > self._most
         self._known: dict[int, tuple[int | None, Verified | None]] = {}  # what was verified, and of which files
         self._open: OrderedDict[int, PartReader] = OrderedDict()  # the least recently used first
+        self.whole = set[int]()  # parts of which all is fetched if anything is
         self._begin()
 
     def _begin(self) -> None:
@@ -163,6 +168,11 @@ class Pool:
         if self._is_bounded:
             with self._changed:
                 part.users -= 1
+
+    def lacks(self, number: int) -> bool:
+        """Whether something of a part may have to be fetched."""
+        part = self._open.get(number)
+        return part is None or not (part.filling is None or part.filling.is_complete)
 
     def _take(self, number: int) -> PartReader:
         with self._changed:
@@ -205,7 +215,7 @@ class Pool:
                 is_verified = np.zeros(len(reader), np.bool_) if dataset.checksums else None
             part = PartReader(dataset, number, reader, is_verified, filling)
             self._known[number] = files, is_verified
-            part.resources = stack.pop_all()
+            part.is_whole, part.resources = partial(self.whole.__contains__, number), stack.pop_all()
         return part
 
     def _close_surplus(self) -> None:

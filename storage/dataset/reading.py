@@ -3,6 +3,7 @@
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -40,6 +41,8 @@ from .names import Names
 from .opening import KEPT, Dataset, hold_dataset, open_dataset
 from .pool import Pool
 from .verification import find_damage, measure_images, name_record, verify_part
+
+AT_ONCE = 16  # parts from which something is fetched
 
 
 def load(path: Location | str, *, verify: bool = True) -> tuple[Images | Any, Labels]:
@@ -292,7 +295,7 @@ class DatasetReader(Reader):
             return self._read_part(0, positions, out)
         images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         labels = make_array(self.store, (len(positions),), np.int64)
-        for number, places in self._divide(positions):
+        for number, places in self._fetch_parts(positions):
             images[places], labels[places] = self._read_part(number, positions[places])
         return images, labels
 
@@ -304,7 +307,7 @@ class DatasetReader(Reader):
             return files, labels
         labels, lengths = (make_array(self.store, (len(positions),), np.int64) for _ in range(2))
         found: list[tuple[int, memoryview]] = []
-        for number, places in self._divide(positions):
+        for number, places in self._fetch_parts(positions):
             some, labels[places] = self._read_part(number, positions[places])
             lengths[places] = some.lengths
             found += zip(places.tolist(), some, strict=True)
@@ -313,6 +316,20 @@ class DatasetReader(Reader):
         for place, file in found:
             content[offsets[place] : offsets[place + 1]] = file
         return Encoded(content, offsets), labels
+
+    def _fetch_parts(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
+        """Divide positions among the parts; have what several of them lack fetched at once."""
+        parts = self._divide(positions)
+        if isinstance(self.store, Url):
+            missing = [
+                (number, positions[places] - self._starts[number])
+                for number, places in parts
+                if self._pool.lacks(number)
+            ]
+            if len(missing) > 1:
+                with ThreadPoolExecutor(AT_ONCE) as threads:
+                    list(threads.map(partial(self._fetch, whole_chunks=False), *zip(*missing, strict=True)))
+        return parts
 
     def _divide(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
         """Divide positions among the parts: the number of each part, and where its positions are among all."""
@@ -337,13 +354,16 @@ class DatasetReader(Reader):
             self._pool.give_back(part)
 
     def _expect(self, batches: Iterator[NDArray[np.intp]], order: EpochOrder) -> Iterator[NDArray[np.intp]]:
-        if not isinstance(self.store, Url):
+        parts = enumerate(self._dataset.manifest.parts) if isinstance(self.store, Url) else ()
+        if not any(part.count and self._pool.lacks(number) for number, part in parts):
             return batches
         from ..remote.prefetch import Prefetch  # noqa: PLC0415 - not needed on this machine
 
         size, fits = max(1, self.measure() // max(1, self._count)), self._dataset.origin.fits(self.measure())
         fetch = partial(self._fetch, whole_chunks=fits)
-        return Prefetch(batches, self._bounds, fetch, size=size, windows=order.find_windows())
+        windows, whole = order.find_windows(), self._pool.whole
+        whole.clear()
+        return Prefetch(batches, self._bounds, fetch, size=size, windows=windows, whole=whole)
 
     def _fetch(self, number: int, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
         """Have some images of a part fetched, or all."""
