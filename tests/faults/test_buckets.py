@@ -37,6 +37,14 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
 KILLS, RACES, TRIES, RESTARTS = 40, 50, 20, 6
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path) -> Iterator[None]:
+    """Have a cache of this test alone."""
+    storage.cache(tmp_path / "cache")
+    yield
+    storage.cache()
+
+
 @pytest.fixture
 def url(bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give the URL of a dataset of four parts that isn't there yet."""
@@ -137,7 +145,7 @@ def test_a_server_that_refuses_and_cuts_off_changes_nothing_that_is_saved(
     found: Findings = []
     for number in range(TRIES):
         bucket_proxy.behave(refuse=0.05, cut=0.01, seed=number)
-        outcome = attempt(save_and_compact, url, number)
+        outcome = attempt(save_and_read, url, number)
         bucket_proxy.behave()
         allowed: dict[int | None, str] = {number: "new", **({number - 1: "old"} if outcome != "saved" else {})}
         found.append((f"try {number}", f"{judge(url, tmp_path / f'{number}', allowed)}, {outcome}"))
@@ -145,10 +153,19 @@ def test_a_server_that_refuses_and_cuts_off_changes_nothing_that_is_saved(
     count_findings(record_property, BACKEND, {"bucket, 5 % refused and 1 % cut off": found})
 
 
-def save_and_compact(url: str, number: int) -> None:
-    """Write a dataset, read it and write it again."""
+def save_and_read(url: str, number: int) -> None:
+    """Write a dataset, and read an epoch of it."""
     save(url, number)
-    storage.compact(url)
+    read_epoch(url, number)
+
+
+def read_epoch(url: str, number: int) -> None:
+    """Read all images in random order; refuse others than those that were saved."""
+    with storage.open(url) as reader:
+        batches = [(images.copy(), labels.copy()) for images, labels in reader.batches(8, seed=number)]
+    images = np.concatenate([images for images, _ in batches])
+    assert {image.tobytes() for image in images} == {image.tobytes() for image in IMAGES}
+    assert all((labels == number).all() for _, labels in batches)
 
 
 def attempt(work: Callable[..., None], *arguments: object) -> str:
@@ -193,6 +210,26 @@ def test_a_server_that_is_killed_during_a_save_has_the_old_dataset_or_the_new_on
         last = number if outcome == "new" else last
         found.append((f"restart {number}", f"{outcome}, {told}"))
     count_findings(record_property, BACKEND, {"bucket, the server killed": found})
+
+
+def test_an_epoch_goes_on_after_the_server_was_killed(
+    own_server: SeaweedFS, tmp_path: Path, record_property: Record
+) -> None:
+    url, found, chance = "s3://faults/set", Findings(), random.Random(1)  # noqa: S311 - repeatable
+    save(url, 1)
+    started = time.monotonic()
+    read_epoch(url, 1)
+    usual = time.monotonic() - started
+    for number in range(RESTARTS):
+        storage.cache(tmp_path / f"{number}")
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(attempt, read_epoch, url, 1)
+            time.sleep(chance.random() * usual)
+            own_server.kill()
+            own_server.start()
+        told = answer.exception() or answer.result().replace("saved", "all read")
+        found.append((f"restart {number}", told if isinstance(told, str) else f"{GUILTY}{told!r}"))
+    count_findings(record_property, BACKEND, {"bucket, the server killed during an epoch": found})
 
 
 @pytest.mark.parametrize("own_server", [3], indirect=True)

@@ -36,6 +36,14 @@ IMAGES = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
 LABELS = np.arange(20)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path) -> Iterator[None]:
+    """Have a cache of this test alone."""
+    storage.cache(tmp_path / "cache")
+    yield
+    storage.cache()
+
+
 @pytest.fixture
 def url(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Url:
     """Give the URL of a dataset that isn't there yet; parts have five images."""
