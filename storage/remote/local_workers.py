@@ -42,5 +42,5 @@ def main() -> None:  # pragma: no cover - runs in a child only
     os.killpg(0, signal.SIGKILL)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover - runs in a child only
     main()

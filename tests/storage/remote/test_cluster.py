@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import storage
 from storage import CorruptStoreError, StorageError
 from storage.dataset import planning
 from storage.errors import BackendUnavailableError, InvalidInputError
-from storage.remote import cluster
+from storage.remote import cluster, local_workers
 from storage.remote.cluster import Cluster, connect, start_workers
 from tests.support.backends import need_backend
 from tests.support.cluster_tasks import damage, fail, kill_once
@@ -63,9 +64,16 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "images.npy"
 
 
-def find_workers(pair: Cluster) -> list[int]:
-    """Find the process of each worker."""
-    return list(pair._client.run(os.getpid, on_error="ignore").values())  # noqa: SLF001 - what only tests want
+def find_workers() -> list[int]:
+    """Find the processes of workers: in the session of a child of this one, and started by `multiprocessing`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            session = os.getsid(int(folder.name))
+            parent = Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid() and b"spawn_main" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 @pytest.mark.usefixtures("use")
@@ -102,6 +110,19 @@ def test_tasks_that_are_lost_or_that_kill_their_workers_are_explained() -> None:
     killed = make_error("task", None, 3)
     assert "4 workers died, one after the other, of the same task" in str(cluster._explain("error", (0, killed, 0)))  # noqa: SLF001
     assert "the scheduler lost a task" in str(cluster._explain("cancelled", None))  # noqa: SLF001
+
+
+def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pair._client, "nthreads", Mock(side_effect=OSError("closed")))  # noqa: SLF001 - what fails first
+    with pytest.raises(StorageError, match="the scheduler lost a task, or the connection to it"):
+        list(pair.run(fail, [(0, 0)]))
+
+
+def test_workers_of_this_machine_serve_nothing_but_tasks() -> None:
+    assert local_workers.CONFIG["distributed.scheduler.http.routes"] == []
+    assert local_workers.CONFIG["distributed.worker.http.routes"] == []
 
 
 def test_another_worker_does_what_a_killed_one_was_doing(pair: Cluster, tmp_path: Path) -> None:
@@ -196,16 +217,18 @@ def test_workers_end_with_the_process_that_started_them(stop: signal.Signals) ->
     assert wait_for(lambda: not is_running(worker)), f"worker {worker} is still there"
 
 
-def test_logging_is_as_before_when_the_workers_are_gone(pair: Cluster) -> None:
+@pytest.mark.usefixtures("pair")
+def test_nothing_is_logged_while_there_are_workers() -> None:
     assert logging.root.manager.disable >= logging.CRITICAL, "while there are workers, their library logs nothing"
     with pytest.raises(InvalidInputError), connect("nothing://"):
         pass
-    assert find_workers(pair)
+    assert find_workers()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("use")
 def test_a_conversion_whose_workers_are_killed_20_times_ends_in_a_whole_dataset(
-    use: Cluster, run: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "MIN_PART", IMAGES[0].nbytes)
     monkeypatch.setattr(cluster, "MIN_AHEAD", 1)
@@ -215,9 +238,8 @@ def test_a_conversion_whose_workers_are_killed_20_times_ends_in_a_whole_dataset(
     def insert(writer: planning.PlannedWriter, number: int, written: Any) -> None:  # noqa: ANN401 - a Written
         take(writer, number, written)
         if len(killed) < 20:
-            processes = find_workers(use)
-            while not processes:
-                processes = find_workers(use)
+            assert wait_for(lambda: bool(find_workers()))
+            processes = find_workers()
             killed.append(processes[number % len(processes)])
             os.kill(killed[-1], signal.SIGKILL)
 

@@ -224,14 +224,15 @@ def test_a_range_of_larger_images_than_the_source_tells_becomes_several_parts(
     use: Callable[[Here], Here], run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_files(tmp_path)
-    monkeypatch.setattr(planning, "MIN_PART", 1 << 30)
-    monkeypatch.setattr(writer, "PART", 2_000)
-    use(Killed(0))
+    monkeypatch.setattr(planning, "MIN_PART", 2_500)
+    monkeypatch.setattr(writer, "PART", 1_000)
+    use(Killed(1))
     command = "convert", source, tmp_path / "set", "--backend", "npy", "--workers", 2
     assert run(*command)[0] == 130
-    use(Here())
+    here = use(Here())
     assert run(*command)[0] == 0
-    assert len(list_parts(tmp_path / "set")) > 1
+    assert here.done
+    assert len(list_parts(tmp_path / "set")) > len(here.done) + 1
     assert describe(tmp_path / "set")["names"][0] == "ant/0.jpg"
 
 
@@ -250,6 +251,15 @@ def test_a_source_that_is_another_one_for_the_workers_is_refused(
     assert code == 1
     assert f"{source}: a worker finds something else there" in complaint
     assert not (tmp_path / "set").exists()
+
+
+def test_where_no_secret_can_be_kept_nothing_is_resumed(
+    use: Callable[[Here], Here], run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "read_secret", bytes)
+    use(Killed(4))
+    assert run("convert", write_array(tmp_path), tmp_path / "set", "--backend", "npy", "--workers", 2)[0] == 130
+    assert not list(tmp_path.glob(".set.tmp-*"))
 
 
 def test_a_dataset_is_replaced_by_itself_in_other_parts(
