@@ -129,6 +129,13 @@ def test_a_part_that_is_opened_again_is_verified_again_only_if_its_files_changed
             reader[0]
 
 
+@pytest.mark.usefixtures("few")
+def test_a_file_that_is_missing_is_found_among_many_parts(saved: Path) -> None:
+    (find_part(saved, 1) / "images.npy").unlink()
+    with storage.open(saved) as reader, pytest.raises(CorruptStoreError, match=r"part-00001-\w+/images.npy is missing"):
+        reader[EACH]
+
+
 def test_threads_share_few_open_parts(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MAX_OPEN", 1)
     with storage.open(saved) as reader, ThreadPoolExecutor(4) as threads:

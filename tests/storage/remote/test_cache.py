@@ -1,5 +1,6 @@
 """Datasets in a bucket are read through a cache, which is verified, bounded, and shared by many processes."""
 
+import fcntl
 import os
 import pickle
 import shutil
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage import CorruptStoreError, InvalidInputError, StorageError, StoreNotFoundError
+from storage import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError
 from storage.__main__ import main
 from storage.dataset import writer
 from storage.remote import cache as caching
@@ -249,3 +250,34 @@ def test_commands_read_a_dataset_in_a_bucket(
     assert (output.out.splitlines()[0], output.err) == (f"{bucket}: whole, {COUNT} images in npy", "")
     assert main(["check", "s3://user:word@bucket/set"]) == 2
     assert "word" not in capsys.readouterr().err
+
+
+def test_what_dead_processes_left_is_deleted(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+    storage.load(bucket)
+    (dataset,) = folder.iterdir()
+    shutil.rmtree(list_parts(dataset)[0])
+    for place in (dataset / f"{caching.TRASH}1", folder / f"{caching.FRESH}1", folder / f"{caching.FRESH}2"):
+        (place / "part").mkdir(parents=True)
+    os.utime(folder / f"{caching.FRESH}1", (0, 0))
+    Cache(folder, 1).make_room(0)
+    assert not list(dataset.iterdir())
+    assert sorted(path.name for path in folder.iterdir()) == sorted([dataset.name, f"{caching.FRESH}2"])
+
+
+def test_a_part_that_another_process_is_deleting_is_waited_for(
+    local: Path, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    storage.load(bucket)
+    (dataset,) = folder.iterdir()
+    part = list_parts(dataset)[0]
+    descriptor = os.open(part, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    monkeypatch.setattr(caching, "TIMEOUT", 0.0)
+    with storage.open(bucket) as reader:
+        with pytest.raises(StoreLockedError, match="another program holds a lock on this folder"):
+            reader[0]
+        monkeypatch.setattr(caching, "TIMEOUT", 60.0)
+        monkeypatch.setattr("storage.remote.cache.time.sleep", lambda _: os.close(descriptor))
+        assert_same(reader[0], (IMAGES[0], LABELS[0]))
