@@ -13,6 +13,7 @@ import storage
 from storage import CorruptStoreError
 from storage.dataset import files, pool, writer
 from storage.dataset.manifest import Manifest, Part
+from storage.dataset.opening import Lazy
 from storage.dataset.reading import find_earlier
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
@@ -52,6 +53,13 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("storage.dataset.opening.check_file", check)
     return parts
+
+
+def test_what_there_is_about_parts_is_a_mapping_that_is_read_when_it_is_asked_for() -> None:
+    read: list[int] = []
+    mapping = Lazy(3, read.append)
+    mapping[1], mapping[1]
+    assert (len(mapping), list(mapping), 3 in mapping, read) == (3, [0, 1, 2], False, [1])
 
 
 def test_no_part_is_opened_before_it_is_used(saved: Path, checked: list[str]) -> None:

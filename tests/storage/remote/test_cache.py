@@ -137,8 +137,9 @@ def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path,
         objects.remove([f"{first}/images.npy", f"{second}.json"])
         with pytest.raises(CorruptStoreError, match=rf"^{bucket}/{first}/images.npy: it is missing"):
             reader[0]
-        with pytest.raises(CorruptStoreError, match=rf"^{bucket}: {second}.json is missing"):
-            reader[EACH]
+        for _ in range(2):
+            with pytest.raises(CorruptStoreError, match=rf"^{bucket}: {second}.json is missing"):
+                reader[EACH]
         objects.write("manifest.json", b"another")
         for index in (0, EACH):
             with pytest.raises(StoreNotFoundError, match=f"^{bucket}: it was replaced or deleted.*: open it again"):
