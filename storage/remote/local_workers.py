@@ -9,6 +9,7 @@ import sys
 
 ALLOWED_FAILURES = 25  # workers that may die of one task: it may be innocent
 CONFIG = {
+    "distributed.deploy.lost-worker-timeout": "1 day",  # a worker that was killed starts again, however slowly
     "distributed.scheduler.http.routes": [],  # nothing is served but tasks
     "distributed.worker.http.routes": [],
     "distributed.worker.profile.enabled": False,
