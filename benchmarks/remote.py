@@ -98,10 +98,20 @@ class RemoteCell:
         self.save = partial(save, backend=backend, durable=False)
 
     def fill(self, images: Content, labels: Labels, *, in_folder: bool = False) -> "str | Path":
-        """Save the dataset that the cell reads, outside the clock; return its URL, or the folder that it is in."""
-        place = self.folder / "set" if in_folder else f"{self.url}/set"
-        self.save(place, images, labels)
-        return place
+        """Save the dataset that the cell reads, outside the clock; return its URL, or a folder with the same parts."""
+        url = f"{self.url}/set"
+        self.save(url, images, labels)
+        return self._copy() if in_folder else url
+
+    def _copy(self) -> Path:
+        """Copy the dataset into a folder."""
+        import obstore  # noqa: PLC0415 - few sessions need it
+
+        for name, _ in self.list_objects():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(obstore.get(self.find_store(), name).bytes())
+        return self.folder / "set"
 
     def measure(
         self,
