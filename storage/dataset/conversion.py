@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..errors import InvalidInputError, StorageError, UnfinishedConversionError
 from ..urls import Location, Url
 from .annotations import Annotations, Problem
 from .metadata import Columns
-from .planning import Job, PlannedWriter, RefusedError, Written, plan_ranges
+from .planning import Job, PlannedWriter, RangesWriter, RefusedError, Written, plan_ranges
 from .writer import DatasetWriter, make_writer
 
 Write = Callable[[Iterable[Job]], Iterable[tuple[int, Written]]]
@@ -62,7 +62,7 @@ class Described(Protocol):
     def close(self) -> None:
         """Close what reading keeps open, so that it can be replaced; nothing is read any more."""
 
-    def check_in_place(self, destination: Path) -> None:
+    def check_in_place(self, destination: PurePath) -> None:
         """Refuse to replace the source if it was changed after it was opened."""
 
     def identify(self) -> str:
@@ -118,8 +118,7 @@ def convert(
     with make(
         destination, annotations, backend, durable=True, overwrite=overwrite, source=source.identity, lock=lock
     ) as writer:
-        if not isinstance(destination, Url):
-            source.check_in_place(destination)
+        source.check_in_place(destination)
         finished: int = writer.done
         try:
             progress(finished, count)
@@ -144,10 +143,12 @@ def convert(
 
 def _plan(source: ImageSource, destination: Location) -> Callable[..., Any]:
     """Plan what several workers write."""
-    if isinstance(destination, Url):
-        hint = "convert it into a shared folder, and copy that to the bucket with any tool"
-        raise InvalidInputError("several workers can't write to a bucket", store=destination, hint=hint)
-    return partial(PlannedWriter, ranges=plan_ranges(source.sizes))
+    ranges = plan_ranges(source.sizes)
+    if not isinstance(destination, Url):
+        return partial(PlannedWriter, ranges=ranges)
+    from ..remote.writing import PlannedBucketWriter  # noqa: PLC0415 - needs obstore
+
+    return partial(PlannedBucketWriter, ranges=ranges)
 
 
 def _add_batches(writer: DatasetWriter, source: ImageSource) -> Iterator[None]:
@@ -158,7 +159,7 @@ def _add_batches(writer: DatasetWriter, source: ImageSource) -> Iterator[None]:
         yield
 
 
-def _add_ranges(writer: PlannedWriter, write: Write) -> Iterator[None]:
+def _add_ranges(writer: RangesWriter, write: Write) -> Iterator[None]:
     """Have the ranges written that an earlier writer hadn't taken."""
     try:
         for number, written in write(writer.list_jobs()):

@@ -17,11 +17,12 @@ from xxhash import xxh3_64_hexdigest
 
 from ..errors import InvalidInputError, StorageError
 from ..registry import find_backend
+from ..urls import Location
 from .annotations import Annotations
 from .details import Summary
 from .manifest import Form, Manifest, Part
 from .replacement import remove_unreferenced
-from .writer import PART, ImageWriter, Writer, describe_failure
+from .writer import PART, DatasetWriter, ImageWriter, Writer, describe_failure
 
 MIN_PART, MIN_RANGES = 16 << 20, 64  # bytes of an image set below which, and ranges up to which, parts are smaller
 
@@ -35,15 +36,15 @@ class Written(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """A range of images that is to be written, by any process that has the same folder."""
+    """A range of images that is to be written, by any process that has the same folder or bucket."""
 
     number: int
     images: range
     annotations: Annotations  # of these images
     summary: Summary  # of all images
     is_last: bool  # of all ranges
-    folder: Path
-    path: Path  # of the dataset, for messages
+    folder: Path | None  # where parts are written; None if each worker uploads its own
+    path: Location  # of the dataset
     backend: str
     durable: bool
 
@@ -71,9 +72,9 @@ def make_pending(number: int, images: range) -> Part:
 class RangeWriter(ImageWriter):
     """Writes the images of one range."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, folder: Path) -> None:
         super().__init__(job.annotations, durable=job.durable)
-        self._path, self._folder, self._summary = job.path, job.folder, job.summary
+        self._path, self._folder, self._summary = job.path, folder, job.summary
         self._module, self._manifest = find_backend(job.backend), Manifest(job.backend)
         self._first_part, self._first_image, self._is_last = job.number, job.images.start, job.is_last
 
@@ -89,19 +90,24 @@ class RangeWriter(ImageWriter):
         return Written(self._manifest.parts, self._manifest.form)
 
 
-class PlannedWriter(Writer):
-    """Takes the parts of planned ranges in any order; those that an earlier writer took are kept, as its source is."""
+class RangesWriter(DatasetWriter):
+    """Takes the parts of planned ranges in any order; those that an earlier writer took are kept, as its source is.
+
+    What is published, and how, is a base class after this one.
+    """
+
+    _writes_here = True  # whether workers write into the folder of this writer
 
     def __init__(
         self,
-        path: Path | str,
+        path: Location,
         annotations: Annotations,
         backend: str,
         *,
         ranges: Sequence[range],
-        **options: Any,  # noqa: ANN401 - those of `Writer`
+        **options: Any,  # noqa: ANN401 - those of the base class
     ) -> None:
-        super().__init__(path, annotations, backend, **options)
+        super().__init__(path, annotations, backend, **options)  # type: ignore[call-arg,arg-type]
         self._ranges, self._written = ranges, dict[int, tuple[Part, ...]]()
         if self._manifest.source:
             stops = np.array([images.stop for images in ranges])
@@ -113,8 +119,8 @@ class PlannedWriter(Writer):
         return sum(part.count for parts in self._written.values() for part in parts)
 
     def __enter__(self) -> Self:
-        """Do what `Writer` does, and find out which ranges are written already."""
-        super().__enter__()
+        """Do what the base class does, and find out which ranges are written already."""
+        super().__enter__()  # type: ignore[safe-super]
         parts = iter(self._manifest.parts)
         for number, images in enumerate(self._ranges if self._manifest.parts else ()):
             found = [next(parts)]
@@ -134,7 +140,7 @@ class PlannedWriter(Writer):
                     self._annotations.take(images.start, images.stop),
                     self._summary,
                     images.stop == len(self._annotations),
-                    self._folder,
+                    self._folder if self._writes_here else None,
                     self._path,
                     self._manifest.backend,
                     self._durable,
@@ -157,6 +163,10 @@ class PlannedWriter(Writer):
     def abandon(self) -> None:
         """Keep nothing for another writer."""
         self._manifest = replace(self._manifest, parts=())
+
+
+class PlannedWriter(RangesWriter, Writer):
+    """Publishes planned ranges in a folder, which the workers share."""
 
     def commit(self) -> None:
         """Publish the dataset, without what was left by workers that died."""

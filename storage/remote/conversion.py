@@ -81,7 +81,12 @@ def write_range(task: WriteTask) -> Written:
     files = task.files
     batches: Any = source.read(task.job.images.start) if files is None else replace(files, source=source).read(0)
     with closing(batches):
-        return RangeWriter(task.job).write(batches)
+        if task.job.folder is not None:
+            return RangeWriter(task.job, task.job.folder).write(batches)
+        from .writing import BucketRangeWriter  # noqa: PLC0415 - needs obstore
+
+        with BucketRangeWriter.open(task.job) as writer:
+            return writer.write(batches)
 
 
 class Workers(NamedTuple):

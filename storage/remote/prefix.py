@@ -53,7 +53,7 @@ class Prefix:
         self._found: Entry | None = None  # the manifest when the writer began
         self._version: Version | None = None  # likewise
         self.manifest: Manifest | None = None  # likewise; None if there is none, or a damaged one
-        self._added: dict[str, list[str]] = {}  # objects by the part they are of
+        self._added: set[str] = set()  # parts
         self._is_uncertain = False  # whether the manifest was put
 
     def check(self, *, overwrite: bool) -> bool:
@@ -123,11 +123,15 @@ class Prefix:
         files += self._folder.glob(f"{part}.*")
         names = [path.relative_to(self._folder).as_posix() for path in files]
         _refuse_names(self.url, names)
-        self._added[part] = names
+        self._added.add(part)
         self.bucket.upload_all(zip(files, names, strict=True))
         shutil.rmtree(store)
         for path in self._folder.glob(f"{part}.*"):
             path.unlink()
+
+    def adopt_part(self, part: str) -> None:
+        """Take a part that a worker uploaded for one that was added here."""
+        self._added.add(part)
 
     def put_manifest(self, manifest: Manifest) -> None:
         """Publish a dataset in one step, unless another writer did; nothing is removed if that isn't known."""
@@ -160,22 +164,24 @@ class Prefix:
 
     def withdraw(self, kept: Iterable[str] = ()) -> None:
         """Remove what was added, except parts that are kept; leave it all if the manifest may name it."""
-        if self._is_uncertain:
+        removed = self._added - {*kept}
+        if self._is_uncertain or not removed:
             return
-        names = [name for part, names in self._added.items() if part not in {*kept} for name in names]
         with suppress(StorageError):  # else a later save does it
-            self.bucket.remove(names)
+            names = [entry.name for entry in self.bucket.list_objects()]
+            self.bucket.remove(name for name in names if _find_part(name) in removed)
 
     def is_whole(self, manifest: Manifest) -> bool:
         """Check that all objects of parts that were finished are there, and have the sizes that they had."""
         sizes = {entry.name: entry.size for entry in self.bucket.list_objects()}
-        names = [f"{part.name}.{DETAILS}" for part in manifest.parts]
+        finished = [number for number, part in enumerate(manifest.parts) if not part.is_pending]
+        names = [f"{manifest.parts[number].name}.{DETAILS}" for number in finished]
         paths = [self._folder / name for name in names]
         if not sizes.keys() >= {*names}:
             return False
         try:
             self.bucket.download_all((name, path, sizes[name]) for name, path in zip(names, paths, strict=True))
-            expected = [_list_sizes(self._folder, manifest, number) for number in range(len(manifest.parts))]
+            expected = [_list_sizes(self._folder, manifest, number) for number in finished]
         except (CorruptStoreError, StoreNotFoundError):
             return False
         finally:
@@ -192,7 +198,7 @@ class Prefix:
         groups: dict[str, list[Entry]] = {}
         for entry in objects:
             if entry.name != FILE and _is_own(entry.name):
-                groups.setdefault(entry.name.partition(".")[0], []).append(entry)
+                groups.setdefault(_find_part(entry.name), []).append(entry)
         for folder in filter(_is_own, folders):
             groups.setdefault(folder, [])
         for name in groups.keys() - current - (_list_names(self.manifest) if self.manifest else frozenset()):
@@ -203,6 +209,11 @@ class Prefix:
 
 def _is_own(name: str) -> bool:
     return bool(OWN_NAMES.fullmatch(name) or PROGRESS.fullmatch(name))
+
+
+def _find_part(name: str) -> str:
+    """Find the part that an object is of, by its name."""
+    return name.partition("/")[0].partition(".")[0]
 
 
 def _list_names(manifest: Manifest) -> frozenset[str]:

@@ -7,7 +7,8 @@ of the same source takes that object over, and with it the parts.
 import os
 import secrets
 import tempfile
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -19,6 +20,7 @@ from ..dataset.annotations import Annotations
 from ..dataset.appending import Appender
 from ..dataset.manifest import Manifest
 from ..dataset.opening import Dataset
+from ..dataset.planning import Job, RangesWriter, RangeWriter, Written, make_pending
 from ..dataset.verification import verify_written
 from ..dataset.writer import DatasetWriter
 from ..errors import CorruptStoreError, StorageError, StoreLockedError, StoreNotFoundError, writing
@@ -127,6 +129,47 @@ class BucketWriter(DatasetWriter):
                 self._prefix.put(self._progress, secrets.token_bytes(8), self._version)
             self._manifest = replace(self._manifest, parts=())
             self._prefix.bucket.remove([self._progress])
+
+
+class PlannedBucketWriter(RangesWriter, BucketWriter):
+    """Publishes planned ranges in a bucket, to which each worker uploads its own."""
+
+    _writes_here = False
+
+    def insert(self, number: int, written: Written) -> None:
+        """Take the parts of a range; they are removed if the dataset isn't published."""
+        for part in written.parts:
+            self._prefix.adopt_part(part.name)
+        super().insert(number, written)
+
+
+class BucketRangeWriter(RangeWriter):
+    """Writes the images of one range in a local folder, part by part, and uploads them."""
+
+    _path: Url
+    _prefix: Prefix
+
+    @classmethod
+    @contextmanager
+    def open(cls, job: Job) -> Iterator[Self]:
+        """Make a writer; after an error, what it uploaded is removed."""
+        with writing(job.path), tempfile.TemporaryDirectory(prefix="dataset-") as folder:
+            writer = cls(job, Path(folder))
+            writer._prefix = Prefix(writer._path, Path(folder), lock=False)
+            try:
+                yield writer
+            except BaseException:
+                writer._prefix.withdraw()
+                raise
+
+    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
+        """Count those of one part: it is removed when it was uploaded."""
+        return len(images)
+
+    def _put_part(self, manifest: Manifest) -> None:
+        before = make_pending(0, range(self._first_image))  # so that each image has its index in the whole set
+        shifted = replace(manifest, parts=(before, *manifest.parts))
+        _put_part(self._prefix, Dataset(self._path, self._folder, shifted, self._module))
 
 
 class BucketAppender(Appender):

@@ -1,7 +1,7 @@
 """What most sources have in common."""
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import PurePath
 
 
 class Source:
@@ -14,5 +14,5 @@ class Source:
     def close(self) -> None:
         """Close what reading keeps open."""
 
-    def check_in_place(self, destination: Path) -> None:
+    def check_in_place(self, destination: PurePath) -> None:
         """Refuse to replace the source if it was changed after it was opened."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ class ExaminedSource:
         """Close the source."""
         self.source.close()
 
-    def check_in_place(self, destination: Path) -> None:
+    def check_in_place(self, destination: PurePath) -> None:
         """Refuse to replace the source if it was changed after it was opened."""
         self.source.check_in_place(destination)
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -225,11 +225,13 @@ class DatasetSource(StoreSource):
 
     reader: DatasetReader
 
-    def check_in_place(self, destination: Path) -> None:
+    def check_in_place(self, destination: PurePath) -> None:
         """Refuse to replace the dataset if something was appended to it after it was opened, before it was locked."""
-        is_same = (
-            destination.exists() and isinstance(self.reader.store, Path) and destination.samefile(self.reader.store)
-        )
+        store = self.reader.store
+        if isinstance(store, Path) and isinstance(destination, Path):
+            is_same = destination.exists() and destination.samefile(store)
+        else:
+            is_same = destination == store
         if is_same and not self.reader.is_current():
             raise StorageError("another program changed it meanwhile", store=destination, hint="convert it again")
 

@@ -1,8 +1,9 @@
 """Datasets are written to a bucket in one step, by one of several writers, and what is left of others is removed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ from storage import (
     StoreNotFoundError,
 )
 from storage.__main__ import main
+from storage.dataset import planning
 from storage.dataset import writer as writing
 from storage.dataset.annotations import Annotations, Problem
 from storage.dataset.conversion import convert
+from storage.dataset.planning import Job, Written
 from storage.errors import UnfinishedConversionError
 from storage.urls import Url, find_location
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 from storage.remote import prefix
 from storage.remote.bucket import Bucket
-from storage.remote.writing import BucketWriter
+from storage.remote.writing import BucketRangeWriter, BucketWriter
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
 LABELS = np.arange(20)
@@ -319,6 +322,7 @@ class Source:
     skipped = (Problem("a", "b"),)
     kind = "pixels"
     identity = "source"
+    sizes = np.full(20, IMAGES[0].nbytes)
 
     def __init__(self, stop: int | None = None) -> None:
         self.labels, self._stop = LABELS, stop
@@ -330,6 +334,9 @@ class Source:
 
     def close(self) -> None:
         """Have nothing open."""
+
+    def check_in_place(self, destination: Url) -> None:
+        """Be no dataset."""
 
     def read(self, start: int) -> Iterator[Any]:
         """Read images one by one."""
@@ -411,9 +418,63 @@ def test_the_command_converts_into_a_bucket(url: Url, tmp_path: Path, capsys: py
     assert main([*command, "--overwrite"]) == 0
 
 
-def test_several_workers_do_not_write_to_a_bucket(url: Url) -> None:
-    with pytest.raises(InvalidInputError, match="convert it into a shared folder, and copy that to the bucket"):
-        convert(Source(), url, "npy", overwrite=False, progress=lambda *_: None, write=list)  # type: ignore[arg-type]
+def write_ranges(jobs: Iterable[Job], stop: int | None = None) -> Iterator[tuple[int, Written]]:
+    """Do what workers do: write each range alone, in another order; die at `stop`."""
+    for job in sorted(jobs, key=lambda job: -job.number):
+        if job.number == stop:
+            raise StorageError("the last worker died")
+        with BucketRangeWriter.open(job) as worker:
+            yield job.number, worker.write(Source().read(job.images.start))
+
+
+def convert_ranges(url: Url, stop: int | None = None) -> int:
+    """Convert the source into a bucket as several workers do."""
+    write = partial(write_ranges, stop=stop)
+    return convert(Source(), url, "npy", overwrite=False, progress=lambda *_: None, write=write)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def _ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "MIN_PART", 3 * IMAGES[0].nbytes)
+
+
+@pytest.mark.usefixtures("_ranges")
+def test_several_workers_upload_what_one_process_does(url: Url, tmp_path: Path) -> None:
+    convert_ranges(url)
+    assert len(list_parts(url)) == 7
+    check_saved(url, tmp_path / "copy")
+
+
+@pytest.mark.usefixtures("_ranges")
+def test_what_workers_uploaded_is_kept_for_the_same_conversion(url: Url, tmp_path: Path) -> None:
+    with pytest.raises(UnfinishedConversionError, match="images are kept in the bucket"):
+        convert_ranges(url, stop=1)
+    assert convert_ranges(url) > 0
+    assert len(list_parts(url)) == 7
+    check_saved(url, tmp_path / "copy")
+
+
+@pytest.mark.usefixtures("_ranges")
+def test_parts_of_workers_are_removed_if_another_writer_was_first(url: Url) -> None:
+    def write(jobs: Iterable[Job]) -> Iterator[tuple[int, Written]]:
+        yield from write_ranges(jobs)
+        storage.save(url, IMAGES[:1], LABELS[:1], "npy")
+
+    with pytest.raises(UnfinishedConversionError, match="another writer has saved there meanwhile"):
+        convert(Source(), url, "npy", overwrite=False, progress=lambda *_: None, write=write)  # type: ignore[arg-type]
+    assert len(list_parts(url)) == 1
+
+
+@pytest.mark.usefixtures("_ranges")
+def test_a_worker_that_fails_removes_what_it_uploaded(url: Url) -> None:
+    def write(jobs: Iterable[Job]) -> Iterator[tuple[int, Written]]:
+        with BucketRangeWriter.open(next(iter(jobs))) as worker:
+            worker.write(iter([IMAGES[:1]]))
+        yield from ()
+
+    with pytest.raises(StorageError, match="1 images and 3 labels; nothing was saved"):
+        convert(Source(), url, "npy", overwrite=False, progress=lambda *_: None, write=write)  # type: ignore[arg-type]
+    assert not list_names(url)
 
 
 def test_the_command_does_not_repeat_what_may_be_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
