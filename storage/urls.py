@@ -10,7 +10,7 @@ from .errors import InvalidInputError
 
 SCHEMES = ("s3", "gs", "az")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
-PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # the name of a bucket, or of a container of Azure
+PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}")  # the name of a bucket, or of a container of Azure
 HINT = "give a path, or a URL such as s3://bucket/prefix (or gs://, az://)"
 
 

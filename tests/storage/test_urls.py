@@ -68,6 +68,7 @@ def test_a_url_cannot_be_taken_for_a_file() -> None:
         "s3://bucket/SECRET/../photos",
         "s3://bucket/./SECRET",
         "s3:///SECRET",
+        "s3://no/SECRET",  # no bucket has a name of two letters
         "s3://:SECRET/",
         "s3://bucket/SECRET\n",
         "file://host/SECRET",
