@@ -212,7 +212,8 @@ def _use_cluster(options: argparse.Namespace) -> Iterator[Any]:
         return
     from .remote.cluster import connect, start_workers  # noqa: PLC0415 - optional
 
-    with start_workers(options.workers) if options.workers else connect(options.dask) as cluster:
+    kept = None if options.cache is None else Path(options.cache).absolute()
+    with start_workers(options.workers, kept) if options.workers else connect(options.dask, kept) as cluster:
         yield cluster
 
 

@@ -187,7 +187,8 @@ class Pool:
         try:
             part = self._open_part(number)
             part.users = 1
-            self._open[number] = part
+            with self._changed:  # another thread may be looking for one to close
+                self._open[number] = part
         finally:
             with self._changed:
                 self._opening.discard(number)

@@ -15,27 +15,27 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, TypeVar, cast
 
 from ..errors import BackendUnavailableError, InvalidInputError, StorageError
 from ..registry import PACKAGE
+from .cache import cache as choose_cache
 
 MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
 TIMEOUT = 30  # seconds in which a scheduler must answer
 LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
 Results = Iterator[tuple[int, Result]]
 
 
 class Cluster:
     """The workers of a scheduler."""
 
-    def __init__(self, client: Any) -> None:  # noqa: ANN401 - of distributed
-        self._client = client
+    def __init__(self, client: Any, cache: Path | None = None) -> None:  # noqa: ANN401 - of distributed
+        self._client, self._cache = client, cache
 
     def run(self, function: Callable[[Task], Result], tasks: Iterable[tuple[int, Task]]) -> "Results[Result]":
         """Call a function with each task; yield its number and the result as they come.
@@ -49,7 +49,7 @@ class Cluster:
 
         def submit(count: int) -> None:
             for number, task in islice(tasks, count):
-                future = self._client.submit(function, task, pure=False, priority=-number)
+                future = self._client.submit(_call, self._cache, function, task, pure=False, priority=-number)
                 waiting[future] = number
                 completed.add(future)
 
@@ -79,6 +79,13 @@ class Cluster:
             self._client.run(function, on_error="ignore")
 
 
+def _call(cache: Path | None, function: Callable[[Task], Result], task: Task) -> Result:
+    """Call a function in a worker, which reads buckets through this cache."""
+    if cache is not None:
+        choose_cache(cache)
+    return function(task)
+
+
 def put_in_order(results: "Results[Result]") -> Iterator[Result]:
     """Yield results in the order of their tasks, which are numbered from 0."""
     done, waiting = 0, dict[int, Result]()
@@ -106,8 +113,8 @@ def _explain(status: str, result: Any) -> Exception:  # noqa: ANN401 - whatever 
 
 
 @contextmanager
-def connect(address: str, security: Any = None) -> Iterator[Cluster]:  # noqa: ANN401 - of distributed
-    """Use the workers of the scheduler at an address, such as tcp://10.0.0.1:8786."""
+def connect(address: str, cache: Path | None = None, security: Any = None) -> Iterator[Cluster]:  # noqa: ANN401 - of distributed
+    """Use the workers of the scheduler at an address, such as tcp://10.0.0.1:8786, with this cache."""
     client_type, _ = _import()
     with _silencing():
         try:
@@ -116,11 +123,16 @@ def connect(address: str, security: Any = None) -> Iterator[Cluster]:  # noqa: A
             problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
             raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
         with closing(client):
-            yield Cluster(client)
+            try:
+                client.wait_for_workers(1, timeout=TIMEOUT)
+            except TimeoutError:
+                problem = f"the scheduler at {address} has no workers"
+                raise InvalidInputError(problem, hint=f"start some with `dask worker {address}`") from None
+            yield Cluster(client, cache)
 
 
 @contextmanager
-def start_workers(count: int) -> Iterator[Cluster]:
+def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
     """Use processes of this machine, which end with the block."""
     _, security_type = _import()
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, _start_process() as (requests, answers):
@@ -131,7 +143,7 @@ def start_workers(count: int) -> Iterator[Cluster]:
         address = answers.readline().decode().strip()
         if not address:
             raise StorageError("the worker processes could not be started", hint="free memory, or start fewer")
-        with connect(address, security_type(**security) if security else None) as cluster:
+        with connect(address, cache, security_type(**security) if security else None) as cluster:
             yield cluster
 
 

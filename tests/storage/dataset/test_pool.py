@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -199,3 +200,16 @@ def test_an_earlier_dataset_is_the_longest_with_its_checksum() -> None:
     manifest = Manifest("npy", parts=parts)
     found = [find_earlier(manifest, f"{number:016x}") for number in (1, 2, 3, 4)]
     assert [each and len(each.parts) for each in found] == [1, 4, 3, None]
+
+
+def test_no_thread_changes_what_is_open_while_another_looks_at_it(saved: Path) -> None:
+    with storage.open(saved) as reader:
+        parts = reader._pool  # noqa: SLF001 - what threads share
+
+        class Guarded(OrderedDict[int, object]):
+            def __setitem__(self, number: int, part: object) -> None:
+                assert parts._changed._is_owned(), "another thread may be looking for a part to close"  # type: ignore[attr-defined]  # noqa: SLF001
+                super().__setitem__(number, part)
+
+        parts._open = Guarded()  # type: ignore[assignment]  # noqa: SLF001 - likewise
+        assert_same(reader[0], (IMAGES[0], LABELS[0]))

@@ -30,7 +30,7 @@ NAMES = [f"{number}.jpg" for number in range(40)]
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def start(_: int) -> Iterator[Here]:
+    def start(*_: object) -> Iterator[Here]:
         yield Here(reversed)
 
     monkeypatch.setattr(cluster, "start_workers", start)

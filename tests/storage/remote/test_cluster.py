@@ -20,6 +20,7 @@ from storage import CorruptStoreError, StorageError
 from storage.dataset import planning
 from storage.errors import BackendUnavailableError, InvalidInputError
 from storage.remote import cluster, local_workers
+from storage.remote.cache import Cache
 from storage.remote.cluster import Cluster, connect, start_workers
 from tests.support.backends import need_backend
 from tests.support.cluster_tasks import damage, fail, kill_once
@@ -49,7 +50,7 @@ def use(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Have --workers use these."""
 
     @contextmanager
-    def start(_: int) -> Iterator[Cluster]:
+    def start(*_: object) -> Iterator[Cluster]:
         yield pair
 
     monkeypatch.setattr(cluster, "start_workers", start)
@@ -118,6 +119,21 @@ def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
     monkeypatch.setattr(pair._client, "nthreads", Mock(side_effect=OSError("closed")))  # noqa: SLF001 - what fails first
     with pytest.raises(StorageError, match="the scheduler lost a task, or the connection to it"):
         list(pair.run(fail, [(0, 0)]))
+
+
+def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(cluster, "TIMEOUT", 3)
+    with pytest.raises(InvalidInputError, match=r"has no workers: start some with `dask worker"), start_workers(0):
+        pass
+
+
+def test_workers_use_the_cache_that_was_chosen(tmp_path: Path) -> None:
+    try:
+        assert cluster._call(tmp_path, str, 7) == "7"  # noqa: SLF001 - what a worker calls
+        assert Cache.chosen.given == tmp_path
+    finally:
+        storage.cache()
 
 
 def test_workers_of_this_machine_serve_nothing_but_tasks() -> None:

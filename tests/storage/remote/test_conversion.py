@@ -41,7 +41,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Here], Here]:
 
     def replace(here: Here) -> Here:
         @contextmanager
-        def start(_: int) -> Iterator[Here]:
+        def start(*_: object) -> Iterator[Here]:
             yield here
 
         monkeypatch.setattr(cluster, "start_workers", start)
