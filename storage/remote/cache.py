@@ -3,10 +3,14 @@
 Its files are those of a dataset on a disk, and are verified as these are. Parts are filled as they are read (see
 `ranges`). If the cache is full, the parts that were used least recently are deleted, but none that a process is
 reading: each holds a shared lock on the folder of the part. Nobody but the user may write to the cache.
+
+The user may have other files in the folder that was chosen. So the cache is a folder of its own in it, and nothing is
+deleted there but what has one of the names that are given here.
 """
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -31,7 +35,11 @@ from .ranges import BLOCK, Piece, SparseStore
 MAX_BYTES = 32 << 30
 STEP = 64 << 20  # bytes that come before the size of the cache is measured again
 PART = 128 << 20  # bytes that a part usually has
+NAME = "image-storage"
 BLOCKS, TRASH, FRESH = ".blocks", ".trash-", "fresh-"
+DATASETS, FRESHES, TRASHES = (re.compile(name) for name in (r"[0-9a-f]{16}", FRESH + r"\w{8}", r"\.trash-[0-9a-f]{16}"))
+PARTS = re.compile(r"(part-\d{5,}(?:-[0-9a-f]{8})?)(\.[a-z]+)?")  # and what is beside them
+TAG, SIGNATURE = "CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n"  # backups leave such a folder out
 PAUSE, TIMEOUT, ABANDONED = 0.01, 60.0, 3600.0  # seconds
 T = TypeVar("T")
 CHOOSE = f"choose another folder with {PACKAGE}.cache(FOLDER), or --cache"
@@ -43,7 +51,8 @@ def cache(folder: Path | str | None = None, *, max_bytes: int = MAX_BYTES) -> No
     Parameters
     ----------
     folder : Path or str, optional
-        Made if it isn't there. By default, ``image-storage`` in ``$XDG_CACHE_HOME``, or else in ``~/.cache``.
+        They are kept in ``image-storage`` in it, and no other file there is touched. Made if it isn't there. By
+        default, ``$XDG_CACHE_HOME``, or else ``~/.cache``.
     max_bytes : int
         How many bytes it may have, 32 GiB by default. If there are more, what was used least recently is deleted, but
         no part that any process is reading.
@@ -81,18 +90,22 @@ class Cache:
     chosen: ClassVar["Cache"]
 
     def make(self) -> Path:
-        """Make the folder; refuse one to which another user could write."""
-        folder = self.given or _find_default()
+        """Make the folder of the cache in the given one; refuse one to which another user could write."""
+        outer = self.given or _find_default()
+        folder = (outer / NAME).resolve()
         with writing(folder):
-            folder.mkdir(PRIVATE, parents=True, exist_ok=True)
-            if not is_ours(folder, private=True):
-                problem = "another user could write to this cache, and so change what is read from it"
-                raise StorageError(problem, store=folder, hint=CHOOSE)
+            for each in (folder,) if self.given is None else (outer.resolve(), folder):
+                each.mkdir(PRIVATE, parents=True, exist_ok=True)
+                if not is_ours(each, private=True):
+                    problem = "another user could write to this cache, and so change what is read from it"
+                    raise StorageError(problem, store=each, hint=CHOOSE)
+            if not (folder / TAG).exists():
+                (folder / TAG).write_bytes(SIGNATURE)
         return folder
 
     def make_room(self, needed: int) -> None:
         """Delete what was used least recently, until there is room for so many bytes."""
-        groups = sorted(group for folder in self.make().iterdir() for group in _list_groups(folder))
+        groups = sorted(_list_groups(self.make()))
         surplus = sum(group.size for group in groups) + needed - self.max_bytes
         for group in groups:
             if surplus <= 0:
@@ -107,31 +120,43 @@ Cache.chosen = Cache()
 def _find_default() -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the specification ignores a relative path
     try:
-        return (home if home.is_absolute() else Path.home() / ".cache") / "image-storage"
+        return home if home.is_absolute() else Path.home() / ".cache"
     except RuntimeError:
         raise StorageError("this user has no home for a cache", hint=CHOOSE) from None
 
 
-def _list_groups(folder: Path) -> Iterator[_Group]:
+def _list_groups(root: Path) -> Iterator[_Group]:
+    """List the parts of all datasets in the cache, and delete what dead processes left."""
+    for entry in _list_folder(root):
+        with suppress(FileNotFoundError):  # another process removes it
+            if FRESHES.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > ABANDONED:
+                discard(Path(entry))
+        if DATASETS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+            yield from _list_parts(Path(entry))
+
+
+def _list_folder(folder: Path) -> list[os.DirEntry[str]]:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return list(entries)
+    return []
+
+
+def _list_parts(folder: Path) -> Iterator[_Group]:
     """List the parts of a dataset, and delete what was left of others."""
-    if folder.name.startswith(FRESH):
-        if time.time() - folder.stat().st_mtime > ABANDONED:
-            discard(folder)
-        return
     sizes: dict[str, int] = {}
     used: dict[str, float] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name, path = entry.name.partition(".")[0], Path(entry.path)
-            if entry.name.startswith(TRASH):
-                shutil.rmtree(path, ignore_errors=True)
-            with suppress(FileNotFoundError):  # another process removes it
-                status = entry.stat(follow_symlinks=False)
-                sizes[name] = sizes.get(name, 0) + status.st_blocks * 512
-                if entry.name.endswith(BLOCKS):
-                    sizes[name] += path.read_bytes().count(1) * BLOCK
-                used[name] = max(used.get(name, 0.0), status.st_mtime)
-    sizes.pop("", None)
+    for entry in _list_folder(folder):
+        if TRASHES.fullmatch(entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
+        found = PARTS.fullmatch(entry.name)
+        if found is None:
+            continue
+        with suppress(FileNotFoundError):  # another process removes it
+            name, status = found[1], entry.stat(follow_symlinks=False)
+            sizes[name] = sizes.get(name, 0) + status.st_blocks * 512
+            if found[2] == BLOCKS:
+                sizes[name] += Path(entry).read_bytes().count(1) * BLOCK
+            used[name] = max(used.get(name, 0.0), status.st_mtime)
     yield from (_Group(used[name], size, folder / name) for name, size in sizes.items())
 
 

@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from weakref import ref
 
@@ -48,9 +49,10 @@ class Prefetch(Iterator[NDArray[np.intp]]):
         self._next = 0  # the first window that wasn't asked for
         self._waiting: deque[NDArray[np.intp]] = deque()
         self._tasks: SimpleQueue[Task | ref[Any]] = SimpleQueue()
-        self._end = ref(self, self._tasks.put)
+        ended = Event()
+        self._end = ref(self, partial(_end, self._tasks, ended))
         for _ in range(THREADS):
-            Thread(target=work, args=(self._tasks,), name="prefetch", daemon=True).start()
+            Thread(target=work, args=(self._tasks, ended), name="prefetch", daemon=True).start()
 
     def __next__(self) -> NDArray[np.intp]:
         """Return the images of the next batch."""
@@ -85,9 +87,15 @@ class Prefetch(Iterator[NDArray[np.intp]]):
         self._next = max(self._next, last)
 
 
-def work(tasks: "SimpleQueue[Task | ref[Any]]") -> None:
-    """Do tasks until a reference comes, which ends all threads."""
-    while isinstance(task := tasks.get(), tuple):
+def _end(tasks: "SimpleQueue[Task | ref[Any]]", ended: Event, gone: ref[Any]) -> None:
+    """End all threads; one that waits for a task gets the reference."""
+    ended.set()
+    tasks.put(gone)
+
+
+def work(tasks: "SimpleQueue[Task | ref[Any]]", ended: Event) -> None:
+    """Do tasks until a reference comes, or the end, after which nobody needs what the other tasks would fetch."""
+    while isinstance(task := tasks.get(), tuple) and not ended.is_set():
         fetch, number, positions = task
         with suppress(StorageError):
             fetch(number, positions)

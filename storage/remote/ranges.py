@@ -60,6 +60,7 @@ class SparseStore:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 file.truncate(int(self._firsts[-1]) + 1)
+                os.posix_fallocate(file.fileno(), 0, int(self._firsts[-1]) + 1)  # else a full volume kills the process
                 self._content = mmap.mmap(file.fileno(), 0)
                 self._map = np.frombuffer(self._content, np.uint8)
                 if not all(self._has_file(name) for name in self._names):

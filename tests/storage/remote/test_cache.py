@@ -55,9 +55,14 @@ def upload(folder: Path, url: str) -> Any:  # noqa: ANN401 - obstore may not be 
     return bucket
 
 
+def find_datasets(folder: Path) -> list[Path]:
+    """List the datasets in the cache."""
+    return [path for path in (folder / caching.NAME).iterdir() if path.name != caching.TAG]
+
+
 def find_cached(folder: Path) -> list[Path]:
     """List the parts in the cache."""
-    return [part for dataset in folder.iterdir() for part in list_parts(dataset)]
+    return [part for dataset in find_datasets(folder) for part in list_parts(dataset)]
 
 
 def test_a_dataset_that_was_copied_to_a_bucket_is_read_as_on_a_disk(local: Path, bucket: str) -> None:
@@ -91,7 +96,7 @@ def test_only_what_is_read_is_fetched_and_once(local: Path, bucket: str, folder:
 def test_a_damaged_file_of_the_cache_is_fetched_once_more(local: Path, bucket: str, folder: Path) -> None:
     upload(local, bucket)
     assert_same(storage.load(bucket), (IMAGES, LABELS))
-    (dataset,) = folder.iterdir()
+    (dataset,) = find_datasets(folder)
     for read in (storage.load, lambda url: storage.open(url).read(range(COUNT))):
         for part in list_parts(dataset):
             flip_bit(part / "images.npy", 9)
@@ -127,7 +132,7 @@ def test_check_reads_the_bucket_and_not_the_cache(local: Path, bucket: str, fold
     upload(local, bucket)
     assert_same(storage.load(bucket), (IMAGES, LABELS))
     assert list(storage.check(bucket).records) == [number * EACH for number in range(PARTS)]
-    assert len(list(folder.iterdir())) == 1
+    assert len(find_datasets(folder)) == 1
 
 
 def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path, bucket: str) -> None:
@@ -171,7 +176,7 @@ def test_no_part_that_is_read_is_deleted(local: Path, bucket: str, folder: Path)
     upload(local, bucket)
     with storage.open(bucket) as reader:
         reader.read(range(COUNT))
-        (dataset,) = folder.iterdir()
+        (dataset,) = find_datasets(folder)
         Cache(folder, 1).make_room(0)
         assert len(list_parts(dataset)) == PARTS
         assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
@@ -198,13 +203,16 @@ def test_forked_and_pickled_readers_use_the_same_cache(local: Path, bucket: str,
 
 def test_a_cache_to_which_others_can_write_is_refused(local: Path, bucket: str, folder: Path) -> None:
     upload(local, bucket)
-    folder.mkdir()
-    folder.chmod(0o777)
-    with pytest.raises(StorageError, match=r"another user could write to this cache.*: choose another folder"):
-        storage.open(bucket)
+    own = folder / caching.NAME
+    own.mkdir(parents=True)
+    for open_to_all in (own, folder):
+        open_to_all.chmod(0o777)
+        with pytest.raises(StorageError, match=rf"^{open_to_all}: another user could write to this cache"):
+            storage.open(bucket)
+        open_to_all.chmod(0o700)
     shutil.rmtree(folder)
     storage.open(bucket).close()
-    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder.stat().st_mode & 0o777, own.stat().st_mode & 0o777) == (0o700, 0o700)
 
 
 def test_the_default_cache_is_that_of_the_user(
@@ -215,7 +223,7 @@ def test_the_default_cache_is_that_of_the_user(
     for name, value, place in [("XDG_CACHE_HOME", "x", "x"), ("HOME", "home", "home/.cache")]:
         monkeypatch.setenv(name, str(tmp_path / value))
         storage.open(bucket)[0]
-        assert find_cached(tmp_path / place / "image-storage")
+        assert find_cached(tmp_path / place)
         monkeypatch.delenv(name)
 
     def fail() -> Path:
@@ -256,14 +264,60 @@ def test_commands_read_a_dataset_in_a_bucket(
 def test_what_dead_processes_left_is_deleted(local: Path, bucket: str, folder: Path) -> None:
     upload(local, bucket)
     storage.load(bucket)
-    (dataset,) = folder.iterdir()
+    (dataset,) = find_datasets(folder)
     shutil.rmtree(list_parts(dataset)[0])
-    for place in (dataset / f"{caching.TRASH}1", folder / f"{caching.FRESH}1", folder / f"{caching.FRESH}2"):
+    old, new = (dataset.with_name(f"{caching.FRESH}{number:08}") for number in range(2))
+    for place in (dataset / f"{caching.TRASH}{0:016}", old, new):
         (place / "part").mkdir(parents=True)
-    os.utime(folder / f"{caching.FRESH}1", (0, 0))
+    os.utime(old, (0, 0))
     Cache(folder, 1).make_room(0)
     assert not list(dataset.iterdir())
-    assert sorted(path.name for path in folder.iterdir()) == sorted([dataset.name, f"{caching.FRESH}2"])
+    assert sorted(find_datasets(folder)) == sorted([dataset, new])
+
+
+def test_other_files_in_the_chosen_folder_stay(local: Path, bucket: str, tmp_path: Path) -> None:
+    upload(local, bucket)
+    folder, link = tmp_path / "user", tmp_path / "link"
+    shutil.copytree(local, folder / "0123456789abcdef")
+    for place in ("", "thesis", "fresh-results", "image-storage", "image-storage/src", "image-storage/fresh-results"):
+        (folder / place).mkdir(exist_ok=True)
+        (folder / place / "README").write_text("mine")
+        os.utime(folder / place, (0, 0))
+    (folder / "image-storage" / "abcdef0123456789").symlink_to(folder / "0123456789abcdef")
+    before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+    link.symlink_to(folder)
+    storage.cache(link, max_bytes=1)
+    assert_same(storage.load(bucket), (IMAGES, LABELS))
+    Cache(link, 1).make_room(0)
+    assert {path: path.is_file() and path.read_bytes() for path in before} == before
+    assert (folder / "image-storage" / caching.TAG).read_bytes().startswith(b"Signature: ")
+
+
+def test_what_another_process_deletes_meanwhile_is_no_error(
+    local: Path, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    storage.load(bucket)
+    fresh = folder / caching.NAME / f"{caching.FRESH}{0:08}"
+    fresh.mkdir()
+    list_folder = caching._list_folder  # noqa: SLF001 - between it and the look at each, all may vanish
+
+    def list_and_delete(path: Path) -> list[os.DirEntry[str]]:
+        found = list_folder(path)
+        for entry in found:
+            if entry.is_dir() and (entry.name == fresh.name or path.name != caching.NAME):
+                shutil.rmtree(entry)
+            elif path.name != caching.NAME:
+                Path(entry).unlink()
+        if path.name != caching.NAME:
+            path.rmdir()
+        return found
+
+    monkeypatch.setattr(caching, "_list_folder", list_and_delete)
+    Cache(folder).make_room(0)
+    assert not find_datasets(folder)
+    assert not list_folder(fresh)
+    assert_same(storage.load(bucket), (IMAGES, LABELS))
 
 
 def test_a_part_that_another_process_is_deleting_is_waited_for(
@@ -271,7 +325,7 @@ def test_a_part_that_another_process_is_deleting_is_waited_for(
 ) -> None:
     upload(local, bucket)
     storage.load(bucket)
-    (dataset,) = folder.iterdir()
+    (dataset,) = find_datasets(folder)
     part = list_parts(dataset)[0]
     descriptor = os.open(part, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)

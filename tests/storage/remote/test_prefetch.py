@@ -11,7 +11,7 @@ import pytest
 
 from storage import StorageError
 from storage.epoch_order import EpochOrder, WindowedOrder
-from storage.remote.prefetch import AHEAD, Prefetch
+from storage.remote.prefetch import AHEAD, THREADS, Prefetch
 
 STARTS = np.arange(0, 101, 10)  # of ten parts
 TIMEOUT = 20.0  # seconds
@@ -100,3 +100,24 @@ def test_the_threads_end_when_nothing_refers_to_it_any_more(fetched: Fetched) ->
     for thread in threads:
         thread.join(TIMEOUT)
         assert not thread.is_alive()
+
+
+def test_what_is_queued_is_not_fetched_when_nothing_refers_to_it_any_more(fetched: Fetched) -> None:
+    released = threading.Event()
+
+    def wait(number: int, positions: Any) -> None:  # noqa: ANN401 - an array, or None
+        fetched.fetch(number, positions)
+        assert released.wait(TIMEOUT)
+
+    starts = np.arange(0, 3 * THREADS + 1)
+    prefetch = Prefetch(iter([np.arange(3 * THREADS)]), starts, wait, size=1)
+    next(prefetch)
+    fetched.wait(lambda: len(fetched.found) == THREADS)
+    threads = find_threads()
+    del prefetch
+    gc.collect()
+    released.set()
+    for thread in threads:
+        thread.join(TIMEOUT)
+        assert not thread.is_alive()
+    assert len(fetched.found) == THREADS

@@ -14,6 +14,8 @@ from storage.dataset.details import Details
 from storage.dataset.files import check_file, find_structure
 from storage.reader import read_stored
 from storage.remote.ranges import BLOCK, CHUNK, GAP, REQUEST, Piece, SparseStore
+from tests.faults.children import Ending, run_child
+from tests.faults.mounts import find_obstacle, mount_memory
 from tests.support.image_sets import make_set
 
 COUNT = 200
@@ -197,6 +199,23 @@ def test_a_failed_request_is_repeated_when_the_images_are_read_again(pixels: Exa
     pixels.server.before = lambda: None
     sparse.fetch_images(np.array([3]))
     pixels.check([3])
+
+
+def test_a_full_volume_is_an_error(pixels: Example, tmp_path: Path) -> None:
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+
+    def fill() -> str:
+        mount_memory(volume, BLOCK)
+        (volume / "full").write_bytes(bytes(BLOCK))
+        pixels.copy = volume / "copy"
+        with pytest.raises(StorageError, match="No space left on device"):
+            pixels.open()
+        return "refused"
+
+    assert run_child(fill) == Ending(0, "refused")
 
 
 def test_threads_that_need_the_same_images_fetch_them_once(pixels: Example) -> None:
