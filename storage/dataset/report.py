@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Literal, NamedTuple
 
 from ..contract import Kind
-from ..errors import CorruptStoreError, StorageError
+from ..errors import CorruptStoreError, StorageError, StoreNotFoundError
 from ..registry import PACKAGE
 from ..urls import Location
 from .details import Details
@@ -322,7 +322,8 @@ def _check_part(dataset: Dataset, number: int) -> list[Finding]:
 
 
 def _describe_error(dataset: Dataset, start: int, stop: int, error: StorageError) -> Finding:
-    return Finding(start, stop, explain(dataset.path, error), isinstance(error, CorruptStoreError))
+    is_damage = isinstance(error, CorruptStoreError | StoreNotFoundError)  # a part that isn't there is no dataset's
+    return Finding(start, stop, explain(dataset.path, error), is_damage)
 
 
 def _fill_gaps(findings: Iterable[Finding], start: int, stop: int) -> Iterator[Finding]:

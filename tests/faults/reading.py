@@ -91,16 +91,17 @@ class Look:
 
     def __init__(self, path: Path, files: set[str], expected: ImageSet) -> None:
         self._path, self._files, self._expected = path, files, expected
-        self._refused: set[int] = set()  # records that were refused by themselves
+        self._refused: set[int] = set()  # records that errors name
 
     def read(self, draw: np.random.Generator) -> str:
         """Load, read single images and batches, and check; return ``refused`` or ``right``."""
         everything = np.arange(len(self._expected[1]))
         loaded = self._try("load", everything, lambda: storage.load(self._path))
         read = self._open(draw, everything)
-        if not loaded or self._refused:
-            self._check()
-        return "right" if loaded and read else "refused"
+        if loaded and read:
+            return "right"
+        self._check()
+        return "refused"
 
     def _open(self, draw: np.random.Generator, everything: NDArray[np.intp]) -> bool:
         try:
@@ -109,12 +110,11 @@ class Look:
             self._judge("open", error)
             return False
         with reader:
-            for index in draw.choice(everything, SINGLE):
-                if not self._try("a reader", index[None], partial(_read_one, reader, index)):
-                    self._refused.add(int(index))
+            single = draw.choice(everything, SINGLE)
+            right = [self._try("a reader", index[None], partial(_read_one, reader, index)) for index in single]
             batches = np.array_split(draw.permutation(everything), BATCHES)
-            right = [self._try("a reader", order, partial(read_stored, reader, order)) for order in batches]
-        return all(right) and not self._refused
+            right += [self._try("a reader", order, partial(read_stored, reader, order)) for order in batches]
+        return all(right)
 
     def _try(self, name: str, order: NDArray[np.intp], read: Callable[[], ImageSet]) -> bool:
         try:
@@ -129,6 +129,8 @@ class Look:
     def _judge(self, name: str, error: storage.StorageError) -> None:
         """See that a message says where the store is, and which record or file of it is damaged."""
         text = str(error)
+        if error.record is not None:
+            self._refused.add(error.record)
         if str(self._path) not in text or "/proc/self" in text:
             raise GuiltyError(f"{name} does not say where the store is: {text}")
         text = text.replace(str(self._path), "")

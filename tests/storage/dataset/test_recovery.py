@@ -42,7 +42,8 @@ def read(path: Path) -> dict[str, Any]:
     assert storage.check(path).is_whole
     found, labels = storage.load(path)
     with storage.open(path) as reader:
-        known = {"names": list(reader.names), "metadata": reader.metadata, "classes": reader.classes}
+        metadata = {name: list(column) for name, column in reader.metadata.items()}
+        known = {"names": list(reader.names), "metadata": metadata, "classes": reader.classes}
         return {"files": list(map(bytes, found)), "labels": labels.tolist(), "losses": reader.losses, **known}
 
 
