@@ -41,8 +41,8 @@ PAGE = _make_answer("200 OK", "text/html", "<!DOCTYPE html><html><body>Sign in t
 class Behaviour:
     """What happens to a request: how long it waits, and the fraction of requests that each fault hits.
 
-    `refuse` answers with 503, `cut` ends the connection in the middle of the answer's body, `page` answers with an HTML
-    page, and `mislabel` gives the answer another ETag.
+    `refuse` answers with 503, `cut` ends the connection in the middle of the answer's body, or before the answer if
+    it has none, `page` answers with an HTML page, and `mislabel` gives the answer another ETag.
     """
 
     latency: float = 0.0  # seconds
@@ -213,9 +213,12 @@ class Exchange:
         answer = Head.parse(server.read_until(END))
         if fault == "mislabel" and "etag" in answer.fields:
             answer.fields["etag"] = '"0123456789abcdef0123456789abcdef"'
+        has_none = method == "HEAD" or answer.line.split()[1] in {"204", "304"}
+        if fault == "cut" and (has_none or answer.fields.get("content-length") == "0"):
+            return False
         self._client.connection.sendall(answer.format())
-        if method == "HEAD" or answer.line.split()[1] in {"204", "304"}:
-            return fault != "cut"
+        if has_none:
+            return True
         if fault == "cut":
             server.pass_on(int(answer.fields.get("content-length", 0)) // 2, self._client.connection)
             return False

@@ -168,8 +168,13 @@ class Bucket:
 
     def read(self, name: str, limit: int = MAX_SINGLE) -> tuple[bytes, Version]:
         """Read a whole object of unknown size, of at most `limit` bytes."""
+        content, entry = self.read_entry(name, limit)
+        return content, entry.version
 
-        def get(to: _Connection) -> tuple[bytes, Version]:
+    def read_entry(self, name: str, limit: int = MAX_SINGLE) -> tuple[bytes, Entry]:
+        """Read it, and what a listing would have about it."""
+
+        def get(to: _Connection) -> tuple[bytes, Entry]:
             found = to.library.get(to.store, name)
             size = found.meta["size"]
             if size > limit:
@@ -179,7 +184,7 @@ class Bucket:
             content = bytes(found.bytes())
             if len(content) != size:
                 raise _WrongAnswerError(CUT)
-            return content, _find_version(found.meta)
+            return content, Entry(name, size, found.meta["last_modified"], _find_version(found.meta))
 
         return self._repeat(name, get)
 

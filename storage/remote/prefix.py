@@ -1,9 +1,11 @@
 """A prefix of a bucket to which a dataset is written: what is there, what was added, and what is published in one step.
 
 The manifest is put last, on the condition that the one that was there when the writer began still is. Whoever loses
-removes its parts. If the answer to that request is lost, nothing is removed, because the manifest may be there.
+removes its parts, but none that the manifest names that is there now: if the answer to the request was lost, it may be
+a later one that was made from this writer's. If the manifest can't be read either, nothing is removed.
 Objects of dead writers, and parts of replaced manifests, are removed after the next save if they and the manifest that
-it replaces are older than a day: until then, somebody may read them.
+it replaces are older than a day: until then, somebody may read them. What a note of an unfinished conversion names is
+left, however old it is, as long as the note is there: a writer may be resuming it.
 """
 
 import re
@@ -12,7 +14,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 from ..dataset.files import DETAILS, read_details
@@ -74,11 +77,12 @@ class Prefix:
 
     def _read_current(self) -> bool:
         """Read the manifest that is there; tell whether it's ours, even if it's damaged."""
-        found = self.bucket.find(FILE)
-        if found is None:
+        try:
+            content, self._found = self.bucket.read_entry(FILE)
+        except StoreNotFoundError:
             self._found = None
             return True
-        content, self._version = found
+        self._version = self._found.version
         with suppress(StorageError):
             self.manifest = self.parse(FILE, content)
         return FIRST_LINE.match(content) is not None
@@ -136,18 +140,33 @@ class Prefix:
     def put_manifest(self, manifest: Manifest) -> None:
         """Publish a dataset in one step, unless another writer did; nothing is removed if that isn't known."""
         content = self._format(FILE, manifest)
+        self._is_uncertain, lost = True, None
         try:
-            self._is_uncertain = True
-            self._version = self.put(FILE, content, self._version)
-        except StoreLockedError as error:
-            self._is_uncertain = False
-            raise error.replace(store=self.url) from None
+            try:
+                self._version = self.put(FILE, content, self._version)
+            except StoreLockedError as error:
+                if not self._was_saved(manifest):
+                    lost = error
         except StorageError as error:
             problem = f"whether it was saved isn't known ({error.problem})"
-            raise error.replace(problem=problem, store=self.url, hint="open it to find out") from error
+            raise StorageError(problem, store=self.url, hint="open it to find out") from error
+        if lost:
+            self._is_uncertain = False
+            raise lost.replace(store=self.url) from None
         self._added.clear()
         with suppress(StorageError):  # else the next writer does it
-            self._remove_old(_list_names(manifest))
+            self._remove_old()
+
+    def _was_saved(self, manifest: Manifest) -> bool:
+        """Tell whether the manifest that is there names parts of this one that were new, so was made from it."""
+        found = self.bucket.find(FILE)
+        return found is not None and not _list_names(self.parse(FILE, found[0])).isdisjoint(
+            _list_names(manifest) - self._list_replaced()
+        )
+
+    def _list_replaced(self) -> frozenset[str]:
+        """List what the manifest named that was there when the writer began."""
+        return _list_names(self.manifest) if self.manifest else frozenset()
 
     def put_progress(self, name: str, manifest: Manifest, version: Version | None) -> Version:
         """Note what is finished, unless another writer has taken that over."""
@@ -189,7 +208,7 @@ class Prefix:
                 path.unlink(missing_ok=True)
         return all(sizes.get(name) == size for part in expected for name, size in part.items())
 
-    def _remove_old(self, current: frozenset[str]) -> None:
+    def _remove_old(self) -> None:
         """Remove what no manifest names if it, and the manifest that was replaced, were older than a day by now."""
         objects, folders = self.bucket.list_folder()
         now = next(entry.modified for entry in objects if entry.name == FILE)
@@ -201,10 +220,25 @@ class Prefix:
                 groups.setdefault(_find_part(entry.name), []).append(entry)
         for folder in filter(_is_own, folders):
             groups.setdefault(folder, [])
-        for name in groups.keys() - current - (_list_names(self.manifest) if self.manifest else frozenset()):
+        old = {}
+        for name in groups.keys() - self._list_replaced():
             entries = groups[name] + (self.bucket.list_objects(name) if name in folders else [])
             if all(now - entry.modified > GRACE for entry in entries):
-                self.bucket.remove(entry.name for entry in entries)
+                old[name] = [entry.name for entry in entries]
+        if old:
+            used = self._list_used([entry.name for entry in objects if PROGRESS.fullmatch(entry.name)], now)
+            self.bucket.remove(chain.from_iterable(names for name, names in old.items() if name not in used))
+
+    def _list_used(self, notes: Iterable[str], now: datetime) -> set[str]:
+        """List what notes of unfinished conversions and the manifest name, and notes that aren't older than a day."""
+        used = set[str]()
+        for note in notes:
+            with suppress(CorruptStoreError, StoreNotFoundError):  # one that was given up names nothing
+                content, entry = self.bucket.read_entry(note)
+                used.update([_find_part(note)] if now - entry.modified <= GRACE else [])
+                used |= _list_names(self.parse(note, content))
+        content, _ = self.bucket.read(FILE)  # last: a writer that resumed may have published, and removed its note
+        return used | _list_names(self.parse(FILE, content))
 
 
 def _is_own(name: str) -> bool:

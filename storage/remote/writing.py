@@ -36,6 +36,7 @@ class BucketWriter(DatasetWriter):
     _path: Url
     _prefix: Prefix
     _version: Version | None = None  # of the note of what is finished
+    _is_resumed = False
 
     def __init__(
         self,
@@ -84,6 +85,7 @@ class BucketWriter(DatasetWriter):
         try:
             manifest = self._prefix.parse(self._progress, found[0])
             if self._prefix.is_whole(manifest):
+                self._is_resumed = True
                 self._manifest = replace(manifest, source=self._manifest.source)
                 self._note_progress()  # now it's this writer's
         except (CorruptStoreError, StoreNotFoundError):
@@ -113,6 +115,10 @@ class BucketWriter(DatasetWriter):
     def commit(self) -> None:
         """Publish the dataset at its URL."""
         self._check_end()
+        if self._is_resumed and not self._prefix.is_whole(self._manifest):
+            self._give_up()
+            problem = "nothing was saved: objects that were there when this conversion resumed are gone"
+            raise StorageError(problem, store=self._path, hint="convert it again")
         try:
             self._prefix.put_manifest(replace(self._manifest, source=""))
         except StoreLockedError:

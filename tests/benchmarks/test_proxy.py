@@ -35,6 +35,13 @@ class Handler(BaseHTTPRequestHandler):
         for part in (sent[:10], sent[10:], b""):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
 
+    def do_DELETE(self) -> None:
+        """Answer without a body."""
+        self.send_response(204 if self.path == "/" else 200)
+        if self.path != "/":
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
@@ -64,10 +71,10 @@ def proxy(shared: Proxy) -> Iterator[Proxy]:
     shared.behave()
 
 
-def ask(proxy: Proxy, method: str = "GET", body: bytes | None = None) -> tuple[int, str | None, bytes]:
+def ask(proxy: Proxy, method: str = "GET", body: bytes | None = None, path: str = "/") -> tuple[int, str | None, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=30)
     try:
-        connection.request(method, "/", body)
+        connection.request(method, path, body)
         answer = connection.getresponse()
         return answer.status, answer.getheader("ETag"), answer.read()
     finally:
@@ -110,6 +117,14 @@ def test_a_cut_answer_ends_in_the_middle(proxy: Proxy) -> None:
     with pytest.raises(http.client.IncompleteRead) as caught:
         ask(proxy)
     assert len(caught.value.partial) == len(CONTENT) // 2
+
+
+@pytest.mark.parametrize("path", ["/", "/empty"])
+def test_an_answer_without_a_body_is_cut_before_it_begins(proxy: Proxy, path: str) -> None:
+    assert ask(proxy, "DELETE", path=path)[2] == b""
+    proxy.behave(cut=1.0)
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(proxy, "DELETE", path=path)
 
 
 def test_faults_hit_their_fraction_of_requests(proxy: Proxy) -> None:

@@ -1,7 +1,7 @@
 """Datasets are written to a bucket in one step, by one of several writers, and what is left of others is removed."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,9 @@ from storage.errors import UnfinishedConversionError
 from storage.urls import Url, find_location
 
 pytest.importorskip("obstore", reason="obstore is not installed")
+from obstore import _obstore
+
+from storage.remote import bucket as objects
 from storage.remote import prefix
 from storage.remote.bucket import Bucket
 from storage.remote.writing import BucketRangeWriter, BucketWriter
@@ -240,6 +243,88 @@ def test_what_dead_writers_left_is_removed_when_it_and_the_manifest_are_old(
     assert ".DS_Store" in list_names(url)
 
 
+class OldListing:
+    """Listings in which objects are two days old; the manifest is young in all but the first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object] | None = None) -> None:
+        self._meanwhile, self._calls = meanwhile, 0
+        self._list_objects, self._list_folder = Bucket.list_objects, Bucket.list_folder
+        monkeypatch.setattr(Bucket, "list_objects", lambda bucket, name="": self._age(self._list_objects(bucket, name)))
+        monkeypatch.setattr(Bucket, "list_folder", lambda bucket, *_: self.list_folder(bucket))
+
+    def _age(self, entries: list[objects.Entry]) -> list[objects.Entry]:
+        days = timedelta(days=2)
+        young = {"manifest.json"} if self._calls > 1 else set()
+        return [entry if entry.name in young else entry._replace(modified=entry.modified - days) for entry in entries]
+
+    def list_folder(self, bucket: Bucket) -> tuple[list[objects.Entry], list[str]]:
+        """List a folder; the writer does that when it begins, to check the server, and to remove what is old."""
+        self._calls += 1
+        number = self._calls
+        entries, folders = self._list_folder(bucket)
+        if number == 3 and self._meanwhile:
+            self._meanwhile()
+        return self._age(entries), folders
+
+
+def test_a_manifest_that_was_young_when_it_was_read_is_not_old(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer may have replaced the one that was listed."""
+    storage.save(url, IMAGES, LABELS, "npy")
+    leave_parts(url)
+    OldListing(monkeypatch)
+    storage.save(url, IMAGES, LABELS, "npy", overwrite=True)
+    assert len(list_parts(url)) == 9
+
+
+def test_parts_of_an_unfinished_conversion_are_left_as_long_as_its_note_is(
+    url: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnfinishedConversionError):
+        convert_to(url, 12)
+    with monkeypatch.context() as listing:
+        OldListing(listing)
+        storage.save(url, IMAGES, LABELS, "npy")
+    assert len(list_parts(url)) == 6
+    assert [name for name in list_names(url) if name.startswith("progress")], "a note that is young by now was removed"
+    monkeypatch.setattr(prefix, "GRACE", timedelta(days=-1))
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy", overwrite=True)
+    assert len(list_parts(url)) == 2 + 4 + 1
+    assert not [name for name in list_names(url) if name.startswith("progress")]
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy", overwrite=True)
+    assert len(list_parts(url)) == 2
+
+
+def test_parts_that_a_resumed_conversion_published_during_a_cleanup_are_left(
+    url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UnfinishedConversionError):
+        convert_to(url, 12)
+    kept = []
+
+    def resume() -> None:
+        kept.append(convert(Source(), url, "npy", overwrite=True, progress=lambda *_: None))  # type: ignore[arg-type]
+
+    OldListing(monkeypatch, resume)
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    assert kept == [10]
+    check_saved(url, tmp_path / "copy")
+
+
+def test_what_a_resumed_conversion_found_must_still_be_there_when_it_ends(url: Url, tmp_path: Path) -> None:
+    class Late(Source):
+        def identify(self) -> str:
+            Bucket(url).remove(name for name in list_names(url) if name.startswith("part-00000"))
+            return self.identity
+
+    with pytest.raises(UnfinishedConversionError):
+        convert_to(url, 12)
+    with pytest.raises(StorageError, match="objects that were there when this conversion resumed are gone"):
+        convert(Late(), url, "npy", overwrite=False, progress=lambda *_: None)  # type: ignore[arg-type]
+    assert "manifest.json" not in list_names(url)
+    assert convert_to(url) == 0
+    check_saved(url, tmp_path / "copy")
+
+
 def leave_parts(url: Url) -> None:
     """Leave a part, as a writer does that is killed."""
     for name in ("part-00000-00000000/images.npy", "part-00000-00000000.labels"):
@@ -274,6 +359,73 @@ def test_if_the_answer_about_the_manifest_is_lost_nothing_is_removed(
     check_saved(url, tmp_path / "copy")
 
 
+class LossyLibrary:
+    """The library; the answer to the first request for a manifest is lost, and something happens meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the library has it
+        """Take everything else from the library."""
+        return getattr(_obstore, name)
+
+    def put(self, store: Any, name: str, content: bytes, **options: Any) -> object:  # noqa: ANN401 - likewise
+        """Put an object."""
+        found = _obstore.put(store, name, content, **options)
+        meanwhile = self._meanwhile
+        if name == "manifest.json" and meanwhile:
+            self._meanwhile = None
+            meanwhile()
+            raise _obstore.exceptions.GenericError("connection reset")  # type: ignore[attr-defined]
+        return found
+
+
+@pytest.fixture
+def lose_answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Give a function that has the answer to the next request for a manifest lost, and something happen meanwhile."""
+    monkeypatch.setattr(objects, "PAUSE", 0)
+    engine = objects._Engine.find()  # noqa: SLF001
+    return lambda meanwhile: monkeypatch.setattr(engine, "library", LossyLibrary(meanwhile))
+
+
+@pytest.mark.parametrize("kind", ["save", "append", "convert"])
+def test_what_another_writer_appended_to_before_the_answer_came_was_saved(
+    url: Url, tmp_path: Path, lose_answer: Callable[[Callable[[], object]], None], kind: str
+) -> None:
+    if kind == "append":
+        storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    first = 20 if kind == "convert" else 15
+    lose_answer(lambda: storage.append(url, IMAGES[15:], LABELS[15:]))
+    if kind == "save":
+        storage.save(url, IMAGES[:first], LABELS[:first], "npy")
+    elif kind == "append":
+        storage.append(url, IMAGES[5:first], LABELS[5:first])
+    else:
+        convert_to(url)
+    copy = copy_objects(url, tmp_path / "copy")
+    assert storage.check(copy).outcome == "whole"
+    assert [*storage.load(copy)[1]] == [*range(first), *range(15, 20)]
+
+
+def test_what_another_writer_replaced_before_the_answer_came_is_removed(
+    url: Url, tmp_path: Path, lose_answer: Callable[[Callable[[], object]], None]
+) -> None:
+    lose_answer(lambda: storage.save(url, IMAGES, LABELS, "npy", overwrite=True))
+    with pytest.raises(StoreLockedError, match="another writer has saved there meanwhile"):
+        storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    assert len(list_parts(url)) == 4
+    check_saved(url, tmp_path / "copy")
+
+
+def test_parts_are_left_if_the_answer_was_lost_and_the_manifest_cannot_be_read(
+    url: Url, lose_answer: Callable[[Callable[[], object]], None]
+) -> None:
+    lose_answer(lambda: Bucket(url).write("manifest.json", b"{}"))
+    with pytest.raises(StorageError, match=f"{url}: whether it was saved isn't known .*: open it to find out"):
+        storage.save(url, IMAGES, LABELS, "npy")
+    assert len(list_parts(url)) == 4
+
+
 def test_a_server_that_ignores_conditions_is_refused_unless_nothing_else_writes(
     url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +446,11 @@ def test_a_list_of_objects_that_lacks_some_is_an_error(url: Url, monkeypatch: py
 
 def test_a_manifest_that_is_removed_meanwhile_is_not_there(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(url, IMAGES, LABELS, "npy")
-    monkeypatch.setattr(Bucket, "find", lambda *_: None)
+
+    def find_nothing(*_: object) -> None:
+        raise StoreNotFoundError("there is no such object")
+
+    monkeypatch.setattr(Bucket, "read_entry", find_nothing)
     assert prefix.check_prefix(url) is False
 
 
