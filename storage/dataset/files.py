@@ -149,8 +149,6 @@ def write_details(folder: Path, part: str, details: Details) -> str:
 
 def read_details(folder: Path, manifest: Manifest, number: int) -> Details:
     """Read the details of a part; refuse them if they are damaged or missing, or never written by us."""
-    if manifest.former:
-        return manifest.former[1][number]
     part = manifest.parts[number]
     content = _read_all(folder, name := f"{part.name}.{DETAILS}")
     if xxh3_64_hexdigest(content) != part.details:

@@ -150,7 +150,7 @@ class Pool:
         self._opening: set[int] = set()
         self._changed = Condition()
 
-    def inherit(self) -> None:
+    def inherit(self) -> None:  # pragma: no cover - runs in children only
         """Be the pool of a forked child, in which no other thread uses a part."""
         self._begin()
         for part in self._open.values():

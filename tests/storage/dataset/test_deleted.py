@@ -13,6 +13,8 @@ import pytest
 
 import storage
 from storage import BACKENDS, StorageError, StoreNotFoundError
+from storage.dataset.opening import open_dataset
+from storage.dataset.verification import CHANGED, name_record
 from storage.reader import read_stored
 from tests.faults.children import Ending, run_child
 from tests.support.encoded_sets import assert_same_files, make_files
@@ -93,3 +95,12 @@ def test_a_forked_reader_that_cannot_open_its_files_again_says_why(tmp_path: Pat
         assert told.startswith(f"StorageError: {tmp_path}/set")
         assert "Too many open files" in told
         np.testing.assert_array_equal(reader.read([0, 2])[0], images[[0, 2]])
+
+
+def test_no_record_of_a_deleted_dataset_is_called_damaged(tmp_path: Path) -> None:
+    storage.save(tmp_path / "set", *make_set(9), "npy")
+    with open_dataset(tmp_path / "set", verify=True) as dataset:
+        shutil.rmtree(tmp_path / "set")
+        error = name_record(dataset, 3, CHANGED)
+    assert isinstance(error, StoreNotFoundError)
+    assert str(error) == f"{tmp_path}/{DELETED}, then open it again"

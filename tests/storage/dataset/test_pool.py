@@ -14,7 +14,7 @@ import storage
 from storage import CorruptStoreError
 from storage.dataset import files, pool, writer
 from storage.dataset.manifest import Manifest, Part
-from storage.dataset.opening import Lazy
+from storage.dataset.opening import LOCAL, Lazy
 from storage.dataset.reading import find_earlier
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
@@ -213,3 +213,11 @@ def test_no_thread_changes_what_is_open_while_another_looks_at_it(saved: Path) -
 
         parts._open = Guarded()  # type: ignore[assignment]  # noqa: SLF001 - likewise
         assert_same(reader[0], (IMAGES[0], LABELS[0]))
+
+
+def test_nothing_is_fetched_for_a_part_that_is_on_the_disk(saved: Path) -> None:
+    with storage.open(saved) as reader:
+        part = reader._pool._take(1)  # noqa: SLF001 - what an epoch asks
+        part.fetch(None, whole_chunks=True)
+        assert LOCAL.fits(1 << 60), "what is on the disk needs no cache"
+        assert_same(part.read(np.arange(EACH)), (IMAGES[EACH : 2 * EACH], LABELS[EACH : 2 * EACH]))

@@ -23,7 +23,7 @@ from storage.remote import cluster, local_workers
 from storage.remote.cache import Cache
 from storage.remote.cluster import Cluster, connect, start_workers
 from tests.support.backends import need_backend
-from tests.support.cluster_tasks import damage, fail, kill_once
+from tests.support.cluster_tasks import damage, fail, finish_last, kill_once
 from tests.support.commands import Command
 from tests.support.image_sets import make_set
 from tests.support.suite import ROOT
@@ -99,6 +99,13 @@ def test_an_address_names_the_workers_of_a_scheduler(use: Cluster, run: Command,
 def test_an_error_of_a_worker_keeps_its_fields_and_is_that_of_the_first_task(pair: Cluster) -> None:
     with pytest.raises(CorruptStoreError, match=r"set: record 1 \(a\.jpg\): it is cut short"):
         list(pair.run(damage, [(1, 1), (0, 0), (3, 3), (2, 2)]))
+
+
+def test_tasks_before_one_that_failed_are_waited_for(pair: Cluster) -> None:
+    results = pair.run(finish_last, [(0, 0), (1, 1), (2, 2)])
+    assert next(results)[0] == 0
+    with pytest.raises(CorruptStoreError, match="set: record 1: it is cut short"):
+        list(results)
 
 
 def test_what_a_library_raises_in_a_worker_is_explained(pair: Cluster) -> None:

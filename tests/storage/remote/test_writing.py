@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -34,9 +35,10 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 from obstore import _obstore
 
 from storage.remote import bucket as objects
-from storage.remote import prefix
+from storage.remote import cluster, prefix
 from storage.remote.bucket import Bucket
 from storage.remote.writing import BucketRangeWriter, BucketWriter
+from tests.support.here import Here
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
 LABELS = np.arange(20)
@@ -631,6 +633,15 @@ def test_a_worker_that_fails_removes_what_it_uploaded(url: Url) -> None:
     with pytest.raises(StorageError, match="1 images and 3 labels; nothing was saved"):
         convert(Source(), url, "npy", overwrite=False, progress=lambda *_: None, write=write)  # type: ignore[arg-type]
     assert not list_names(url)
+
+
+@pytest.mark.usefixtures("_ranges")
+def test_the_command_has_workers_upload(url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "start_workers", lambda *_: nullcontext(Here()))
+    np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
+    assert main(["convert", str(tmp_path / "images.npz"), str(url), "--backend", "npy", "--workers", "2"]) == 0
+    assert len(list_parts(url)) == 7
+    check_saved(url, tmp_path / "copy")
 
 
 def test_the_command_does_not_repeat_what_may_be_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

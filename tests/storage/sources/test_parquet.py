@@ -13,8 +13,10 @@ import storage
 from storage import CorruptStoreError, InvalidInputError, StorageError
 from storage.errors import BackendUnavailableError
 from storage.sources import parquet
+from storage.sources.examination import examine
 from storage.sources.opening import open_source
 from storage.sources.parquet import ParquetSource
+from storage.sources.payload import Payload
 from tests.support.image_files import make_picture, save
 from tests.support.source_files import make_image_column, write_parquet
 
@@ -69,6 +71,19 @@ def test_a_file_of_the_hub_is_read_with_names_labels_and_classes(path: Path) -> 
 @pytest.mark.parametrize("indices", [range(COUNT), range(17, COUNT), [0, 9, 10, 19, 20, 24], [3, 8], []], ids=str)
 def test_any_files_are_read_in_order(indices: Iterable[int], path: Path) -> None:
     assert read(find(path), indices) == [FILES[index] for index in indices]
+
+
+def test_rows_are_taken_to_have_the_same_size(path: Path) -> None:
+    sizes = find(path).sizes
+    assert (len(sizes), len(set(sizes.tolist()))) == (COUNT, 1)
+    assert path.stat().st_size - COUNT < sizes.sum() <= path.stat().st_size
+
+
+def test_examined_files_tell_which_columns_are_left_out(tmp_path: Path) -> None:
+    columns = make_columns() | {"text": pa.nulls(COUNT)}
+    with open_source(write_parquet(tmp_path / "set", columns, FEATURES)) as source:
+        examined = examine(source, Payload("encoded"), lambda *_: None)
+        assert [*examined.list_left_out()] == [*source.list_left_out()] != []
 
 
 def test_the_shards_of_a_folder_are_one_set(tmp_path: Path) -> None:
