@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -42,11 +41,8 @@ except ModuleNotFoundError as missing:
 
 CHUNK = 8 << 20  # bytes that one request reads
 MAX_SINGLE = 1 << 30  # bytes that one request writes: an upload in pieces that dies leaves them where no listing shows
-PIECE, MAX_PIECES, MAX_PIECES_AT_ONCE = (
-    64 << 20,
-    9_000,
-    4,
-)  # bytes of a larger upload that one request writes; S3 has 10,000
+PIECE = 64 << 20  # bytes of a larger upload that one request writes
+MAX_PIECES, MAX_PIECES_AT_ONCE = 9_000, 4  # S3 has 10,000
 BULK = 1000  # objects that one request removes
 MAX_REQUESTS = 32  # at once, of one process
 ATTEMPTS, PAUSE, MAX_ELAPSED = 5, 0.1, 60.0  # of what the library doesn't repeat; seconds, the first doubled each time
@@ -57,11 +53,13 @@ CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_exclud
 STATUS = re.compile(r"status code: (\d{3})\b")
 CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 PAGE = "text/html"
+PANIC = "PanicException"  # of the library, and no Exception: where it takes something for impossible
 CUT, OTHER = "it was cut short", "what was written there isn't what is there"
 UNREACHABLE_HINT = "see whether the server runs, and whether the environment has its endpoint, region and credentials"
 ACCESS_HINT = "see whether the credentials in the environment are right, and may do this"
 MISSING_HINT = "correct the URL, or create the bucket"
 ANSWER_HINT = "see what is between this machine and the server, such as a proxy that asks for a password"
+SETTINGS_HINT = "see whether its endpoint, credentials and other settings have a mistake, such as a line break"
 LOST_HINT = "wait until it has ended, then see what it saved"
 
 Result = TypeVar("Result")
@@ -208,16 +206,14 @@ class Bucket:
 
     def download_all(self, files: Iterable[tuple[str, Path, int]]) -> None:
         """Read objects into new files: their names, the paths and their sizes; many requests at once."""
-        with ExitStack() as stack:
-            tasks = []
-            for name, path, size in files:
-                with writing(path):
-                    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                    stack.callback(os.close, file)
-                for start in range(0, max(size, 1), CHUNK):
-                    each = start, min(start + CHUNK, size)
-                    tasks.append(partial(self._read_range, name, each, size, partial(_write_at, path, file, start)))
-            self._run(tasks)
+        tasks = []
+        for name, path, size in files:
+            with writing(path):
+                path.touch(exist_ok=False)
+            for start in range(0, max(size, 1), CHUNK):
+                each = start, min(start + CHUNK, size)
+                tasks.append(partial(self._read_range, name, each, size, partial(_write_at, path, start)))
+        self._run(tasks)
 
     def upload_all(self, files: Iterable[tuple[Path, str]]) -> None:
         """Write files as objects: their paths and the names; each is verified."""
@@ -327,11 +323,30 @@ class Bucket:
 
     def _repeat(self, name: str, call: Callable[[_Connection], Result], timeout: timedelta = TIMEOUT) -> Result:
         """Call the library; repeat what the server, or what is between, may do right the next time."""
-        engine, end = _Engine.find(), time.monotonic() + MAX_ELAPSED
+        engine = _Engine.find()
+        try:
+            return self._attempt(engine, name, call, self._connect(engine, name, timeout))
+        except BaseException as error:
+            if type(error).__name__ != PANIC:
+                raise
+            raise self._refuse_settings(name) from None
+
+    def _connect(self, engine: _Engine, name: str, timeout: timedelta) -> _Connection:
+        try:
+            return _Connection(engine.library, self._open(engine, timeout))
+        except engine.errors:
+            raise self._refuse_settings(name) from None
+
+    def _refuse_settings(self, name: str) -> StorageError:
+        url = self.url / name if name else self.url
+        return StorageError("the library can't use what the environment has", store=url, hint=SETTINGS_HINT)
+
+    def _attempt(self, engine: _Engine, name: str, call: Callable[[_Connection], Result], to: _Connection) -> Result:
+        end = time.monotonic() + MAX_ELAPSED
         pauses = iter([PAUSE * 2**attempt for attempt in range(ATTEMPTS - 1)])
         while True:
             try:
-                return call(_Connection(engine.library, self._open(engine, timeout)))
+                return call(to)
             except engine.errors as error:
                 passes = isinstance(error, (engine.library.exceptions.GenericError, _WrongAnswerError))
                 pause = next(pauses, None) if passes and time.monotonic() < end else None
@@ -403,10 +418,10 @@ def _format_version(version: Version) -> dict[str, str]:
     return {"e_tag": version.etag} | ({} if version.number is None else {"version": version.number})
 
 
-def _write_at(path: Path, file: int, start: int, content: memoryview) -> None:
-    with writing(path):
+def _write_at(path: Path, start: int, content: memoryview) -> None:
+    with writing(path), path.open("r+b", buffering=0) as file:  # open no longer than that: there may be many files
         while content:
-            count = os.pwrite(file, content, start)
+            count = os.pwrite(file.fileno(), content, start)
             start, content = start + count, content[count:]
 
 

@@ -22,7 +22,7 @@ from ..dataset.manifest import Manifest
 from ..dataset.opening import Dataset
 from ..dataset.planning import Job, RangesWriter, RangeWriter, Written, make_pending
 from ..dataset.verification import verify_written
-from ..dataset.writer import DatasetWriter
+from ..dataset.writer import DatasetWriter, ImageWriter
 from ..errors import CorruptStoreError, StorageError, StoreLockedError, StoreNotFoundError, writing
 from ..urls import Url
 from .bucket import Version
@@ -30,11 +30,26 @@ from .cache import hold_remote
 from .prefix import Prefix
 
 
-class BucketWriter(DatasetWriter):
-    """Writes a dataset below a URL; any writer of the same source resumes, also on another machine."""
+class Uploads(ImageWriter):
+    """Uploads each part, and removes it from the folder."""
 
     _path: Url
     _prefix: Prefix
+
+    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
+        """Count those of one part: it is removed when it was uploaded."""
+        return len(images)
+
+    def _put_part(self, manifest: Manifest) -> None:
+        """Verify the last part of a manifest where it was written, and upload it."""
+        dataset = Dataset(self._path, self._folder, manifest, self._module)
+        verify_written(dataset.make_lazy(verify=True), len(manifest.parts) - 1)
+        self._prefix.put_part(manifest.parts[-1].name)
+
+
+class BucketWriter(Uploads, DatasetWriter):
+    """Writes a dataset below a URL; any writer of the same source resumes, also on another machine."""
+
     _version: Version | None = None  # of the note of what is finished
     _is_resumed = False
 
@@ -91,13 +106,6 @@ class BucketWriter(DatasetWriter):
         except (CorruptStoreError, StoreNotFoundError):
             pass
 
-    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
-        """Count those of one part: it is removed when it was uploaded."""
-        return len(images)
-
-    def _put_part(self, manifest: Manifest) -> None:
-        _put_part(self._prefix, Dataset(self._path, self._folder, manifest, self._module))
-
     def _note_progress(self) -> None:
         if not self._manifest.source:
             return
@@ -149,11 +157,8 @@ class PlannedBucketWriter(RangesWriter, BucketWriter):
         super().insert(number, written)
 
 
-class BucketRangeWriter(RangeWriter):
+class BucketRangeWriter(Uploads, RangeWriter):
     """Writes the images of one range in a local folder, part by part, and uploads them."""
-
-    _path: Url
-    _prefix: Prefix
 
     @classmethod
     @contextmanager
@@ -168,21 +173,13 @@ class BucketRangeWriter(RangeWriter):
                 writer._prefix.withdraw()
                 raise
 
-    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
-        """Count those of one part: it is removed when it was uploaded."""
-        return len(images)
-
     def _put_part(self, manifest: Manifest) -> None:
         before = make_pending(0, range(self._first_image))  # so that each image has its index in the whole set
-        shifted = replace(manifest, parts=(before, *manifest.parts))
-        _put_part(self._prefix, Dataset(self._path, self._folder, shifted, self._module))
+        super()._put_part(replace(manifest, parts=(before, *manifest.parts)))
 
 
-class BucketAppender(Appender):
+class BucketAppender(Uploads, Appender):
     """Appends to a dataset in a bucket."""
-
-    _path: Url
-    _prefix: Prefix
 
     def __init__(self, url: Url, annotations: Annotations, *, lock: bool) -> None:
         super().__init__(annotations, durable=False, lock=lock)
@@ -202,21 +199,8 @@ class BucketAppender(Appender):
             self._resources = stack.pop_all()
         return self
 
-    def _count_kept(self, images: Images | Encoded, start: int) -> int:  # noqa: ARG002 - of another writer
-        """Count those of one part: it is removed when it was uploaded."""
-        return len(images)
-
-    def _put_part(self, manifest: Manifest) -> None:
-        _put_part(self._prefix, Dataset(self._path, self._folder, manifest, self._module))
-
     def commit(self) -> None:
         """Publish the new parts: replace the manifest."""
         self._check_end()
         if self._manifest != self._dataset.manifest:
             self._prefix.put_manifest(self._manifest)
-
-
-def _put_part(prefix: Prefix, dataset: Dataset) -> None:
-    """Verify the last part of a dataset where it was written, and upload it."""
-    verify_written(dataset.make_lazy(verify=True), len(dataset.manifest.parts) - 1)
-    prefix.put_part(dataset.manifest.parts[-1].name)

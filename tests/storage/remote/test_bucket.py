@@ -4,6 +4,7 @@ import importlib.util
 import multiprocessing
 import os
 import pickle
+import resource
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_files_are_uploaded_and_downloaded_in_several_requests(objects: Bucket, 
     objects.download_all([("part/large", copies[0], CHUNK + 5), ("part/empty", copies[1], 0)])
     assert copies[0].read_bytes() == large.read_bytes()
     assert copies[1].read_bytes() == b""
+
+
+def test_more_files_are_downloaded_than_may_be_open_at_once(objects: Bucket, tmp_path: Path) -> None:
+    objects.write("images", b"abc")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    objects.download("images", tmp_path / "first", 3)
+    files = [("images", tmp_path / f"{number}", 3) for number in range(400)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len([*Path("/proc/self/fd").iterdir()]) + 300, hard))
+    try:
+        objects.download_all(files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {path.read_bytes() for _, path, _ in files} == {b"abc"}
 
 
 @pytest.mark.parametrize("is_encrypted", [False, True], ids=["etag", "read-back"])
@@ -264,10 +278,21 @@ def test_settings_that_the_library_refuses_are_an_error_without_their_value(
     objects: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ALLOW_HTTP", "SECRET")
-    monkeypatch.setattr(module, "PAUSE", 0)
-    with pytest.raises(StorageError) as caught:
+    monkeypatch.setattr(module, "PAUSE", 1000)  # it isn't tried again
+    with pytest.raises(StorageError, match=r"manifest\.json: the library can't use what the environment has") as caught:
         Bucket(objects.url).read("manifest.json")
     assert "SECRET" not in str(caught.value)
+
+
+def test_settings_at_which_the_library_panics_are_an_error_without_their_value(
+    objects: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "SECRET\n")
+    with pytest.raises(StorageError, match=f"{objects.url}: the library can't use what the environment has") as caught:
+        Bucket(objects.url).list_objects()
+    assert "SECRET" not in str(caught.value)
+    with pytest.raises(StorageError, match="images: the library can't use what the environment has"):
+        Bucket(objects.url).read_ranges("images", [(0, 1)], 1)
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/photos", "az://container/photos"])
