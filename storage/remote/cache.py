@@ -30,7 +30,7 @@ from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError, writing
 from ..registry import PACKAGE
 from ..urls import Url
-from .ranges import BLOCK, Piece, SparseStore
+from .ranges import BLOCK, Piece, SparseStore, check_sizes
 
 MAX_BYTES = 32 << 30
 STEP = 64 << 20  # bytes that come before the size of the cache is measured again
@@ -92,9 +92,10 @@ class Cache:
     def make(self) -> Path:
         """Make the folder of the cache in the given one; refuse one to which another user could write."""
         outer = self.given or _find_default()
-        folder = (outer / NAME).resolve()
+        folders = [Path(os.path.realpath(path)) for path in (outer, outer / NAME)]  # `is_ours` follows no link
+        folder = folders[-1]
         with writing(folder):
-            for each in (folder,) if self.given is None else (outer.resolve(), folder):
+            for each in folders if self.given else [folder]:
                 each.mkdir(PRIVATE, parents=True, exist_ok=True)
                 if not is_ours(each, private=True):
                     problem = "another user could write to this cache, and so change what is read from it"
@@ -236,6 +237,7 @@ class Cached(Origin):
             _lock(store, stack)
             if self.is_fresh:
                 stack.callback(_discard, store)
+            check_sizes(store, part, details, self.fetch)
             filling = SparseStore(store, part, details, self.fetch)
             filling.make()
             with suppress(OSError):

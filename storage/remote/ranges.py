@@ -5,13 +5,21 @@ then, before it reads some images, theirs. The backend reads ordinary files. The
 byte for each block, which all processes share: what one has fetched, none fetches again. A block's byte is set after
 its content was written. If the system fails in between, the checksums of records find zeros in place of the content,
 and the block is fetched once more.
+
+A process locks the bytes of the blocks that it is fetching, and another one waits until they are there. The system
+gives these locks up when a process ends.
 """
 
+import errno
 import fcntl
 import mmap
 import os
+import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from threading import Condition
 from weakref import WeakSet
@@ -27,6 +35,12 @@ BLOCK = 1 << 12  # bytes, the page of a file: so much is fetched, or isn't
 REQUEST = 4 << 20  # bytes of one request: a larger one takes as long for each byte, and waits for its memory
 GAP = 256 << 10  # bytes between two ranges that are fetched, too, as another request would take longer
 CHUNK = 1 << 20  # bytes of which all are fetched if any is needed, and all will be
+BELIEVED = 1 << 30  # bytes of a part for which memory is taken before anything confirms that it has so many
+PAUSE, PATIENCE = (
+    0.005,
+    60.0,
+)  # seconds between looks at what another process is fetching, and until it is fetched anyway
+BUSY = {errno.EAGAIN, errno.EACCES}
 
 Piece = tuple[str, tuple[int, int], int, Callable[[memoryview], None]]  # name, range, size of the object, and for what
 Fetch = Callable[[Iterable[Piece]], None]  # some pieces at once
@@ -41,6 +55,7 @@ class SparseStore:
 
     def __init__(self, store: Path, name: str, details: Details, fetch: Fetch) -> None:
         self._store, self._name, self._details, self._fetch = store, name, details, fetch
+        self._blocks = store.with_name(f"{store.name}.blocks")
         self._names = sorted(details.sizes)
         self._sizes = np.array([details.sizes[name] for name in self._names], np.int64)
         self._firsts = np.append(0, np.cumsum(-(-self._sizes // BLOCK)))  # the first block of each file
@@ -55,24 +70,19 @@ class SparseStore:
 
     def make(self) -> None:
         """Make the files, without content, and the map, unless they are there."""
-        path = self._store.with_name(f"{self._store.name}.blocks")
-        with writing(self._store), path.open("a+b", buffering=0) as file:
+        with writing(self._store), self._blocks.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 file.truncate(int(self._firsts[-1]) + 1)
                 os.posix_fallocate(file.fileno(), 0, int(self._firsts[-1]) + 1)  # else a full volume kills the process
                 self._content = mmap.mmap(file.fileno(), 0)
                 self._map = np.frombuffer(self._content, np.uint8)
-                if not all(self._has_file(name) for name in self._names):
+                if not _has_files(self._store, self._details):
                     self._map[:] = 0
                     for name in self._names:
                         self._make_file(name)
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)  # which closing doesn't do, as the map has a copy of the descriptor
-
-    def _has_file(self, name: str) -> bool:
-        path = self._store / name
-        return path.is_file() and path.stat().st_size == self._details.sizes[name]
 
     def _make_file(self, name: str) -> None:
         path = self._store / name
@@ -151,8 +161,8 @@ class SparseStore:
         return found
 
     def _fetch_blocks(self, wanted: Blocks) -> None:
-        """Fetch those of some blocks that aren't there; wait for those that other threads are fetching."""
-        wanted = np.unique(wanted)
+        """Fetch those of some blocks that aren't there; wait for those that others are fetching."""
+        wanted, anyway = np.unique(wanted), False
         while True:
             with self._changed:
                 missing = wanted[self._map[wanted] == 0]
@@ -165,11 +175,40 @@ class SparseStore:
                     continue
                 self._coming[new] = True
             try:
-                self._fetch(self._cut(new))
+                with self._open_map() as file, self._claim(new, file, anyway=anyway) as claimed:
+                    if len(claimed):
+                        self._fetch(self._cut(claimed, file))
             finally:
                 with self._changed:
                     self._coming[new] = False
                     self._changed.notify_all()
+            anyway = not len(claimed) and not self._wait_for(new)
+
+    @contextmanager
+    def _claim(self, blocks: Blocks, file: FileIO, *, anyway: bool) -> Iterator[Blocks]:
+        """Lock blocks, but leave those that another process is fetching, unless `anyway`; find what is missing."""
+        runs = [(first, last) for _, first, last in self._find_runs(blocks)]
+        is_ours = [_lock(file, fcntl.F_WRLCK, first, last) or anyway for first, last in runs]
+        claimed = blocks[np.array(is_ours)[np.searchsorted([last for _, last in runs], blocks)]]
+        try:
+            yield claimed[self._map[claimed] == 0]
+        finally:
+            _lock(file, fcntl.F_UNLCK, 0, len(self._map))  # which closing doesn't do if a forked process has a copy
+
+    def _wait_for(self, blocks: Blocks) -> bool:
+        """Wait until the first block is there, or can be locked with its run; False if that takes too long."""
+        _, first, last = next(self._find_runs(blocks))
+        end = time.monotonic() + PATIENCE
+        with self._open_map() as file:
+            while not self._map[first] and not _lock(file, fcntl.F_WRLCK, first, last):
+                if time.monotonic() > end:
+                    return False
+                time.sleep(PAUSE)
+        return True
+
+    def _open_map(self) -> FileIO:
+        with writing(self._store):
+            return self._blocks.open("r+b", buffering=0)
 
     def _note_end(self) -> None:
         """Note in the map if all blocks are there."""
@@ -177,20 +216,24 @@ class SparseStore:
         if self._first_missing < 0:
             self._first_missing, self._map[-1] = 0, 1
 
-    def _cut(self, blocks: Blocks) -> Iterator[Piece]:
-        """Cut blocks into pieces, each the range of a request."""
+    def _cut(self, blocks: Blocks, locked: FileIO) -> Iterator[Piece]:
+        """Cut blocks into pieces, each the range of a request, which is unlocked when it is there."""
+        for file, first, last in self._find_runs(blocks):
+            before, size = int(self._firsts[file]), int(self._sizes[file])
+            start, end = (first - before) * BLOCK, min((last + 1 - before) * BLOCK, size)
+            yield f"{self._name}/{self._names[file]}", (start, end), size, partial(self._keep, file, start, locked)
+
+    def _find_runs(self, blocks: Blocks) -> Iterator[tuple[int, int, int]]:
+        """Find what to ask for at once: the file, the first and the last block."""
         files = np.searchsorted(self._firsts, blocks, side="right") - 1
         is_cut = (np.diff(blocks) > GAP // BLOCK + 1) | (np.diff(files) > 0)
         starts = np.append(0, np.flatnonzero(is_cut) + 1)
         firsts, lasts = blocks[starts], blocks[np.append(starts[1:], len(blocks)) - 1]
         for file, first, last in zip(files[starts].tolist(), firsts.tolist(), lasts.tolist(), strict=True):
             for block in range(first, last + 1, REQUEST // BLOCK):
-                start, size = (block - int(self._firsts[file])) * BLOCK, int(self._sizes[file])
-                end = min(start + REQUEST, (last + 1 - int(self._firsts[file])) * BLOCK, size)
-                name = f"{self._name}/{self._names[file]}"
-                yield name, (start, end), size, partial(self._keep, file, start)
+                yield file, block, min(block + REQUEST // BLOCK - 1, last)
 
-    def _keep(self, file: int, start: int, content: memoryview) -> None:
+    def _keep(self, file: int, start: int, locked: FileIO, content: memoryview) -> None:
         path, first = self._store / self._names[file], int(self._firsts[file]) + start // BLOCK
         count = -(-len(content) // BLOCK)
         with writing(self._store), path.open("r+b", buffering=0) as out:
@@ -201,6 +244,29 @@ class SparseStore:
         with self._changed:
             self._map[first : first + count] = 1
             self._changed.notify_all()
+        _lock(locked, fcntl.F_UNLCK, first, first + count - 1)
+
+
+def check_sizes(store: Path, name: str, details: Details, fetch: Fetch) -> None:
+    """Have the objects of a large part confirm its sizes before memory is taken for it; once if it is kept."""
+    sizes = details.sizes
+    if sum(sizes.values()) > BELIEVED and not _has_files(store, details):
+        large = [(file, size) for file, size in sizes.items() if size > BELIEVED // len(sizes)]
+        fetch((f"{name}/{file}", (0, 1), size, lambda _: None) for file, size in large)
+
+
+def _has_files(store: Path, details: Details) -> bool:
+    paths = ((store / name, size) for name, size in details.sizes.items())
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
+def _lock(file: FileIO, kind: int, first: int, last: int) -> bool:
+    """Lock bytes of an open file, or unlock them; False if another one who opened it has a lock there."""
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", kind, os.SEEK_SET, first, last + 1 - first, 0))
+    except OSError as error:
+        return error.errno not in BUSY  # where there are no such locks, each process fetches for itself
+    return True
 
 
 def _take(offsets: range | NDArray[np.int64], places: NDArray[np.integer]) -> NDArray[np.integer]:

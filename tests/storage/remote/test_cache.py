@@ -19,7 +19,7 @@ from storage.remote import cache as caching
 from storage.remote.cache import Cache
 from storage.urls import find_location
 from tests.faults.children import Ending, run_child
-from tests.support.datasets import find_part, flip_bit, list_parts
+from tests.support.datasets import find_part, flip_bit, list_details, list_parts, rewrite_details
 from tests.support.image_sets import assert_same, make_set
 
 PARTS, EACH = 4, 30
@@ -154,6 +154,17 @@ def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path,
     objects.remove(["manifest.json"])
     with pytest.raises(StoreNotFoundError, match=f"^{bucket}: it has no manifest.json: correct the URL"):
         storage.open(bucket)
+
+
+def test_no_memory_is_taken_for_sizes_that_the_objects_have_not(local: Path, bucket: str, folder: Path) -> None:
+    _, details = next(list_details(local))
+    rewrite_details(local, sizes={**details.sizes, "images.npy": 1 << 61})
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        with pytest.raises(CorruptStoreError, match=rf"images.npy: it has [\d,]+ bytes instead of {1 << 61:,}"):
+            reader[0]
+        assert_same(reader[EACH], (IMAGES[EACH], LABELS[EACH]))
+    assert not list(folder.rglob("part-00000*.blocks"))
 
 
 def test_the_least_recently_used_parts_make_room(

@@ -51,7 +51,7 @@ class Remote:
 
     def find_cached(self, number: int = 0) -> Path:
         """Find the largest file of a part in the cache."""
-        (part,) = self.folder.glob(f"*/{find_part(self.local, number).name}")
+        (part,) = self.folder.glob(f"*/*/{find_part(self.local, number).name}")
         return max(part.iterdir(), key=lambda path: path.stat().st_blocks)
 
 
@@ -154,7 +154,7 @@ def test_structure_and_files_that_were_damaged_in_the_cache_are_fetched_once_mor
     with storage.open(remote.url) as reader:
         read_epoch(reader)
     damage(remote.find_cached(), 0)
-    damage(next(remote.folder.glob("*/*.checksums")), 0)
+    damage(next(remote.folder.glob("*/*/*.checksums")), 0)
     with storage.open(remote.url) as reader:
         assert len(read_epoch(reader)) == -(-COUNT // 16)
 

@@ -1,5 +1,6 @@
 """A store in the cache is filled as it is read: each byte is fetched once, by whichever process needs it first."""
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from storage import BACKENDS, Encoded, StorageError
 from storage.dataset.details import Details
 from storage.dataset.files import check_file, find_structure
 from storage.reader import read_stored
+from storage.remote import ranges
 from storage.remote.ranges import BLOCK, CHUNK, GAP, REQUEST, Piece, SparseStore
 from tests.faults.children import Ending, run_child
 from tests.faults.mounts import find_obstacle, mount_memory
@@ -245,3 +247,108 @@ def test_a_store_of_empty_files_has_nothing_to_fetch(tmp_path: Path) -> None:
     example.check([0, 1])
     sparse.fetch_images(np.array([1, 0]))
     assert sparse.is_complete
+
+
+class Others:
+    """Stores of the same copy in threads, each of which has locks of its own, as those of processes have."""
+
+    def __init__(self, example: Example) -> None:
+        self.example, self.threads, self.errors = example, [], []  # type: ignore[var-annotated]
+        self.reached, self.released = threading.Event(), threading.Event()
+        example.open()
+        example.server.take_sizes()
+
+    def hold(self) -> None:
+        """Have the server answer nothing until it is released."""
+        self.reached.set()
+        assert self.released.wait(TIMEOUT)
+
+    def start(self, *positions: int) -> None:
+        """Fetch images."""
+
+        def run(sparse: SparseStore) -> None:
+            try:
+                sparse.fetch_images(np.array(positions))
+            except StorageError as error:
+                self.errors.append(error.problem)
+
+        sparse = self.example.open()
+        self.threads.append(threading.Thread(target=run, args=(sparse,)))
+        self.threads[-1].start()
+
+    def finish(self) -> None:
+        """Wait for all of them."""
+        self.released.set()
+        for thread in self.threads:
+            thread.join(TIMEOUT)
+            assert not thread.is_alive()
+
+
+def test_what_another_process_is_fetching_is_waited_for(pixels: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    others, waits = Others(pixels), threading.Event()
+    pixels.server.before = others.hold
+    others.start(3, 150)
+    assert others.reached.wait(TIMEOUT)
+    pixels.server.before = lambda: None
+    monkeypatch.setattr("storage.remote.ranges.time.sleep", lambda _: waits.set())
+    others.start(3, 100, 150)
+    assert waits.wait(TIMEOUT)
+    assert len(pixels.server.requests) == 1  # for what nobody is fetching
+    others.finish()
+    assert len(pixels.server.take_sizes()) == 3
+    pixels.check([3, 100, 150])
+
+
+def test_what_another_process_failed_to_fetch_is_fetched(pixels: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    others, waits = Others(pixels), threading.Event()
+
+    def fail() -> None:
+        others.hold()
+        raise StorageError("no answer")
+
+    pixels.server.before = fail
+    others.start(3)
+    assert others.reached.wait(TIMEOUT)
+    pixels.server.before = lambda: None
+    monkeypatch.setattr("storage.remote.ranges.time.sleep", lambda _: waits.set())
+    others.start(3)
+    assert waits.wait(TIMEOUT)
+    others.finish()
+    assert (others.errors, len(pixels.server.take_sizes())) == (["no answer"], 1)
+    pixels.check([3])
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.ENOLCK, "no locks")
+
+
+@pytest.mark.parametrize(("name", "value"), [("ranges.PATIENCE", -1.0), ("ranges.fcntl.fcntl", refuse)])
+def test_a_process_that_takes_too_long_or_cannot_lock_is_not_waited_for(
+    pixels: Example,
+    name: str,
+    value: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = Others(pixels)
+    monkeypatch.setattr(f"storage.remote.{name}", value)
+    pixels.server.before = others.hold
+    others.start(3)
+    assert others.reached.wait(TIMEOUT)
+    pixels.server.before = lambda: None
+    pixels.open().fetch_images(np.array([3]))
+    pixels.check([3])
+    others.finish()
+    assert len(pixels.server.take_sizes()) == 2
+
+
+def test_the_sizes_of_a_large_part_are_confirmed_once(pixels: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = pixels.copy, "part", pixels.details, pixels.server.fetch
+    ranges.check_sizes(*arguments)
+    assert not pixels.server.requests
+    monkeypatch.setattr(ranges, "BELIEVED", pixels.size // 2)
+    ranges.check_sizes(*arguments)
+    assert pixels.server.take_sizes() == [1]  # the images; the labels are few
+    pixels.open()
+    pixels.server.take_sizes()
+    ranges.check_sizes(*arguments)
+    assert not pixels.server.requests
