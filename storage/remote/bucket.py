@@ -14,10 +14,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
@@ -86,6 +88,32 @@ class _Connection(NamedTuple):
     store: Any  # of the library
 
 
+class _Pool:
+    """Threads that do tasks. A process that ends would wait for those of an executor, and they for a server."""
+
+    def __init__(self, size: int) -> None:
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._left = iter(range(size))  # threads that may be started
+
+    def submit(self, task: Callable[[], Result]) -> "Future[Result]":
+        """Have a thread do a task."""
+        future: Future[Result] = Future()
+        self._tasks.put((future, task))
+        for _ in islice(self._left, 1):
+            threading.Thread(target=self._work, name="bucket", daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while True:
+            future, task = self._tasks.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(task())
+                except BaseException as error:  # noqa: BLE001 - who waits for the result raises it
+                    future.set_exception(error)
+            del future, task
+
+
 class _Engine:
     """The library in this process, and threads that wait for its answers.
 
@@ -99,7 +127,7 @@ class _Engine:
     def __init__(self, library: Any) -> None:  # noqa: ANN401 - a module
         self.process, self.library = os.getpid(), library
         self.errors: tuple[type[Exception], ...] = (library.exceptions.BaseError, FileNotFoundError, _WrongAnswerError)
-        self.pool = ThreadPoolExecutor(MAX_REQUESTS, "bucket")
+        self.pool = _Pool(MAX_REQUESTS)
 
     @classmethod
     def find(cls) -> "_Engine":
@@ -198,7 +226,7 @@ class Bucket:
 
     def read_pieces(self, pieces: Iterable[tuple[str, tuple[int, int], int, Callable[[memoryview], None]]]) -> None:
         """Read byte ranges of objects: the name, the range, the size of the object, and what keeps the content."""
-        self._run(partial(self._read_range, *each) for each in pieces)
+        self._run((partial(self._read_range, *each) for each in pieces), writes=False)
 
     def download(self, name: str, path: Path, size: int) -> None:
         """Read an object of this size into a new file."""
@@ -213,7 +241,7 @@ class Bucket:
             for start in range(0, max(size, 1), CHUNK):
                 each = start, min(start + CHUNK, size)
                 tasks.append(partial(self._read_range, name, each, size, partial(_write_at, path, start)))
-        self._run(tasks)
+        self._run(tasks, writes=False)
 
     def upload_all(self, files: Iterable[tuple[Path, str]]) -> None:
         """Write files as objects: their paths and the names; each is verified."""
@@ -322,8 +350,16 @@ class Bucket:
         keep(self._repeat(name, get))
 
     def _repeat(self, name: str, call: Callable[[_Connection], Result], timeout: timedelta = TIMEOUT) -> Result:
-        """Call the library; repeat what the server, or what is between, may do right the next time."""
+        """Call the library; repeat what the server, or what is between, may do right the next time.
+
+        The main thread has another one do that, because Ctrl-C ends no call of the library.
+        """
         engine = _Engine.find()
+        if threading.current_thread() is threading.main_thread():
+            return engine.pool.submit(partial(self._call, engine, name, call, timeout)).result()
+        return self._call(engine, name, call, timeout)
+
+    def _call(self, engine: _Engine, name: str, call: Callable[[_Connection], Result], timeout: timedelta) -> Result:
         try:
             return self._attempt(engine, name, call, self._connect(engine, name, timeout))
         except BaseException as error:
@@ -383,16 +419,21 @@ class Bucket:
         problem = f"the server answered with an error ({answer})" if answer else "no answer came, or a wrong one"
         return StorageError(problem, store=url, hint=UNREACHABLE_HINT)
 
-    def _run(self, tasks: Iterable[Callable[[], None]]) -> None:
-        """Do tasks at once, and wait for all of them; after an error, those that haven't begun are left out."""
+    def _run(self, tasks: Iterable[Callable[[], None]], *, writes: bool = True) -> None:
+        """Do tasks at once, and wait for all of them; after an error, those that haven't begun are left out.
+
+        After Ctrl-C, only what writes to the bucket is waited for, so that what it wrote can be removed.
+        """
         engine = _Engine.find()
         futures = [engine.pool.submit(task) for task in tasks]
+        ending = futures if writes else []
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
+            ending = futures
         finally:
             for future in futures:
                 future.cancel()
-            wait(futures)
+            wait(ending)
         for future in futures:  # those after the one that failed were cancelled
             future.result()
 

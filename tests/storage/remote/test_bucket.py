@@ -5,7 +5,13 @@ import multiprocessing
 import os
 import pickle
 import resource
+import signal
+import socket
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
@@ -341,11 +347,57 @@ def test_after_an_error_requests_that_have_not_begun_are_left_out(
 ) -> None:
     objects.write("images", b"abc")
     files = [("nothing", tmp_path / "nothing", 3), *(("images", tmp_path / f"{number}", 3) for number in range(100))]
-    with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(module._Engine.find(), "pool", pool)  # noqa: SLF001
-        with pytest.raises(StoreNotFoundError, match="/nothing"):
-            objects.download_all(files)
+    pool = module._Pool(1)  # noqa: SLF001
+    monkeypatch.setattr(module._Engine.find(), "pool", pool)  # noqa: SLF001
+    with pytest.raises(StoreNotFoundError, match="/nothing"):
+        objects.download_all(files)
+    assert pool.submit(lambda: 7).result() == 7
     assert (tmp_path / "99").read_bytes() == b""
+
+
+@pytest.fixture
+def hung_server(objects: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Have a server in place of the other one that never answers."""
+    del objects
+    monkeypatch.setattr(module._Engine, "current", None)  # noqa: SLF001 - whose threads will wait for the server
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        yield server
+
+
+@pytest.mark.parametrize("kind", ["whole", "ranges", "file"])
+def test_a_key_ends_the_wait_for_a_server_that_hangs(
+    bucket: str, hung_server: socket.socket, tmp_path: Path, kind: str
+) -> None:
+    def interrupt() -> None:
+        connection, _ = hung_server.accept()
+        with connection:
+            os.kill(os.getpid(), signal.SIGINT)
+            ended.wait(60)
+
+    hung, ended = Bucket(find_url(bucket)), threading.Event()
+    calls: dict[str, Callable[[], object]] = {
+        "whole": lambda: hung.read("images"),
+        "ranges": lambda: hung.read_ranges("images", [(0, 1)], 1),
+        "file": lambda: hung.download("images", tmp_path / "images", 1),
+    }
+    key = threading.Thread(target=interrupt)
+    key.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        calls[kind]()
+    assert time.monotonic() - start < 20
+    ended.set()
+    key.join()
+
+
+def test_a_process_ends_while_a_server_hangs(bucket: str, hung_server: socket.socket) -> None:
+    code = f"import storage; storage.open({bucket!r})"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        connection, _ = hung_server.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
 
 
 def test_another_copy_of_the_library_reads_the_same(objects: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
