@@ -22,7 +22,7 @@ SEED = 66
 COUNT = 30  # images
 SINGLE, BATCHES = 12, 4  # reads through one reader
 ALL = {**DAMAGES, **MIXUPS}
-RECORD = re.compile(r"\b(record|image)s? \d")
+PLACE = re.compile(r"\b(record|image)s? \d|\bpart-\d{5,}-[0-9a-f]{8}\b")  # records, or a part
 
 
 class GuiltyError(Exception):
@@ -134,8 +134,8 @@ class Look:
         if str(self._path) not in text or "/proc/self" in text:
             raise GuiltyError(f"{name} does not say where the store is: {text}")
         text = text.replace(str(self._path), "")
-        if not RECORD.search(text) and not any(each in text for each in self._files):
-            raise GuiltyError(f"{name} names neither a record nor a file: {text}")
+        if not PLACE.search(text) and not any(each in text for each in self._files):
+            raise GuiltyError(f"{name} names no record, no part and no file: {text}")
 
     def _check(self) -> None:
         try:
