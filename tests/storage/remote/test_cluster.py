@@ -138,6 +138,7 @@ def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPa
 def test_workers_use_the_cache_that_was_chosen(tmp_path: Path) -> None:
     try:
         assert cluster._call(tmp_path, str, 7) == "7"  # noqa: SLF001 - what a worker calls
+        assert cluster._call(None, str, 8) == "8", "the cache stays"  # noqa: SLF001 - likewise
         assert Cache.chosen.given == tmp_path
     finally:
         storage.cache()

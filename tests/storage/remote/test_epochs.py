@@ -188,3 +188,14 @@ def test_all_of_it_is_loaded(remote: Remote) -> None:
     images, labels = storage.load(remote.url)
     assert labels.tolist() == list(range(COUNT))
     np.testing.assert_array_equal(images, SETS["pixels"])
+
+
+def test_a_part_that_is_fetched_whole_needs_no_server_any_more(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "GAP", 0)
+    with storage.open(remote.url) as reader:
+        part = reader._pool._take(1)  # noqa: SLF001 - what an epoch asks
+        assert not part.filling.is_complete
+        part.fetch(None, whole_chunks=True)
+        remote.make_bucket().remove([entry.name for entry in remote.make_bucket().list_objects()])
+        first = COUNT // PARTS
+        np.testing.assert_array_equal(part.read(np.arange(first))[0], PIXELS[first : 2 * first])
