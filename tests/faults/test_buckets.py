@@ -29,20 +29,12 @@ from storage.remote import bucket as objects
 from storage.remote import prefix
 from storage.remote.bucket import Bucket
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_cache")]
 
 BACKEND = "npy"
 COUNT, PARTS = 40, 4
 IMAGES = np.random.default_rng(1).integers(0, 256, (COUNT, 32, 32, 3), np.uint8)
 KILLS, RACES, TRIES, RESTARTS = 40, 50, 20, 6
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path) -> Iterator[None]:
-    """Have a cache of this test alone."""
-    storage.cache(tmp_path / "cache")
-    yield
-    storage.cache()
 
 
 @pytest.fixture

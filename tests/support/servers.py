@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+import storage
 from benchmarks.proxy import Proxy
 from benchmarks.seaweedfs import PACKAGE, SeaweedFS, find_program
 
@@ -27,6 +29,14 @@ def shared_proxy(bucket_server: SeaweedFS) -> Iterator[Proxy]:
     """Start a proxy in front of the server."""
     with Proxy(bucket_server.port) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path) -> Iterator[None]:
+    """Have a cache of this test alone."""
+    storage.cache(tmp_path / "cache")
+    yield
+    storage.cache()
 
 
 @pytest.fixture

@@ -40,16 +40,10 @@ from storage.remote.bucket import Bucket
 from storage.remote.writing import BucketRangeWriter, BucketWriter
 from tests.support.here import Here
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 IMAGES = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
 LABELS = np.arange(20)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path) -> Iterator[None]:
-    """Have a cache of this test alone."""
-    storage.cache(tmp_path / "cache")
-    yield
-    storage.cache()
 
 
 @pytest.fixture
