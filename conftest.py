@@ -73,7 +73,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Measure cells again in further processes, once all were measured in this one."""
-    result = yield
+    try:
+        result = yield
+    except KeyboardInterrupt as interrupt:
+        raise interrupt.with_traceback(None) from None  # pytest can't print every line that Ctrl-C may arrive in
     if not session.config.option.collectonly:
         measure_again(session)
     return result

@@ -49,6 +49,7 @@ BULK = 1000  # objects that one request removes
 MAX_REQUESTS = 32  # at once, of one process
 ATTEMPTS, PAUSE, MAX_ELAPSED = 5, 0.1, 60.0  # of what the library doesn't repeat; seconds, the first doubled each time
 TIMEOUT, UPLOAD_TIMEOUT = timedelta(seconds=30), timedelta(minutes=10)  # of one request
+LOOK_UP = 1.0  # seconds
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=MAX_ELAPSED)}
 STORES = {"s3": ("S3Store", "AWS"), "gs": ("GCSStore", "GOOGLE"), "az": ("AzureStore", "AZURE")}
 CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")  # options that the environment has
@@ -356,7 +357,9 @@ class Bucket:
         """
         engine = _Engine.find()
         if threading.current_thread() is threading.main_thread():
-            return engine.pool.submit(partial(self._call, engine, name, call, timeout)).result()
+            future = engine.pool.submit(partial(self._call, engine, name, call, timeout))
+            _wait([future])
+            return future.result()
         return self._call(engine, name, call, timeout)
 
     def _call(self, engine: _Engine, name: str, call: Callable[[_Connection], Result], timeout: timedelta) -> Result:
@@ -428,7 +431,7 @@ class Bucket:
         futures = [engine.pool.submit(task) for task in tasks]
         ending = futures if writes else []
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            _wait(futures)
             ending = futures
         finally:
             for future in futures:
@@ -436,6 +439,13 @@ class Bucket:
             wait(ending)
         for future in futures:  # those after the one that failed were cancelled
             future.result()
+
+
+def _wait(futures: Sequence["Future[Any]"]) -> None:
+    """Wait for all, or for one that failed; look up at times, as Ctrl-C just before a wait doesn't end it."""
+    left: Iterable[Future[Any]] = futures
+    while left and not any(each.done() and each.exception() for each in futures):
+        left = wait(futures, LOOK_UP, FIRST_EXCEPTION).not_done
 
 
 class _WrongAnswerError(Exception):

@@ -24,6 +24,17 @@ CHOSEN = f"--backends={','.join(EXAMPLES)}"
 WITHOUT_TORCH = ("-k", "not dataloader")  # whether it is installed or not
 REFERENCES = [f"test_{name}" for name in ("copy", "write", "read", "hash", "decode", "interpret")]
 
+INTERRUPTION = """
+def pytest_runtest_setup(item):
+    if "read_many" in item.name:
+        stop()
+
+def stop():
+    raise KeyboardInterrupt
+
+stop.__code__ = stop.__code__.replace(co_linetable=b"")
+"""
+
 Session = tuple[Path, subprocess.CompletedProcess[str]]
 
 
@@ -238,6 +249,14 @@ def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
     assert run["run"]["complete"] is False
     assert 0 < len(run["benchmarks"]) < len(run["run"]["intended"])
     assert not list((folder / "temporary").glob("stores*/"))
+
+
+def test_interruption_in_a_line_without_a_number_saves_the_run(tmp_path: Path) -> None:
+    folder = copy_suite(tmp_path)
+    (folder / "interruption.py").write_text(INTERRUPTION)
+    ended = run_pytest(folder, "benchmarks", "-p", "interruption", *QUICK, "--cutoffs=10", f"--backends={EXAMPLE}")
+    assert ended.returncode == pytest.ExitCode.INTERRUPTED, ended.stdout + ended.stderr
+    assert read_last_run(folder)["run"]["complete"] is False
 
 
 def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import storage
 from benchmarks import remote
 from benchmarks.remote import Epoch, Remote
 from benchmarks.seaweedfs import SeaweedFS
+from tests.support.backends import EXAMPLE
 from tests.support.image_sets import make_set
 
 FAILED = pytest.fail.Exception
@@ -18,7 +19,7 @@ FAILED = pytest.fail.Exception
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[storage.Reader]:
-    storage.save(tmp_path / "set", *make_set(10), backend="npy", durable=False)
+    storage.save(tmp_path / "set", *make_set(10), backend=EXAMPLE, durable=False)
     with storage.open(tmp_path / "set") as reader:
         yield reader
 

@@ -23,13 +23,14 @@ from storage import StorageError, StoreExistsError, StoreLockedError
 from storage.dataset import writer as writing
 from storage.urls import Url, find_location
 from tests.faults.findings import GUILTY, Findings, Record, count_findings
+from tests.support.backends import need_backend
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 from storage.remote import bucket as objects
 from storage.remote import prefix
 from storage.remote.bucket import Bucket
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_cache")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_cache"), need_backend("npy")]
 
 BACKEND = "npy"
 COUNT, PARTS = 40, 4

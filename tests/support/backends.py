@@ -23,6 +23,12 @@ def explain_absence(name: str) -> str:
     return UNAVAILABLE.get(name, f"storage/{name}.py is not here")
 
 
+def require_backend(name: str) -> None:
+    """Skip a test whose backend is not here, with the reason."""
+    if name not in BACKENDS:
+        pytest.skip(explain_absence(name))
+
+
 def take_backend(name: str) -> Any:  # noqa: ANN401 - a module, with more than the contract
     """Take a backend for a file of tests about it: the whole file is skipped where it is not here, with the reason."""
     if name not in BACKENDS:

@@ -19,8 +19,11 @@ from storage.remote import cache as caching
 from storage.remote.cache import Cache
 from storage.urls import find_location
 from tests.faults.children import Ending, run_child
+from tests.support.backends import need_backend
 from tests.support.datasets import find_part, flip_bit, list_details, list_parts, rewrite_details
 from tests.support.image_sets import assert_same, make_set
+
+pytestmark = need_backend("npy")
 
 PARTS, EACH = 4, 30
 COUNT = PARTS * EACH

@@ -12,6 +12,7 @@ from benchmarks.proxy import Proxy
 from storage import CorruptStoreError, Encoded
 from storage.urls import Url, find_location
 from tests.faults.children import run_child
+from tests.support.backends import require_backend
 from tests.support.datasets import find_part
 from tests.support.encoded_sets import encode
 from tests.support.image_sets import make_set
@@ -58,7 +59,9 @@ class Remote:
 @pytest.fixture
 def remote(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> Iterator[Remote]:
     """Have a dataset in a bucket, and an empty cache."""
-    made = Remote(bucket, tmp_path, *getattr(request, "param", ("pixels", "npy")))
+    kind, backend = getattr(request, "param", ("pixels", "npy"))
+    require_backend(backend)
+    made = Remote(bucket, tmp_path, kind, backend)
     cache(made.folder)
     yield made
     cache()

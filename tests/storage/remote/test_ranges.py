@@ -18,7 +18,10 @@ from storage.remote import ranges
 from storage.remote.ranges import BLOCK, CHUNK, GAP, REQUEST, Piece, SparseStore
 from tests.faults.children import Ending, run_child
 from tests.faults.mounts import find_obstacle, mount_memory
+from tests.support.backends import need_backend
 from tests.support.image_sets import make_set
+
+pytestmark = need_backend("npy")
 
 COUNT = 200
 LABELS = np.arange(COUNT)
@@ -93,7 +96,7 @@ def pixels(tmp_path: Path) -> Example:
     return Example(tmp_path, "npy", SETS["pixels"])
 
 
-@pytest.mark.parametrize("name", ["npy", "hdf5", "tar", "feather"])
+@pytest.mark.parametrize("name", [name for name in ("npy", "hdf5", "tar", "feather") if name in BACKENDS])
 def test_some_images_are_read_without_the_others(name: str, images: Any, tmp_path: Path) -> None:  # noqa: ANN401
     example = Example(tmp_path, name, images)
     sparse = example.open()
@@ -106,6 +109,7 @@ def test_some_images_are_read_without_the_others(name: str, images: Any, tmp_pat
     assert sum(example.server.take_sizes()) < example.size / 4
 
 
+@need_backend("sqlite")
 def test_a_store_whose_images_the_backend_cannot_find_is_fetched_whole(tmp_path: Path) -> None:
     example = Example(tmp_path, "sqlite", SETS["pixels"])
     sparse = example.open()

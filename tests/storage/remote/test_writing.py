@@ -30,6 +30,7 @@ from storage.dataset.conversion import convert
 from storage.dataset.planning import Job, Written
 from storage.errors import UnfinishedConversionError
 from storage.urls import Url, find_location
+from tests.support.backends import need_backend
 
 pytest.importorskip("obstore", reason="obstore is not installed")
 from obstore import _obstore
@@ -40,7 +41,7 @@ from storage.remote.bucket import Bucket
 from storage.remote.writing import BucketRangeWriter, BucketWriter
 from tests.support.here import Here
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.usefixtures("own_cache"), need_backend("npy")]
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (20, 8, 8, 3), np.uint8)
 LABELS = np.arange(20)
