@@ -29,6 +29,7 @@ from ..limits import MAX_EXPANSION, measure_content
 from ..paths import open_regular
 from ..pictures import check_losses
 from ..registry import PACKAGE
+from ..urls import Location
 from . import format1
 from .checksums import format_sum
 from .details import Details, check_counts, check_texts
@@ -116,11 +117,8 @@ def name_part(number: int) -> str:
     return f"part-{number:05}-{secrets.token_hex(4)}"
 
 
-def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"") -> Path:
-    """Write a manifest as a new file, which replaces the old one when it is renamed; return its path.
-
-    With a key, only who has it can write a valid one.
-    """
+def format_manifest(manifest: Manifest, name: str = FILE, key: bytes = b"") -> bytes:
+    """Write a manifest as JSON that reads back as the same; with a key, only who has it can write a valid one."""
     content = {
         "format": FORMAT,
         "backend": manifest.backend,
@@ -135,16 +133,18 @@ def write_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: byte
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
     parts = ",\n".join(json.dumps(vars(part)) for part in manifest.parts)
     rest = ",\n".join([*lines, f'"parts": [\n{parts}\n]\n}}\n']).encode()
-    new = folder / f"{name}.new"
-    new.write_bytes(f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode() + rest)
-    return new
+    formatted = f'{{"manifest_checksum": "{_hash(rest, key)}",\n'.encode() + rest
+    if parse_manifest(formatted, None, name, key) != manifest:
+        raise StorageError(f"{name} can't be read back")
+    return formatted
 
 
 def put_manifest(folder: Path, manifest: Manifest, name: str = FILE, key: bytes = b"", *, durable: bool) -> None:
     """Write a manifest, read it back, and replace the old one with it in one step."""
-    new = write_manifest(folder, manifest, name, key)
-    if read_manifest(folder, new.name, key) != manifest:
-        raise StorageError(f"{name} can't be read back")
+    content, new = format_manifest(manifest, name, key), folder / f"{name}.new"
+    new.write_bytes(content)
+    if _read_content(new) != content:
+        raise StorageError(f"{name} can't be read back", store=folder)
     if durable:
         sync(new)
     new.rename(folder / name)
@@ -159,15 +159,20 @@ def read_manifest(folder: Path, name: str = FILE, key: bytes = b"") -> Manifest:
             content = _read_content(folder / name)
         except FileNotFoundError:
             raise _explain_absence(folder, name) from None
+    return parse_manifest(content, folder, name, key)
+
+
+def parse_manifest(content: bytes, store: Location | None, name: str = FILE, key: bytes = b"") -> Manifest:
+    """Parse the content of a manifest; `store` is for errors, which are those of `read_manifest`."""
     first = FIRST_LINE.match(content)
     if first is None or first[1].decode() != _hash(memoryview(content)[first.end() :], key):
-        raise _damaged(folder, f"{name} is damaged")
+        raise _damaged(store, f"{name} is damaged")
     try:
         return _parse(json.loads(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(
             f"{name} is whole, but not understood ({error})",
-            store=folder,
+            store=store,
             hint="a later version of this program wrote it: use that version",
         ) from None
 
@@ -200,10 +205,10 @@ def _read_content(path: Path, size: int = -1) -> bytes:
         return file.read(size) if status.st_size <= limit else b""
 
 
-def _damaged(folder: Path, problem: str) -> CorruptStoreError:
+def _damaged(store: Location | None, problem: str) -> CorruptStoreError:
     return CorruptStoreError(
         f"{problem}, so the images cannot be verified",
-        store=folder,
+        store=store,
         hint="restore it from a copy; the parts are plain stores, which their backend's read_many may still read",
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from ..urls import Location, Url, find_location
 from .annotations import Annotations, Problem, parse_problems
 from .details import Details
 from .files import (
+    CHECKSUMS,
     DETAILS,
     LABELS,
     NAMES,
@@ -366,13 +368,13 @@ def hold_dataset(
 def _check_names(folder: Path, manifest: Manifest, needed: Iterable[str]) -> None:
     """Refuse a part that is a link, which leads to files that `save` didn't write; list the folder for all at once."""
     with os.scandir(folder) as entries:
-        is_link = {entry.name: entry.is_symlink() for entry in entries}
-    link = next((part.name for part in manifest.parts if is_link.get(part.name)), None)
-    if link is not None:
-        raise CorruptStoreError("it is a link: another program made it", store=folder / link)
-    missing = next((name for name in needed if name not in is_link), None)
-    if missing is not None:
-        raise CorruptStoreError(f"{missing} is missing", store=folder)
+        found = {entry.name for entry in entries if not entry.is_symlink()}
+    for name in filterfalse(found.__contains__, (part.name for part in manifest.parts)):
+        if (folder / name).is_symlink():
+            raise CorruptStoreError("it is a link: another program made it", store=folder / name)
+    for name in filterfalse(found.__contains__, needed):
+        if not os.path.lexists(folder / name):  # another file that is a link is refused when it is read
+            raise CorruptStoreError(f"{name} is missing", store=folder)
 
 
 @contextmanager
@@ -382,17 +384,17 @@ def open_dataset(path: Location | str, *, verify: bool, fresh: bool = False) -> 
         yield held.make_lazy(verify=verify)
 
 
-def _list_needed(manifest: Manifest, *, verify: bool) -> Iterator[str]:
-    yield from (part.name for part in manifest.parts)
-    if not manifest.former:
-        yield from (f"{part.name}.{DETAILS}" for part in manifest.parts)
-    if verify:
-        yield from (name_checksums(manifest, number) for number in range(len(manifest.parts)))
+def _list_needed(manifest: Manifest, *, verify: bool) -> Iterable[str]:
+    names = (part.name for part in manifest.parts)
+    if manifest.former:
+        return chain(names, [CHECKSUMS] if verify else [])  # those of all parts
+    suffixes = [DETAILS, CHECKSUMS] if verify else [DETAILS]
+    return chain(names, (f"{part.name}.{suffix}" for suffix in suffixes for part in manifest.parts))
 
 
-def find_module(folder: Path, manifest: Manifest) -> Backend:
+def find_module(store: Location, manifest: Manifest) -> Backend:
     """Find the backend that wrote the parts of a dataset; it may not be installed here."""
     try:
         return find_backend(manifest.backend)
     except InvalidInputError as error:
-        raise StorageError(f"the backend that wrote this dataset is missing: {error.problem}", store=folder) from None
+        raise StorageError(f"the backend that wrote this dataset is missing: {error.problem}", store=store) from None

@@ -24,8 +24,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from xxhash import xxh3_64_hexdigest
 
-from ..dataset.manifest import FILE, Manifest, read_manifest
-from ..dataset.opening import Dataset, Origin, find_module, reading_held
+from ..dataset.manifest import FILE, Manifest, parse_manifest
+from ..dataset.opening import Dataset, Origin, find_module
 from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError, writing
 from ..registry import PACKAGE
@@ -318,19 +318,14 @@ def hold_remote(url: Url, *, fresh: bool = False) -> Iterator[Dataset]:
     if found is None:
         hint = f"correct the URL, or save images there first with {PACKAGE}.save"
         raise StoreNotFoundError(f"it has no {FILE}", store=url, hint=hint)
-    root = chosen.make()
+    manifest = parse_manifest(found[0], url)
+    module, root = find_module(url, manifest), chosen.make()
     with ExitStack() as stack:
-        new = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
-        (new / FILE).write_bytes(found[0])
-        with reading_held(new, url):
-            manifest = read_manifest(new)
-            module = find_module(new, manifest)
-        folder = new if fresh else root / _name_folder(url, manifest)
-        origin = Cached(bucket, chosen, folder, xxh3_64_hexdigest(found[0]), fresh)
+        folder = root / _name_folder(url, manifest)
         if fresh:
-            stack.enter_context(hold_directory(new))
-        else:
-            stack.close()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
+            stack.enter_context(hold_directory(folder))
+        origin = Cached(bucket, chosen, folder, xxh3_64_hexdigest(found[0]), fresh)
         yield Dataset(url, folder, manifest, module, origin=origin)
 
 

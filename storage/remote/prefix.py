@@ -19,8 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..dataset.files import DETAILS, read_details
-from ..dataset.manifest import FILE, FIRST_LINE, OWN_NAMES, Manifest, put_manifest, read_manifest
-from ..dataset.opening import reading_held
+from ..dataset.manifest import FILE, FIRST_LINE, OWN_NAMES, Manifest, format_manifest, parse_manifest
 from ..errors import (
     CorruptStoreError,
     InvalidInputError,
@@ -40,19 +39,17 @@ GRACE = timedelta(days=1)
 
 def check_prefix(url: Url) -> bool:
     """Refuse a URL at which no dataset may be saved; tell whether there is one, which may be replaced."""
-    with tempfile.TemporaryDirectory() as folder:
-        return Prefix(url, Path(folder), lock=False).check(overwrite=True)
+    return Prefix(url, lock=False).check(overwrite=True)
 
 
 class Prefix:
-    """The objects of a dataset below a URL; files of the same names come and go in a local folder.
+    """The objects of a dataset below a URL.
 
     Without `lock`, nothing is conditional: the caller makes sure that there is no other writer.
     """
 
-    def __init__(self, url: Url, folder: Path, *, lock: bool) -> None:
-        self.url, self.bucket = url, Bucket(url)
-        self._folder, self._lock = folder, lock
+    def __init__(self, url: Url, *, lock: bool) -> None:
+        self.url, self.bucket, self._lock = url, Bucket(url), lock
         self._found: Entry | None = None  # the manifest when the writer began
         self._version: Version | None = None  # likewise
         self.manifest: Manifest | None = None  # likewise; None if there is none, or a damaged one
@@ -84,7 +81,7 @@ class Prefix:
             return True
         self._version = self._found.version
         with suppress(StorageError):
-            self.manifest = self.parse(FILE, content)
+            self.manifest = parse_manifest(content, self.url)
         return FIRST_LINE.match(content) is not None
 
     def check_conditions(self) -> None:
@@ -105,32 +102,17 @@ class Prefix:
         finally:
             self.bucket.remove([name])
 
-    def parse(self, name: str, content: bytes) -> Manifest:
-        """Parse a manifest."""
-        (self._folder / name).write_bytes(content)
-        try:
-            with reading_held(self._folder, self.url):
-                return read_manifest(self._folder, name)
-        finally:
-            (self._folder / name).unlink()
-
-    def _format(self, name: str, manifest: Manifest) -> bytes:
-        put_manifest(self._folder, manifest, name, durable=False)
-        content = (self._folder / name).read_bytes()
-        (self._folder / name).unlink()
-        return content
-
-    def put_part(self, part: str) -> None:
-        """Move a part, and the files beside it, from the folder into the bucket; each object is verified."""
-        store = self._folder / part
+    def put_part(self, folder: Path, part: str) -> None:
+        """Move a part, and the files beside it, from a folder into the bucket; each object is verified."""
+        store = folder / part
         files = [place / name for place, names in walk_files(store) for name in names]
-        files += self._folder.glob(f"{part}.*")
-        names = [path.relative_to(self._folder).as_posix() for path in files]
+        files += folder.glob(f"{part}.*")
+        names = [path.relative_to(folder).as_posix() for path in files]
         _refuse_names(self.url, names)
         self._added.add(part)
         self.bucket.upload_all(zip(files, names, strict=True))
         shutil.rmtree(store)
-        for path in self._folder.glob(f"{part}.*"):
+        for path in folder.glob(f"{part}.*"):
             path.unlink()
 
     def adopt_part(self, part: str) -> None:
@@ -139,7 +121,7 @@ class Prefix:
 
     def put_manifest(self, manifest: Manifest) -> None:
         """Publish a dataset in one step, unless another writer did; nothing is removed if that isn't known."""
-        content = self._format(FILE, manifest)
+        content = format_manifest(manifest)
         self._is_uncertain, lost = True, None
         try:
             try:
@@ -160,7 +142,7 @@ class Prefix:
     def _was_saved(self, manifest: Manifest) -> bool:
         """Tell whether the manifest that is there names parts of this one that were new, so was made from it."""
         found = self.bucket.find(FILE)
-        return found is not None and not _list_names(self.parse(FILE, found[0])).isdisjoint(
+        return found is not None and not _list_names(parse_manifest(found[0], self.url)).isdisjoint(
             _list_names(manifest) - self._list_replaced()
         )
 
@@ -170,7 +152,7 @@ class Prefix:
 
     def put_progress(self, name: str, manifest: Manifest, version: Version | None) -> Version:
         """Note what is finished, unless another writer has taken that over."""
-        return self.put(name, self._format(name, manifest), version)
+        return self.put(name, format_manifest(manifest, name), version)
 
     def put(self, name: str, content: bytes, version: Version | None) -> Version:
         """Write an object if it is of this version, or isn't there."""
@@ -195,17 +177,14 @@ class Prefix:
         sizes = {entry.name: entry.size for entry in self.bucket.list_objects()}
         finished = [number for number, part in enumerate(manifest.parts) if not part.is_pending]
         names = [f"{manifest.parts[number].name}.{DETAILS}" for number in finished]
-        paths = [self._folder / name for name in names]
         if not sizes.keys() >= {*names}:
             return False
-        try:
-            self.bucket.download_all((name, path, sizes[name]) for name, path in zip(names, paths, strict=True))
-            expected = [_list_sizes(self._folder, manifest, number) for number in finished]
-        except (CorruptStoreError, StoreNotFoundError):
-            return False
-        finally:
-            for path in paths:
-                path.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self.bucket.download_all((name, Path(folder, name), sizes[name]) for name in names)
+                expected = [_list_sizes(Path(folder), manifest, number) for number in finished]
+            except (CorruptStoreError, StoreNotFoundError):
+                return False
         return all(sizes.get(name) == size for part in expected for name, size in part.items())
 
     def _remove_old(self) -> None:
@@ -236,9 +215,9 @@ class Prefix:
             with suppress(CorruptStoreError, StoreNotFoundError):  # one that was given up names nothing
                 content, entry = self.bucket.read_entry(note)
                 used.update([_find_part(note)] if now - entry.modified <= GRACE else [])
-                used |= _list_names(self.parse(note, content))
+                used |= _list_names(parse_manifest(content, self.url, note))
         content, _ = self.bucket.read(FILE)  # last: a writer that resumed may have published, and removed its note
-        return used | _list_names(self.parse(FILE, content))
+        return used | _list_names(parse_manifest(content, self.url))
 
 
 def _is_own(name: str) -> bool:

@@ -18,7 +18,7 @@ from xxhash import xxh3_64_hexdigest
 from ..contract import Encoded, Images
 from ..dataset.annotations import Annotations
 from ..dataset.appending import Appender
-from ..dataset.manifest import Manifest
+from ..dataset.manifest import Manifest, parse_manifest
 from ..dataset.opening import Dataset
 from ..dataset.planning import Job, RangesWriter, RangeWriter, Written, make_pending
 from ..dataset.verification import verify_written
@@ -44,7 +44,7 @@ class Uploads(ImageWriter):
         """Verify the last part of a manifest where it was written, and upload it."""
         dataset = Dataset(self._path, self._folder, manifest, self._module)
         verify_written(dataset.make_lazy(verify=True), len(manifest.parts) - 1)
-        self._prefix.put_part(manifest.parts[-1].name)
+        self._prefix.put_part(self._folder, manifest.parts[-1].name)
 
 
 class BucketWriter(Uploads, DatasetWriter):
@@ -72,7 +72,7 @@ class BucketWriter(Uploads, DatasetWriter):
         """Refuse to replace what may not be replaced, and take over what the last writer of the same source did."""
         with ExitStack() as stack, writing(self._path):
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dataset-")))
-            self._prefix = Prefix(self._path, self._folder, lock=self._lock)
+            self._prefix = Prefix(self._path, lock=self._lock)
             self._prefix.check(overwrite=self._overwrite)
             self._prefix.check_conditions()
             if self._manifest.source:
@@ -98,7 +98,7 @@ class BucketWriter(Uploads, DatasetWriter):
             return
         self._version = found[1]
         try:
-            manifest = self._prefix.parse(self._progress, found[0])
+            manifest = parse_manifest(found[0], self._path, self._progress)
             if self._prefix.is_whole(manifest):
                 self._is_resumed = True
                 self._manifest = replace(manifest, source=self._manifest.source)
@@ -166,7 +166,7 @@ class BucketRangeWriter(Uploads, RangeWriter):
         """Make a writer; after an error, what it uploaded is removed."""
         with writing(job.path), tempfile.TemporaryDirectory(prefix="dataset-") as folder:
             writer = cls(job, Path(folder))
-            writer._prefix = Prefix(writer._path, Path(folder), lock=False)
+            writer._prefix = Prefix(writer._path, lock=False)
             try:
                 yield writer
             except BaseException:
@@ -189,7 +189,7 @@ class BucketAppender(Uploads, Appender):
         """Refuse what doesn't fit the dataset."""
         with ExitStack() as stack, writing(self._path):
             dataset = stack.enter_context(hold_remote(self._path, fresh=True))
-            self._prefix = Prefix(self._path, dataset.folder, lock=self._lock)
+            self._prefix = Prefix(self._path, lock=self._lock)
             self._prefix.check(overwrite=True)
             self._prefix.check_conditions()
             if self._prefix.manifest != dataset.manifest:

@@ -148,10 +148,11 @@ def test_a_manifest_that_cannot_be_read_back_replaces_nothing(tmp_path: Path) ->
     assert_same(storage.load(tmp_path / "set"), OLD)
 
 
+@pytest.mark.parametrize("step", ["parse_manifest", "_read_content"])
 def test_a_manifest_that_reads_back_as_another_replaces_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.dataset.manifest.read_manifest", lambda *_: None)
+    monkeypatch.setattr(f"storage.dataset.manifest.{step}", lambda *_: None)
     with pytest.raises(StorageError, match=f"{FILE} can't be read back"):
         storage.save(tmp_path / "set", *OLD, "npy")
     assert list_names(tmp_path) == []
