@@ -25,7 +25,7 @@ Dtypes: TypeAlias = Mapping[str, tuple[int, ...] | None]
 """Dtypes of pixels, each with the numbers of channels that go with it: 0 is (N, H, W), None is any and (N, H, W)."""
 
 BATCH_BYTES = 8 << 20  # of pixels, where memory must stay bounded
-PIECE = 4 << 20  # bytes that are read before they are reported
+PIECE = 1 << 20  # bytes that are read before they are reported: the processor's cache still has them
 CHANNELS = 3
 LABEL = np.iinfo(np.int64)
 TRANSPOSE = "images.transpose(0, 2, 3, 1), or permute of a tensor"
@@ -306,6 +306,12 @@ def take_rows(rows: NDArray[Any], positions: NDArray[np.intp], result: NDArray[A
 def view_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     """View the bytes of a C-contiguous array."""
     return array.reshape(-1).view(np.uint8)
+
+
+def cut_rows(images: Images) -> Iterator[slice]:
+    """Cut images into pieces to be reported, of at least one image."""
+    step = max(1, PIECE * len(images) // max(1, images.nbytes))
+    return (slice(start, min(start + step, len(images))) for start in range(0, len(images), step))
 
 
 def find_address(array: NDArray[Any]) -> int:

@@ -1,4 +1,4 @@
-"""What a read has filled so far, so that a dataset can verify it in another thread while the backend reads on."""
+"""What a read has filled so far, so that a dataset can verify it while the processor's cache still has it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def watching(notice: Notice) -> Iterator[None]:
 def report_filled(piece: NDArray[Any]) -> None:
     """Report a C-contiguous piece of the result of a read, which is as it will stay.
 
-    Pieces that are reported in order are verified meanwhile; a backend needn't report any.
+    Pieces that are reported in order are verified at once, and all else at the end.
     """
     notice = _notice.get()
     if notice is not None:

@@ -16,7 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from ..arrays import BYTE, check_limit, check_shape, make_all, make_array, make_result, refuse_out, take_rows
+from ..arrays import (
+    BYTE,
+    check_limit,
+    check_shape,
+    cut_rows,
+    make_all,
+    make_array,
+    make_result,
+    refuse_out,
+    take_rows,
+)
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
 from ..errors import CorruptStoreError
@@ -53,10 +63,12 @@ class RowGroupReader(Reader):
             groups = range(first, min(first + self._together, self._groups))
             pixels, values = self._decode(groups) if len(groups) > 1 else self._decode_one(first)
             part = slice(first * self._rows, first * self._rows + len(values))
+            rows = images[part]
             # NumPy's large arrays begin 16 bytes after a page boundary, Arrow's on one. Between those, the memcpy of an
             # assignment takes four times as long on AMD's Zen processors; a loop doesn't.
-            np.positive(pixels.view(np.uint8), out=images[part].view(np.uint8))
-            report_filled(images[part])
+            for piece in cut_rows(rows):
+                np.positive(pixels[piece].view(np.uint8), out=rows[piece].view(np.uint8))
+                report_filled(rows[piece])
             labels[part] = values
         return images, labels
 

@@ -18,6 +18,7 @@ from ..arrays import check_offsets, make_all, make_array, make_result, refuse_ou
 from ..contract import Images, Labels
 from ..encoded import Encoded, measure_offsets
 from ..errors import reading
+from ..filling import report_filled
 from ..go_bridge import BridgeError, Records
 from ..limits import check_store
 from ..reader import Description, Reader
@@ -114,6 +115,7 @@ class RecordsReader(Reader):
                 part = slice(start, start + step)
                 keys = _make_keys(range(start, min(start + step, self._count)))
                 self._records.scan(keys, images[part], labels[part])
+                report_filled(images[part])
         return images, labels.astype(np.int64, copy=False)
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:

@@ -42,6 +42,7 @@ from ..arrays import make_all, make_array, make_result, refuse_out, view_bytes
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded
 from ..errors import BackendUnavailableError, CorruptStoreError, StorageError, reading, writing
+from ..filling import report_filled
 from ..paths import claim_store, find_file, open_regular, read_small, refuse_special_files
 from ..reader import Description, Reader, fork_lock, leak
 from ._records import (
@@ -440,6 +441,7 @@ def _read_part(store: Path, database: plyvel.DB, start: int, images: Images, lab
             if b"".join(keys) != np.arange(start + first, start + part.stop, dtype=">u8").tobytes():
                 raise CorruptStoreError(f"a record before {start + part.stop} is missing", store=store)
             _copy_values(store, values, images[part], labels[part])
+            report_filled(images[part])
 
 
 def _count_records(images: Images) -> int:

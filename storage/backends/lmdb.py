@@ -25,7 +25,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import check_index, make_all, make_result, refuse_out, view_bytes
+from ..arrays import check_index, cut_rows, make_all, make_result, refuse_out, view_bytes
 from ..contract import Image, Images, Labels
 from ..encoded import Content, Encoded
 from ..errors import CorruptStoreError, reading, writing
@@ -145,8 +145,10 @@ def _begin_files(store: Path, start: int) -> Iterator[Iterable[tuple[Content, Co
 def _copy_part(store: Path, transaction: lmdb.Transaction, start: int, part: Images) -> None:
     with transaction.cursor() as cursor:
         cursor.set_key(pack_key(start))
-        _copy_values(store, islice(cursor.iternext(keys=False), len(part)), part)
-        report_filled(part)
+        values = cursor.iternext(keys=False)
+        for piece in cut_rows(part):
+            _copy_values(store, islice(values, piece.stop - piece.start), part[piece])
+            report_filled(part[piece])
         if len(part) and cursor.key() != pack_key(start + len(part) - 1):
             raise CorruptStoreError(f"a record before {start + len(part)} is missing", store=store)
 

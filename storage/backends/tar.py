@@ -51,6 +51,7 @@ from ..arrays import (
     check_index,
     check_range,
     check_shape,
+    cut_rows,
     make_all,
     make_array,
     make_result,
@@ -226,8 +227,10 @@ def read_many(store: Path, out: Images | None = None) -> tuple[Images | Encoded,
             _check_ends(store, layout, descriptor, found, labels)
             for start in found[::step]:
                 part = images[start : min(start + step, found.stop)]
-                part[...] = _map_images(layout, descriptor, start - found.start, len(part))
-                report_filled(part)
+                mapped = _map_images(layout, descriptor, start - found.start, len(part))
+                for piece in cut_rows(part):
+                    part[piece] = mapped[piece]
+                    report_filled(part[piece])
     return images, labels
 
 

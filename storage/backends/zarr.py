@@ -53,6 +53,7 @@ from ..arrays import (
 from ..contract import ANY_PIXELS, BackendInfo, Image, Images, Labels
 from ..encoded import Encoded, gather_pieces, measure_offsets
 from ..errors import CorruptStoreError, reading, writing
+from ..filling import report_filled
 from ..limits import check_store
 from ..paths import claim_store, find_file, open_regular, read_small
 from ..reader import Description, Reader
@@ -275,7 +276,9 @@ class ShardedArray:
         """Read everything into `out`."""
         for number in range(len(self.offsets)):
             first = number * self.rows_per_chunk
-            self._read_chunk(number, out[first : first + self.rows_per_chunk])
+            rows = out[first : first + self.rows_per_chunk]
+            self._read_chunk(number, rows)
+            report_filled(rows)
         return out
 
     def read_rows(self, start: int, end: int) -> NDArray[Any]:

@@ -12,25 +12,20 @@ https://prng.di.unimi.it/splitmix64.c.
 """
 
 import math
-import os
-from _thread import start_new_thread
-from contextlib import suppress
 from functools import lru_cache
-from queue import SimpleQueue
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
-from ..arrays import BYTE, CHANNELS, find_address
+from ..arrays import BYTE, CHANNELS, find_address, view_bytes
 from ..contract import Encoded, Image, Images, Labels
 
 Checksums = NDArray[np.uint64]
 
 DTYPE = np.dtype("<u8")
-BLOCK = 1 << 20  # bytes of pixels that are hashed at once: xxhash lets other threads run meanwhile
-MAX_THREADS, MIN_BLOCKS = 4, 4  # threads at once, and blocks for each: starting a thread costs as much as a block
+BLOCK = 1 << 20  # bytes of pixels that have one checksum
 BITS = (1 << 64) - 1
 INDEX, LABEL = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95  # odd, so that no two indices or labels give the same number
 
@@ -83,8 +78,7 @@ def hash_blocks(images: Images, labels: Labels, start: int, pixels: Checksums | 
     mixed_form = _mix_form(images.shape[1:], images.dtype)
     mixed = [xxh3_64_intdigest(labels[first : first + size].data, start + first) ^ mixed_form for first in starts]
     if pixels is None:
-        with PixelHashing(images) as hashing:
-            pixels = hashing.finish()
+        pixels = PixelHashing(images).finish()
     checksums: Checksums = np.array(mixed, np.uint64) ^ pixels
     return checksums
 
@@ -105,61 +99,31 @@ def _mix(number: Any) -> Any:  # noqa: ANN401 - an int, or an array of uint64
 
 
 class PixelHashing:
-    """Hashes the blocks of an image set, as they are filled; in this thread and others, if there are processors.
-
-    It is a context manager that has the other threads end. They are no `Thread`, whose `start` waits until it runs.
-    """
+    """Hashes the blocks of an image set as they are filled, while the processor's cache still has them."""
 
     def __init__(self, images: Images) -> None:
-        size = count_per_block(math.prod(images.shape[1:]) * images.itemsize)
-        self._blocks = [images[first : first + size] for first in range(0, len(images), size)]
-        self._checksums: list[int | None] = [None] * len(self._blocks)  # which no array accepts, should a thread fail
-        self._filled: SimpleQueue[range | None] = SimpleQueue()  # the numbers of blocks; None: there are no more
-        self._queued, self._bytes, self._images = 0, 0, images
-        self._running, self._ended = 0, SimpleQueue[None]()
-
-    def __enter__(self) -> Self:
-        """Start the other threads."""
-        threads = min(len(os.sched_getaffinity(0)), MAX_THREADS, len(self._blocks) // MIN_BLOCKS)
-        with suppress(RuntimeError):  # no more threads: the others hash everything
-            while self._running < threads - 1:
-                start_new_thread(self._work, ())
-                self._running += 1
-        return self
+        size = math.prod(images.shape[1:]) * images.itemsize
+        self._content, self._start = view_bytes(images).data, find_address(images)
+        self._block = size * count_per_block(size)
+        self._digest, self._done = xxh3_64(), 0
+        self._checksums: list[int] = []
 
     def notice(self, piece: NDArray[Any]) -> None:
-        """Have the blocks hashed that are filled by a piece, if it follows the one before."""
-        if find_address(piece) - find_address(self._images) == self._bytes < self._images.nbytes:
-            self._bytes += piece.nbytes
-            filled = range(self._queued, self._bytes // self._blocks[0].nbytes)
-            if len(filled) >= MIN_BLOCKS:
-                self._filled.put(filled)
-                self._queued = filled.stop
+        """Hash a piece that was filled, if it follows the one before."""
+        if find_address(piece) == self._start + self._done:
+            self._hash(min(self._done + piece.nbytes, self._content.nbytes))
 
     def finish(self) -> Checksums:
-        """Hash the other blocks, as all are filled now."""
-        for number in range(self._queued, len(self._blocks)):
-            self._filled.put(range(number, number + 1))
-        self._filled.put(None)
-        self._hash()
-        self.__exit__()
+        """Hash what is left, as all is filled now."""
+        self._hash(self._content.nbytes)
         return np.array(self._checksums, np.uint64)
 
-    def __exit__(self, *exception: object) -> None:
-        """Wait for the other threads."""
-        self._filled.put(None)
-        while self._running:
-            self._ended.get()
-            self._running -= 1
-
-    def _work(self) -> None:  # pragma: no cover - in threads that coverage doesn't see
-        try:
-            self._hash()
-        finally:
-            self._ended.put(None)
-
-    def _hash(self) -> None:
-        while (numbers := self._filled.get()) is not None:
-            for number in numbers:
-                self._checksums[number] = xxh3_64_intdigest(self._blocks[number].data)
-        self._filled.put(None)  # for the others
+    def _hash(self, end: int) -> None:
+        while self._done < end:
+            stop = min((len(self._checksums) + 1) * self._block, self._content.nbytes)
+            piece = self._content[self._done : min(stop, end)]
+            self._digest.update(piece)
+            self._done += len(piece)
+            if self._done == stop:
+                self._checksums.append(self._digest.intdigest())
+                self._digest.reset()

@@ -469,6 +469,7 @@ def _read_images(dataset: Dataset, part: Path, out: Images | None) -> tuple[Imag
     """Read a part; if it is pixels that are verified, hash them meanwhile."""
     if out is None or not dataset.checksums:
         return *dataset.module.read_many(part, out), None
-    with PixelHashing(out) as hashing, watching(hashing.notice):
+    hashing = PixelHashing(out)
+    with watching(hashing.notice):
         images, labels = dataset.module.read_many(part, out)
-        return images, labels, hashing.finish()
+    return images, labels, hashing.finish()

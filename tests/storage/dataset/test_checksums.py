@@ -1,9 +1,6 @@
 """Checksums of records and of blocks of them."""
 
-from _thread import start_new_thread
-from collections.abc import Callable
 from itertools import pairwise
-from sys import getrefcount
 
 import numpy as np
 import pytest
@@ -44,17 +41,14 @@ def test_checksums_of_existing_datasets_stay_valid() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 95])
-@pytest.mark.parametrize("processors", [1, 2, 64])
-def test_any_number_of_threads_gives_the_same_checksums(
-    count: int, processors: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_block_has_a_checksum_and_the_last_one_may_be_smaller(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "BLOCK", 10 * 2 * 2 * 3)
     images, labels = make_set(count, 2, 2)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(1))
-    expected = hash_blocks(images, labels, 3)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(processors))
-    np.testing.assert_array_equal(hash_blocks(images, labels, 3), expected)
-    assert len(expected) == -(-count // 10)
+    found = hash_blocks(images, labels, 3)
+    starts = range(0, count, 10)
+    alone = [hash_blocks(images[start : start + 10], labels[start : start + 10], 3 + start) for start in starts]
+    assert found.tolist() == [checksum for each in alone for checksum in each.tolist()]
+    assert len(found) == len(starts)
 
 
 def test_a_pixel_a_label_and_the_index_each_change_the_checksum_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,63 +66,26 @@ def test_a_block_is_one_record_if_records_are_large() -> None:
     assert count_per_block(32 * 32 * 3) == 341
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_hashing_goes_on_if_no_more_threads_can_be_started(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksums, "BLOCK", 2 * 8 * 8 * 3)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
-    images, labels = make_set(40, 8, 8)
-    expected = checksums.hash_blocks(images, labels, 0)
-    started: list[int] = []
-
-    def start(work: Callable[[], None], arguments: tuple[()]) -> None:
-        if len(started) == more:
-            raise RuntimeError("can't start new thread")
-        started.append(start_new_thread(work, arguments))
-
-    monkeypatch.setattr(checksums, "start_new_thread", start)
-    np.testing.assert_array_equal(checksums.hash_blocks(images, labels, 0), expected)
-    assert len(started) == more
-
-
 @pytest.mark.parametrize("pieces", [[0, 7, 12, 40], [0, 40], [4, 40], [0, 9, 20, 30], [0]])
 def test_blocks_that_are_hashed_as_they_are_filled_have_the_same_checksums(
     pieces: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checksums, "BLOCK", 3 * 8 * 8 * 3)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(4))
     images, labels = make_set(40, 8, 8)
     filled = np.zeros_like(images)
-    with PixelHashing(filled) as hashing:
-        for start, end in pairwise(pieces):
-            filled[start:end] = images[start:end]
-            hashing.notice(filled[start:end])
-        filled[:] = images
-        found = hash_blocks(images, labels, 5, hashing.finish())
-    np.testing.assert_array_equal(found, hash_blocks(images, labels, 5))
+    hashing = PixelHashing(filled)
+    for start, end in pairwise(pieces):
+        filled[start:end] = images[start:end]
+        hashing.notice(filled[start:end])
+    filled[:] = images
+    np.testing.assert_array_equal(hash_blocks(images, labels, 5, hashing.finish()), hash_blocks(images, labels, 5))
 
 
 def test_a_piece_that_comes_too_early_is_hashed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "BLOCK", 3 * 8 * 8 * 3)
     images, labels = make_set(40, 8, 8)
     filled = np.zeros_like(images)
-    with PixelHashing(filled) as hashing:
-        hashing.notice(filled[9:])
-        filled[:] = images
-        found = hash_blocks(images, labels, 0, hashing.finish())
-    np.testing.assert_array_equal(found, hash_blocks(images, labels, 0))
-
-
-def test_threads_that_hash_end_with_a_read_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checksums, "BLOCK", 3 * 8 * 8 * 3)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(2))
-    images = make_set(40, 8, 8)[0]
-    before = getrefcount(images)
-
-    def fail() -> None:
-        with PixelHashing(images):
-            assert getrefcount(images) > before
-            raise OSError("no disk")
-
-    with pytest.raises(OSError, match="no disk"):
-        fail()
-    assert getrefcount(images) == before
+    hashing = PixelHashing(filled)
+    hashing.notice(filled[9:])
+    filled[:] = images
+    np.testing.assert_array_equal(hash_blocks(images, labels, 0, hashing.finish()), hash_blocks(images, labels, 0))
