@@ -5,6 +5,7 @@ And the options of the faults: how many there are, and where they are counted.
 
 import gc
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def is_about(item: pytest.Item, backends: set[str]) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the secret of conversions out of the user's home, and let children keep what they compile."""
+    """Keep the secret of conversions out of the user's home, let children keep what they compile, and hear Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
