@@ -37,12 +37,13 @@ Content: TypeAlias = "Images | Encoded"  # of an image set: pixels, or image fil
 Arguments = tuple[Any, ...]
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 WRAP = pytest.StashKey[Wrap]()  # of a test item: changes what is timed; benchmarks/slowdown.py uses it
+PAUSE = pytest.StashKey[Callable[[], None]]()  # of a test item: called before each round; benchmarks/gate_session.py
 
 
 class Cell:
     """One benchmark: an operation of one backend on a number of images. It can be measured once.
 
-    `wrap` changes what is timed; `directories` is where the stores go.
+    `wrap` changes what is timed, `pause` is called before each round; `directories` is where the stores go.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Cell:
         benchmark: BenchmarkFixture,
         directories: StoreDirectories,
         wrap: Wrap | None = None,
+        pause: Callable[[], None] | None = None,
     ) -> None:
         self.backend: Backend = BACKENDS[backend]
         self._operation = operation
         self._benchmark = benchmark
         self._directories = directories
-        self._wrap = wrap
+        self._wrap, self._pause = wrap, pause
         self._cold: ColdStore | None = None
         self._min_rounds, self._max_seconds = read_limits(benchmark)
         self.note(operation=operation, backend=backend)
@@ -167,6 +169,11 @@ class Cell:
         benchmark.has_error = True  # leaves the cell out of the run unless its result is verified
         gc.collect()
 
+        def pause_and_prepare() -> tuple[Arguments, dict[str, Any]]:
+            if self._pause:
+                self._pause()
+            return prepare()
+
         def call() -> float:
             before = time.perf_counter()
             arguments, _ = prepare()
@@ -177,7 +184,7 @@ class Cell:
 
         min_rounds = choose_min_rounds(self._min_rounds, len(images))
         rounds = warm_up(call, self._max_seconds, min_rounds, max_rounds) if benchmark.enabled else 1
-        result = benchmark.pedantic(target, setup=prepare, rounds=rounds)
+        result = benchmark.pedantic(target, setup=pause_and_prepare, rounds=rounds)
         facts.update(images=len(images), bytes=images.nbytes + len(images) * np.dtype(np.int64).itemsize)
         if benchmark.stats is not None:
             facts["images_per_second"] = len(images) / benchmark.stats.stats.median
@@ -196,7 +203,9 @@ def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: s
     """Prepare a cell with its own folder of stores."""
     operation = request.function.__name__.removeprefix("test_")
     directories = StoreDirectories(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
-    prepared = Cell(operation, backend, benchmark, directories, request.node.stash.get(WRAP, None))
+    prepared = Cell(
+        operation, backend, benchmark, directories, *(request.node.stash.get(key, None) for key in (WRAP, PAUSE))
+    )
     prepared.note(definition=hash_definition(request.node), **read_threshold(request.node))
     yield prepared
     directories.discard(directories.folder)

@@ -1,6 +1,6 @@
 """A pytest plugin for the sessions of the gate: ``-p benchmarks.gate_session``.
 
-It makes sure that the right `storage` is measured, waits with each cell for its turn, writes a journal that survives a
+It makes sure that the right `storage` is measured, takes turns with the other side, writes a journal that survives a
 crash, and skips what costs time.
 """
 
@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ from typing import Any
 import pytest
 
 import storage
+from benchmarks.cell import PAUSE
 from benchmarks.options import add_modules
 from storage import BACKENDS
 
 IMPORTED = Path(storage.__file__).resolve().parent
-TURNS = "IMAGE_STORAGE_TURNS"  # names the descriptor on which a session says that it is ready, and waits
+TURNS = "IMAGE_STORAGE_TURNS"  # the descriptor on which a session says what it is ready for, and waits; its processor
+CELL, ROUND = b"c", b"r"  # what it is ready for
+TURN = 0.002  # seconds after which it is the other side's turn
+PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes, as reports.gate.session expects them; pytest's own end at 5
 
 
@@ -70,11 +75,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Wait until the other side has measured a cell."""
-    os.write(int(os.environ[TURNS]), b".")
-    os.read(int(os.environ[TURNS]), 1)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Wait until both sides are ready for a cell; then both measure its rounds on one processor, a few at a time."""
+    descriptor, processor = json.loads(os.environ[TURNS])
+    turns = Turns(descriptor)
+    turns.wait(CELL)
+    choose_processors(item, processor)
+    item.stash[PAUSE] = turns.pause
     return (yield)
+
+
+class Turns:
+    """The turns of this side; the other side measures while it waits."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._start = descriptor, 0.0
+
+    def wait(self, ready: bytes) -> None:
+        """Say what this side is ready for, and wait for its turn."""
+        os.write(self._descriptor, ready)
+        os.read(self._descriptor, 1)
+        self._start = time.perf_counter()
+
+    def pause(self) -> None:
+        """Wait for the next turn if this one is over."""
+        if time.perf_counter() - self._start >= TURN:
+            self.wait(ROUND)
+
+
+def choose_processors(item: pytest.Item, processor: int) -> None:
+    """Keep a cell on one processor, since others may be faster; one that has worker processes may use all."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, PROCESSORS if "workers" in getattr(item, "fixturenames", ()) else {processor})
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

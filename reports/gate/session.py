@@ -1,6 +1,6 @@
 """Sessions of the gate: fresh pytest processes that measure the chosen cells of one side, a few rounds each.
 
-The two sessions of a pair take turns: each cell is measured on one side, then on the other, milliseconds later.
+The two sessions of a pair take turns on one processor: both measure the same cell, a few rounds at a time.
 """
 
 import itertools
@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from reports.errors import NotMeasurableError, WrongInputError
@@ -28,7 +30,7 @@ from reports.reading import read_run
 from reports.run import BrokenRunError, ImageSet
 from reports.text import count_noun, shorten_text
 
-ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
+ROUNDS = ("--benchmark-max-time=0.03", "--benchmark-min-rounds=6")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
 MAX_STORES = 64  # large ones that a session may leave until it ends
 BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store
@@ -37,7 +39,8 @@ PHOTOS, ENCODED = "standin", "encoded"  # of benchmarks: generated photos, and w
 PHOTO_CUTOFFS = (10,)  # more take too long to decode, and to generate in each session
 REMOVED = ("IMAGES", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
 SLOWDOWN = "IMAGE_STORAGE_SLOWDOWN"  # of benchmarks/slowdown.py
-TURNS = "IMAGE_STORAGE_TURNS"  # of benchmarks/gate_session.py: the descriptor on which a session waits for its turn
+TURNS = "IMAGE_STORAGE_TURNS"  # of benchmarks/gate_session.py: the descriptor of a session's turns, and its processor
+ROUND = b"r"  # of benchmarks/gate_session.py: a session is ready for more rounds, not for its next cell
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes: pytest's, and that of benchmarks/gate_session.py
 
 
@@ -229,13 +232,18 @@ def _read_session(side: Side, selection: Selection, code: int, output: str) -> S
             return Session({}, absent=absent)
         raise NotMeasurableError(f"the {side.name} {_explain(code, output, started)}") from problem
     return Session(
-        seconds={result.cell: result.median for result in run.results},
+        seconds={result.cell: average_faster_half(result.rounds) for result in run.results},
         thresholds={result.cell: result.threshold for result in run.results if result.threshold is not None},
         backends={result.cell: result.backend for result in run.results},
         absent={**run.failed, **run.skipped, **dict.fromkeys(run.missing, "the session ended before it")},
         libraries=run.libraries,
         images={run.image_set.sha256: describe_images(run.image_set)},
     )
+
+
+def average_faster_half(rounds: Sequence[float]) -> float:
+    """Average the faster half of the rounds: others may have been interrupted."""
+    return fmean(sorted(rounds)[: (len(rounds) + 1) // 2])
 
 
 def describe_images(images: ImageSet) -> str:
@@ -291,8 +299,9 @@ def _make_environment(seed: int, slowdown: Slowdown) -> dict[str, str]:
 def _run_processes(sides: Sequence[Side], commands: Sequence[Sequence[str]], seed: int) -> list[tuple[int, str]]:
     """Run a process of each side to its end, in turns; none of their own processes outlives this call."""
     logs = [side.worktree / "output" for side in sides]
+    start = partial(_start_process, seed=seed, processor=choose_processor(seed))
     with ExitStack() as stack:
-        running = [stack.enter_context(_start_process(*each, seed)) for each in zip(sides, commands, logs, strict=True)]
+        running = [stack.enter_context(start(*each)) for each in zip(sides, commands, logs, strict=True)]
         take_turns(running)
         codes = [each.process.wait() for each in running]
     return [(code, read_file(log).decode(errors="replace")) for code, log in zip(codes, logs, strict=True)]
@@ -305,22 +314,28 @@ class Running(NamedTuple):
     process: "subprocess.Popen[bytes]"
     turns: socket.socket
 
-    def is_ready(self) -> bool:
-        """Wait until it is ready for its next cell, or has ended."""
+    def wait(self) -> bytes:
+        """Wait until it is ready; return what for, nothing if it has ended."""
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             try:
-                return bool(self.turns.recv(1))
+                return self.turns.recv(1)
             except ConnectionError:
-                return False
+                return b""
             except TimeoutError:
                 if self.process.poll() is not None:  # though a process that it started is still there
-                    return False
+                    return b""
         raise NotMeasurableError(f"the {self.side.name} took more than {TIMEOUT} seconds for one cell")
 
 
+def choose_processor(number: int) -> int:
+    """Choose the processor of a pair: the next one in each pair, as one may be busy or slow."""
+    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    return processors[number % len(processors)]
+
+
 @contextmanager
-def _start_process(side: Side, command: Sequence[str], log: Path, seed: int) -> Iterator[Running]:
+def _start_process(side: Side, command: Sequence[str], log: Path, seed: int, processor: int) -> Iterator[Running]:
     mine, theirs = socket.socketpair()
     mine.settimeout(min(TIMEOUT, 1))
     with (
@@ -330,7 +345,7 @@ def _start_process(side: Side, command: Sequence[str], log: Path, seed: int) -> 
         subprocess.Popen(  # noqa: S603 - this suite's own command
             command,
             cwd=side.worktree,
-            env=_make_environment(seed, side.slowdown) | {TURNS: str(theirs.fileno())},
+            env=_make_environment(seed, side.slowdown) | {TURNS: json.dumps([theirs.fileno(), processor])},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -347,14 +362,14 @@ def _start_process(side: Side, command: Sequence[str], log: Path, seed: int) -> 
 
 
 def take_turns(processes: Sequence[Running]) -> None:
-    """Let processes measure one cell each, in turns, once all are ready; return when all have ended."""
-    ready = [each for each in processes if each.is_ready()]
-    while ready:
-        for each in tuple(ready):
+    """Let processes measure a few rounds each, in turns; all start a cell together. Return when all have ended."""
+    ready = [each.wait() for each in processes]
+    while any(ready):
+        inside = [place for place, state in enumerate(ready) if state == ROUND]
+        for place in inside or [place for place, state in enumerate(ready) if state]:
             with suppress(ConnectionError):  # it has ended
-                each.turns.send(b"\n")
-            if not each.is_ready():
-                ready.remove(each)
+                processes[place].turns.send(b"\n")
+            ready[place] = processes[place].wait()
 
 
 def _read_journal(path: Path) -> tuple[list[str], Mapping[str, str]]:

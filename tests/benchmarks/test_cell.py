@@ -103,6 +103,19 @@ def test_peak_memory_is_that_of_the_last_warm_up_call(
     assert once.extra_info["peak_bytes"] == [30, 20][calls - 1]
 
 
+def test_a_pause_comes_before_each_round_is_prepared(once: BenchmarkFixture, tmp_path: Path) -> None:
+    events: list[str] = []
+
+    def prepare() -> Iterator[tuple[()]]:
+        events.append("prepare")
+        yield ()
+
+    cell = Cell("read_many", EXAMPLE, once, StoreDirectories(tmp_path), pause=lambda: events.append("pause"))
+    cell.fill_store(IMAGES, LABELS, cache="warm")
+    cell.measure_read(lambda: events.append("read"), prepare(), IMAGES, lambda _: None)
+    assert events == ["pause", "prepare", "read"]
+
+
 def test_cold_cell_evicts_its_store_before_it_reads(cell: Cell, once: BenchmarkFixture, tmp_path: Path) -> None:
     need_disk(tmp_path)
     store = cell.fill_store(IMAGES, LABELS, cache="cold")

@@ -1,6 +1,9 @@
 """The plugin of the gate's sessions. Whole sessions are run in tests/reports/gate/test_session.py."""
 
 import json
+import os
+import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -53,3 +56,27 @@ def test_reference_cells_are_left_out() -> None:
     next(selecting)
     assert next(selecting, None) is None
     assert items == kept
+
+
+def test_a_session_pauses_once_its_turn_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, gate_session.TURN / 2, gate_session.TURN * 2, 5.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.send(b"\n\n")
+        turns = gate_session.Turns(theirs.fileno())
+        turns.wait(gate_session.CELL)
+        turns.pause()
+        assert ours.recv(9) == b"c"
+        turns.pause()
+        assert ours.recv(9) == b"r"
+
+
+@pytest.mark.parametrize("names", [["cell"], ["cell", "workers"]])
+def test_a_cell_stays_on_one_processor_unless_it_has_workers(names: list[str]) -> None:
+    everywhere = os.sched_getaffinity(0)
+    try:
+        gate_session.choose_processors(cast("pytest.Item", SimpleNamespace(fixturenames=names)), min(everywhere))
+        assert os.sched_getaffinity(0) == (gate_session.PROCESSORS if "workers" in names else {min(everywhere)})
+    finally:
+        os.sched_setaffinity(0, everywhere)

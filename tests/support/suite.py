@@ -15,9 +15,8 @@ QUICK = (*HERE, "--benchmark-only", "--benchmark-max-time=0.001", "--benchmark-m
 
 
 def copy_suite(folder: Path) -> Path:
-    """Copy the suite with its bytecode, but not pytest's: that would name the files it was compiled from."""
     for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("*-pytest-*", "*.pyc.*", "runs"))
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "runs"))
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     return folder

@@ -375,8 +375,11 @@ def test_a_signal_ends_the_gate_and_leaves_no_folder(
     temporary = stores.with_name("temporary")
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
     sessions.before = lambda: os.kill(os.getpid(), signal.Signals[name])
-    assert gate(130, "HEAD", f"--stores={stores}") == "error: interrupted\n"
-    assert signal.getsignal(signal.SIGTERM) == before
+    try:
+        assert gate(130, "HEAD", f"--stores={stores}") == "error: interrupted\n"
+        assert signal.getsignal(signal.SIGTERM) == before[1]
+    finally:
+        signal.signal(signal.SIGINT, before[0])
     assert [*temporary.iterdir(), *stores.iterdir()] == []

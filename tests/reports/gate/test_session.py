@@ -1,5 +1,6 @@
 """Sessions of the gate: what a process measures, what it must not see, and how it ends; pairs of them, and stores."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from reports.gate.session import (
     Side,
     Sides,
     Slowdown,
+    average_faster_half,
+    choose_processor,
     choose_selections,
     claim_stores,
     describe_images,
@@ -212,42 +215,54 @@ def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path,
 
 
 TURNS = """
-import os, signal, sys
-turns = int(os.environ["IMAGE_STORAGE_TURNS"])
-for cell in range({cells}):
-    os.write(turns, b".")
-    {ending}
+import json, os, signal, sys
+turns, processor = json.loads(os.environ["IMAGE_STORAGE_TURNS"])
+assert processor in os.sched_getaffinity(0)
+for ready in "{ready}":
+    os.write(turns, ready.lower().encode())
+    if ready == "R":
+        os.kill(os.getpid(), 9)
     os.read(turns, 1)
-    print("{name}", cell, file=open("{noted}", "a"))
+    print("{name}", ready, file=open("{noted}", "a"))
 """
 
 
-def test_cells_of_two_sides_are_measured_in_turns(tmp_path: Path) -> None:
-    for cells, ending, other in (
-        (2, "", ["old 0", "new 0", "old 1", "new 1", "new 2"]),
-        (2, "if cell: os.kill(os.getpid(), 9)", ["old 0", "new 0", "new 1", "new 2"]),
-        (0, "", ["new 0", "new 1", "new 2"]),
+def test_rounds_of_two_sides_are_measured_in_turns_and_cells_start_together(tmp_path: Path) -> None:
+    for old, new, expected in (
+        ("crc", "crrc", ["old c", "new c", "old r", "new r", "new r", "old c", "new c"]),
+        ("crR", "crrc", ["old c", "new c", "old r", "new r", "new r", "new c"]),
+        ("", "crc", ["new c", "new r", "new c"]),
     ):
-        noted, sides = tmp_path / f"noted {ending} {cells}", []
-        for name, number, end in (("old", cells, ending), ("new", 3, "")):
+        noted, sides = tmp_path / f"noted {old}", []
+        for name, ready in (("old", old), ("new", new)):
             (tmp_path / name).mkdir(exist_ok=True)
-            (tmp_path / name / "turns.py").write_text(TURNS.format(cells=number, ending=end, name=name, noted=noted))
+            (tmp_path / name / "turns.py").write_text(TURNS.format(ready=ready, name=name, noted=noted))
             python = write_interpreter(tmp_path / name, f'"{sys.executable}" turns.py', "exit 5")
             sides.append(Side("baseline" if name == "old" else "candidate", tmp_path / name, python))
         assert run_sessions(sides, QUICK, tmp_path, seed=1) == [Session({})] * 2
-        assert noted.read_text().splitlines() == other
+        assert noted.read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize(("rounds", "expected"), [([3.0], 3.0), ([9.0, 1.0], 1.0), ([5.0, 2.0, 1.0], 1.5)])
+def test_seconds_are_the_average_of_the_faster_half_of_the_rounds(rounds: list[float], expected: float) -> None:
+    assert average_faster_half(rounds) == expected
+
+
+def test_pairs_are_measured_on_each_processor_in_turns() -> None:
+    processors = os.sched_getaffinity(0)
+    assert {choose_processor(number) for number in range(len(processors))} == processors
 
 
 @pytest.mark.parametrize("unread", [b"", b"1"])
 def test_a_process_that_ended_before_its_turn_is_not_waited_for(unread: bytes, tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, subprocess.Popen(["true"]) as process:  # noqa: S607 - a command that ends at once
-        theirs.send(b".")
+        theirs.send(b"c")
         ours.send(unread)
         running = Running(Side("candidate", tmp_path), process, ours)
         threading.Timer(0.1, theirs.close).start()
         take_turns([running])
-        assert not running.is_ready()
+        assert running.wait() == b""
 
 
 def make_plan(tmp_path: Path, python: str = "python", affected: Affected | None = None) -> Plan:
