@@ -1,7 +1,7 @@
 """The encoded kind of image set: image files kept byte for byte, each with its own size."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Self, overload
 
@@ -132,6 +132,11 @@ class Encoded(Sequence[memoryview]):
         position = range(len(self))[index]
         return self._view[self.offsets[position] : self.offsets[position + 1]]
 
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield a view of each file, which takes less time than asking for one after the other."""
+        places = self.offsets.tolist()
+        return map(self._view.__getitem__, map(slice, places, places[1:]))
+
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> "Encoded":
         """Copy some files, in any order.
 
@@ -202,8 +207,10 @@ def gather_pieces(pieces: Iterable[tuple[memoryview, int, int]], content: NDArra
 
 
 def _check_array(name: str, array: object, dtype: np.dtype[np.generic]) -> None:
-    hint = f"give a C-contiguous NumPy array of {dtype} with one axis"
     if not isinstance(array, np.ndarray) or isinstance(array, MaskedArray):
-        raise InvalidInputError(f"{name} is a {type(array).__name__}", hint=hint)
-    if array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous:
-        raise InvalidInputError(f"{name} has dtype {array.dtype} and shape {array.shape}", hint=hint)
+        problem = f"is a {type(array).__name__}"
+    elif array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous:
+        problem = f"has dtype {array.dtype} and shape {array.shape}"
+    else:
+        return
+    raise InvalidInputError(f"{name} {problem}", hint=f"give a C-contiguous NumPy array of {dtype} with one axis")

@@ -44,13 +44,10 @@ def hash_record(image: Image, label: int, index: int) -> int:
 def hash_records(images: Images | Encoded, labels: Labels, indices: NDArray[np.integer]) -> Checksums:
     """Hash records, each alone."""
     if isinstance(images, Encoded):
-        offsets = images.offsets.tolist()
-        contents = map(images.content.data.__getitem__, map(slice, offsets, offsets[1:]))
-        checksums = np.fromiter(map(xxh3_64_intdigest, contents), np.uint64, len(images))
         size = _mix(images.lengths.astype(np.uint64))
     else:
-        checksums = np.fromiter(map(xxh3_64_intdigest, images), np.uint64, len(images))
         size = np.uint64(_mix_form(images.shape[1:], images.dtype))
+    checksums = np.fromiter(map(xxh3_64_intdigest, images), np.uint64, len(images))
     numbers = indices.astype(np.uint64) * np.uint64(INDEX)
     numbers += labels.view(np.uint64) * np.uint64(LABEL)
     numbers += size

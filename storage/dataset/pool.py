@@ -7,11 +7,11 @@ part that is opened again isn't verified again unless a file of it was changed m
 import os
 import resource
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Condition
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..contract import Encoded, Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, ReaderClosedError, StorageError
 from ..reader import Reader, read_stored
-from .checksums import hash_record, hash_records
+from .checksums import DTYPE, hash_record, hash_records
 from .opening import Dataset, Filling
 from .verification import CHANGED, check_part, name_record
 
@@ -41,7 +41,7 @@ class PartReader:
         self.reader, self.is_verified, self.filling = reader, is_verified, filling
         self.users = 0  # threads that read it; counted only if it may have to be closed
         self._dataset, self._start = dataset, dataset.manifest.starts[number]
-        self._checksums = None if is_verified is None else dataset.checksums[number].records
+        self.checksums = None if is_verified is None else dataset.checksums[number].records
 
     def read_one(self, position: int) -> tuple[Image, int]:
         """Read a record of pixels."""
@@ -49,11 +49,13 @@ class PartReader:
             return self._fill(np.array([position]), lambda: self._read_one(position))
         return self._read_one(position)
 
-    def read(self, positions: NDArray[np.intp], out: Images | None = None) -> tuple[Images | Any, Labels]:
-        """Read records as they are stored."""
+    def read(
+        self, positions: NDArray[np.intp], out: Images | None = None, *, verify: bool = True
+    ) -> tuple[Images | Any, Labels]:
+        """Read records as they are stored; unless `verify`, the caller verifies them with those of other parts."""
         if self.filling is not None:
-            return self._fill(positions, lambda: self._read(positions, out))
-        return self._read(positions, out)
+            return self._fill(positions, lambda: self._read(positions, out, verify=verify))
+        return self._read(positions, out, verify=verify)
 
     def fetch(self, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
         """Have some records fetched that will be read, or all of the part."""
@@ -82,12 +84,12 @@ class PartReader:
         except StorageError as error:
             raise self._name(position, self._dataset.show_path(error)) from error
         if self.is_verified is not None and not self.is_verified[position]:
-            if hash_record(image, label, self._start + position) != self._checksums[position]:  # type: ignore[index]
+            if hash_record(image, label, self._start + position) != self.checksums[position]:  # type: ignore[index]
                 raise self._name(position, CHANGED)
             self.is_verified[position] = True
         return image, label
 
-    def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images | Any, Labels]:
+    def _read(self, positions: NDArray[np.intp], out: Images | None, *, verify: bool) -> tuple[Images | Any, Labels]:
         try:
             images, labels = read_stored(self.reader, positions, out)
         except StorageError as error:
@@ -98,9 +100,14 @@ class PartReader:
                     self._read_alone(position)  # raises an error that names the record
             self._dataset.show_path(error)
             raise
-        if self.is_verified is not None:
-            self._verify(positions, images, labels, self.is_verified)
+        if verify and self.has_new(positions):
+            for place in find_changed([Piece(self, slice(None), positions)], self._start + positions, images, labels):
+                raise self._name(int(positions[place]), CHANGED)
         return images, labels
+
+    def has_new(self, positions: NDArray[np.intp]) -> bool:
+        """Whether some records must be verified."""
+        return self.is_verified is not None and not self.is_verified[positions].all()
 
     def _read_alone(self, position: int) -> None:
         if self.reader.kind == "pixels":
@@ -111,25 +118,39 @@ class PartReader:
         except StorageError as error:
             raise self._name(position, self._dataset.show_path(error)) from error
 
-    def _verify(
-        self, positions: NDArray[np.intp], images: Images | Encoded, labels: Labels, is_verified: Verified
-    ) -> None:
-        new = ~is_verified[positions]
-        if not new.any():
-            return
-        if not new.all() and not isinstance(images, Encoded):
-            positions, images, labels = positions[new], images[new], labels[new]
-        wrong = hash_records(images, labels, self._start + positions) != self._checksums[positions]  # type: ignore[index]
-        if wrong.any():
-            raise self._name(int(positions[wrong.argmax()]), CHANGED)
-        is_verified[positions] = True
-
     def _name(self, position: int, error: StorageError) -> StorageError:
         return name_record(self._dataset, self._start + position, error)
 
     def close(self) -> None:
         """Close the part, and stop keeping it in the folder."""
         self.resources.close()
+
+
+class Piece(NamedTuple):
+    """The records of one part in a batch: where they are in the batch, and in the part."""
+
+    part: PartReader
+    places: NDArray[np.intp] | slice
+    positions: NDArray[np.intp]
+
+
+def find_changed(
+    pieces: Sequence[Piece], indices: NDArray[np.intp], images: Images | Encoded, labels: Labels
+) -> list[int]:
+    """Verify what is new of some parts in a batch, all at once; return where it has records that were changed."""
+    part: Any
+    new, expected = np.zeros(len(indices), np.bool_), np.empty(len(indices), DTYPE)
+    for part, places, positions in pieces:
+        new[places], expected[places] = ~part.is_verified[positions], part.checksums[positions]
+    if isinstance(images, Encoded) or new.all():
+        changed = np.flatnonzero(new & (hash_records(images, labels, indices) != expected))
+    else:
+        some = np.flatnonzero(new)
+        changed = some[hash_records(images[some], labels[some], indices[some]) != expected[some]]
+    if not changed.size:
+        for part, _, positions in pieces:
+            part.is_verified[positions] = True
+    return list(changed.tolist())
 
 
 class Pool:

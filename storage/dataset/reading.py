@@ -39,7 +39,7 @@ from .metadata import ARROW, LINES
 from .name_index import Hashes
 from .names import Names
 from .opening import KEPT, Dataset, hold_dataset, open_dataset
-from .pool import Pool
+from .pool import Piece, Pool, find_changed
 from .verification import find_damage, measure_images, name_record, verify_part
 
 AT_ONCE = 16  # parts from which something is fetched
@@ -295,27 +295,48 @@ class DatasetReader(Reader):
             return self._read_part(0, positions, out)
         images = make_result(self.store, (len(positions), *self._shape), out, self._dtype)
         labels = make_array(self.store, (len(positions),), np.int64)
-        for number, places in self._fetch_parts(positions):
-            images[places], labels[places] = self._read_part(number, positions[places])
-        return images, labels
+
+        def keep(places: NDArray[np.intp], some: Images, some_labels: Labels) -> None:
+            images[places], labels[places] = some, some_labels
+
+        return self._read_parts(positions, keep, lambda: (images, labels))
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
-        some: Any
-        files: Any
         if len(self._starts) == 2:  # noqa: PLR2004 - likewise
+            files: Any
             files, labels = self._read_part(0, positions)
             return files, labels
-        labels, lengths = (make_array(self.store, (len(positions),), np.int64) for _ in range(2))
-        found: list[tuple[int, memoryview]] = []
-        for number, places in self._fetch_parts(positions):
-            some, labels[places] = self._read_part(number, positions[places])
-            lengths[places] = some.lengths
-            found += zip(places.tolist(), some, strict=True)
-        offsets = measure_offsets(lengths)
-        content = make_array(self.store, (int(offsets[-1]),))
-        for place, file in found:
-            content[offsets[place] : offsets[place + 1]] = file
-        return Encoded(content, offsets), labels
+        views = [memoryview(b"")] * len(positions)
+        labels = make_array(self.store, (len(positions),), np.int64)
+
+        def keep(places: NDArray[np.intp], some: Encoded, some_labels: Labels) -> None:
+            labels[places] = some_labels
+            for place, file in zip(places.tolist(), some, strict=True):
+                views[place] = file
+
+        return self._read_parts(positions, keep, lambda: (Encoded.join(views), labels))
+
+    def _read_parts(
+        self, positions: NDArray[np.intp], keep: Callable[..., None], join: Callable[[], tuple[Any, Labels]]
+    ) -> tuple[Any, Labels]:
+        """Read what is in several parts; verify it when all is there, which takes less time than part by part."""
+        parts, pieces = self._fetch_parts(positions), []
+        for number, places in parts:
+            part, within = self._pool.take(number), positions[places] - self._starts[number]
+            try:
+                keep(places, *part.read(within, verify=False))
+            finally:
+                self._pool.give_back(part)
+            if part.has_new(within):
+                pieces.append(Piece(part, places, within))
+        images, labels = join()
+        changed = {*find_changed(pieces, positions, images, labels)} if pieces else set[int]()
+        if not changed:
+            return images, labels
+        for number, places in parts:
+            if not changed.isdisjoint(places.tolist()):
+                keep(places, *self._read_part(number, positions[places]))  # an error, unless it can be fetched again
+        return join()
 
     def _fetch_parts(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
         """Divide positions among the parts; have what several of them lack fetched at once."""

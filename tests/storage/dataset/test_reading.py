@@ -177,6 +177,22 @@ def test_a_record_is_verified_once(saved: Path, monkeypatch: pytest.MonkeyPatch)
         assert not hashed
 
 
+def test_records_of_several_parts_are_verified_at_once_and_each_once(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indices: list[list[int]] = []
+
+    def note(*arguments: Any) -> Any:  # noqa: ANN401 - of hash_records
+        indices.append(arguments[2].tolist())
+        return checksums.hash_records(*arguments)
+
+    monkeypatch.setattr("storage.dataset.pool.hash_records", note)
+    with storage.open(saved) as reader:
+        for batch in ([25, 3, 14, 4], [3, 13, 25, 24], [4, 14, 24]):
+            reader.read(batch)
+    assert indices == [[25, 3, 14, 4], [13, 24]]
+
+
 def test_a_record_that_the_backend_refuses_is_named(tmp_path: Path) -> None:
     path = tmp_path / "set"
     storage.save(path, *make_set(COUNT), "png")
