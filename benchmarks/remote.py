@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from benchmarks.cell import Arguments, Cell, Content
 from benchmarks.options import SEAWEEDFS, Options
-from benchmarks.proxy import Proxy
-from benchmarks.seaweedfs import SeaweedFS
 from storage import Labels, Reader, save
+
+if TYPE_CHECKING:
+    from benchmarks.proxy import Proxy
+    from benchmarks.seaweedfs import SeaweedFS
 
 OPTIONS = pytest.StashKey[Options]()  # of the session
 BUCKET = "cells"
@@ -34,7 +36,7 @@ Batch: TypeAlias = "tuple[NDArray[Any], Labels]"
 class Remote:
     """Where the cells of a session put datasets: below a URL, or in buckets of a server; its proxy counts requests."""
 
-    def __init__(self, url: str = "", server: SeaweedFS | None = None, proxy: Proxy | None = None) -> None:
+    def __init__(self, url: str = "", server: "SeaweedFS | None" = None, proxy: "Proxy | None" = None) -> None:
         self._url, self._server, self._proxy = url.removesuffix("/"), server, proxy
         self._number = 0
 
@@ -79,6 +81,9 @@ def remote(pytestconfig: pytest.Config) -> Iterator[Remote]:
     if options.remote != SEAWEEDFS:
         yield Remote(options.remote)
         return
+    from benchmarks.proxy import Proxy  # noqa: PLC0415 - few sessions need it
+    from benchmarks.seaweedfs import SeaweedFS  # noqa: PLC0415 - as above
+
     with (
         SeaweedFS() as server,
         Proxy(server.port, latency=options.latency / 1_000) as proxy,
