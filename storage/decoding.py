@@ -29,6 +29,7 @@ from .scaling import (
     EIGHTHS,
     VERSION,
     choose_eighths,
+    choose_least,
     find_box,
     find_opencv,
     fit_array,
@@ -242,9 +243,11 @@ def _decode_jpeg(
         eighths, end = choose_eighths(crop, target), crop.top + crop.height
         image = decode_part(simplejpeg, content, whole, end, eighths, may_cut=view.is_verified)
         return _turn(fit_array(image, target, find_box(crop, eighths / EIGHTHS)), orientation)
-    with _take(budget, least):
-        if target is None:
+    if target is None:
+        with _take(budget, whole):
             return _turn(simplejpeg.decode_jpeg(content, "RGB"), orientation)
+    least = choose_least(whole, least, target)
+    with _take(budget, least):
         image = decode_least(simplejpeg, content, whole, least)
         fitted = fit_array(image, target)
         return _turn(fitted.copy() if fitted is image else fitted, orientation)

@@ -1,9 +1,10 @@
 """An image is scaled, antialiased, until it covers a size, and its centre is cropped.
 
-OpenCV scales what simplejpeg decoded, if it is installed; otherwise Pillow does. It only makes images smaller: by means
-of areas, or where they become at most a quarter smaller, by interpolation, which is as close to what Pillow makes. Up
-to a size it works in the thread that calls it: for larger ones it starts threads of its own, which would compete with
-ours, and their number is a global of the process. It crops whole pixels only, which shows in tiny images.
+OpenCV scales what simplejpeg decoded, if it is installed; otherwise Pillow does. It only makes images smaller: by
+interpolation, of pixels that were smoothed if they are more than one and a half times as many in a direction, or by
+means of areas where they are more than twice as many. Up to a size it works in the thread that calls it: for larger
+ones it starts threads of its own, which would compete with ours, and their number is a global of the process. It crops
+whole pixels only, which shows in tiny images.
 
 Libraries: Pillow (https://pillow.readthedocs.io), OpenCV (https://docs.opencv.org).
 """
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import CHANNELS, Image
 from .augmentation import Crop, View
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 
 EXCHANGED = {5, 6, 7, 8}  # orientations that exchange height and width
 MIN_SIDE, MAX_PIXELS = 64, 1 << 16  # of what OpenCV makes
-MAX_LINEAR = 4 / 3  # how far it makes an image smaller by interpolation, which then is as precise as means of areas
-VERSION = 2  # of the pixels: raised when the same libraries make other ones
+MAX_LINEAR, MAX_SMOOTHED = 1.5, 2  # how far it makes an image smaller by interpolation, alone and after smoothing
+VERSION = 3  # of the pixels: raised when the same libraries make other ones
 Box = tuple[float, float, float, float]  # left, top, right and bottom of a part, as Pillow has them
 EIGHTHS, SLOW_EIGHTHS = 8, 7  # of its size at which JPEG can be decoded; 7 of them take longer than all
+QUICK_FACTORS = 8, 4, 2, 1  # by which libjpeg makes an image smaller with vector instructions
 
 
 class Plan(NamedTuple):
@@ -67,6 +70,14 @@ def choose_eighths(crop: Crop, target: Size) -> int:
     """Choose at how many eighths of its size a JPEG file is decoded, of which a part is scaled to `target`."""
     eighths = math.ceil(EIGHTHS * find_scale(Size(crop.height, crop.width), target))
     return eighths if eighths < SLOW_EIGHTHS else EIGHTHS
+
+
+def choose_least(whole: Size, least: Size, target: Size) -> Size:
+    """Choose from how many pixels an image is scaled: more than the least, if decoding and scaling them is faster."""
+    if find_opencv() is None or not _is_for_opencv(target):
+        return least
+    sizes = (Size(*(-(-side // factor) for side in whole)) for factor in QUICK_FACTORS)
+    return next(size for size in sizes if size.height >= least.height and size.width >= least.width)
 
 
 def find_box(crop: Crop | None, scale: float) -> Box | None:
@@ -110,11 +121,18 @@ def _scale_part(opencv: ModuleType, part: Image, size: Size) -> Image:
 
 
 def _scale(opencv: ModuleType, image: Image, size: Size) -> Image:
-    """Interpolate, in a third of the time, unless an image becomes so small that pixels would be left out."""
-    ratio = max(image.shape[0] / size.height, image.shape[1] / size.width)
-    method = opencv.INTER_LINEAR if ratio <= MAX_LINEAR else opencv.INTER_AREA
+    ratios = image.shape[1] / size.width, image.shape[0] / size.height
+    method = opencv.INTER_LINEAR if max(ratios) <= MAX_SMOOTHED else opencv.INTER_AREA
+    if MAX_LINEAR < max(ratios) <= MAX_SMOOTHED:
+        image = opencv.sepFilter2D(image, -1, *map(_make_kernel, ratios))
     scaled: Image = opencv.resize(image, (size.width, size.height), interpolation=method)
     return scaled
+
+
+def _make_kernel(ratio: float) -> NDArray[np.float64]:
+    """Make a kernel that has, together with interpolation, the variance of the triangle that Pillow scales with."""
+    beside = max(0.0, (ratio**2 - 1) / 12)
+    return np.array([beside, 1 - 2 * beside, beside])
 
 
 def _is_for_opencv(size: Size) -> bool:

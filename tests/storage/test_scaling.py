@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps
 
@@ -14,7 +15,7 @@ import storage
 from storage import Image, jpeg
 from storage.decoding import decode_scaled
 from storage.pictures import Size
-from storage.scaling import find_opencv, fit_array
+from storage.scaling import choose_least, find_opencv, fit_array
 from tests.support.image_files import make_picture, save
 from tests.support.suite import ROOT
 
@@ -31,7 +32,8 @@ def count():
 before = count()
 for size in (Size(256, 256), Size(64, 1024), Size(1024, 64), Size(257, 256), Size(512, 512)):
     fit_array(np.zeros((2 * size.height + 1, 2 * size.width + 3, 3), np.uint8), size)
-    fit_array(np.zeros((size.height * 5 // 4, size.width * 5 // 4, 3), np.uint8), size)
+    for quarters in (5, 7):
+        fit_array(np.zeros((size.height * quarters // 4, size.width * quarters // 4, 3), np.uint8), size)
     fit_array(np.zeros((512, 512, 3), np.uint8), size, (0, 0, 2 * size.width, size.height // 2))
 after = count()
 cv2.resize(np.zeros((2048, 2048, 3), np.uint8), (1024, 1024), interpolation=cv2.INTER_AREA)
@@ -46,6 +48,14 @@ class OpenCV:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Image, tuple[int, int], int]] = []
+        self.smoothed: list[Image] = []
+
+    def sepFilter2D(self, crop: Image, depth: int, *kernels: NDArray[np.float64]) -> Image:  # noqa: N802 - its name
+        """Note what is to be smoothed, and leave it as it is."""
+        assert depth == -1
+        assert [kernel.sum() for kernel in kernels] == pytest.approx([1, 1])
+        self.smoothed.append(crop)
+        return crop
 
     def resize(self, crop: Image, size: tuple[int, int], interpolation: int) -> Image:
         """Do what OpenCV's function does with the sizes."""
@@ -68,11 +78,13 @@ def fit_with_pillow(image: Image, size: Size) -> Image:
 @pytest.mark.parametrize(
     ("size", "rows", "columns", "method"),
     [
-        (Size(120, 200), slice(0, 240), slice(0, 400), 3),
+        (Size(120, 200), slice(0, 240), slice(0, 400), 1),
+        (Size(119, 200), slice(1, 239), slice(0, 400), 1),
+        (Size(119, 198), slice(0, 240), slice(0, 400), 3),
         (Size(100, 100), slice(0, 240), slice(80, 320), 3),
         (Size(77, 77), slice(0, 240), slice(80, 320), 3),
-        (Size(180, 180), slice(0, 240), slice(80, 320), 1),
-        (Size(179, 179), slice(0, 240), slice(80, 320), 3),
+        (Size(160, 160), slice(0, 240), slice(80, 320), 1),
+        (Size(159, 159), slice(0, 240), slice(80, 320), 1),
         (Size(64, 400), slice(88, 152), slice(0, 400), 1),
         (Size(65, 400), slice(88, 152), slice(0, 400), 1),
         (Size(64, 150), slice(35, 205), slice(0, 400), 3),
@@ -113,6 +125,25 @@ def test_an_image_of_the_right_size_is_left_alone(size: Size | None, opencv: Ope
     assert opencv.calls == []
 
 
+@pytest.mark.parametrize(("side", "times"), [(160, 0), (159, 1), (119, 0)])
+def test_pixels_are_smoothed_where_interpolation_would_leave_some_out(side: int, times: int, opencv: OpenCV) -> None:
+    fit_array(make_picture(240, 240), Size(side, side))
+    assert len(opencv.smoothed) == times
+
+
+@pytest.mark.parametrize(
+    ("least", "chosen"),
+    [((101, 51), (101, 51)), ((101, 52), (201, 101)), ((202, 90), (401, 201)), ((402, 201), (801, 401))],
+)
+def test_a_photo_is_decoded_at_a_size_that_libjpeg_is_quick_at(
+    least: tuple[int, int], chosen: tuple[int, int], opencv: OpenCV
+) -> None:
+    whole = Size(801, 401)
+    assert choose_least(whole, Size(*least), Size(64, 64)) == chosen
+    assert choose_least(whole, Size(*least), Size(10, 10)) == least, "Pillow takes longer for more pixels"
+    assert opencv.calls == []
+
+
 def test_opencv_scales_jpeg_only(opencv: OpenCV) -> None:
     pytest.importorskip("simplejpeg", reason="simplejpeg isn't installed")
     picture = make_picture(240, 400)
@@ -136,9 +167,10 @@ def test_opencv_makes_means_of_areas() -> None:
     assert np.abs(fit_array(picture, Size(64, 80)) - expected).max() <= 0.5
 
 
-def test_slightly_smaller_images_are_as_close_to_antialiased_ones_as_means_of_areas() -> None:
+@pytest.mark.parametrize("sides", [(280, 350), (364, 455), (448, 560)])
+def test_smaller_images_are_as_close_to_antialiased_ones_as_means_of_areas(sides: tuple[int, int]) -> None:
     cv2 = pytest.importorskip("cv2", reason="OpenCV isn't installed")
-    picture = make_picture(280, 350)
+    picture = make_picture(*sides)
     expected = fit_with_pillow(picture, Size(224, 280)).astype(int)
     areas = cv2.resize(picture, (280, 224), interpolation=cv2.INTER_AREA)
     found = fit_array(picture, Size(224, 280))
