@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from itertools import chain, filterfalse
+from itertools import chain, filterfalse, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -42,6 +42,7 @@ from .names import Names
 from .replacement import hold_directory
 
 LABEL = np.dtype("<i8")
+AT_ONCE = 1000  # parts whose files are brought before the first is read
 KEPT = 8  # parts whose details and checksums are kept when they were read
 T = TypeVar("T")
 
@@ -101,6 +102,9 @@ class Origin:
 
     def bring(self, name: str) -> None:
         """Have a file beside the parts in the folder."""
+
+    def bring_all(self, names: Iterable[str]) -> None:
+        """Have several there, which takes less time than one after the other."""
 
     def hold(self, number: int, dataset: "Dataset") -> AbstractContextManager[Filling | None]:  # noqa: ARG002 - of another one
         """Keep the store of a part in the folder; if it isn't whole, it must be filled before it is read."""
@@ -206,7 +210,9 @@ class Dataset:
     def read_labels(self, *, verify: bool) -> Labels:
         """Read the labels of all images, from the files beside the parts; of format 1, from the parts, unverified."""
         read = self._read_store_labels if self.manifest.former else partial(self._read_labels, verify=verify)
-        return np.concatenate(list(map(read, range(len(self.manifest.parts))))).astype(np.int64, copy=False)
+        suffixes = [DETAILS, LABELS] if verify else [LABELS]
+        numbers = self._bring_ahead(range(len(self.manifest.parts)), lambda _: suffixes)
+        return np.concatenate(list(map(read, numbers))).astype(np.int64, copy=False)
 
     def _read_store_labels(self, number: int) -> Labels:
         with self.hold_part(number) as part, self.module.open_reader(part) as reader:
@@ -217,6 +223,15 @@ class Dataset:
         checksum = self.details[number].beside[LABELS].checksum if verify else None
         name, size = f"{part.name}.{LABELS}", part.count * LABEL.itemsize
         return np.frombuffer(self._bring(name, lambda: read_beside(self.folder, name, size, checksum)), LABEL)
+
+    def _bring_ahead(self, numbers: Iterable[int], choose: Callable[[int], Iterable[str]]) -> Iterator[int]:
+        """Yield parts, for many of which the chosen files beside them are brought at once."""
+        numbers, parts = iter(numbers), self.manifest.parts
+        while some := list(islice(numbers, AT_ONCE)):
+            if not self.manifest.former:
+                with self.reading():
+                    self.origin.bring_all(f"{parts[number].name}.{each}" for number in some for each in choose(number))
+            yield from some
 
     def read_names(self) -> Names | None:
         """Read the names of all images; None if they have none."""
@@ -251,9 +266,11 @@ class Dataset:
         return tuple(problem for problems in self._read_parts(SKIPPED) for problem in problems)
 
     def _read_parts(self, *suffixes: str) -> Iterator[Any]:
-        for number in sorted(self.details.keys() & range(len(self.manifest.parts))):  # more may be appended by now
-            if self.manifest.count and not self.manifest.parts[number].count:
-                continue  # the others needn't have what a part without images has
+        numbers = sorted(self.details.keys() & range(len(self.manifest.parts)))  # more may be appended by now
+        if self.manifest.count:  # the others needn't have what a part without images has
+            numbers = [number for number in numbers if self.manifest.parts[number].count]
+        known = self._bring_ahead(numbers, lambda _: [DETAILS])
+        for number in self._bring_ahead(known, lambda number: self.details[number].beside.keys() & {*suffixes}):
             found = self.read_any(number, *suffixes)
             if found is not None:
                 yield found

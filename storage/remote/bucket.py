@@ -323,6 +323,14 @@ class Bucket:
         except StoreNotFoundError:
             return None
 
+    def find_all(self, names: Iterable[str], keep: Callable[[str, tuple[bytes, Version] | None], None]) -> None:
+        """Read objects, many at once; each is kept when it comes, and so is None for one that isn't there."""
+
+        def find(name: str) -> None:
+            keep(name, self.find(name))
+
+        self._run((partial(find, name) for name in names), writes=False)
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those that aren't there are no error."""
         listed = list(names)

@@ -213,19 +213,23 @@ class Cached(Origin):
 
     def bring(self, name: str) -> None:
         """Have a file beside the parts in the folder; if the bucket hasn't got it, the reader finds it missing."""
-        path = self.folder / name
-        if path.exists():
-            return
-        found = self.bucket.find(name)
+        if not (self.folder / name).exists():
+            self._keep(name, self.bucket.find(name))
+
+    def bring_all(self, names: Iterable[str]) -> None:
+        """Have several there; many are asked for at once."""
+        self.bucket.find_all((name for name in names if not (self.folder / name).exists()), self._keep)
+
+    def _keep(self, name: str, found: tuple[bytes, Any] | None) -> None:
         if found is None:
             self._refuse_replaced()
             return
         self._count(len(found[0]))
         with writing(self.folder):
             self.folder.mkdir(PRIVATE, exist_ok=True)
-            new = path.with_name(f".{secrets.token_hex(8)}")
+            new = self.folder / f".{secrets.token_hex(8)}"
             new.write_bytes(found[0])
-            new.rename(path)
+            new.rename(self.folder / name)
 
     @contextmanager
     def hold(self, number: int, dataset: Dataset) -> Iterator[SparseStore]:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import pickle
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,24 @@ def find_datasets(folder: Path) -> list[Path]:
 def find_cached(folder: Path) -> list[Path]:
     """List the parts in the cache."""
     return [part for dataset in find_datasets(folder) for part in list_parts(dataset)]
+
+
+def test_what_is_beside_many_parts_is_asked_for_at_once_and_not_again(
+    local: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = upload(local, bucket)
+    find, together = type(objects).find, threading.Barrier(2 * PARTS, timeout=20)
+
+    def find_together(self: Any, name: str) -> Any:  # noqa: ANN401 - a Bucket
+        together.wait()  # breaks if fewer are asked for at once
+        return find(self, name)
+
+    with storage.open(bucket) as reader:
+        monkeypatch.setattr(type(objects), "find", find_together)
+        assert (reader.read_labels() == LABELS).all(), "labels and details came"
+        together.abort()
+        assert (reader.read_labels() == LABELS).all()
+        assert reader.skipped == ()
 
 
 def test_a_dataset_that_was_copied_to_a_bucket_is_read_as_on_a_disk(local: Path, bucket: str) -> None:
