@@ -73,10 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
     """Add the option that chooses the cache."""
-    default = "$XDG_CACHE_HOME/image-storage, or ~/.cache/image-storage"
-    parser.add_argument(
-        "--cache", metavar="FOLDER", help=f"where datasets in buckets are kept while they are read (default: {default})"
-    )
+    default = "default FOLDER: $XDG_CACHE_HOME, or ~/.cache"
+    where = "keep datasets in buckets in FOLDER/image-storage while they are read"
+    parser.add_argument("--cache", metavar="FOLDER", help=f"{where} ({default})")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
