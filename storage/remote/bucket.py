@@ -49,7 +49,7 @@ BULK = 1000  # objects that one request removes
 MAX_REQUESTS = 32  # at once, of one process
 ATTEMPTS, PAUSE, MAX_ELAPSED = 5, 0.1, 60.0  # of what the library doesn't repeat; seconds, the first doubled each time
 TIMEOUT, UPLOAD_TIMEOUT = timedelta(seconds=30), timedelta(minutes=10)  # of one request
-LOOK_UP = 1.0  # seconds
+LOOK_UP, LINGER = 1.0, 5.0  # seconds between looks at a wait that Ctrl-C may end; for what still runs after it
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=MAX_ELAPSED)}
 STORES = {"s3": ("S3Store", "AWS"), "gs": ("GCSStore", "GOOGLE"), "az": ("AzureStore", "AZURE")}
 CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")  # options that the environment has
@@ -433,18 +433,18 @@ class Bucket:
     def _run(self, tasks: Iterable[Callable[[], None]], *, writes: bool = True) -> None:
         """Do tasks at once, and wait for all of them; after an error, those that haven't begun are left out.
 
-        After Ctrl-C, only what writes to the bucket is waited for, so that what it wrote can be removed.
+        After Ctrl-C, what writes to the bucket is given a few seconds, so that what it wrote can be removed.
         """
         engine = _Engine.find()
         futures = [engine.pool.submit(task) for task in tasks]
-        ending = futures if writes else []
+        seconds: float | None = LINGER if writes else 0
         try:
             _wait(futures)
-            ending = futures
+            seconds = None
         finally:
             for future in futures:
                 future.cancel()
-            wait(ending)
+            wait(futures, seconds)
         for future in futures:  # those after the one that failed were cancelled
             future.result()
 

@@ -11,7 +11,9 @@ left, however old it is, as long as the note is there: a writer may be resuming 
 import re
 import secrets
 import shutil
+import sys
 import tempfile
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -31,7 +33,7 @@ from ..errors import (
 from ..paths import is_system_file, walk_files
 from ..registry import PACKAGE
 from ..urls import Url
-from .bucket import Bucket, Entry, Version
+from .bucket import LINGER, Bucket, Entry, Version
 
 PROGRESS = re.compile(r"progress-[0-9a-f]{16}\.json")
 GRACE = timedelta(days=1)
@@ -164,10 +166,18 @@ class Prefix:
         return self.bucket.replace(name, content, version)
 
     def withdraw(self, kept: Iterable[str] = ()) -> None:
-        """Remove what was added, except parts that are kept; leave it all if the manifest may name it."""
+        """Remove what was added, except parts that are kept; leave it all if the manifest may name it.
+
+        After Ctrl-C, that may take a few seconds: nobody waits for a server that hangs, and a later save removes it.
+        """
         removed = self._added - {*kept}
         if self._is_uncertain or not removed:
             return
+        remover = threading.Thread(target=self._remove_parts, args=[removed], daemon=True)
+        remover.start()
+        remover.join(LINGER if isinstance(sys.exc_info()[1], KeyboardInterrupt) else None)
+
+    def _remove_parts(self, removed: set[str]) -> None:
         with suppress(StorageError):  # else a later save does it
             names = [entry.name for entry in self.bucket.list_objects()]
             self.bucket.remove(name for name in names if _find_part(name) in removed)

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +26,9 @@ pytest.importorskip("obstore", reason="obstore is not installed")
 from obstore import _obstore
 
 from storage.remote import bucket as module
+from storage.remote import prefix as prefixes
 from storage.remote.bucket import CHUNK, Bucket
+from storage.remote.prefix import Prefix
 
 
 @pytest.fixture
@@ -384,6 +387,40 @@ def test_a_key_ends_the_wait_for_a_server_that_hangs(
     key.start()
     with pytest.raises(KeyboardInterrupt):
         calls[kind]()
+    ended.set()
+    key.join()
+    assert late == [False], "it waited until the server closed the connection"
+
+
+@pytest.mark.parametrize("step", ["upload", "withdraw"])
+def test_a_key_ends_a_save_to_a_server_that_hangs(
+    bucket: str, hung_server: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for place in (module, prefixes):
+        monkeypatch.setattr(place, "LINGER", 0.1)
+    (tmp_path / "images").write_bytes(b"abc")
+    prefix = Prefix(find_url(bucket), lock=False)
+    prefix.adopt_part("part-00000-5d1c0a9e")
+    ended, late = threading.Event(), list[bool]()
+
+    def save() -> None:
+        with ExitStack() as stack:
+            stack.callback(prefix.withdraw)
+            if step == "withdraw":
+                raise KeyboardInterrupt
+            prefix.bucket.upload_all([(tmp_path / "images", "images")])
+
+    def interrupt() -> None:
+        connection, _ = hung_server.accept()
+        with connection:
+            if step == "upload":
+                os.kill(os.getpid(), signal.SIGINT)
+            late.append(not ended.wait(20))
+
+    key = threading.Thread(target=interrupt)
+    key.start()
+    with pytest.raises(KeyboardInterrupt):
+        save()
     ended.set()
     key.join()
     assert late == [False], "it waited until the server closed the connection"
