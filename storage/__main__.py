@@ -154,7 +154,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_elsewhere(cluster: Any, path: Location) -> Report:  # noqa: ANN401 - a Cluster
-    from .remote.checking import inspect_elsewhere  # noqa: PLC0415 - optional
+    from .cluster.checking import inspect_elsewhere  # noqa: PLC0415 - optional
 
     return check_shared(path, partial(inspect_elsewhere, cluster))
 
@@ -210,7 +210,7 @@ def _use_cluster(options: argparse.Namespace) -> Iterator[Any]:
     if options.workers is None and options.dask is None:
         yield None
         return
-    from .remote.cluster import connect, start_workers  # noqa: PLC0415 - optional
+    from .cluster.workers import connect, start_workers  # noqa: PLC0415 - optional
 
     kept = None if options.cache is None else Path(options.cache).absolute()
     with start_workers(options.workers, kept) if options.workers else connect(options.dask, kept) as cluster:
@@ -224,7 +224,7 @@ def _use_workers(options: argparse.Namespace) -> Iterator[Any]:
         if cluster is None:
             yield None
             return
-        from .remote.conversion import Workers  # noqa: PLC0415 - optional
+        from .cluster.conversion import Workers  # noqa: PLC0415 - optional
 
         yield Workers(cluster, options.source, options.class_depth)
 

@@ -6,6 +6,4 @@
 A dataset in a bucket has an object for each file that a dataset folder has, under the same name. So any tool that
 copies files to a bucket and back copies datasets. Nothing can be renamed there, and needn't be: parts have unique
 names, and the manifest is put last, on the condition that no other writer has put one meanwhile.
-
-`cluster` shares work among processes or machines, and `conversion` is the work.
 """

@@ -4,11 +4,11 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from storage.remote.conversion import close_sources
+from storage.cluster.conversion import close_sources
 
 
 class Here:
-    """Does what `storage.remote.cluster.Cluster` does; `order` says in which order."""
+    """Does what `storage.cluster.workers.Cluster` does; `order` says in which order."""
 
     def __init__(self, order: Callable[[list[Any]], Iterable[Any]] = iter) -> None:
         self._order = order

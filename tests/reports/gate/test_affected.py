@@ -25,7 +25,10 @@ NEVER_RUN = {  # modules that no cell runs, and why a slowdown in them can't be 
     "storage.dataset.recovery": "saves what is whole of damaged datasets, which no cell does",
     "storage.options": "the options of convert",
     **dict.fromkeys(
-        [f"storage.remote.{name}" for name in ("checking", "cluster", "conversion", "local_workers")],
+        [
+            "storage.cluster",
+            *(f"storage.cluster.{name}" for name in ("checking", "conversion", "local_workers", "workers")),
+        ],
         "shares conversions and checks among processes, which no cell does",
     ),
     **dict.fromkeys(

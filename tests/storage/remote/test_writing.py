@@ -35,8 +35,9 @@ from tests.support.backends import need_backend
 pytest.importorskip("obstore", reason="obstore is not installed")
 from obstore import _obstore
 
+from storage.cluster import workers
 from storage.remote import bucket as objects
-from storage.remote import cluster, prefix
+from storage.remote import prefix
 from storage.remote.bucket import Bucket
 from storage.remote.writing import BucketRangeWriter, BucketWriter
 from tests.support.here import Here
@@ -632,7 +633,7 @@ def test_a_worker_that_fails_removes_what_it_uploaded(url: Url) -> None:
 
 @pytest.mark.usefixtures("_ranges")
 def test_the_command_has_workers_upload(url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "start_workers", lambda *_: nullcontext(Here()))
+    monkeypatch.setattr(workers, "start_workers", lambda *_: nullcontext(Here()))
     np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
     assert main(["convert", str(tmp_path / "images.npz"), str(url), "--backend", "npy", "--workers", "2"]) == 0
     assert len(list_parts(url)) == 7

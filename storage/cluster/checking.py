@@ -7,7 +7,7 @@ from ..dataset.opening import Dataset, hold_dataset
 from ..dataset.report import Inspection, inspect_group
 from ..errors import StorageError
 from ..urls import Location
-from .cluster import Cluster, put_in_order
+from .workers import Cluster, put_in_order
 
 
 class InspectTask(NamedTuple):

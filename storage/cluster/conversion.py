@@ -20,7 +20,7 @@ from ..sources.examination import ExaminedSource, attempt_all
 from ..sources.opening import open_source
 from ..sources.payload import Payload
 from ..urls import Location
-from .cluster import Cluster, put_in_order
+from .workers import Cluster, put_in_order
 
 _opened: dict["Origin", tuple[Any, ExitStack]] = {}  # sources, in a worker
 
@@ -83,7 +83,7 @@ def write_range(task: WriteTask) -> Written:
     with closing(batches):
         if task.job.folder is not None:
             return RangeWriter(task.job, task.job.folder).write(batches)
-        from .writing import BucketRangeWriter  # noqa: PLC0415 - needs obstore
+        from ..remote.writing import BucketRangeWriter  # noqa: PLC0415 - needs obstore
 
         with BucketRangeWriter.open(task.job) as writer:
             return writer.write(batches)

@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar, cast
 
 from ..errors import BackendUnavailableError, InvalidInputError, StorageError
 from ..registry import PACKAGE
-from .cache import cache as choose_cache
+from ..remote.cache import cache as choose_cache
 
 MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
 TIMEOUT = 30  # seconds in which a scheduler must answer

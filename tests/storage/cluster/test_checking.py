@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import storage
+from storage.cluster import workers
+from storage.cluster.checking import InspectTask, inspect_parts
 from storage.dataset import writer
 from storage.dataset.opening import Dataset, hold_dataset
 from storage.dataset.report import Finding, inspect_group
-from storage.remote import cluster
-from storage.remote.checking import InspectTask, inspect_parts
 from tests.support.backends import need_backend
 from tests.support.commands import Command
 from tests.support.datasets import find_beside, find_part, flip_bit
@@ -33,7 +33,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object) -> Iterator[Here]:
         yield Here(reversed)
 
-    monkeypatch.setattr(cluster, "start_workers", start)
+    monkeypatch.setattr(workers, "start_workers", start)
 
 
 @pytest.fixture

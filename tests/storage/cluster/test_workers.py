@@ -17,11 +17,11 @@ import pytest
 
 import storage
 from storage import CorruptStoreError, StorageError
+from storage.cluster import local_workers, workers
+from storage.cluster.workers import Cluster, connect, start_workers
 from storage.dataset import planning
 from storage.errors import BackendUnavailableError, InvalidInputError
-from storage.remote import cluster, local_workers
 from storage.remote.cache import Cache
-from storage.remote.cluster import Cluster, connect, start_workers
 from tests.support.backends import need_backend
 from tests.support.cluster_tasks import damage, fail, finish_last, kill_once
 from tests.support.commands import Command
@@ -39,7 +39,7 @@ IMAGES, LABELS = make_set(40, 5, 7)
 def pair() -> Iterator[Cluster]:
     """Start two workers for all tests of this module; without a certificate, so that --dask finds them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "_make_certificate", lambda _: {})
+        patch.setattr(workers, "_make_certificate", lambda _: {})
         with start_workers(2) as started:
             patch.undo()
             yield started
@@ -53,7 +53,7 @@ def use(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     def start(*_: object) -> Iterator[Cluster]:
         yield pair
 
-    monkeypatch.setattr(cluster, "start_workers", start)
+    monkeypatch.setattr(workers, "start_workers", start)
     monkeypatch.setattr(planning, "MIN_PART", 2 * IMAGES[0].nbytes)
     return pair
 
@@ -116,8 +116,8 @@ def test_what_a_library_raises_in_a_worker_is_explained(pair: Cluster) -> None:
 def test_tasks_that_are_lost_or_that_kill_their_workers_are_explained() -> None:
     make_error: Any = pytest.importorskip("distributed").KilledWorker
     killed = make_error("task", None, 3)
-    assert "4 workers died, one after the other, of the same task" in str(cluster._explain("error", (0, killed, 0)))  # noqa: SLF001
-    assert "the scheduler lost a task" in str(cluster._explain("cancelled", None))  # noqa: SLF001
+    assert "4 workers died, one after the other, of the same task" in str(workers._explain("error", (0, killed, 0)))  # noqa: SLF001
+    assert "the scheduler lost a task" in str(workers._explain("cancelled", None))  # noqa: SLF001
 
 
 def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
@@ -130,15 +130,15 @@ def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
 
 def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "TIMEOUT", 3)
+    monkeypatch.setattr(workers, "TIMEOUT", 3)
     with pytest.raises(InvalidInputError, match=r"has no workers: start some with `dask worker"), start_workers(0):
         pass
 
 
 def test_workers_use_the_cache_that_was_chosen(tmp_path: Path) -> None:
     try:
-        assert cluster._call(tmp_path, str, 7) == "7"  # noqa: SLF001 - what a worker calls
-        assert cluster._call(None, str, 8) == "8", "the cache stays"  # noqa: SLF001 - likewise
+        assert workers._call(tmp_path, str, 7) == "7"  # noqa: SLF001 - what a worker calls
+        assert workers._call(None, str, 8) == "8", "the cache stays"  # noqa: SLF001 - likewise
         assert Cache.chosen.given == tmp_path
     finally:
         storage.cache()
@@ -157,7 +157,7 @@ def test_another_worker_does_what_a_killed_one_was_doing(pair: Cluster, tmp_path
 def test_no_scheduler_at_the_address_is_wrong_usage(
     run: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "TIMEOUT", 0.2)
+    monkeypatch.setattr(workers, "TIMEOUT", 0.2)
     command = "convert", source, tmp_path / "set", "--backend", "npy", "--dask"
     for address in ("tcp://127.0.0.1:9", "nothing://"):
         code, _, complaint = run(*command, address)
@@ -187,7 +187,7 @@ def test_the_certificate_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch) -
 
         temporary = classmethod(lambda cls: cls())
 
-    made = cluster._make_certificate(Security)  # noqa: SLF001
+    made = workers._make_certificate(Security)  # noqa: SLF001
     assert made["require_encryption"] is True
     assert made["tls_worker_key"] == "of tls_worker_key"
 
@@ -195,12 +195,12 @@ def test_the_certificate_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch) -
         raise ImportError
 
     monkeypatch.setattr(Security, "temporary", refuse)
-    assert cluster._make_certificate(Security) == {}  # noqa: SLF001
+    assert workers._make_certificate(Security) == {}  # noqa: SLF001
 
 
 SCRIPT = """
 import os, sys
-from storage.remote.cluster import start_workers
+from storage.cluster.workers import start_workers
 if __name__ == "__main__":
     with start_workers(1) as workers:
         print(*workers._client.run(os.getpid).values(), flush=True)
@@ -255,8 +255,8 @@ def test_a_conversion_whose_workers_are_killed_20_times_ends_in_a_whole_dataset(
     run: Command, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "MIN_PART", IMAGES[0].nbytes)
-    monkeypatch.setattr(cluster, "MIN_AHEAD", 1)
-    monkeypatch.setattr(cluster, "AHEAD", 1)
+    monkeypatch.setattr(workers, "MIN_AHEAD", 1)
+    monkeypatch.setattr(workers, "AHEAD", 1)
     killed, take = list[int](), planning.PlannedWriter.insert
 
     def insert(writer: planning.PlannedWriter, number: int, written: Any) -> None:  # noqa: ANN401 - a Written

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import storage
+from storage.cluster import workers
 from storage.dataset import planning, writer
 from storage.dataset.planning import plan_ranges
 from storage.decoding import decode_scaled
-from storage.remote import cluster
 from storage.sources import payload
 from tests.support.backends import need_backend
 from tests.support.commands import Command
@@ -44,7 +44,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Here], Here]:
         def start(*_: object) -> Iterator[Here]:
             yield here
 
-        monkeypatch.setattr(cluster, "start_workers", start)
+        monkeypatch.setattr(workers, "start_workers", start)
         return here
 
     return replace
