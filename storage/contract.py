@@ -36,6 +36,9 @@ class BackendInfo:
     dtypes : mapping of str to tuple of int, or to None
         The pixels that it accepts: names of dtypes, each with the numbers of channels that go with it. 0 stands for
         (N, H, W), None for any number and (N, H, W). By default 8-bit RGB; `ANY_PIXELS` has all five dtypes.
+    survives_damage : bool
+        Whether a damaged store can do no more than have a read raise an error or return wrong images. Then
+        `storage.load` verifies its files while they are read, instead of before.
     """
 
     versions: Mapping[str, str]
@@ -44,6 +47,7 @@ class BackendInfo:
     compresses: bool = False
     kinds: tuple[Kind, ...] = ("pixels",)
     dtypes: Dtypes = field(default_factory=lambda: RGB)
+    survives_damage: bool = False
 
 
 class Records(NamedTuple):

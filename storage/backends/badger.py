@@ -31,7 +31,14 @@ MAX_LIST = 16 << 20  # bytes of this list
 LOG = ".vlog"  # of a value log
 NAMES = {"KEYREGISTRY", "MANIFEST"}  # Badger's files besides value logs and tables; it ignores all others
 MAX_VALUE = (1 << 30) + 8  # bytes: a value log begins a new file after 1 GiB
-INFO = BackendInfo(read_versions("badger"), "Dgraph Labs", "Apache-2.0", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
+INFO = BackendInfo(
+    read_versions("badger"),
+    "Dgraph Labs",
+    "Apache-2.0",
+    kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
+    survives_damage=True,  # what Badger trusts is compared with `FILES` first
+)
 
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:

@@ -24,7 +24,14 @@ from ._go import RecordsReader, check_records, write_records
 
 FILE = "images.bolt"
 MAX_VALUE = (1 << 29) - 64  # bytes: a page has up to four values, and Bolt reads none beyond 2 GiB of a page
-INFO = BackendInfo(read_versions("bbolt"), "the etcd project", "MIT", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
+INFO = BackendInfo(
+    read_versions("bbolt"),
+    "the etcd project",
+    "MIT",
+    kinds=("pixels", "encoded"),
+    dtypes=ANY_PIXELS,
+    survives_damage=True,  # the bridge turns a panic, or a fault in the map, into an error
+)
 
 
 def store_many(store: Path, images: Images | Encoded, labels: Labels) -> None:

@@ -199,13 +199,20 @@ class Dataset:
         Files without structure aren't looked at: there may be one per image, and the checksum of its record verifies
         it.
         """
+        if not self.checksums:
+            self.check_sizes(number)
+            return
         details, part = self.details[number], self.manifest.parts[number].name
         with self.reading():
             for name in details.structure:
-                if self.checksums:
-                    check_file(self.folder, part, details, name)
-                else:
-                    check_size(self.folder, f"{part}/{name}", details.sizes[name])
+                check_file(self.folder, part, details, name)
+
+    def check_sizes(self, number: int) -> None:
+        """Refuse a part if its files with structure haven't the sizes that were saved."""
+        details, part = self.details[number], self.manifest.parts[number].name
+        with self.reading():
+            for name in details.structure:
+                check_size(self.folder, f"{part}/{name}", details.sizes[name])
 
     def read_labels(self, *, verify: bool) -> Labels:
         """Read the labels of all images, from the files beside the parts; of format 1, from the parts, unverified."""

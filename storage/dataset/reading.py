@@ -4,7 +4,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import accumulate, pairwise
@@ -468,8 +468,7 @@ def _read_part(dataset: Dataset, number: int, out: Images | None = None) -> tupl
 
 
 def _read_part_once(dataset: Dataset, number: int, out: Images | None) -> tuple[Images | Any, Labels]:
-    with dataset.hold_part(number) as part:
-        dataset.check_structure(number)
+    with dataset.hold_part(number) as part, _checking_structure(dataset, number):
         try:
             with dataset.reading():
                 images, labels, pixels = _read_images(dataset, part, out)
@@ -484,6 +483,24 @@ def _read_part_once(dataset: Dataset, number: int, out: Images | None) -> tuple[
     if dataset.checksums:
         verify_part(dataset, number, images, labels, pixels)
     return images, labels
+
+
+@contextmanager
+def _checking_structure(dataset: Dataset, number: int) -> Iterator[None]:
+    """Check the structure of a part before it is read, or meanwhile; its damage explains any other that is found."""
+    if not (dataset.checksums and dataset.module.INFO.survives_damage):
+        dataset.check_structure(number)
+        yield
+        return
+    dataset.check_sizes(number)
+    with ThreadPoolExecutor(1) as thread:
+        checked = thread.submit(dataset.check_structure, number)
+        try:
+            yield
+        except Exception:
+            checked.result()
+            raise
+        checked.result()
 
 
 def _read_images(dataset: Dataset, part: Path, out: Images | None) -> tuple[Images | Encoded, Labels, Checksums | None]:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import storage
-from storage import Images, Labels
+from storage import BACKENDS, Images, Labels
 from tests.faults import integrity
 from tests.faults.crowd import read_while_writing
 from tests.faults.extent import Extent
@@ -96,6 +96,11 @@ def test_a_plain_backend_that_takes_too_much_memory_is_guilty(folder: Path, monk
     monkeypatch.setattr(integrity, "BACKENDS", {"naive": SimpleNamespace(**module)})
     for findings in integrity.damage_plain("naive", folder, cases=1).values():
         assert_guilty(findings, "8.* bytes of memory")
+
+
+def test_no_backend_that_damage_may_kill_claims_to_survive_it() -> None:
+    damaged = [BACKENDS[name].INFO for name in (*integrity.MORTAL, *integrity.GREEDY) if name in BACKENDS]
+    assert not any(info.survives_damage for info in damaged)
 
 
 def test_a_reader_that_shares_a_lock_with_its_children_is_guilty(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -19,7 +20,15 @@ from storage.errors import InvalidInputError, ReaderClosedError, RecordNotFoundE
 from storage.filling import watching
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
-from tests.support.datasets import find_beside, find_part, list_details, list_parts, require_pixels, write_format1
+from tests.support.datasets import (
+    find_beside,
+    find_part,
+    flip_bit,
+    list_details,
+    list_parts,
+    require_pixels,
+    write_format1,
+)
 from tests.support.image_files import save
 from tests.support.image_sets import assert_same, make_set
 
@@ -154,6 +163,27 @@ def test_load_names_the_wrong_record_of_a_block(backend: str, saved: Path, monke
         monkeypatch.setattr(BACKENDS[backend], "read_many", spoil)
         with pytest.raises(CorruptStoreError, match=rf"^{saved}: record {index}: it is damaged \(.*not those"):
             storage.load(saved)
+
+
+@need_backend("npy")
+@pytest.mark.parametrize("survives", [0, 1])
+def test_damage_to_structure_is_the_error_whatever_the_backend_finds(
+    survives: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, path = BACKENDS["npy"], tmp_path / "set"
+    storage.save(path, *make_set(COUNT), "npy")
+    monkeypatch.setattr(module, "INFO", replace(module.INFO, survives_damage=bool(survives)))
+    read: list[Path] = []
+
+    def refuse(store: Path, _: Images | None = None) -> tuple[Images, Labels]:
+        read.append(store)
+        raise CorruptStoreError("the backend's own error", store=store)
+
+    flip_bit(find_part(path) / "images.npy", 3)
+    monkeypatch.setattr(module, "read_many", refuse)
+    with pytest.raises(CorruptStoreError, match=r"images\.npy is damaged outside its images"):
+        storage.load(path)
+    assert len(read) == survives, "only a backend that survives damage reads before the structure is verified"
 
 
 def test_a_record_is_verified_once(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
