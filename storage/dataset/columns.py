@@ -1,7 +1,7 @@
 """What is known about each image, such as its name: one part's is read when it is asked for."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
@@ -13,10 +13,18 @@ T = TypeVar("T")
 
 
 class Column(Sequence[T], Generic[T]):
-    """A value for each image; `read` returns those of a part, of which `starts` has the index of the first."""
+    """A value for each image; `read` returns those of a part, of which `starts` has the index of the first.
 
-    def __init__(self, starts: Sequence[int], read: Callable[[int], Sequence[T]]) -> None:
-        self._starts, self._read = starts, read
+    `prepare` yields parts again, when they can be read.
+    """
+
+    def __init__(
+        self,
+        starts: Sequence[int],
+        read: Callable[[int], Sequence[T]],
+        prepare: Callable[[Iterable[int]], Iterable[int]] = iter,
+    ) -> None:
+        self._starts, self._read, self._prepare = starts, read, prepare
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -40,9 +48,12 @@ class Column(Sequence[T], Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Read one part after another."""
-        for number, (start, stop) in enumerate(pairwise(self._starts)):
-            if start < stop:
-                yield from self._read(number)
+        for number in self._prepare(self._list_parts()):
+            yield from self._read(number)
+
+    def _list_parts(self) -> list[int]:
+        """List the parts that have images."""
+        return [number for number, (start, stop) in enumerate(pairwise(self._starts)) if start < stop]
 
     def __eq__(self, other: object) -> bool:
         """Compare all values with those of another sequence, such as a list."""
@@ -61,9 +72,13 @@ class NameColumn(Column[str]):
     """The names of all images. `may_hold` says whether a part may have a name of a hash."""
 
     def __init__(
-        self, starts: Sequence[int], read: Callable[[int], Names], may_hold: Callable[[int, Hashes], bool]
+        self,
+        starts: Sequence[int],
+        read: Callable[[int], Names],
+        may_hold: Callable[[int, Hashes], bool],
+        prepare: Callable[[Iterable[int]], Iterable[int]] = iter,
     ) -> None:
-        super().__init__(starts, read)
+        super().__init__(starts, read, prepare)
         self._may_hold = may_hold
 
     def find(self, name: str) -> int | None:
@@ -72,7 +87,7 @@ class NameColumn(Column[str]):
             wanted = hash_name(name)
         except InvalidInputError:
             return None
-        parts = [number for number, (start, stop) in enumerate(pairwise(self._starts)) if start < stop]
+        parts = self._list_parts()
         for number in parts:
             if len(parts) == 1 or self._may_hold(number, wanted):
                 names: Any = self._read(number)
@@ -83,5 +98,5 @@ class NameColumn(Column[str]):
 
     def join(self) -> Names:
         """Read all names."""
-        parts: Any = (self._read(number) for number, (start, stop) in enumerate(pairwise(self._starts)) if start < stop)
+        parts: Any = map(self._read, self._prepare(self._list_parts()))
         return Names.parse(b"".join(names.content for names in parts))

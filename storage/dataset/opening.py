@@ -42,7 +42,7 @@ from .names import Names
 from .replacement import hold_directory
 
 LABEL = np.dtype("<i8")
-AT_ONCE = 1000  # parts whose files are brought before the first is read
+AT_ONCE = 64  # parts whose files are brought before the first is read
 KEPT = 8  # parts whose details and checksums are kept when they were read
 T = TypeVar("T")
 
@@ -231,8 +231,12 @@ class Dataset:
         name, size = f"{part.name}.{LABELS}", part.count * LABEL.itemsize
         return np.frombuffer(self._bring(name, lambda: read_beside(self.folder, name, size, checksum)), LABEL)
 
+    def bring_ahead(self, numbers: Iterable[int], suffixes: set[str]) -> Iterator[int]:
+        """Yield parts when what they have of some files is there, for many at once."""
+        known = self._bring_ahead(numbers, lambda _: [DETAILS])
+        return self._bring_ahead(known, lambda number: self.details[number].beside.keys() & suffixes)
+
     def _bring_ahead(self, numbers: Iterable[int], choose: Callable[[int], Iterable[str]]) -> Iterator[int]:
-        """Yield parts, for many of which the chosen files beside them are brought at once."""
         numbers, parts = iter(numbers), self.manifest.parts
         while some := list(islice(numbers, AT_ONCE)):
             if not self.manifest.former:
@@ -276,8 +280,7 @@ class Dataset:
         numbers = sorted(self.details.keys() & range(len(self.manifest.parts)))  # more may be appended by now
         if self.manifest.count:  # the others needn't have what a part without images has
             numbers = [number for number in numbers if self.manifest.parts[number].count]
-        known = self._bring_ahead(numbers, lambda _: [DETAILS])
-        for number in self._bring_ahead(known, lambda number: self.details[number].beside.keys() & {*suffixes}):
+        for number in self.bring_ahead(numbers, {*suffixes}):
             found = self.read_any(number, *suffixes)
             if found is not None:
                 yield found

@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -171,7 +171,9 @@ class DatasetReader(Reader):
         """The names of all images, which are read part by part; empty if they have none."""
         self._be_ready()
         starts = self._starts if self._has(NAMES) else [0]
-        return NameColumn(starts, lru_cache(KEPT)(self._read_names), self._may_hold)
+        return NameColumn(
+            starts, lru_cache(KEPT)(self._read_names), self._may_hold, partial(self._bring_ahead, {NAMES})
+        )
 
     def _read_names(self, number: int) -> Names:
         self._be_ready()
@@ -180,6 +182,10 @@ class DatasetReader(Reader):
             if names is None:
                 raise self._miss(NAMES)
         return names
+
+    def _bring_ahead(self, suffixes: set[str], numbers: Iterable[int]) -> Iterator[int]:
+        self._be_ready()
+        return self._dataset.bring_ahead(numbers, suffixes)
 
     def _may_hold(self, number: int, wanted: Hashes) -> bool:
         self._be_ready()
@@ -194,7 +200,9 @@ class DatasetReader(Reader):
             return {}
         read_table = lru_cache(KEPT)(self._read_table)
         return {
-            name: Column(self._starts, partial(self._read_column, read_table, name))
+            name: Column(
+                self._starts, partial(self._read_column, read_table, name), partial(self._bring_ahead, {ARROW, LINES})
+            )
             for name in read_table(self._find_part(0))
         }
 
