@@ -16,7 +16,7 @@ from reports.reading import read_run
 from storage import BACKENDS
 from tests.support.backends import EXAMPLE, EXAMPLES, need_backend
 from tests.support.cifar import write_folder
-from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
+from tests.support.suite import BRIEF, HERE, QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
 WORKERS = len(choose_counts()) * len(START_METHODS)  # cells of one backend and cutoff
 CELLS = 11 + WORKERS  # of one backend at one cutoff, durable ones too
@@ -208,7 +208,7 @@ def test_backend_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_p
 def test_run_with_cells_is_saved_where_the_user_says_or_in_the_repository(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     chosen = ["--benchmark-json=mine.json", "--cutoffs=10", "--backends=hdf5", "-k", "read_many"]
-    ended = run_pytest(folder, "benchmarks", *HERE, *chosen)
+    ended = run_pytest(folder, "benchmarks", *BRIEF, *chosen)
     assert ended.stdout.splitlines()[-2:] == [
         "run saved as mine.json",
         "next: python -m reports page mine.json --out report.html",
@@ -218,7 +218,7 @@ def test_run_with_cells_is_saved_where_the_user_says_or_in_the_repository(tmp_pa
     assert not find_runs(folder)
     run_pytest(folder / "benchmarks", ".", *QUICK, *chosen[1:])
     assert len(find_runs(folder)) == 1, "a session that was started in another folder"
-    run_pytest(folder, "benchmarks", *HERE, *chosen[1:])
+    run_pytest(folder, "benchmarks", *BRIEF, *chosen[1:])
     assert len(find_runs(folder)) == 2, "a session without --benchmark-only"
     ended = run_pytest(folder, *QUICK, *chosen[1:])
     assert "test_read_many[hdf5-10] PASSED" in ended.stdout, "a session that names no folder"

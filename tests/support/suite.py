@@ -11,7 +11,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 ROOMS = ("benchmarks", "fixtures", "reports", "storage", "tests")
 HERE = ("-p", "no:cacheprovider", "--basetemp=temporary")
-QUICK = (*HERE, "--benchmark-only", "--benchmark-max-time=0.001", "--benchmark-min-rounds=1")
+BRIEF = (*HERE, "--benchmark-max-time=0.001", "--benchmark-min-rounds=1")
+QUICK = (*BRIEF, "--benchmark-only")
 
 
 def copy_suite(folder: Path) -> Path:

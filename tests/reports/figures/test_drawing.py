@@ -5,12 +5,15 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib as mpl
 import pytest
 from PIL import Image
 
+from reports.figures import drawing
 from reports.figures.drawing import draw
+from reports.figures.plan import plan_figures
 from reports.figures.styles import COLOURS, choose_style
 from reports.reading import read_run
 from tests.support.properties import given, settings, st
@@ -21,9 +24,12 @@ _ONE_SUBPLOT = {"shuffled", "size"}
 _TWO_SUBPLOTS = {"overview", "store_many", "read_many", "read_epoch", "single", "disk"}
 
 
-def _draw(document: object, folder: Path) -> dict[str, Path]:
-    """Draw the figures of a run's JSON: SVG files by the stems of their names."""
-    paths = draw(read_run(save(document, folder)), folder / "figures")
+def _draw(document: object, folder: Path, *stems: str) -> dict[str, Path]:
+    """Draw the figures of a run's JSON, or some of them: SVG files by the stems of their names."""
+    run = read_run(save(document, folder))
+    plans = [plan for plan in plan_figures(run) if not stems or plan.stem in stems]
+    with patch.object(drawing, "plan_figures", return_value=plans):
+        paths = draw(run, folder / "figures")
     return {path.stem: path for path in paths if path.suffix == ".svg"}
 
 
@@ -106,7 +112,8 @@ def test_a_run_without_any_figure_draws_none(tmp_path: Path) -> None:
 
 def test_a_backend_has_the_same_colour_if_another_is_absent(tmp_path: Path) -> None:
     cells = [make_cell("read_epoch", "hdf5", 10), make_cell("read_epoch", "lmdb", 10)]
-    paths = _draw(run_of([*cells, make_cell("read_epoch", "lmdb", 10, cache="cold")]), tmp_path)
+    document = run_of([*cells, make_cell("read_epoch", "lmdb", 10, cache="cold")])
+    paths = _draw(document, tmp_path, "shuffled", "shuffled-cold")
     hdf5, lmdb = (COLOURS[choose_style(name).colour].lower() for name in ("hdf5", "lmdb"))
     both, one = (paths[stem].read_text() for stem in ("shuffled", "shuffled-cold"))
     assert [colour in text for text in (both, one) for colour in (hdf5, lmdb)] == [True, True, False, True]
@@ -115,7 +122,8 @@ def test_a_backend_has_the_same_colour_if_another_is_absent(tmp_path: Path) -> N
 @pytest.mark.parametrize("count", [12, 30])
 def test_the_labels_of_many_backends_stay_apart_and_beside_their_axes(count: int, tmp_path: Path) -> None:
     names = [f"backend{number}" for number in range(count)]
-    paths = _draw(run_of([make_cell("read_epoch", name, images) for name in names for images in (10, 100)]), tmp_path)
+    document = run_of([make_cell("read_epoch", name, images) for name in names for images in (10, 100)])
+    paths = _draw(document, tmp_path, "read_epoch")
     size = _parse(paths["read_epoch"]).attrib["viewBox"].split()
     columns: dict[float, list[float]] = {}
     for _, x, y in _places(paths["read_epoch"], names):
@@ -133,7 +141,7 @@ def test_a_label_is_at_the_end_of_its_line_if_there_is_space(tmp_path: Path) -> 
     cells = [make_cell("read_epoch", name, 10) for name in ("a", "b", "c")]
     for cell, seconds in zip(cells, (0.1, 0.5, 0.9), strict=True):
         cell["stats"]["data"] = [seconds] * 3
-    labels = list(_places(_draw(run_of(cells), tmp_path)["read_epoch"], ["a", "b", "c"]))
+    labels = list(_places(_draw(run_of(cells), tmp_path, "read_epoch")["read_epoch"], ["a", "b", "c"]))
     linear = {name: y for name, x, y in labels if x == min(x for _, x, _ in labels)}
     assert linear["a"] - linear["b"] > 30, "not pushed together"
     assert linear["a"] - linear["b"] == pytest.approx(linear["b"] - linear["c"], abs=0.1), "equal steps of time"
@@ -144,7 +152,7 @@ def test_names_are_never_read_as_mathematics_or_markup(tmp_path: Path) -> None:
     document = run_of([make_cell("read_epoch", name, 10) for name in names])
     document["machine_info"]["cpu"]["brand_raw"] = "<CPU> $" * 50
     document["run"]["image_set"]["name"] = "$\\frac{1}{0}$"
-    texts = _texts(_draw(document, tmp_path)["read_epoch"])
+    texts = _texts(_draw(document, tmp_path, "read_epoch")["read_epoch"])
     assert {"$x_1^2$", "<b>&amp;", "a$b", "_under_", "日本語", "\ufffd[31m", "שלום", "\ufffd"} <= set(texts)
     assert max(len(text) for text in texts if "WWW" in text) == 18
     assert texts[-2].startswith("images: $\\frac{1}{0}$  ·  ")
@@ -155,7 +163,7 @@ def test_an_empty_store_can_be_drawn_beside_another(tmp_path: Path) -> None:
     cells = [make_cell("store_many", backend, 10) for backend in ("nothing", "something")]
     for cell, allocated in zip(cells, (0, 40960), strict=True):
         cell["extra_info"] |= {"apparent_bytes": 0, "allocated_bytes": allocated, "files": 0, "bytes": 0}
-    assert _texts(_draw(run_of(cells), tmp_path)["disk"]).count("nothing") == 2
+    assert _texts(_draw(run_of(cells), tmp_path, "disk")["disk"]).count("nothing") == 2
 
 
 @pytest.mark.parametrize("seconds", [1e-12, 1e9])
@@ -166,7 +174,7 @@ def test_the_shortest_and_the_longest_time_can_be_drawn(seconds: float, tmp_path
 
 
 @given(chosen=st.data())
-@settings(max_examples=3)
+@settings(max_examples=2)
 def test_any_part_of_a_run_can_be_drawn(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     document = make_run(["png", "lmdb"], [10, 1000])
     kept = chosen.draw(st.sets(st.sampled_from(range(len(document["benchmarks"]))), min_size=1, max_size=3))
