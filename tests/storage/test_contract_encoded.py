@@ -11,7 +11,7 @@ import pytest
 
 import storage
 from storage import Backend, Encoded
-from tests.faults.children import Ending, run_child
+from tests.faults.children import Ending, run_cases, run_child
 from tests.support.encoded_sets import (
     assert_same_files,
     check_file_reads,
@@ -232,12 +232,16 @@ def test_a_store_without_one_of_its_files_is_refused(module: Backend, files: Pat
 
 
 def test_a_store_that_was_cut_short_is_refused_or_read_right(module: Backend, files: Path) -> None:
-    for path in [path for path in files.rglob("*") if path.is_file() and path.stat().st_size]:
+    def cut_and_read(case: tuple[Path, float]) -> str:
+        path, part = case
         content = path.read_bytes()
-        for size in (0, len(content) // 2, len(content) - 1):
-            path.write_bytes(content[:size])
-            assert run_child(lambda: read_or_refuse(module, files), TIMEOUT).describe() == "", f"{path} of {size} bytes"
+        path.write_bytes(content[: int(part * (len(content) - 1))])
+        told = read_or_refuse(module, files)
         path.write_bytes(content)
+        return told
+
+    paths = [path for path in files.rglob("*") if path.is_file() and path.stat().st_size]
+    assert run_cases([(path, part) for path in paths for part in (0, 0.5, 1)], cut_and_read, TIMEOUT) == ""
 
 
 def read_or_refuse(module: Backend, store: Path) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 import storage
 from storage import Backend
-from tests.faults.children import Ending, run_child
+from tests.faults.children import Ending, run_cases, run_child
 from tests.support.image_sets import assert_same, make_set
 
 FORKS = 4
@@ -128,6 +128,17 @@ def test_a_hung_child_says_where_it_is() -> None:
         return ""
 
     assert "in hang" in run_child(hang, 0.5).told
+
+
+def test_the_case_that_is_wrong_or_ends_its_child_is_named() -> None:
+    def run(case: str) -> str:
+        if case == "crash":
+            os.abort()
+        return "no luck" if case == "wrong" else ""
+
+    assert run_cases(["right", "wrong", "crash"], run) == "wrong: no luck"
+    assert run_cases(["right", "crash", "wrong"], run) == "crash: killed by SIGABRT"
+    assert run_cases(["right"], run) == ""
 
 
 def test_the_children_of_a_hung_child_end_with_it(tmp_path: Path) -> None:

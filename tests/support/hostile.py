@@ -6,8 +6,8 @@ import re
 import resource
 import sqlite3
 import struct
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pytest
 import storage
 from storage import BACKENDS, Backend, Encoded
 from storage.contract import Kind
-from tests.faults.children import Ending, run_child
+from tests.faults.children import run_cases, run_child
 from tests.support.image_sets import make_set
 from tests.support.memory import Peak, limit_addresses, measure_files
 
@@ -79,15 +79,33 @@ READS: dict[str, Read] = {
 
 def find_excess(module: Backend, store: Path, reads: Mapping[str, Read] | None = None) -> str:
     """Read a store in each way, in a child; return what exceeds the limits, or isn't an error of ours."""
-    ending = run_child(partial(_limit_and_read, module, store, reads or READS))
-    return ending.describe() if ending != Ending(0, "") else ""
+    return find_excesses(module, store, [store], lambda _: nullcontext(), reads)
 
 
-def _limit_and_read(module: Backend, store: Path, reads: Mapping[str, Read]) -> str:
+def find_excesses(
+    module: Backend,
+    store: Path,
+    paths: Sequence[Path],
+    change: Callable[[Path], AbstractContextManager[object]],
+    reads: Mapping[str, Read] | None = None,
+) -> str:
+    """Read a store with each of its paths changed, in one child; return what exceeds the limits, and where."""
+
+    def read(path: Path) -> str:
+        with change(path):
+            return _read_all(module, store, reads or READS)
+
+    return run_cases(paths, read, begin=_limit)
+
+
+def _limit() -> None:
     limit_addresses()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(usage.ru_utime + usage.ru_stime) + SECONDS
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def _read_all(module: Backend, store: Path, reads: Mapping[str, Read]) -> str:
     size = measure_files(store)
     return "; ".join(filter(None, (_read(name, read, module, store, size) for name, read in reads.items())))
 
