@@ -2,7 +2,8 @@
 
 Structure is every byte of a store that says where the images are. Damage to images gives wrong images, which the
 checksums of the records find. Damage to structure can do anything: a library that follows a wrong page number kills
-the process. So the structure is hashed when a store is saved, and verified before a backend opens it.
+the process. So the structure is hashed when a store is saved, and verified before a backend opens it; or meanwhile, if
+the backend survives any damage (`BackendInfo`).
 
 A backend's ``find_pixels`` returns the ranges of bytes that hold only images, labels and padding. All other files are
 structure from beginning to end, which is always right, and costs a read of the file at each opening. A file without
