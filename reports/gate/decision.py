@@ -96,12 +96,16 @@ PATIENCE = ANALYSES[0]  # pairs of a cell that doesn't look slower but is too no
 
 @dataclass(eq=False)
 class _Suspect:
-    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster; `usual` is of the screen."""
+    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster; `usual` is of the screen.
+
+    `kept` are its differences in the screen if they didn't make it a suspect: they count for a cell that was too noisy.
+    """
 
     screened: Decision
     sign: int
     thresholds: Thresholds
     usual: Usual
+    kept: Sequence[float]
     pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: baseline, candidate
     value: float | None = None
     verdict: Verdict | None = None
@@ -123,7 +127,7 @@ class _Suspect:
 
     def excludes_slowdown(self) -> bool:
         """Whether its pairs exclude a slowdown of twice the threshold."""
-        differences = np.array([self.differences]).T * self.sign
+        differences = np.array([[*self.kept, *(self.sign * each for each in self.differences)]]).T
         base = np.median(np.array(self.pairs)[:, :1], axis=0)
         never_ok = find_least([self.thresholds.never_ok], base, [self.thresholds])
         return bool(exclude_slowdown(differences, self.usual, never_ok)[0])
@@ -219,18 +223,16 @@ def _screen(
     never_ok = find_least([each.never_ok for each in own], base, own)
     excluded = exclude_slowdown(differences, usual, never_ok)
     slower = find_suspects(differences, base, own, usual)
-    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=PATIENCE)
-    slower |= hopeful & ~excluded & ~faster
+    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=PATIENCE) & ~(excluded | faster | slower)
     verdicts: list[Verdict] = ["ok" if each else "inconclusive" for each in excluded]
     decisions = [
         Decision(cell, verdict, math.exp(shift), float(seconds), len(pairs), None, verdict == "ok", each.threshold)
         for cell, verdict, shift, seconds, each in zip(cells, verdicts, shifts, base, own, strict=True)
     ]
     suspects = [
-        _Suspect(decision, sign, thresholds, usual)
-        for sign, flags in ((1, slower), (-1, faster))
-        for decision, thresholds, flag in zip(decisions, own, flags, strict=True)
-        if flag
+        _Suspect(decisions[place], sign, own[place], usual, differences[:, place].tolist() if kept else ())
+        for sign, flags, kept in ((1, slower, False), (1, hopeful, True), (-1, faster, False))
+        for place in np.flatnonzero(flags).tolist()
     ]
     return decisions, suspects
 

@@ -30,7 +30,7 @@ from reports.reading import read_run
 from reports.run import BrokenRunError, ImageSet
 from reports.text import count_noun, shorten_text
 
-ROUNDS = ("--benchmark-max-time=0.03", "--benchmark-min-rounds=6")
+ROUNDS = ("--benchmark-max-time=0.015", "--benchmark-min-rounds=8")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
 MAX_STORES = 64  # large ones that a session may leave until it ends
 BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store

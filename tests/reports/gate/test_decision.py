@@ -73,7 +73,7 @@ def drop(session: Session, cell: str, reason: str | None = None) -> Session:
         ({SECOND: 1.3}, {}, {SECOND: "regression"}, 12),
         ({THIRD: 0.7}, {}, {THIRD: "improvement"}, 12),
         ({FIRST: 1.5, FOURTH: 0.5}, {}, {FIRST: "regression", FOURTH: "improvement"}, 12),
-        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 6),
+        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 3),
         ({SECOND: 1.3}, {6: {SECOND: 1.07}, 18: {SECOND: 1.5}}, {SECOND: "regression"}, 24),
         ({SECOND: 1.3}, {6: {SECOND: 1.07}}, {SECOND: "inconclusive"}, 60),
     ],
@@ -102,21 +102,21 @@ def test_only_undecided_suspects_are_measured_again_and_each_pair_is_announced()
     sides.run()
     assert sides.asked == [()] * 5 + [(SECOND, FOURTH)] * 12 + [(FOURTH,)] * 48
     assert sides.progress[:5] == [f"screen: pair {number} of 5" for number in range(1, 6)]
-    assert sides.progress[5:11] == [f"confirm: pair {number} of 6, 2 cells left" for number in range(1, 7)]
-    assert sides.progress[11:17] == [f"confirm: pair {number} of 12, 2 cells left" for number in range(7, 13)]
+    assert sides.progress[5:8] == [f"confirm: pair {number} of 3, 2 cells left" for number in range(1, 4)]
+    assert sides.progress[8:17] == [f"confirm: pair {number} of 12, 2 cells left" for number in range(4, 13)]
     assert sides.progress[17] == "confirm: pair 13 of 24, 1 cells left"
 
 
-@pytest.mark.parametrize(("budget", "confirmed", "pairs"), [(0.001, 0, 5), (4.5, 4, 4)])
+@pytest.mark.parametrize(("budget", "confirmed", "pairs", "value"), [(0.001, 0, 5, None), (4.5, 4, 4, 0.125)])
 def test_a_budget_ends_fresh_pairs_but_not_the_screen(
-    budget: float, confirmed: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+    budget: float, confirmed: int, pairs: int, value: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = count(0.0, 1.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     outcome = FakeSides({SECOND: 1.3}).run(budget)
     assert (outcome.screened, outcome.confirmed) == (5, confirmed)
     (suspect,) = outcome.select("inconclusive")
-    assert (suspect.cell, suspect.pairs, suspect.value) == (SECOND, pairs, None)
+    assert (suspect.cell, suspect.pairs, suspect.value) == (SECOND, pairs, value)
     assert suspect.ratio == pytest.approx(1.3, rel=0.02)
 
 
@@ -176,7 +176,7 @@ def scatter(screened: float, later: float) -> Callable[[Pair, int], Pair]:
     ("factors", "verdicts", "confirmed"),
     [
         ((1.04, 1.04), {}, 0),
-        ((1.12, 1.04), {}, 6),
+        ((1.12, 1.04), {}, 3),
         ((1.12, 1.12), {}, 12),
         ((1.12, 1.3), {SECOND: "inconclusive"}, 12),
         ((2.0, 1.0), {SECOND: "inconclusive"}, 0),
