@@ -3,7 +3,9 @@
 And the options of the faults: how many there are, and where they are counted.
 """
 
+import gc
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=others)
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: modules and collected tests."""
+    gc.collect()
+    gc.freeze()
+
+
 def is_about(item: pytest.Item, backends: set[str]) -> bool:
     """Check whether a test has a backend as a parameter, or is in the file of one."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
@@ -55,9 +63,11 @@ def is_about(item: pytest.Item, backends: set[str]) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the secret of conversions out of the user's home."""
+    """Keep the secret of conversions out of the user's home, let children keep what they compile, and hear Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         yield
 
 

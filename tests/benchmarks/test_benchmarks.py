@@ -235,7 +235,6 @@ def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
         env=clean_environment(),
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - shells ignore it in the background
     ) as session:
         assert session.stdout is not None
         for line in session.stdout:

@@ -16,8 +16,9 @@ QUICK = (*BRIEF, "--benchmark-only")
 
 
 def copy_suite(folder: Path) -> Path:
+    """Copy the suite with its bytecode, but not pytest's: that would name the files it was compiled from."""
     for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("*-pytest-*", "*.pyc.*", "runs"))
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     return folder

@@ -105,12 +105,8 @@ def test_a_new_process_loads_a_copy_of_the_library_once(monkeypatch: pytest.Monk
 
 
 def test_an_interrupt_still_raises_keyboard_interrupt(records: Path) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
-    try:
-        with open_records(records), pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with open_records(records), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_broken_pipe_is_still_an_error(records: Path) -> None:
