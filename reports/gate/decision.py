@@ -91,21 +91,23 @@ class Outcome:
 NOTHING = Outcome((), (), (), {}, 0.0, 0, 0, ())  # of a change that affects no cell
 _VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
 _CHANGES = frozenset(_VERDICTS.values())
-PATIENCE = ANALYSES[0]  # pairs of a cell that doesn't look slower but is too noisy to be ok
+PATIENCE = ANALYSES[0]  # fresh pairs of a suspect that doesn't look slower any more but is too noisy to be ok
 
 
 @dataclass(eq=False)
 class _Suspect:
-    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster; `usual` is of the screen.
+    """A cell of the second stage. `sign` is 1 if it may be slower, -1 if it may be faster.
 
-    `kept` are its differences in the screen if they didn't make it a suspect: they count for a cell that was too noisy.
+    `differences_before` and `usual` are of the screen; `is_noisy` says that it didn't look different there, but was too
+    noisy to be ok.
     """
 
     screened: Decision
     sign: int
     thresholds: Thresholds
     usual: Usual
-    kept: Sequence[float]
+    differences_before: Sequence[float]
+    is_noisy: bool
     pairs: list[tuple[float, float]] = field(default_factory=list)  # seconds: baseline, candidate
     value: float | None = None
     verdict: Verdict | None = None
@@ -126,8 +128,12 @@ class _Suspect:
         return float(np.median([pair[0 if self.sign > 0 else 1] for pair in self.pairs]))
 
     def excludes_slowdown(self) -> bool:
-        """Whether its pairs exclude a slowdown of twice the threshold."""
-        differences = np.array([[*self.kept, *(self.sign * each for each in self.differences)]]).T
+        """Whether its pairs exclude a slowdown of twice the threshold; if they are few, the screen's count, too.
+
+        Those made it a suspect, or too noisy, so they only speak against that.
+        """
+        before = self.differences_before if len(self.pairs) <= FIRST_LOOK else ()
+        differences = np.array([[*before, *(self.sign * each for each in self.differences)]]).T
         base = np.median(np.array(self.pairs)[:, :1], axis=0)
         never_ok = find_least([self.thresholds.never_ok], base, [self.thresholds])
         return bool(exclude_slowdown(differences, self.usual, never_ok)[0])
@@ -223,15 +229,17 @@ def _screen(
     never_ok = find_least([each.never_ok for each in own], base, own)
     excluded = exclude_slowdown(differences, usual, never_ok)
     slower = find_suspects(differences, base, own, usual)
-    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=PATIENCE) & ~(excluded | faster | slower)
+    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=len(pairs) + FIRST_LOOK) & ~(
+        excluded | faster | slower
+    )
     verdicts: list[Verdict] = ["ok" if each else "inconclusive" for each in excluded]
     decisions = [
         Decision(cell, verdict, math.exp(shift), float(seconds), len(pairs), None, verdict == "ok", each.threshold)
         for cell, verdict, shift, seconds, each in zip(cells, verdicts, shifts, base, own, strict=True)
     ]
     suspects = [
-        _Suspect(decisions[place], sign, own[place], usual, differences[:, place].tolist() if kept else ())
-        for sign, flags, kept in ((1, slower, False), (1, hopeful, True), (-1, faster, False))
+        _Suspect(decisions[place], sign, own[place], usual, differences[:, place].tolist(), is_noisy)
+        for sign, flags, is_noisy in ((1, slower, False), (1, hopeful, True), (-1, faster, False))
         for place in np.flatnonzero(flags).tolist()
     ]
     return decisions, suspects
@@ -282,7 +290,7 @@ def _judge(suspects: Sequence[_Suspect], undecided: Sequence[_Suspect], confirme
             each.verdict = confirmed
         elif analysis.cleared[place] and each.excludes_slowdown():
             each.verdict = "ok"
-        elif analysis.cleared[place] and len(each.pairs) >= PATIENCE:
+        elif analysis.cleared[place] and (each.is_noisy or len(each.pairs) >= PATIENCE):
             each.verdict = "inconclusive"
 
 
@@ -299,7 +307,7 @@ def _conclude(suspect: _Suspect, *, trusted: bool) -> Decision:
         base_seconds=float(np.median([base for base, _ in suspect.pairs])),
         pairs=len(suspect.pairs),
         value=suspect.value,
-        excluded=len(suspect.pairs) > 1 and suspect.excludes_slowdown(),
+        excluded=suspect.excludes_slowdown(),
     )
 
 

@@ -73,11 +73,19 @@ def drop(session: Session, cell: str, reason: str | None = None) -> Session:
         ({SECOND: 1.3}, {}, {SECOND: "regression"}, 12),
         ({THIRD: 0.7}, {}, {THIRD: "improvement"}, 12),
         ({FIRST: 1.5, FOURTH: 0.5}, {}, {FIRST: "regression", FOURTH: "improvement"}, 12),
-        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 3),
+        ({SECOND: 2.0}, {6: {SECOND: 1.0}}, {}, 12),
         ({SECOND: 1.3}, {6: {SECOND: 1.07}, 18: {SECOND: 1.5}}, {SECOND: "regression"}, 24),
         ({SECOND: 1.3}, {6: {SECOND: 1.07}}, {SECOND: "inconclusive"}, 60),
     ],
-    ids=["identical", "slower", "faster", "both", "slower in the screen only", "later analysis", "never decided"],
+    ids=[
+        "identical",
+        "slower",
+        "faster",
+        "both",
+        "slower in the screen only",
+        "later analysis",
+        "never decided",
+    ],
 )
 def test_fresh_pairs_decide_about_the_suspects_of_the_screen(
     ratios: Ratios, course: Mapping[int, Ratios], verdicts: Mapping[str, Verdict], confirmed: int
@@ -177,8 +185,8 @@ def scatter(screened: float, later: float) -> Callable[[Pair, int], Pair]:
     [
         ((1.04, 1.04), {}, 0),
         ((1.12, 1.04), {}, 3),
-        ((1.12, 1.12), {}, 12),
-        ((1.12, 1.3), {SECOND: "inconclusive"}, 12),
+        ((1.11, 1.11), {}, 3),
+        ((1.12, 1.3), {SECOND: "inconclusive"}, 3),
         ((2.0, 1.0), {SECOND: "inconclusive"}, 0),
     ],
     ids=["quiet", "noisy in the screen", "noisy", "too noisy", "hopeless"],
