@@ -149,6 +149,13 @@ def test_an_index_whose_chunks_are_missing_is_refused(
         read(store)
 
 
+def test_an_array_that_is_a_link_is_refused(store: Path, tmp_path: Path) -> None:
+    elsewhere = (store / "images").rename(tmp_path / "elsewhere")
+    (store / "images").symlink_to(elsewhere)
+    with pytest.raises(storage.CorruptStoreError, match="it is a link: another program made it"):
+        zarr.read_many(store)
+
+
 @pytest.mark.parametrize("place", [0, 4 * SIZE - 1, 4 * SIZE])
 def test_a_changed_byte_costs_no_image_of_another_chunk(store: Path, place: int) -> None:
     flip(SHARD, place)(store)
