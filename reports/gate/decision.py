@@ -229,9 +229,8 @@ def _screen(
     never_ok = find_least([each.never_ok for each in own], base, own)
     excluded = exclude_slowdown(differences, usual, never_ok)
     slower = find_suspects(differences, base, own, usual)
-    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=len(pairs) + FIRST_LOOK) & ~(
-        excluded | faster | slower
-    )
+    hopeful = exclude_slowdown(differences, usual, never_ok, pairs=len(pairs) + FIRST_LOOK)
+    hopeful &= ~(excluded | faster | slower)
     verdicts: list[Verdict] = ["ok" if each else "inconclusive" for each in excluded]
     decisions = [
         Decision(cell, verdict, math.exp(shift), float(seconds), len(pairs), None, verdict == "ok", each.threshold)
