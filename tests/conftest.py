@@ -15,8 +15,9 @@ from storage import BACKENDS, Backend
 from tests.faults.findings import find_rows
 from tests.support.image_sets import make_set
 from tests.support.servers import bucket, bucket_proxy, bucket_server, own_cache, shared_proxy
+from tests.support.threads import new_threads
 
-__all__ = ["bucket", "bucket_proxy", "bucket_server", "own_cache", "shared_proxy"]  # fixtures
+__all__ = ["bucket", "bucket_proxy", "bucket_server", "new_threads", "own_cache", "shared_proxy"]  # fixtures
 
 FOLDER = Path(__file__).parent
 

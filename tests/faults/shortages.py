@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.faults.extent import Extent
 from tests.faults.findings import GUILTY, Findings
 from tests.faults.judge import STATES, STORE, Sets, inspect, is_same, make_sets, prepare, save_template
 from tests.faults.mounts import forbid_writing, mount_memory, resize_memory
+from tests.support.full_disk import limit_file_size
 
 COUNT = 10  # images
 PAGE = 4096
@@ -67,8 +67,8 @@ def forbid_save(backend: str, folder: Path, *, kind: Kind) -> Findings:
 
 def _save_limited(path: Path, sets: Sets, backend: str, limit: int) -> str:
     storage.load(path)  # a library may unpack itself when it is used first
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    return _try_to_save(path, sets.new[0], sets, backend)
+    with limit_file_size(limit):
+        return _try_to_save(path, sets.new[0], sets, backend)
 
 
 def _try_to_save(path: Path, images: Images | Iterator[Images], sets: Sets, backend: str) -> str:

@@ -21,10 +21,10 @@ from tests.support.backends import need_backend
 from tests.support.encoded_sets import make_pictures
 from tests.support.image_sets import FORMS, assert_same, make_form, make_set
 from tests.support.suite import ROOT
+from tests.support.threads import TIMEOUT, NewThreads
 
 COUNT = 50
 IMAGES, LABELS = make_set(COUNT, 8, 6)[0], np.arange(COUNT)  # a label is the place of its image
-TIMEOUT = 20.0  # seconds
 
 
 @pytest.fixture
@@ -32,17 +32,6 @@ def reader(tmp_path: Path) -> Iterator[storage.Reader]:
     BACKENDS["npy"].store_many(tmp_path / "store", IMAGES, LABELS)
     with BACKENDS["npy"].open_reader(tmp_path / "store") as reader:
         yield reader
-
-
-def find_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
-
-
-def wait_for_end() -> None:
-    """Wait for threads that nothing refers to."""
-    for thread in find_threads():
-        thread.join(TIMEOUT)
-    assert not find_threads()
 
 
 def check_epoch(batches: Any, images: Any = IMAGES, labels: Any = LABELS) -> list[int]:  # noqa: ANN401 - arrays
@@ -174,7 +163,9 @@ def test_image_files_need_a_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-def test_an_error_names_the_image_and_comes_after_the_batches_before_it(at_once: int, tmp_path: Path) -> None:
+def test_an_error_names_the_image_and_comes_after_the_batches_before_it(
+    at_once: int, tmp_path: Path, new_threads: NewThreads
+) -> None:
     files, labels, _ = make_pictures(20)
     bad = {4, 11}
     content = [b"no image" if number in bad else file for number, file in enumerate(files)]
@@ -190,17 +181,19 @@ def test_an_error_names_the_image_and_comes_after_the_batches_before_it(at_once:
                     pass
             assert (caught.value.record, caught.value.name) == (first, f"{first}.png")
             assert batches.state_dict()["position"] == order.index(first) // 2 * 2
-            assert not find_threads()
+            assert not new_threads.find()
 
 
-def test_threads_end_when_the_loop_is_left(reader: storage.Reader) -> None:
+def test_threads_end_when_the_loop_is_left(reader: storage.Reader, new_threads: NewThreads) -> None:
     for _ in reader.batches(8, seed=0):
-        assert find_threads()
+        assert new_threads.find()
         break
-    wait_for_end()
+    new_threads.wait_for_end()
 
 
-def test_no_python_code_runs_when_batches_and_their_iterator_are_dropped(reader: storage.Reader) -> None:
+def test_no_python_code_runs_when_batches_and_their_iterator_are_dropped(
+    reader: storage.Reader, new_threads: NewThreads
+) -> None:
     batches = reader.batches(8, seed=0, threads=2)
     images, _ = next(batches)
     assert images is not None
@@ -209,7 +202,7 @@ def test_no_python_code_runs_when_batches_and_their_iterator_are_dropped(reader:
     del images
     del batches
     sys.setprofile(None)
-    wait_for_end()
+    new_threads.wait_for_end()
     assert calls == [], "a Ctrl-C that met this code would be lost"
 
 
@@ -234,25 +227,27 @@ def test_batches_wait_for_those_that_were_dropped(reader: storage.Reader, monkey
     assert done[:3] == [0, 1, 2], "two threads may have written into the same array"
 
 
-def test_threads_end_with_an_error_in_the_loop(reader: storage.Reader) -> None:
+def test_threads_end_with_an_error_in_the_loop(reader: storage.Reader, new_threads: NewThreads) -> None:
     batches = reader.batches(8, seed=0)
     with pytest.raises(ZeroDivisionError), batches:
         assert 1 / (len(next(batches)[1]) - 8)
-    assert not find_threads()
+    assert not new_threads.find()
 
 
-def test_threads_end_when_the_reader_is_closed(reader: storage.Reader) -> None:
+def test_threads_end_when_the_reader_is_closed(reader: storage.Reader, new_threads: NewThreads) -> None:
     batches = reader.batches(8, seed=0)
     next(batches)
     reader.close()
-    assert not find_threads()
+    assert not new_threads.find()
     with pytest.raises(ReaderClosedError):
         next(batches)
     with pytest.raises(ReaderClosedError):
         reader.batches(8, seed=0)
 
 
-def test_ctrl_c_in_a_wait_for_a_batch_loses_none(reader: storage.Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_in_a_wait_for_a_batch_loses_none(
+    reader: storage.Reader, monkeypatch: pytest.MonkeyPatch, new_threads: NewThreads
+) -> None:
     expected, asked, take = check_epoch(reader.batches(8, seed=0)), [], ReadAhead.take
 
     def interrupt(ahead: ReadAhead) -> Any:  # noqa: ANN401 - as take
@@ -267,7 +262,7 @@ def test_ctrl_c_in_a_wait_for_a_batch_loses_none(reader: storage.Reader, monkeyp
     order = next(batches)[1].tolist()
     with pytest.raises(KeyboardInterrupt):
         next(batches)
-    assert not find_threads()
+    assert not new_threads.find()
     assert order + check_epoch(batches) == expected
 
 

@@ -1,7 +1,6 @@
 """Every backend keeps the contract of `storage.Backend`."""
 
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from storage import BACKENDS, Backend
 from tests.faults.children import run_cases
 from tests.support.backends import PIXELS
 from tests.support.encoded_sets import store_any
+from tests.support.full_disk import limit_file_size
 from tests.support.image_sets import LABELS, assert_same, make_set
 
 TIMEOUT = 20.0  # seconds
@@ -226,13 +226,8 @@ def test_no_file_stays_open(module: Backend, store: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("limit", [10, 20_000, 200_000])
 def test_a_full_disk_raises_store_full(module: Backend, tmp_path: Path, limit: int) -> None:
     images, labels = make_set(4, 300, 300)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        with pytest.raises(storage.StoreFullError, match=f"{tmp_path}.*no room left"):
-            module.store_many(tmp_path / "store", images, labels)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with limit_file_size(limit), pytest.raises(storage.StoreFullError, match=f"{tmp_path}.*no room left"):
+        module.store_many(tmp_path / "store", images, labels)
 
 
 def test_reads_never_wait_for_a_named_pipe_in_a_store(module: Backend, store: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Every backend that accepts image files keeps the contract of `storage.Backend` for them."""
 
 import pickle
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from tests.support.encoded_sets import (
     make_pictures,
     need_files,
 )
+from tests.support.full_disk import limit_file_size
 from tests.support.image_sets import LABELS, make_set
 
 pytestmark = pytest.mark.kinds("pixels", "encoded")
@@ -266,13 +266,8 @@ def read_batch(module: Backend, store: Path) -> tuple[Encoded, storage.Labels]:
 @pytest.mark.parametrize("limit", [10, 20_000])
 def test_a_full_disk_raises_store_full(module: Backend, tmp_path: Path, limit: int) -> None:
     need_files(module)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        with pytest.raises(storage.StoreFullError, match=f"{tmp_path}.*no room left"):
-            module.store_many(tmp_path / "store", *make_files(40))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with limit_file_size(limit), pytest.raises(storage.StoreFullError, match=f"{tmp_path}.*no room left"):
+        module.store_many(tmp_path / "store", *make_files(40))
 
 
 def test_no_file_stays_open(module: Backend, files: Path) -> None:

@@ -203,7 +203,7 @@ def _fail_to_write(run: Path, out: Path) -> OSError:
 
 
 def test_a_full_disk_leaves_the_old_page_and_no_part_of_the_new(run: Path, out: Path) -> None:
-    words = shlex.join([sys.executable, "-m", "reports", "page", str(run), "--out", str(out)])
+    words = shlex.join([sys.executable, "-B", "-m", "reports", "page", str(run), "--out", str(out)])
     command = ["bash", "-c", f"ulimit -f 20; exec {words}"]  # limits files to 20 KiB, like a disk that is almost full
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")

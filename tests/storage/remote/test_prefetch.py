@@ -12,9 +12,9 @@ import pytest
 from storage import StorageError
 from storage.epoch_order import EpochOrder, WindowedOrder
 from storage.remote.prefetch import AHEAD, THREADS, Prefetch
+from tests.support.threads import TIMEOUT, NewThreads
 
 STARTS = np.arange(0, 101, 10)  # of ten parts
-TIMEOUT = 20.0  # seconds
 
 
 class Fetched:
@@ -37,10 +37,6 @@ class Fetched:
     def list_images(self) -> set[int]:
         """List the images that were fetched one by one."""
         return {10 * number + int(place) for number, positions in list(self.found) for place in positions}
-
-
-def find_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "prefetch"]
 
 
 @pytest.fixture
@@ -90,19 +86,18 @@ def test_an_error_is_left_to_who_reads_the_images(fetched: Fetched) -> None:
     fetched.wait(lambda: len(fetched.found) == 2)
 
 
-def test_the_threads_end_when_nothing_refers_to_it_any_more(fetched: Fetched) -> None:
+def test_the_threads_end_when_nothing_refers_to_it_any_more(fetched: Fetched, new_threads: NewThreads) -> None:
     prefetch = Prefetch(iter([np.array([3])]), STARTS, fetched.fetch, size=1)
     next(prefetch)
-    threads = find_threads()
-    assert threads
+    assert new_threads.find()
     del prefetch
     gc.collect()
-    for thread in threads:
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
+    new_threads.wait_for_end()
 
 
-def test_what_is_queued_is_not_fetched_when_nothing_refers_to_it_any_more(fetched: Fetched) -> None:
+def test_what_is_queued_is_not_fetched_when_nothing_refers_to_it_any_more(
+    fetched: Fetched, new_threads: NewThreads
+) -> None:
     released = threading.Event()
 
     def wait(number: int, positions: Any) -> None:  # noqa: ANN401 - an array, or None
@@ -113,11 +108,8 @@ def test_what_is_queued_is_not_fetched_when_nothing_refers_to_it_any_more(fetche
     prefetch = Prefetch(iter([np.arange(3 * THREADS)]), starts, wait, size=1)
     next(prefetch)
     fetched.wait(lambda: len(fetched.found) == THREADS)
-    threads = find_threads()
     del prefetch
     gc.collect()
     released.set()
-    for thread in threads:
-        thread.join(TIMEOUT)
-        assert not thread.is_alive()
+    new_threads.wait_for_end()
     assert len(fetched.found) == THREADS

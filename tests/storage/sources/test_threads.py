@@ -1,12 +1,12 @@
 """Calls in threads: in order, with few arguments at once, and ended early."""
 
 import os
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from storage.sources.threads import map_in_threads
+from tests.support.threads import NewThreads
 
 
 @pytest.mark.parametrize("ahead", [None, 1, 3])
@@ -27,24 +27,22 @@ def test_results_come_in_order_and_few_arguments_are_taken_ahead(
     assert len(taken) == 20
 
 
-def test_an_error_ends_the_calls_and_their_threads() -> None:
+def test_an_error_ends_the_calls_and_their_threads(new_threads: NewThreads) -> None:
     def fail(number: int) -> int:
         if number == 3:
             raise ValueError("the third")
         return number
 
-    before = threading.active_count()
     found = map_in_threads(fail, range(100))
     with pytest.raises(ValueError, match="the third"):
         list(found)
-    assert threading.active_count() == before
+    assert not new_threads.find()
 
 
-def test_results_that_nobody_wants_are_not_computed() -> None:
+def test_results_that_nobody_wants_are_not_computed(new_threads: NewThreads) -> None:
     calls: list[int] = []
-    before = threading.active_count()
     results = map_in_threads(calls.append, range(1_000))
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert len(calls) < 1_000
-    assert threading.active_count() == before
+    assert not new_threads.find()
