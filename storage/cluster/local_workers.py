@@ -12,6 +12,7 @@ CONFIG = {
     "distributed.deploy.lost-worker-timeout": "1 day",  # a worker that was killed starts again, however slowly
     "distributed.scheduler.http.routes": [],  # nothing is served but tasks
     "distributed.worker.http.routes": [],
+    "distributed.worker.multiprocessing-method": "forkserver",  # which imports Dask once for all workers
     "distributed.worker.profile.enabled": False,
 }
 

@@ -134,8 +134,8 @@ def connect(address: str, cache: Path | None = None, security: Any = None) -> It
 @contextmanager
 def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
     """Use processes of this machine, which end with the block."""
-    _, security_type = _import()
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, _start_process() as (requests, answers):
+        _, security_type = _import()  # while the process does the same
         security = _make_certificate(security_type)
         given = {"count": count, "folder": folder, "security": security}
         with suppress(BrokenPipeError):

@@ -66,15 +66,19 @@ def source(tmp_path: Path) -> Path:
 
 
 def find_workers() -> list[int]:
-    """Find the processes of workers: in the session of a child of this one, and started by `multiprocessing`."""
+    """Find the processes of workers: in the session of a child of this one, and forked by a server."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            session = os.getsid(int(folder.name))
-            parent = Path(f"/proc/{session}/stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == os.getpid() and b"spawn_main" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
+            process = int(folder.name)
+            is_ours = find_parent(os.getsid(process)) == os.getpid()
+            if is_ours and b"forkserver" in Path(f"/proc/{find_parent(process)}/cmdline").read_bytes():
+                found.append(process)
     return found
+
+
+def find_parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 @pytest.mark.usefixtures("use")
