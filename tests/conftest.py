@@ -13,6 +13,7 @@ import pytest
 
 from storage import BACKENDS, Backend
 from tests.faults.findings import find_rows
+from tests.support.backends import EXAMPLES
 from tests.support.image_sets import make_set
 from tests.support.servers import bucket, bucket_proxy, bucket_server, own_cache, shared_proxy
 from tests.support.threads import new_threads
@@ -20,6 +21,9 @@ from tests.support.threads import new_threads
 __all__ = ["bucket", "bucket_proxy", "bucket_server", "new_threads", "own_cache", "shared_proxy"]  # fixtures
 
 FOLDER = Path(__file__).parent
+STORAGE = FOLDER / "storage"
+SAMPLED = [FOLDER / "faults", STORAGE / "dataset", STORAGE / "test_forks.py", STORAGE / "test_hostile_numbers.py"]
+"""Where three backends stand for all, unless slow tests are asked for."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,9 +43,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         config.option.faults_report.write_text(f"{text}\n", encoding="utf-8")
 
 
+@pytest.hookimpl(tryfirst=True)  # before slow tests are deselected
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep only the tests of the backends that the command line names."""
+    """Keep only the tests of the backends that the command line names; if it names none, call some of them slow."""
     names = {name.strip() for name in (config.option.backends or "").split(",")} - {""}
+    sampled = [item for item in items if not names and any(item.path.is_relative_to(place) for place in SAMPLED)]
+    for item in sampled:
+        if is_about(item, set(BACKENDS) - set(EXAMPLES)):
+            item.add_marker(pytest.mark.slow)
     others = [item for item in items if names and FOLDER in item.path.parents and not is_about(item, names)]
     if others:
         items[:] = [item for item in items if item not in set(others)]

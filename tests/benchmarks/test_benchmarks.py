@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.options import PIXELS, choose_backends
 from benchmarks.workers import START_METHODS, choose_counts
 from reports.answer import make_answer
 from reports.figures.plan import plan_figures
@@ -259,15 +258,10 @@ def test_interruption_in_a_line_without_a_number_saves_the_run(tmp_path: Path) -
 
 
 def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:
-    chosen = (
-        "--benchmark-disable",
-        "--cutoffs=10",
-        "-k",
-        "not spawn and not dataloader",
-    )  # test_workers.py spawns for all backends
+    chosen = ("--benchmark-disable", "--cutoffs=10", CHOSEN, "-k", "not spawn and not dataloader")
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)
     assert ended.returncode == 0, ended.stdout
-    assert f"{(9 + WORKERS // 2) * len(choose_backends(BACKENDS, PIXELS)) + len(REFERENCES)} passed" in ended.stdout
+    assert f"{(9 + WORKERS // 2) * len(EXAMPLES) + len(REFERENCES)} passed" in ended.stdout
     assert not find_runs(tmp_path)
 
 

@@ -10,23 +10,23 @@ import pytest
 from benchmarks.options import read_options
 from tests.faults.extent import Extent
 from tests.faults.strace import find_obstacle
-from tests.support.backends import EXAMPLES
+from tests.support.backends import EXAMPLE, EXAMPLES
 
-SAVES = Path(__file__).with_name("test_saves.py")
+FOLDER = Path(__file__).parent
 MEMORY = Path("/dev/shm")  # noqa: S108 - in memory a sync takes no time; what is killed there is killed as anywhere
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Try the sample of a save's faults, alike in all backends, with three, unless the command line names some."""
-    spared = {item for item in items if not config.option.backends and item.path == SAVES and is_spared(item)}
+    """Try samples with three backends, unless the command line names some: slow tests try more cases with all."""
+    spared = {item for item in items if not config.option.backends and item.path.parent == FOLDER and is_spared(item)}
     items[:] = [item for item in items if item not in spared]
     config.hook.pytest_deselected(items=list(spared))
 
 
 def is_spared(item: pytest.Item) -> bool:
     """Check whether a test is the sample of a backend that is no example."""
-    params = item.callspec.params if isinstance(item, pytest.Function) else {}
-    return params.get("extent") == "sample" and params["backend"] not in EXAMPLES
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("extent") == "sample" and params.get("backend", EXAMPLE) not in EXAMPLES
 
 
 @pytest.fixture(params=["sample", pytest.param("all", marks=pytest.mark.slow)])
