@@ -28,7 +28,7 @@ from reports.reading import read_run
 from reports.text import escape_text
 
 PROJECT = Path(__file__).parents[2]
-CUTOFFS = (10, 100, 1_000)
+CUTOFFS = (10, 1_000)
 PAYLOADS = ("encoded", "pixels")
 CELLS = "not workers and not dataloader"  # the scheduler moves processes around, which differs more than any change
 BUDGET = 600  # seconds
@@ -70,7 +70,7 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     add("--all", action="store_true", help="all cells, even those that the change can't affect")
     add("--backends", type=_split, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
     add("--cells", default=CELLS, metavar="EXPRESSION", help="as for pytest's -k (default: %(default)s)")
-    add("--cutoffs", type=read_counts, metavar="N,N,...", help="images (default: 10,100,1000; of photos 10)")
+    add("--cutoffs", type=read_counts, metavar="N,N,...", help="images (default: 10,1000; of photos 10)")
     images = "cells of photos instead, as for benchmarks: standin, or a folder of a few (default: cells of standin, in "
     images += "addition to those of CIFAR-10, if what differs handles image files)"
     add("--images", type=_read_images, default=os.environ.get("IMAGES", ""), metavar="standin|FOLDER", help=images)

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from ..errors import BackendUnavailableError, InvalidInputError, StorageError
 from ..registry import PACKAGE
@@ -29,6 +29,12 @@ LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Results = Iterator[tuple[int, Result]]
+
+
+class Done(NamedTuple):
+    """What a task has returned, so that it isn't taken for the error of one that failed."""
+
+    value: Any
 
 
 class Cluster:
@@ -57,8 +63,8 @@ class Cluster:
             submit(max(MIN_AHEAD, AHEAD * sum(self._client.nthreads().values())))
             for future, result in completed:
                 number = waiting.pop(future)
-                if future.status == "finished":
-                    yield number, result
+                if isinstance(result, Done):  # its worker may have died since, with which the status changes
+                    yield number, result.value
                 else:
                     failures[number] = _explain(future.status, result)
                 if not failures:
@@ -79,11 +85,11 @@ class Cluster:
             self._client.run(function, on_error="ignore")
 
 
-def _call(cache: Path | None, function: Callable[[Task], Result], task: Task) -> Result:
+def _call(cache: Path | None, function: Callable[[Task], Result], task: Task) -> Done:
     """Call a function in a worker, which reads buckets through this cache."""
     if cache is not None:
         choose_cache(cache)
-    return function(task)
+    return Done(function(task))
 
 
 def put_in_order(results: "Results[Result]") -> Iterator[Result]:

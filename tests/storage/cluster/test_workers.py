@@ -77,6 +77,14 @@ def find_workers() -> list[int]:
     return found
 
 
+def wait_for_workers() -> list[int]:
+    for _ in range(400):
+        if found := find_workers():
+            return found
+        time.sleep(0.05)
+    pytest.fail("no worker starts again")
+
+
 def find_parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -141,8 +149,8 @@ def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPa
 
 def test_workers_use_the_cache_that_was_chosen(tmp_path: Path) -> None:
     try:
-        assert workers._call(tmp_path, str, 7) == "7"  # noqa: SLF001 - what a worker calls
-        assert workers._call(None, str, 8) == "8", "the cache stays"  # noqa: SLF001 - likewise
+        assert workers._call(tmp_path, str, 7).value == "7"  # noqa: SLF001 - what a worker calls
+        assert workers._call(None, str, 8).value == "8", "the cache stays"  # noqa: SLF001 - likewise
         assert Cache.chosen.given == tmp_path
     finally:
         storage.cache()
@@ -266,13 +274,13 @@ def test_a_conversion_whose_workers_are_killed_20_times_ends_in_a_whole_dataset(
     def insert(writer: planning.PlannedWriter, number: int, written: Any) -> None:  # noqa: ANN401 - a Written
         take(writer, number, written)
         if len(killed) < 20:
-            assert wait_for(lambda: bool(find_workers()))
-            processes = find_workers()
+            processes = wait_for_workers()
             killed.append(processes[number % len(processes)])
             os.kill(killed[-1], signal.SIGKILL)
 
     monkeypatch.setattr(planning.PlannedWriter, "insert", insert)
-    assert run("convert", source, tmp_path / "set", "--backend", "npy", "--workers", 2)[0] == 0
+    code, _, complaint = run("convert", source, tmp_path / "set", "--backend", "npy", "--workers", 2)
+    assert code == 0, complaint
     assert len(killed) == 20
     assert storage.check(tmp_path / "set").is_whole
     np.testing.assert_array_equal(storage.load(tmp_path / "set")[0], IMAGES)
