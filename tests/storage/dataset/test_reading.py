@@ -186,6 +186,19 @@ def test_damage_to_structure_is_the_error_whatever_the_backend_finds(
     assert len(read) == survives, "only a backend that survives damage reads before the structure is verified"
 
 
+@need_backend("npy")
+def test_a_whole_structure_that_is_verified_during_the_read_changes_neither_images_nor_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, path = BACKENDS["npy"], tmp_path / "set"
+    storage.save(path, *make_set(COUNT), "npy")
+    monkeypatch.setattr(module, "INFO", replace(module.INFO, survives_damage=True))
+    assert_same(storage.load(path), make_set(COUNT))
+    monkeypatch.setattr(module, "read_many", Mock(side_effect=CorruptStoreError("its own", store=path)))
+    with pytest.raises(CorruptStoreError, match="its own"):
+        storage.load(path)
+
+
 def test_a_record_is_verified_once(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[object] = []
 
