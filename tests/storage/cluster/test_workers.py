@@ -120,6 +120,21 @@ def test_tasks_before_one_that_failed_are_waited_for(pair: Cluster) -> None:
         list(results)
 
 
+def test_a_result_counts_even_if_its_worker_dies_as_soon_as_it_came(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def take_and_lose(completed: Any) -> Any:  # noqa: ANN401 - a future and its result
+        future, result = take(completed)
+        future._state.lose()  # noqa: SLF001 - what the client does when the worker is gone
+        return future, result
+
+    take = distributed.as_completed.__next__
+    monkeypatch.setattr(distributed.as_completed, "__next__", take_and_lose)
+    assert sorted(pair.run(abs, [(0, -1), (1, -2)])) == [(0, 1), (1, 2)]
+
+
 def test_what_a_library_raises_in_a_worker_is_explained(pair: Cluster) -> None:
     with pytest.raises(StorageError, match=r"a worker failed \(ValueError: no reason\): start the scheduler and"):
         list(pair.run(fail, [(0, 0)]))
