@@ -197,6 +197,11 @@ def test_a_library_affects_the_backends_that_import_it(tmp_path: Path) -> None:
     assert trace({"lmdb"}, tmp_path).keep(("png",), tmp_path) == Affected()
 
 
+def test_cells_of_buckets_are_not_affected_because_the_gate_has_none(tmp_path: Path) -> None:
+    write_files(tmp_path, SUITE | {"benchmarks/test_remote.py": b"from storage.dataset import load"})
+    assert trace({"storage.dataset.reading"}, tmp_path) == Affected((), ("test_dataset",))
+
+
 def test_a_named_backend_of_another_package_may_import_anything(tmp_path: Path) -> None:
     write_files(tmp_path, SUITE)
     assert Affected(("lmdb",)).keep(("lmdb", "png", "reel.bench"), tmp_path) == Affected(("lmdb", "reel.bench"))
