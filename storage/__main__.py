@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import os
 import sys
 import warnings
@@ -179,7 +180,7 @@ def _convert(options: argparse.Namespace) -> int:
         raise StoreExistsError(
             "it holds a dataset", store=destination, hint="choose another destination, or replace it with --overwrite"
         )
-    with open_source(options.source, options.class_depth) as found:
+    with _use_workers(options) as workers, open_source(options.source, options.class_depth) as found:
         check_options(options, found)
         _print(found.list_left_out())
         is_whole = is_kept(options, found)
@@ -187,7 +188,7 @@ def _convert(options: argparse.Namespace) -> int:
             is_whole = False
         check_backend(options.backend, backend, found.kind if is_whole else payload.kind)
         payload = replace(payload, losses=tuple({*payload.losses, *found.losses}))  # a dataset has some already
-        with _use_workers(options) as workers, naming(options.source):
+        with naming(options.source):
             source: Any = found if is_whole else None
             if source is None and workers and options.on_error != "skip":
                 source = assume(found, payload, backend.check_names)
@@ -363,4 +364,6 @@ def _write(stream: TextIO, lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    outcome = main()
+    gc.freeze()  # what is left needn't be searched for cycles: with Dask, that takes 0.3 s
+    sys.exit(outcome)

@@ -5,7 +5,7 @@ decoded once; the first file that can't be used ends this, and then all are exam
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..decoding import identify_decoders
 from ..errors import StorageError
 from ..pictures import Size
 from ..sources.examination import ExaminedSource, attempt_all
-from ..sources.opening import open_source
+from ..sources.opening import StoreSource, open_source
 from ..sources.payload import Payload
 from ..urls import Location
 from .workers import Cluster, put_in_order
@@ -33,19 +33,23 @@ class Origin:
     class_depth: int | None
     identity: str
     decoders: str  # the libraries that make pixels of files
+    may_be_plain: bool
 
     def open(self) -> Any:  # noqa: ANN401 - an ImageSource or a FileSource
         """Open the source, once in each process."""
         if self not in _opened:
             close_sources()
             with ExitStack() as stack:
-                source = stack.enter_context(open_source(self.path, self.class_depth))
+                source = stack.enter_context(self._open())
                 if source.identity != self.identity or self.decoders not in {"", identify_decoders()}:
                     problem = "a worker finds something else there, or has other libraries to decode it"
                     hint = "give all workers the same files and libraries; end what changes them"
                     raise StorageError(problem, store=self.path, hint=hint)
                 _opened[self] = source, stack.pop_all()
         return _opened[self][0]
+
+    def _open(self) -> AbstractContextManager[Any]:
+        return open_source(self.path, self.class_depth, may_be_plain=self.may_be_plain)
 
 
 def close_sources() -> None:
@@ -115,7 +119,7 @@ class Workers(NamedTuple):
     def _find_origin(self, source: Described, payload: Payload | None) -> Origin:
         decoders = "" if payload is None else identify_decoders()
         path = self.path.absolute() if isinstance(self.path, Path) else self.path
-        return Origin(path, self.class_depth, source.identity, decoders)
+        return Origin(path, self.class_depth, source.identity, decoders, isinstance(source, StoreSource))
 
 
 def _cut(source: ImageSource, images: range) -> ExaminedSource | None:

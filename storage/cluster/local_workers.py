@@ -6,25 +6,32 @@ import os
 import shutil
 import signal
 import sys
+from multiprocessing import forkserver
 
 ALLOWED_FAILURES = 25  # workers that may die of one task: it may be innocent
 CONFIG = {
     "distributed.deploy.lost-worker-timeout": "1 day",  # a worker that was killed starts again, however slowly
     "distributed.scheduler.http.routes": [],  # nothing is served but tasks
     "distributed.worker.http.routes": [],
-    "distributed.worker.multiprocessing-method": "forkserver",  # which imports Dask once for all workers
+    "distributed.worker.multiprocessing-method": "forkserver",  # which imports once for all workers
     "distributed.worker.profile.enabled": False,
 }
 
 
 def main() -> None:  # pragma: no cover - runs in a child only
-    """Start the workers that standard input describes; write the address of their scheduler to standard output."""
+    """Start the workers that standard input describes; write the address of their scheduler to standard output.
+
+    Arguments are the modules that workers need.
+    """
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    forkserver.set_forkserver_preload(sys.argv[1:])
+    forkserver.ensure_running()  # imports them while this process imports Dask
     import dask  # noqa: PLC0415 - workers import this module, too
     from distributed import LocalCluster, Security  # noqa: PLC0415 - likewise
 
     given = json.loads(sys.stdin.readline())
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answer, dask.config.set(CONFIG):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with answer, dask.config.set(CONFIG):
         cluster = LocalCluster(
             n_workers=given["count"],
             threads_per_worker=1,

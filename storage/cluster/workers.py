@@ -13,18 +13,20 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from ..errors import BackendUnavailableError, InvalidInputError, StorageError
+from ..lazy import LazyProperty
 from ..registry import PACKAGE
 from ..remote.cache import cache as choose_cache
 
 MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
 TIMEOUT = 30  # seconds in which a scheduler must answer
+PRELOADED = "distributed", f"{__package__}.conversion", f"{__package__}.checking", "PIL.Image", "simplejpeg", "cv2"
 LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -38,10 +40,14 @@ class Done(NamedTuple):
 
 
 class Cluster:
-    """The workers of a scheduler."""
+    """The workers of a scheduler, to which the first call connects."""
 
-    def __init__(self, client: Any, cache: Path | None = None) -> None:  # noqa: ANN401 - of distributed
-        self._client, self._cache = client, cache
+    def __init__(self, connect: Callable[[], Any], cache: Path | None = None) -> None:  # noqa: ANN401 - of distributed
+        self._connect, self._cache = connect, cache
+
+    @LazyProperty
+    def _client(self) -> Any:  # noqa: ANN401 - of distributed
+        return self._connect()
 
     def run(self, function: Callable[[Task], Result], tasks: Iterable[tuple[int, Task]]) -> "Results[Result]":
         """Call a function with each task; yield its number and the result as they come.
@@ -119,51 +125,66 @@ def _explain(status: str, result: Any) -> Exception:  # noqa: ANN401 - whatever 
 
 
 @contextmanager
-def connect(address: str, cache: Path | None = None, security: Any = None) -> Iterator[Cluster]:  # noqa: ANN401 - of distributed
+def connect(address: str, cache: Path | None = None) -> Iterator[Cluster]:
     """Use the workers of the scheduler at an address, such as tcp://10.0.0.1:8786, with this cache."""
-    client_type, _ = _import()
-    with _silencing():
-        try:
-            client = client_type(address, set_as_default=False, timeout=TIMEOUT, security=security)
-        except (OSError, ValueError) as error:
-            problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
-            raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
-        with closing(client):
-            try:
-                client.wait_for_workers(1, timeout=TIMEOUT)
-            except TimeoutError:
-                problem = f"the scheduler at {address} has no workers"
-                raise InvalidInputError(problem, hint=f"start some with `dask worker {address}`") from None
-            yield Cluster(client, cache)
+    with _silencing(), _make_client(address) as client:
+        yield Cluster(lambda: client, cache)
 
 
 @contextmanager
 def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
-    """Use processes of this machine, which end with the block."""
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder, _start_process() as (requests, answers):
+    """Use processes of this machine, which end with the block; they start while the caller does something else."""
+    with (
+        _silencing(),
+        TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        _start_process(folder) as (requests, answers),
+        ExitStack() as stack,
+    ):
         _, security_type = _import()  # while the process does the same
-        security = _make_certificate(security_type)
-        given = {"count": count, "folder": folder, "security": security}
+        certificate = _make_certificate(security_type)
+        given = {"count": count, "folder": folder, "security": certificate}
         with suppress(BrokenPipeError):
             requests.write(json.dumps(given).encode() + b"\n")
-        address = answers.readline().decode().strip()
-        if not address:
-            raise StorageError("the worker processes could not be started", hint="free memory, or start fewer")
-        with connect(address, cache, security_type(**security) if security else None) as cluster:
-            yield cluster
+
+        def connect_to_them() -> Any:  # noqa: ANN401 - of distributed
+            address = answers.readline().decode().strip()
+            if not address:
+                raise StorageError("the worker processes could not be started", hint="free memory, or start fewer")
+            security = security_type(**certificate) if certificate else None
+            return stack.enter_context(_make_client(address, security))
+
+        yield Cluster(connect_to_them, cache)
 
 
 @contextmanager
-def _start_process() -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """Start the process that holds the workers; kill all of them at the end."""
+def _make_client(address: str, security: Any = None) -> Iterator[Any]:  # noqa: ANN401 - of distributed
+    """Connect to a scheduler that has workers."""
+    client_type, _ = _import()
+    try:
+        client = client_type(address, set_as_default=False, timeout=TIMEOUT, security=security)
+    except (OSError, ValueError) as error:
+        problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
+        raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
+    with closing(client):
+        try:
+            client.wait_for_workers(1, timeout=TIMEOUT)
+        except TimeoutError:
+            problem = f"the scheduler at {address} has no workers"
+            raise InvalidInputError(problem, hint=f"start some with `dask worker {address}`") from None
+        yield client
+
+
+@contextmanager
+def _start_process(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Start the process that holds the workers, which put their files into a folder; kill all of them at the end."""
     process = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", "-m", f"{__package__}.local_workers"],
+        [sys.executable, "-P", Path(__file__).with_name("local_workers.py"), *PRELOADED],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         bufsize=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "TMPDIR": folder},
     )
     with process:
         try:

@@ -41,11 +41,12 @@ LABEL_BYTES = 8
 
 
 @contextmanager
-def open_source(path: Location | str, class_depth: int | None = None) -> Iterator[Any]:
+def open_source(path: Location | str, class_depth: int | None = None, *, may_be_plain: bool = True) -> Iterator[Any]:
     """Open a dataset, a plain store of any backend, a folder of image files or shards, CIFAR-10, CIFAR-100, or a file.
 
     Images that can be saved as they are come as an `ImageSource`; files that must be examined first, as a `FileSource`.
-    `class_depth` is how deep the folders of the classes are in a folder or an archive; see `find_classes`.
+    `class_depth` is how deep the folders of the classes are in a folder or an archive; see `find_classes`. Unless it
+    `may_be_plain`, no backend is imported to find out whether it is a plain store.
     """
     path = find_location(path)
     if isinstance(path, Url):
@@ -70,7 +71,7 @@ def open_source(path: Location | str, class_depth: int | None = None) -> Iterato
         with _open_dataset(path) as source:
             yield source
         return
-    backend, reasons = _find_backend(path)
+    backend, reasons = _find_backend(path) if may_be_plain else (None, {})
     if backend is not None:
         identity, content = _identify_files(path)  # before anything is read, so that later changes are noticed
         with backend.open_reader(path) as reader:

@@ -15,7 +15,8 @@ from storage.cluster import workers
 from storage.dataset import planning, writer
 from storage.dataset.planning import plan_ranges
 from storage.decoding import decode_scaled
-from storage.sources import payload
+from storage.registry import find_backend
+from storage.sources import opening, payload
 from tests.support.backends import need_backend
 from tests.support.commands import Command
 from tests.support.datasets import flip_bit, list_parts
@@ -68,6 +69,11 @@ def write_dataset(folder: Path) -> Path:
     return folder / "source"
 
 
+def write_plain(folder: Path) -> Path:
+    find_backend("npy").store_many(folder / "plain", IMAGES, LABELS)
+    return folder / "plain"
+
+
 def write_files(folder: Path) -> Path:
     write_photos(folder / "photos")
     for name in UNUSABLE:
@@ -90,6 +96,7 @@ SOURCES: dict[str, tuple[Callable[[Path], Path], list[str]]] = {
     "array": (write_array, []),
     "packed array": (write_packed, []),
     "dataset": (write_dataset, []),
+    "plain store": (write_plain, []),
     "no images": (write_none, []),
     "files": (write_files, []),
     "files encoded anew": (write_files, ["--format=webp"]),
@@ -170,6 +177,23 @@ def test_each_image_is_decoded_once_if_all_can_be_used(
         source = write_files(tmp_path)
         assert run("convert", source, destination, "--backend", "npy", "--workers", 2, *options)[0] == 0
         assert len(decoded) == COUNT
+
+
+def test_only_the_caller_finds_out_that_a_folder_of_files_is_no_plain_store(
+    use: Callable[[Here], Here], run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, look = list[Path](), opening._find_backend  # noqa: SLF001 - what imports all backends
+
+    def count(path: Path) -> Any:  # noqa: ANN401 - as above
+        looked.append(path)
+        return look(path)
+
+    monkeypatch.setattr(opening, "_find_backend", count)
+    source = write_files(tmp_path)
+    here = use(Here())
+    assert run("convert", source, tmp_path / "set", "--backend", "npy", "--workers", 2)[0] == 0
+    assert here.done
+    assert looked == [source], "a worker imported all backends"
 
 
 class Killed(Here):

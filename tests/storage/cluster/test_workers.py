@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from storage.cluster.workers import Cluster, connect, start_workers
 from storage.dataset import planning
 from storage.errors import BackendUnavailableError, InvalidInputError
 from storage.remote.cache import Cache
+from storage.sources.opening import open_source
 from tests.support.backends import need_backend
 from tests.support.cluster_tasks import damage, fail, finish_last, kill_once
 from tests.support.commands import Command
@@ -83,6 +85,16 @@ def wait_for_workers() -> list[int]:
             return found
         time.sleep(0.05)
     pytest.fail("no worker starts again")
+
+
+def find_session(leader: int) -> list[int]:
+    """Find the processes of a session that are running."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError):
+            if os.getsid(int(folder.name)) == leader and is_running(int(folder.name)):
+                found.append(int(folder.name))
+    return found
 
 
 def find_parent(process: int) -> int:
@@ -158,8 +170,9 @@ def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
 def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(workers, "TIMEOUT", 3)
-    with pytest.raises(InvalidInputError, match=r"has no workers: start some with `dask worker"), start_workers(0):
-        pass
+    problem = r"has no workers: start some with `dask worker"
+    with start_workers(0) as started, pytest.raises(InvalidInputError, match=problem):
+        list(started.run(fail, [(0, 0)]))
 
 
 def test_workers_use_the_cache_that_was_chosen(tmp_path: Path) -> None:
@@ -201,8 +214,8 @@ def test_without_distributed_the_command_says_what_to_install(monkeypatch: pytes
 
 def test_workers_that_do_not_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    with pytest.raises(StorageError, match="the worker processes could not be started"), start_workers(1):
-        pass
+    with start_workers(1) as started, pytest.raises(StorageError, match="the worker processes could not be started"):
+        list(started.run(fail, [(0, 0)]))
 
 
 def test_the_certificate_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +279,34 @@ def test_workers_end_with_the_process_that_started_them(stop: signal.Signals) ->
         assert is_running(worker)
         process.send_signal(stop)
     assert wait_for(lambda: not is_running(worker)), f"worker {worker} is still there"
+
+
+@pytest.mark.parametrize("delay", [0, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.5, 1, 1.5, 2))])
+def test_workers_that_are_starting_end_if_there_is_nothing_to_convert(
+    delay: float, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = list[int]()
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+
+    def open_late(*arguments: Any) -> Any:  # noqa: ANN401 - as `open_source`
+        time.sleep(delay)
+        return open_source(*arguments)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    monkeypatch.setattr("storage.__main__.open_source", open_late)
+    with tempfile.TemporaryDirectory() as folder:  # whose path is short, as those of sockets must be
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        code, _, complaint = run("convert", tmp_path / "none", tmp_path / "set", "--backend", "npy", "--workers", 1)
+        left = os.listdir(folder)
+    assert (code, "it doesn't exist" in complaint) == (2, True), complaint
+    (leader,) = started
+    assert wait_for(lambda: not find_session(leader)), f"processes {find_session(leader)} are still there"
+    assert not left, "workers left files"
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.usefixtures("pair")
