@@ -42,7 +42,7 @@ class Done(NamedTuple):
 class Cluster:
     """The workers of a scheduler, to which the first call connects."""
 
-    def __init__(self, connect: Callable[[], Any], cache: Path | None = None) -> None:  # noqa: ANN401 - of distributed
+    def __init__(self, connect: Callable[[], Any], cache: Path | None = None) -> None:
         self._connect, self._cache = connect, cache
 
     @LazyProperty

@@ -285,23 +285,23 @@ def test_workers_end_with_the_process_that_started_them(stop: signal.Signals) ->
 def test_workers_that_are_starting_end_if_there_is_nothing_to_convert(
     delay: float, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = list[int]()
+    started, popen = list[int](), subprocess.Popen
 
-    class Noted(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            started.append(self.pid)
+    def start(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as `Popen`
+        process = popen(*arguments, **options)
+        started.append(process.pid)
+        return process
 
     def open_late(*arguments: Any) -> Any:  # noqa: ANN401 - as `open_source`
         time.sleep(delay)
         return open_source(*arguments)
 
-    monkeypatch.setattr(subprocess, "Popen", Noted)
+    monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr("storage.__main__.open_source", open_late)
     with tempfile.TemporaryDirectory() as folder:  # whose path is short, as those of sockets must be
         monkeypatch.setattr(tempfile, "tempdir", folder)
         code, _, complaint = run("convert", tmp_path / "none", tmp_path / "set", "--backend", "npy", "--workers", 1)
-        left = os.listdir(folder)
+        left = list(Path(folder).iterdir())
     assert (code, "it doesn't exist" in complaint) == (2, True), complaint
     (leader,) = started
     assert wait_for(lambda: not find_session(leader)), f"processes {find_session(leader)} are still there"
