@@ -33,7 +33,7 @@ class Origin:
     class_depth: int | None
     identity: str
     decoders: str  # the libraries that make pixels of files
-    may_be_plain: bool
+    may_be_plain: bool  # a plain store
 
     def open(self) -> Any:  # noqa: ANN401 - an ImageSource or a FileSource
         """Open the source, once in each process."""

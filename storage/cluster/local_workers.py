@@ -11,6 +11,7 @@ from multiprocessing import forkserver
 ALLOWED_FAILURES = 25  # workers that may die of one task: it may be innocent
 CONFIG = {
     "distributed.deploy.lost-worker-timeout": "1 day",  # a worker that was killed starts again, however slowly
+    "distributed.nanny.pre-spawn-environ": {},  # which has malloc return memory that the next image needs
     "distributed.scheduler.http.routes": [],  # nothing is served but tasks
     "distributed.worker.http.routes": [],
     "distributed.worker.multiprocessing-method": "forkserver",  # which imports once for all workers

@@ -26,6 +26,7 @@ from ..remote.cache import cache as choose_cache
 
 MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
 TIMEOUT = 30  # seconds in which a scheduler must answer
+# modules that workers need; a library among them may be missing
 PRELOADED = "distributed", f"{__package__}.conversion", f"{__package__}.checking", "PIL.Image", "simplejpeg", "cv2"
 LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
 Task = TypeVar("Task")
@@ -146,14 +147,14 @@ def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
         with suppress(BrokenPipeError):
             requests.write(json.dumps(given).encode() + b"\n")
 
-        def connect_to_them() -> Any:  # noqa: ANN401 - of distributed
+        def connect_now() -> Any:  # noqa: ANN401 - of distributed
             address = answers.readline().decode().strip()
             if not address:
                 raise StorageError("the worker processes could not be started", hint="free memory, or start fewer")
             security = security_type(**certificate) if certificate else None
             return stack.enter_context(_make_client(address, security))
 
-        yield Cluster(connect_to_them, cache)
+        yield Cluster(connect_now, cache)
 
 
 @contextmanager
@@ -177,6 +178,7 @@ def _make_client(address: str, security: Any = None) -> Iterator[Any]:  # noqa: 
 @contextmanager
 def _start_process(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Start the process that holds the workers, which put their files into a folder; kill all of them at the end."""
+    path = os.pathsep.join(map(os.path.abspath, sys.path))
     process = subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-P", Path(__file__).with_name("local_workers.py"), *PRELOADED],
         stdin=subprocess.PIPE,
@@ -184,7 +186,7 @@ def _start_process(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         bufsize=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "TMPDIR": folder},
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": folder, "OMP_NUM_THREADS": "1"},  # no threads at the fork
     )
     with process:
         try:
