@@ -314,7 +314,7 @@ def test_nothing_is_logged_while_there_are_workers() -> None:
     assert logging.root.manager.disable >= logging.CRITICAL, "while there are workers, their library logs nothing"
     with pytest.raises(InvalidInputError), connect("nothing://"):
         pass
-    assert find_workers()
+    assert wait_for_workers()
 
 
 @pytest.mark.slow
