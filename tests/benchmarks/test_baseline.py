@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.test_options import collect
 from tests.support.backends import need_backend
 from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
@@ -58,6 +59,7 @@ def test_a_baseline_has_the_rounds_of_every_process(folder: Path) -> None:
     assert not list((folder / "temporary").glob("replicate"))
 
 
+@pytest.mark.slow
 def test_pytest_benchmark_reads_a_baseline_and_shows_its_first_process(folder: Path) -> None:
     baseline = str(folder / "reports/baselines/usual.json")
     command = [sys.executable, "-m", "pytest_benchmark", "compare", baseline, "--columns=rounds", "--sort=name"]
@@ -91,6 +93,7 @@ def test_no_time_is_spent_on_cells_that_cannot_be_decided(folder: Path) -> None:
     assert read_last_run(folder)["run"]["replicates"] == []
 
 
+@pytest.mark.slow
 def test_without_a_budget_nothing_is_measured_again(folder: Path) -> None:
     change_baseline(folder, "doubtful", 0.5, scatter=3.0)
     ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=doubtful", "--budget=0")
@@ -98,6 +101,7 @@ def test_without_a_budget_nothing_is_measured_again(folder: Path) -> None:
     assert "## 1 " in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_in_a_later_process_makes_the_baseline_incomplete(folder: Path) -> None:
     before = read_baseline(folder)
     conftest = folder / "conftest.py"
@@ -117,6 +121,7 @@ def test_a_cell_that_fails_in_a_later_process_makes_the_baseline_incomplete(fold
 FAIL = 'if "read_many" in item.name and "IMAGE_STORAGE_STARTED" in os.environ: raise ValueError("no luck")'
 
 
+@pytest.mark.slow
 def test_a_cell_that_kills_a_later_process_is_named(folder: Path) -> None:
     conftest = folder / "conftest.py"
     text = conftest.read_text(encoding="utf-8")
@@ -129,6 +134,7 @@ def test_a_cell_that_kills_a_later_process_is_named(folder: Path) -> None:
     assert read_last_run(folder)["run"]["complete"] is False
 
 
+@pytest.mark.slow
 def test_an_interrupted_baseline_is_not_saved(folder: Path) -> None:
     before = read_baseline(folder)
     command = [sys.executable, "-u", "-m", "pytest", "benchmarks", *SMALL, "--save-baseline=usual", "--replicates=50"]
@@ -153,6 +159,7 @@ def test_an_interrupted_baseline_is_not_saved(folder: Path) -> None:
     assert (run["complete"], len(run["replicates"])) == (False, 1)
 
 
+@pytest.mark.slow
 def test_other_libraries_are_refused_unless_they_are_allowed(folder: Path) -> None:
     run = read_baseline(folder)
     run["run"]["libraries"]["numpy"] = "0.1"
@@ -172,20 +179,35 @@ def test_other_libraries_are_refused_unless_they_are_allowed(folder: Path) -> No
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--compare-with=unusual"], "compare-with: unusual: cannot be read (No such file or directory)"),
-        (["--compare-with=unusual"], "; the baselines here are "),
-        (["--save-baseline=../x"], "save-baseline: '../x' isn't a name: use letters, digits, dots, - and _"),
         (
+            ["--compare-with=unusual"],
+            "cannot be read (No such file or directory); name the JSON file of a run; the baselines here are ",
+        ),
+        pytest.param(
             ["--save-baseline=x", "--benchmark-json=y.json"],
             "save-baseline: the run has one file: leave --benchmark-json",
+            marks=pytest.mark.slow,
         ),
-        (["--replicates=0"], "'0' isn't a number from 1 to 1000"),
-        (["--budget=-1"], "'-1' isn't a number of seconds"),
-        (["--budget=soon"], "'soon' isn't a number of seconds"),
     ],
 )
-def test_wrong_values_are_usage_errors(options: list[str], words: str, folder: Path) -> None:
+def test_a_base_or_a_file_that_does_not_fit_is_a_usage_error(options: list[str], words: str, folder: Path) -> None:
     ended = run_pytest(folder, "benchmarks", *SMALL, *options)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--save-baseline=../x", "save-baseline: '../x' isn't a name: use letters, digits, dots, - and _"),
+        ("--replicates=0", "'0' isn't a number from 1 to 1000"),
+        ("--budget=-1", "'-1' isn't a number of seconds"),
+        ("--budget=soon", "'soon' isn't a number of seconds"),
+    ],
+)
+def test_wrong_values_are_usage_errors(option: str, words: str) -> None:
+    ended = collect("--cutoffs=10", "--backends=npy", option)
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -191,6 +191,7 @@ def test_cells_of_wrong_backends_fail_and_a_right_one_is_measured_without_regist
     assert plan_figures(read_run(find_runs(folder)[-1]))
 
 
+@pytest.mark.slow
 @need_backend("lmdb")
 def test_backend_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
@@ -203,6 +204,7 @@ def test_backend_whose_library_is_missing_is_absent_and_says_how_to_get_it(tmp_p
     assert f"backends: tape is not here: {reason}" in asked.stderr
 
 
+@pytest.mark.slow
 @need_backend("hdf5")
 def test_run_with_cells_is_saved_where_the_user_says_or_in_the_repository(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
@@ -249,6 +251,7 @@ def test_interrupted_session_saves_an_incomplete_run(tmp_path: Path) -> None:
     assert not list((folder / "temporary").glob("stores*/"))
 
 
+@pytest.mark.slow
 def test_interruption_in_a_line_without_a_number_saves_the_run(tmp_path: Path) -> None:
     folder = copy_suite(tmp_path)
     (folder / "interruption.py").write_text(INTERRUPTION)
@@ -257,6 +260,7 @@ def test_interruption_in_a_line_without_a_number_saves_the_run(tmp_path: Path) -
     assert read_last_run(folder)["run"]["complete"] is False
 
 
+@pytest.mark.slow
 def test_every_cell_also_runs_once_as_a_test(tmp_path: Path) -> None:
     chosen = ("--benchmark-disable", "--cutoffs=10", CHOSEN, "-k", "not spawn and not dataloader")
     ended = run_pytest(copy_suite(tmp_path), "benchmarks", *HERE, *chosen)

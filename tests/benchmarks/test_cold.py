@@ -59,6 +59,7 @@ def test_warm_and_cold_cells_share_no_table_and_no_figure(session: Session, cell
     assert {"read_many", "read_many-cold", "read_epoch", "read_epoch-cold"} <= stems
 
 
+@pytest.mark.slow
 def test_cells_on_a_file_system_in_memory_fail_as_not_cold(tmp_path: Path) -> None:
     if not SHARED_MEMORY.is_dir():
         pytest.skip(f"there is no {SHARED_MEMORY}, a file system in memory")

@@ -8,7 +8,7 @@ from tests.support.backends import need_backend
 from tests.support.photos import write_photos
 from tests.support.suite import QUICK, copy_suite, read_last_run, run_pytest
 
-pytestmark = need_backend("npy")
+pytestmark = [pytest.mark.slow, need_backend("npy")]
 WRONG = """
 '''Wrong on purpose. On disk: what npy writes.'''
 from storage import Encoded

@@ -45,9 +45,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("option", "words"),
     [
         ("--benchmark-storage=file:///proc/runs", "choose another place with --benchmark-storage=file:///FOLDER"),
-        ("--benchmark-json=missing/run.json", "choose another place with --benchmark-json=FILE"),
-        ("--page=/proc/report.html", "the page can't be saved in /proc (No such file or directory): choose another"),
-        ("--benchmark-json=/dev/null", "/dev/null isn't an ordinary file: name another --benchmark-json"),
+        pytest.param(
+            "--benchmark-json=missing/run.json",
+            "choose another place with --benchmark-json=FILE",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "--page=/proc/report.html",
+            "the page can't be saved in /proc (No such file or directory): choose another",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "--benchmark-json=/dev/null",
+            "/dev/null isn't an ordinary file: name another --benchmark-json",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["storage", "missing folder", "page", "device"],
 )
@@ -59,6 +71,7 @@ def test_a_run_that_cannot_be_saved_is_not_measured(folder: Path, option: str, w
     assert "PASSED" not in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_checkout_that_cannot_be_written_is_noticed_before_measuring(folder: Path, tmp_path: Path) -> None:
     plugins = {"PYTEST_PLUGINS": "pytest_benchmark.plugin,_hypothesis_pytestplugin"} if find_spec("hypothesis") else {}
     usual = [option for option in SMALL if option not in HERE]  # such as with pytest's cache
@@ -92,6 +105,7 @@ def test_a_checkout_that_cannot_be_written_is_noticed_before_measuring(folder: P
     assert "Traceback" not in elsewhere.stdout + elsewhere.stderr
 
 
+@pytest.mark.slow
 def test_a_run_whose_place_is_lost_is_saved_in_a_temporary_folder(folder: Path, tmp_path: Path) -> None:
     spoiler = folder / "benchmarks" / "test_spoiler.py"
     spoiler.write_text(SPOILER)
@@ -118,6 +132,7 @@ def test_a_run_that_fits_nowhere_is_printed(folder: Path) -> None:
     assert ended.stdout == "the run\nNone\n", ended.stderr
 
 
+@pytest.mark.slow
 def test_a_link_at_the_place_of_the_run_is_replaced_and_numbers_are_taken_once(folder: Path) -> None:
     (folder / "precious").write_text("precious")
     (folder / "own.json").symlink_to("precious")

@@ -31,6 +31,7 @@ def test_a_client_finds_the_server_in_the_environment(bucket: str) -> None:
     assert obstore.get(open_store(bucket), "greeting").bytes() == b"hello"
 
 
+@pytest.mark.slow
 def test_objects_survive_a_killed_server(bucket: str, bucket_server: SeaweedFS) -> None:
     obstore = pytest.importorskip("obstore")
     obstore.put(open_store(bucket), "greeting", b"hello")

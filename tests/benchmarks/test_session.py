@@ -113,6 +113,7 @@ def test_a_slower_session_fails_with_the_text_of_the_command_and_its_page_includ
     assert "test_read_many[hdf5-10]" in section.text
 
 
+@pytest.mark.slow
 def test_a_missing_cell_does_not_fail_a_session_that_only_warns_of_it(folder: Path) -> None:
     code, printed = _compare(folder, _add_cell, "--compare-missing=warn")
     assert code == 0
@@ -120,6 +121,7 @@ def test_a_missing_cell_does_not_fail_a_session_that_only_warns_of_it(folder: Pa
     assert "## 1 missing, 3 improvements, 0 ok" in printed
 
 
+@pytest.mark.slow
 def test_a_failed_session_keeps_its_exit_code_if_it_cannot_be_compared_and_has_no_page(folder: Path) -> None:
     benchmark = folder / "benchmarks" / "test_wrong.py"
     benchmark.write_text(WRONG)
@@ -145,6 +147,7 @@ def test_runs_that_cannot_be_compared_are_rejected_before_anything_is_measured(f
     assert find_runs(folder) == runs
 
 
+@pytest.mark.slow
 def test_a_session_that_is_slower_than_pytest_benchmark_was_told_to_allow_fails_and_keeps_its_answer(
     folder: Path,
 ) -> None:
@@ -174,8 +177,16 @@ def test_a_missing_base_is_a_usage_error(folder: Path) -> None:
     ("options", "reason"),
     [
         (["--collect-only"], "no run was saved that could be compared: measure with --benchmark-only"),
-        (["-o", "addopts=", "--benchmark-storage=file://./other"], "no raw rounds; save with --benchmark-save-data"),
-        (["--benchmark-disable", "--page=none.html"], "no page: no run was saved; measure with --benchmark-only"),
+        pytest.param(
+            ["-o", "addopts=", "--benchmark-storage=file://./other"],
+            "no raw rounds; save with --benchmark-save-data",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["--benchmark-disable", "--page=none.html"],
+            "no page: no run was saved; measure with --benchmark-only",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["not measured", "without rounds", "no page"],
 )
@@ -193,9 +204,9 @@ def test_a_session_without_a_usable_run_says_how_to_save_one(folder: Path, optio
     ("path", "reason"),
     [
         ("base.json", "base.json is a run; name another file for the page"),
-        ("other.json", "other.json isn't an earlier page; name another file"),
-        ("own.json", "own.json is a run; name another file for the page"),
-        ("W" * 300, "File name too long"),
+        pytest.param("other.json", "other.json isn't an earlier page; name another file", marks=pytest.mark.slow),
+        pytest.param("own.json", "own.json is a run; name another file for the page", marks=pytest.mark.slow),
+        pytest.param("W" * 300, "File name too long", marks=pytest.mark.slow),
     ],
     ids=["base", "other run", "own run", "long"],
 )

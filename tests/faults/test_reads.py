@@ -15,6 +15,7 @@ from tests.faults.integrity import damage_plain
 from tests.faults.mixups import MIXUPS
 from tests.faults.opens import fail_to_open
 from tests.faults.reading import damage_and_read
+from tests.support.backends import EXAMPLES
 
 
 def test_a_damaged_store_is_read_right_or_refused(
@@ -58,8 +59,9 @@ def test_damage_to_a_plain_store_raises_no_foreign_error(
 def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
     pytestconfig: pytest.Config, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    seconds = 3 if extent.sample else 60
-    stored = {name: BACKENDS[name].INFO.kinds for name in read_options(pytestconfig).backends}
+    seconds = 1 if extent.sample else 60
+    names = EXAMPLES if extent.sample and not pytestconfig.option.backends else read_options(pytestconfig).backends
+    stored = {name: BACKENDS[name].INFO.kinds for name in names}
     for turn in range(2 if extent.full else 1):
         kinds = {name: each[(number + turn) % len(each)] for number, (name, each) in enumerate(stored.items())}
         (folder / str(turn)).mkdir()

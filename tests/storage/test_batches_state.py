@@ -62,7 +62,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 plans = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(0, 4)), max_size=4)
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(count=st.sampled_from(COUNTS), plan=plans)
 def test_each_image_comes_once_however_often_the_ranks_change(
     readers: dict[int, Reader], count: int, plan: list[tuple[int, int, int]]
@@ -81,7 +81,7 @@ def test_each_image_comes_once_however_often_the_ranks_change(
     assert state["position"] == count
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(window=st.integers(1, 5), plan=plans)
 def test_each_image_comes_once_in_windows_however_often_the_ranks_change(
     dataset: Reader, window: int, plan: list[tuple[int, int, int]]

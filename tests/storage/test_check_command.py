@@ -205,7 +205,10 @@ def run_shell(redirection: str, *arguments: object) -> tuple[int, str]:
     return ended.returncode, ended.stdout
 
 
-@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "redirection",
+    [">&-", *(pytest.param(each, marks=pytest.mark.slow) for each in ("2>&-", "<&- >&- 2>&-", "2>/dev/full"))],
+)
 def test_closed_streams_and_errors_that_cannot_be_printed_change_no_exit_code(saved: Path, redirection: str) -> None:
     new, whole = saved.with_name("new"), f"{saved}: whole, 30 images in png\n"
     shown = redirection.startswith("2>")

@@ -12,7 +12,7 @@ from tests.support.image_sets import accepts, assert_same
 from tests.support.properties import arrays, given, settings, st
 
 SEEDS = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=4, max_size=4)
-OPTIONS = settings(max_examples=10)
+OPTIONS = settings(max_examples=6)
 SIZES = st.tuples(st.integers(0, 4), st.integers(1, 9), st.integers(1, 9))
 
 

@@ -119,7 +119,7 @@ def test_a_backend_has_the_same_colour_if_another_is_absent(tmp_path: Path) -> N
     assert [colour in text for text in (both, one) for colour in (hdf5, lmdb)] == [True, True, False, True]
 
 
-@pytest.mark.parametrize("count", [12, 30])
+@pytest.mark.parametrize("count", [12, pytest.param(30, marks=pytest.mark.slow)])
 def test_the_labels_of_many_backends_stay_apart_and_beside_their_axes(count: int, tmp_path: Path) -> None:
     names = [f"backend{number}" for number in range(count)]
     document = run_of([make_cell("read_epoch", name, images) for name in names for images in (10, 100)])
@@ -166,13 +166,14 @@ def test_an_empty_store_can_be_drawn_beside_another(tmp_path: Path) -> None:
     assert _texts(_draw(run_of(cells), tmp_path, "disk")["disk"]).count("nothing") == 2
 
 
-@pytest.mark.parametrize("seconds", [1e-12, 1e9])
+@pytest.mark.parametrize("seconds", [1e-12, pytest.param(1e9, marks=pytest.mark.slow)])
 def test_the_shortest_and_the_longest_time_can_be_drawn(seconds: float, tmp_path: Path) -> None:
     cells = [make_cell("read_epoch", "png", images) for images in (1, 10**12)]
     cells[0]["stats"]["data"] = [seconds]
     assert _draw(run_of(cells), tmp_path).keys() == {"shuffled", "read_epoch"}
 
 
+@pytest.mark.slow
 @given(chosen=st.data())
 @settings(max_examples=2)
 def test_any_part_of_a_run_can_be_drawn(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:

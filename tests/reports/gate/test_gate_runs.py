@@ -93,6 +93,7 @@ def test_the_backends_of_another_repository_are_compared(
     assert all(reason.endswith("/new/reel/bench.py") for reason in outcome["absent"].values())
 
 
+@pytest.mark.slow
 def test_cells_of_image_files_are_new_if_the_older_storage_has_none(suite: Path) -> None:
     init = suite / "storage" / "__init__.py"
     text = init.read_text()

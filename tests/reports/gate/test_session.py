@@ -81,6 +81,7 @@ def test_a_session_measures_the_chosen_cells_and_leaves_no_store(worktree: Path,
     assert list(stores.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_session_refuses_another_storage(worktree: Path, stores: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(worktree, other)
@@ -91,6 +92,7 @@ def test_a_session_refuses_another_storage(worktree: Path, stores: Path, tmp_pat
     assert str(caught.value).startswith("the baseline can't run today's benchmarks (exit code 4)")
 
 
+@pytest.mark.slow
 @need_backend("hdf5")
 def test_a_cell_that_kills_its_process_is_named_with_the_signal(worktree: Path, stores: Path) -> None:
     spoil_reading(worktree, "import os; os.kill(os.getpid(), 11)")
@@ -100,6 +102,7 @@ def test_a_cell_that_kills_its_process_is_named_with_the_signal(worktree: Path, 
     assert list(stores.iterdir()) == []
 
 
+@pytest.mark.slow
 @need_backend("hdf5")
 def test_the_reasons_are_known_even_if_all_cells_fail(worktree: Path, stores: Path) -> None:
     spoil_reading(worktree, 'raise OSError("no " + "luck " * 30 + "today")')
@@ -107,6 +110,7 @@ def test_the_reasons_are_known_even_if_all_cells_fail(worktree: Path, stores: Pa
     assert measured == Session({}, absent={READ: f"OSError: no {'luck ' * 30}today"})
 
 
+@pytest.mark.slow
 def test_a_storage_without_what_the_benchmarks_import_is_one_line(worktree: Path, stores: Path) -> None:
     path = worktree / "storage" / "__init__.py"
     path.write_text(f"{path.read_text()}\ndel Labels\n")

@@ -226,7 +226,9 @@ def test_a_slowdown_that_takes_too_little_time_is_not_one_to_exclude() -> None:
     assert np.expm1(found) == pytest.approx([0.2, 2.0])
 
 
-@pytest.mark.parametrize("scatter", [0.03, 0.1, 0.3])
+@pytest.mark.parametrize(
+    "scatter", [pytest.param(0.03, marks=pytest.mark.slow), 0.1, pytest.param(0.3, marks=pytest.mark.slow)]
+)
 def test_a_cell_that_is_twenty_percent_slower_is_called_ok_in_less_than_one_case_of_a_thousand(scatter: float) -> None:
     chance, cells = np.random.default_rng(7), 8_000
     differences = np.log(1.2) + scatter * chance.standard_t(5, (max(ANALYSES), cells)) * chance.choice([1, 3], cells)

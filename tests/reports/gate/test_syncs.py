@@ -61,6 +61,7 @@ def worktree(tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
+@pytest.mark.slow
 def test_an_added_sync_is_counted_on_its_side_only(worktree: Path, tmp_path: Path, stores: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(worktree, other)

@@ -40,6 +40,7 @@ from tests.support.runs import find_cell, make_cell, make_run, run_of
 
 Scheme = Literal["light", "dark"]
 SCHEMES = get_args(Scheme)
+LIGHT_USUALLY = pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><b>alert(1)</b>", "\"'>&amp;${7*7}{{7*7}}{%raw%}")
 _LOOK_AT_FIGURES = """figures => figures.map((figure) => {
   const measure = (element) => { const box = element.getBoundingClientRect(); return Math.min(box.width, box.height); };
@@ -109,7 +110,11 @@ def _find_table(page: Page, caption: str) -> Locator:
     return page.locator("table", has=page.locator("caption", has_text=caption))
 
 
-@pytest.mark.parametrize("press", [Locator.click, partial(Locator.press, key="Enter")], ids=["mouse", "keyboard"])
+@pytest.mark.parametrize(
+    "press",
+    [Locator.click, pytest.param(partial(Locator.press, key="Enter"), marks=pytest.mark.slow)],
+    ids=["mouse", "keyboard"],
+)
 def test_a_column_sorts_numbers_and_a_second_press_reverses_them(
     page: Page, report: Report, press: Callable[[Locator], None]
 ) -> None:
@@ -155,7 +160,7 @@ def _weigh(report: Report, key: str, weights: dict[str, int], monkeypatch: pytes
 SENTENCE = "#sentence"
 
 
-@pytest.mark.parametrize("device", ["mouse", "keyboard"])
+@pytest.mark.parametrize("device", ["mouse", pytest.param("keyboard", marks=pytest.mark.slow)])
 def test_moving_a_weight_sorts_the_rows_and_says_what_to_use(
     page: Page, report: Report, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
@@ -185,8 +190,8 @@ def test_moving_a_weight_sorts_the_rows_and_says_what_to_use(
     ("choices", "key"),
     [
         ({"images": "10"}, "10/warm/one/"),
-        ({"images": "1000", "workers": "all"}, "1000/warm/all/"),
-        ({"images": str(PROJECTED)}, f"{PROJECTED}/warm/one/"),
+        pytest.param({"images": "1000", "workers": "all"}, "1000/warm/all/", marks=pytest.mark.slow),
+        pytest.param({"images": str(PROJECTED)}, f"{PROJECTED}/warm/one/", marks=pytest.mark.slow),
         ({"images": "100", "cache": "cold"}, "100/cold/one/"),
     ],
     ids=["few", "workers", "projected", "cold"],
@@ -226,7 +231,7 @@ def test_a_link_with_weights_a_cell_and_nonsense_is_shown_as_far_as_it_makes_sen
     window.goto("about:blank")
 
 
-@pytest.mark.parametrize("device", ["mouse", "keyboard"])
+@pytest.mark.parametrize("device", ["mouse", pytest.param("keyboard", marks=pytest.mark.slow)])
 def test_choosing_a_cell_shows_its_rounds_memory_cold_and_durable_results(page: Page, device: str) -> None:
     cell = page.locator("#matrix td[data-use=scan][data-backend=lmdb]")
     if device == "mouse":
@@ -416,7 +421,7 @@ def test_text_and_drawings_have_enough_contrast(sight: Page, scheme: Scheme) -> 
     assert not (weak := find_weak_contrasts(sight)), "\n".join(weak)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@LIGHT_USUALLY
 def test_each_colour_of_a_backend_has_enough_contrast(window: Page, tmp_path: Path, scheme: Scheme) -> None:
     names = [f"backend{place}" for place in range(len(COLOURS))]
     cells = [make_cell("read_many", name, count) for name in names for count in (10, 100)]
@@ -425,16 +430,20 @@ def test_each_colour_of_a_backend_has_enough_contrast(window: Page, tmp_path: Pa
     assert not (weak := find_weak_contrasts(window)), "\n".join(weak)
 
 
-@pytest.mark.parametrize("viewport", [NARROW, WIDE], ids=["narrow", "wide"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("viewport", [pytest.param(NARROW, marks=pytest.mark.slow), WIDE], ids=["narrow", "wide"])
+@LIGHT_USUALLY
 def test_axe_finds_nothing(inspected: Page, scheme: Scheme, viewport: ViewportSize) -> None:
     inspected.set_viewport_size(viewport)
     inspected.emulate_media(color_scheme=scheme)
     assert not (violations := find_violations(inspected)), "\n".join(violations)
 
 
-@pytest.mark.parametrize("make", [make_photo_run, partial(make_remote_run, "npy", "lmdb")], ids=["photos", "bucket"])
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(
+    "make",
+    [make_photo_run, pytest.param(partial(make_remote_run, "npy", "lmdb"), marks=pytest.mark.slow)],
+    ids=["photos", "bucket"],
+)
+@LIGHT_USUALLY
 def test_a_page_about_payloads_or_a_bucket_is_sound_on_any_screen(
     window: Page, tmp_path: Path, scheme: Scheme, make: Callable[[], dict[str, Any]]
 ) -> None:
@@ -489,6 +498,7 @@ def test_answer_figures_and_tables_work_without_javascript(browser: Browser, rep
     page.close()
 
 
+@pytest.mark.slow
 def test_a_page_of_hostile_text_shows_it_and_runs_and_requests_nothing(browser: Browser, tmp_path: Path) -> None:
     report = make_report(tmp_path, make_hostile_run("new"), make_hostile_run("old"))
     visited = visit(browser, report.address)

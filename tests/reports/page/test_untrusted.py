@@ -48,7 +48,7 @@ def _list_values(part: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - JSON
 
 
 @given(chosen=st.data())
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_any_run_has_a_sound_page_or_none(chosen: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     backends = chosen.draw(st.lists(TEXTS, min_size=1, max_size=4, unique=True))
     flags = {name: chosen.draw(st.booleans()) for name in ("durable", "cold")}

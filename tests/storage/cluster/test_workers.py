@@ -168,9 +168,9 @@ def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
 
 
 def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
-    monkeypatch.setattr(workers, "TIMEOUT", 3)
-    problem = r"has no workers: start some with `dask worker"
+    client = pytest.importorskip("distributed").Client
+    wait, problem = client.wait_for_workers, r"has no workers: start some with `dask worker"
+    monkeypatch.setattr(client, "wait_for_workers", lambda self, count, timeout: wait(self, count, timeout / 300))
     with start_workers(0) as started, pytest.raises(InvalidInputError, match=problem):
         list(started.run(fail, [(0, 0)]))
 
@@ -265,7 +265,8 @@ def is_running(process: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_the_process_that_started_them(stop: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT],

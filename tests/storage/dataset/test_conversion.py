@@ -316,9 +316,9 @@ main(sys.argv[4:])
     ("step", "after", "finished"),
     [
         ("writer.Writer._write", 1, 10),
-        ("parts.PartWriter._write_beside", 2, 10),
-        ("parts.PartWriter.write", 3, 20),
-        ("writer.Writer._write", 4, 34),
+        pytest.param("parts.PartWriter._write_beside", 2, 10, marks=pytest.mark.slow),
+        pytest.param("parts.PartWriter.write", 3, 20, marks=pytest.mark.slow),
+        pytest.param("writer.Writer._write", 4, 34, marks=pytest.mark.slow),
         ("writer.put_manifest", 5, 34),
     ],
 )

@@ -17,7 +17,7 @@ from storage.sources.opening import open_source
 from tests.support.datasets import find_beside, flip_bit, rewrite_beside, rewrite_details
 from tests.support.image_sets import make_set
 from tests.support.open_files import list_names
-from tests.support.properties import given, st
+from tests.support.properties import given, settings, st
 
 COUNT = 6
 IMAGES, LABELS = make_set(COUNT, 5, 7)
@@ -68,6 +68,7 @@ COLUMNS = st.integers(0, 5).flatmap(
 
 
 @pytest.mark.parametrize("with_pyarrow", [True, False])
+@settings(max_examples=40)
 @given(columns=COLUMNS)
 def test_any_table_is_parsed_as_it_was_written(columns: dict[str, list[Any]], *, with_pyarrow: bool) -> None:
     count = len(next(iter(columns.values())))

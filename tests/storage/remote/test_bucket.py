@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -219,6 +220,15 @@ def test_where_a_missing_object_stops_a_removal_the_others_are_removed(
     assert len(calls) == 1
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat requests after milliseconds."""
+    pause = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=10), "base": 2}
+    monkeypatch.setattr(module, "PAUSE", 0.001)
+    monkeypatch.setattr(module, "RETRIES", module.RETRIES | {"backoff": pause})
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", ["refuse", "cut", "page", "mislabel"])
 def test_requests_that_fail_now_and_then_are_repeated(
     bucket: str, bucket_proxy: Proxy, tmp_path: Path, fault: str
@@ -236,6 +246,7 @@ def test_requests_that_fail_now_and_then_are_repeated(
     assert bucket_proxy.count()[fault] > 0
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", ["refuse", "cut", "page"])
 def test_a_conditional_write_whose_answer_was_lost_is_known_to_have_succeeded(
     bucket: str, bucket_proxy: Proxy, fault: str

@@ -74,7 +74,11 @@ def read_epoch(reader: storage.Reader, **options: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("window", [None, 2])
-@pytest.mark.parametrize("remote", [("pixels", "npy"), ("files", "tar"), ("files", "sqlite")], indirect=True)
+@pytest.mark.parametrize(
+    "remote",
+    [("pixels", "npy"), ("files", "tar"), pytest.param(("files", "sqlite"), marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_an_epoch_is_that_of_the_same_dataset_in_a_folder(remote: Remote, window: int | None) -> None:
     batches = {}
     for path in (remote.url, remote.local):

@@ -351,7 +351,14 @@ def read(path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize(("name", "write", "reason"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize(
+    ("name", "write", "reason"),
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] if title.startswith(("a gzip bomb", "a brotli bomb")) else [])
+        for title, case in HOSTILE.items()
+    ],
+    ids=HOSTILE,
+)
 def test_a_hostile_source_is_refused_and_costs_little(name: str, write: Write, reason: str, tmp_path: Path) -> None:
     path = tmp_path / name
     write(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from storage.sources import safe_pickle
 from storage.sources.cifar10 import UnsafeInputError, read_batch
 from storage.sources.safe_pickle import load
 from tests.support.cifar import ARRAY, DTYPE, IMAGE, RECONSTRUCT, make_batch, make_payloads, make_pixels
@@ -116,8 +117,18 @@ STATELESS = b"\x80\x02}(U\x06labels]U\x04data" + RECONSTRUCT + ARRAY + b"K\x00\x
         pytest.param(SELF, "'labels'", id="a-list-in-itself"),
         pytest.param(LAUGHS, "'data' and 'labels'", id="billion-laughs"),
         pytest.param(NESTED_KEY, "opcode SETITEMS at byte 50008 has a key that isn't a string", id="deep-key"),
-        pytest.param(b"\x80\x02" + b"(K\x01" * 300_000 + b".", "more than 500,000 opcodes", id="too-many-opcodes"),
-        pytest.param(b"\x80\x02}" + b"}" * 600_000 + b".", "more than 500,000 opcodes", id="too-many-containers"),
+        pytest.param(
+            b"\x80\x02" + b"(K\x01" * 300_000 + b".",
+            "more than 500,000 opcodes",
+            id="too-many-opcodes",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            b"\x80\x02}" + b"}" * 600_000 + b".",
+            "more than 500,000 opcodes",
+            id="too-many-containers",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(b"\x80\x02T" + struct.pack("<i", -1) + b".", "byte count < 0", id="negative-length"),
         pytest.param(b"\x80\x02B" + struct.pack("<I", 2**32 - 1) + b".", "only 1 remain", id="huge-bytes"),
         pytest.param(b"\x80\x02h\x05.", "BINGET at byte 2 doesn't fit", id="empty-slot"),
@@ -159,6 +170,11 @@ def test_a_dishonest_batch_is_refused_without_much_memory(raw: bytes, reason: st
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8 * len(raw) + 50_000_000, "it made something far larger than itself"
+
+
+def test_a_batch_of_too_many_opcodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safe_pickle, "MAX_OPCODES", 100)
+    assert "it has more than 100 opcodes" in refuse(b"\x80\x02" + b"(K\x01" * 100 + b".")
 
 
 def test_a_dictionary_or_a_list_may_be_filled_one_by_one() -> None:
