@@ -224,20 +224,27 @@ def test_a_full_volume_is_an_error(pixels: Example, tmp_path: Path) -> None:
     assert run_child(fill) == Ending(0, "refused")
 
 
-def test_threads_that_need_the_same_images_fetch_them_once(pixels: Example) -> None:
-    sparse, reached, released = pixels.open(), threading.Event(), threading.Event()
+def test_threads_that_need_the_same_images_fetch_them_once(pixels: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    sparse, reached, released, waiting = pixels.open(), threading.Event(), threading.Event(), threading.Semaphore(0)
     pixels.server.take_sizes()
+    wait_for_change = sparse._changed.wait  # noqa: SLF001
+
+    def count_and_wait() -> bool:
+        waiting.release()
+        return wait_for_change()
 
     def wait() -> None:
         reached.set()
         assert released.wait(TIMEOUT)
 
     pixels.server.before = wait
+    monkeypatch.setattr(sparse._changed, "wait", count_and_wait)  # noqa: SLF001
     threads = [threading.Thread(target=sparse.fetch_images, args=(np.array([3, 150]),)) for _ in range(3)]
     threads[0].start()
     assert reached.wait(TIMEOUT)
     for thread in threads[1:]:
         thread.start()
+        assert waiting.acquire(timeout=TIMEOUT)
     released.set()
     for thread in threads:
         thread.join(TIMEOUT)
