@@ -123,6 +123,7 @@ def test_a_run_whose_place_is_lost_is_saved_in_a_temporary_folder(folder: Path, 
     assert (folder / "report.html").is_file(), "the page is made from the rescued run"
 
 
+@pytest.mark.slow
 def test_a_run_that_fits_nowhere_is_printed(folder: Path) -> None:
     code = "from benchmarks.session import _rescue_run; print(_rescue_run('the run'))"
     script = f"import os, sys; sys.path.insert(0, os.getcwd()); os.chdir('/proc'); {code}"
@@ -144,6 +145,7 @@ def test_a_link_at_the_place_of_the_run_is_replaced_and_numbers_are_taken_once(f
     assert len(find_runs(folder)) == before + 2
 
 
+@pytest.mark.slow
 def test_the_next_session_deletes_the_stores_of_a_killed_one(folder: Path, tmp_path: Path) -> None:
     stuck = folder / "benchmarks" / "test_stuck.py"
     stuck.write_text(STUCK)

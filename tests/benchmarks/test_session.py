@@ -166,6 +166,7 @@ def test_a_session_that_is_slower_than_pytest_benchmark_was_told_to_allow_fails_
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_base_is_a_usage_error(folder: Path) -> None:
     ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=nowhere.json")
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR

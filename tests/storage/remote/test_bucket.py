@@ -437,6 +437,7 @@ def test_a_key_ends_a_save_to_a_server_that_hangs(
     assert late == [False], "it waited until the server closed the connection"
 
 
+@pytest.mark.slow
 def test_a_process_ends_while_a_server_hangs(bucket: str, hung_server: socket.socket) -> None:
     code = f"import storage; storage.open({bucket!r})"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
