@@ -15,6 +15,7 @@ from tests.support.backends import PIXELS
 from tests.support.encoded_sets import store_any
 from tests.support.full_disk import limit_file_size
 from tests.support.image_sets import LABELS, assert_same, make_set
+from tests.support.open_files import count_open_files
 
 TIMEOUT = 20.0  # seconds
 READS: dict[str, Callable[[Backend, Path], object]] = {
@@ -22,10 +23,6 @@ READS: dict[str, Callable[[Backend, Path], object]] = {
     "read_many": lambda module, store: module.read_many(store),
     "open_reader": lambda module, store: module.open_reader(store),
 }
-
-
-def count_open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,10 @@ from tests.support.encoded_sets import (
 )
 from tests.support.full_disk import limit_file_size
 from tests.support.image_sets import LABELS, make_set
+from tests.support.open_files import count_open_files
 
 pytestmark = pytest.mark.kinds("pixels", "encoded")
 TIMEOUT = 20.0  # seconds
-
-
-def count_open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.fixture
