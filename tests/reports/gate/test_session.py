@@ -1,5 +1,6 @@
 """Sessions of the gate: what a process measures, what it must not see, and how it ends; pairs of them, and stores."""
 
+import json
 import os
 import shutil
 import socket
@@ -147,6 +148,12 @@ def test_a_session_without_matching_cells_is_empty_whatever_ran_before(tmp_path:
     save(run_of([make_cell("read_many", "hdf5", 10)]), tmp_path)
     assert run_session(fake_side(tmp_path, "exit 5"), QUICK, stores, seed=1) == Session({})
     assert not (tmp_path / "run.json").exists()
+
+
+def test_a_session_of_which_no_cell_was_measured_has_their_reasons(tmp_path: Path, stores: Path) -> None:
+    (tmp_path / "noted").write_text(json.dumps({"absent": READ, "reason": "OSError: disk"}) + "\n")
+    side = fake_side(tmp_path, "cp noted journal.jsonl; exit 1")
+    assert run_session(side, QUICK, stores, seed=1) == Session({}, absent={READ: "OSError: disk"})
 
 
 def test_own_thresholds_and_the_reasons_of_unmeasured_cells_are_read(tmp_path: Path, stores: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reports.errors import NotMeasurableError
+from reports.gate import session
 from reports.gate.session import Side, Sides, count_sides
 from reports.gate.syncs import MISSING, SyncChange, compare_syncs, count_syncs, find_obstacle
 from reports.gate.worktrees import WORKING_TREE, Code, make_worktree
@@ -50,6 +51,16 @@ def test_only_what_differs_twice_in_one_direction_has_changed() -> None:
 def test_without_strace_the_reason_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert find_obstacle() == MISSING
+
+
+def test_each_side_has_its_counts(tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trace").write_text(TRACE)
+    monkeypatch.setattr(session, "make_command", lambda *given: ["cp", str(tmp_path / "trace"), str(given[-1])])
+    sides = [Side(name, tmp_path / name) for name in ("baseline", "candidate")]
+    for side in sides:
+        side.worktree.mkdir()
+    measured = Sides(sides[0], sides[1], make_plan(tmp_path), stores)
+    assert measured.count_syncs() == ({"store_many[png]": 4, "save[png]": 0},) * 2
 
 
 @pytest.fixture
