@@ -1,6 +1,7 @@
 """`python -m storage`: datasets on the command line, checked and converted."""
 
 import argparse
+import atexit
 import contextlib
 import gc
 import os
@@ -364,6 +365,5 @@ def _write(stream: TextIO, lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    outcome = main()
-    gc.freeze()  # what is left needn't be searched for cycles: with Dask, that takes 0.3 s
-    sys.exit(outcome)
+    atexit.register(gc.freeze)  # what is left isn't searched for cycles, which takes 0.3 s with Dask
+    sys.exit(main())
