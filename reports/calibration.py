@@ -113,10 +113,10 @@ def prepare_gate(backends: tuple[str, ...]) -> Iterator[Measure]:
         def measure(slowdown: Slowdown) -> Measured:
             screened: list[Seconds] = []
 
-            def note(cells: Sequence[str]) -> Pair:
-                pair = sides.measure(cells)
-                screened.extend(side.seconds for side in pair if not cells)
-                return pair
+            def note(cells: Sequence[str], most: int) -> Sequence[Pair]:
+                pairs = sides.measure(cells, most)
+                screened.extend(side.seconds for pair in pairs for side in pair if not cells)
+                return pairs
 
             sides.slow_down(slowdown)
             outcome = run_gate(note, Thresholds(), command.BUDGET, show_progress, sides.controls)
@@ -219,10 +219,10 @@ def replay_gate(lines: Sequence[Line], factors: Seconds, seed: int, step: float)
     drift = make_drift(random, step)
     pairs = [line.processes[first : first + 2] for line in lines for first in range(0, len(line.processes), 2)]
 
-    def draw(cells: Sequence[str]) -> Pair:
+    def draw(cells: Sequence[str], _: int) -> Sequence[Pair]:
         first, second = random.sample(random.choice(pairs), 2)
         sides = slow_down(first, {}, next(drift), cells), slow_down(second, factors, next(drift), cells)
-        return Pair(*map(Session, sides))
+        return [Pair(*map(Session, sides))]
 
     outcome = run_gate(draw, Thresholds(), math.inf, lambda _: None, lines[0].fixed)
     return {each.cell: each.verdict for each in outcome.decisions}

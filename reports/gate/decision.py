@@ -29,7 +29,7 @@ from reports.gate.statistics import (
 from reports.gate.syncs import SyncChange
 from reports.noise import Thresholds, Verdict
 
-MeasurePair = Callable[[Sequence[str]], Pair]  # of these cells; of all that were chosen if none are named
+MeasurePairs = Callable[[Sequence[str], int], Sequence[Pair]]  # one or more, at most so many, of these cells or of all
 ReportProgress = Callable[[str], None]
 
 
@@ -140,7 +140,7 @@ class _Suspect:
 
 
 def run_gate(
-    measure_pair: MeasurePair,
+    measure_pairs: MeasurePairs,
     thresholds: Thresholds,
     budget: float,
     report_progress: ReportProgress,
@@ -151,11 +151,11 @@ def run_gate(
     `controls` are cells that can't differ. They are in every pair; if they do differ, no change is confirmed.
     """
     start = time.monotonic()
-    watched = _Controls(controls, measure_pair)
-    pairs = []
-    for number in range(1, SCREEN_PAIRS + 1):
-        report_progress(f"screen: pair {number} of {SCREEN_PAIRS}")
-        pairs.append(watched.measure(()))
+    watched = _Controls(controls, measure_pairs)
+    pairs: list[Pair] = []
+    while len(pairs) < SCREEN_PAIRS:
+        report_progress(f"screen: pair {len(pairs) + 1} of {SCREEN_PAIRS}")
+        pairs += watched.measure((), SCREEN_PAIRS - len(pairs))
     known = [{*side.seconds, *side.absent} for side in pairs[0]]
     if not any(known):
         raise WrongInputError(
@@ -187,16 +187,16 @@ def run_gate(
 class _Controls:
     """Cells that can't differ: they are measured in each pair, and what they show is kept here."""
 
-    def __init__(self, cells: Collection[str], measure_pair: MeasurePair) -> None:
+    def __init__(self, cells: Collection[str], measure_pairs: MeasurePairs) -> None:
         self._cells = cells
-        self._measure_pair = measure_pair
+        self._measure_pairs = measure_pairs
         self._pairs: list[Pair] = []
 
-    def measure(self, cells: Sequence[str]) -> Pair:
-        """Measure a pair of these cells, or all, and of the controls; return it without the controls."""
-        pair = self._measure_pair([*cells, *self.list_cells()] if cells else ())
-        self._pairs.append(Pair(*(side.choose(lambda cell: cell in self._cells) for side in pair)))
-        return Pair(*(side.choose(lambda cell: cell not in self._cells) for side in pair))
+    def measure(self, cells: Sequence[str], most: int) -> list[Pair]:
+        """Measure pairs of these cells, or all, and of the controls; return them without the controls."""
+        pairs = self._measure_pairs([*cells, *self.list_cells()] if cells else (), most)
+        self._pairs += [Pair(*(side.choose(lambda cell: cell in self._cells) for side in pair)) for pair in pairs]
+        return [Pair(*(side.choose(lambda cell: cell not in self._cells) for side in pair)) for pair in pairs]
 
     def list_cells(self) -> tuple[str, ...]:
         """List those that were measured on both sides, whenever they were measured."""
@@ -246,7 +246,7 @@ def _screen(
 
 def _confirm(
     suspects: list[_Suspect],
-    measure_pair: MeasurePair,
+    measure_pairs: MeasurePairs,
     end: float,
     report_progress: ReportProgress,
     absent: dict[str, Absence],
@@ -259,12 +259,12 @@ def _confirm(
             if time.monotonic() >= end:
                 return done
             report_progress(f"confirm: pair {done + 1} of {analysis}, {len(undecided)} cells left")
-            pair = measure_pair([each.cell for each in undecided])
-            done += 1
-            absent |= _find_absent([pair])
+            pairs = measure_pairs([each.cell for each in undecided], analysis - done)
+            done += len(pairs)
+            absent |= _find_absent(pairs)
             undecided = [each for each in undecided if each.cell not in absent]
             for each in undecided:
-                each.pairs.append((pair.baseline.seconds[each.cell], pair.candidate.seconds[each.cell]))
+                each.pairs += [(pair.baseline.seconds[each.cell], pair.candidate.seconds[each.cell]) for pair in pairs]
         for sign, verdict in _VERDICTS.items():
             confirmed = verdict if analysis in ANALYSES else None
             _judge([each for each in suspects if each.sign == sign], undecided, confirmed)

@@ -1,6 +1,7 @@
 """Sessions of the gate: fresh pytest processes that measure the chosen cells of one side, a few rounds each.
 
-The two sessions of a pair take turns on one processor: both measure the same cell, a few rounds at a time.
+The two sessions of a pair take turns on one processor: both measure the same cell, a few rounds at a time. Each
+processor measures a pair of its own.
 """
 
 import itertools
@@ -11,8 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +36,7 @@ from reports.text import count_noun, shorten_text
 
 ROUNDS = ("--benchmark-max-time=0.015", "--benchmark-min-rounds=8")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
+AT_ONCE = 4  # pairs: more would need much memory
 MAX_STORES = 64  # large ones that a session may leave until it ends
 BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store
 TIMEOUT = 600  # seconds for one cell
@@ -120,41 +125,51 @@ class Sides:
         backends = (*self._named, *self.affected.find_controls()) if self._named else ()
         return replace(selection, expression=self.affected.restrict(selection.expression, controls), backends=backends)
 
-    def measure(self, cells: Sequence[str]) -> Pair:
-        """Run sessions of each side for these cells, or all; the sides take turns, so that drift favours neither.
+    def measure(self, cells: Sequence[str], most: int) -> list[Pair]:
+        """Measure pairs for these cells, or all: as many as there are processors, but at most so many.
 
         Each image set has its own sessions. Of several cells, controls are measured next to others of their set only.
         A set of which no cell could be compared isn't measured again.
         """
-        self._pairs += 1
-        joined = Pair(Session({}), Session({}))
-        for selection in tuple(self._selections):
-            chosen = [cell for cell in cells if self._find_origin(cell)[0] == selection]
-            if cells and all(cell in self.controls for cell in chosen):
-                continue
-            pair = self._measure(replace(selection, cells=tuple(chosen)))
-            self._origins |= {cell: (selection, backend) for side in pair for cell, backend in side.backends.items()}
-            if not cells and pair.baseline.seconds.keys().isdisjoint(pair.candidate.seconds):
-                self._selections.remove(selection)
-            joined = joined.join(pair)
-        return joined
+        first = self._pairs
+        self._pairs += min(most, len(list_processors()))
+        jobs = []
+        for selection in self._selections:
+            chosen = tuple(cell for cell in cells if self._find_origin(cell)[0] == selection)
+            if not cells or not all(cell in self.controls for cell in chosen):
+                jobs += [(selection, chosen, number) for number in range(first, self._pairs)]
+        measured = run_at_once([partial(self._measure, *job) for job in jobs], first)
+        pairs = [Pair(Session({}), Session({})) for _ in range(first, self._pairs)]
+        compared = set()
+        for (selection, _, number), pair in zip(jobs, measured, strict=True):
+            self._note(selection, pair)
+            pairs[number - first] = pairs[number - first].join(pair)
+            if not pair.baseline.seconds.keys().isdisjoint(pair.candidate.seconds):
+                compared.add(selection)
+        if not cells:
+            self._selections = [each for each in self._selections if each in compared]
+        return pairs
 
     def _find_origin(self, cell: str) -> tuple[Selection, str]:
         return self._origins.get(cell, (self._selections[0], ""))
 
-    def _measure(self, selection: Selection) -> Pair:
-        backends = tuple(dict.fromkeys(self._find_origin(cell)[1] for cell in selection.cells))
+    def _measure(self, selection: Selection, cells: tuple[str, ...], number: int, place: "Place") -> Pair:
+        """Run sessions of both sides; which one starts alternates, so that it favours neither."""
+        backends = tuple(dict.fromkeys(self._find_origin(cell)[1] for cell in cells))
         if backends and all(backends):  # importing the libraries of the others takes time
             selection = replace(selection, backends=backends)
-        order = self._sides if self._pairs % 2 else self._sides[::-1]
-        sessions = run_sessions(order, selection, self.stores, seed=self._pairs)
-        pair = Pair(**{side.name: each for side, each in zip(order, sessions, strict=True)})
+        order = self._sides[::-1] if number % 2 else self._sides
+        sessions = run_sessions(order, replace(selection, cells=cells), self.stores, number + 1, place)
+        return Pair(**{side.name: each for side, each in zip(order, sessions, strict=True)})
+
+    def _note(self, selection: Selection, pair: Pair) -> None:
+        """Note where cells come from, and which images were measured."""
+        self._origins |= {cell: (selection, backend) for side in pair for cell, backend in side.backends.items()}
         self.images |= {**pair.baseline.images, **pair.candidate.images}
         if pair.baseline.images and pair.candidate.images and pair.baseline.images != pair.candidate.images:
             raise NotMeasurableError(
                 f"one side can read more images of {selection.images} than the other: leave those out"
             )
-        return pair
 
     def slow_down(self, slowdown: Slowdown) -> None:
         """Slow cells of the candidate from now on."""
@@ -199,27 +214,71 @@ def claim_stores(folder: Path | None, store_bytes: int) -> Iterator[Path]:
         yield made
 
 
-def run_sessions(sides: Sequence[Side], selection: Selection, stores: Path, seed: int) -> list[Session]:
+class Place(NamedTuple):
+    """Where the sessions of a pair run: next to those of no other place, until they are stopped."""
+
+    number: int
+    processor: int
+    stopped: threading.Event
+
+    def name_files(self, side: Side) -> tuple[Path, Path, Path]:
+        """Name what a session of this side writes: its run, its journal, its output."""
+        names = f"run-{self.number}.json", f"journal-{self.number}.jsonl", f"output-{self.number}"
+        return side.worktree / names[0], side.worktree / names[1], side.worktree / names[2]
+
+
+def list_processors() -> list[int]:
+    """List the processors that measure pairs at once."""
+    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    return processors[:AT_ONCE]
+
+
+def run_at_once(jobs: Sequence[Callable[[Place], Pair]], first: int) -> list[Pair]:
+    """Run jobs, each in a place of its own: the processors from number `first` on. If one fails, stop all."""
+    processors, stopped = list_processors(), threading.Event()
+    free = deque(Place(number, processor, stopped) for number, processor in enumerate(processors))
+    free.rotate(-first)  # one may be busy or slow
+
+    def run(job: Callable[[Place], Pair]) -> Pair:
+        if stopped.is_set():
+            raise CancelledError
+        place = free.popleft()
+        try:
+            return job(place)
+        except BaseException:
+            stopped.set()
+            raise
+        finally:
+            free.append(place)
+
+    with ThreadPoolExecutor(len(processors)) as pool:
+        try:
+            futures = [pool.submit(run, job) for job in jobs]
+            failures = [failure for failure in (each.exception() for each in futures) if failure]
+        finally:
+            stopped.set()
+    for failure in sorted(failures, key=lambda each: isinstance(each, CancelledError)):
+        raise failure  # the one that stopped the others
+    return [each.result() for each in futures]
+
+
+def run_sessions(sides: Sequence[Side], selection: Selection, stores: Path, seed: int, place: Place) -> list[Session]:
     """Run a session of each side, in turns; `seed` is that of string hashes, and the same for all."""
-    commands, folders = [], [stores / side.worktree.name for side in sides]
+    commands, folders = [], [stores / f"{side.worktree.name}-{place.number}" for side in sides]
     for side, folder in zip(sides, folders, strict=True):
-        report, journal = _name_files(side)
+        report, journal, _ = place.name_files(side)
         for path in (report, journal):
             path.unlink(missing_ok=True)
         commands.append(_make_command(side, selection, folder, report, journal))
     os.sync()  # so that no earlier write reaches the disk while the clock runs
-    ended = _run_processes(sides, commands, seed)
+    ended = _run_processes(sides, commands, seed, place)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    return [_read_session(side, selection, *each) for side, each in zip(sides, ended, strict=True)]
+    return [_read_session(side, selection, place, *each) for side, each in zip(sides, ended, strict=True)]
 
 
-def _name_files(side: Side) -> tuple[Path, Path]:
-    return side.worktree / "run.json", side.worktree / "journal.jsonl"
-
-
-def _read_session(side: Side, selection: Selection, code: int, output: str) -> Session:
-    report, journal = _name_files(side)
+def _read_session(side: Side, selection: Selection, place: Place, code: int, output: str) -> Session:
+    report, journal, _ = place.name_files(side)
     if code == NO_CELLS:
         return Session({})
     if code == WRONG_EXPRESSION:
@@ -260,7 +319,7 @@ def count_sides(sides: Sequence[Side], backends: Sequence[str], stores: Path) ->
     commands = [
         make_command(side.python, folder, backends, log) for side, folder, log in zip(sides, folders, logs, strict=True)
     ]
-    ended = _run_processes(sides, commands, seed=1)
+    ended = _run_processes(sides, commands, 1, Place(0, list_processors()[0], threading.Event()))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     return tuple(_read_counts(side, log, output) for side, log, (_, output) in zip(sides, logs, ended, strict=True))
@@ -296,10 +355,12 @@ def _make_environment(seed: int, slowdown: Slowdown) -> dict[str, str]:
     return kept | ours
 
 
-def _run_processes(sides: Sequence[Side], commands: Sequence[Sequence[str]], seed: int) -> list[tuple[int, str]]:
+def _run_processes(
+    sides: Sequence[Side], commands: Sequence[Sequence[str]], seed: int, place: Place
+) -> list[tuple[int, str]]:
     """Run a process of each side to its end, in turns; none of their own processes outlives this call."""
-    logs = [side.worktree / "output" for side in sides]
-    start = partial(_start_process, seed=seed, processor=choose_processor(seed))
+    logs = [place.name_files(side)[2] for side in sides]
+    start = partial(_start_process, seed=seed, place=place)
     with ExitStack() as stack:
         running = [stack.enter_context(start(*each)) for each in zip(sides, commands, logs, strict=True)]
         take_turns(running)
@@ -313,11 +374,14 @@ class Running(NamedTuple):
     side: Side
     process: "subprocess.Popen[bytes]"
     turns: socket.socket
+    stopped: threading.Event
 
     def wait(self) -> bytes:
         """Wait until it is ready; return what for, nothing if it has ended."""
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
+            if self.stopped.is_set():
+                raise CancelledError
             try:
                 return self.turns.recv(1)
             except ConnectionError:
@@ -328,14 +392,8 @@ class Running(NamedTuple):
         raise NotMeasurableError(f"the {self.side.name} took more than {TIMEOUT} seconds for one cell")
 
 
-def choose_processor(number: int) -> int:
-    """Choose the processor of a pair: the next one in each pair, as one may be busy or slow."""
-    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-    return processors[number % len(processors)]
-
-
 @contextmanager
-def _start_process(side: Side, command: Sequence[str], log: Path, seed: int, processor: int) -> Iterator[Running]:
+def _start_process(side: Side, command: Sequence[str], log: Path, seed: int, place: Place) -> Iterator[Running]:
     mine, theirs = socket.socketpair()
     mine.settimeout(min(TIMEOUT, 1))
     with (
@@ -345,7 +403,7 @@ def _start_process(side: Side, command: Sequence[str], log: Path, seed: int, pro
         subprocess.Popen(  # noqa: S603 - this suite's own command
             command,
             cwd=side.worktree,
-            env=_make_environment(seed, side.slowdown) | {TURNS: json.dumps([theirs.fileno(), processor])},
+            env=_make_environment(seed, side.slowdown) | {TURNS: json.dumps([theirs.fileno(), place.processor])},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -355,7 +413,7 @@ def _start_process(side: Side, command: Sequence[str], log: Path, seed: int, pro
     ):
         theirs.close()
         try:
-            yield Running(side, process, mine)
+            yield Running(side, process, mine, place.stopped)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its workers too
