@@ -66,12 +66,22 @@ def find_backends(names: str) -> list[tuple[str, Path]]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Give a wrong -k expression its own exit code; leave out cells without a backend: the other side shows drift."""
+    """Give a wrong -k expression its own exit code; leave out what the gate doesn't need.
+
+    That is cells without a backend, because the other side shows drift, and those of several threads, which gain
+    nothing on one processor.
+    """
     try:
         yield
     except pytest.UsageError as error:
         pytest.exit(str(error), WRONG_EXPRESSION)
-    items[:] = [item for item in items if {"reference", "floor"}.isdisjoint(getattr(item, "fixturenames", ()))]
+    items[:] = [item for item in items if is_needed(item)]
+
+
+def is_needed(item: pytest.Item) -> bool:
+    """Whether a cell has a backend, and at most one thread."""
+    threads = item.callspec.params.get("threads", 1) if hasattr(item, "callspec") else 1
+    return {"reference", "floor"}.isdisjoint(getattr(item, "fixturenames", ())) and threads == 1
 
 
 @pytest.hookimpl(wrapper=True)
