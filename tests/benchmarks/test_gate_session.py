@@ -49,9 +49,11 @@ def test_the_journal_names_the_cells_that_started(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == [{"started": CELL}, {"started": f"{CELL}0"}]
 
 
-def test_reference_cells_are_left_out() -> None:
+def test_reference_cells_and_those_of_several_threads_are_left_out() -> None:
     items = [SimpleNamespace(fixturenames=names) for names in (["cell"], ["reference", "benchmark"])]
-    kept = items[:1]
+    for threads in (1, 2):
+        items.insert(threads, SimpleNamespace(fixturenames=[], callspec=SimpleNamespace(params={"threads": threads})))
+    kept = items[:2]
     selecting = gate_session.pytest_collection_modifyitems(cast("list[pytest.Item]", items))
     next(selecting)
     assert next(selecting, None) is None

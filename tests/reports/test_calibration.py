@@ -55,10 +55,10 @@ class FakeSides:
         """Slow cells of the candidate."""
         self.slowdowns.append(slowdown)
 
-    def measure(self, cells: Sequence[str]) -> Pair:
+    def measure(self, cells: Sequence[str], _: int) -> list[Pair]:
         """Draw a pair."""
         both = draw_processes(2, self.slowdowns[-1], self._chance)
-        return Pair(*(Session({cell: each[cell] for cell in cells or each}) for each in both))
+        return [Pair(*(Session({cell: each[cell] for cell in cells or each}) for each in both))]
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_a_replay_draws_pairs_in_either_order(monkeypatch: pytest.MonkeyPatch) -
     drawn: list[Pair] = []
 
     def note(measure: Any, *_: object) -> SimpleNamespace:  # noqa: ANN401 - of decision
-        drawn.extend([measure(()), measure(["b"])])
+        drawn.extend([*measure((), 5), *measure(["b"], 12)])
         return SimpleNamespace(decisions=[])
 
     monkeypatch.setattr(calibration, "run_gate", note)

@@ -26,6 +26,7 @@ def sessions(project: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSessions:
     assert project.exists()
     fake = FakeSessions()
     monkeypatch.setattr(session, "run_sessions", fake.run_sessions)
+    monkeypatch.setattr(session, "list_processors", lambda: [0])  # one pair at a time
     monkeypatch.setattr(command, "find_obstacle", lambda: fake.obstacle)
     return fake
 

@@ -28,7 +28,9 @@ class FakeSides:
         ratios: Mapping[str, float],
         change: Callable[[Pair, int], Pair] = lambda pair, _: pair,
         course: Mapping[int, Mapping[str, float]] | None = None,
+        at_once: int = 1,
     ) -> None:
+        self.at_once = at_once
         self.ratios = {**dict.fromkeys(CELLS, 1.0), **ratios}
         self.asked: list[tuple[str, ...]] = []
         self.progress: list[str] = []
@@ -36,8 +38,11 @@ class FakeSides:
         self._course = course or {}
         self._chance = np.random.default_rng(11)
 
-    def measure(self, cells: Sequence[str]) -> Pair:
-        """Draw a pair of sessions."""
+    def measure(self, cells: Sequence[str], most: int) -> list[Pair]:
+        """Draw pairs of sessions, as many as can be measured at once."""
+        return [self._draw(cells) for _ in range(min(most, self.at_once))]
+
+    def _draw(self, cells: Sequence[str]) -> Pair:
         self.asked.append(tuple(cells))
         self.ratios |= self._course.get(len(self.asked), {})
         sides = [
@@ -94,6 +99,15 @@ def test_fresh_pairs_decide_about_the_suspects_of_the_screen(
     assert [each.cell for each in outcome.decisions] == list(CELLS)
     assert name_verdicts(outcome) == verdicts
     assert (outcome.screened, outcome.confirmed) == (5, confirmed)
+
+
+@pytest.mark.parametrize("at_once", [2, 4, 100])
+def test_pairs_that_are_measured_at_once_are_as_many_as_are_needed(at_once: int) -> None:
+    sides = FakeSides({SECOND: 1.3, FOURTH: 1.3}, course={6: {FOURTH: 1.07}}, at_once=at_once)
+    outcome = sides.run()
+    assert sides.asked == [()] * 5 + [(SECOND, FOURTH)] * 12 + [(FOURTH,)] * 48
+    assert (outcome.screened, outcome.confirmed) == (5, 60)
+    assert sides.progress[1] == f"screen: pair {at_once + 1} of 5" or at_once > SCREEN_PAIRS
 
 
 @pytest.mark.parametrize("ratio", [1.3, 0.7])

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import pytest
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import session
 from reports.gate.affected import Affected
-from reports.gate.pairs import Session
+from reports.gate.pairs import Pair, Session
 from reports.gate.session import (
+    AT_ONCE,
+    Place,
     Plan,
     Running,
     Selection,
@@ -27,11 +31,12 @@ from reports.gate.session import (
     Sides,
     Slowdown,
     average_faster_half,
-    choose_processor,
     choose_selections,
     claim_stores,
     describe_images,
+    list_processors,
     prepare_sides,
+    run_at_once,
     run_sessions,
     take_turns,
 )
@@ -44,6 +49,7 @@ from tests.support.sessions import READ, write_interpreter
 from tests.support.suite import ROOT
 
 QUICK = Selection((10,), cells=(READ,))
+PLACE = Place(0, list_processors()[0], threading.Event())
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def fake_side(folder: Path, *lines: str) -> Side:
 
 def run_session(side: Side, selection: Selection, stores: Path, seed: int) -> Session:
     """Run a session that waits for no other."""
-    (found,) = run_sessions([side], selection, stores, seed)
+    (found,) = run_sessions([side], selection, stores, seed, PLACE)
     return found
 
 
@@ -134,7 +140,7 @@ def test_a_wrong_expression_is_wrong_input(worktree: Path, stores: Path) -> None
         ("echo one; echo; echo two; exit 2", "the candidate can't run today's benchmarks (exit code 2): two"),
         ("kill -9 $$", "the candidate was killed by SIGKILL in its start"),
         ("echo ERROR: bad option; echo bye; exit 4", "(exit code 4): ERROR: bad option"),
-        ("echo {} > run.json", "(exit code 0): no output"),
+        ("echo {} > run-0.json", "(exit code 0): no output"),
     ],
 )
 def test_a_process_that_measures_nothing_is_one_line(script: str, message: str, tmp_path: Path, stores: Path) -> None:
@@ -145,9 +151,9 @@ def test_a_process_that_measures_nothing_is_one_line(script: str, message: str, 
 
 
 def test_a_session_without_matching_cells_is_empty_whatever_ran_before(tmp_path: Path, stores: Path) -> None:
-    save(run_of([make_cell("read_many", "hdf5", 10)]), tmp_path)
+    save(run_of([make_cell("read_many", "hdf5", 10)]), tmp_path).rename(tmp_path / "run-0.json")
     assert run_session(fake_side(tmp_path, "exit 5"), QUICK, stores, seed=1) == Session({})
-    assert not (tmp_path / "run.json").exists()
+    assert not (tmp_path / "run-0.json").exists()
 
 
 def test_a_session_of_which_no_cell_was_measured_has_their_reasons(tmp_path: Path, stores: Path) -> None:
@@ -163,7 +169,7 @@ def test_own_thresholds_and_the_reasons_of_unmeasured_cells_are_read(tmp_path: P
     run["run"]["intended"] += ["failed", "skipped", "late"]
     run["run"] |= {"failed": {"failed": "OSError: disk"}, "skipped": {"skipped": "Skipped: no room"}}
     save(run, tmp_path).rename(tmp_path / "saved.json")
-    measured = run_session(fake_side(tmp_path, "cp saved.json run.json; exit 2"), QUICK, stores, 1)
+    measured = run_session(fake_side(tmp_path, "cp saved.json run-0.json; exit 2"), QUICK, stores, 1)
     assert measured.thresholds == {first["fullname"]: 0.3}
     assert list(measured.seconds) == [first["fullname"], second["fullname"]]
     reasons = {"failed": "OSError: disk", "skipped": "Skipped: no room", "late": "the session ended before it"}
@@ -250,7 +256,7 @@ def test_rounds_of_two_sides_are_measured_in_turns_and_cells_start_together(tmp_
             (tmp_path / name / "turns.py").write_text(TURNS.format(ready=ready, name=name, noted=noted))
             python = write_interpreter(tmp_path / name, f'"{sys.executable}" turns.py', "exit 5")
             sides.append(Side("baseline" if name == "old" else "candidate", tmp_path / name, python))
-        assert run_sessions(sides, QUICK, tmp_path, seed=1) == [Session({})] * 2
+        assert run_sessions(sides, QUICK, tmp_path, 1, PLACE) == [Session({})] * 2
         assert noted.read_text().splitlines() == expected
 
 
@@ -259,9 +265,70 @@ def test_seconds_are_the_average_of_the_faster_half_of_the_rounds(rounds: list[f
     assert average_faster_half(rounds) == expected
 
 
-def test_pairs_are_measured_on_each_processor_in_turns() -> None:
-    processors = os.sched_getaffinity(0)
-    assert {choose_processor(number) for number in range(len(processors))} == processors
+def run_noting(jobs: Sequence[Callable[[], object]], first: int) -> list[Place]:
+    """Run jobs at once; return the place of each."""
+    places: list[Place | None] = [None] * len(jobs)
+
+    def run(number: int, place: Place) -> Pair:
+        places[number] = place
+        jobs[number]()
+        return Pair(Session({str(number): 1.0}), Session({}))
+
+    pairs = run_at_once([partial(run, number) for number in range(len(jobs))], first)
+    assert [[*pair.baseline.seconds] for pair in pairs] == [[str(number)] for number in range(len(jobs))]
+    return [place for place in places if place is not None]
+
+
+def test_jobs_that_run_at_once_have_processors_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "list_processors", lambda: [4, 6])
+    together = threading.Barrier(2, timeout=60)
+    places = run_noting([together.wait] * 2, first=0)
+    assert sorted(place[:2] for place in places) == [(0, 4), (1, 6)]
+
+
+def test_a_single_job_has_the_next_processor_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "list_processors", lambda: [4, 6])
+    assert [run_noting([bool], first)[0].processor for first in range(4)] == [4, 6, 4, 6]
+
+
+def test_a_job_that_fails_stops_the_others_and_those_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "list_processors", lambda: [0, 1])
+    together, started = threading.Barrier(2, timeout=60), []
+
+    def wait(place: Place) -> Pair:
+        together.wait()
+        assert place.stopped.wait(60)
+        raise CancelledError
+
+    def fail(_: Place) -> Pair:
+        together.wait()
+        raise NotMeasurableError("a reason")
+
+    with pytest.raises(NotMeasurableError, match="a reason"):
+        run_at_once([wait, fail, started.append], 0)  # type: ignore[list-item]  # the last one never runs
+    assert started == []
+
+
+def test_the_number_of_pairs_at_once_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert list_processors() == list(range(AT_ONCE))
+
+
+def test_a_session_that_is_stopped_ends_at_once(tmp_path: Path, stores: Path) -> None:
+    place = Place(0, list_processors()[0], threading.Event())
+    side = fake_side(tmp_path, "sleep 600 &", "echo $$ $! > started", "wait")
+
+    def stop() -> None:
+        while not (tmp_path / "started").exists() or not (tmp_path / "started").read_text().endswith("\n"):
+            time.sleep(0.01)
+        place.stopped.set()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(CancelledError):
+        run_sessions([side], QUICK, stores, 1, place)
+    thread.join()
+    await_end(*map(int, (tmp_path / "started").read_text().split()))
 
 
 @pytest.mark.parametrize("unread", [b"", b"1"])
@@ -270,7 +337,7 @@ def test_a_process_that_ended_before_its_turn_is_not_waited_for(unread: bytes, t
     with ours, subprocess.Popen(["true"]) as process:  # noqa: S607 - a command that ends at once
         theirs.send(b"c")
         ours.send(unread)
-        running = Running(Side("candidate", tmp_path), process, ours)
+        running = Running(Side("candidate", tmp_path), process, ours, threading.Event())
         threading.Timer(0.1, theirs.close).start()
         take_turns([running])
         assert running.wait() == b""
@@ -293,11 +360,11 @@ def test_sides_share_a_seed_within_a_pair_and_leave_no_folder(
     with prepare_sides(make_plan(tmp_path, python)) as sides:
         assert sides.stores.parent == stores
         for _ in range(3):
-            sides.measure([READ])
+            sides.measure([READ], 1)
         assert len(list(temporary.iterdir())) == len(list(stores.iterdir())) == 1
         write_interpreter(tmp_path, "exit 1")
         with pytest.raises(NotMeasurableError):
-            sides.measure([READ])
+            sides.measure([READ], 1)
     assert list(temporary.iterdir()) == list(stores.iterdir()) == []
     lines = (tmp_path / "noted").read_text().splitlines()
     assert sorted(lines) == [f"{name} {seed}" for name in ("new", "old") for seed in (1, 2, 3)]
@@ -313,7 +380,7 @@ def test_later_pairs_import_only_the_backends_of_their_cells(tmp_path: Path, mon
     monkeypatch.setattr(session, "run_sessions", run)
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
     for cells in ((), ("c", "a"), ("a", "unknown")):
-        sides.measure(cells)
+        sides.measure(cells, 1)
     expected = [((), ()), (("c", "a"), ("png",)), (("a", "unknown"), ())]
     assert [(each.cells, each.backends) for each in asked] == expected
 
@@ -343,7 +410,7 @@ class TwoSets:
         self.sides, asked = sides, list[list[Selection]]()
         for each in cells:
             self.asked.clear()
-            self.pair = sides.measure(each)
+            (self.pair,) = sides.measure(each, 1)
             asked.append(self.asked.copy())
         return asked
 
@@ -418,7 +485,7 @@ def test_only_the_candidate_is_slowed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(session, "run_sessions", run)
     sides = Sides(Side("baseline", tmp_path), Side("candidate", tmp_path), make_plan(tmp_path), tmp_path)
     sides.slow_down(Slowdown((READ,), 1.2, "cpu"))
-    sides.measure(())
+    sides.measure((), 1)
     assert slowed == {"baseline": Slowdown(), "candidate": Slowdown((READ,), 1.2, "cpu")}
 
 
