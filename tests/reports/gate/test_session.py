@@ -158,7 +158,7 @@ def test_a_session_without_matching_cells_is_empty_whatever_ran_before(tmp_path:
 
 def test_a_session_of_which_no_cell_was_measured_has_their_reasons(tmp_path: Path, stores: Path) -> None:
     (tmp_path / "noted").write_text(json.dumps({"absent": READ, "reason": "OSError: disk"}) + "\n")
-    side = fake_side(tmp_path, "cp noted journal.jsonl; exit 1")
+    side = fake_side(tmp_path, "cp noted journal-0.jsonl; exit 1")
     assert run_session(side, QUICK, stores, seed=1) == Session({}, absent={READ: "OSError: disk"})
 
 
