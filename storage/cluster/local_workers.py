@@ -20,19 +20,26 @@ CONFIG = {
 
 
 def main() -> None:  # pragma: no cover - runs in a child only
-    """Start the workers that standard input describes; write the address of their scheduler to standard output.
+    """Hold workers until standard input ends; arguments are their folder and the modules that they need."""
+    folder, *modules = sys.argv[1:]
+    try:
+        _hold_workers(folder, modules)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.killpg(0, signal.SIGKILL)
 
-    Arguments are the modules that workers need.
-    """
+
+def _hold_workers(folder: str, modules: list[str]) -> None:  # pragma: no cover - likewise
+    """Start the workers that standard input describes; write the address of their scheduler to standard output."""
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    forkserver.set_forkserver_preload(sys.argv[1:])
+    forkserver.set_forkserver_preload(modules)
     forkserver.ensure_running()  # imports them while this process imports Dask
     import dask  # noqa: PLC0415 - workers import this module, too
     from distributed import LocalCluster, Security  # noqa: PLC0415 - likewise
 
     given = json.loads(sys.stdin.readline())
-    with answer, dask.config.set(CONFIG):
+    with dask.config.set(CONFIG):
         cluster = LocalCluster(
             n_workers=given["count"],
             threads_per_worker=1,
@@ -40,7 +47,7 @@ def main() -> None:  # pragma: no cover - runs in a child only
             host="127.0.0.1",
             dashboard_address=None,
             memory_limit=0,
-            local_directory=given["folder"],
+            local_directory=folder,
             security=Security(**given["security"]) if given["security"] else None,
             scheduler_kwargs={"allowed_failures": ALLOWED_FAILURES},
             silence_logs=logging.CRITICAL,
@@ -48,8 +55,6 @@ def main() -> None:  # pragma: no cover - runs in a child only
         answer.write(f"{cluster.scheduler_address}\n")
         answer.flush()
         sys.stdin.read()
-    shutil.rmtree(given["folder"], ignore_errors=True)
-    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":  # pragma: no cover - runs in a child only

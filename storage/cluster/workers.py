@@ -143,7 +143,7 @@ def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
     ):
         _, security_type = _import()  # while the process does the same
         certificate = _make_certificate(security_type)
-        given = {"count": count, "folder": folder, "security": certificate}
+        given = {"count": count, "security": certificate}
         with suppress(BrokenPipeError):
             requests.write(json.dumps(given).encode() + b"\n")
 
@@ -180,7 +180,7 @@ def _start_process(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Start the process that holds the workers, which put their files into a folder; kill all of them at the end."""
     path = os.pathsep.join(map(os.path.abspath, sys.path))
     process = subprocess.Popen(  # noqa: S603 - our own module
-        [sys.executable, "-P", Path(__file__).with_name("local_workers.py"), *PRELOADED],
+        [sys.executable, "-P", Path(__file__).with_name("local_workers.py"), folder, *PRELOADED],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

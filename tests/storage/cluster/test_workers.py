@@ -246,6 +246,7 @@ if __name__ == "__main__":
         print(*workers._client.run(os.getpid).values(), flush=True)
         sys.stdin.read()
 """
+STARTING = SCRIPT.replace("*workers._client.run(os.getpid).values()", "os.getpid()")
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
@@ -280,6 +281,25 @@ def test_workers_end_with_the_process_that_started_them(stop: signal.Signals) ->
         assert is_running(worker)
         process.send_signal(stop)
     assert wait_for(lambda: not is_running(worker)), f"worker {worker} is still there"
+
+
+@pytest.mark.parametrize("script", [SCRIPT, pytest.param(STARTING, marks=pytest.mark.slow)], ids=["used", "starting"])
+def test_nothing_is_left_of_workers_whose_caller_is_killed(script: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # whose path is short, as those of sockets must be
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": folder},
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            process.kill()
+        (leader,) = map(int, children)
+        assert wait_for(lambda: not find_session(leader)), f"processes {find_session(leader)} are still there"
+        assert not list(Path(folder).iterdir()), "workers left files"
 
 
 @pytest.mark.parametrize("delay", [0, *(pytest.param(delay, marks=pytest.mark.slow) for delay in (0.5, 1, 1.5, 2))])
