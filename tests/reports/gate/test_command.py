@@ -376,7 +376,8 @@ def test_a_signal_ends_the_gate_and_leaves_no_folder(
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     before = signal.getsignal(signal.SIGTERM)
-    sessions.before = lambda: os.kill(os.getpid(), signal.Signals[name])
+    waiting = [signal.Signals[name]]
+    sessions.before = lambda: os.kill(os.getpid(), waiting.pop()) if waiting else None
     assert gate(130, "HEAD", f"--stores={stores}") == "error: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) == before
     assert [*temporary.iterdir(), *stores.iterdir()] == []
