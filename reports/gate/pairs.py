@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple
 
-SCREEN_PAIRS = 5  # of all cells
+SCREEN_PAIRS = 4  # of all cells
 FIRST_LOOK = 3  # pairs after which suspects may be cleared, and none is confirmed
 ANALYSES = (12, 24, 36, 48, 60)  # pairs after which suspects are judged: the interim analyses, and the last one
 

@@ -17,7 +17,7 @@ from reports import calibration
 from reports.__main__ import main
 from reports.calibration import LEAST_SECONDS, Line, replay_baseline, replay_gate
 from reports.gate import command
-from reports.gate.pairs import Pair, Session
+from reports.gate.pairs import SCREEN_PAIRS, Pair, Session
 from reports.gate.session import SLOWDOWN, Plan, Slowdown
 from tests.support.repositories import make_repository
 from tests.support.runs import add_replicates, find_cell, make_run
@@ -124,7 +124,7 @@ def test_a_run_without_a_change_records_its_screen_and_is_in_the_record_before_t
     assert main(["calibrate", "gate", str(record), "--runs=2", "--changes", "none", "one cell 1.5x"]) == 0
     assert found == [0, 1, 2, 3]
     lines = [json.loads(line) for line in record.read_text().splitlines()]
-    assert [len(line["processes"]) for line in lines] == [10, 0, 10, 0]
+    assert [len(line["processes"]) for line in lines] == [2 * SCREEN_PAIRS, 0, 2 * SCREEN_PAIRS, 0]
     assert lines[0]["fixed"] == [CONTROL]
 
 

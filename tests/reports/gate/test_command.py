@@ -16,6 +16,7 @@ import pytest
 from reports.__main__ import main
 from reports.errors import NotMeasurableError
 from reports.gate import command
+from reports.gate.pairs import SCREEN_PAIRS
 from reports.gate.session import Selection, Sides
 from tests.support.photo_runs import make_photo_run
 from tests.support.repositories import commit_all, run_git, write_files
@@ -101,7 +102,7 @@ def test_identical_versions_pass(sessions: FakeSessions, gate: Gate, tmp_path: P
     assert "- storage/ is the same in both: every difference is noise\n" in printed
     assert "- images: cifar10, 1,000 images\n" in printed
     assert f"- stores were in {tmp_path}, on a disk" in printed
-    assert sessions.count == 10
+    assert sessions.count == 2 * SCREEN_PAIRS
 
 
 @pytest.mark.parametrize(
@@ -362,7 +363,7 @@ def test_progress_is_shown_on_a_terminal_and_cleared(sessions: FakeSessions, mon
     monkeypatch.setattr(sys, "stderr", terminal)
     assert main(["gate", "--all"]) == 0
     shown = terminal.getvalue().split("\r\x1b[K")
-    assert shown == ["", *(f"screen: pair {number} of 5" for number in range(1, 6)), ""]
+    assert shown == ["", *(f"screen: pair {number} of {SCREEN_PAIRS}" for number in range(1, SCREEN_PAIRS + 1)), ""]
     sessions.ratios = {}
     assert main(["gate", "--all"]) == 2
     assert terminal.getvalue().rpartition("\r\x1b[K")[2].startswith("error: no benchmark of an affected backend")
