@@ -215,7 +215,7 @@ def claim_stores(folder: Path | None, store_bytes: int) -> Iterator[Path]:
 
 
 class Place(NamedTuple):
-    """Where the sessions of a pair run: next to those of no other place, until they are stopped."""
+    """Where one pair at a time runs: its processor, the names of its files, and whether it must stop."""
 
     number: int
     processor: int
@@ -257,8 +257,8 @@ def run_at_once(jobs: Sequence[Callable[[Place], Pair]], first: int) -> list[Pai
             failures = [failure for failure in (each.exception() for each in futures) if failure]
         finally:
             stopped.set()
-    for failure in sorted(failures, key=lambda each: isinstance(each, CancelledError)):
-        raise failure  # the one that stopped the others
+    if failures:
+        raise min(failures, key=lambda each: isinstance(each, CancelledError))  # the one that stopped the others
     return [each.result() for each in futures]
 
 
