@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXCHANGED = {5, 6, 7, 8}  # orientations that exchange height and width
 MIN_SIDE, MAX_PIXELS = 64, 1 << 16  # of what OpenCV makes
 MAX_LINEAR, MAX_SMOOTHED = 1.5, 2  # how far it makes an image smaller by interpolation, alone and after smoothing
-VERSION = 3  # of the pixels: raised when the same libraries make other ones
+VERSION = 3  # of the pixels of a whole image: raised when the same libraries make other ones
 Box = tuple[float, float, float, float]  # left, top, right and bottom of a part, as Pillow has them
 EIGHTHS, SLOW_EIGHTHS = 8, 7  # of its size at which JPEG can be decoded; 7 of them take longer than all
 QUICK_FACTORS = 8, 4, 2, 1  # by which libjpeg makes an image smaller with vector instructions
@@ -89,7 +89,10 @@ def find_box(crop: Crop | None, scale: float) -> Box | None:
 
 
 def mirror(image: Image) -> Image:
-    """Exchange left and right, each channel by itself, which is several times as fast as all at once."""
+    """Exchange left and right; NumPy does it channel by channel, which is several times as fast as all at once."""
+    if (opencv := find_opencv()) is not None and _is_for_opencv(Size(*image.shape[:2])):
+        flipped: Image = opencv.flip(image, 1)
+        return flipped
     mirrored = np.empty(image.shape, image.dtype)
     for channel in range(CHANNELS):
         mirrored[..., channel] = image[:, ::-1, channel]
@@ -114,7 +117,9 @@ def fit_array(image: Image, size: Size | None, box: Box | None = None) -> Image:
 
 
 def _scale_part(opencv: ModuleType, part: Image, size: Size) -> Image:
-    """Make an array smaller, then larger, in the direction where it must be."""
+    """Make an array smaller, then larger, in the direction where it must be: at once, if interpolation does both."""
+    if max(part.shape[1] / size.width, part.shape[0] / size.height) <= MAX_LINEAR:
+        return _scale(opencv, part, size)
     smaller = Size(min(size.height, part.shape[0]), min(size.width, part.shape[1]))
     part = _scale(opencv, part, smaller)
     return part if smaller == size else _scale(opencv, part, size)

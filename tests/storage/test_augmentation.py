@@ -96,8 +96,13 @@ def test_of_an_image_that_no_part_fits_in_the_centre_is_taken(whole: Size, expec
 
 def test_half_of_the_images_are_mirrored() -> None:
     assert 450 < sum(make_view(image).is_mirrored for image in range(1000)) < 550
-    picture = make_picture()
+
+
+@pytest.mark.parametrize("size", [Size(20, 30), Size(224, 224), Size(300, 400)])
+def test_left_and_right_are_exchanged(size: Size) -> None:
+    picture = make_picture(*size)
     np.testing.assert_array_equal(mirror(picture), picture[:, ::-1])
+    np.testing.assert_array_equal(mirror(picture[::-1, ::-1]), picture[::-1])
 
 
 def test_a_part_is_scaled_to_the_size() -> None:
