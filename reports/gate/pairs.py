@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple
 
 SCREEN_PAIRS = 4  # of all cells
-FIRST_LOOK = 3  # pairs after which suspects may be cleared, and none is confirmed
+FIRST_LOOK = 4  # pairs after which suspects may be cleared, and none is confirmed
 ANALYSES = (12, 24, 36, 48, 60)  # pairs after which suspects are judged: the interim analyses, and the last one
 
 SideName = Literal["baseline", "candidate"]

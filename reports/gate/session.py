@@ -34,7 +34,7 @@ from reports.reading import read_run
 from reports.run import BrokenRunError, ImageSet
 from reports.text import count_noun, shorten_text
 
-ROUNDS = ("--benchmark-max-time=0.02", "--benchmark-min-rounds=3")
+ROUNDS = ("--benchmark-max-time=0.04", "--benchmark-min-rounds=4")
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, if there is one
 AT_ONCE = 4  # pairs: more would need much memory
 MAX_STORES = 64  # large ones that a session may leave until it ends
