@@ -11,7 +11,7 @@ import pytest
 
 from reports.errors import WrongInputError
 from reports.gate.decision import Absence, Outcome, run_gate
-from reports.gate.pairs import SCREEN_PAIRS, Pair, Session, SideName
+from reports.gate.pairs import FIRST_LOOK, SCREEN_PAIRS, Pair, Session, SideName
 from reports.noise import Thresholds, Verdict
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
@@ -127,13 +127,13 @@ def test_only_undecided_suspects_are_measured_again_and_each_pair_is_announced()
     assert sides.asked == [()] * SCREEN_PAIRS + [(SECOND, FOURTH)] * 12 + [(FOURTH,)] * 48
     screened, confirmed = sides.progress[:SCREEN_PAIRS], sides.progress[SCREEN_PAIRS:]
     assert screened == [f"screen: pair {number} of {SCREEN_PAIRS}" for number in range(1, FRESH)]
-    assert confirmed[:3] == [f"confirm: pair {number} of 3, 2 cells left" for number in range(1, 4)]
-    assert confirmed[3:12] == [f"confirm: pair {number} of 12, 2 cells left" for number in range(4, 13)]
+    looks = [FIRST_LOOK] * FIRST_LOOK + [12] * (12 - FIRST_LOOK)
+    assert confirmed[:12] == [f"confirm: pair {number} of {look}, 2 cells left" for number, look in enumerate(looks, 1)]
     assert confirmed[12] == "confirm: pair 13 of 24, 1 cells left"
 
 
 @pytest.mark.parametrize(
-    ("budget", "confirmed", "pairs", "value"), [(0.001, 0, SCREEN_PAIRS, None), (4.5, 4, 4, 0.125)]
+    ("budget", "confirmed", "pairs", "value"), [(0.001, 0, SCREEN_PAIRS, None), (4.5, 4, 4, 0.0625)]
 )
 def test_a_budget_ends_fresh_pairs_but_not_the_screen(
     budget: float, confirmed: int, pairs: int, value: float | None, monkeypatch: pytest.MonkeyPatch
@@ -203,9 +203,9 @@ def scatter(screened: float, later: float) -> Callable[[Pair, int], Pair]:
     ("factors", "verdicts", "confirmed"),
     [
         ((1.04, 1.04), {}, 0),
-        ((1.1, 1.04), {}, 3),
-        ((1.1, 1.1), {}, 3),
-        ((1.1, 1.3), {SECOND: "inconclusive"}, 3),
+        ((1.1, 1.04), {}, FIRST_LOOK),
+        ((1.1, 1.1), {}, FIRST_LOOK),
+        ((1.1, 1.3), {SECOND: "inconclusive"}, FIRST_LOOK),
         ((2.0, 1.0), {SECOND: "inconclusive"}, 0),
     ],
     ids=["quiet", "noisy in the screen", "noisy", "too noisy", "hopeless"],
