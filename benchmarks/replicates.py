@@ -135,4 +135,5 @@ def _read(folder: Path, code: int, cells: Sequence[str]) -> Replicate:
     for measured in run["benchmarks"]:
         rounds.setdefault(measured["fullname"], []).extend(measured["stats"]["data"])
     reasons = {**run["run"]["failed"], **run["run"]["skipped"]}
-    return Replicate(rounds, {cell: reasons.get(cell, "not measured") for cell in cells if cell not in rounds})
+    failed = {cell: reasons.get(cell, "not measured") for cell in cells if cell in reasons or cell not in rounds}
+    return Replicate(rounds, failed)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import replicates
 from tests.benchmarks.test_options import collect
 from tests.support.backends import need_backend
 from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
@@ -57,6 +58,25 @@ def test_a_baseline_has_the_rounds_of_every_process(folder: Path) -> None:
     assert all(seconds > 0 for process in run["run"]["replicates"] for rounds in process.values() for seconds in rounds)
     assert run["run"]["complete"] is True
     assert not list((folder / "temporary").glob("replicate"))
+
+
+def test_a_replicate_measures_all_cells_then_all_again() -> None:
+    cells: list[Any] = ["one", "two"]
+    replicates.pytest_collection_modifyitems(cells)
+    assert cells == ["one", "two"] * replicates.PASSES
+
+
+@pytest.mark.parametrize(("failed", "expected"), [({}, {}), ({"one": "ValueError"}, {"one": "ValueError"})])
+def test_a_replicate_has_the_rounds_of_all_passes_and_fails_if_one_does(
+    failed: dict[str, str], expected: dict[str, str], tmp_path: Path
+) -> None:
+    measured = [
+        {"fullname": name, "stats": {"data": [seconds]}} for name, seconds in (("one", 1), ("two", 2), ("one", 3))
+    ]
+    run = {"benchmarks": measured, "run": {"failed": failed, "skipped": {}}}
+    (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
+    found = replicates._read(tmp_path, 0, ["one", "two"])  # noqa: SLF001
+    assert found == ({"one": [1, 3], "two": [2]}, expected)
 
 
 @pytest.mark.slow
