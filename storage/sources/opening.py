@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -121,8 +121,13 @@ def _exists(path: Path) -> bool:
 
 
 def _find_backend(path: Path) -> tuple[Backend | None, dict[str, StorageError]]:
-    """Find the first backend that accepts a plain store, and the errors of those before it."""
+    """Find the first backend that accepts a plain store, and the errors of those before it.
+
+    Importing all backends takes half a second; a folder that has no file is no store of any.
+    """
     reasons: dict[str, StorageError] = {}
+    if not _has_file(path):
+        return None, reasons
     for name, backend in BACKENDS.items():
         try:
             backend.open_reader(path).close()
@@ -131,6 +136,12 @@ def _find_backend(path: Path) -> tuple[Backend | None, dict[str, StorageError]]:
         else:
             return backend, reasons
     return None, reasons
+
+
+def _has_file(path: Path) -> bool:
+    with suppress(OSError), os.scandir(path) as entries:
+        return any(not entry.is_dir() for entry in entries)
+    return False
 
 
 def _explain(path: Path, folder: FolderSource | None, reasons: Mapping[str, StorageError]) -> StorageError:

@@ -68,13 +68,13 @@ def source(tmp_path: Path) -> Path:
 
 
 def find_workers() -> list[int]:
-    """Find the processes of workers: in the session of a child of this one, and forked by a server."""
+    """Find the processes of workers: in the session of a child of this one, and forked by a child of that."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             process = int(folder.name)
-            is_ours = find_parent(os.getsid(process)) == os.getpid()
-            if is_ours and b"forkserver" in Path(f"/proc/{find_parent(process)}/cmdline").read_bytes():
+            leader = os.getsid(process)
+            if find_parent(leader) == os.getpid() and find_parent(find_parent(process)) == leader:
                 found.append(process)
     return found
 

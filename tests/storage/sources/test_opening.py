@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -175,12 +176,26 @@ def test_a_folder_that_the_system_refuses_is_not_called_another_thing(
         with reading(store):
             raise PermissionError(13, "Permission denied", str(store))
 
+    (tmp_path / "file").touch()
     for module in storage.BACKENDS.values():
         monkeypatch.setattr(module, "open_reader", refuse)
     with pytest.raises(storage.StorageError, match="the operating system refused to read it") as caught:
         open_source(tmp_path).__enter__()
     assert type(caught.value) is storage.StorageError
     assert len(caught.value.__notes__) == len(storage.BACKENDS)
+
+
+def test_a_folder_of_folders_is_opened_without_importing_backends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        pytest.fail("backends are imported")
+
+    (tmp_path / "cats").mkdir()
+    Pillow.new("RGB", (2, 2)).save(tmp_path / "cats" / "a.png")
+    monkeypatch.setattr("storage.sources.opening.BACKENDS", Mock(items=refuse))
+    with open_source(tmp_path) as source:
+        assert (source.kind, len(source.sizes)) == ("encoded", 1)
 
 
 def test_the_labels_of_a_store_may_not_take_far_more_memory_than_its_files(
