@@ -70,10 +70,10 @@ class Backend(Protocol):
     """The contract of a backend: plain functions in a plain module.
 
     A store is a directory that one backend fills with one image set; deleting the directory deletes the store. At least
-    one file is in it, outside its folders. The set is of one of two kinds: pixels, an array, or encoded, image files kept byte for byte. What was stored comes back
-    exactly: pixels or bytes, dtype and shape, order, labels, also of sets with one image or none. Pixels are uint8,
-    uint16, int16, float16 or float32, of shape (N, H, W) or (N, H, W, C), as far as ``INFO.dtypes`` has them; those in
-    another byte order come back in this machine's.
+    one file is in it, outside its folders. The set is of one of two kinds: pixels, an array, or encoded, image files
+    kept byte for byte. What was stored comes back exactly: pixels or bytes, dtype and shape, order, labels, also of
+    sets with one image or none. Pixels are uint8, uint16, int16, float16 or float32, of shape (N, H, W) or (N, H, W,
+    C), as far as ``INFO.dtypes`` has them; those in another byte order come back in this machine's.
     Options beyond these arguments are keyword-only, have defaults, and don't change what a read returns.
 
     All errors are `StorageError` and its subclasses: they say what happened, where, and what to do.
