@@ -9,7 +9,7 @@ from storage.contract import Kind
 
 Case = TypeVar("Case")
 
-BUDGET = 240  # cases of a fault: the backends that are here share them, so that all take as long as one
+BUDGET = 120  # cases of a fault: the backends that are here share them, so that all take as long as one
 ENDLESS = 1000  # cases of a fault that has endlessly many, where all are tried
 
 

@@ -31,7 +31,7 @@ from tests.support.image_sets import make_set
 __all__ = ["careless"]  # the fixture
 
 BACKEND = "hdf5"
-SOME = Extent(sample=False, backends=180)  # four cases of each fault
+SOME = Extent(sample=False, backends=30)  # four cases of each fault
 LOST = "it is there, but|cannot be loaded"
 HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
     "kills_at_calls": (lambda folder: kill_at_calls(BACKEND, folder, SOME, count=20, replacing=True), LOST),

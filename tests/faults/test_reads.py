@@ -51,7 +51,8 @@ def test_damage_to_a_plain_store_raises_no_foreign_error(
 ) -> None:
     for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
         (folder / kind).mkdir()
-        found = damage_plain(backend, folder / kind, cases=3 if extent.sample else 200 // part.kinds, kind=kind)
+        cases = 3 if extent.sample else (200 if extent.full else 40) // part.kinds
+        found = damage_plain(backend, folder / kind, cases=cases, kind=kind)
         named = {f"{PLAIN}{name_fault(kind, damage)}": findings for damage, findings in found.items()}
         count_findings(record_property, backend, named)
 
@@ -59,7 +60,7 @@ def test_damage_to_a_plain_store_raises_no_foreign_error(
 def test_each_read_of_a_store_that_is_replaced_is_all_old_or_all_new(
     pytestconfig: pytest.Config, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    seconds = 1 if extent.sample else 60
+    seconds = 1 if extent.sample else 60 if extent.full else 20
     names = EXAMPLES if extent.sample and not pytestconfig.option.backends else read_options(pytestconfig).backends
     stored = {name: BACKENDS[name].INFO.kinds for name in names}
     for turn in range(2 if extent.full else 1):
