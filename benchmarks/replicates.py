@@ -36,10 +36,12 @@ class Replicate(NamedTuple):
     failed: dict[str, str]
 
 
-@pytest.hookimpl(trylast=True)  # after all that leaves cells out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure all cells once, then again."""
-    items *= PASSES
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Measure all cells once, then again. A cell that follows itself is torn down in between."""
+    items = session.items * PASSES
+    for item, following in zip(items, [*items[1:], None], strict=True):
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None if following is item else following)
+    return True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

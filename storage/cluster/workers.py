@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -25,6 +26,7 @@ from ..registry import PACKAGE
 from ..remote.cache import cache as choose_cache
 
 MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
+PAUSE = 0.005  # seconds after which it is looked for results again
 TIMEOUT = 30  # seconds in which a scheduler must answer
 # modules that workers need; a library among them may be missing
 PRELOADED = "distributed", f"{__package__}.conversion", f"{__package__}.checking", "PIL.Image", "simplejpeg", "cv2"
@@ -68,7 +70,7 @@ class Cluster:
 
         try:
             submit(max(MIN_AHEAD, AHEAD * sum(self._client.nthreads().values())))
-            for future, result in completed:
+            for future, result in self._take(completed):
                 number = waiting.pop(future)
                 if isinstance(result, Done):  # its worker may have died since, with which the status changes
                     yield number, result.value
@@ -85,6 +87,19 @@ class Cluster:
                 self._client.cancel(list(waiting), force=True)
         if failures:
             raise failures[min(failures)]
+
+    def _take(self, completed: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - of distributed
+        """Yield futures and their results as they come, as long as the scheduler is there.
+
+        A task that is submitted when it isn't any more is neither done nor lost.
+        """
+        while not completed.is_empty():
+            if completed.has_ready():
+                yield next(completed)
+            elif self._client.status == "running":
+                time.sleep(PAUSE)
+            else:
+                raise OSError(self._client.status)
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in each worker that answers."""

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -139,9 +139,12 @@ def _find_backend(path: Path) -> tuple[Backend | None, dict[str, StorageError]]:
 
 
 def _has_file(path: Path) -> bool:
-    with suppress(OSError), os.scandir(path) as entries:
-        return any(not entry.is_dir() for entry in entries)
-    return False
+    """Whether there may be a file in a folder, outside its folders."""
+    try:
+        with os.scandir(path) as entries:
+            return any(not entry.is_dir(follow_symlinks=False) for entry in entries)
+    except OSError:
+        return True  # the backends say what is wrong
 
 
 def _explain(path: Path, folder: FolderSource | None, reasons: Mapping[str, StorageError]) -> StorageError:

@@ -60,10 +60,12 @@ def test_a_baseline_has_the_rounds_of_every_process(folder: Path) -> None:
     assert not list((folder / "temporary").glob("replicate"))
 
 
-def test_a_replicate_measures_all_cells_then_all_again() -> None:
-    cells: list[Any] = ["one", "two"]
-    replicates.pytest_collection_modifyitems(cells)
-    assert cells == ["one", "two"] * replicates.PASSES
+def test_a_replicate_measures_its_cells_in_passes_even_if_there_is_only_one(folder: Path) -> None:
+    rounds = ("--benchmark-min-rounds=3", "--benchmark-max-time=0.000001", "--replicates=2")
+    ended = run_pytest(folder, READ, *SMALL[:-3], *rounds)
+    assert ended.returncode == 0, ended.stdout
+    (process,) = read_last_run(folder)["run"]["replicates"]
+    assert {cell: len(each) for cell, each in process.items()} == {READ: replicates.PASSES}
 
 
 @pytest.mark.parametrize(("failed", "expected"), [({}, {}), ({"one": "ValueError"}, {"one": "ValueError"})])

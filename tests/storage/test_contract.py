@@ -195,10 +195,6 @@ def test_a_store_without_one_of_its_files_is_refused(module: Backend, store: Pat
         path.write_bytes(content)
 
 
-def test_a_store_has_a_file_outside_its_folders(store: Path) -> None:
-    assert any(path.is_file() for path in store.iterdir()), "convert takes a folder without files for no store"
-
-
 def test_reading_changes_nothing_in_the_store(module: Backend, store: Path) -> None:
     def look() -> list[tuple[str, int, int]]:
         return sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in store.rglob("*"))

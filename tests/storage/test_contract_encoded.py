@@ -50,6 +50,15 @@ def test_stored_files_come_back(module: Backend, tmp_path: Path, count: int) -> 
     check_file_reads(module, tmp_path / "store", make_files(count))
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_store_has_a_file_outside_its_folders(module: Backend, tmp_path: Path, count: int) -> None:
+    for kind in module.INFO.kinds:
+        store = tmp_path / kind
+        store.mkdir()
+        module.store_many(store, *(make_files(count) if kind == "encoded" else make_set(count, 5, 7)))
+        assert any(path.is_file() for path in store.iterdir()), "convert takes a folder without files for no store"
+
+
 def test_a_large_file_comes_back(module: Backend, tmp_path: Path) -> None:
     need_files(module)
     files = Encoded.join([b"", np.random.default_rng(0).bytes(9 << 20), b"small"])

@@ -238,6 +238,18 @@ def test_the_certificate_is_made_for_this_run(monkeypatch: pytest.MonkeyPatch) -
     assert workers._make_certificate(Security) == {}  # noqa: SLF001
 
 
+@pytest.mark.parametrize("victim", ["scheduler", "forker"])
+def test_a_conversion_whose_workers_can_not_be_replaced_ends_with_an_error(victim: str) -> None:
+    with start_workers(1) as started:
+        results = started.run(abs, ((number, -number) for number in range(100_000)))
+        next(results)
+        (worker,) = started._client.run(os.getpid).values()  # noqa: SLF001 - what only tests want
+        forker = find_parent(worker)
+        os.kill(find_parent(forker) if victim == "scheduler" else forker, signal.SIGKILL)
+        with pytest.raises(StorageError, match="the scheduler lost a task, or the connection to it"):
+            list(results)
+
+
 SCRIPT = """
 import os, sys
 from storage.cluster.workers import start_workers
