@@ -74,7 +74,8 @@ def find_workers() -> list[int]:
         with suppress(OSError):
             process = int(folder.name)
             leader = os.getsid(process)
-            if find_parent(leader) == os.getpid() and find_parent(find_parent(process)) == leader:
+            is_ours = find_parent(leader) == os.getpid() and find_parent(find_parent(process)) == leader
+            if is_ours and is_running(process):
                 found.append(process)
     return found
 
