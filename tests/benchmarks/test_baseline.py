@@ -62,7 +62,7 @@ def test_a_baseline_has_the_rounds_of_every_process(folder: Path) -> None:
 
 def test_a_replicate_measures_its_cells_in_passes_even_if_there_is_only_one(folder: Path) -> None:
     rounds = ("--benchmark-min-rounds=3", "--benchmark-max-time=0.000001", "--replicates=2")
-    ended = run_pytest(folder, READ, *SMALL[:-3], *rounds)
+    ended = run_pytest(folder, READ, *QUICK, "--cutoffs=10", "--backends=npy", *rounds)
     assert ended.returncode == 0, ended.stdout
     (process,) = read_last_run(folder)["run"]["replicates"]
     assert {cell: len(each) for cell, each in process.items()} == {READ: replicates.PASSES}
