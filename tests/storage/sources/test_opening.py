@@ -198,6 +198,15 @@ def test_a_folder_of_folders_is_opened_without_importing_backends(
         assert (source.kind, len(source.sizes)) == ("encoded", 1)
 
 
+@need_backend("npy")
+def test_a_link_that_leads_back_to_itself_hides_no_store(tmp_path: Path) -> None:
+    storage.BACKENDS["npy"].store_many(tmp_path / "store", *make_set(3, 5, 7))
+    for number in range(9):  # some are listed before the files of the store
+        (tmp_path / "store" / f"loop{number}").symlink_to(f"loop{number}")
+    with open_source(tmp_path / "store") as source:
+        assert (source.kind, len(source.labels)) == ("pixels", 3)
+
+
 def test_the_labels_of_a_store_may_not_take_far_more_memory_than_its_files(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
