@@ -34,7 +34,6 @@ from ..errors import writing
 BLOCK = 1 << 12  # bytes, the page of a file: so much is fetched, or isn't
 REQUEST = 4 << 20  # bytes of one request: a larger one takes as long for each byte, and waits for its memory
 GAP = 256 << 10  # bytes between two ranges that are fetched, too, as another request would take longer
-CHUNK = 1 << 20  # bytes of which all are fetched if any is needed, and all will be
 BELIEVED = 1 << 30  # bytes of a part for which memory is taken before anything confirms that it has so many
 PAUSE, PATIENCE = (
     0.005,
@@ -126,7 +125,7 @@ class SparseStore:
     def fetch_images(self, positions: NDArray[np.intp], *, whole_chunks: bool = False) -> None:
         """Fetch the bytes of the images at these positions, and with `whole_chunks` what will soon be needed, too."""
         if not self.is_complete:
-            self._fetch_blocks(self.find_blocks(positions, CHUNK if whole_chunks else BLOCK))
+            self._fetch_blocks(self.find_blocks(positions, REQUEST if whole_chunks else BLOCK))
 
     def fetch_all(self) -> None:
         """Fetch all that isn't there."""

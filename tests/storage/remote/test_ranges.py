@@ -15,7 +15,7 @@ from storage.dataset.details import Details
 from storage.dataset.files import check_file, find_structure
 from storage.reader import read_stored
 from storage.remote import ranges
-from storage.remote.ranges import BLOCK, CHUNK, GAP, REQUEST, Piece, SparseStore
+from storage.remote.ranges import BLOCK, GAP, REQUEST, Piece, SparseStore
 from tests.faults.children import Ending, run_child
 from tests.faults.mounts import find_obstacle, mount_memory
 from tests.support.backends import need_backend
@@ -157,13 +157,14 @@ def test_small_gaps_are_read_and_large_ones_are_not(pixels: Example) -> None:
     assert len(pixels.server.take_sizes()) == 2
 
 
-def test_of_what_will_all_be_needed_large_chunks_are_fetched(pixels: Example) -> None:
-    sparse = pixels.open()
-    pixels.server.take_sizes()
-    sparse.fetch_images(np.array([100]), whole_chunks=True)
-    assert sum(pixels.server.take_sizes()) > CHUNK / 2
-    sparse.fetch_images(np.array([101]), whole_chunks=True)
-    assert not pixels.server.requests
+def test_of_what_will_all_be_needed_whole_requests_are_fetched(tmp_path: Path) -> None:
+    example = Example(tmp_path, "npy", make_set(900, 80, 80)[0], np.arange(900))
+    sparse = example.open()
+    example.server.take_sizes()
+    sparse.fetch_images(np.array([450]), whole_chunks=True)
+    assert REQUEST / 2 < sum(example.server.take_sizes()) <= 2 * REQUEST
+    sparse.fetch_images(np.array([451]), whole_chunks=True)
+    assert not example.server.requests
 
 
 def test_what_is_forgotten_is_fetched_once_more(pixels: Example) -> None:
