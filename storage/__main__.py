@@ -304,15 +304,12 @@ def _is_dataset(destination: Location) -> bool:
 
 def _find_destination(source: Location, destination: Location) -> Location:
     """Follow links; refuse a destination inside the source or around it."""
-    if isinstance(destination, Url):
-        return destination
     for path in (source, destination):
         if isinstance(path, Path):
             join_path(path, "")  # refuses names that no file can have
     with reading(destination, ValueError):
-        other = Path(os.path.realpath(destination))
-        one = source if isinstance(source, Url) else Path(os.path.realpath(source))
-    if other.is_symlink():
+        one, other = (each if isinstance(each, Url) else Path(os.path.realpath(each)) for each in (source, destination))
+    if isinstance(other, Path) and other.is_symlink():
         raise InvalidInputError(
             "it is a link that leads back to itself", store=destination, hint="choose another destination"
         )

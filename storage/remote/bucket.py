@@ -48,7 +48,7 @@ MAX_PIECES, MAX_PIECES_AT_ONCE = 9_000, 4  # S3 has 10,000
 BULK = 1000  # objects that one request removes
 MAX_REQUESTS = 32  # at once, of one process
 ATTEMPTS, PAUSE, MAX_ELAPSED = 5, 0.1, 60.0  # of what the library doesn't repeat; seconds, the first doubled each time
-TIMEOUT, UPLOAD_TIMEOUT = timedelta(seconds=30), timedelta(minutes=10)  # of one request
+TIMEOUT, REQUEST_TIMEOUT = timedelta(seconds=30), timedelta(minutes=10)  # until a byte comes; of one request
 LOOK_UP, LINGER = 1.0, 5.0  # seconds between looks at a wait that Ctrl-C may end; for what still runs after it
 RETRIES = {"max_retries": 10, "retry_timeout": timedelta(seconds=MAX_ELAPSED)}
 STORES = {"s3": ("S3Store", "AWS"), "gs": ("GCSStore", "GOOGLE"), "az": ("AzureStore", "AZURE")}
@@ -264,7 +264,7 @@ class Bucket:
             if found["e_tag"] != _hash_pieces(path, piece) and not self._is_same(name, path):
                 raise _WrongAnswerError(OTHER)
 
-        self._repeat(name, put, UPLOAD_TIMEOUT)
+        self._repeat(name, put, REQUEST_TIMEOUT)
 
     def write(self, name: str, content: bytes) -> None:
         """Write an object, whatever is there; verify that the server has this content."""
@@ -274,7 +274,7 @@ class Bucket:
             if found["e_tag"] != _hash(content) and self.read(name)[0] != content:
                 raise _WrongAnswerError(OTHER)
 
-        self._repeat(name, put, UPLOAD_TIMEOUT)
+        self._repeat(name, put, REQUEST_TIMEOUT)
 
     def _is_same(self, name: str, path: Path) -> bool:
         """Read an object back, and compare it with a file."""
@@ -411,7 +411,7 @@ class Bucket:
             self._stores[key] = make(
                 self.url.bucket,
                 prefix=self.url.prefix or None,
-                client_options=found | {"timeout": timeout},
+                client_options=found | {"timeout": REQUEST_TIMEOUT, "read_timeout": timeout},
                 retry_config=RETRIES,
             )
         return self._stores[key]
@@ -423,7 +423,7 @@ class Bucket:
         answer = " ".join(found[1] for found in (status, code) if found)
         if isinstance(error, FileNotFoundError) or answer.endswith("NoSuchBucket"):
             return StoreNotFoundError("there is no such object or bucket", store=url, hint=MISSING_HINT)
-        if isinstance(error, (kinds.PermissionDeniedError, kinds.UnauthenticatedError)):
+        if isinstance(error, (kinds.PermissionDeniedError, kinds.UnauthenticatedError)) or answer[:3] in {"401", "403"}:
             return StorageError(f"the server refused access ({answer})", store=url, hint=ACCESS_HINT)
         if isinstance(error, _WrongAnswerError):
             return StorageError(f"the server's answer is wrong: {error}", store=url, hint=ANSWER_HINT)

@@ -140,6 +140,13 @@ def test_wrong_input_is_exit_code_2_and_writes_nothing(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("destination", ["s3://bucket/set/new", "s3://bucket"])
+def test_a_prefix_inside_the_source_or_around_it_is_refused(run: Command, destination: str) -> None:
+    code, printed, complaints = run("convert", "s3://bucket/set", destination, "--backend", "npy")
+    assert (code, printed) == (2, "")
+    assert f"{destination}: one of it and s3://bucket/set is inside the other" in complaints
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", ["npy", "npz", "hdf5"])
 def test_channels_that_seem_to_come_first_are_noticed(run: Command, name: str, tmp_path: Path) -> None:

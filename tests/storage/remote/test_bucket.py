@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
@@ -281,9 +281,11 @@ def test_errors_repeat_neither_endpoints_nor_credentials(objects: Bucket, monkey
     with pytest.raises(StorageError, match=r"the server refused access \(403 SignatureDoesNotMatch\)") as caught:
         Bucket(objects.url).read("manifest.json")
     errors.append(caught.value)
+    monkeypatch.setattr(module, "PAUSE", 0)
+    with pytest.raises(StorageError, match=r"the server refused access \(403 SignatureDoesNotMatch\)"):
+        Bucket(objects.url).list_objects()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setattr(module, "RETRIES", {"max_retries": 0})
-    monkeypatch.setattr(module, "PAUSE", 0)
     with pytest.raises(StorageError, match="no answer came, or a wrong one: see whether the server runs") as caught:
         Bucket(objects.url).read("manifest.json")
     errors.append(caught.value)
@@ -376,6 +378,47 @@ def hung_server(objects: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[so
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         yield server
+
+
+@pytest.fixture
+def slow_server(hung_server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Have the server answer once, with a byte every 0.2 s; with none after the event was set."""
+    monkeypatch.setattr(module, "RETRIES", {"max_retries": 0})
+    monkeypatch.setattr(module, "ATTEMPTS", 1)
+    stopped, ended = threading.Event(), threading.Event()
+    head = b'HTTP/1.1 200 OK\r\nContent-Length: 6\r\nETag: "1"\r\nLast-Modified: Mon, 30 Nov 2026 18:00:00 GMT\r\n\r\n'
+
+    def answer() -> None:
+        connection, _ = hung_server.accept()
+        with suppress(BrokenPipeError, ConnectionResetError), connection:
+            connection.recv(1 << 16)
+            connection.sendall(head)
+            for _ in range(6):
+                ended.wait(60 if stopped.is_set() else 0.2)
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield stopped
+    ended.set()
+    thread.join()
+
+
+def read_slowly(bucket: str) -> bytes:
+    """Read an object whose bytes may take a second each."""
+    objects, second = Bucket(find_url(bucket)), timedelta(seconds=1)
+    return objects._repeat("images", lambda to: bytes(to.library.get(to.store, "images").bytes()), second)  # noqa: SLF001
+
+
+@pytest.mark.usefixtures("slow_server")
+def test_a_body_that_comes_slowly_is_waited_for(bucket: str) -> None:
+    assert read_slowly(bucket) == b"xxxxxx"
+
+
+def test_a_body_that_does_not_go_on_is_an_error(bucket: str, slow_server: threading.Event) -> None:
+    slow_server.set()
+    with pytest.raises(StorageError, match="/images: no answer came, or a wrong one"):
+        read_slowly(bucket)
 
 
 @pytest.mark.parametrize("kind", ["whole", "ranges", "file"])
