@@ -13,7 +13,7 @@ FAMILIES = {"npy": ("npy",), "png": ("png", "png_stored"), "_lmdb": ("lmdb", "lm
 
 def list_tests(folder: Path) -> set[str]:
     """List the ids of all cells and tests."""
-    ended = run_pytest(folder, "benchmarks", "tests", *HERE, "--collect-only", "-q", "-m", "")
+    ended = run_pytest(folder, "benchmarks", "tests", *HERE, "--collect-only", "-q", "-m", "", "--assert=plain")
     assert ended.returncode == 0, ended.stdout
     return {line for line in ended.stdout.splitlines() if "::" in line}
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from storage.contract import Kind
@@ -21,9 +21,10 @@ class Extent:
     full: bool = False
     backends: int = 1
     kinds: int = 1  # of images, which share the cases of a backend
+    tried: set[object] = field(default_factory=set, compare=False)  # names of cases that another kind had
 
-    def choose(self, cases: Sequence[Case], sample: int, find_kind: Callable[[Case], object] = type) -> list[Case]:
-        """Choose cases that lie evenly apart."""
+    def choose(self, cases: Sequence[Case], sample: int, find_name: Callable[[Case], object] = type) -> list[Case]:
+        """Choose cases that lie evenly apart, and one of each name that no other kind of images had."""
         count = self.count(sample)
         if len(cases) <= count or self.full:
             return list(cases)
@@ -33,8 +34,10 @@ class Extent:
         if not self.sample:
             places = defaultdict(list)
             for place, case in enumerate(cases):
-                places[find_kind(case)].append(place)
-            chosen |= {same[len(same) // 2] for same in places.values() if chosen.isdisjoint(same)}
+                places[find_name(case)].append(place)
+            new = [same for name, same in places.items() if name not in self.tried]
+            chosen |= {same[len(same) // 2] for same in new if chosen.isdisjoint(same)}
+            self.tried.update(places)
         return [cases[place] for place in sorted(chosen)]
 
     def count(self, sample: int) -> int:

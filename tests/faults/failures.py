@@ -83,7 +83,7 @@ def fail_at_calls(
 
 def _choose(calls: Sequence[Call], error: str, extent: Extent) -> list[Call]:
     able = [call for call in calls if _can_fail(call, error)]
-    return extent.choose(drop_overtaken(able) if error == SIGINT else able, 1, lambda call: call.name)
+    return extent.choose(drop_overtaken(able) if error == SIGINT else able, 1, lambda call: (error, call.name))
 
 
 def _can_fail(call: Call, error: str) -> bool:

@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,16 +32,16 @@ from tests.support.image_sets import make_set
 __all__ = ["careless"]  # the fixture
 
 BACKEND = "hdf5"
-SOME = Extent(sample=False, backends=30)  # four cases of each fault
+SOME = partial(Extent, sample=False, backends=30)  # four cases of each fault
 LOST = "it is there, but|cannot be loaded"
 HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
-    "kills_at_calls": (lambda folder: kill_at_calls(BACKEND, folder, SOME, count=20, replacing=True), LOST),
+    "kills_at_calls": (lambda folder: kill_at_calls(BACKEND, folder, SOME(), count=20, replacing=True), LOST),
     "kills_at_random": (lambda folder: kill_at_random(BACKEND, folder, count=5000, cases=20), LOST),
-    "failing_calls": (lambda folder: fail_at_calls(BACKEND, folder, SOME, ["EIO"], count=20)["EIO"], "and then it"),
+    "failing_calls": (lambda folder: fail_at_calls(BACKEND, folder, SOME(), ["EIO"], count=20)["EIO"], "and then it"),
     "damage": (lambda folder: damage_and_read(BACKEND, folder, ["bit flip"], cases=10)["bit flip"], "wrong pixels"),
     "mixed_up_files": (lambda folder: damage_and_read(BACKEND, folder, ["hole"], cases=10)["hole"], "wrong pixels"),
-    "limits_on_files": (lambda folder: limit_files(BACKEND, folder, SOME), "cannot be loaded"),
-    "small_disks": (lambda folder: fill_disk(BACKEND, folder, SOME, midway=True), LOST),
+    "limits_on_files": (lambda folder: limit_files(BACKEND, folder, SOME()), "cannot be loaded"),
+    "small_disks": (lambda folder: fill_disk(BACKEND, folder, SOME(), midway=True), LOST),
     "readers": (
         lambda folder: read_while_writing({BACKEND: "pixels"}, folder, 1)[BACKEND],
         "Error|neither old|not all of one",

@@ -7,7 +7,7 @@ import pytest
 from storage import BACKENDS
 from tests.faults.extent import Extent
 from tests.faults.failures import FAILURES, SIGINT, fail_at_calls
-from tests.faults.findings import FILES, Record, count_findings, name_fault
+from tests.faults.findings import Record, count_findings, name_fault
 from tests.faults.kills import kill_at_calls, kill_at_random
 from tests.faults.mounts import find_obstacle
 from tests.faults.shortages import fill_disk, forbid_save, limit_files
@@ -20,25 +20,18 @@ def mounts() -> None:
         pytest.skip(reason)
 
 
+@pytest.mark.kinds("pixels", "encoded")
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("save", ["new", "replacing", "appending"])
 def test_a_save_killed_at_any_system_call_leaves_old_new_or_nothing(
     backend: str, save: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    replacing, appending = save == "replacing", save == "appending"
-    findings = kill_at_calls(backend, folder, extent, count=30, replacing=replacing, appending=appending)
-    count_findings(record_property, backend, {f"SIGKILL at system calls, {save}": findings})
-
-
-@pytest.mark.kinds("encoded")
-@pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize("save", ["new", "replacing", "appending"])
-def test_a_save_of_files_killed_at_any_system_call_leaves_old_new_or_nothing(
-    backend: str, save: str, folder: Path, extent: Extent, record_property: Record
-) -> None:
     saving = {"replacing": save == "replacing", "appending": save == "appending"}
-    findings = kill_at_calls(backend, folder, extent, count=18, kind="encoded", **saving)
-    count_findings(record_property, backend, {f"{FILES}SIGKILL at system calls, {save}": findings})
+    kinds = BACKENDS[backend].INFO.kinds
+    for kind, part in extent.divide(kinds[::-1] if save == "replacing" else kinds):  # the first has a call of each name
+        (folder / kind).mkdir()
+        findings = kill_at_calls(backend, folder / kind, part, count=18, kind=kind, **saving)
+        count_findings(record_property, backend, {name_fault(kind, f"SIGKILL at system calls, {save}"): findings})
 
 
 @pytest.mark.kinds("pixels", "encoded")
@@ -57,7 +50,7 @@ def test_a_save_killed_at_random_leaves_old_new_or_nothing(
 def test_a_system_call_that_fails_or_is_interrupted_leaves_the_old_store(
     backend: str, folder: Path, extent: Extent, record_property: Record
 ) -> None:
-    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds):
+    for kind, part in extent.divide(BACKENDS[backend].INFO.kinds[::-1]):  # the first has a call of each name
         (folder / kind).mkdir()
         found = fail_at_calls(backend, folder / kind, part, [*FAILURES, SIGINT], count=8, kind=kind)
         names = {error: f"{error} {'at' if error == SIGINT else 'of'} system calls" for error in found}
