@@ -303,17 +303,26 @@ def _decide(pytest_session: pytest.Session, base: Run, first: dict[str, list[flo
     if expected is None:
         return
     references = [each.cell for each in base.references if each.cell in first]
+    patience = limit_patience(seconds, len(first), len(references))
 
     def judge() -> tuple[Row, ...]:
         return compare_now(config, base, expected, first, session.replicates).rows
 
     def has_time(row: Row) -> bool:
-        return time.monotonic() - start < (budget if row.suspect else min(budget, PATIENCE * seconds))
+        return time.monotonic() - start < (budget if row.suspect else min(budget, patience))
 
     for cells in choose_cells(judge, 1 + len(session.replicates), has_time):
         words = f"for {count_noun(len(cells), 'cell')} that the comparison can't decide yet"
         if not _measure_replicate(pytest_session, [*cells, *references], words):
             return
+
+
+def limit_patience(seconds: float, cells: int, references: int) -> float:
+    """Say until when another process may start for cells that don't look slower, so that it ends in time.
+
+    The first one took so many seconds for all cells; another one measures at least one of them, and the references.
+    """
+    return seconds * (PATIENCE - (1 + references) / cells)
 
 
 def _measure_replicate(pytest_session: pytest.Session, cells: Sequence[str], words: str) -> bool:
