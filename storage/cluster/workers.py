@@ -178,7 +178,7 @@ def _make_client(address: str, security: Any = None) -> Iterator[Any]:  # noqa: 
     client_type, _ = _import()
     try:
         client = client_type(address, set_as_default=False, timeout=TIMEOUT, security=security)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what distributed makes of an address that it can't use
         problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
         raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
     with closing(client):

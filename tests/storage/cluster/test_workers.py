@@ -200,7 +200,7 @@ def test_no_scheduler_at_the_address_is_wrong_usage(
 ) -> None:
     monkeypatch.setattr(workers, "TIMEOUT", 0.2)
     command = "convert", source, tmp_path / "set", "--backend", "npy", "--dask"
-    for address in ("tcp://127.0.0.1:9", "nothing://"):
+    for address in ("tcp://127.0.0.1:9", "nothing://", "tcp://127.0.0.1:port", "tls://127.0.0.1:9"):
         code, _, complaint = run(*command, address)
         assert (code, f"no Dask scheduler answers at {address}" in complaint) == (2, True), complaint
 
