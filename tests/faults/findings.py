@@ -12,7 +12,7 @@ Findings: TypeAlias = list[tuple[str, str]]  # which case, what came of it
 Record: TypeAlias = Callable[[str, object], None]
 
 GUILTY = "guilty: "  # how the outcome begins that must not be
-NOT_REACHED = "not reached"  # of several threads, one has made fewer calls than the time before
+NOT_REACHED = "not reached"  # one of several threads, or an allocator, has made fewer calls than the time before
 SHOWN = 10  # guilty cases in a message
 PLAIN = "plain store, "  # how the names of faults begin that come to stores without `storage.save`
 FILES = "image files, "  # likewise of those that come to image files

@@ -30,6 +30,7 @@ SYNCS = ("fsync", "fdatasync", "syncfs")
 RENAMES = ("rename", "renameat", "renameat2")
 SYNCED = re.compile(rf"\b(?:{'|'.join(SYNCS)})\(\d+<(.*)>\) += 0$")
 FAILED = "(INJECTED)\n"
+MAP = "mmap"  # an allocator maps memory, too, and not always as often
 SIGNALLED = re.compile(r"^\d+ +(\[[^]]*\] )?(--- SIGINT |\+\+\+ killed by SIGKILL)")
 
 _libc = ctypes.CDLL(None)
