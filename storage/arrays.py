@@ -252,14 +252,15 @@ def make_result(store: Path, shape: tuple[int, ...], out: object, dtype: np.dtyp
     """Return the caller's array for the images of a read if it fits, or make one if there is none."""
     if out is None:
         return make_array(store, shape, dtype)
-    hint = f"give a NumPy array of {dtype}, shape {shape}"
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise InvalidInputError(f"out is a {type(out).__name__}", store=store, hint=hint)
-    if out.dtype != dtype or out.shape != shape:
-        raise InvalidInputError(f"out has dtype {out.dtype} and shape {out.shape}", store=store, hint=hint)
-    if not (out.flags.c_contiguous and out.flags.writeable):
-        raise InvalidInputError("out is not C-contiguous, or is read-only", store=store, hint=hint)
-    return out
+        problem = f"out is a {type(out).__name__}"
+    elif out.dtype != dtype or out.shape != shape:
+        problem = f"out has dtype {out.dtype} and shape {out.shape}"
+    elif not (out.flags.c_contiguous and out.flags.writeable):
+        problem = "out is not C-contiguous, or is read-only"
+    else:
+        return out
+    raise InvalidInputError(problem, store=store, hint=f"give a NumPy array of {dtype}, shape {shape}")
 
 
 def refuse_out(store: Path, out: object) -> None:
@@ -298,7 +299,7 @@ def take_files(
 def take_rows(rows: NDArray[Any], positions: NDArray[np.intp], result: NDArray[Any]) -> None:
     """Copy the rows at `positions`, which are in range, out of an array such as a map of a file."""
     if rows.flags.aligned:
-        np.take(rows, positions, axis=0, out=result, mode="clip")  # "raise" would copy through a buffer
+        rows.take(positions, 0, result, "clip")  # "raise" would copy through a buffer
     else:
         result[...] = rows[positions]  # `take` would copy all rows to aligned memory first
 

@@ -177,22 +177,20 @@ class Batches(Iterator[tuple[Images, Labels]]):
             return self._ahead
         self.close()
         stop_abandoned(self._started)
-        size: Any = None
         if self._reader.kind == "encoded":
-            size = self._memory.shape[1:3]
             import_decoders()
         order = self._make_order()
         augmentation = None if self._augment is None else Augmentation(self._augment, self._seed, self._epoch)
         self._ahead = ReadAhead(
+            self,
             self._reader.store,
-            partial(self._read, size=size, threads=1, augmentation=augmentation),
+            partial(self._read, shape=self._memory.shape[1:], threads=1, augmentation=augmentation),
             self._expect(order.cut(self._find_starts(), self._size), order),
             self._memory.lend if self._outs is None else partial(next, cycle(self._outs)),
             queue=QUEUE if self._outs is None else len(self._outs),
             cores=choose_cores(self._rank, self._world_size, self._threads),
         )
         self._started.add(self._ahead)
-        self._ahead.start(self)
         return self._ahead
 
 

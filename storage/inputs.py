@@ -132,7 +132,7 @@ def take_array(name: str, given: Any) -> Any:  # noqa: ANN401 - whatever a calle
 
 def take_out(out: object) -> object:
     """View a tensor that is to be filled as an array over the same memory; return anything else as it is."""
-    return take_array("out", out) if is_tensor(out) else out
+    return take_array("out", out) if not isinstance(out, np.ndarray) and is_tensor(out) else out
 
 
 def is_tensor(given: object) -> bool:

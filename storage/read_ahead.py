@@ -25,10 +25,9 @@ from .errors import ReaderClosedError, hold_interrupts, reading
 from .inputs import take_out
 
 Read = Callable[[NDArray[np.intp], Images], tuple[Any, Labels]]  # some images, into an array
-Outcomes = SimpleQueue[tuple[int, BaseException | None]]  # of the pieces of a batch: where each starts, and its error
-Task = tuple[Callable[[], BaseException | None], int, Outcomes]
+Task = tuple[Callable[[], BaseException | None], int, "Outcomes"]
 Tasks = SimpleQueue[Task | ref[Any] | None]  # all threads end with None, and with the owner, to which a reference comes
-Batch = tuple[Any, Labels, int, Outcomes]  # images, labels, and how many pieces there are
+Batch = tuple[Any, Labels, "Outcomes"]  # images, labels
 
 _here = threading.local()  # in a thread that reads ahead: its core, None once it is pinned
 
@@ -37,11 +36,13 @@ class ReadAhead:
     """Has threads read batches in order; each thread reads a piece of a batch, so that a few batches occupy all.
 
     `lend` returns the memory of the next batch: an array, or a tensor. At most `queue` batches are being read or are
-    ready; the one that was taken last makes room for another only when the next one is taken.
+    ready; the one that was taken last makes room for another only when the next one is taken. Threads start with the
+    first batch, and end when nothing refers to the owner any more.
     """
 
     def __init__(
         self,
+        owner: object,
         store: Path,
         read: Read,
         batches: Iterator[NDArray[np.intp]],
@@ -56,12 +57,10 @@ class ReadAhead:
         self._threads: list[threading.Thread] = []
         self._tasks: Tasks = SimpleQueue()
         self._waiting: deque[Batch] = deque()
-        self._owner: ref[Any]
-
-    def start(self, owner: object) -> None:
-        """Start the threads, which end when nothing refers to the owner any more."""
         self._owner = ref(owner, self._tasks.put)
         _started.add(self)
+
+    def _start(self) -> None:
         with reading(self._store), hold_interrupts():
             for core in self._cores:
                 # a thread that is no daemon would be waited for before anything could stop it
@@ -79,11 +78,10 @@ class ReadAhead:
         self._refuse_if_stopped()  # now, as the threads would end before they read what was added after `stop`
         if not self._waiting:
             return None
-        images, labels, pieces, outcomes = self._waiting[0]
-        found = (outcomes.get() for _ in range(pieces))
-        errors = {start: error for start, error in found if error is not None}
-        if errors:
-            raise errors.pop(min(errors))
+        if not self._threads:
+            self._start()  # now that there is something to read
+        images, labels, outcomes = self._waiting[0]
+        outcomes.wait()
         self._waiting.popleft()
         self._fill(self._queue - 1)
         return images, labels
@@ -109,21 +107,24 @@ class ReadAhead:
             images = images[: len(indices)]
         array: Any = take_out(images)
         labels = np.empty(len(indices), np.int64)
-        outcomes: Outcomes = SimpleQueue()
-        starts = range(0, len(indices), -(-len(indices) // len(self._threads)))
+        starts = range(0, len(indices), -(-len(indices) // len(self._cores)))
+        outcomes = Outcomes(len(starts))
         for start in starts:
             part = slice(start, start + starts.step)
             read = partial(self._read_piece, indices[part], array[part], labels[part])
             self._tasks.put((read, start, outcomes))
-        return images, labels, len(starts), outcomes
+        return images, labels, outcomes
 
     def _work(self, core: int) -> None:
-        _here.core = core
+        _here.core, cores = core, os.sched_getaffinity(0)
+        with suppress(OSError):  # move there, or the scheduler may leave it where another one is reading already
+            os.sched_setaffinity(0, {core})
+            os.sched_setaffinity(0, cores)
         while isinstance(task := self._tasks.get(), tuple):
             read, start, outcomes = task
             error = read()
             del task, read  # now nothing here refers to the memory of the batch
-            outcomes.put((start, error))
+            outcomes.add(start, error)
         self._tasks.put(None)  # for the others
 
     def _read_piece(self, indices: NDArray[np.intp], images: Images, labels: Labels) -> BaseException | None:
@@ -141,6 +142,28 @@ class ReadAhead:
     def _refuse_if_stopped(self) -> None:
         if not self.is_running():
             raise ReaderClosedError("it was closed while batches were read", store=self._store, hint="open it again")
+
+
+class Outcomes:
+    """The errors of the pieces of a batch. The caller's thread, which waits for them, is woken up once."""
+
+    def __init__(self, pieces: int) -> None:
+        self._pieces, self._errors = pieces, dict[int, BaseException | None]()  # by where a piece starts
+        self._all: SimpleQueue[None] = SimpleQueue()
+
+    def add(self, start: int, error: BaseException | None) -> None:
+        """Say how a piece has ended; two threads may each find that theirs was the last one."""
+        self._errors[start] = error
+        if len(self._errors) == self._pieces:
+            self._all.put(None)
+
+    def wait(self) -> None:
+        """Wait for all pieces; raise the error of the first one that has any."""
+        self._all.get()
+        errors = {start: error for start, error in self._errors.items() if error is not None}
+        self._errors.clear()  # an error that refers to what holds it would live on
+        if errors:
+            raise errors.pop(min(errors))
 
 
 def stop_abandoned(started: Iterable[ReadAhead]) -> None:

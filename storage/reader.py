@@ -269,17 +269,6 @@ class Reader(ABC):
         ReaderClosedError
             The reader is closed.
         """
-        return self._read_batch(indices, out, size=size, threads=threads)
-
-    def _read_batch(
-        self,
-        indices: Indices,
-        out: Images | None,
-        *,
-        size: tuple[int, int] | None,
-        threads: int | None,
-        augmentation: Augmentation | None = None,
-    ) -> tuple[Images, Labels]:
         self._be_ready()
         with reading(self.store):
             positions = check_indices(self.store, indices, self._count)
@@ -287,12 +276,29 @@ class Reader(ABC):
             if out is not None:
                 positions = positions.copy()  # they may lie in the memory that is filled
                 array = take_out(out)
-            shape = self._choose_shape(size)
-            if self._shape:
-                images, labels = self._read(positions, array)
-            else:
-                images, labels = self._decode_batch(positions, array, shape, threads, augmentation)
+            images, labels = self._read_images(positions, array, self._choose_shape(size), threads)
             return images if out is None else out, labels
+
+    def _read_images(
+        self,
+        positions: NDArray[np.intp],
+        out: Images | None,
+        shape: tuple[int, ...],
+        threads: int | None,
+        augmentation: Augmentation | None = None,
+    ) -> tuple[Images, Labels]:
+        """Do what `read` does for positions that are in range, and for an array of the shape that images will have."""
+        self._be_ready()
+        with reading(self.store):
+            if self._shape:
+                return self._read(positions, out)
+            return self._decode_batch(positions, out, shape, threads, augmentation)
+
+    def _read_stored(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images | Encoded, Labels]:
+        """Do what `read_stored` does for positions that are in range, and for an array."""
+        self._be_ready()
+        with reading(self.store):
+            return self._read(positions, out) if self._shape else self._read_encoded(positions)
 
     def read_encoded(self, indices: Indices) -> tuple[Encoded, Labels]:
         """Read a batch of image files as they were stored.
@@ -431,7 +437,7 @@ class Reader(ABC):
             self._memory = Memory(self.store, shape, self._dtype, QUEUE + 1)
         return Batches(
             self,
-            self._read_batch,
+            self._read_images,
             self._expect,
             self._ahead,
             self._memory,

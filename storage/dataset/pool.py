@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..contract import Encoded, Image, Images, Labels
 from ..errors import CorruptStoreError, InvalidInputError, ReaderClosedError, StorageError
-from ..reader import Reader, read_stored
+from ..reader import Reader
 from .checksums import DTYPE, hash_record, hash_records
 from .opening import Dataset, Filling
 from .verification import CHANGED, check_part, name_record
@@ -91,7 +91,7 @@ class PartReader:
 
     def _read(self, positions: NDArray[np.intp], out: Images | None, *, verify: bool) -> tuple[Images | Any, Labels]:
         try:
-            images, labels = read_stored(self.reader, positions, out)
+            images, labels = self.reader._read_stored(positions, out)  # noqa: SLF001 - in range
         except StorageError as error:
             if self._dataset.is_deleted():
                 raise self._dataset.make_deletion() from error

@@ -39,8 +39,8 @@ def make() -> Iterator[Make]:
 
     def make_one(function: Any = read, *, cores: Sequence[int] = (0,), queue: int = 3) -> ReadAhead:  # noqa: ANN401 - as read
         batches = iter(np.arange(12).reshape(3, 4))
-        made.append(ReadAhead(Path("store"), function, batches, partial(np.empty, 4), queue=queue, cores=cores))
-        made[-1].start(make_one)
+        lend = partial(np.empty, 4)
+        made.append(ReadAhead(make_one, Path("store"), function, batches, lend, queue=queue, cores=cores))
         return made[-1]
 
     yield make_one
@@ -103,6 +103,27 @@ def test_each_thread_is_pinned_to_a_core_and_the_caller_is_not(make: Make) -> No
     assert os.sched_getaffinity(0) == before
 
 
+def test_a_thread_moves_to_its_core_before_it_reads_and_is_confined_later(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, confine = os.sched_getaffinity(0), os.sched_setaffinity
+    core, steps = min(before), list[Any]()
+
+    def note(thread: int, cores: set[int]) -> None:
+        steps.append(cores)
+        confine(thread, cores)
+
+    def read_and_note(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+        steps.append("read")
+        return read(indices, images)
+
+    monkeypatch.setattr(os, "sched_setaffinity", note)
+    ahead = make(read_and_note, cores=[core], queue=1)
+    assert ahead.take() is not None
+    ahead.stop()
+    assert steps == [{core}, before, "read", {core}]
+
+
 def test_a_core_that_the_process_lost_is_done_without(make: Make) -> None:
     ahead = make(cores=[100_000])
     assert list(take_all(ahead)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
@@ -119,6 +140,7 @@ def test_no_more_batches_are_read_than_the_queue_holds(make: Make, queue: int, e
         return read(indices, images)
 
     ahead = make(note, queue=queue)
+    ahead._start()  # noqa: SLF001 - as the first call of take would
     found = []
     for number in range(3):
         ahead._fill(queue)  # noqa: SLF001 - as the next call of take would

@@ -278,14 +278,14 @@ def test_what_a_backend_refuses_to_read_names_the_file(
 ) -> None:
     with storage.open(saved) as reader:
         part = type(reader._pool.take(0).reader)  # noqa: SLF001
-        original = part.read_encoded
+        original = part._read_encoded  # noqa: SLF001
 
         def refuse(self: storage.Reader, indices: Any) -> Any:  # noqa: ANN401
             if 3 in list(indices):
                 raise CorruptStoreError("a mood", store=self.store)
             return original(self, indices)
 
-        monkeypatch.setattr(part, "read_encoded", refuse)
+        monkeypatch.setattr(part, "_read_encoded", refuse)
         with pytest.raises(CorruptStoreError, match=r"record 3 \(dir 0/3\.jpg\): it is damaged \(part-\S+: a mood\)"):
             reader.read_encoded([1, 3])
         monkeypatch.setattr(BACKENDS[backend], "read_many", lambda *_: refuse(reader._pool.take(0).reader, [3]))  # noqa: SLF001

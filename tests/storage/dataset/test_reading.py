@@ -271,7 +271,7 @@ def test_an_error_of_a_backend_keeps_its_kind_even_if_it_does_not_happen_again(
     assert type(caught.value) is kind
     with storage.open(path) as reader:
         part = type(reader._pool.take(0).reader)  # noqa: SLF001
-        monkeypatch.setattr(part, "__getitem__" if kind is StorageError else "read", refuse)
+        monkeypatch.setattr(part, "__getitem__" if kind is StorageError else "_read_stored", refuse)
         with pytest.raises(StorageError, match=rf"^{path}{place}refused for once") as caught:
             reader.read([3]) if kind is CorruptStoreError else reader[3]
         assert type(caught.value) is kind
