@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from random import Random
 
@@ -229,7 +230,7 @@ def replay_gate(lines: Sequence[Line], factors: Seconds, seed: int, step: float)
 
 
 def replay_baseline(lines: Sequence[Line], factors: Seconds, seed: int, step: float) -> Verdicts:
-    """Compare recorded processes with ten others, until each cell is decided; `step` as of `make_drift`."""
+    """Compare recorded processes with ten others, until no cell looks slower; `step` as of `make_drift`."""
     random = Random(seed)  # noqa: S311 - not a secret
     processes = [process for line in lines for process in line.processes]
     random.shuffle(processes)
@@ -241,7 +242,7 @@ def replay_baseline(lines: Sequence[Line], factors: Seconds, seed: int, step: fl
     def judge() -> Sequence[Row]:
         return judge_cells(base, new, references, dict.fromkeys(base[0], Thresholds()))[0]
 
-    for process, cells in zip(waiting, choose_cells(judge, 1, lambda _: True), strict=False):
+    for process, cells in zip(waiting, choose_cells(judge, 1, attrgetter("suspect")), strict=False):
         new.append(slow_down(process, factors, next(now), [*cells, *references]))
     return {row.cell: row.verdict for row in judge()}
 
