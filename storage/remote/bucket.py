@@ -8,6 +8,7 @@ here. Each request for bytes is checked against the size of its object, as a pro
 import hashlib
 import importlib.machinery
 import importlib.util
+import mmap
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime, timedelta
 from functools import partial
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
@@ -250,11 +252,10 @@ class Bucket:
 
     def upload(self, path: Path, name: str) -> None:
         """Write a file as an object, and verify that the server has what the file has."""
-        with reading(path):
-            size = path.stat().st_size
-            if size <= MAX_SINGLE:
-                content = path.read_bytes()
-        if size <= MAX_SINGLE:
+        with reading(path), path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = _read_file(file, size) if size <= MAX_SINGLE else None
+        if content is not None:
             self.write(name, content)
             return
         piece = max(PIECE, -(-size // MAX_PIECES))
@@ -266,7 +267,7 @@ class Bucket:
 
         self._repeat(name, put, REQUEST_TIMEOUT)
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | memoryview) -> None:
         """Write an object, whatever is there; verify that the server has this content."""
 
         def put(to: _Connection) -> None:
@@ -475,6 +476,12 @@ def _find_version(found: Any) -> Version:  # noqa: ANN401 - likewise
 
 def _format_version(version: Version) -> dict[str, str]:
     return {"e_tag": version.etag} | ({} if version.number is None else {"version": version.number})
+
+
+def _read_file(file: BufferedReader, size: int) -> memoryview:
+    """Read a file into memory that the system gets back after use: `malloc` would keep it, for each thread."""
+    content = memoryview(mmap.mmap(-1, size or 1))
+    return content[: file.readinto(content[:size])]
 
 
 def _write_at(path: Path, start: int, content: memoryview) -> None:

@@ -114,6 +114,34 @@ def test_files_are_uploaded_and_downloaded_in_several_requests(objects: Bucket, 
     assert copies[1].read_bytes() == b""
 
 
+UPLOADS = """\
+import sys
+from pathlib import Path
+from storage.remote.bucket import MAX_REQUESTS, Bucket
+from storage.urls import find_location
+
+def measure():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) << 10
+
+objects, path = Bucket(find_location(sys.argv[1])), Path(sys.argv[2])
+objects.upload(path, "images")
+before = measure()
+for _ in range(MAX_REQUESTS):
+    objects.upload_all([(path, "images")])
+print(measure() - before)
+"""
+
+
+def test_threads_that_upload_keep_no_memory(bucket: str, tmp_path: Path) -> None:
+    size = 1 << 20
+    (tmp_path / "images").write_bytes(bytes(size))
+    ended = subprocess.run(
+        [sys.executable, "-c", UPLOADS, bucket, tmp_path / "images"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < module.MAX_REQUESTS * size // 4, "memory that was freed isn't given back"
+
+
 def test_more_files_are_downloaded_than_may_be_open_at_once(objects: Bucket, tmp_path: Path) -> None:
     objects.write("images", b"abc")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
