@@ -24,6 +24,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from threading import local
 from typing import Any, NamedTuple
 
 import h5py
@@ -69,6 +70,7 @@ ACCEPTED: dict[bytes, tuple[np.dtype[Any], ...]] = {
     b"offsets": (NUMBERS,),
 }
 TYPES = {dtype: h5t.py_create(dtype) for dtype in (*DTYPES.values(), NUMBERS)}  # h5py would make one for each read
+KEPT = 4 << 20  # bytes at most that a thread keeps, to read what several images of a batch share
 COPIES = 4  # of a row, while some are read
 FILE_COPIES = 3  # of an image file: as HDF5 unpacks it, in a batch, and what HDF5 needs itself
 OWN_MEMORY = 16 << 20  # bytes that HDF5 takes at most beside large arrays that it fills
@@ -85,6 +87,8 @@ UNCACHED = h5p.create(h5p.DATASET_ACCESS)  # a chunk is written at once, and rea
 UNCACHED.set_chunk_cache(0, 0, 0)
 VERSIONS = {"h5py": h5py.__version__, "HDF5": h5py.version.hdf5_version}
 INFO = BackendInfo(VERSIONS, "The HDF Group", "BSD-3-Clause", kinds=("pixels", "encoded"), dtypes=ANY_PIXELS)
+
+_here = local()
 
 
 class OpenDataset(NamedTuple):
@@ -302,7 +306,8 @@ class ChunkedRows:
         cuts = np.flatnonzero(first[1:] > last[:-1]) + 1
         for ranges in np.split(order, cuts) if order.size else ():
             low, high = int(starts[ranges[0]]), int(ends[ranges[-1]])
-            rows = _read_part(self._store, self._opened, low, high - low)
+            rows = _lend(self._store, (high - low, *self._opened.shape[1:]), self._opened.dtype)
+            _fill(self._store, self._opened, low, rows)
             for number in ranges.tolist():
                 found = rows[starts[number] - low : ends[number] - low]
                 result[places[number] : places[number + 1]] = found
@@ -455,6 +460,15 @@ def _read_part(store: Path, opened: OpenDataset, start: int, count: int) -> NDAr
     rows = make_array(store, (count, *opened.shape[1:]), opened.dtype)
     _fill(store, opened, start, rows)
     return rows
+
+
+def _lend(store: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Lend memory to this thread until its next call; what is too much to keep is new, and clearing its pages slow."""
+    if math.prod(shape) * dtype.itemsize > KEPT:
+        return make_array(store, shape, dtype)
+    if not hasattr(_here, "memory"):
+        _here.memory = make_array(store, (KEPT,))
+    return np.ndarray(shape, dtype, _here.memory)
 
 
 def _fill(store: Path, opened: OpenDataset, start: int, rows: NDArray[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from threading import local
 
 import h5py
 import numpy as np
@@ -79,7 +80,12 @@ def test_each_chunk_that_a_batch_needs_is_read_once(tmp_path: Path, reads: list[
     assert reads == [range(4), range(64, 67), range(128, 130)]
 
 
-def test_each_chunk_that_a_batch_of_image_files_needs_is_read_once(tmp_path: Path, reads: list[range]) -> None:
+@pytest.mark.parametrize("kept", [hdf5.KEPT, 10_000])
+def test_each_chunk_that_a_batch_of_image_files_needs_is_read_once_with_and_without_memory_that_is_kept(
+    kept: int, tmp_path: Path, reads: list[range], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5, "KEPT", kept)
+    monkeypatch.setattr(hdf5, "_here", local())
     files = Encoded.join(part.tobytes() for part in np.random.default_rng(0).integers(0, 16, (10, 5_000), np.uint8))
     hdf5_gzip.store_many(tmp_path, files, LABELS[:10])
     indices = [9, 1, 0, 5, 1, 2]
