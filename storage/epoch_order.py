@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 16  # with 12, some orders of 6 images are measurably more frequent than others
-FACTORS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of SplitMix64: odd numbers that mix bits well
+FACTOR, OTHER_FACTOR, HALF = (  # the factors of SplitMix64, odd numbers that mix bits well, and half of 64 bits
+    np.array(number, np.uint64)  # NumPy takes longer for numbers
+    for number in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 32)
+)
 BLOCK = 1 << 13  # places that are computed at once: they fit in a processor's cache
 
 
@@ -27,9 +30,10 @@ class EpochOrder:
     def __init__(self, count: int, seed: int, epoch: int, of: str = "") -> None:
         self._count = count
         width = math.isqrt(max(count - 1, 0)) + 1  # square or nearly so, or some orders would be impossible
-        self._width, self._height = np.uint64(width), np.uint64(-(-count // width))
+        self._width: NDArray[np.uint64] = np.array([width], np.uint64)
+        self._height: NDArray[np.uint64] = np.array([-(-count // width)], np.uint64)
         digest = hashlib.shake_256(f"{count} {seed} {epoch}{of}".encode("ascii")).digest(8 * ROUNDS)
-        self._keys = np.frombuffer(digest, "<u8").astype(np.uint64)
+        self._keys = np.frombuffer(digest, "<u8").astype(np.uint64)[:, np.newaxis]
 
     def find(self, places: NDArray[np.integer]) -> NDArray[np.intp]:
         """Find which images come at these places of the order; each is at least 0 and below `count`."""
@@ -56,12 +60,13 @@ class EpochOrder:
         one, other = np.divmod(cells, self._width)
         length, next_length = self._height, self._width
         for key in self._keys:
-            shift = (other ^ key) * np.uint64(FACTORS[0])
-            shift ^= shift >> np.uint64(32)
-            shift *= np.uint64(FACTORS[1])
-            shift >>= np.uint64(32)
+            shift = other ^ key
+            shift *= FACTOR
+            shift ^= shift >> HALF
+            shift *= OTHER_FACTOR
+            shift >>= HALF
             shift *= length  # sizes have at most 32 bits
-            shift >>= np.uint64(32)
+            shift >>= HALF
             shift += one
             one, other = other, np.minimum(shift, shift - length)  # below 0 is far above
             length, next_length = next_length, length
