@@ -230,7 +230,7 @@ def replay_gate(lines: Sequence[Line], factors: Seconds, seed: int, step: float)
 
 
 def replay_baseline(lines: Sequence[Line], factors: Seconds, seed: int, step: float) -> Verdicts:
-    """Compare recorded processes with ten others, until no cell looks slower; `step` as of `make_drift`."""
+    """Compare recorded processes with ten others, until all that look slower are decided; `step` as of `make_drift`."""
     random = Random(seed)  # noqa: S311 - not a secret
     processes = [process for line in lines for process in line.processes]
     random.shuffle(processes)
