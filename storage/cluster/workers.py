@@ -176,9 +176,11 @@ def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
 def _make_client(address: str, security: Any = None) -> Iterator[Any]:  # noqa: ANN401 - of distributed
     """Connect to a scheduler that has workers."""
     client_type, _ = _import()
+    client = client_type.__new__(client_type)  # kept, to be closed: one collected while another starts waits for itself
     try:
-        client = client_type(address, set_as_default=False, timeout=TIMEOUT, security=security)
+        client.__init__(address, set_as_default=False, timeout=TIMEOUT, security=security)
     except Exception as error:  # what distributed makes of an address that it can't use
+        client.close()
         problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
         raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
     with closing(client):

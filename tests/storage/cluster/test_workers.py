@@ -30,7 +30,7 @@ from tests.support.commands import Command
 from tests.support.image_sets import make_set
 from tests.support.suite import ROOT
 
-pytest.importorskip("distributed", reason="distributed is not installed")
+distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 pytest_plugins = ["tests.support.command_fixtures"]
 pytestmark = need_backend("npy")
 
@@ -203,6 +203,21 @@ def test_no_scheduler_at_the_address_is_wrong_usage(
     for address in ("tcp://127.0.0.1:9", "nothing://", "tcp://127.0.0.1:port", "tls://127.0.0.1:9"):
         code, _, complaint = run(*command, address)
         assert (code, f"no Dask scheduler answers at {address}" in complaint) == (2, True), complaint
+
+
+@pytest.mark.parametrize("address", ["nothing://", "tcp://127.0.0.1:port", "tls://127.0.0.1:9", "tcp://127.0.0.1:9"])
+def test_a_client_that_failed_is_closed_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, start = [], distributed.Client.start
+
+    def remember(client: object, **options: object) -> None:
+        started.append(client)
+        start(client, **options)
+
+    monkeypatch.setattr(workers, "TIMEOUT", 0.2)
+    monkeypatch.setattr(distributed.Client, "start", remember)
+    with pytest.raises(InvalidInputError), connect(address):
+        pass
+    assert [client.status for client in started] == ["closed"], "collected while another starts, it waits for itself"
 
 
 def test_without_distributed_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
