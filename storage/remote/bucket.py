@@ -324,6 +324,13 @@ class Bucket:
         except StoreNotFoundError:
             return None
 
+    def find_version(self, name: str) -> Version | None:
+        """Ask for the version of an object; None if there is none."""
+        try:
+            return self._repeat(name, lambda to: _find_version(to.library.head(to.store, name)))
+        except StoreNotFoundError:
+            return None
+
     def find_all(self, names: Iterable[str], keep: Callable[[str, tuple[bytes, Version] | None], None]) -> None:
         """Read objects, many at once; each is kept when it comes, and so is None for one that isn't there."""
 

@@ -197,7 +197,7 @@ class Cached(Origin):
     bucket: Any
     cache: Cache
     folder: Path
-    content: str  # identifies the manifest
+    version: Any  # of the manifest
     is_fresh: bool  # whether nothing is kept
     _renewed: set[str] = field(default_factory=set)
     _fetched: list[int] = field(default_factory=lambda: [STEP])  # bytes since the cache was measured
@@ -268,8 +268,7 @@ class Cached(Origin):
 
     def _refuse_replaced(self) -> None:
         """Raise an error if what is missing belongs to a dataset that isn't there any more."""
-        found = self.bucket.find(FILE)
-        if found is None or xxh3_64_hexdigest(found[0]) != self.content:
+        if self.bucket.find_version(FILE) != self.version:
             problem = "it was replaced or deleted while it was open"
             raise StoreNotFoundError(problem, store=self.bucket.url, hint="open it again")
 
@@ -329,7 +328,7 @@ def hold_remote(url: Url, *, fresh: bool = False) -> Iterator[Dataset]:
         if fresh:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
             stack.enter_context(hold_directory(folder))
-        origin = Cached(bucket, chosen, folder, xxh3_64_hexdigest(found[0]), fresh)
+        origin = Cached(bucket, chosen, folder, found[1], fresh)
         yield Dataset(url, folder, manifest, module, origin=origin)
 
 

@@ -181,6 +181,24 @@ def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path,
         storage.open(bucket)
 
 
+def test_the_manifest_is_read_once_however_many_objects_are_missing(
+    local: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from storage.remote.bucket import Bucket, Version  # noqa: PLC0415 - needs obstore
+
+    objects = upload(local, bucket)
+    objects.remove([f"{part.name}.json" for part in list_parts(local)])
+    read, asked = Bucket.read, []
+
+    def remember(self: Bucket, name: str) -> tuple[bytes, Version]:
+        asked.append(name)
+        return read(self, name)
+
+    monkeypatch.setattr(Bucket, "read", remember)
+    report = storage.check(bucket)
+    assert (len(report.records), asked.count("manifest.json")) == (COUNT, 1), f"it read {asked}"
+
+
 def test_no_memory_is_taken_for_sizes_that_the_objects_have_not(local: Path, bucket: str, folder: Path) -> None:
     _, details = next(list_details(local))
     rewrite_details(local, sizes={**details.sizes, "images.npy": 1 << 61})
