@@ -207,7 +207,8 @@ def test_no_scheduler_at_the_address_is_wrong_usage(
 
 @pytest.mark.parametrize("address", ["nothing://", "tcp://127.0.0.1:port", "tls://127.0.0.1:9", "tcp://127.0.0.1:9"])
 def test_a_client_that_failed_is_closed_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, start = [], distributed.Client.start
+    started: list[Any] = []
+    start = distributed.Client.start
 
     def remember(client: object, **options: object) -> None:
         started.append(client)
