@@ -9,7 +9,8 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -37,7 +38,7 @@ from benchmarks.options import (
 )
 from benchmarks.progress import Progress
 from benchmarks.remote import CONCURRENCY, OPTIONS
-from benchmarks.replicates import measure_replicate
+from benchmarks.replicates import PASSES, measure_replicate
 from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
 from benchmarks.tables import check_cells, check_options, list_given
 from benchmarks.workers import START_METHODS, choose_counts
@@ -56,6 +57,7 @@ CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
 PHOTO_ROUNDS = {"--benchmark-max-time": "0.05", "--benchmark-min-rounds": "3"}  # photos have twice as many cells
 STANDIN_IMAGES = 1_000
 PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
+START = 2.0  # seconds that a further process takes to start
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
 
@@ -65,7 +67,8 @@ class Session:
 
     `base` is the run to compare with, and `expected` describes this session's run before it is saved. `replicates` are
     the rounds by cell of each process but the first, and `wanted` is how many of them cover all cells; `started` is
-    when the first process began to measure. `baseline` is the file of the baseline to save.
+    when the first process began to measure. `costs` are the seconds that a further process takes for each cell.
+    `baseline` is the file of the baseline to save.
 
     `saved` is the file of the run, and `saved_complete` says whether the run is complete; both are None if none was
     saved. `rescued` says which files couldn't be written, and where their content is. `answer` (a title and text),
@@ -80,6 +83,7 @@ class Session:
     started: float = 0.0
     replicates: list[dict[str, list[float]]] = field(default_factory=list)
     outcomes: Outcomes = field(default_factory=Outcomes)
+    costs: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     progress: Progress = field(default_factory=lambda: Progress({}))
     saved: Path | None = None
     saved_complete: bool | None = None
@@ -303,26 +307,28 @@ def _decide(pytest_session: pytest.Session, base: Run, first: dict[str, list[flo
     if expected is None:
         return
     references = [each.cell for each in base.references if each.cell in first]
-    patience = limit_patience(seconds, len(first), len(references))
+    affordable = min(budget, seconds * PATIENCE) - START - sum(session.costs[cell] for cell in references)
 
     def judge() -> tuple[Row, ...]:
         return compare_now(config, base, expected, first, session.replicates).rows
 
-    def has_time(row: Row) -> bool:
-        return time.monotonic() - start < (budget if row.suspect else min(budget, patience))
+    def select(rows: Sequence[Row]) -> list[str]:
+        passed = time.monotonic() - start
+        suspects = [row.cell for row in rows if row.suspect and passed < budget]
+        costs = {row.cell: session.costs[row.cell] for row in rows if not row.suspect}
+        return suspects + choose_cheap(costs, affordable - passed)
 
-    for cells in choose_cells(judge, 1 + len(session.replicates), has_time):
+    for cells in choose_cells(judge, 1 + len(session.replicates), select):
         words = f"for {count_noun(len(cells), 'cell')} that the comparison can't decide yet"
         if not _measure_replicate(pytest_session, [*cells, *references], words):
             return
 
 
-def limit_patience(seconds: float, cells: int, references: int) -> float:
-    """Say until when another process may start for cells that don't look slower, so that it ends in time.
-
-    The first one took so many seconds for all cells; another one measures at least one of them, and the references.
-    """
-    return seconds * (PATIENCE - (1 + references) / cells)
+def choose_cheap(costs: Mapping[str, float], seconds: float) -> list[str]:
+    """Choose the cells that cost least, as many as these seconds suffice for."""
+    cells = sorted(costs, key=costs.__getitem__)
+    totals = itertools.accumulate(costs[cell] for cell in cells)
+    return [cell for cell, total in zip(cells, totals, strict=True) if total <= seconds]
 
 
 def _measure_replicate(pytest_session: pytest.Session, cells: Sequence[str], words: str) -> bool:
@@ -433,8 +439,10 @@ def describe_status(config: pytest.Config, report: pytest.TestReport) -> tuple[s
 
 def note_outcome(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Note how long a cell took, and why it wasn't measured."""
-    outcomes = item.config.stash[SESSION].outcomes
-    item.config.stash[SESSION].progress.note(item.nodeid, report.duration)
+    session = item.config.stash[SESSION]
+    outcomes = session.outcomes
+    session.progress.note(item.nodeid, report.duration)
+    session.costs[item.nodeid] += report.duration * (1 if report.when == "call" else PASSES)
     if call.excinfo is not None and item.nodeid in outcomes.intended:
         reasons = outcomes.skipped if report.skipped else outcomes.failed
         reasons[item.nodeid] = call.excinfo.exconly().partition("\n")[0]

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from random import Random
 
@@ -242,7 +241,10 @@ def replay_baseline(lines: Sequence[Line], factors: Seconds, seed: int, step: fl
     def judge() -> Sequence[Row]:
         return judge_cells(base, new, references, dict.fromkeys(base[0], Thresholds()))[0]
 
-    for process, cells in zip(waiting, choose_cells(judge, 1, attrgetter("suspect")), strict=False):
+    def select(rows: Sequence[Row]) -> list[str]:
+        return [row.cell for row in rows if row.suspect]
+
+    for process, cells in zip(waiting, choose_cells(judge, 1, select), strict=False):
         new.append(slow_down(process, factors, next(now), [*cells, *references]))
     return {row.cell: row.verdict for row in judge()}
 

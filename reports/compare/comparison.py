@@ -122,16 +122,17 @@ def judge_cells(
 
 
 def choose_cells(
-    judge: Callable[[], Iterable[Row]], processes: int, has_time: Callable[[Row], bool]
+    judge: Callable[[], Iterable[Row]], processes: int, select: Callable[[Sequence[Row]], list[str]]
 ) -> Iterator[list[str]]:
     """Yield the cells that each further process of the new run should measure, until all are decided.
 
-    `judge` judges what `processes` and those that followed have measured. Cells without time are left as they are.
+    `judge` judges what `processes` and those that followed have measured. Of the cells that are open, `select` selects
+    those for which there is time; if that are none, all are left as they are.
     """
     for look in (each for each in LOOKS if each > processes):
         rows = [row for row in judge() if row.open]
         while processes < look:
-            cells = [row.cell for row in rows if has_time(row)]
+            cells = select(rows)
             if not cells:
                 return
             yield cells

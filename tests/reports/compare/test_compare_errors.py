@@ -36,7 +36,7 @@ def compare_as_a_session(base: Sequence[Process], draw: Draw) -> dict[str, Row]:
     def judge() -> tuple[Row, ...]:
         return judge_cells(base, new, REFERENCES, dict.fromkeys(CELLS, Thresholds()))[0]
 
-    for cells in choose_cells(judge, 1, lambda _: True):
+    for cells in choose_cells(judge, 1, lambda rows: [row.cell for row in rows]):
         process = draw()
         new.append({cell: process[cell] for cell in (*cells, *REFERENCES)})
     return {row.cell: row for row in judge()}
