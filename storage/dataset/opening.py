@@ -82,8 +82,8 @@ class Filling(Protocol):
     def fetch_edges(self, records: Sequence[Records]) -> None:
         """Fetch what else a backend needs to open the store; these are its images."""
 
-    def fetch_images(self, positions: NDArray[np.intp], *, whole_chunks: bool = False) -> None:
-        """Fetch some images, and with `whole_chunks` what is beside them."""
+    def fetch_images(self, positions: NDArray[np.intp], *, whole_requests: bool = False) -> None:
+        """Fetch some images, and with `whole_requests` what is beside them."""
 
     def fetch_all(self) -> None:
         """Fetch all that isn't there."""

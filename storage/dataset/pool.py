@@ -57,7 +57,7 @@ class PartReader:
             return self._fill(positions, lambda: self._read(positions, out, verify=verify))
         return self._read(positions, out, verify=verify)
 
-    def fetch(self, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
+    def fetch(self, positions: NDArray[np.intp] | None, *, whole_requests: bool) -> None:
         """Have some records fetched that will be read, or all of the part."""
         if self.filling is None or self.filling.is_complete:
             return
@@ -65,17 +65,17 @@ class PartReader:
             if positions is None or self.is_whole():
                 self.filling.fetch_all()
             else:
-                self.filling.fetch_images(positions, whole_chunks=whole_chunks)
+                self.filling.fetch_images(positions, whole_requests=whole_requests)
 
     def _fill(self, positions: NDArray[np.intp], read: Callable[[], T]) -> T:
         """Have records fetched before they are read; if one is damaged here, fetch them once more."""
         filling: Any = self.filling
-        self.fetch(positions, whole_chunks=False)
+        self.fetch(positions, whole_requests=False)
         try:
             return read()
         except CorruptStoreError:
             filling.forget(positions)
-            self.fetch(positions, whole_chunks=False)
+            self.fetch(positions, whole_requests=False)
         return read()
 
     def _read_one(self, position: int) -> tuple[Image, int]:

@@ -357,7 +357,7 @@ class DatasetReader(Reader):
             ]
             if len(missing) > 1:
                 with ThreadPoolExecutor(AT_ONCE) as threads:
-                    list(threads.map(partial(self._fetch, whole_chunks=False), *zip(*missing, strict=True)))
+                    list(threads.map(partial(self._fetch, whole_requests=False), *zip(*missing, strict=True)))
         return parts
 
     def _divide(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
@@ -389,17 +389,17 @@ class DatasetReader(Reader):
         from ..remote.prefetch import Prefetch  # noqa: PLC0415 - not needed on this machine
 
         size, fits = max(1, self.measure() // max(1, self._count)), self._dataset.origin.fits(self.measure())
-        fetch = partial(self._fetch, whole_chunks=fits)
+        fetch = partial(self._fetch, whole_requests=fits)
         windows, whole = order.find_windows(), self._pool.whole
         whole.clear()
         return Prefetch(batches, self._bounds, fetch, size=size, windows=windows, whole=whole)
 
-    def _fetch(self, number: int, positions: NDArray[np.intp] | None, *, whole_chunks: bool) -> None:
+    def _fetch(self, number: int, positions: NDArray[np.intp] | None, *, whole_requests: bool) -> None:
         """Have some images of a part fetched, or all."""
         self._be_ready()
         part = self._pool.take(number)
         try:
-            part.fetch(positions, whole_chunks=whole_chunks)
+            part.fetch(positions, whole_requests=whole_requests)
         finally:
             self._pool.give_back(part)
 

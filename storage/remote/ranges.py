@@ -122,10 +122,10 @@ class SparseStore:
         self._counts = np.append(0, np.cumsum([len(some.offsets) - 1 for _, some in self._images]))
         self._fetch_blocks(np.flatnonzero(wanted))
 
-    def fetch_images(self, positions: NDArray[np.intp], *, whole_chunks: bool = False) -> None:
-        """Fetch the bytes of the images at these positions, and with `whole_chunks` what will soon be needed, too."""
+    def fetch_images(self, positions: NDArray[np.intp], *, whole_requests: bool = False) -> None:
+        """Fetch the bytes of the images at these positions, and with `whole_requests` what will soon be needed, too."""
         if not self.is_complete:
-            self._fetch_blocks(self.find_blocks(positions, REQUEST if whole_chunks else BLOCK))
+            self._fetch_blocks(self.find_blocks(positions, REQUEST if whole_requests else BLOCK))
 
     def fetch_all(self) -> None:
         """Fetch all that isn't there."""

@@ -218,6 +218,6 @@ def test_no_thread_changes_what_is_open_while_another_looks_at_it(saved: Path) -
 def test_nothing_is_fetched_for_a_part_that_is_on_the_disk(saved: Path) -> None:
     with storage.open(saved) as reader:
         part = reader._pool._take(1)  # noqa: SLF001 - what an epoch asks
-        part.fetch(None, whole_chunks=True)
+        part.fetch(None, whole_requests=True)
         assert LOCAL.fits(1 << 60), "what is on the disk needs no cache"
         assert_same(part.read(np.arange(EACH)), (IMAGES[EACH : 2 * EACH], LABELS[EACH : 2 * EACH]))

@@ -203,7 +203,7 @@ def test_a_part_that_is_fetched_whole_needs_no_server_any_more(remote: Remote, m
         part = reader._pool._take(1)  # noqa: SLF001 - what an epoch asks
         assert part.filling
         assert not part.filling.is_complete
-        part.fetch(None, whole_chunks=True)
+        part.fetch(None, whole_requests=True)
         remote.make_bucket().remove([entry.name for entry in remote.make_bucket().list_objects()])
         first = COUNT // PARTS
         np.testing.assert_array_equal(part.read(np.arange(first))[0], PIXELS[first : 2 * first])

@@ -161,9 +161,9 @@ def test_of_what_will_all_be_needed_whole_requests_are_fetched(tmp_path: Path) -
     example = Example(tmp_path, "npy", make_set(900, 80, 80)[0], np.arange(900))
     sparse = example.open()
     example.server.take_sizes()
-    sparse.fetch_images(np.array([450]), whole_chunks=True)
+    sparse.fetch_images(np.array([450]), whole_requests=True)
     assert REQUEST / 2 < sum(example.server.take_sizes()) <= 2 * REQUEST
-    sparse.fetch_images(np.array([451]), whole_chunks=True)
+    sparse.fetch_images(np.array([451]), whole_requests=True)
     assert not example.server.requests
 
 
