@@ -1,12 +1,15 @@
 """Question: how fast is the machine? Cells without a backend: they show how far the machine drifted between two runs.
 
-They are part of every run, and take a tenth of a second each.
+They are part of every run, and take a tenth of a second each, or a few.
 """
 
 import hashlib
 import io
+import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +40,13 @@ def reference(request: pytest.FixtureRequest, benchmark: BenchmarkFixture) -> Me
     """Measure a function without a backend."""
     benchmark.extra_info.update(reference=True, definition=hash_definition(request.node))
     return partial(measure_alone, benchmark)
+
+
+@pytest.fixture
+def parallel_reference(benchmark: BenchmarkFixture, reference: Measure) -> Measure:
+    """Measure a function that needs all processors at once."""
+    benchmark.extra_info["is_parallel"] = True
+    return reference
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +98,30 @@ def test_hash(reference: Measure, content: NDArray[np.uint8]) -> None:
     digests: list[str] = []
     expected = {hashlib.sha256(part).hexdigest()}
     reference(lambda: digests.append(hashlib.sha256(part).hexdigest()), lambda: set(digests) == expected)
+
+
+def test_hash_everywhere(parallel_reference: Measure, content: NDArray[np.uint8]) -> None:
+    """Hash 30 MB on each processor at once: whether another program has one."""
+    processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    digests: set[str] = set()
+    with ThreadPoolExecutor(len(processors), initializer=occupy, initargs=(deque(processors),)) as threads:
+
+        def hash_everywhere() -> None:
+            digests.update(threads.map(hash_content, [content] * len(processors)))
+
+        parallel_reference(hash_everywhere, lambda: digests == {hash_content(content)})
+
+
+def occupy(processors: deque[int]) -> None:
+    """Have this thread stay on a processor that no other thread has."""
+    processor = processors.pop()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {processor})
+
+
+def hash_content(content: NDArray[np.uint8]) -> str:
+    """Hash bytes, without Python's lock."""
+    return hashlib.sha256(content.data).hexdigest()
 
 
 def test_decode(reference: Measure) -> None:

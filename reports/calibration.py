@@ -40,7 +40,8 @@ DRIFT_PERIOD = 3_600  # seconds in which the machine becomes twice as slow, and 
 BASE_PROCESSES = 10  # as --save-baseline measures
 
 Verdicts = Mapping[str, Verdict]  # by cell
-Measured = tuple[Sequence[Seconds], Sequence[str], Verdicts]  # processes, cells that no change affects, verdicts
+# processes, cells that no change affects, verdicts, cells that need several processors
+Measured = tuple[Sequence[Seconds], Sequence[str], Verdicts, Sequence[str]]
 Measure = Callable[[Slowdown], Measured]
 
 
@@ -57,6 +58,7 @@ class Line:
     verdicts: Verdicts = field(default_factory=dict)
     processes: Sequence[Seconds] = ()
     fixed: Sequence[str] = ()  # cells that no change can affect
+    parallel: Sequence[str] = ()  # cells that need several processors
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -95,8 +97,10 @@ def extend_record(options: argparse.Namespace) -> None:
             known = [each for each in known if (each.tool, each.backends) == (options.tool, names)]
             slowed = choose_slowed(change, known, random)
             start = time.monotonic()
-            processes, fixed, verdicts = measure(Slowdown(tuple(slowed), CHANGES[change], random.choice(KINDS)))
-            run = (time.monotonic() - start, change, slowed, verdicts, [] if slowed else processes, fixed)
+            processes, fixed, verdicts, parallel = measure(
+                Slowdown(tuple(slowed), CHANGES[change], random.choice(KINDS))
+            )
+            run = (time.monotonic() - start, change, slowed, verdicts, [] if slowed else processes, fixed, parallel)
             line = Line(options.tool, options.condition, names, *run)
             append_file(options.record, json.dumps(asdict(line)) + "\n")
 
@@ -120,7 +124,7 @@ def prepare_gate(backends: tuple[str, ...]) -> Iterator[Measure]:
 
             sides.slow_down(slowdown)
             outcome = run_gate(note, Thresholds(), command.BUDGET, show_progress, sides.controls)
-            return screened, sides.controls, {each.cell: each.verdict for each in outcome.decisions}
+            return screened, sides.controls, {each.cell: each.verdict for each in outcome.decisions}, ()
 
         yield measure
 
@@ -151,7 +155,8 @@ def prepare_baseline(backends: tuple[str, ...]) -> Iterator[Measure]:
             processes = [*waiting, new.processes[0]]
             waiting.clear()
             rows = compare_runs(base, new, Thresholds.threshold).rows
-            return processes, [each.cell for each in new.references], {row.cell: row.verdict for row in rows}
+            verdicts = {row.cell: row.verdict for row in rows}
+            return processes, [each.cell for each in new.references], verdicts, [*new.parallel]
 
         yield measure
 
@@ -239,7 +244,7 @@ def replay_baseline(lines: Sequence[Line], factors: Seconds, seed: int, step: fl
     new = [slow_down(next(waiting), factors, next(now))]
 
     def judge() -> Sequence[Row]:
-        return judge_cells(base, new, references, dict.fromkeys(base[0], Thresholds()))[0]
+        return judge_cells(base, new, references, dict.fromkeys(base[0], Thresholds()), lines[0].parallel)[0]
 
     def select(rows: Sequence[Row]) -> list[str]:
         return [row.cell for row in rows if row.suspect]

@@ -151,6 +151,12 @@ class Result:
         return self.quartiles[1]
 
     @property
+    def is_parallel(self) -> bool:
+        """Whether threads or processes work at the same time, so that the time depends on free processors."""
+        params = dict(self.params)
+        return bool(params.get("workers")) or params.get("threads", 1) != 1
+
+    @property
     def iqr(self) -> float:
         """Seconds between the first and the third quartile."""
         return self.quartiles[2] - self.quartiles[0]
@@ -188,6 +194,7 @@ class Reference:
     cell: str
     rounds: tuple[float, ...]  # seconds a call
     definition: str | None = None
+    is_parallel: bool | None = None  # whether it measures several processors at once
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,12 @@ class Run:
     references: tuple[Reference, ...] = ()
     floors: tuple[Floor, ...] = ()
     replicates: tuple[Mapping[str, tuple[float, ...]], ...] = ()  # rounds by cell, of each process but the first
+
+    @property
+    def parallel(self) -> frozenset[str]:
+        """The cells that need several processors at once."""
+        cells: tuple[Result | Reference, ...] = (*self.results, *self.references)
+        return frozenset(each.cell for each in cells if each.is_parallel)
 
     @property
     def cells(self) -> "tuple[Result | Reference | Floor, ...]":

@@ -97,7 +97,11 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
     before, after = ({result.cell: result for result in run.results} for run in (base, new))
     references = {each.cell for run in (base, new) for each in run.references}
     own = {result.cell: Thresholds(threshold).widen(result.threshold) for result in new.results}
-    rows, drift = ((), None) if differences else judge_cells(base.processes, new.processes, references, own)
+    rows: tuple[Row, ...] = ()
+    drift = None
+    if not differences:
+        parallel = base.parallel | new.parallel
+        rows, drift = judge_cells(base.processes, new.processes, references, own, parallel)
     return Comparison(
         base=base,
         new=new,
@@ -112,10 +116,14 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
 
 
 def judge_cells(
-    base: Sequence[Process], new: Sequence[Process], references: Collection[str], thresholds: Mapping[str, Thresholds]
+    base: Sequence[Process],
+    new: Sequence[Process],
+    references: Collection[str],
+    thresholds: Mapping[str, Thresholds],
+    parallel: Collection[str] = (),
 ) -> tuple[tuple[Row, ...], Drift | None]:
     """Judge the cells that processes of both runs have, and estimate the drift between them."""
-    evidence = weigh_cells(base, new, references)
+    evidence = weigh_cells(base, new, references, parallel)
     levels = _choose_levels(len(evidence))
     rows = tuple(_make_row(cell, each, levels, thresholds[cell]) for cell, each in evidence.items())
     return rows, next((each.drift for each in evidence.values()), None)
@@ -212,7 +220,7 @@ def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: T
     seconds = [math.exp(statistics.median(times)) for times in (evidence.base, evidence.new)]
     limit = math.log1p(own.threshold)
     least = math.log1p(own.least_seconds / min(seconds))  # a shorter difference doesn't count
-    large = max(math.log1p(own.never_ok), least)
+    large = math.log1p(own.never_ok)
     suspect = evidence.shift >= max(limit, least)
     verdict: Verdict = "inconclusive"
     if suspect and evidence.is_slower(levels[0]):

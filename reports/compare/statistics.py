@@ -23,6 +23,8 @@ MIN_FREEDOM = 4  # fewer processes don't show which reference cells are precise
 LEAST_SCATTER = 0.005  # of any cell
 DRIFT_LEVEL = 0.005  # how often the drift may be further from its estimate than its margin
 UNKNOWN_DRIFT = 0.10  # of a run without reference cells
+CROWDING = 1.5  # a cell of several threads or processes may be crowded this much more than the one that measures it
+UNKNOWN_CROWDING = math.log(2)  # of a run without that one: another program may use one of two processors
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,17 @@ class Drift:
     shift: float
     error: float
     freedom: int
+    crowding: float = UNKNOWN_CROWDING  # how much more work for several processors drifted, either way
 
     @property
     def margin(self) -> float:
         """How far the drift of a cell may be from the estimate to one side; all cells share it, so it isn't divided."""
         return find_quantile(DRIFT_LEVEL, self.freedom) * self.error
+
+    @property
+    def parallel_margin(self) -> float:
+        """How much further that of a cell may be that needs several processors."""
+        return CROWDING * self.crowding
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,12 @@ class Evidence:
     shift: float  # how much slower the cell is
     measured: Shift
     drift: Drift
+    is_parallel: bool  # whether it needs several processors, so that it may have drifted differently
+
+    @property
+    def drift_margin(self) -> float:
+        """How far the drift of this cell may be from the estimate to one side."""
+        return self.drift.margin + self.drift.parallel_margin * self.is_parallel
 
     def find_margin(self, level: float) -> float:
         """Find how far the true shift may be from the estimate to one side, with this probability of an error."""
@@ -71,7 +85,7 @@ class Evidence:
         return self._widen(self.measured.floor, level, self.measured.freedom)
 
     def _widen(self, error: float, level: float, freedom: int) -> float:
-        return math.hypot(find_quantile(level, freedom) * error, self.drift.margin)
+        return math.hypot(find_quantile(level, freedom) * error, self.drift_margin)
 
     def can_rank(self, level: float) -> bool:
         """Whether there are processes enough for a test by ranks, which assumes nothing about their scatter."""
@@ -90,23 +104,39 @@ class Evidence:
         if not self.can_rank(level):
             return sign * self.shift > self._widen(self.measured.error, level, PRIOR_FREEDOM)
         quick, slow = ([sign * each for each in run] for run in (self.base, self.new))
-        inversions = sum(after - self.drift.margin <= before for before in quick for after in slow)
+        inversions = sum(after - self.drift_margin <= before for before in quick for after in slow)
         return count_orders(len(quick), len(slow), inversions) <= level * math.comb(len(quick) + len(slow), len(quick))
 
 
-def weigh_cells(base: Sequence[Process], new: Sequence[Process], references: Collection[str]) -> dict[str, Evidence]:
-    """Weigh the evidence about each cell of both runs; `references` are the cells that measure the machine."""
+def weigh_cells(
+    base: Sequence[Process], new: Sequence[Process], references: Collection[str], parallel: Collection[str] = ()
+) -> dict[str, Evidence]:
+    """Weigh the evidence about each cell of both runs; `references` are the cells that measure the machine.
+
+    Those that are `parallel` need several processors at once: the others don't show whether these were free.
+    """
     old, now = ([{cell: math.log(each) for cell, each in process.items()} for process in run] for run in (base, new))
-    speeds = measure_speeds(old, now, references)
+    serial = [cell for cell in references if cell not in parallel]
+    speeds = measure_speeds(old, now, serial)
     before, after = _collect(old, speeds[0]), _collect(now, speeds[1])
     shared = [cell for cell in before if cell in after]
     pooled = estimate_scatter((before[cell], after[cell]) for cell in shared)
     found = {cell: _estimate_shift(before[cell], after[cell], pooled) for cell in shared}
-    rest = estimate_drift([found[cell] for cell in shared if cell in references])
-    drift = replace(rest, shift=rest.shift + float(np.mean(speeds[1]) - np.mean(speeds[0])))
+    rest = estimate_drift([found[cell] for cell in shared if cell in serial])
+    crowding = [abs(found[cell].value - rest.shift) for cell in shared if cell in references and cell in parallel]
+    drift = replace(
+        rest,
+        shift=rest.shift + float(np.mean(speeds[1]) - np.mean(speeds[0])),
+        crowding=max(crowding, default=UNKNOWN_CROWDING),
+    )
     return {
         cell: Evidence(
-            before[cell], [each - rest.shift for each in after[cell]], shift.value - rest.shift, shift, drift
+            before[cell],
+            [each - rest.shift for each in after[cell]],
+            shift.value - rest.shift,
+            shift,
+            drift,
+            cell in parallel,
         )
         for cell, shift in found.items()
         if cell not in references

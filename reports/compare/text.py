@@ -61,6 +61,10 @@ def _describe_runs(comparison: Comparison) -> Iterator[str]:
     if comparison.base.references and comparison.new.references and comparison.drift:
         factor = math.exp(comparison.drift.shift)
         yield f"- Machine: {factor:.2f} times as long as for the base, by its reference cells; ratios are corrected"
+        crowding = math.exp(comparison.drift.parallel_margin)
+        if crowding > 1 + comparison.threshold and any(row.cell in comparison.new.parallel for row in comparison.rows):
+            words = f"cells of several workers or threads may be {crowding:.2f}x as slow or fast for that alone"
+            yield f"- Processors: less or more free than for the base; {words}"
     else:
         yield "- Machine: no reference cells in both runs, so its drift is unknown"
     if comparison.allowed:

@@ -124,6 +124,25 @@ def test_without_common_references_the_drift_is_unknown() -> None:
     assert (evidence.drift.shift, evidence.drift.error) == (0.0, UNKNOWN_DRIFT)
 
 
+def test_a_cell_of_several_processors_may_be_as_slow_as_the_reference_that_needs_them_too() -> None:
+    cells = {"alone": 1.0, "crowded": 1.0, "slower": 1.0, "everywhere": 1.0}
+    base = make_processes(10, cells)
+    new = make_processes(8, cells | {"alone": 2.1, "crowded": 2.1, "slower": 3.5, "everywhere": 2.0})
+    parallel = {"crowded", "slower", "everywhere"}
+    found = weigh_cells(base, new, [*REFERENCES, "everywhere"], parallel)
+    assert {cell for cell, each in found.items() if each.is_slower(1e-3)} == {"alone", "slower"}
+    assert found["alone"].drift.shift == pytest.approx(0, abs=1e-12), "it measures no drift of cells of one processor"
+    assert math.exp(found["crowded"].drift_margin) > 2.8
+    calm = weigh_cells(base, make_processes(8, cells | {"crowded": 1.3}), [*REFERENCES, "everywhere"], parallel)
+    assert calm["crowded"].is_slower(1e-3), "the processors were as free as before"
+
+
+def test_whether_processors_were_free_is_unknown_without_the_reference_that_needs_them() -> None:
+    base, new = make_processes(10, {"a": 1.0, "b": 1.0}), make_processes(8, {"a": 2.1, "b": 2.1})
+    found = weigh_cells(base, new, REFERENCES, {"a"})
+    assert [each.is_slower(1e-3) for each in found.values()] == [False, True]
+
+
 def test_references_that_disagree_make_the_drift_uncertain() -> None:
     agreeing, disagreeing = (
         [Shift(each, 0.02, 0.01, 10) for each in moves] for moves in ([0.4] * 5, [0, 0.2, 0.4, 0.6, 0.8])

@@ -13,7 +13,7 @@ from reports.compare.text import make_verdicts
 from reports.noise import Thresholds
 from reports.reading import read_run
 from tests.support.photo_runs import describe_photos
-from tests.support.runs import add_replicates, find_cell, make_cell, make_run, run_of, save, slow_down
+from tests.support.runs import add_replicates, find_cell, make_cell, make_reference, make_run, run_of, save, slow_down
 
 Show = Callable[[dict[str, Any], dict[str, Any]], str]
 
@@ -84,6 +84,21 @@ def test_runs_without_a_change_need_neither_table_nor_command(show: Show) -> Non
     assert "\n- Machine: 1.00 times as long as for the base, by its reference cells; ratios are corrected\n" in text
     assert "|" not in text
     assert "    " not in text
+
+
+def test_processors_that_were_less_free_are_named_if_cells_need_them(show: Show) -> None:
+    base, new = (add_replicates(make_run(workers=workers), seed=seed) for seed, workers in ((1, (2,)), (2, (2,))))
+    words = r"\n- Processors: less or more free than for the base; cells of several workers or threads may be 2\.[78]"
+    assert re.search(words, show(base, new)), "neither run has measured them"
+    for run, seconds in ((base, 0.01), (new, 0.02)):
+        reference = make_reference("hash_everywhere", seconds)
+        reference["extra_info"]["is_parallel"] = True
+        run["benchmarks"].append(reference)
+        for process in run["run"]["replicates"]:
+            process[reference["fullname"]] = [seconds]
+    assert re.search(words, show(base, new))
+    assert "Processors" not in show(base, base)
+    assert "Processors" not in show(*_make_runs()), "no cell needs them"
 
 
 def test_a_base_of_one_process_says_what_it_can_show_and_how_to_make_a_better_one(show: Show) -> None:
