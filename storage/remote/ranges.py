@@ -98,7 +98,7 @@ class SparseStore:
     def fetch_structure(self) -> None:
         """Fetch what no image has, as far as it is known before the store can be opened."""
         found = [
-            self._find_blocks(self._names.index(name), *np.array(structure.ranges).reshape(-1, 2).T)
+            self._find_blocks(self._names.index(name), *np.array(structure.ranges, np.int64).reshape(-1, 2).T)
             for name, structure in self._details.structure.items()
         ]
         self._fetch_blocks(np.concatenate([np.empty(0, np.int64), *found]))

@@ -9,7 +9,8 @@ import pytest
 
 import storage
 from benchmarks.proxy import Proxy
-from storage import CorruptStoreError, Encoded
+from storage import BACKENDS, CorruptStoreError, Encoded
+from storage.contract import Kind
 from storage.urls import Url, find_location
 from tests.faults.children import run_child
 from tests.support.backends import require_backend
@@ -207,3 +208,19 @@ def test_a_part_that_is_fetched_whole_needs_no_server_any_more(remote: Remote, m
         remote.make_bucket().remove([entry.name for entry in remote.make_bucket().list_objects()])
         first = COUNT // PARTS
         np.testing.assert_array_equal(part.read(np.arange(first))[0], PIXELS[first : 2 * first])
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in BACKENDS for kind in BACKENDS[name].INFO.kinds])
+def test_datasets_of_every_backend_are_read_from_a_bucket(name: str, kind: Kind, bucket: str) -> None:
+    some: Any = PIXELS[:7] if kind == "pixels" else SETS["files"][:7]
+    sets = {"some": some, "none": some[:0]} | ({"empty": Encoded.join([b""])} if kind == "encoded" else {})
+    for place, images in sets.items():
+        url = f"{bucket}/{place}"
+        storage.save(url, images, np.arange(len(images)), name)
+        assert storage.check(url).is_whole, url
+        found, labels = storage.load(url)
+        assert labels.tolist() == list(range(len(images)))
+        assert [bytes(each) for each in found] == [bytes(each) for each in images], url
+        with storage.open(url) as reader:
+            assert len(reader) == len(images)
