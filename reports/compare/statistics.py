@@ -23,8 +23,8 @@ MIN_FREEDOM = 4  # fewer processes don't show which reference cells are precise
 LEAST_SCATTER = 0.005  # of any cell
 DRIFT_LEVEL = 0.005  # how often the drift may be further from its estimate than its margin
 UNKNOWN_DRIFT = 0.10  # of a run without reference cells
-CROWDING = 1.5  # a cell of several threads or processes may be crowded this much more than the one that measures it
-UNKNOWN_CROWDING = math.log(2)  # of a run without that one: another program may use one of two processors
+CROWDING = 3  # how many times as far other programs may slow cells of several processors as they slow the reference
+UNKNOWN_CROWDING = math.log(1.6)  # how far they slow that reference if it wasn't measured: they use one of two
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ Seconds = Mapping[str, float]  # of a call, by cell
 
 @dataclass(frozen=True)
 class Session:
-    """The measurements of one process, by cell: seconds of a usual fast round, threshold, backend, why it wasn't measured.
+    """The measurements of one process, by cell: seconds of a fast round, threshold, backend, why it wasn't measured.
 
     `images` describes the image set by its digest.
     """
