@@ -42,7 +42,10 @@ BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store
 TIMEOUT = 600  # seconds for one cell
 PHOTOS, ENCODED = "standin", "encoded"  # of benchmarks: generated photos, and what is stored of them
 PHOTO_CUTOFFS = (10,)  # more take too long to decode, and to generate in each session
-REMOVED = ("IMAGES", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
+# of benchmarks: the gate alone chooses them, not the environment or an ini file; `cifar10` says what is on this disk
+OPTIONS = ("images", "payloads", "size", "cutoffs", "backends", "durable", "cold", "remote", "latency")
+PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER")
+REMOVED = (*map(str.upper, OPTIONS), *PYTEST, "PYTHONDONTWRITEBYTECODE")
 SLOWDOWN = "IMAGE_STORAGE_SLOWDOWN"  # of benchmarks/slowdown.py
 TURNS = "IMAGE_STORAGE_TURNS"  # of benchmarks/gate_session.py: the descriptor of a session's turns, and its processor
 ROUND = b"r"  # of benchmarks/gate_session.py: a session is ready for more rounds, not for its next cell
@@ -336,7 +339,8 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
     chosen = selection.cells or ("benchmarks", "-k", selection.expression)
     plugins = ("pytest_benchmark.plugin", "benchmarks.gate_session", "benchmarks.slowdown", "no:cacheprovider")
     paths = (f"--measured={side.worktree / side.code}", f"--basetemp={stores}", f"--journal={journal}")
-    options = [*ROUNDS, *paths, f"--benchmark-json={report}", f"--cutoffs={','.join(map(str, selection.cutoffs))}"]
+    options = [*ROUNDS, *paths, f"--benchmark-json={report}", *(f"--override-ini={name}=" for name in OPTIONS)]
+    options.append(f"--cutoffs={','.join(map(str, selection.cutoffs))}")
     if selection.backends:  # importing the libraries of the others takes half a second
         options.append(f"--backends={','.join(selection.backends)}")
     if selection.images:
@@ -348,7 +352,7 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
 
 def _make_environment(seed: int, slowdown: Slowdown) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in REMOVED}
-    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
+    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed)}
     if (path := kept.get("CIFAR10")) and Path(path).exists():
         ours["CIFAR10"] = str(Path(path).absolute())  # the session runs in another folder
     ours[SLOWDOWN] = json.dumps(slowdown)
