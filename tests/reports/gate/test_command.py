@@ -70,6 +70,11 @@ def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureF
         *((["HEAD", f"--{side}-python=no/such"], "no/such: no such interpreter") for side in ("base", "new")),
         *((["HEAD", f"--{kind}=no/such"], "no/such can't be written; name a file") for kind in ("json", "markdown")),
         (["HEAD", "--payloads=encoded"], "--payloads is for --images"),
+        *(
+            (["HEAD", "--library=tape==1,2", f"{option}={value}"], f"two versions of a library; leave {option} out")
+            for option, value in {"--ref": "HEAD", "--base-python": "python3", "--new-python": "python3"}.items()
+        ),
+        (["HEAD", "--json=out", "--markdown=./out"], "--json and --markdown name the same file"),
         *((["HEAD", f"--stores={name}"], "isn't a writable folder; name one") for name in ("no/such", __file__)),
     ],
 )
