@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is measured").add_argument
     add("--all", action="store_true", help="all cells, even those that the change can't affect")
-    add("--backends", type=_split, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
+    add("--backends", type=read_names, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
     add("--cells", default=CELLS, metavar="EXPRESSION", help="as for pytest's -k (default: %(default)s)")
     add("--cutoffs", type=read_counts, metavar="N,N,...", help="images (default: 10,1000; of photos 10)")
     images = "cells of photos instead, as for benchmarks: standin, or a folder of a few (default: cells of standin, in "
@@ -81,8 +81,11 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     add("--stores", type=Path, metavar="DIR", help="where stores go (default: memory, else a disk)")
 
 
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
+def read_names(text: str) -> tuple[str, ...]:
+    """Read names, separated by commas, without blanks and repeats."""
+    if names := tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())):
+        return names
+    raise argparse.ArgumentTypeError(f"{text!r} names nothing")
 
 
 def _read_images(text: str) -> str:
@@ -95,7 +98,7 @@ def _read_images(text: str) -> str:
 
 
 def _read_payloads(text: str) -> tuple[str, ...]:
-    payloads = _split(text)
+    payloads = read_names(text)
     if set(payloads) <= set(PAYLOADS):
         return payloads
     raise argparse.ArgumentTypeError(f"{text!r} isn't encoded, pixels, or both: encoded,pixels")

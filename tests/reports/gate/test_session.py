@@ -155,6 +155,9 @@ def test_a_session_without_matching_cells_is_empty_whatever_ran_before(tmp_path:
     save(run_of([make_cell("read_many", "hdf5", 10)]), tmp_path).rename(tmp_path / "run-0.json")
     assert run_session(fake_side(tmp_path, "exit 5"), QUICK, stores, seed=1) == Session({})
     assert not (tmp_path / "run-0.json").exists()
+    (tmp_path / "noted").write_text(json.dumps({"backend": "tiledb", "reason": "not here"}) + "\n")
+    found = run_session(fake_side(tmp_path, "cp noted journal-0.jsonl; exit 5"), QUICK, stores, seed=1)
+    assert found == Session({}, unavailable={"tiledb": "not here"})
 
 
 def test_a_session_of_which_no_cell_was_measured_has_their_reasons(tmp_path: Path, stores: Path) -> None:
