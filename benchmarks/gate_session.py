@@ -19,7 +19,7 @@ import pytest
 import storage
 from benchmarks.cell import PAUSE
 from benchmarks.options import add_modules
-from storage import BACKENDS
+from storage import BACKENDS, UNAVAILABLE
 
 IMPORTED = Path(storage.__file__).resolve().parent
 TURNS = "IMAGE_STORAGE_TURNS"  # the descriptor on which a session says what it is ready for, and waits; its processor
@@ -33,16 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that only the gate uses."""
     group = parser.getgroup("gate", "a session of the gate")
     group.addoption("--measured", type=Path, required=True, help="the code that must be measured, in this worktree")
-    group.addoption("--journal", type=Path, required=True, help="which cells started, and why some weren't measured")
+    group.addoption("--journal", type=Path, required=True, help="what started, and why the rest wasn't measured")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the suite reads its options
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse to measure the wrong code; leave out backends that only the other side has."""
+    """Refuse to measure the wrong code; leave out backends that this side lacks, and note why."""
     expected = config.getoption("measured").resolve()
     if expected.parent / "storage" != IMPORTED:
         raise pytest.UsageError(f"storage comes from {IMPORTED}, this session measures {expected}")
-    found = find_backends(config.option.backends) if config.option.backends else []
+    asked = config.option.backends
+    found = find_backends(asked) if asked else []
+    for name in UNAVAILABLE if not asked else [name for name in asked.split(",") if name not in dict(found)]:
+        write_journal(config, {"backend": name, "reason": UNAVAILABLE.get(name, "it isn't a backend here")})
     for name, file in found:
         if expected != IMPORTED and not (file.is_relative_to(expected) or file.is_relative_to(IMPORTED)):
             raise pytest.UsageError(f"{name} comes from {file}, this session measures {expected}")
@@ -121,7 +124,7 @@ def choose_processors(item: pytest.Item, processor: int) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note in the journal that a cell starts, in case it kills the process."""
-    write_journal(item, {"started": item.nodeid})
+    write_journal(item.config, {"started": item.nodeid})
 
 
 @pytest.hookimpl(wrapper=True)
@@ -131,13 +134,13 @@ def pytest_runtest_makereport(
     """Note in the journal why a cell failed or was skipped: there is no run if no cell was measured."""
     report = yield
     if call.excinfo is not None:
-        write_journal(item, {"absent": item.nodeid, "reason": call.excinfo.exconly().partition("\n")[0]})
+        write_journal(item.config, {"absent": item.nodeid, "reason": call.excinfo.exconly().partition("\n")[0]})
     return report
 
 
-def write_journal(item: pytest.Item, line: dict[str, str]) -> None:
+def write_journal(config: pytest.Config, line: dict[str, str]) -> None:
     """Append a line of JSON to the journal."""
-    with item.config.getoption("journal").open("a", encoding="utf-8") as file:
+    with config.getoption("journal").open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 

@@ -69,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--runs", type=read_count, default=0, help="real runs to make of each change, with HEAD on both sides")
     add("--changes", nargs="+", choices=CHANGES, default=list(CHANGES), help="what is slower (default: each in turn)")
     add("--condition", default="idle", help="what else the machine does, for the table (default: idle)")
-    add("--backends", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME,...", help="default: all")
+    add("--backends", type=command.read_names, default=(), metavar="NAME,...", help="default: all")
     add("--replays", type=read_count, default=1_000, help="of each condition and change (default: %(default)s)")
 
 

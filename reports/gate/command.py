@@ -50,8 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "a package's folder or a module's file, in another repository, whose backends are compared: see --backends"
     )
     add("--package", type=Path, metavar="PATH", help=package)
-    add("--base-python", default=sys.executable, metavar="PYTHON", help="the interpreter of BASE")
-    add("--new-python", default=sys.executable, metavar="PYTHON", help="that of the other side")
+    add("--base-python", metavar="PYTHON", help="the interpreter of BASE (default: this one)")
+    add("--new-python", metavar="PYTHON", help="that of the other side (default: this one)")
 
     _add_choice(parser)
     add = parser.add_argument_group("what counts as slower").add_argument
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is measured").add_argument
     add("--all", action="store_true", help="all cells, even those that the change can't affect")
-    add("--backends", type=_split, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
+    add("--backends", type=read_names, default=(), metavar="NAME,NAME,...", help="as for benchmarks (default: all)")
     add("--cells", default=CELLS, metavar="EXPRESSION", help="as for pytest's -k (default: %(default)s)")
     add("--cutoffs", type=read_counts, metavar="N,N,...", help="images (default: 10,1000; of photos 10)")
     images = "cells of photos instead, as for benchmarks: standin, or a folder of a few (default: cells of standin, in "
@@ -81,8 +81,11 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     add("--stores", type=Path, metavar="DIR", help="where stores go (default: memory, else a disk)")
 
 
-def _split(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(text.split(",")))
+def read_names(text: str) -> tuple[str, ...]:
+    """Read names, separated by commas, without blanks and repeats."""
+    if names := tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip())):
+        return names
+    raise argparse.ArgumentTypeError(f"{text!r} names nothing")
 
 
 def _read_images(text: str) -> str:
@@ -95,7 +98,7 @@ def _read_images(text: str) -> str:
 
 
 def _read_payloads(text: str) -> tuple[str, ...]:
-    payloads = _split(text)
+    payloads = read_names(text)
     if set(payloads) <= set(PAYLOADS):
         return payloads
     raise argparse.ArgumentTypeError(f"{text!r} isn't encoded, pixels, or both: encoded,pixels")
@@ -104,6 +107,7 @@ def _read_payloads(text: str) -> tuple[str, ...]:
 def show_gate(options: argparse.Namespace) -> int:
     """Run the gate and print what it found; return the exit code."""
     need_scipy()
+    _check_pairs(options)
     _check_places(options)
     plan, notes = make_plan(options)
     with end_on_signals(), ExitStack() as stack:
@@ -231,6 +235,15 @@ def end_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _check_pairs(options: argparse.Namespace) -> None:
+    """Refuse options of which one would be ignored."""
+    others = {"--ref": options.ref, "--base-python": options.base_python, "--new-python": options.new_python}
+    if options.library and (given := [name for name, value in others.items() if value]):
+        raise WrongInputError(f"--library compares two versions of a library; leave {given[0]} out")
+    if options.json and options.markdown and options.json.resolve() == options.markdown.resolve():
+        raise WrongInputError("--json and --markdown name the same file; name two")
+
+
 def _check_places(options: argparse.Namespace) -> None:
     """Refuse unwritable places before anything is measured."""
     for path in (options.json, options.markdown):
@@ -254,7 +267,9 @@ def _publish(summary: str, annotations: Iterable[str], options: argparse.Namespa
         append_file(options.markdown, summary)
 
 
-def _find_python(name: str) -> str:
+def _find_python(name: str | None) -> str:
+    if name is None:
+        return sys.executable
     found = shutil.which(name)
     if found is None:
         raise WrongInputError(f"{name}: no such interpreter")

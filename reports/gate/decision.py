@@ -74,6 +74,7 @@ class Outcome:
     controls: tuple[str, ...] = ()  # cells that the change can't affect
     disturbed: tuple[str, ...] = ()  # controls that differ nevertheless, so that no other cell can be judged
     syncs: tuple[SyncChange, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)  # backends that neither side can measure, and why
 
     def select(self, verdict: Verdict) -> tuple[Decision, ...]:
         """Return the cells with this verdict, the largest change first."""
@@ -88,6 +89,10 @@ class Outcome:
         return counts
 
 
+NO_CELL = (
+    "no benchmark of an affected backend matches, or none of these backends is installed; --cells takes what pytest's "
+    "-k takes, such as 'read_many and lmdb'"
+)
 NOTHING = Outcome((), (), (), {}, 0.0, 0, 0, ())  # of a change that affects no cell
 _VERDICTS: Mapping[int, Verdict] = {1: "regression", -1: "improvement"}
 _CHANGES = frozenset(_VERDICTS.values())
@@ -158,10 +163,7 @@ def run_gate(
         pairs += watched.measure((), SCREEN_PAIRS - len(pairs))
     known = [{*side.seconds, *side.absent} for side in pairs[0]]
     if not any(known):
-        raise WrongInputError(
-            "no benchmark of an affected backend matches, or none of these backends is installed; --cells takes what "
-            "pytest's -k takes, such as 'read_many and lmdb'"
-        )
+        raise WrongInputError(NO_CELL)
     absent = _find_absent(pairs)
     cells = [cell for cell in pairs[0].baseline.seconds if cell not in absent and cell in pairs[0].candidate.seconds]
     own = [thresholds.widen(pairs[0].candidate.thresholds.get(cell)) for cell in cells]
@@ -181,6 +183,7 @@ def run_gate(
         libraries=_find_upgrades(pairs[0]),
         controls=watched.list_cells(),
         disturbed=disturbed,
+        unavailable=_find_unavailable(pairs[0]),
     )
 
 
@@ -317,6 +320,11 @@ def _find_absent(pairs: Iterable[Pair]) -> dict[str, Absence]:
         for session in sessions
         for cell, reason in session.absent.items()
     }
+
+
+def _find_unavailable(pair: Pair) -> dict[str, str]:
+    base, new = (side.unavailable for side in pair)
+    return {name: reason for name, reason in new.items() if name in base}
 
 
 def _find_upgrades(pair: Pair) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ Seconds = Mapping[str, float]  # of a call, by cell
 class Session:
     """The measurements of one process, by cell: seconds of a fast round, threshold, backend, why it wasn't measured.
 
-    `images` describes the image set by its digest.
+    `images` describes the image set by its digest. `unavailable` says why backends weren't there.
     """
 
     seconds: Seconds
@@ -25,6 +25,7 @@ class Session:
     absent: Mapping[str, str] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
 
     def choose(self, keep: Callable[[str], bool]) -> "Session":
         """Return what was measured of some cells."""

@@ -27,6 +27,7 @@ from typing import NamedTuple
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.files import hold_folder, read_file
 from reports.gate.affected import Affected
+from reports.gate.backends import check_backends
 from reports.gate.pairs import Pair, Session, SideName
 from reports.gate.syncs import Counts, count_syncs, make_command
 from reports.gate.worktrees import MEASURED, Code, Version, make_worktree
@@ -42,7 +43,10 @@ BYTES_PER_IMAGE, BYTES_PER_PHOTO = 4_096, 1 << 18  # in a store
 TIMEOUT = 600  # seconds for one cell
 PHOTOS, ENCODED = "standin", "encoded"  # of benchmarks: generated photos, and what is stored of them
 PHOTO_CUTOFFS = (10,)  # more take too long to decode, and to generate in each session
-REMOVED = ("IMAGES", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTHONDONTWRITEBYTECODE")
+# of benchmarks: the gate alone chooses them, not the environment or an ini file; `cifar10` says what is on this disk
+OPTIONS = ("images", "payloads", "size", "cutoffs", "backends", "durable", "cold", "remote", "latency")
+PYTEST = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER")
+REMOVED = (*map(str.upper, OPTIONS), *PYTEST, "PYTHONDONTWRITEBYTECODE")
 SLOWDOWN = "IMAGE_STORAGE_SLOWDOWN"  # of benchmarks/slowdown.py
 TURNS = "IMAGE_STORAGE_TURNS"  # of benchmarks/gate_session.py: the descriptor of a session's turns, and its processor
 ROUND = b"r"  # of benchmarks/gate_session.py: a session is ready for more rounds, not for its next cell
@@ -201,6 +205,7 @@ def prepare_sides(plan: Plan) -> Iterator[Sides]:
         worktrees = folder / "old", folder / "new"  # paths of one length: only the storage differs
         for version, worktree in zip((plan.baseline, plan.candidate), worktrees, strict=True):
             make_worktree(plan.project, plan.code, version, worktree)
+        check_backends(plan.selection.backends, plan.pythons, worktrees)
         baseline = Side("baseline", worktrees[0], plan.pythons[0], plan.code.path)
         candidate = Side("candidate", worktrees[1], plan.pythons[1], plan.code.path)
         yield Sides(baseline, candidate, plan, stores)
@@ -279,16 +284,16 @@ def run_sessions(sides: Sequence[Side], selection: Selection, stores: Path, seed
 
 def _read_session(side: Side, selection: Selection, place: Place, code: int, output: str) -> Session:
     report, journal, _ = place.name_files(side)
+    started, absent, unavailable = _read_journal(journal)
     if code == NO_CELLS:
-        return Session({})
+        return Session({}, unavailable=unavailable)
     if code == WRONG_EXPRESSION:
         raise WrongInputError(f"{shorten_text(selection.expression)}: pytest's -k doesn't accept this expression")
-    started, absent = _read_journal(journal)
     try:
         run = read_run(report)
     except BrokenRunError as problem:  # without a measured cell there is no run
         if code >= 0 and absent:
-            return Session({}, absent=absent)
+            return Session({}, absent=absent, unavailable=unavailable)
         raise NotMeasurableError(f"the {side.name} {_explain(code, output, started)}") from problem
     return Session(
         seconds={result.cell: average_faster_half(result.rounds) for result in run.results},
@@ -297,6 +302,7 @@ def _read_session(side: Side, selection: Selection, place: Place, code: int, out
         absent={**run.failed, **run.skipped, **dict.fromkeys(run.missing, "the session ended before it")},
         libraries=run.libraries,
         images={run.image_set.sha256: describe_images(run.image_set)},
+        unavailable=unavailable,
     )
 
 
@@ -336,7 +342,8 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
     chosen = selection.cells or ("benchmarks", "-k", selection.expression)
     plugins = ("pytest_benchmark.plugin", "benchmarks.gate_session", "benchmarks.slowdown", "no:cacheprovider")
     paths = (f"--measured={side.worktree / side.code}", f"--basetemp={stores}", f"--journal={journal}")
-    options = [*ROUNDS, *paths, f"--benchmark-json={report}", f"--cutoffs={','.join(map(str, selection.cutoffs))}"]
+    options = [*ROUNDS, *paths, f"--benchmark-json={report}", *(f"--override-ini={name}=" for name in OPTIONS)]
+    options.append(f"--cutoffs={','.join(map(str, selection.cutoffs))}")
     if selection.backends:  # importing the libraries of the others takes half a second
         options.append(f"--backends={','.join(selection.backends)}")
     if selection.images:
@@ -348,7 +355,7 @@ def _make_command(side: Side, selection: Selection, stores: Path, report: Path, 
 
 def _make_environment(seed: int, slowdown: Slowdown) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in REMOVED}
-    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed), "COLD": "false", "DURABLE": "false"}
+    ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": str(seed)}
     if (path := kept.get("CIFAR10")) and Path(path).exists():
         ours["CIFAR10"] = str(Path(path).absolute())  # the session runs in another folder
     ours[SLOWDOWN] = json.dumps(slowdown)
@@ -430,11 +437,14 @@ def take_turns(processes: Sequence[Running]) -> None:
             ready[place] = processes[place].wait()
 
 
-def _read_journal(path: Path) -> tuple[list[str], Mapping[str, str]]:
-    """Read which cells started, and why some have no result, from what benchmarks/gate_session.py wrote."""
+def _read_journal(path: Path) -> tuple[list[str], Mapping[str, str], Mapping[str, str]]:
+    """Read from a journal which cells started, why some have no result, and why some backends aren't there."""
     lines = [json.loads(line) for line in read_file(path).splitlines()] if path.exists() else []
     started = [line["started"] for line in lines if "started" in line]
-    return started, {line["absent"]: line["reason"] for line in lines if "absent" in line}
+    absent, unavailable = (
+        {line[kind]: line["reason"] for line in lines if kind in line} for kind in ("absent", "backend")
+    )
+    return started, absent, unavailable
 
 
 def _explain(code: int, output: str, started: Sequence[str]) -> str:

@@ -49,7 +49,7 @@ def make_summary(finding: Finding) -> str:
         *outcome.select("improvement"),
     ]
     parts = [
-        f"## Gate: {_count_syncs(outcome)}{count_verdicts(outcome.counts)}",
+        f"## Gate: {_count_syncs(outcome)}{count_verdicts(outcome.counts)}{_count_unavailable(outcome)}",
         escape_text(f"{finding.candidate} against {finding.baseline}"),
     ]
     if shown:
@@ -60,6 +60,7 @@ def make_summary(finding: Finding) -> str:
     parts += _list_names("Missing, measured in the baseline only", map(name_cell, outcome.missing))
     parts += _list_names("New, without a baseline", map(name_cell, outcome.new))
     reasons = [f"{name_cell(cell)} ({absence.side}: {absence.reason})" for cell, absence in outcome.absent.items()]
+    reasons += [f"{name}: {reason}" for name, reason in outcome.unavailable.items()]
     parts += _list_names("Not measured", reasons)
     parts.append("\n".join(f"- {escape_text(note)}" for note in (*finding.notes, _describe_cost(outcome))))
     return "\n\n".join(parts) + "\n"
@@ -74,6 +75,11 @@ def _make_row(decision: Decision) -> tuple[str, ...]:
 def _count_syncs(outcome: Outcome) -> str:
     number = sum(each.harmful for each in outcome.syncs)
     return f"{count_noun(number, 'regression')} of durability, " if number else ""
+
+
+def _count_unavailable(outcome: Outcome) -> str:
+    number = len(outcome.unavailable)
+    return f", {count_noun(number, 'backend')} not measured" if number else ""
 
 
 def _describe_syncs(change: SyncChange) -> str:

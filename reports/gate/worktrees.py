@@ -13,6 +13,7 @@ from reports.text import count_noun, shorten_text
 
 MEASURED = "storage"
 SHARED = ("benchmarks", "fixtures", "reports", "conftest.py", "pyproject.toml")  # today's, on both sides
+SAVED = ("runs", "baselines")  # folders of `reports`: results, which may be large
 SOURCES = f"{MEASURED}/sources"  # loads images, which isn't measured: an older storage without it gets today's
 
 
@@ -83,7 +84,7 @@ def make_worktree(project: Path, code: Code, version: Version, folder: Path) -> 
     """Make the worktree of one side in `folder`, which must not exist: the suite, with a version of some code."""
     folder.mkdir(parents=True)
     for name in SHARED if code.path == MEASURED else (*SHARED, MEASURED):
-        _copy(project / name, folder / name)
+        _copy(project / name, folder / name, *SAVED)
     if version.commit is None:
         _copy(code.folder / code.path, folder / code.path)
         return
@@ -94,9 +95,9 @@ def make_worktree(project: Path, code: Code, version: Version, folder: Path) -> 
         _copy(project / SOURCES, folder / SOURCES)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, *ignored: str) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*", "runs"))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*", *ignored))
     else:
         shutil.copy(source, target)
 

@@ -15,26 +15,35 @@ from benchmarks import gate_session
 CELL = "benchmarks/test_many.py::test_read_many[hdf5-100]"
 
 
-def test_backends_that_only_the_other_side_has_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backends_that_only_the_other_side_has_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     options = SimpleNamespace(backends="npy,not_here", images=None)
-    config = SimpleNamespace(getoption={"measured": gate_session.IMPORTED}.__getitem__, option=options)
+    given = {"measured": gate_session.IMPORTED, "journal": tmp_path / "journal"}
+    config = SimpleNamespace(getoption=given.__getitem__, option=options)
+    monkeypatch.setattr(gate_session, "UNAVAILABLE", {"no_library": "not installed"})
+    options.backends += ",no_library"
     gate_session.pytest_configure(cast("pytest.Config", config))
     assert options.backends == "npy"
+    reasons = {"not_here": "it isn't a backend here", "no_library": "not installed"}
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert {line["backend"]: line["reason"] for line in map(json.loads, lines)} == reasons
     options.backends = "not_here"
     with pytest.raises(pytest.exit.Exception) as caught:
         gate_session.pytest_configure(cast("pytest.Config", config))
     assert caught.value.returncode == gate_session.NO_CELLS
     elsewhere = Path(json.__file__)
     monkeypatch.setattr(gate_session, "find_backends", lambda _: [("reel.bench", elsewhere)])
-    config.getoption = {"measured": gate_session.IMPORTED.parent / "reel"}.__getitem__
+    config.getoption = (given | {"measured": gate_session.IMPORTED.parent / "reel"}).__getitem__
     with pytest.raises(pytest.UsageError, match=f"reel.bench comes from {elsewhere}, this session measures .*/reel$"):
         gate_session.pytest_configure(cast("pytest.Config", config))
 
 
-def test_an_older_storage_has_no_cells_of_image_files(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_storage_has_no_cells_of_image_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     options = SimpleNamespace(backends="", images="standin")
-    config = SimpleNamespace(getoption={"measured": gate_session.IMPORTED}.__getitem__, option=options)
+    given = {"measured": gate_session.IMPORTED, "journal": tmp_path / "journal"}
+    config = SimpleNamespace(getoption=given.__getitem__, option=options)
+    monkeypatch.setattr(gate_session, "UNAVAILABLE", {"tiledb": "not installed"})
     gate_session.pytest_configure(cast("pytest.Config", config))
+    assert json.loads((tmp_path / "journal").read_text()) == {"backend": "tiledb", "reason": "not installed"}
     monkeypatch.delattr("storage.Encoded")
     with pytest.raises(pytest.exit.Exception) as caught:
         gate_session.pytest_configure(cast("pytest.Config", config))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +34,13 @@ case "$*" in
   *) [ ! -e forbidden ] && cp "${7#body=@}" comment.md;;
 esac
 """
-PYTHON = """#!/bin/sh
+PYTHON = f"""#!/bin/sh
+[ "$1" != -c ] || exec "{sys.executable}" "$@"
 folder=$(dirname "$0")
 echo "$@" >> "$folder/commands"
+printf "<%s>" "$@" >> "$folder/words"
 case "$*" in
-  "-m pytest"*) echo "{}" > "$8"; exit "$(cat "$folder/status")";;
+  "-m pytest"*) echo "{{}}" > "$8"; exit "$(cat "$folder/status")";;
   "-m reports gate"*) cp "$folder/tables" "$7"; exit "$(cat "$folder/status")";;
   "-m reports table"*) cat "$folder/tables";;
 esac
@@ -136,6 +139,26 @@ def test_the_tables_of_backends_are_a_comment(job: Job) -> None:
     assert job.read("summary.md") == "| backend |\n"
     assert job.read("comment.md") == "<!-- image-storage: mypkg.bench,npy -->\n| backend |\n"
     assert "--method POST repos/owner/mypkg/issues/7/comments" in job.read("calls")
+
+
+def test_options_are_quoted_as_in_a_shell_on_any_number_of_lines_and_never_run(job: Job) -> None:
+    options = """--cutoffs=10
+      --cells "read_many and lmdb"  '*' a\\ b '' "it's"
+
+      $(touch made) `touch made`; touch made > made
+    """
+    ended = job.run(backends="npy", options=options)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    words = ["--cutoffs=10", "--cells", "read_many and lmdb", "*", "a b", "", "it's"]
+    words += ["$(touch", "made)", "`touch", "made`;", "touch", "made", ">", "made"]
+    assert "".join(f"<{word}>" for word in words) in job.read("words")
+    assert not list(job.folder.parent.rglob("made*"))
+
+
+def test_a_quotation_without_an_end_fails_the_job_at_once(job: Job) -> None:
+    ended = job.run(backends="npy", options="--cutoffs=10 --cells 'read_many")
+    assert (ended.returncode, ended.stdout) == (2, "::error::options: a quotation or an escape has no end\n")
+    assert not (job.folder / "commands").exists()
 
 
 def test_the_next_run_replaces_its_comment(job: Job) -> None:

@@ -11,6 +11,7 @@ _RULER = {
     "fixtures/__init__.py": b"",
     "reports/__init__.py": b"",
     "reports/runs/run.json": b"",
+    "reports/baselines/main.json": b"",
     "conftest.py": b"",
     "pyproject.toml": b"",
     "README.md": b"",

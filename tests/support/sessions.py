@@ -16,6 +16,7 @@ class FakeSessions:
         self.ratios = {READ: 1.0, STORE: 1.0}
         self.absent: dict[str, str] = {}
         self.libraries = {"baseline": {"h5py": "3.15"}, "candidate": {"h5py": "3.15"}}
+        self.unavailable: dict[str, dict[str, str]] = {"baseline": {}, "candidate": {}}
         self.pythons: set[tuple[str, str]] = set()
         self.count = 0
         self.selections: list[Selection] = []
@@ -42,6 +43,7 @@ class FakeSessions:
             absent=self.absent if candidate else {},
             libraries=self.libraries[side.name],
             images={"12ab": "cifar10, 1,000 images"},
+            unavailable=self.unavailable[side.name],
         )
 
 

@@ -18,7 +18,8 @@ QUICK = (*BRIEF, "--benchmark-only")
 def copy_suite(folder: Path) -> Path:
     """Copy the suite with its bytecode, but not pytest's: that would name the files it was compiled from."""
     for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("*-pytest-*", "*.pyc.*", "runs"))
+        ignored = shutil.ignore_patterns("*-pytest-*", "*.pyc.*", "runs", "baselines")
+        shutil.copytree(ROOT / room, folder / room, ignore=ignored)
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     return folder

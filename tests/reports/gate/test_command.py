@@ -54,6 +54,8 @@ def gate(capsys: pytest.CaptureFixture[str]) -> Gate:
         "--missing=maybe",
         "--images=no/such",
         "--payloads=files",
+        "--payloads=,",
+        "--backends= , ",
     ],
 )
 def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,6 +72,11 @@ def test_an_impossible_value_is_wrong_usage(option: str, capsys: pytest.CaptureF
         *((["HEAD", f"--{side}-python=no/such"], "no/such: no such interpreter") for side in ("base", "new")),
         *((["HEAD", f"--{kind}=no/such"], "no/such can't be written; name a file") for kind in ("json", "markdown")),
         (["HEAD", "--payloads=encoded"], "--payloads is for --images"),
+        *(
+            (["HEAD", "--library=tape==1,2", f"{option}={value}"], f"two versions of a library; leave {option} out")
+            for option, value in {"--ref": "HEAD", "--base-python": "python3", "--new-python": "python3"}.items()
+        ),
+        (["HEAD", "--json=out", "--markdown=./out"], "--json and --markdown name the same file"),
         *((["HEAD", f"--stores={name}"], "isn't a writable folder; name one") for name in ("no/such", __file__)),
     ],
 )
@@ -316,6 +323,47 @@ def test_each_side_has_its_interpreter_and_other_libraries_are_listed(
     assert sessions.pythons == {("baseline", str(tmp_path / "old" / "python")), ("candidate", sys.executable)}
     assert "- h5py 3.15 -&gt; 3.16\n" in printed
     assert "noise" not in printed
+
+
+@pytest.mark.parametrize("name", ["hdf6", "_shared", "no.such", "reel.such"])
+def test_a_backend_that_neither_side_has_is_wrong_input(
+    name: str, project: Path, sessions: FakeSessions, gate: Gate
+) -> None:
+    write_files(project, {f"storage/backends/{each}.py": b"" for each in ("npy", "_shared", "tar")})
+    assert f"'{name}' isn't a backend of either side; those of storage/ are npy, tar" in gate(
+        2, f"--backends=npy,{name}"
+    )
+    assert sessions.selections == []
+
+
+def test_a_backend_may_be_of_one_side_or_of_another_package(
+    project: Path, sessions: FakeSessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gate: Gate
+) -> None:
+    write_files(project, {"storage/backends/tar.py": b"", "storage/backends/gone.py": b""})
+    commit_all(project)
+    (project / "storage/backends/gone.py").unlink()
+    entries = b"[image_storage.backends]\ntape = reel.bench\n"
+    files = {"broken/__init__.py": b"import no_such", "angry/__init__.py": b"1 / 0", "reel/bench.py": b""}
+    write_files(tmp_path / "site", files | {"reel-1.0.dist-info/entry_points.txt": entries})
+    write_files(
+        tmp_path / "site", {"reel-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: reel\nVersion: 1.0\n"}
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    assert gate(0, "--backends=tar, gone,tape, reel.bench,broken.bench,angry.bench,tar").startswith("## Gate: 2 ok\n")
+    assert {each.backends for each in sessions.selections if not each.images} == {
+        ("tar", "gone", "tape", "reel.bench", "broken.bench", "angry.bench")
+    }
+
+
+def test_a_backend_that_neither_side_can_measure_is_listed(sessions: FakeSessions, tmp_path: Path, gate: Gate) -> None:
+    sessions.unavailable = {
+        "baseline": {"tiledb": "no", "new": "no"},
+        "candidate": {"tiledb": "not <here>", "old": "no"},
+    }
+    printed = gate(0, f"--json={tmp_path / 'gate.json'}")
+    assert printed.startswith("## Gate: 2 ok, 1 backend not measured\n")
+    assert "\nNot measured:\n\n- tiledb: not &lt;here&gt;\n\n" in printed
+    assert json.loads((tmp_path / "gate.json").read_text())["outcome"]["unavailable"] == {"tiledb": "not <here>"}
 
 
 def test_files_hold_the_finding(sessions: FakeSessions, tmp_path: Path, gate: Gate) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import options
 from reports.errors import NotMeasurableError, WrongInputError
 from reports.gate import session
 from reports.gate.affected import Affected
@@ -154,6 +155,9 @@ def test_a_session_without_matching_cells_is_empty_whatever_ran_before(tmp_path:
     save(run_of([make_cell("read_many", "hdf5", 10)]), tmp_path).rename(tmp_path / "run-0.json")
     assert run_session(fake_side(tmp_path, "exit 5"), QUICK, stores, seed=1) == Session({})
     assert not (tmp_path / "run-0.json").exists()
+    (tmp_path / "noted").write_text(json.dumps({"backend": "tiledb", "reason": "not here"}) + "\n")
+    found = run_session(fake_side(tmp_path, "cp noted journal-0.jsonl; exit 5"), QUICK, stores, seed=1)
+    assert found == Session({}, unavailable={"tiledb": "not here"})
 
 
 def test_a_session_of_which_no_cell_was_measured_has_their_reasons(tmp_path: Path, stores: Path) -> None:
@@ -200,7 +204,7 @@ def await_end(*processes: int) -> None:
 def test_a_session_sees_only_variables_that_do_not_change_it(
     tmp_path: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = {"COLD": "false", "DURABLE": "false", "PYTHONHASHSEED": "42", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ours = {"PYTHONHASHSEED": "42", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for name in (*session.REMOVED, *ours, "OTHER"):
         monkeypatch.setenv(name, "7")
     (tmp_path / "images").mkdir()
@@ -211,6 +215,27 @@ def test_a_session_sees_only_variables_that_do_not_change_it(
         seen = dict(line.split("=", 1) for line in (tmp_path / "noted").read_text().splitlines() if "=" in line)
         assert not seen.keys() & set(session.REMOVED)
         assert seen | ours | {"OTHER": "7", "CIFAR10": absolute} == seen
+
+
+def test_only_the_gate_chooses_the_options_of_its_sessions() -> None:
+    assert {*session.OPTIONS, "cifar10"} == options.HELP.keys()
+
+
+@pytest.mark.slow
+def test_a_session_measures_what_the_gate_chose_whatever_environment_and_ini_file_say(
+    worktree: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {"backends": "npy", "cutoffs": "5", "cold": "true", "latency": "20", "images": "standin", "size": "0"}
+    path = worktree / "pyproject.toml"
+    lines = [f'{name} = "{value}"' for name, value in others.items()]
+    path.write_text(path.read_text().replace("[tool.pytest]\n", "\n".join(["[tool.pytest]", *lines, ""])))
+    for name, value in others.items():
+        monkeypatch.setenv(name.upper(), value)
+    chosen = Selection((10,), "test_read_many and (npy or tar)")
+    measured = run_session(Side("candidate", worktree), chosen, stores, seed=1)
+    assert {cell.partition("::")[2] for cell in measured.seconds} == {
+        f"test_read_many[{name}-10]" for name in ("npy", "tar")
+    }
 
 
 def test_the_command_names_cells_or_an_expression_and_a_slowdown(tmp_path: Path, stores: Path) -> None:

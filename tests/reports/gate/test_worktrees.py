@@ -108,7 +108,7 @@ def test_every_worktree_has_the_benchmarks_of_today(project: Path, tmp_path: Pat
 
 def test_the_working_tree_is_copied_with_all_its_changes(project: Path, tmp_path: Path) -> None:
     (project / "storage" / "image.bin").unlink()
-    changes = {"__init__.py": b"version = 2\n", "deep/new.py": b"new\n"}
+    changes = {"__init__.py": b"version = 2\n", "deep/new.py": b"new\n", "runs/of_its_own.py": b""}
     write_files(project, {f"storage/{name}": content for name, content in changes.items()})
     write_files(project, {"storage/__pycache__/old.pyc": b"", "storage/.hidden": b""})
     make_worktree(project, Code(project), WORKING_TREE, tmp_path / "worktree")
