@@ -46,7 +46,7 @@ def import_backend(name: str) -> Backend | str:
     found = list_modules()[name]
     try:
         module = import_module(found) if isinstance(found, str) else found.load()
-    except Exception as error:  # noqa: BLE001 - it must not stop the other backends
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it must not stop the other backends
         return _explain(name, found, error)
     if not isinstance(module, ModuleType):
         return f"its entry point is of type {type(module).__name__}: it must name a module"
@@ -126,7 +126,7 @@ def _return_out(read_many: Callable[..., tuple[Any, Labels]]) -> Callable[..., t
     return read_into
 
 
-def _explain(name: str, found: str | EntryPoint, error: Exception) -> str:
+def _explain(name: str, found: str | EntryPoint, error: Exception | SystemExit) -> str:
     if isinstance(error, BackendUnavailableError):
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != PACKAGE:

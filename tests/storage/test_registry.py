@@ -99,6 +99,7 @@ def add_entry_points(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
         ("import a_tape_library", 'a_tape_library is not installed: python -m pip install -e ".[tape]"'),
         ("import storage.backends.reel", "ModuleNotFoundError: No module named 'storage.backends.reel'"),
         ("raise OSError('no drive')", "OSError: no drive"),
+        ("import sys; sys.exit('no drive')", "SystemExit: no drive"),
         ("from storage.errors import *; raise BackendUnavailableError('build it')", "build it"),
         ("", "storage.backends.tape lacks INFO, read_many, open_reader"),
         (f"{COMPLETE}\nINFO = 1", "INFO of storage.backends.tape is a builtins.int, not a BackendInfo of storage"),
@@ -161,6 +162,7 @@ def test_a_package_cannot_replace_a_built_in_backend(modules: Path, monkeypatch:
         ("tape_empty:missing", "AttributeError: module 'tape_empty' has no attribute 'missing'"),
         ("tape_empty:number", "its entry point is of type int: it must name a module"),
         ("tape_broken", "ZeroDivisionError: division by zero"),
+        ("tape_program", "SystemExit: 2"),
     ],
 )
 def test_a_broken_backend_of_another_package_is_unavailable_with_the_reason(
@@ -168,6 +170,7 @@ def test_a_broken_backend_of_another_package_is_unavailable_with_the_reason(
 ) -> None:
     (modules / "tape_empty.py").write_text("number = 7")
     (modules / "tape_broken.py").write_text("1 / 0")
+    (modules / "tape_program.py").write_text("raise SystemExit(2)")
     add_entry_points(monkeypatch, tape=value)
     assert "tape" not in BACKENDS
     assert UNAVAILABLE["tape"].startswith(reason)
