@@ -68,7 +68,7 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
     chosen = {
         "cutoffs": ",".join(map(str, options.cutoffs or ())),
         "backends": ",".join(options.backends),
-        **_choose_images(options),
+        **choose_images(options),
         "remote": options.remote,
         "latency": str(options.latency or ""),
         "benchmark-json": str(folder / "run.json"),
@@ -87,7 +87,7 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
     return [*command, *(word for entry in entries for word in ("-o", entry))]
 
 
-def _choose_images(options: Options) -> dict[str, str]:
+def choose_images(options: Options) -> dict[str, str]:
     """Choose the same images, whatever the folder of the process."""
     if options.images:
         sizes = {"payloads": ",".join(options.payloads), "size": str(options.size)}
@@ -96,8 +96,9 @@ def _choose_images(options: Options) -> dict[str, str]:
 
 
 def make_absolute(setting: str) -> str:
-    """Make a path absolute; leave the name of a generated set as it is."""
-    return setting if setting == "standin" else str(Path(setting).absolute())
+    """Make a path absolute, also one that starts with ``~``; leave the name of a generated set as it is."""
+    expanded = os.path.expanduser(setting)  # noqa: PTH111 - Path's own fails at an unknown ~name
+    return setting if setting == "standin" else str(Path(expanded).absolute())
 
 
 def _run_process(command: Sequence[str], folder: Path, started: Path) -> int:

@@ -401,7 +401,8 @@ def _reserve_file(files: FileStorage, name: str) -> Path:
 
 def _save_run(config: pytest.Config, document: dict[str, Any], find_path: Callable[[], Path]) -> None:
     """Save a run where it belongs; if that fails, in a temporary folder."""
-    session, content, path = config.stash[SESSION], safe_dumps(document, ensure_ascii=True, indent=4), None
+    session, path = config.stash[SESSION], None
+    content = safe_dumps(document, ensure_ascii=True, separators=(",", ":"))  # most of an indented run is blanks
     try:
         path = find_path()
         replace_file(path, content)

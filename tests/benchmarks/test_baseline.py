@@ -5,14 +5,16 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import replicates
+from benchmarks.replicates import choose_images
 from benchmarks.session import choose_cheap
-from tests.benchmarks.test_options import collect
+from tests.benchmarks.test_options import NOTHING, collect
 from tests.support.backends import need_backend
 from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
 
@@ -80,6 +82,19 @@ def test_a_replicate_has_the_rounds_of_all_passes_and_fails_if_one_does(
     (tmp_path / "run.json").write_text(json.dumps(run), encoding="utf-8")
     found = replicates._read(tmp_path, 0, ["one", "two"])  # noqa: SLF001
     assert found == ({"one": [1, 3], "two": [2]}, expected)
+
+
+def test_a_run_is_saved_without_indentation(folder: Path) -> None:
+    text = (folder / "reports/baselines/usual.json").read_text(encoding="utf-8")
+    assert text == json.dumps(read_baseline(folder), separators=(",", ":"))
+
+
+def test_a_further_process_finds_the_images_of_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert choose_images(replace(NOTHING, cifar10="~/cifar")) == {"cifar10": "/home/me/cifar"}
+    assert choose_images(replace(NOTHING, cifar10="auto")) == {"cifar10": "auto"}
+    assert choose_images(replace(NOTHING, images="~/photos", size=9))["images"] == "/home/me/photos"
+    assert choose_images(replace(NOTHING, images="standin", size=9))["images"] == "standin"
 
 
 @pytest.mark.slow
@@ -224,7 +239,8 @@ def test_a_base_or_a_file_that_does_not_fit_is_a_usage_error(options: list[str],
     ("option", "words"),
     [
         ("--save-baseline=../x", "save-baseline: '../x' isn't a name: use letters, digits, dots, - and _"),
-        ("--replicates=0", "'0' isn't a number from 1 to 1000"),
+        ("--replicates=0", "'0' isn't a number from 1 to 100"),
+        ("--replicates=101", "'101' isn't a number from 1 to 100"),
         ("--budget=-1", "'-1' isn't a number of seconds"),
         ("--budget=soon", "'soon' isn't a number of seconds"),
     ],

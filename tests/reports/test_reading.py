@@ -91,7 +91,7 @@ def test_a_run_without_replicates_is_one_process(tmp_path: Path) -> None:
         ([{}, {"a": []}], "replicates[1].a: there are no rounds"),
         ([{"a": ["1"]}], "replicates[0].a: rounds[0] is missing or not seconds"),
         ([{"a": [-1.0]}], "replicates[0].a: rounds[0] is missing or not seconds"),
-        ([{}] * 1001, "1,001 replicates, more than 1,000; measure fewer in one run"),
+        ([{}] * 101, "101 replicates, more than 100; measure fewer in one run"),
     ],
     ids=["object", "null", "list", "number", "empty", "text", "negative", "many"],
 )
