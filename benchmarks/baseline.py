@@ -7,12 +7,13 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.options import BASELINES, Options
+from benchmarks.options import BASELINES, Options, refuse_empty
 from benchmarks.run_info import count_processors, find_file_system, hash_definition, list_libraries
 from fixtures.image_set import COUNT, IMAGES
 from reports.compare.comparison import Comparison, compare_runs, find_other_libraries
@@ -25,17 +26,41 @@ from reports.text import escape_name
 Rounds = Mapping[str, Sequence[float]]  # by cell
 
 
-def name_baseline(root: Path, name: str) -> Path:
-    """Name the file of a baseline, and make its folder."""
+def check_baselines(config: pytest.Config) -> None:
+    """Refuse options that say nothing, and those that need a run if there will be none."""
+    for name in ("save-baseline", "compare-with"):
+        refuse_empty(config, name)
+        if config.getoption(f"--{name}") and (cause := find_cause(config)):
+            raise pytest.UsageError(f"{name}: with {cause}, nothing is measured: leave one of the two out")
+
+
+def find_cause(config: pytest.Config) -> str:
+    """Find the option because of which pytest-benchmark measures nothing; empty if it measures."""
+    option = config.option
+    causes = {
+        "--numprocesses": config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ,
+        "--benchmark-disable": option.benchmark_disable and not option.benchmark_enable,
+        "--benchmark-skip": option.benchmark_skip and not option.benchmark_only,
+    }
+    return next((name for name, holds in causes.items() if holds), "")
+
+
+def name_baseline(config: pytest.Config) -> Path | None:
+    """Name the file of the baseline to save, and make its folder; None if there is no baseline to save."""
+    name = config.option.save_baseline
+    if not name:
+        return None
+    if config.option.benchmark_json:
+        raise pytest.UsageError("save-baseline: the run has one file: leave --benchmark-json out")
     if not re.fullmatch(r"\w[\w.-]{0,99}", name):
-        raise pytest.UsageError(f"save-baseline: {name!r} isn't a name: use letters, digits, dots, - and _")
-    path = root / BASELINES / f"{name}.json"
+        raise pytest.UsageError(f"save-baseline: {name!r} isn't a name: use up to 100 letters, digits, dots, - and _")
+    path: Path = config.rootpath / BASELINES / f"{name}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.stat()  # its name may be too long
     except OSError as error:
-        raise pytest.UsageError(
-            escape_name(f"save-baseline: {path.parent} can't be made ({error.strerror})")
-        ) from error
+        raise pytest.UsageError(escape_name(f"save-baseline: {path} can't be saved ({error.strerror})")) from error
     return path
 
 
@@ -46,11 +71,31 @@ def read_base(config: pytest.Config) -> Run | None:
         return None
     baseline = config.rootpath / BASELINES / f"{name}.json"
     try:
-        return read_run(baseline if baseline.is_file() and not Path(name).is_file() else Path(name))
+        base = read_run(baseline if _is_file(baseline) and not _is_file(Path(name)) else Path(name))
     except BrokenRunError as error:
-        names = sorted(path.stem for path in baseline.parent.glob("*.json")) if not Path(name).exists() else []
+        names = sorted(path.stem for path in baseline.parent.glob("*.json")) if not _is_file(Path(name)) else []
         hint = f"; the baselines here are {', '.join(names)}" if names else ""
         raise pytest.UsageError(escape_name(f"compare-with: {error}{hint}")) from error
+    _refuse_replacing(config, base)
+    return base
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is an ordinary file; a path that is too long is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _refuse_replacing(config: pytest.Config, base: Run) -> None:
+    """Refuse to save the run as the file of the base: a slow run would be what the next ones are compared with."""
+    path, same = config.option.benchmark_json, False
+    with suppress(OSError):  # usually, the file isn't there yet
+        same = path is not None and path.samefile(base.path)
+    if same:
+        option = "save-baseline" if config.option.save_baseline else "benchmark-json"
+        raise pytest.UsageError(f"{option}: it is what the run is compared with: save the run under another name")
 
 
 def describe_now(config: pytest.Config, options: Options, base: Run, cells: Sequence[pytest.Item]) -> Run:

@@ -304,10 +304,15 @@ def _find(config: pytest.Config, name: str) -> str:
 
 def _list_values(config: pytest.Config, name: str) -> list[str]:
     """List the value of an option on the command line, in the environment and in the ini file."""
-    if config.getoption(name) == "":
-        raise pytest.UsageError(f"{name}: --{name}= says nothing: give a value, or leave the option out")
+    refuse_empty(config, name)
     values = config.getoption(name), os.environ.get(name.upper()), config.getini(name)
     return [str(value or "").strip() for value in values]
+
+
+def refuse_empty(config: pytest.Config, name: str) -> None:
+    """Refuse an option without a value on the command line, such as one of a variable that is empty."""
+    if config.getoption(f"--{name}") == "":
+        raise pytest.UsageError(f"{name}: --{name}= says nothing: give a value, or leave the option out")
 
 
 def _is_on(config: pytest.Config, name: str) -> bool:

@@ -73,6 +73,7 @@ def _make_command(config: pytest.Config, options: Options, cells: Sequence[str],
         "latency": str(options.latency or ""),
         "benchmark-json": str(folder / "run.json"),
         "basetemp": str(folder / "stores"),
+        "benchmark-timer": str(config.option.benchmark_timer),
         "benchmark-max-time": str(float(config.option.benchmark_max_time) / PASSES),
         "benchmark-min-rounds": str(math.ceil(config.option.benchmark_min_rounds / PASSES)),
     }

@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import shlex
+import stat
 import tempfile
 import time
 from collections import defaultdict
@@ -21,7 +22,7 @@ import pytest
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import safe_dumps
 
-from benchmarks.baseline import compare_now, describe_now, name_baseline, read_base, refuse_base
+from benchmarks.baseline import check_baselines, compare_now, describe_now, name_baseline, read_base, refuse_base
 from benchmarks.directories import STORES
 from benchmarks.options import (
     BASELINE_REPLICATES,
@@ -100,11 +101,14 @@ SESSION = pytest.StashKey[Session]()
 def configure(config: pytest.Config) -> None:
     """Check the options, and adjust those of pytest-benchmark before it reads them."""
     check_options(config)
+    check_baselines(config)
     options = read_options(config)
     images = find_images(options)
     options = leave_out(options, images)
-    name, replicates = config.option.save_baseline, config.option.replicates
-    session = Session(options, _read_base(config), (replicates or (BASELINE_REPLICATES if name else 1)) - 1)
+    baseline, replicates = name_baseline(config), config.option.replicates
+    config.option.benchmark_json = baseline or config.option.benchmark_json
+    wanted = (replicates or (BASELINE_REPLICATES if baseline else 1)) - 1
+    session = Session(options, _read_base(config), wanted, baseline)
     config.stash[SESSION], config.stash[OPTIONS] = session, options
     config.stash[IMAGES] = images
     config.stash[COUNT] = count_images(options, images.available)
@@ -112,13 +116,9 @@ def configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     if config.option.benchmark_storage == RUNS:  # relative to the folder in which pytest was started
         config.option.benchmark_storage = f"file://{config.rootpath / RUNS.removeprefix('file://./')}"
-    if name:
-        if config.option.benchmark_json:
-            raise pytest.UsageError("save-baseline: the run has one file: leave --benchmark-json out")
-        session.baseline = config.option.benchmark_json = name_baseline(config.rootpath, name)
     if options.images:
         limit_rounds(config)
-    if config.option.benchmark_only or name:
+    if config.option.benchmark_only or baseline:
         config.option.benchmark_autosave = RUN
         config.option.verbose = config.option.verbose or 1  # one line per cell, with how many are done
         if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # which are those of the tests
@@ -356,8 +356,7 @@ def _prepare_saving(config: pytest.Config, cells: Sequence[pytest.Item]) -> None
     if not plugin.json:
         plugin.autosave = plugin.autosave or RUN
     if plugin.json:
-        if plugin.json.exists() and not plugin.json.is_file():
-            raise pytest.UsageError(f"{escape_name(plugin.json)} isn't an ordinary file: name another --benchmark-json")
+        _check_file(plugin.json)
         _check_folder(plugin.json.parent, "the run", "--benchmark-json=FILE")
         plugin.save_json = lambda document: _save_json(config, document, plugin.json)
     if config.option.page:
@@ -368,13 +367,26 @@ def _prepare_saving(config: pytest.Config, cells: Sequence[pytest.Item]) -> None
         plugin.storage.save = lambda document, name: _save_run(config, document, lambda: _reserve_file(files, name))
 
 
+def _check_file(path: Path) -> None:
+    """Check that a run can be saved as this file, if its folder can be written."""
+    try:
+        ordinary = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        message = f"the run can't be saved as {path} ({error.strerror}): name another --benchmark-json"
+        raise pytest.UsageError(escape_name(message)) from error
+    if not ordinary:
+        raise pytest.UsageError(f"{escape_name(path)} isn't an ordinary file: name another --benchmark-json")
+
+
 def _save_json(config: pytest.Config, document: dict[str, Any], path: Path) -> None:
     """Save a run in the file that the user named; a baseline is replaced only by a complete run."""
     session = config.stash[SESSION]
-    if session.baseline is None or document["run"]["complete"]:
-        _save_run(config, document, lambda: path)
-    else:
+    if session.baseline is not None and not document["run"]["complete"]:
         session.rescued.append(f"baseline {path.stem} not saved: the run is incomplete")
+        session.baseline = None
+    elif not _save_run(config, document, lambda: path):
         session.baseline = None
 
 
@@ -399,8 +411,8 @@ def _reserve_file(files: FileStorage, name: str) -> Path:
     return path
 
 
-def _save_run(config: pytest.Config, document: dict[str, Any], find_path: Callable[[], Path]) -> None:
-    """Save a run where it belongs; if that fails, in a temporary folder."""
+def _save_run(config: pytest.Config, document: dict[str, Any], find_path: Callable[[], Path]) -> bool:
+    """Save a run where it belongs; if that fails, in a temporary folder. Return whether it is where it belongs."""
     session, path = config.stash[SESSION], None
     content = safe_dumps(document, ensure_ascii=True, separators=(",", ":"))  # most of an indented run is blanks
     try:
@@ -412,7 +424,10 @@ def _save_run(config: pytest.Config, document: dict[str, Any], find_path: Callab
         wanted = error.filename or path
         path = _rescue_run(content)
         session.rescued.append(f"the run can't be saved as {wanted} ({error.strerror}): it is in {path}")
+        session.saved = path
+        return False
     session.saved = path
+    return True
 
 
 def _rescue_run(content: str) -> Path | None:

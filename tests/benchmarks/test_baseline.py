@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,6 +96,13 @@ def test_a_further_process_finds_the_images_of_a_home_folder(monkeypatch: pytest
     assert choose_images(replace(NOTHING, cifar10="auto")) == {"cifar10": "auto"}
     assert choose_images(replace(NOTHING, images="~/photos", size=9))["images"] == "/home/me/photos"
     assert choose_images(replace(NOTHING, images="standin", size=9))["images"] == "standin"
+
+
+def test_a_further_process_has_the_same_clock(tmp_path: Path) -> None:
+    names = {"timer": "time.process_time", "max_time": "0.5", "min_rounds": 5, "disable_gc": True}
+    config: Any = SimpleNamespace(option=SimpleNamespace(**{f"benchmark_{name}": names[name] for name in names}))
+    command = replicates._make_command(config, NOTHING, [READ], tmp_path)  # noqa: SLF001
+    assert "--benchmark-timer=time.process_time" in command
 
 
 @pytest.mark.slow
@@ -226,6 +234,17 @@ def test_other_libraries_are_refused_unless_they_are_allowed(folder: Path) -> No
             "save-baseline: the run has one file: leave --benchmark-json",
             marks=pytest.mark.slow,
         ),
+        (
+            ["--save-baseline=usual", "--compare-with=usual"],
+            "save-baseline: it is what the run is compared with: save the run under another name",
+        ),
+        (
+            ["--benchmark-json=reports/baselines/usual.json", "--compare-with=usual"],
+            "benchmark-json: it is what the run is compared with: save the run under another name",
+        ),
+        ([f"--compare-with={300 * 'W'}"], "cannot be read (File name too long); name the JSON file of a run"),
+        ([f"--save-baseline={100 * '語'}"], "語.json can't be saved (File name too long)"),
+        ([f"--benchmark-json={300 * 'W'}"], "W (File name too long): name another --benchmark-json"),
     ],
 )
 def test_a_base_or_a_file_that_does_not_fit_is_a_usage_error(options: list[str], words: str, folder: Path) -> None:
@@ -238,7 +257,8 @@ def test_a_base_or_a_file_that_does_not_fit_is_a_usage_error(options: list[str],
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ("--save-baseline=../x", "save-baseline: '../x' isn't a name: use letters, digits, dots, - and _"),
+        ("--save-baseline=../x", "save-baseline: '../x' isn't a name: use up to 100 letters, digits, dots, - and _"),
+        (f"--save-baseline={300 * 'W'}", "W' isn't a name: use up to 100 letters, digits, dots, - and _"),
         ("--replicates=0", "'0' isn't a number from 1 to 100"),
         ("--replicates=101", "'101' isn't a number from 1 to 100"),
         ("--budget=-1", "'-1' isn't a number of seconds"),
@@ -250,6 +270,24 @@ def test_wrong_values_are_usage_errors(option: str, words: str) -> None:
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     assert words in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--save-baseline=x", "--compare-with=x"])
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (["-p", "xdist.plugin", "-n", "2"], "--numprocesses"),
+        (["--benchmark-disable"], "--benchmark-disable"),
+        (["--benchmark-skip"], "--benchmark-skip"),
+    ],
+)
+def test_a_baseline_is_refused_where_nothing_is_measured(option: str, options: list[str], cause: str) -> None:
+    if cause == "--numprocesses":
+        pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    ended = collect("--cutoffs=10", "--backends=npy", option, *options)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR
+    name = option[2:].partition("=")[0]
+    assert f"{name}: with {cause}, nothing is measured: leave one of the two out" in ended.stderr
 
 
 def test_cells_that_are_only_noisy_take_no_longer_than_there_is_time() -> None:

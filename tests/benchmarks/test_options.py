@@ -227,6 +227,8 @@ def test_images_are_loaded_for_the_largest_cutoff_and_a_small_set_is_taken_whole
         ("--cutoffs=ten", "cutoffs: 'ten' is unknown: give numbers of images"),
         ("--cutoffs=0", "cutoffs: '0' is unknown"),
         ("--cutoffs=", "cutoffs: --cutoffs= says nothing"),
+        ("--compare-with=", "compare-with: --compare-with= says nothing: give a value, or leave the option out"),
+        ("--save-baseline=", "save-baseline: --save-baseline= says nothing: give a value, or leave the option out"),
         ("--cutoffs=10,200000", "200,000 is more than the 100,000 images of this set"),
         ("--cifar10=/nowhere", "/nowhere"),
         ("DURABLE=perhaps", "durable: 'perhaps' is neither true nor false"),

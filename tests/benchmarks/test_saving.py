@@ -7,11 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from benchmarks.session import SESSION, Session, _save_json
+from tests.benchmarks.test_options import NOTHING
 from tests.support.backends import need_backend
 from tests.support.privileges import respect_permissions
 from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find_runs, run_pytest
@@ -121,6 +126,22 @@ def test_a_run_whose_place_is_lost_is_saved_in_a_temporary_folder(folder: Path, 
     assert len(json.loads(Path(found[1]).read_text())["benchmarks"]) == 1
     assert f"run saved as {found[1]}" in ended.stdout
     assert (folder / "report.html").is_file(), "the page is made from the rescued run"
+
+
+def test_a_baseline_that_had_to_be_saved_elsewhere_is_not_called_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    session = Session(NOTHING, None, 0, baseline=Path("/proc/usual.json"))
+    config: Any = SimpleNamespace(stash={SESSION: session})
+    _save_json(config, {"run": {"complete": True}}, Path("/proc/usual.json"))
+    assert session.saved is not None
+    assert session.saved.is_relative_to(tmp_path)
+    assert session.rescued[0].startswith("the run can't be saved as /proc/usual.json (")
+    assert session.baseline is None
+    session.baseline = tmp_path / "usual.json"
+    _save_json(config, {"run": {"complete": True}}, session.baseline)
+    assert session.baseline == session.saved
 
 
 @pytest.mark.slow
