@@ -10,7 +10,8 @@ from typing import IO
 # The kernel ends the child with the thread that started it, also if that is killed; `prctl` holds across `exec`.
 PRELUDE = """\
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):
     sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
@@ -25,9 +26,16 @@ def start_child(
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] | None = None,
+    new_session: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """Start a command, whose program is a path, as a child that is killed when the calling thread ends."""
     prefix = [sys.executable, "-I", "-S", "-c", PRELUDE, str(os.getpid())]
     return subprocess.Popen(  # noqa: S603 - the suite's own commands
-        [*prefix, *command], cwd=folder, env=environment, stdin=stdin, stdout=stdout, stderr=stderr
+        [*prefix, *command],
+        cwd=folder,
+        env=environment,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=new_session,
     )

@@ -3,6 +3,7 @@
 This module is also the plugin of these processes (``-p benchmarks.replicates``).
 """
 
+import fcntl
 import json
 import math
 import os
@@ -10,13 +11,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from benchmarks.children import start_child
 from benchmarks.directories import STORES
 from benchmarks.gate_session import pytest_benchmark_generate_commit_info, pytest_benchmark_generate_machine_info
 from benchmarks.options import Options
@@ -26,6 +29,7 @@ __all__ = ["pytest_benchmark_generate_commit_info", "pytest_benchmark_generate_m
 REMOVED = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER")
 OPTIONAL = ("COLD", "DURABLE", "LATENCY", "REMOTE")  # options that the session may have overruled
 PASSES = 3  # over all cells of a process: what else runs on the processor slows one pass, but hardly all of a cell's
+FOLDER = "replicate"
 STARTED = "IMAGE_STORAGE_STARTED"  # names the file in which a replicate says which cell has started
 
 
@@ -51,14 +55,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def measure_replicate(config: pytest.Config, options: Options, cells: Sequence[str]) -> Replicate:
     """Measure cells in a fresh process, on the disk of this session."""
-    folder = config.stash[STORES] / "replicate"
-    folder.mkdir()
-    os.sync()  # so that no earlier write reaches the disk while the clock runs
-    try:
+    with _hold_folder(config.stash[STORES]) as folder:
+        os.sync()  # so that no earlier write reaches the disk while the clock runs
         code = _run_process(_make_command(config, options, cells, folder), config.rootpath, folder / "started")
         return _read(folder, code, cells)
+
+
+@contextmanager
+def _hold_folder(parent: Path) -> Iterator[Path]:
+    """Make the folder of a replicate. It is locked meanwhile: the next session deletes it if this one was killed."""
+    unnamed = Path(tempfile.mkdtemp(prefix="new-", dir=parent))
+    descriptor = os.open(unnamed, os.O_RDONLY)
+    with suppress(OSError):  # not every file system has locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    folder = unnamed.rename(parent / FOLDER)  # only now can another session find it
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _make_command(config: pytest.Config, options: Options, cells: Sequence[str], folder: Path) -> list[str]:
@@ -103,19 +118,13 @@ def make_absolute(setting: str) -> str:
 
 
 def _run_process(command: Sequence[str], folder: Path, started: Path) -> int:
-    """Run a process to its end; none of its own processes outlives this call."""
+    """Run a process to its end; neither it nor one of its own outlives this call, also if this process is killed."""
     kept = {name: value for name, value in os.environ.items() if name not in {*REMOVED, *OPTIONAL}}
     environment = kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", STARTED: str(started)}
     with (
         started.with_name("output").open("wb") as output,
-        subprocess.Popen(  # noqa: S603 - this suite's own command
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+        start_child(
+            command, folder=folder, environment=environment, stdout=output, stderr=subprocess.STDOUT, new_session=True
         ) as process,
     ):
         try:

@@ -39,7 +39,7 @@ from benchmarks.options import (
 )
 from benchmarks.progress import Progress
 from benchmarks.remote import CONCURRENCY, OPTIONS
-from benchmarks.replicates import PASSES, measure_replicate
+from benchmarks.replicates import FOLDER, PASSES, measure_replicate
 from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
 from benchmarks.tables import check_cells, check_options, list_given
 from benchmarks.workers import START_METHODS, choose_counts
@@ -274,7 +274,8 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
         _prepare_saving(config, cells)
         if not config.option.basetemp:  # pytest keeps what a killed session left for three days
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
-            remove_abandoned(temporary.glob("pytest-of-*/pytest-*/stores"))
+            for name in ("stores", FOLDER):
+                remove_abandoned(temporary.glob(f"pytest-of-*/pytest-*/{name}"))
     if session.base is not None:
         session.expected = describe_now(config, session.options, session.base, cells)
         if problem := refuse_base(config, session.base, session.expected):

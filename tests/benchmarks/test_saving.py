@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ import pytest
 
 from benchmarks.session import SESSION, Session, _save_json
 from tests.benchmarks.test_options import NOTHING
+from tests.benchmarks.test_seaweedfs import runs
 from tests.support.backends import need_backend
 from tests.support.privileges import respect_permissions
 from tests.support.suite import HERE, QUICK, clean_environment, copy_suite, find_runs, run_pytest
@@ -37,6 +40,16 @@ def test_read_many_stuck(stores):
     (stores / "large").write_bytes(bytes(1000))
     print("stuck", stores, flush=True)
     time.sleep(600)
+"""
+STUCK_AGAIN = """
+
+def pytest_runtest_call(item):
+    import os, time
+    from pathlib import Path
+    if "IMAGE_STORAGE_STARTED" in os.environ:
+        Path({note!r} + ".part").write_text(str(os.getpid()))
+        Path({note!r} + ".part").rename({note!r})
+        time.sleep(600)
 """
 
 
@@ -183,3 +196,32 @@ def test_the_next_session_deletes_the_stores_of_a_killed_one(folder: Path, tmp_p
     assert run_pytest(folder, "benchmarks", *options, PYTEST_DEBUG_TEMPROOT=str(tmp_path)).returncode == 0
     assert stores.parent.is_dir()
     assert not stores.exists()
+
+
+@pytest.mark.slow
+def test_a_process_that_measures_again_ends_with_its_session_and_the_next_session_deletes_its_folder(
+    folder: Path, tmp_path: Path
+) -> None:
+    conftest, note = folder / "conftest.py", tmp_path / "process"
+    text = conftest.read_text(encoding="utf-8")
+    conftest.write_text(text + STUCK_AGAIN.format(note=str(note)), encoding="utf-8")
+    options = [option for option in SMALL if not option.startswith("--basetemp")]
+    environment = clean_environment(PYTEST_DEBUG_TEMPROOT=str(tmp_path))
+    command = [sys.executable, "-m", "pytest", "benchmarks", *options, "--replicates=2"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as session:
+        wait_until(note.exists)
+        session.terminate()
+    conftest.write_text(text, encoding="utf-8")
+    process = int(note.read_text(encoding="utf-8"))
+    wait_until(lambda: not runs(process))
+    (left,) = tmp_path.glob("pytest-of-*/pytest-0/replicate")
+    assert run_pytest(folder, "benchmarks", *options, PYTEST_DEBUG_TEMPROOT=str(tmp_path)).returncode == 0
+    assert left.parent.is_dir()
+    assert not left.exists()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it doesn't happen"
+        time.sleep(0.01)
