@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.options import BASELINES, Options, refuse_empty
-from benchmarks.run_info import count_processors, find_file_system, hash_definition, list_libraries
+from benchmarks.options import BASELINES, refuse_empty
+from benchmarks.run_info import count_processors, find_file_system, hash_definition, list_libraries, read_threshold
 from fixtures.image_set import COUNT, IMAGES
-from reports.compare.comparison import Comparison, compare_runs, find_other_libraries
+from reports.compare.comparison import Comparison, compare_runs, find_differences, find_other_libraries
 from reports.compare.text import describe_differences
 from reports.noise import Thresholds
 from reports.reading import make_machine, read_run
-from reports.run import BrokenRunError, ImageSet, Run
+from reports.run import BrokenRunError, ImageSet, Result, Run
 from reports.text import escape_name
 
 Rounds = Mapping[str, Sequence[float]]  # by cell
@@ -98,14 +98,14 @@ def _refuse_replacing(config: pytest.Config, base: Run) -> None:
         raise pytest.UsageError(f"{option}: it is what the run is compared with: save the run under another name")
 
 
-def describe_now(config: pytest.Config, options: Options, base: Run, cells: Sequence[pytest.Item]) -> Run:
-    """Describe this session's run before it is made; what isn't known yet is as in the base."""
+def describe_now(config: pytest.Config, base: Run, cells: Sequence[pytest.Item]) -> Run:
+    """Describe the run of this session's cells before it is made; what isn't known yet is as in the base."""
     images = config.stash[IMAGES]
     machine = config.pluginmanager.getplugin("pytest-benchmark").get_machine_info()
     stores = Path(config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
-    backends = [name for name in options.backends if name in base.backends]
-    libraries = list_libraries(backends, {each.operation for each in base.results})
-    definitions = {cell.nodeid: hash_definition(cell) for cell in cells if isinstance(cell, pytest.Function)}
+    functions = [cell for cell in cells if isinstance(cell, pytest.Function)]
+    results = tuple(_make_result(cell) for cell in functions if "cell" in cell.fixturenames)
+    definitions = {cell.nodeid: hash_definition(cell) for cell in functions}
     return replace(
         base,
         complete=True,
@@ -113,22 +113,45 @@ def describe_now(config: pytest.Config, options: Options, base: Run, cells: Sequ
         machine=make_machine(machine),
         cpu_count=count_processors(),
         store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
-        libraries={**base.libraries, **libraries},
-        results=tuple(
-            replace(each, definition=definitions.get(each.cell, each.definition or "")) for each in base.results
-        ),
+        libraries=list_libraries({each.backend for each in results}, {name_operation(cell) for cell in functions}),
+        results=results,
         references=tuple(
-            replace(each, definition=definitions.get(each.cell, each.definition)) for each in base.references
+            replace(each, definition=definitions[each.cell]) for each in base.references if each.cell in definitions
+        ),
+        floors=tuple(
+            replace(each, definition=definitions[each.cell]) for each in base.floors if each.cell in definitions
         ),
     )
 
 
+def _make_result(cell: pytest.Function) -> Result:
+    """Describe a cell of a backend before it is measured, as far as runs are compared by it."""
+    return Result(
+        cell=cell.nodeid,
+        operation=name_operation(cell),
+        backend=str(cell.callspec.params["backend"]),
+        images=0,
+        store_images=0,
+        bytes=0,
+        params=(),
+        rounds=(),
+        disk=None,
+        definition=hash_definition(cell),
+        threshold=read_threshold(cell).get("threshold"),
+    )
+
+
+def name_operation(cell: pytest.Function) -> str:
+    """Name the operation of a cell, as its fixture does."""
+    return str(cell.function.__name__).removeprefix("test_")
+
+
 def refuse_base(config: pytest.Config, base: Run, now: Run) -> str:
     """Say why a session can't be compared with the base; empty if it can."""
-    differences = compare_runs(base, now, Thresholds.threshold, read_allowed(config)).differences
-    if not differences:
-        return ""
-    return describe_differences(differences, other_libraries=bool(find_other_libraries(base, now)))
+    differences, others = find_differences(base, now), find_other_libraries(base, now)
+    if "libraries" in read_allowed(config):
+        differences = [each for each in differences if each not in others]
+    return describe_differences(differences, other_libraries=bool(others)) if differences else ""
 
 
 def read_allowed(config: pytest.Config) -> tuple[str, ...]:

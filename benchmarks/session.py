@@ -276,8 +276,8 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
             for name in ("stores", FOLDER):
                 remove_abandoned(temporary.glob(f"pytest-of-*/pytest-*/{name}"))
-    if session.base is not None:
-        session.expected = describe_now(config, session.options, session.base, cells)
+    if session.base is not None and cells:
+        session.expected = describe_now(config, session.base, cells)
         if problem := refuse_base(config, session.base, session.expected):
             pytest.exit(problem, returncode=3)
     session.started = time.monotonic()

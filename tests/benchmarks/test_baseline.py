@@ -222,6 +222,29 @@ def test_other_libraries_are_refused_unless_they_are_allowed(folder: Path) -> No
     assert "- Other libraries: version of numpy: 0.1 in the base" in ended.stdout
 
 
+@need_backend("png")
+def test_a_session_that_has_no_cell_of_the_base_is_refused_before_it_measures(folder: Path) -> None:
+    runs = find_runs(folder)
+    cells = (option for option in SMALL if option != "--backends=npy")
+    ended = run_pytest(folder, "benchmarks", *cells, "--backends=png", "--compare-with=usual")
+    assert ended.returncode == 3
+    assert "the runs have no cell in common" in ended.stdout
+    assert find_runs(folder) == runs
+
+
+def test_a_session_is_described_by_its_own_cells(folder: Path) -> None:
+    run, runs = read_baseline(folder), find_runs(folder)
+    (cell,) = [each for each in run["benchmarks"] if each["fullname"] == READ]
+    names = {"fullname": READ.replace("read_many", "read_epoch_decoded"), "extra_info": dict(cell["extra_info"])}
+    run["benchmarks"].append(cell | names)
+    run["benchmarks"][-1]["extra_info"]["operation"] = "read_epoch_decoded"
+    run["run"]["libraries"]["pillow"] = "0.1"  # which this session doesn't need
+    (folder / "reports/baselines/more.json").write_text(json.dumps(run), encoding="utf-8")
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=more", "--compare-missing=warn", "--budget=0")
+    assert (ended.returncode == 3) == ("version of pillow: 0.1 in the base, none in the new run" in ended.stdout)
+    assert (ended.returncode == 3) == (find_runs(folder) == runs), "what is refused is refused before measuring"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
