@@ -40,6 +40,16 @@ class Replicate(NamedTuple):
     failed: dict[str, str]
 
 
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Divide the time of cells that have their own, as that of the others is divided."""
+    for item in items:
+        marker = item.get_closest_marker("benchmark")
+        if marker is not None and "max_time" in marker.kwargs:
+            seconds, rounds = marker.kwargs["max_time"] / PASSES, math.ceil(marker.kwargs["min_rounds"] / PASSES)
+            options = {**marker.kwargs, "max_time": seconds, "min_rounds": rounds}
+            item.add_marker(pytest.mark.benchmark(**options), append=False)
+
+
 def pytest_runtestloop(session: pytest.Session) -> bool:
     """Measure all cells once, then again. A cell that follows itself is torn down in between."""
     items = session.items * PASSES

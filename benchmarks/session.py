@@ -57,7 +57,7 @@ KINDS_MARKER = "kinds(*kinds): which image sets a benchmark or test of backends 
 CELL = ("backend", "cutoff", "payload")  # parameters, as ids name them
 PHOTO_ROUNDS = {"--benchmark-max-time": "0.05", "--benchmark-min-rounds": "3"}  # photos have twice as many cells
 STANDIN_IMAGES = 1_000
-PATIENCE = 0.25  # of the session's time, for cells that are noisy but don't look slower
+PATIENCE = 0.125  # of the session's time, for cells that are noisy but don't look slower
 START = 2.0  # seconds that a further process takes to start
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 

@@ -171,7 +171,7 @@ def find_differences(base: Run, new: Run) -> list[str]:
 def find_other_libraries(base: Run, new: Run) -> list[str]:
     """List the libraries whose versions differ, a line each."""
     before, after = ({f"version of {name}": each for name, each in run.libraries.items()} for run in (base, new))
-    if _list_backends(base) != _list_backends(new):  # each brings its own libraries
+    if _list_operations(base) != _list_operations(new):  # each brings its own libraries
         before, after = ({name: facts[name] for name in before if name in after} for facts in (before, after))
     return _find_other_facts(before, after)
 
@@ -197,8 +197,8 @@ def _list_facts(run: Run) -> dict[str, str]:
     }
 
 
-def _list_backends(run: Run) -> set[str]:
-    return {result.backend for result in run.results}
+def _list_operations(run: Run) -> set[tuple[str, str]]:
+    return {(result.backend, result.operation) for result in run.results}
 
 
 def _find_other_cells(base: Run, new: Run) -> list[str]:

@@ -64,6 +64,16 @@ def test_a_baseline_has_the_rounds_of_every_process(folder: Path) -> None:
     assert not list((folder / "temporary").glob("replicate"))
 
 
+def test_a_pass_takes_a_third_of_the_time_of_a_cell_that_has_its_own(folder: Path) -> None:
+    rounds = ("--replicates=2", "-k", "test_hash_everywhere or test_read_many")
+    ended = run_pytest(folder, *QUICK, "--cutoffs=10", "--backends=npy", *rounds)
+    assert ended.returncode == 0, ended.stdout
+    run = read_last_run(folder)
+    cell = "benchmarks/test_reference.py::test_hash_everywhere"
+    (first,) = [len(each["stats"]["data"]) for each in run["benchmarks"] if each["fullname"] == cell]
+    assert len(run["run"]["replicates"][0][cell]) < 2 * first, "each of three passes has as many rounds as a session"
+
+
 def test_a_replicate_measures_its_cells_in_passes_even_if_there_is_only_one(folder: Path) -> None:
     rounds = ("--benchmark-min-rounds=3", "--benchmark-max-time=0.000001", "--replicates=2")
     ended = run_pytest(folder, READ, *QUICK, "--cutoffs=10", "--backends=npy", *rounds)
