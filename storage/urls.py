@@ -12,6 +12,7 @@ SCHEMES = ("s3", "gs", "az")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}")  # the name of a bucket, or of a container of Azure
 HINT = "give a path, or a URL such as s3://bucket/prefix (or gs://, az://)"
+ANSWER_HINT = "see what is between this machine and the server, such as a proxy that asks for a password"
 
 
 class Url(PurePosixPath):

@@ -29,7 +29,7 @@ from ..limits import MAX_EXPANSION, measure_content
 from ..paths import open_regular
 from ..pictures import check_losses
 from ..registry import PACKAGE
-from ..urls import Location
+from ..urls import ANSWER_HINT, Location, Url
 from . import format1
 from .checksums import format_sum
 from .details import Details, check_counts, check_texts
@@ -40,6 +40,7 @@ Form = tuple[Kind, tuple[int, ...] | None, str]  # kind of images, and shape and
 FILES: Form = "encoded", None, "uint8"
 KINDS: tuple[Kind, ...] = ("pixels", "encoded")
 FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
+PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")  # whatever type a proxy says that it has
 PART = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
 OWN_NAMES = re.compile(
@@ -166,6 +167,8 @@ def parse_manifest(content: bytes, store: Location | None, name: str = FILE, key
     """Parse the content of a manifest; `store` is for errors, which are those of `read_manifest`."""
     first = FIRST_LINE.match(content)
     if first is None or first[1].decode() != _hash(memoryview(content)[first.end() :], key):
+        if isinstance(store, Url) and PAGE.match(content):
+            raise StorageError(f"a web page came in place of {name}", store=store, hint=ANSWER_HINT)
         raise _damaged(store, f"{name} is damaged")
     try:
         return _parse(json.loads(content))

@@ -35,7 +35,7 @@ from ..errors import (
     writing,
 )
 from ..registry import PACKAGE
-from ..urls import Url
+from ..urls import ANSWER_HINT, Url
 
 try:
     from obstore import _obstore
@@ -57,13 +57,12 @@ STORES = {"s3": ("S3Store", "AWS"), "gs": ("GCSStore", "GOOGLE"), "az": ("AzureS
 CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")  # options that the environment has
 STATUS = re.compile(r"status code: (\d{3})\b")
 CODE = re.compile(r"<Code>(\w{1,60})</Code>")
-PAGE = "text/html"
+PAGES = {"text/html", "application/xhtml+xml"}
 PANIC = "PanicException"  # of the library, and no Exception: where it takes something for impossible
 CUT, OTHER = "it was cut short", "what was written there isn't what is there"
 UNREACHABLE_HINT = "see whether the server runs, and whether the environment has its endpoint, region and credentials"
 ACCESS_HINT = "see whether the credentials in the environment are right, and may do this"
 MISSING_HINT = "correct the URL, or create the bucket"
-ANSWER_HINT = "see what is between this machine and the server, such as a proxy that asks for a password"
 SETTINGS_HINT = "see whether its endpoint, credentials and other settings have a mistake, such as a line break"
 LOST_HINT = "wait until it has ended, then see what it saved"
 
@@ -208,7 +207,7 @@ class Bucket:
             size = found.meta["size"]
             if size > limit:
                 raise CorruptStoreError(f"it has {size:,} bytes, and at most {limit:,} are read", store=self.url / name)
-            if found.attributes.get("Content-Type", "").startswith(PAGE):
+            if found.attributes.get("Content-Type", "").partition(";")[0].strip().lower() in PAGES:
                 raise _WrongAnswerError("a web page came in place of the object")
             content = bytes(found.bytes())
             if len(content) != size:

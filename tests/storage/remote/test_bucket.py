@@ -301,6 +301,17 @@ def test_an_answer_that_is_always_wrong_is_an_error_that_names_the_object(
         objects.read_ranges("manifest.json", [(0, 1)], 2)
 
 
+@pytest.mark.parametrize("kind", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml ;x=y"])
+def test_a_web_page_is_recognised_however_its_type_is_written(
+    objects: Bucket, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0)
+    store = objects._open(module._Engine.find(), module.TIMEOUT)  # noqa: SLF001
+    _obstore.put(store, "manifest.json", b"<html>", attributes={"Content-Type": kind})
+    with pytest.raises(StorageError, match=r"/manifest.json: the server's answer is wrong: a web page came in place"):
+        objects.read("manifest.json")
+
+
 def test_errors_repeat_neither_endpoints_nor_credentials(objects: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = [os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     secrets.append(os.environ["AWS_ENDPOINT_URL"].removeprefix("http://"))

@@ -160,6 +160,16 @@ def test_check_reads_the_bucket_and_not_the_cache(local: Path, bucket: str, fold
     assert len(find_datasets(folder)) == 1
 
 
+def test_a_web_page_in_place_of_the_manifest_is_no_damage_of_it(bucket: str, tmp_path: Path) -> None:
+    """Some proxies call theirs something else than a page."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/manifest.json").write_bytes(b"\xef\xbb\xbf\n<!DOCTYPE html>")
+    upload(tmp_path / "set", bucket)
+    with pytest.raises(StorageError, match=f"{bucket}: a web page came in place of manifest.json: see what") as caught:
+        storage.check(bucket)
+    assert not isinstance(caught.value, CorruptStoreError)
+
+
 def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path, bucket: str) -> None:
     objects = upload(local, bucket)
     first, second, *_ = [part.name for part in list_parts(local)]
