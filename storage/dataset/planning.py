@@ -7,7 +7,7 @@ not on how many workers there are, so the parts of one that was stopped fit in.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -121,14 +121,23 @@ class RangesWriter(DatasetWriter):
     def __enter__(self) -> Self:
         """Do what the base class does, and find out which ranges are written already."""
         super().__enter__()  # type: ignore[safe-super]
-        parts = iter(self._manifest.parts)
-        for number, images in enumerate(self._ranges if self._manifest.parts else ()):
-            found = [next(parts)]
-            while sum(part.count for part in found) < len(images):
-                found.append(next(parts))
-            if not found[0].is_pending:
-                self._written[number] = tuple(found)
+        self._written = self._find_written(self._manifest.parts) or {}
         return self
+
+    def _find_written(self, parts: Sequence[Part]) -> dict[int, tuple[Part, ...]] | None:
+        """Find the parts of each range that is written; None if they aren't those of these ranges."""
+        written, rest = dict[int, tuple[Part, ...]](), iter(parts)
+        for number, images in enumerate(self._ranges):
+            found = [*islice(rest, 1)]
+            count = sum(part.count for part in found)
+            while count < len(images) and (part := next(rest, None)):
+                found.append(part)
+                count += part.count
+            if count != len(images) or not found or (len(found) > 1 and any(part.is_pending for part in found)):
+                return None
+            if not found[0].is_pending:
+                written[number] = tuple(found)
+        return None if next(rest, None) else written
 
     def list_jobs(self) -> Iterator[Job]:
         """List the ranges that aren't written yet."""

@@ -78,10 +78,16 @@ def verify_part(
 
 
 def verify_stage(stage: Path, manifest: Manifest) -> None:
+    """Do what `verify_finished` does for one in a folder."""
+    verify_finished(Dataset(stage, stage, manifest, find_module(stage, manifest)))
+
+
+def verify_finished(dataset: Dataset) -> None:
     """Read all of a dataset that isn't published yet; refuse it if anything in it isn't what was written."""
-    dataset = Dataset(stage, stage, manifest, find_module(stage, manifest)).make_lazy(verify=True)
-    for number in (number for number, part in enumerate(manifest.parts) if not part.is_pending):
-        verify_written(dataset, number)
+    dataset = dataset.make_lazy(verify=True)
+    for number in (number for number, part in enumerate(dataset.manifest.parts) if not part.is_pending):
+        with dataset.origin.hold(number, dataset):
+            verify_written(dataset, number)
 
 
 def verify_written(dataset: Dataset, number: int) -> None:

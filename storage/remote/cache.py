@@ -316,19 +316,26 @@ def hold_remote(url: Url, *, fresh: bool = False) -> Iterator[Dataset]:
     """Read the manifest of a dataset in a bucket; if `fresh`, nothing that was in the cache before is used."""
     from .bucket import Bucket  # noqa: PLC0415 - needs obstore
 
-    bucket, chosen = Bucket(url), Cache.chosen
+    bucket = Bucket(url)
     found = bucket.find(FILE)
     if found is None:
         hint = f"correct the URL, or save images there first with {PACKAGE}.save"
         raise StoreNotFoundError(f"it has no {FILE}", store=url, hint=hint)
-    manifest = parse_manifest(found[0], url)
+    with hold_objects(bucket, parse_manifest(found[0], url), found[1], fresh=fresh) as dataset:
+        yield dataset
+
+
+@contextmanager
+def hold_objects(bucket: Any, manifest: Manifest, version: Any, *, fresh: bool) -> Iterator[Dataset]:  # noqa: ANN401 - needs obstore
+    """Do that for a manifest that was read, or will be published in place of the one of this version."""
+    url, chosen = bucket.url, Cache.chosen
     module, root = find_module(url, manifest), chosen.make()
     with ExitStack() as stack:
         folder = root / _name_folder(url, manifest)
         if fresh:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
             stack.enter_context(hold_directory(folder))
-        origin = Cached(bucket, chosen, folder, found[1], fresh)
+        origin = Cached(bucket, chosen, folder, version, fresh)
         yield Dataset(url, folder, manifest, module, origin=origin)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ..dataset.files import DETAILS, read_details
 from ..dataset.manifest import FILE, FIRST_LINE, OWN_NAMES, Manifest, format_manifest, parse_manifest
+from ..dataset.verification import verify_finished
 from ..errors import (
     CorruptStoreError,
     InvalidInputError,
@@ -34,6 +35,7 @@ from ..paths import is_system_file, walk_files
 from ..registry import PACKAGE
 from ..urls import Url
 from .bucket import LINGER, Bucket, Entry, Version
+from .cache import hold_objects
 
 PROGRESS = re.compile(r"progress-[0-9a-f]{16}\.json")
 GRACE = timedelta(days=1)
@@ -196,6 +198,15 @@ class Prefix:
             except (CorruptStoreError, StoreNotFoundError):
                 return False
         return all(sizes.get(name) == size for part in expected for name, size in part.items())
+
+    def is_undamaged(self, manifest: Manifest) -> bool:
+        """Read all that was finished; tell whether it is what was written."""
+        try:
+            with hold_objects(self.bucket, manifest, self._version, fresh=True) as dataset:
+                verify_finished(dataset)
+        except (CorruptStoreError, StoreNotFoundError):
+            return False
+        return True
 
     def _remove_old(self) -> None:
         """Remove what no manifest names if it, and the manifest that was replaced, were older than a day by now."""

@@ -1,13 +1,13 @@
 """Writing a dataset to a bucket: each part is written and read back in a local folder, verified, and then uploaded.
 
 The local folder holds one part at a time. A conversion notes what it finished in ``progress-<id>.json``; the next one
-of the same source takes that object over, and with it the parts.
+of the same source takes that object over, and with it the parts, all of which it reads and verifies.
 """
 
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,12 @@ from xxhash import xxh3_64_hexdigest
 from ..contract import Encoded, Images
 from ..dataset.annotations import Annotations
 from ..dataset.appending import Appender
-from ..dataset.manifest import Manifest, parse_manifest
+from ..dataset.manifest import Manifest, Part, parse_manifest
 from ..dataset.opening import Dataset
 from ..dataset.planning import Job, RangesWriter, RangeWriter, Written, make_pending
 from ..dataset.verification import verify_written
 from ..dataset.writer import DatasetWriter, ImageWriter
-from ..errors import CorruptStoreError, StorageError, StoreLockedError, StoreNotFoundError, writing
+from ..errors import StorageError, StoreLockedError, writing
 from ..urls import Url
 from .bucket import Version
 from .cache import hold_remote
@@ -93,18 +93,33 @@ class BucketWriter(Uploads, DatasetWriter):
         return f"progress-{xxh3_64_hexdigest(repr(known).encode())}.json"
 
     def _resume(self) -> None:
+        """Take over what an earlier writer finished; begin anew if it isn't all there and as it was written."""
         found = self._prefix.bucket.find(self._progress)
         if found is None:
             return
-        self._version = found[1]
+        self._version, begun = found[1], self._manifest
+        noted = self._parse_note(found[0])
+        if noted is None or not self._prefix.is_whole(noted):
+            return
+        self._manifest = replace(noted, source=begun.source)
+        self._note_progress()  # now it's this writer's
+        self._is_resumed = self._prefix.is_undamaged(noted)
+        if not self._is_resumed:
+            self._manifest = begun
+
+    def _parse_note(self, content: bytes) -> Manifest | None:
+        """Parse what an earlier writer noted; None unless this one may have, as others may write to the bucket, too."""
         try:
-            manifest = parse_manifest(found[0], self._path, self._progress)
-            if self._prefix.is_whole(manifest):
-                self._is_resumed = True
-                self._manifest = replace(manifest, source=self._manifest.source)
-                self._note_progress()  # now it's this writer's
-        except (CorruptStoreError, StoreNotFoundError):
-            pass
+            noted = parse_manifest(content, self._path, self._progress)
+        except StorageError:
+            return None
+        wanted, found = self._manifest, (noted.former, noted.backend, noted.classes, noted.losses)
+        is_ours = found == (None, wanted.backend, wanted.classes, wanted.losses)
+        return noted if is_ours and self._may_have_written(noted.parts) else None
+
+    def _may_have_written(self, parts: Sequence[Part]) -> bool:
+        is_pending = any(part.is_pending for part in parts)
+        return not is_pending and sum(part.count for part in parts) <= len(self._annotations)
 
     def _note_progress(self) -> None:
         if not self._manifest.source:
@@ -149,6 +164,9 @@ class PlannedBucketWriter(RangesWriter, BucketWriter):
     """Publishes planned ranges in a bucket, to which each worker uploads its own."""
 
     _writes_here = False
+
+    def _may_have_written(self, parts: Sequence[Part]) -> bool:
+        return self._find_written(parts) is not None
 
     def insert(self, number: int, written: Written) -> None:
         """Take the parts of a range; they are removed if the dataset isn't published."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xxhash import xxh3_64_hexdigest
 
 import storage
 from storage import (
@@ -27,6 +29,7 @@ from storage.dataset import planning
 from storage.dataset import writer as writing
 from storage.dataset.annotations import Annotations, Problem
 from storage.dataset.conversion import convert
+from storage.dataset.manifest import Manifest, format_manifest, parse_manifest
 from storage.dataset.planning import Job, Written
 from storage.errors import UnfinishedConversionError
 from storage.urls import Url, find_location
@@ -516,18 +519,76 @@ def test_a_conversion_resumes_after_its_last_finished_part(url: Url, tmp_path: P
     assert not [name for name in list_names(url) if name.startswith("progress")]
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "details", "progress", "no-details"])
+def flip_bit(url: Url, name: str) -> None:
+    """Flip a bit of the last byte of an object."""
+    *content, last = Bucket(url).read(name)[0]
+    Bucket(url).write(name, bytes([*content, last ^ 1]))
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "cut", "details", "progress", "no-details", "images", "labels", "checksums"]
+)
 def test_a_conversion_starts_again_if_what_it_finished_is_not_whole(url: Url, tmp_path: Path, damage: str) -> None:
     with pytest.raises(UnfinishedConversionError):
         convert_to(url, 12)
     bucket = Bucket(url)
     ends = {"missing": ".npy", "cut": ".npy", "details": ".json", "progress": ".json", "no-details": ".json"}
+    ends |= {"images": "/images.npy", "labels": ".labels", "checksums": ".checksums"}
     begin = "progress" if damage == "progress" else "part"
     name = next(name for name in list_names(url) if name.endswith(ends[damage]) and name.startswith(begin))
     if damage in {"missing", "no-details"}:
         bucket.remove([name])
+    elif damage in {"images", "labels", "checksums"}:
+        flip_bit(url, name)
     else:
         bucket.write(name, bucket.read(name)[0][:-1])
+    assert convert_to(url) == 0
+    check_saved(url, tmp_path / "copy")
+
+
+def change_note(url: Url, change: Callable[[Manifest], Manifest]) -> None:
+    """Write another note of an unfinished conversion, as anybody can who may write to the bucket."""
+    (name,) = (name for name in list_names(url) if name.startswith("progress"))
+    Bucket(url).write(name, format_manifest(change(parse_manifest(Bucket(url).read(name)[0], None, name)), name))
+
+
+def count_more(manifest: Manifest) -> Manifest:
+    """Change a manifest so that its first part has too many images."""
+    return replace(manifest, parts=(replace(manifest.parts[0], count=10**9), *manifest.parts[1:]))
+
+
+CHANGES: dict[str, Callable[[Manifest], Manifest]] = {
+    "count": count_more,
+    "backend": lambda manifest: replace(manifest, backend="png"),
+    "unknown": lambda manifest: replace(manifest, backend="nothing"),
+    "shape": lambda manifest: replace(manifest, shape=(8, 9, 3)),
+    "kind": lambda manifest: replace(manifest, kind="encoded", shape=None),
+    "dtype": lambda manifest: replace(manifest, dtype="uint16"),
+    "classes": lambda manifest: replace(manifest, classes=("a",)),
+    "losses": lambda manifest: replace(manifest, losses=("depth",)),
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "pending"])
+def test_a_conversion_starts_again_if_what_was_noted_is_not_what_it_writes(
+    url: Url, tmp_path: Path, change: str
+) -> None:
+    with pytest.raises(UnfinishedConversionError):
+        convert_to(url, 12)
+    pending = (planning.make_pending(0, range(5)),)
+    changes = CHANGES | {"pending": lambda manifest: replace(manifest, parts=pending + manifest.parts[1:])}
+    change_note(url, changes[change])
+    assert convert_to(url) == 0
+    check_saved(url, tmp_path / "copy")
+
+
+def test_a_conversion_starts_again_if_it_does_not_understand_what_was_noted(url: Url, tmp_path: Path) -> None:
+    with pytest.raises(UnfinishedConversionError):
+        convert_to(url, 12)
+    (name,) = (name for name in list_names(url) if name.startswith("progress"))
+    content = Bucket(url).read(name)[0].partition(b"\n")[2].replace(b'"format": 2', b'"format": 9')
+    line = f'{{"manifest_checksum": "{xxh3_64_hexdigest(content)}",\n'
+    Bucket(url).write(name, line.encode() + content)
     assert convert_to(url) == 0
     check_saved(url, tmp_path / "copy")
 
@@ -605,6 +666,33 @@ def test_what_workers_uploaded_is_kept_for_the_same_conversion(url: Url, tmp_pat
         convert_ranges(url, stop=1)
     assert convert_ranges(url) > 0
     assert len(list_parts(url)) == 7
+    check_saved(url, tmp_path / "copy")
+
+
+def fill_range(manifest: Manifest) -> Manifest:
+    """Change a manifest so that a range begins with a part that isn't written, and has another one."""
+    first = manifest.parts[0]
+    pending = planning.make_pending(9, range(first.count - 1))
+    return replace(manifest, parts=(pending, replace(first, count=1), *manifest.parts[1:]))
+
+
+RANGES = CHANGES | {
+    "fewer": lambda manifest: replace(manifest, parts=manifest.parts[:4]),
+    "more": lambda manifest: replace(manifest, parts=(*manifest.parts, planning.make_pending(9, range(1)))),
+    "filled": fill_range,
+}
+
+
+@pytest.mark.usefixtures("_ranges")
+@pytest.mark.parametrize("change", [*RANGES, "images"])
+def test_workers_start_again_if_what_was_noted_is_not_what_they_write(url: Url, tmp_path: Path, change: str) -> None:
+    with pytest.raises(UnfinishedConversionError):
+        convert_ranges(url, stop=1)
+    if change == "images":
+        flip_bit(url, next(name for name in list_names(url) if name.endswith("/images.npy")))
+    else:
+        change_note(url, RANGES[change])
+    assert convert_ranges(url) == 0
     check_saved(url, tmp_path / "copy")
 
 
