@@ -64,6 +64,10 @@ UNREACHABLE_HINT = "see whether the server runs, and whether the environment has
 ACCESS_HINT = "see whether the credentials in the environment are right, and may do this"
 MISSING_HINT = "correct the URL, or create the bucket"
 SETTINGS_HINT = "see whether its endpoint, credentials and other settings have a mistake, such as a line break"
+CHANGED_HINT = (
+    "see whether what is between this machine and the server changes ETags; "
+    "or, if nothing else writes there meanwhile, save with lock=False (`--no-lock`)"
+)
 LOST_HINT = "wait until it has ended, then see what it saved"
 
 Result = TypeVar("Result")
@@ -83,6 +87,10 @@ class Entry(NamedTuple):
     size: int
     modified: datetime
     version: Version
+
+
+class ContradictionError(StorageError):
+    """An object wasn't replaced, as it has another version; but when it is read, it has the one that was expected."""
 
 
 class _Connection(NamedTuple):
@@ -294,7 +302,10 @@ class Bucket:
         return self._put_if(name, content, None)
 
     def replace(self, name: str, content: bytes, version: Version) -> Version:
-        """Write an object if the one that is there is of this version, in one step; else as for `create`."""
+        """Write an object if the one that is there is of this version, in one step; else as for `create`.
+
+        Raise `ContradictionError` if the server says that it isn't, and it is when it is read.
+        """
         return self._put_if(name, content, version)
 
     def _put_if(self, name: str, content: bytes, old: Version | None) -> Version:
@@ -304,7 +315,12 @@ class Bucket:
             raised = to.library.exceptions
             try:
                 return _find_version(to.library.put(to.store, name, content, mode=mode, use_multipart=False))
-            except (raised.AlreadyExistsError, raised.PreconditionError, raised.GenericError, FileNotFoundError):
+            except (
+                raised.AlreadyExistsError,
+                raised.PreconditionError,
+                raised.GenericError,
+                FileNotFoundError,
+            ) as error:
                 found = self.find(name)
                 if found and found[0] == content:  # the answer to an earlier attempt was lost
                     return found[1]
@@ -312,6 +328,9 @@ class Bucket:
                     raise StoreLockedError(
                         "another writer has saved there meanwhile", store=self.url / name, hint=LOST_HINT
                     ) from None
+                if old and isinstance(error, raised.PreconditionError):
+                    problem = "the server says that it was changed meanwhile, which it wasn't (412)"
+                    raise ContradictionError(problem, store=self.url / name, hint=CHANGED_HINT) from None
                 raise
 
         return self._repeat(name, put)

@@ -34,7 +34,7 @@ from ..errors import (
 from ..paths import is_system_file, walk_files
 from ..registry import PACKAGE
 from ..urls import Url
-from .bucket import LINGER, Bucket, Entry, Version
+from .bucket import LINGER, Bucket, ContradictionError, Entry, Version
 from .cache import hold_objects
 
 PROGRESS = re.compile(r"progress-[0-9a-f]{16}\.json")
@@ -54,7 +54,8 @@ class Prefix:
 
     def __init__(self, url: Url, *, lock: bool) -> None:
         self.url, self.bucket, self._lock = url, Bucket(url), lock
-        self._found: Entry | None = None  # the manifest when the writer began
+        self._listed: Entry | None = None  # the manifest when the writer began, as the server lists it
+        self._found: Entry | None = None  # likewise, as it was read
         self._version: Version | None = None  # likewise
         self.manifest: Manifest | None = None  # likewise; None if there is none, or a damaged one
         self._added: set[str] = set()  # parts
@@ -65,7 +66,7 @@ class Prefix:
         objects, folders = self.bucket.list_folder()
         names = sorted([*(entry.name for entry in objects), *folders])
         foreign = next((name for name in names if not (_is_own(name) or is_system_file(name))), None)
-        self._found = next((entry for entry in objects if entry.name == FILE), None)
+        self._found = self._listed = _find_manifest(objects)
         if self._found and not self._read_current():
             foreign = FILE
         if foreign is not None:
@@ -126,13 +127,18 @@ class Prefix:
     def put_manifest(self, manifest: Manifest) -> None:
         """Publish a dataset in one step, unless another writer did; nothing is removed if that isn't known."""
         content = format_manifest(manifest)
-        self._is_uncertain, lost = True, None
+        self._is_uncertain = True
+        lost: StorageError | None = None
         try:
             try:
                 self._version = self.put(FILE, content, self._version)
             except StoreLockedError as error:
                 if not self._was_saved(manifest):
                     lost = error
+            except ContradictionError as error:
+                if not self._is_misread():
+                    raise
+                lost = error.replace(problem=f"nothing was saved: {error.problem}")
         except StorageError as error:
             problem = f"whether it was saved isn't known ({error.problem})"
             raise StorageError(problem, store=self.url, hint="open it to find out") from error
@@ -142,6 +148,14 @@ class Prefix:
         self._added.clear()
         with suppress(StorageError):  # else the next writer does it
             self._remove_old()
+
+    def _is_misread(self) -> bool:
+        """Tell whether the manifest is as it was, and listed with another ETag than it is read with.
+
+        Then no request on the condition of that one has replaced it, nor will a late one.
+        """
+        listed, version = _find_manifest(self.bucket.list_folder()[0]), self._version
+        return bool(listed and version and listed == self._listed and listed.version.etag != version.etag)
 
     def _was_saved(self, manifest: Manifest) -> bool:
         """Tell whether the manifest that is there names parts of this one that were new, so was made from it."""
@@ -239,6 +253,10 @@ class Prefix:
                 used |= _list_names(parse_manifest(content, self.url, note))
         content, _ = self.bucket.read(FILE)  # last: a writer that resumed may have published, and removed its note
         return used | _list_names(parse_manifest(content, self.url))
+
+
+def _find_manifest(objects: Iterable[Entry]) -> Entry | None:
+    return next((entry for entry in objects if entry.name == FILE), None)
 
 
 def _is_own(name: str) -> bool:

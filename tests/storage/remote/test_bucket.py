@@ -595,7 +595,7 @@ def test_a_conditional_write_that_the_server_contradicts_is_an_error(
     """It says that the object has changed, and the object hasn't."""
     version = objects.create("manifest.json", b"one")
     monkeypatch.setattr(module, "_format_version", lambda _: {"e_tag": '"other"'})
-    with pytest.raises(StorageError, match=r"the server answered with an error \(412 PreconditionFailed\)"):
+    with pytest.raises(module.ContradictionError, match="the server says that it was changed meanwhile, which it was"):
         objects.replace("manifest.json", b"two", version)
 
 

@@ -427,6 +427,58 @@ def test_parts_are_left_if_the_answer_was_lost_and_the_manifest_cannot_be_read(
     assert len(list_parts(url)) == 4
 
 
+@pytest.fixture
+def _weak_etags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a proxy call ETags weak."""
+    read = Bucket.read_entry
+
+    def read_entry(bucket: Bucket, name: str, limit: int = objects.MAX_SINGLE) -> tuple[bytes, objects.Entry]:
+        content, entry = read(bucket, name, limit)
+        return content, entry._replace(version=objects.Version(f"W/{entry.version.etag}"))
+
+    monkeypatch.setattr(Bucket, "read_entry", read_entry)
+
+
+@pytest.mark.usefixtures("_weak_etags")
+@pytest.mark.parametrize("kind", ["save", "append", "convert"])
+def test_where_etags_change_on_the_way_nothing_is_replaced_and_what_was_added_removed(
+    url: Url, tmp_path: Path, kind: str
+) -> None:
+    storage.save(url, IMAGES, LABELS, "npy")
+    write: dict[str, Callable[[], object]] = {
+        "save": lambda: storage.save(url, IMAGES, LABELS + 1, "npy", overwrite=True),
+        "append": lambda: storage.append(url, IMAGES, LABELS),
+        "convert": lambda: convert(Source(), url, "npy", overwrite=True, progress=lambda *_: None),  # type: ignore[arg-type]
+    }
+    with pytest.raises(StorageError, match=r"nothing was saved: the server says .*: see whether .* changes ETags"):
+        write[kind]()
+    kept = 4 if kind == "convert" else 0
+    assert len(list_parts(url)) == 4 + kept
+    check_saved(url, tmp_path / "copy")
+    storage.append(url, IMAGES[:0], [], lock=False)
+
+
+@pytest.mark.usefixtures("_weak_etags")
+def test_where_etags_change_on_the_way_a_manifest_that_another_writer_replaced_leaves_all(
+    url: Url, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read may have been kept by a proxy."""
+    storage.save(url, IMAGES, LABELS, "npy")
+    put = prefix.Prefix.put
+
+    def replace_first(self: prefix.Prefix, *rest: Any) -> objects.Version:  # noqa: ANN401 - its own
+        old = Bucket(url).find("manifest.json")
+        monkeypatch.setattr(prefix.Prefix, "put", put)
+        storage.append(url, IMAGES[:5], LABELS[:5], lock=False)
+        monkeypatch.setattr(Bucket, "find", lambda *_: old)
+        return self.put(*rest)
+
+    monkeypatch.setattr(prefix.Prefix, "put", replace_first)
+    with pytest.raises(StorageError, match=r"whether it was saved isn't known .the server says that it was changed"):
+        storage.append(url, IMAGES[5:10], LABELS[5:10])
+    assert len(list_parts(url)) == 6
+
+
 def test_a_server_that_ignores_conditions_is_refused_unless_nothing_else_writes(
     url: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
