@@ -155,7 +155,9 @@ class Prefix:
         Then no request on the condition of that one has replaced it, nor will a late one.
         """
         listed, version = _find_manifest(self.bucket.list_folder()[0]), self._version
-        return bool(listed and version and listed == self._listed and listed.version.etag != version.etag)
+        if listed is None or version is None or listed != self._listed:
+            return False
+        return listed.version.etag.strip('"') != version.etag.strip('"')  # some servers list it without quotes
 
     def _was_saved(self, manifest: Manifest) -> bool:
         """Tell whether the manifest that is there names parts of this one that were new, so was made from it."""
