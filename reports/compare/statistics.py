@@ -123,7 +123,11 @@ def weigh_cells(
     pooled = estimate_scatter((before[cell], after[cell]) for cell in shared)
     found = {cell: _estimate_shift(before[cell], after[cell], pooled) for cell in shared}
     rest = estimate_drift([found[cell] for cell in shared if cell in serial])
-    crowding = [abs(found[cell].value - rest.shift) for cell in shared if cell in references and cell in parallel]
+    crowding = [
+        max(0.0, abs(found[cell].value - rest.shift) - 2 * found[cell].error)  # more than noise
+        for cell in shared
+        if cell in references and cell in parallel
+    ]
     drift = replace(
         rest,
         shift=rest.shift + float(np.mean(speeds[1]) - np.mean(speeds[0])),

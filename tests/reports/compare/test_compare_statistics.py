@@ -137,6 +137,14 @@ def test_a_cell_of_several_processors_may_be_as_slow_as_the_reference_that_needs
     assert calm["crowded"].is_slower(1e-3), "the processors were as free as before"
 
 
+def test_a_reference_of_all_processors_that_only_scatters_takes_nothing_off() -> None:
+    base = [{**process, "everywhere": 1.0 + number % 3 / 20} for number, process in enumerate(make_processes(10, {}))]
+    new = [{**process, "everywhere": 1.02 + number % 3 / 20} for number, process in enumerate(make_processes(8, {}))]
+    base, new = ([{**process, "a": 1.0} for process in run] for run in (base, new))
+    found = weigh_cells(base, new, [*REFERENCES, "everywhere"], {"a", "everywhere"})["a"]
+    assert found.drift.crowding == 0
+
+
 def test_whether_processors_were_free_is_unknown_without_the_reference_that_needs_them() -> None:
     base, new = make_processes(10, {"a": 1.0, "b": 1.0}), make_processes(8, {"a": 2.1, "b": 2.1})
     found = weigh_cells(base, new, REFERENCES, {"a"})
