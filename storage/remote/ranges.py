@@ -69,17 +69,28 @@ class SparseStore:
 
     def make(self) -> None:
         """Make the files, without content, and the map, unless they are there."""
-        with writing(self._store), self._blocks.open("a+b", buffering=0) as file:
+        with writing(self._store):
+            while not self._try_to_make():
+                pass
+
+    def _try_to_make(self) -> bool:
+        """Make what is missing; False if there was a map of other files, which is left to those who have it mapped."""
+        size = int(self._firsts[-1]) + 1
+        with self._blocks.open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
-                file.truncate(int(self._firsts[-1]) + 1)
-                os.posix_fallocate(file.fileno(), 0, int(self._firsts[-1]) + 1)  # else a full volume kills the process
+                status = os.fstat(file.fileno())
+                if not status.st_nlink:  # another process has deleted it meanwhile
+                    return False
+                if status.st_size and not (status.st_size == size and _has_files(self._store, self._details)):
+                    self._blocks.unlink()
+                    return False
+                for name in () if status.st_size else self._names:
+                    self._make_file(name)
+                os.posix_fallocate(file.fileno(), 0, size)  # else a full volume kills the process
                 self._content = mmap.mmap(file.fileno(), 0)
                 self._map = np.frombuffer(self._content, np.uint8)
-                if not _has_files(self._store, self._details):
-                    self._map[:] = 0
-                    for name in self._names:
-                        self._make_file(name)
+                return True
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)  # which closing doesn't do, as the map has a copy of the descriptor
 
@@ -207,7 +218,7 @@ class SparseStore:
 
     def _open_map(self) -> FileIO:
         with writing(self._store):
-            return self._blocks.open("r+b", buffering=0)
+            return self._blocks.open("a+b", buffering=0)  # another process may have deleted it, to make another one
 
     def _note_end(self) -> None:
         """Note in the map if all blocks are there."""

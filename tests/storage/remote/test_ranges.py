@@ -1,6 +1,7 @@
 """A store in the cache is filled as it is read: each byte is fetched once, by whichever process needs it first."""
 
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -192,6 +193,37 @@ def test_a_file_that_is_not_the_right_one_is_made_anew(pixels: Example, damage: 
     assert not sparse.is_complete
     sparse.fetch_images(np.array([3]))
     pixels.check([3])
+
+
+def test_what_a_reader_has_mapped_stays_when_the_part_becomes_smaller(tmp_path: Path) -> None:
+    def make(size: int) -> SparseStore:
+        sparse = SparseStore(tmp_path / "copy", "part", Details({"images.npy": size}, {}, {}), lambda _: None)
+        sparse.make()
+        return sparse
+
+    def read() -> str:
+        first = make(64 << 20)
+        images = np.memmap(tmp_path / "copy" / "images.npy", np.uint8, "r")
+        make(5)
+        first.forget()
+        return f"{first.is_complete} {images.any()}"
+
+    assert run_child(read) == Ending(0, "False False")
+
+
+def test_a_map_that_another_process_deletes_meanwhile_is_not_used(
+    pixels: Example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks, flock = pixels.copy.with_name("copy.blocks"), fcntl.flock
+
+    def delete_and_lock(file: Any, how: int) -> None:  # noqa: ANN401 - as flock
+        monkeypatch.setattr("storage.remote.ranges.fcntl.flock", flock)
+        blocks.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr("storage.remote.ranges.fcntl.flock", delete_and_lock)
+    pixels.open().fetch_all()
+    assert pixels.open().is_complete
 
 
 def test_a_failed_request_is_repeated_when_the_images_are_read_again(pixels: Example) -> None:
