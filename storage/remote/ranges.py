@@ -56,6 +56,7 @@ class SparseStore:
         self._store, self._name, self._details, self._fetch = store, name, details, fetch
         self._blocks = store.with_name(f"{store.name}.blocks")
         self._names = sorted(details.sizes)
+        self._numbers = {name: number for number, name in enumerate(self._names)}
         self._sizes = np.array([details.sizes[name] for name in self._names], np.int64)
         self._firsts = np.append(0, np.cumsum(-(-self._sizes // BLOCK)))  # the first block of each file
         self._images: list[tuple[int, Records]] = []  # of each file that has some, and the first block of the file
@@ -109,7 +110,7 @@ class SparseStore:
     def fetch_structure(self) -> None:
         """Fetch what no image has, as far as it is known before the store can be opened."""
         found = [
-            self._find_blocks(self._names.index(name), *np.array(structure.ranges, np.int64).reshape(-1, 2).T)
+            self._find_blocks(self._numbers[name], *np.array(structure.ranges, np.int64).reshape(-1, 2).T)
             for name, structure in self._details.structure.items()
         ]
         self._fetch_blocks(np.concatenate([np.empty(0, np.int64), *found]))
@@ -124,7 +125,7 @@ class SparseStore:
             return
         wanted = np.ones(self._firsts[-1], np.bool_)
         for some in records:
-            file = self._names.index(some.file)
+            file = self._numbers[some.file]
             self._images.append((file, some))
             inner = some.offsets[1:-1]
             if len(inner) > 1:

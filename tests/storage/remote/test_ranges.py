@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from storage import BACKENDS, Encoded, StorageError
-from storage.dataset.details import Details
+from storage.dataset.details import Details, Structure
 from storage.dataset.files import check_file, find_structure
 from storage.reader import read_stored
 from storage.remote import ranges
@@ -291,6 +291,25 @@ def test_a_store_of_empty_files_has_nothing_to_fetch(tmp_path: Path) -> None:
     example.check([0, 1])
     sparse.fetch_images(np.array([1, 0]))
     assert sparse.is_complete
+
+
+def test_the_files_of_a_part_are_not_searched_for_one_by_one(tmp_path: Path) -> None:
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str(self) == other
+
+    names = [Name(f"{number}.png") for number in range(50)]
+    details = Details(dict.fromkeys(names, 0), dict.fromkeys(names, Structure(((0, 0),), "")), {})
+    sparse = SparseStore(tmp_path / "copy", "part", details, lambda _: None)
+    sparse.make()
+    sparse.fetch_structure()
+    assert len(compared) <= len(names)
 
 
 class Others:
