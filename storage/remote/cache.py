@@ -164,20 +164,19 @@ def _list_parts(folder: Path) -> Iterator[_Group]:
 def _remove(store: Path) -> bool:
     """Delete a part and the files beside it, unless it is being read; tell whether it was."""
     try:
+        store.mkdir(PRIVATE, exist_ok=True)  # without it, a reader could make it and hold it meanwhile
         descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        descriptor = None
+        return False
     try:
-        if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for path in store.parent.glob(f"{store.name}.*"):
             path.unlink(missing_ok=True)
         _discard(store)
     except OSError:
         return False
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        os.close(descriptor)
     return True
 
 

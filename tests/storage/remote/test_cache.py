@@ -248,6 +248,41 @@ def test_no_part_that_is_read_is_deleted(local: Path, bucket: str, folder: Path)
     assert not list(dataset.iterdir())
 
 
+def test_a_part_that_a_reader_begins_to_hold_while_it_is_deleted_stays(
+    local: Path, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        reader.read_labels()  # of all parts, there are only files beside them
+        (dataset,) = find_datasets(folder)
+        glob, readers = Path.glob, list[threading.Thread]()
+
+        def begin_to_read(path: Path, pattern: str) -> Iterator[Path]:
+            monkeypatch.setattr(Path, "glob", glob)
+            number = int(pattern.removeprefix("part-")[:5])
+            readers.append(threading.Thread(target=reader.__getitem__, args=(number * EACH,)))
+            readers[0].start()
+            readers[0].join(0.5)
+            return glob(path, pattern)
+
+        monkeypatch.setattr(Path, "glob", begin_to_read)
+        Cache(folder, 1).make_room(0)
+        readers[0].join(20)
+        assert len(list_parts(dataset)) == 1
+        assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
+
+
+def test_a_part_that_is_no_folder_is_left_there(local: Path, bucket: str, folder: Path) -> None:
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        reader.read_labels()
+    (dataset,) = find_datasets(folder)
+    for part in list_parts(local):
+        (dataset / part.name).write_text("mine")
+    Cache(folder, 1).make_room(0)
+    assert {path.read_text() for path in dataset.iterdir() if not path.suffix} == {"mine"}
+
+
 def test_forked_and_pickled_readers_use_the_same_cache(local: Path, bucket: str, folder: Path) -> None:
     upload(local, bucket)
 
