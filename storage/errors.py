@@ -185,6 +185,8 @@ class writing(reading):  # noqa: N801 - likewise
     """
 
     __slots__ = ()
+    full = "no room left for the store"
+    full_hint = "free some space or choose another disk, then delete the directory and store again"
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Raise the error of this package in place of the library's, and of what it found when it read back."""
@@ -195,11 +197,7 @@ class writing(reading):  # noqa: N801 - likewise
     def _translate(self, error: BaseException) -> StorageError:
         reason = _quote(self._store, error)
         if _find_codes(error) & NO_SPACE:
-            return StoreFullError(
-                f"no room left for the store ({reason})",
-                store=self._store,
-                hint="free some space or choose another disk, then delete the directory and store again",
-            )
+            return StoreFullError(f"{self.full} ({reason})", store=self._store, hint=self.full_hint)
         if isinstance(error, FileExistsError):
             return StoreExistsError(
                 "another writer is storing there at the same time", store=self._store, hint="choose another path"

@@ -27,10 +27,10 @@ from xxhash import xxh3_64_hexdigest
 from ..dataset.manifest import FILE, Manifest, parse_manifest
 from ..dataset.opening import Dataset, Origin, find_module
 from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
-from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError, writing
+from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError
 from ..registry import PACKAGE
 from ..urls import Url
-from .ranges import BLOCK, Piece, SparseStore, check_sizes
+from .ranges import BLOCK, CHOOSE, Piece, SparseStore, caching, check_sizes
 
 MAX_BYTES = 32 << 30
 STEP = 64 << 20  # bytes that come before the size of the cache is measured again
@@ -42,7 +42,6 @@ PARTS = re.compile(r"(part-\d{5,}(?:-[0-9a-f]{8})?)(\.[a-z]+)?")  # and what is 
 TAG, SIGNATURE = "CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n"  # backups leave such a folder out
 PAUSE, TIMEOUT, ABANDONED = 0.01, 60.0, 3600.0  # seconds
 T = TypeVar("T")
-CHOOSE = f"choose another folder with {PACKAGE}.cache(FOLDER), or --cache"
 
 
 def cache(folder: Path | str | None = None, *, max_bytes: int = MAX_BYTES) -> None:
@@ -94,7 +93,7 @@ class Cache:
         outer = self.given or _find_default()
         folders = [Path(os.path.realpath(path)) for path in (outer, outer / NAME)]  # `is_ours` follows no link
         folder = folders[-1]
-        with writing(folder):
+        with caching(folder):
             for each in folders if self.given else [folder]:
                 each.mkdir(PRIVATE, parents=True, exist_ok=True)
                 if not is_ours(each, private=True):
@@ -224,7 +223,7 @@ class Cached(Origin):
             self._refuse_replaced()
             return
         self._count(len(found[0]))
-        with writing(self.folder):
+        with caching(self.folder.parent):
             self.folder.mkdir(PRIVATE, exist_ok=True)
             new = self.folder / f".{secrets.token_hex(8)}"
             new.write_bytes(found[0])
@@ -298,7 +297,7 @@ def _lock(store: Path, stack: ExitStack) -> None:
     """Make the folder of a part and hold it; wait for a process that is about to delete it."""
     end = time.monotonic() + TIMEOUT
     while True:
-        with writing(store):
+        with caching(store.parents[1]):
             store.mkdir(PRIVATE, parents=True, exist_ok=True)
         try:
             stack.enter_context(hold_directory(store))
@@ -332,7 +331,8 @@ def hold_objects(bucket: Any, manifest: Manifest, version: Any, *, fresh: bool) 
     with ExitStack() as stack:
         folder = root / _name_folder(url, manifest)
         if fresh:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
+            with caching(root):
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
             stack.enter_context(hold_directory(folder))
         origin = Cached(bucket, chosen, folder, version, fresh)
         yield Dataset(url, folder, manifest, module, origin=origin)

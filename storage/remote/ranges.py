@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from ..contract import Records
 from ..dataset.details import Details
-from ..errors import writing
+from ..errors import StorageError, StoreFullError, writing
+from ..registry import PACKAGE
 
 BLOCK = 1 << 12  # bytes, the page of a file: so much is fetched, or isn't
 REQUEST = 4 << 20  # bytes of one request: a larger one takes as long for each byte, and waits for its memory
@@ -39,11 +40,24 @@ PAUSE, PATIENCE = (
     0.005,
     60.0,
 )  # seconds between looks at what another process is fetching, and until it is fetched anyway
+CHOOSE = f"choose another folder with {PACKAGE}.cache(FOLDER), or --cache"
 BUSY = {errno.EAGAIN, errno.EACCES}
 
 Piece = tuple[str, tuple[int, int], int, Callable[[memoryview], None]]  # name, range, size of the object, and for what
 Fetch = Callable[[Iterable[Piece]], None]  # some pieces at once
 Blocks = NDArray[np.int64]  # numbers of blocks
+
+
+class caching(writing):  # noqa: N801 - reads as a function in a with statement
+    """Turn what fails in the folder of the cache into an error that names it: nothing is wrong with the dataset."""
+
+    __slots__ = ()
+    full = "no room left for the cache"
+    full_hint = f"free some space, have it keep less with {PACKAGE}.cache(max_bytes=...), or {CHOOSE}"
+
+    def _translate(self, error: BaseException) -> StorageError:
+        found = super()._translate(error)
+        return found if isinstance(found, StoreFullError) else found.replace(hint=CHOOSE)
 
 
 class SparseStore:
@@ -54,6 +68,7 @@ class SparseStore:
 
     def __init__(self, store: Path, name: str, details: Details, fetch: Fetch) -> None:
         self._store, self._name, self._details, self._fetch = store, name, details, fetch
+        self._cache = store.parents[1]  # of all datasets
         self._blocks = store.with_name(f"{store.name}.blocks")
         self._names = sorted(details.sizes)
         self._numbers = {name: number for number, name in enumerate(self._names)}
@@ -70,7 +85,7 @@ class SparseStore:
 
     def make(self) -> None:
         """Make the files, without content, and the map, unless they are there."""
-        with writing(self._store):
+        with caching(self._cache):
             while not self._try_to_make():
                 pass
 
@@ -218,7 +233,7 @@ class SparseStore:
         return True
 
     def _open_map(self) -> FileIO:
-        with writing(self._store):
+        with caching(self._cache):
             return self._blocks.open("a+b", buffering=0)  # another process may have deleted it, to make another one
 
     def _note_end(self) -> None:
@@ -247,7 +262,7 @@ class SparseStore:
     def _keep(self, file: int, start: int, locked: FileIO, content: memoryview) -> None:
         path, first = self._store / self._names[file], int(self._firsts[file]) + start // BLOCK
         count = -(-len(content) // BLOCK)
-        with writing(self._store), path.open("r+b", buffering=0) as out:
+        with caching(self._cache), path.open("r+b", buffering=0) as out:
             place = start
             while content:
                 written = os.pwrite(out.fileno(), content, place)

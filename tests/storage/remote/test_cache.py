@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pickle
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from storage.remote import cache as caching
 from storage.remote.cache import Cache
 from storage.urls import find_location
 from tests.faults.children import Ending, run_child
+from tests.faults.mounts import find_obstacle, mount_memory, resize_memory
 from tests.support.backends import need_backend
 from tests.support.datasets import find_part, flip_bit, list_details, list_parts, rewrite_details
 from tests.support.image_sets import assert_same, make_set
@@ -331,6 +333,31 @@ def test_the_default_cache_is_that_of_the_user(
     monkeypatch.setattr(Path, "home", fail)
     with pytest.raises(StorageError, match="this user has no home for a cache: choose another folder"):
         storage.open(bucket)
+
+
+def test_a_full_cache_is_named_and_not_the_dataset(bucket: str, folder: Path, tmp_path: Path) -> None:
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
+    storage.save(bucket, IMAGES, LABELS, "npy")
+    folder.mkdir(0o700)
+    expected = rf"^{folder}/{caching.NAME}: no room left for the cache \(.*\): free some space, .* --cache$"
+
+    def fill() -> str:
+        mount_memory(folder, 1 << 20)
+        folder.chmod(0o700)
+        storage.open(bucket).close()
+        for left in (0, 8192, 24 << 10):
+            resize_memory(folder, left)
+            for read in (storage.load, lambda url: storage.open(url).read(range(COUNT))):
+                with pytest.raises(StorageError, match=expected):
+                    read(bucket)
+            report = storage.check(bucket)
+            assert report.outcome == "unreadable"
+            assert all(re.match(expected, reason) for reason in report.unread_files.values()), report
+            assert main(["convert", bucket, str(tmp_path / "copy"), "--backend", "npy"]) == 2
+        return "refused"
+
+    assert run_child(fill) == Ending(0, "refused")
 
 
 @pytest.mark.parametrize("most", [0, -1, True, 1.5, "9"])
