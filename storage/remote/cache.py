@@ -29,7 +29,7 @@ from ..dataset.opening import Dataset, Origin, find_module
 from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError
 from ..registry import PACKAGE
-from ..urls import Url
+from ..urls import Url, find_location
 from .ranges import BLOCK, CHOOSE, Piece, SparseStore, caching, check_sizes
 
 MAX_BYTES = 32 << 30
@@ -59,7 +59,7 @@ def cache(folder: Path | str | None = None, *, max_bytes: int = MAX_BYTES) -> No
     Raises
     ------
     InvalidInputError
-        `max_bytes` is no number above 0.
+        `max_bytes` is no number above 0, or `folder` is the URL of a bucket.
 
     Examples
     --------
@@ -69,7 +69,18 @@ def cache(folder: Path | str | None = None, *, max_bytes: int = MAX_BYTES) -> No
     """
     if type(max_bytes) is not int or max_bytes <= 0:
         raise InvalidInputError(f"max_bytes is {max_bytes!r}", hint="give a number above 0")
-    Cache.chosen = Cache(None if folder is None else Path(folder).absolute(), max_bytes)
+    Cache.chosen = Cache(None if folder is None else _find_folder(folder), max_bytes)
+
+
+def _find_folder(given: Path | str) -> Path:
+    """Take the path of a folder; refuse a URL, which may hold a secret, so it isn't repeated."""
+    try:
+        found = find_location(given)
+    except InvalidInputError:
+        found = None
+    if not isinstance(found, Path):
+        raise InvalidInputError("the cache can't be at a URL: it is on this machine", hint="give the path of a folder")
+    return found.absolute()
 
 
 class _Group(NamedTuple):

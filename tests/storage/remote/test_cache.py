@@ -366,6 +366,22 @@ def test_a_limit_that_is_no_number_of_bytes_is_refused(most: Any) -> None:  # no
         storage.cache(max_bytes=most)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["s3://user:word@bucket/set", Path("s3://user:word@bucket/set"), "s3://bucket/set", "http://user:word@host/set"],
+)
+def test_a_url_is_no_folder_for_a_cache_and_not_repeated(url: Path | str) -> None:
+    with pytest.raises(InvalidInputError, match=r"can't be at a URL.*: give the path of a folder$") as caught:
+        storage.cache(url)
+    assert "word" not in str(caught.value)
+
+
+def test_the_folder_of_a_cache_may_be_relative_or_a_url_of_this_machine(tmp_path: Path) -> None:
+    for given, place in (("cache", Path("cache").absolute()), (f"file://{tmp_path}", tmp_path)):
+        storage.cache(given)
+        assert Cache.chosen.given == place
+
+
 def test_commands_read_a_dataset_in_a_bucket(
     local: Path, bucket: str, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
