@@ -7,7 +7,9 @@ that met it there would only be printed.
 
 import atexit
 import os
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +31,7 @@ Task = tuple[Callable[[], BaseException | None], int, "Outcomes"]
 Tasks = SimpleQueue[Task | ref[Any] | None]  # all threads end with None, and with the owner, to which a reference comes
 Batch = tuple[Any, Labels, "Outcomes"]  # images, labels
 
+LINGER = 5.0  # seconds for threads that still read after Ctrl-C
 _here = threading.local()  # in a thread that reads ahead: its core, None once it is pinned
 
 
@@ -86,16 +89,22 @@ class ReadAhead:
         self._fill(self._queue - 1)
         return images, labels
 
-    def stop(self) -> None:
+    def stop(self, error: BaseException | None = None) -> None:
         """End the threads after the piece that each is reading; in another process, which has none of them, do nothing.
 
-        A thread of any of these that happens to close a reader waits for none, as that one may wait for it.
+        A thread of any of these that happens to close a reader waits for none, as that one may wait for it. After
+        Ctrl-C, they are waited for a few seconds only, as they may wait for a server; and if it comes meanwhile, once.
         """
         if self._process == os.getpid():
             self._is_stopped = True
             self._tasks.put(None)
-            for thread in self._threads if not hasattr(_here, "core") else ():
-                thread.join()
+            if hasattr(_here, "core"):
+                return
+            is_interrupted = isinstance(error or sys.exception(), KeyboardInterrupt)
+            end = time.monotonic() + LINGER
+            threads, self._threads = self._threads, []
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()) if is_interrupted else None)
 
     def _fill(self, queue: int) -> None:
         while len(self._waiting) < queue and (indices := next(self._batches, None)) is not None:
@@ -179,7 +188,7 @@ _started: WeakSet[ReadAhead] = WeakSet()
 @atexit.register
 def _stop_all() -> None:  # pragma: no cover - runs when coverage has ended
     for ahead in list(_started):
-        ahead.stop()
+        ahead.stop(getattr(sys, "last_value", None))  # that ended the program
 
 
 class Memory:

@@ -42,8 +42,6 @@ from .opening import KEPT, Dataset, hold_dataset, open_dataset
 from .pool import Piece, Pool, find_changed
 from .verification import find_damage, measure_images, name_record, verify_part
 
-AT_ONCE = 16  # parts from which something is fetched
-
 
 def load(path: Location | str, *, verify: bool = True) -> tuple[Images | Any, Labels]:
     """Read all images of a dataset, in the order in which they were saved.
@@ -356,8 +354,9 @@ class DatasetReader(Reader):
                 if self._pool.lacks(number)
             ]
             if len(missing) > 1:
-                with ThreadPoolExecutor(AT_ONCE) as threads:
-                    list(threads.map(partial(self._fetch, whole_requests=False), *zip(*missing, strict=True)))
+                from ..remote.prefetch import fetch_at_once  # noqa: PLC0415 - not needed on this machine
+
+                fetch_at_once(partial(self._fetch, whole_requests=False), missing)
         return parts
 
     def _divide(self, positions: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StorageError
+from ..read_ahead import Outcomes
 
 Fetch = Callable[[int, NDArray[np.intp] | None], None]  # of a part, by its number, some images, or all of it
 Task = tuple[Fetch, int, NDArray[np.intp] | None]
@@ -85,6 +86,36 @@ class Prefetch(Iterator[NDArray[np.intp]]):
             for number in parts.tolist():
                 self._tasks.put((self._fetch, number, None))
         self._next = max(self._next, last)
+
+
+def fetch_at_once(fetch: Fetch, wanted: Sequence[tuple[int, NDArray[np.intp]]]) -> None:
+    """Fetch images of several parts at once; raise the error of the first that has one. Ctrl-C waits for no thread.
+
+    After an error, parts that haven't begun are left out.
+    """
+    tasks, outcomes, failed = deque(enumerate(wanted)), Outcomes(len(wanted)), Event()
+
+    def try_to_fetch(number: int, positions: NDArray[np.intp]) -> BaseException | None:
+        try:
+            if not failed.is_set():
+                fetch(number, positions)
+        except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+            failed.set()
+            return error
+        return None
+
+    def fetch_all() -> None:
+        with suppress(IndexError):  # there are no more
+            while True:
+                place, task = tasks.popleft()
+                outcomes.add(place, try_to_fetch(*task))
+
+    try:
+        for _ in range(min(THREADS, len(wanted))):
+            Thread(target=fetch_all, name="fetch", daemon=True).start()
+        outcomes.wait()
+    finally:
+        failed.set()
 
 
 def _end(tasks: "SimpleQueue[Task | ref[Any]]", ended: Event, gone: ref[Any]) -> None:

@@ -1,7 +1,9 @@
 """Threads that read ahead: which cores they run on, which error counts, and how they end."""
 
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -122,6 +124,32 @@ def test_a_thread_moves_to_its_core_before_it_reads_and_is_confined_later(
     assert ahead.take() is not None
     ahead.stop()
     assert steps == [{core}, before, "read", {core}]
+
+
+def test_ctrl_c_does_not_wait_for_a_thread_that_hangs(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.read_ahead.LINGER", 0.1)
+    released, ended, late = threading.Event(), threading.Event(), list[bool]()
+
+    def hang(indices: NDArray[np.intp], images: Images) -> tuple[Images, Labels]:
+        time.sleep(0.1)  # until the other thread waits
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        late.append(not released.wait(20))
+        ended.set()
+        return read(indices, images)
+
+    def take_and_stop() -> None:
+        try:
+            ahead.take()
+        finally:
+            ahead.stop()
+
+    ahead = make(hang, queue=1)
+    with pytest.raises(KeyboardInterrupt):
+        take_and_stop()
+    ahead.stop()
+    released.set()
+    assert ended.wait(20)
+    assert late == [False], "it waited for the thread"
 
 
 def test_a_core_that_the_process_lost_is_done_without(make: Make) -> None:

@@ -5,7 +5,9 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +110,24 @@ def test_a_dataset_that_was_copied_to_a_bucket_is_read_as_on_a_disk(local: Path,
             assert sorted(found) == sorted(LABELS)
     assert_same(storage.load(bucket), (IMAGES, LABELS))
     assert storage.check(bucket).is_whole
+
+
+def test_ctrl_c_ends_a_read_of_several_parts(local: Path, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    released, late = threading.Event(), list[bool]()
+
+    def hang(_: object, number: int, positions: object, *, whole_requests: bool) -> None:
+        del positions, whole_requests
+        if number == PARTS - 1:
+            time.sleep(0.1)  # until the reader waits
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        late.append(not released.wait(20))
+
+    upload(local, bucket)
+    monkeypatch.setattr("storage.dataset.reading.DatasetReader._fetch", hang)
+    with storage.open(bucket) as reader, pytest.raises(KeyboardInterrupt):
+        reader.read(range(COUNT))
+    assert late == []
+    released.set()
 
 
 def test_only_what_is_read_is_fetched_and_once(local: Path, bucket: str, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What the next batches need is fetched before they are read, and not all that an epoch needs at once."""
 
 import gc
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import pytest
 
 from storage import StorageError
 from storage.epoch_order import EpochOrder, WindowedOrder
-from storage.remote.prefetch import AHEAD, THREADS, Prefetch
+from storage.remote.prefetch import AHEAD, THREADS, Prefetch, fetch_at_once
 from tests.support.threads import TIMEOUT, NewThreads
 
 STARTS = np.arange(0, 101, 10)  # of ten parts
@@ -113,3 +114,41 @@ def test_what_is_queued_is_not_fetched_when_nothing_refers_to_it_any_more(
     released.set()
     new_threads.wait_for_end()
     assert len(fetched.found) == THREADS
+
+
+def test_several_parts_are_fetched_at_once(fetched: Fetched) -> None:
+    together = threading.Barrier(THREADS)
+
+    def fetch(number: int, positions: Any) -> None:  # noqa: ANN401 - an array, or None
+        together.wait(20)
+        fetched.fetch(number, positions)
+
+    fetch_at_once(fetch, [(number, np.array([1])) for number in range(2 * THREADS)])
+    assert fetched.list_images() == {10 * number + 1 for number in range(2 * THREADS)}
+
+
+def test_after_an_error_no_other_part_is_begun(fetched: Fetched) -> None:
+    def fetch(number: int, positions: Any) -> None:  # noqa: ANN401 - likewise
+        fetched.fetch(number, positions)
+        raise StorageError(f"part {number}")
+
+    with pytest.raises(StorageError, match=r"^part \d+$"):
+        fetch_at_once(fetch, [(number, np.array([1])) for number in range(10 * THREADS)])
+    assert len(fetched.found) <= THREADS
+
+
+def test_ctrl_c_waits_for_no_part_that_is_fetched(fetched: Fetched) -> None:
+    released, late = threading.Event(), list[bool]()
+
+    def fetch(number: int, positions: Any) -> None:  # noqa: ANN401 - likewise
+        fetched.fetch(number, positions)
+        if len(fetched.found) == THREADS:
+            time.sleep(0.1)  # until the caller waits
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        late.append(not released.wait(20))
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch_at_once(fetch, [(number, np.array([1])) for number in range(2 * THREADS)])
+    released.set()
+    fetched.wait(lambda: len(late) == THREADS)
+    assert (any(late), len(fetched.found)) == (False, THREADS)
