@@ -239,9 +239,10 @@ def _inspect_group(
         with found.noting(held, f"{held.manifest.parts[number].name}.{DETAILS}"):
             found.details[number] = held.read_details(number)
     for number, details in found.details.items():
-        with found.noting(held, held.manifest.parts[number].name):
+        with found.noting(held, held.manifest.parts[number].name):  # of what can't be fetched, nothing is here
             stack.enter_context(held.origin.hold(number, held))
-        _check_files(held, number, details, found)
+            _check_files(held, number, details, found)
+        _check_beside(held, number, details, found)
     if group.start in found.details:
         with found.noting(held, name_checksums(held.manifest, group.start)):
             found.checksums.update(replace(held, details=found.details).read_checksums(group))
@@ -256,11 +257,16 @@ def _inspect_group(
 
 
 def _check_files(held: Dataset, number: int, details: Details, found: Inspection) -> None:
-    """Check all files of a part that its details list, but the checksums."""
+    """Check all files of the store of a part that its details list."""
     part = held.manifest.parts[number].name
     for name in details.sizes:
         with found.noting(held, f"{part}/{name}"):
             check_file(held.folder, part, details, name)
+
+
+def _check_beside(held: Dataset, number: int, details: Details, found: Inspection) -> None:
+    """Check all files beside a part that its details list, but the checksums."""
+    part = held.manifest.parts[number].name
     for suffix in details.beside.keys() - {CHECKSUMS}:
         with found.noting(held, f"{part}.{suffix}"):
             held.read_beside(number, details, suffix)
@@ -288,8 +294,9 @@ def _read_names(dataset: Dataset, found: Inspection) -> Sequence[str]:
 def _find_barrier(dataset: Dataset, number: int, names: Mapping[str, str]) -> str | None:
     """Find a file in the way of a part: one without which no library may open it."""
     part = dataset.manifest.parts[number].name
-    if f"{part}.{DETAILS}" in names:
-        return f"{part}.{DETAILS}"
+    for name in (f"{part}.{DETAILS}", part):
+        if name in names:
+            return name
     structure = dataset.details[number].structure if number in dataset.details else ()
     return next((f"{part}/{name}" for name in structure if f"{part}/{name}" in names), None)
 

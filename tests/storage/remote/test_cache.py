@@ -171,6 +171,34 @@ def test_damage_in_the_bucket_is_found_and_listed(local: Path, bucket: str) -> N
     assert list(report.files) == [f"{second.name}/images.npy"]
 
 
+def test_of_a_part_that_lacks_a_file_no_other_is_listed(local: Path, bucket: str) -> None:
+    objects = upload(local, bucket)
+    name = list_parts(local)[1].name
+    objects.remove([f"{name}/images.npy"])
+    report = storage.check(bucket)
+    assert [text.partition(": ")[0] for text in report.files.values()] == [f"{bucket}/{name}/images.npy"]
+    assert list(report.records) == list(range(EACH, 2 * EACH))
+
+
+def test_a_part_that_comes_only_later_is_not_opened_unverified(
+    local: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    hold, failed = caching.Cached.hold, list[int]()
+
+    def fail_once(origin: Any, number: int, dataset: Any) -> Any:  # noqa: ANN401 - as hold
+        if number == 1 and not failed:
+            failed.append(number)
+            raise StorageError("no answer")
+        return hold(origin, number, dataset)
+
+    monkeypatch.setattr(caching.Cached, "hold", fail_once)
+    report = storage.check(bucket)
+    name = list_parts(local)[1].name
+    assert (report.outcome, list(report.unread_files)) == ("unreadable", [name])
+    assert set(report.unread_records.values()) == {f"{name} can't be read"}
+
+
 def test_check_reads_the_bucket_and_not_the_cache(local: Path, bucket: str, folder: Path) -> None:
     upload(local, bucket)
     storage.load(bucket)
