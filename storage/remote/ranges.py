@@ -56,6 +56,8 @@ class caching(writing):  # noqa: N801 - reads as a function in a with statement
     full_hint = f"free some space, have it keep less with {PACKAGE}.cache(max_bytes=...), or {CHOOSE}"
 
     def _translate(self, error: BaseException) -> StorageError:
+        if isinstance(error, FileExistsError):
+            return StorageError(f"a file is where a folder should be ({error})", store=self._store, hint=CHOOSE)
         found = super()._translate(error)
         return found if isinstance(found, StoreFullError) else found.replace(hint=CHOOSE)
 

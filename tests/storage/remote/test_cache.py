@@ -1,5 +1,6 @@
 """Datasets in a bucket are read through a cache, which is verified, bounded, and shared by many processes."""
 
+import errno
 import fcntl
 import os
 import pickle
@@ -362,6 +363,27 @@ def test_a_cache_to_which_others_can_write_is_refused(local: Path, bucket: str, 
     shutil.rmtree(folder)
     storage.open(bucket).close()
     assert (folder.stat().st_mode & 0o777, own.stat().st_mode & 0o777) == (0o700, 0o700)
+
+
+@pytest.mark.parametrize(
+    ("code", "problem", "hint"),
+    [
+        (errno.ENOSPC, "no room left for the cache", "free some space, have it keep less with .*, or choose another"),
+        (errno.EIO, "the operating system refused", "choose another folder with .*--cache"),
+        (errno.EEXIST, "a file is where a folder should be", "choose another folder with .*--cache"),
+    ],
+)
+def test_what_fails_in_the_cache_is_not_said_of_the_dataset(
+    local: Path, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, problem: str, hint: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        monkeypatch.setattr("storage.remote.ranges.os.posix_fallocate", fail)
+        with pytest.raises(StorageError, match=rf"^{folder}/{caching.NAME}: {problem} \(.*\): {hint}"):
+            reader[0]
 
 
 def test_the_default_cache_is_that_of_the_user(
