@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         marker = item.get_closest_marker("benchmark")
         if marker is not None and "max_time" in marker.kwargs:
-            seconds, rounds = marker.kwargs["max_time"] / PASSES, math.ceil(marker.kwargs["min_rounds"] / PASSES)
+            seconds = marker.kwargs["max_time"] / PASSES
+            rounds = math.ceil(marker.kwargs.get("min_rounds", 1) / PASSES)
             options = {**marker.kwargs, "max_time": seconds, "min_rounds": rounds}
             item.add_marker(pytest.mark.benchmark(**options), append=False)
 
@@ -128,7 +129,7 @@ def make_absolute(setting: str) -> str:
 
 
 def _run_process(command: Sequence[str], folder: Path, started: Path) -> int:
-    """Run a process to its end; neither it nor one of its own outlives this call, also if this process is killed."""
+    """Run a process to its end; neither it nor one of its own outlives this call, nor it this process."""
     kept = {name: value for name, value in os.environ.items() if name not in {*REMOVED, *OPTIONAL}}
     environment = kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", STARTED: str(started)}
     with (

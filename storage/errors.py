@@ -187,6 +187,7 @@ class writing(reading):  # noqa: N801 - likewise
     __slots__ = ()
     full = "no room left for the store"
     full_hint = "free some space or choose another disk, then delete the directory and store again"
+    failed_hint = "make sure that the disk has room, delete the directory, and store again"
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Raise the error of this package in place of the library's, and of what it found when it read back."""
@@ -203,9 +204,7 @@ class writing(reading):  # noqa: N801 - likewise
                 "another writer is storing there at the same time", store=self._store, hint="choose another path"
             )
         return _find_refusal(self._store, error) or StorageError(
-            f"writing failed ({reason})",
-            store=self._store,
-            hint="make sure that the disk has room, delete the directory, and store again",
+            f"writing failed ({reason})", store=self._store, hint=self.failed_hint
         )
 
 

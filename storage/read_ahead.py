@@ -102,9 +102,10 @@ class ReadAhead:
                 return
             is_interrupted = isinstance(error or sys.exception(), KeyboardInterrupt)
             end = time.monotonic() + LINGER
-            threads, self._threads = self._threads, []
-            for thread in threads:
+            for thread in self._threads:
                 thread.join(max(0.0, end - time.monotonic()) if is_interrupted else None)
+            if is_interrupted:
+                self._threads = []
 
     def _fill(self, queue: int) -> None:
         while len(self._waiting) < queue and (indices := next(self._batches, None)) is not None:

@@ -34,7 +34,7 @@ class Drift:
     shift: float
     error: float
     freedom: int
-    crowding: float = UNKNOWN_CROWDING  # how much more work for several processors drifted, either way
+    crowding: float | None = None  # how much more work for several processors drifted, either way; None: not measured
 
     @property
     def margin(self) -> float:
@@ -44,7 +44,7 @@ class Drift:
     @property
     def parallel_margin(self) -> float:
         """How much further that of a cell may be that needs several processors."""
-        return CROWDING * self.crowding
+        return CROWDING * (UNKNOWN_CROWDING if self.crowding is None else self.crowding)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def weigh_cells(
     drift = replace(
         rest,
         shift=rest.shift + float(np.mean(speeds[1]) - np.mean(speeds[0])),
-        crowding=max(crowding, default=UNKNOWN_CROWDING),
+        crowding=max(crowding, default=None),
     )
     return {
         cell: Evidence(

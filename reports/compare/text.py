@@ -63,8 +63,9 @@ def _describe_runs(comparison: Comparison) -> Iterator[str]:
         yield f"- Machine: {factor:.2f} times as long as for the base, by its reference cells; ratios are corrected"
         crowding = math.exp(comparison.drift.parallel_margin)
         if crowding > 1 + comparison.threshold and any(row.cell in comparison.new.parallel for row in comparison.rows):
+            known = "not as free as for the base" if comparison.drift.crowding else "how free they were isn't known"
             words = f"cells of several workers or threads may be {crowding:.2f}x as slow or fast for that alone"
-            yield f"- Processors: less or more free than for the base; {words}"
+            yield f"- Processors: {known}; {words}"
     else:
         yield "- Machine: no reference cells in both runs, so its drift is unknown"
     if comparison.allowed:

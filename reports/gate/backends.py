@@ -18,7 +18,7 @@ def is_module(name):
         return find_spec(name) is not None
     except ModuleNotFoundError as error:
         return not f"{name}.".startswith(f"{error.name}.")
-    except Exception:
+    except BaseException:
         return True
 
 entries = {entry.name for entry in entry_points(group="image_storage.backends")}
@@ -45,4 +45,6 @@ def _find_others(python: str, folder: Path, names: Sequence[str]) -> list[str]:
     done = subprocess.run(  # noqa: S603 - its own interpreter
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
+    if done.returncode:
+        raise WrongInputError(f"{python} can't look for backends: {shorten_text(done.stderr.strip()[-200:])}")
     return done.stdout.splitlines()

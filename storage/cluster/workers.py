@@ -179,8 +179,11 @@ def _make_client(address: str, security: Any = None) -> Iterator[Any]:  # noqa: 
     client = client_type.__new__(client_type)  # kept, to be closed: one collected while another starts waits for itself
     try:
         client.__init__(address, set_as_default=False, timeout=TIMEOUT, security=security)
-    except Exception as error:  # what distributed makes of an address that it can't use
-        client.close()
+    except BaseException as error:  # what distributed makes of an address that it can't use, or Ctrl-C
+        with suppress(Exception):
+            client.close()
+        if not isinstance(error, Exception):
+            raise
         problem = f"no Dask scheduler answers at {address} ({str(error) or type(error).__name__})"
         raise InvalidInputError(problem, hint="start one with `dask scheduler`, or correct the address") from error
     with closing(client):

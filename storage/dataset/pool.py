@@ -165,6 +165,7 @@ class Pool:
         self._known: dict[int, tuple[int | None, Verified | None]] = {}  # what was verified, and of which files
         self._open: OrderedDict[int, PartReader] = OrderedDict()  # the least recently used first
         self.whole = set[int]()  # parts of which all is fetched if anything is
+        self._is_closed = False
         self._begin()
 
     def _begin(self) -> None:
@@ -209,7 +210,11 @@ class Pool:
             part = self._open_part(number)
             part.users = 1
             with self._changed:  # another thread may be looking for one to close
-                self._open[number] = part
+                if not self._is_closed:
+                    self._open[number] = part
+            if self._is_closed:  # while a thread for which Ctrl-C didn't wait was opening it
+                part.close()
+                raise ReaderClosedError("it was closed while a part was opened", store=self._dataset.path)
         finally:
             with self._changed:
                 self._opening.discard(number)
@@ -251,7 +256,8 @@ class Pool:
 
     def close(self) -> None:
         """Close all parts."""
-        with ExitStack() as stack:
+        with ExitStack() as stack, self._changed:
+            self._is_closed = True
             for part in self._open.values():
                 stack.callback(part.close)
             self._open.clear()

@@ -180,6 +180,8 @@ def _remove(store: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), store.stat()):  # another process deleted it meanwhile
+            return False
         for path in store.parent.glob(f"{store.name}.*"):
             path.unlink(missing_ok=True)
         _discard(store)
@@ -206,7 +208,8 @@ class Cached(Origin):
     bucket: Any
     cache: Cache
     folder: Path
-    version: Any  # of the manifest
+    manifest: Manifest
+    version: Any  # of the manifest's object
     is_fresh: bool  # whether nothing is kept
     _renewed: set[str] = field(default_factory=set)
     _fetched: list[int] = field(default_factory=lambda: [STEP])  # bytes since the cache was measured
@@ -277,9 +280,14 @@ class Cached(Origin):
 
     def _refuse_replaced(self) -> None:
         """Raise an error if what is missing belongs to a dataset that isn't there any more."""
-        if self.bucket.find_version(FILE) != self.version:
-            problem = "it was replaced or deleted while it was open"
-            raise StoreNotFoundError(problem, store=self.bucket.url, hint="open it again")
+        if self.bucket.find_version(FILE) == self.version:  # which takes less than to read it
+            return
+        found = self.bucket.find(FILE)
+        with suppress(CorruptStoreError):
+            if found and parse_manifest(found[0], self.bucket.url) == self.manifest:  # a proxy may change versions
+                return
+        problem = "it was replaced or deleted while it was open"
+        raise StoreNotFoundError(problem, store=self.bucket.url, hint="open it again")
 
     def renew(self, name: str) -> bool:
         """Delete what was found to be damaged, so that it comes once more; False if that was done before."""
@@ -345,7 +353,7 @@ def hold_objects(bucket: Any, manifest: Manifest, version: Any, *, fresh: bool) 
             with caching(root):
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=FRESH, dir=root)))
             stack.enter_context(hold_directory(folder))
-        origin = Cached(bucket, chosen, folder, version, fresh)
+        origin = Cached(bucket, chosen, folder, manifest, version, fresh)
         yield Dataset(url, folder, manifest, module, origin=origin)
 
 

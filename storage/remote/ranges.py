@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ..contract import Records
 from ..dataset.details import Details
-from ..errors import StorageError, StoreFullError, writing
+from ..errors import StorageError, writing
 from ..registry import PACKAGE
 
 BLOCK = 1 << 12  # bytes, the page of a file: so much is fetched, or isn't
@@ -54,12 +54,13 @@ class caching(writing):  # noqa: N801 - reads as a function in a with statement
     __slots__ = ()
     full = "no room left for the cache"
     full_hint = f"free some space, have it keep less with {PACKAGE}.cache(max_bytes=...), or {CHOOSE}"
+    failed_hint = CHOOSE
 
     def _translate(self, error: BaseException) -> StorageError:
         if isinstance(error, FileExistsError):
             return StorageError(f"a file is where a folder should be ({error})", store=self._store, hint=CHOOSE)
         found = super()._translate(error)
-        return found if isinstance(found, StoreFullError) else found.replace(hint=CHOOSE)
+        return found if found.hint else found.replace(hint=CHOOSE)
 
 
 class SparseStore:

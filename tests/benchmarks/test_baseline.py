@@ -251,8 +251,8 @@ def test_a_session_is_described_by_its_own_cells(folder: Path) -> None:
     run["run"]["libraries"]["pillow"] = "0.1"  # which this session doesn't need
     (folder / "reports/baselines/more.json").write_text(json.dumps(run), encoding="utf-8")
     ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=more", "--compare-missing=warn", "--budget=0")
-    assert (ended.returncode == 3) == ("version of pillow: 0.1 in the base, none in the new run" in ended.stdout)
-    assert (ended.returncode == 3) == (find_runs(folder) == runs), "what is refused is refused before measuring"
+    assert ended.returncode == 0, ended.stdout
+    assert len(find_runs(folder)) == len(runs) + 1
 
 
 @pytest.mark.parametrize(

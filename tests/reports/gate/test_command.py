@@ -325,6 +325,16 @@ def test_each_side_has_its_interpreter_and_other_libraries_are_listed(
     assert "noise" not in printed
 
 
+def test_an_interpreter_that_fails_says_why_instead_of_lacking_backends(
+    project: Path, sessions: FakeSessions, gate: Gate
+) -> None:
+    write_files(project, {"python": b"#!/bin/sh\necho no memory >&2\nexit 9\n"})
+    (project / "python").chmod(0o755)
+    printed = gate(2, "HEAD", f"--new-python={project / 'python'}", "--backends=reel.bench")
+    assert f"{project / 'python'} can't look for backends: no memory" in printed
+    assert sessions.selections == []
+
+
 @pytest.mark.parametrize("name", ["hdf6", "_shared", "no.such", "reel.such"])
 def test_a_backend_that_neither_side_has_is_wrong_input(
     name: str, project: Path, sessions: FakeSessions, gate: Gate
@@ -343,7 +353,7 @@ def test_a_backend_may_be_of_one_side_or_of_another_package(
     commit_all(project)
     (project / "storage/backends/gone.py").unlink()
     entries = b"[image_storage.backends]\ntape = reel.bench\n"
-    files = {"broken/__init__.py": b"import no_such", "angry/__init__.py": b"1 / 0", "reel/bench.py": b""}
+    files = {"broken/__init__.py": b"import no_such", "angry/__init__.py": b"raise SystemExit(3)", "reel/bench.py": b""}
     write_files(tmp_path / "site", files | {"reel-1.0.dist-info/entry_points.txt": entries})
     write_files(
         tmp_path / "site", {"reel-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: reel\nVersion: 1.0\n"}

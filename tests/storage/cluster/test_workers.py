@@ -221,6 +221,20 @@ def test_a_client_that_failed_is_closed_at_once(address: str, monkeypatch: pytes
     assert [client.status for client in started] == ["closed"], "collected while another starts, it waits for itself"
 
 
+def test_ctrl_c_while_connecting_closes_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+
+    def interrupt(client: object, **_: object) -> None:
+        started.append(client)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distributed.Client, "start", interrupt)
+    monkeypatch.setattr(distributed.Client, "close", lambda client: setattr(client, "status", "closed"))
+    with pytest.raises(KeyboardInterrupt), connect("tcp://127.0.0.1:9"):
+        pass
+    assert [client.status for client in started] == ["closed"]
+
+
 def test_without_distributed_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     starts: list[Any] = [lambda: start_workers(2), lambda: connect("tcp://127.0.0.1:9")]

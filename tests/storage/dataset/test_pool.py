@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import storage
-from storage import CorruptStoreError
+from storage import CorruptStoreError, ReaderClosedError
 from storage.dataset import files, pool, writer
 from storage.dataset.manifest import Manifest, Part
 from storage.dataset.opening import LOCAL, Lazy
+from storage.dataset.pool import PartReader
 from storage.dataset.reading import find_earlier
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
@@ -221,3 +222,23 @@ def test_nothing_is_fetched_for_a_part_that_is_on_the_disk(saved: Path) -> None:
         part.fetch(None, whole_requests=True)
         assert LOCAL.fits(1 << 60), "what is on the disk needs no cache"
         assert_same(part.read(np.arange(EACH)), (IMAGES[EACH : 2 * EACH], LABELS[EACH : 2 * EACH]))
+
+
+def test_a_part_that_is_opened_while_the_reader_is_closed_is_closed_too(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = storage.open(saved)
+    parts, opened = reader._pool, []  # noqa: SLF001 - what threads share
+    open_part = parts._open_part  # noqa: SLF001 - likewise
+
+    def open_late(number: int) -> PartReader:
+        opened.append(open_part(number))
+        reader.close()
+        return opened[0]
+
+    monkeypatch.setattr(parts, "_open_part", open_late)
+    with pytest.raises(ReaderClosedError):
+        parts.take(1)
+    assert count_open(saved) == 0, "the files of the part are open"
+    with pytest.raises(ReaderClosedError):
+        opened[0].reader.read([0])

@@ -242,6 +242,23 @@ def test_a_missing_object_is_damage_unless_the_dataset_was_replaced(local: Path,
         storage.open(bucket)
 
 
+def test_a_missing_object_is_damage_also_where_a_proxy_changes_versions(
+    local: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from storage.remote.bucket import Bucket, Version  # noqa: PLC0415 - needs obstore
+
+    objects = upload(local, bucket)
+    first = list_parts(local)[0].name
+    monkeypatch.setattr(Bucket, "find_version", lambda *_: Version("another"))
+    with storage.open(bucket) as reader:
+        objects.remove([f"{first}/images.npy"])
+        with pytest.raises(CorruptStoreError, match=rf"{first}/images.npy: it is missing"):
+            reader[0]
+        objects.write("manifest.json", b"another")
+        with pytest.raises(StoreNotFoundError, match="it was replaced or deleted"):
+            reader[0]
+
+
 def test_the_manifest_is_read_once_however_many_objects_are_missing(
     local: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +338,27 @@ def test_a_part_that_a_reader_begins_to_hold_while_it_is_deleted_stays(
         readers[0].join(20)
         assert len(list_parts(dataset)) == 1
         assert_same(reader.read(range(COUNT)), (IMAGES, LABELS))
+
+
+def test_a_part_that_another_process_made_anew_is_left_there(
+    local: Path, bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(local, bucket)
+    with storage.open(bucket) as reader:
+        reader.read(range(COUNT))
+    parts, lock = [part for dataset in find_datasets(folder) for part in list_parts(dataset)], fcntl.flock
+
+    def come_late(descriptor: int, operation: int) -> None:
+        for part in parts:
+            part.rename(part.with_name(f"old-{part.name}"))
+            part.mkdir()
+        parts.clear()
+        lock(descriptor, operation)
+
+    before = len(parts)
+    monkeypatch.setattr(fcntl, "flock", come_late)
+    Cache(folder, 1).make_room(0)
+    assert len(list((folder).rglob("*.blocks"))) == 1, f"one of {before}: the first that it wanted to delete"
 
 
 def test_a_part_that_is_no_folder_is_left_there(local: Path, bucket: str, folder: Path) -> None:
