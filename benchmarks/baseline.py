@@ -30,11 +30,11 @@ def check_baselines(config: pytest.Config) -> None:
     """Refuse options that say nothing, and those that need a run if there will be none."""
     for name in ("save-baseline", "compare-with"):
         refuse_empty(config, name)
-        if config.getoption(f"--{name}") and (cause := find_cause(config)):
+        if config.getoption(f"--{name}") and (cause := _find_obstacle(config)):
             raise pytest.UsageError(f"{name}: with {cause}, nothing is measured: leave one of the two out")
 
 
-def find_cause(config: pytest.Config) -> str:
+def _find_obstacle(config: pytest.Config) -> str:
     """Find the option because of which pytest-benchmark measures nothing; empty if it measures."""
     option = config.option
     causes = {
@@ -113,7 +113,7 @@ def describe_now(config: pytest.Config, base: Run, cells: Sequence[pytest.Item])
         machine=make_machine(machine),
         cpu_count=count_processors(),
         store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
-        libraries=list_libraries({each.backend for each in results}, {name_operation(cell) for cell in functions}),
+        libraries=list_libraries({each.backend for each in results}, {_name_operation(cell) for cell in functions}),
         results=results,
         references=tuple(
             replace(each, definition=definitions[each.cell]) for each in base.references if each.cell in definitions
@@ -128,7 +128,7 @@ def _make_result(cell: pytest.Function) -> Result:
     """Describe a cell of a backend before it is measured, as far as runs are compared by it."""
     return Result(
         cell=cell.nodeid,
-        operation=name_operation(cell),
+        operation=_name_operation(cell),
         backend=str(cell.callspec.params["backend"]),
         images=0,
         store_images=0,
@@ -141,7 +141,7 @@ def _make_result(cell: pytest.Function) -> Result:
     )
 
 
-def name_operation(cell: pytest.Function) -> str:
+def _name_operation(cell: pytest.Function) -> str:
     """Name the operation of a cell, as its fixture does."""
     return str(cell.function.__name__).removeprefix("test_")
 

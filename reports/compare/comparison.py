@@ -100,8 +100,7 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
     rows: tuple[Row, ...] = ()
     drift = None
     if not differences:
-        parallel = base.parallel | new.parallel
-        rows, drift = judge_cells(base.processes, new.processes, references, own, parallel)
+        rows, drift = judge_cells(base.processes, new.processes, references, own, base.parallel)
     return Comparison(
         base=base,
         new=new,
@@ -135,7 +134,7 @@ def choose_cells(
     """Yield the cells that each further process of the new run should measure, until all are decided.
 
     `judge` judges what `processes` and those that followed have measured. Of the cells that are open, `select` selects
-    those for which there is time; if that are none, all are left as they are.
+    those for which there is time; if there are none, all are left as they are.
     """
     for look in (each for each in LOOKS if each > processes):
         rows = [row for row in judge() if row.open]

@@ -62,7 +62,7 @@ def _describe_runs(comparison: Comparison) -> Iterator[str]:
         factor = math.exp(comparison.drift.shift)
         yield f"- Machine: {factor:.2f} times as long as for the base, by its reference cells; ratios are corrected"
         crowding = math.exp(comparison.drift.parallel_margin)
-        if crowding > 1 + comparison.threshold and any(row.cell in comparison.new.parallel for row in comparison.rows):
+        if crowding > 1 + comparison.threshold and any(row.cell in comparison.base.parallel for row in comparison.rows):
             known = "not as free as for the base" if comparison.drift.crowding else "how free they were isn't known"
             words = f"cells of several workers or threads may be {crowding:.2f}x as slow or fast for that alone"
             yield f"- Processors: {known}; {words}"

@@ -344,7 +344,7 @@ def hold_remote(url: Url, *, fresh: bool = False) -> Iterator[Dataset]:
 
 @contextmanager
 def hold_objects(bucket: Any, manifest: Manifest, version: Any, *, fresh: bool) -> Iterator[Dataset]:  # noqa: ANN401 - needs obstore
-    """Do that for a manifest that was read, or will be published in place of the one of this version."""
+    """Hold the dataset of a manifest that was read, or will be published in place of the one of this version."""
     url, chosen = bucket.url, Cache.chosen
     module, root = find_module(url, manifest), chosen.make()
     with ExitStack() as stack:
