@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.options import BASELINES, refuse_empty
-from benchmarks.run_info import count_processors, find_file_system, hash_definition, list_libraries, read_threshold
+from benchmarks.run_info import (
+    count_processors,
+    find_file_system,
+    hash_definition,
+    list_libraries,
+    name_operation,
+    read_threshold,
+)
 from fixtures.image_set import COUNT, IMAGES
 from reports.compare.comparison import Comparison, compare_runs, find_differences, find_other_libraries
 from reports.compare.text import describe_differences
@@ -113,7 +120,7 @@ def describe_now(config: pytest.Config, base: Run, cells: Sequence[pytest.Item])
         machine=make_machine(machine),
         cpu_count=count_processors(),
         store_directory=replace(base.store_directory, file_system=find_file_system(stores)),
-        libraries=list_libraries({each.backend for each in results}, {_name_operation(cell) for cell in functions}),
+        libraries=list_libraries({each.backend for each in results}, {name_operation(cell) for cell in functions}),
         results=results,
         references=tuple(
             replace(each, definition=definitions[each.cell]) for each in base.references if each.cell in definitions
@@ -128,7 +135,7 @@ def _make_result(cell: pytest.Function) -> Result:
     """Describe a cell of a backend before it is measured, as far as runs are compared by it."""
     return Result(
         cell=cell.nodeid,
-        operation=_name_operation(cell),
+        operation=name_operation(cell),
         backend=str(cell.callspec.params["backend"]),
         images=0,
         store_images=0,
@@ -139,11 +146,6 @@ def _make_result(cell: pytest.Function) -> Result:
         definition=hash_definition(cell),
         threshold=read_threshold(cell).get("threshold"),
     )
-
-
-def _name_operation(cell: pytest.Function) -> str:
-    """Name the operation of a cell, as its fixture does."""
-    return str(cell.function.__name__).removeprefix("test_")
 
 
 def refuse_base(config: pytest.Config, base: Run, now: Run) -> str:

@@ -20,7 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.directories import StoreDirectories, measure_disk
 from benchmarks.memory import note_peak
 from benchmarks.page_cache import Cache, ColdStore
-from benchmarks.run_info import hash_definition, read_threshold
+from benchmarks.run_info import hash_definition, name_operation, read_threshold
 from storage import BACKENDS, Backend, Images, Labels
 from storage.durability import make_durable
 
@@ -201,7 +201,7 @@ class Cell:
 @pytest.fixture
 def cell(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, backend: str, stores: Path) -> Iterator[Cell]:
     """Prepare a cell with its own folder of stores."""
-    operation = request.function.__name__.removeprefix("test_")
+    operation = name_operation(request.node)
     directories = StoreDirectories(Path(tempfile.mkdtemp(prefix=f"{operation}-{backend}-", dir=stores)))
     prepared = Cell(
         operation, backend, benchmark, directories, *(request.node.stash.get(key, None) for key in (WRAP, PAUSE))

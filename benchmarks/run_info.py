@@ -127,6 +127,11 @@ def describe_layout(backend: object) -> str:
     return (inspect.getdoc(backend) or "").partition("\n")[0]
 
 
+def name_operation(item: pytest.Function) -> str:
+    """Name what a cell measures, by its function."""
+    return str(item.function.__name__).removeprefix("test_")
+
+
 def hash_definition(item: pytest.Function) -> str:
     """Hash how a cell is measured: the benchmark's module, the modules that measure all cells, and the parameters.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.cell import Content, measure_alone
-from benchmarks.run_info import hash_definition
+from benchmarks.run_info import hash_definition, name_operation
 from benchmarks.workers import shuffle
 from fixtures.image_set import ImageSet
 from fixtures.photos import PhotoSample
@@ -29,7 +29,7 @@ Floor = Callable[[Callable[[Batch], Make], Content], None]
 @pytest.fixture
 def floor(request: pytest.FixtureRequest, benchmark: BenchmarkFixture, cutoff: int, image_set: ImageSet) -> Floor:
     """Measure an epoch of batches, each prepared before the clock starts; then check each image of each."""
-    operation = request.function.__name__.removeprefix("test_")
+    operation = name_operation(request.node)
     facts = {"floor": True, "operation": operation, "images": cutoff, "definition": hash_definition(request.node)}
     benchmark.extra_info.update(facts)
     batches = [np.arange(cutoff)] if operation == "read_many" else shuffle(cutoff, image_set.batch)
