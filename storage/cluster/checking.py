@@ -1,6 +1,7 @@
 """A check by the workers of a cluster: each inspects some parts of the dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import NamedTuple, NoReturn
 
 from ..dataset.opening import Dataset, hold_dataset
@@ -38,8 +39,9 @@ def _refuse(_: Dataset, __: int) -> NoReturn:
     raise _IsolationError
 
 
-def inspect_elsewhere(cluster: Cluster, held: Dataset, groups: Sequence[range]) -> Iterator[Inspection]:
+def inspect_elsewhere(cluster: Cluster, held: Dataset, groups: Sequence[range]) -> Generator[Inspection]:
     """Have groups of parts inspected, and inspect here what may kill a process."""
     tasks = ((number, InspectTask(held.path, held.manifest.checksum, group)) for number, group in enumerate(groups))
-    for group, found in zip(groups, put_in_order(cluster.run(inspect_parts, tasks)), strict=True):
-        yield inspect_group(held, group) if found is None else found
+    with closing(put_in_order(cluster.run(inspect_parts, tasks))) as results:
+        for group, found in zip(groups, results, strict=True):
+            yield inspect_group(held, group) if found is None else found

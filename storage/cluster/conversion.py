@@ -4,10 +4,9 @@ Where it isn't known that some files can't be used, a worker examines and writes
 decoded once; the first file that can't be used ends this, and then all are examined.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -100,13 +99,15 @@ class Workers(NamedTuple):
     path: Location
     class_depth: int | None
 
-    def attempt(self, source: FileSource, payload: Payload) -> Iterator[Size | StorageError]:
+    def attempt(self, source: FileSource, payload: Payload) -> Generator[Size | StorageError]:
         """Decode all files; see `attempt_all`."""
         origin = self._find_origin(source, payload)
         tasks = ((place, ExamineTask(origin, payload, found)) for place, found in enumerate(plan_ranges(source.sizes)))
-        yield from chain.from_iterable(put_in_order(self.cluster.run(examine_files, tasks)))
+        with closing(put_in_order(self.cluster.run(examine_files, tasks))) as results:
+            for examined in results:
+                yield from examined
 
-    def write(self, source: ImageSource, jobs: Iterable[Job]) -> Iterator[tuple[int, Written]]:
+    def write(self, source: ImageSource, jobs: Iterable[Job]) -> Generator[tuple[int, Written]]:
         """Write ranges."""
         if isinstance(source, ExaminedSource):
             origin = self._find_origin(source.source, source.payload)

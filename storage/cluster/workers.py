@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ PRELOADED = "distributed", f"{__package__}.conversion", f"{__package__}.checking
 LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Results = Iterator[tuple[int, Result]]
+Results = Generator[tuple[int, Result]]
 
 
 class Done(NamedTuple):
@@ -55,7 +55,8 @@ class Cluster:
     def run(self, function: Callable[[Task], Result], tasks: Iterable[tuple[int, Task]]) -> "Results[Result]":
         """Call a function with each task; yield its number and the result as they come.
 
-        If tasks fail, the error is that of the lowest number, as if they were done in order.
+        If tasks fail, the error is that of the lowest number, as if they were done in order. Who may not come to the
+        end must close it. That waits for Dask's thread, and the garbage collector may run under a lock that it needs.
         """
         from distributed import as_completed  # noqa: PLC0415 - optional
 
@@ -114,14 +115,15 @@ def _call(cache: Path | None, function: Callable[[Task], Result], task: Task) ->
     return Done(function(task))
 
 
-def put_in_order(results: "Results[Result]") -> Iterator[Result]:
-    """Yield results in the order of their tasks, which are numbered from 0."""
+def put_in_order(results: "Results[Result]") -> Generator[Result]:
+    """Yield results in the order of their tasks, which are numbered from 0; then, or when it is closed, close them."""
     done, waiting = 0, dict[int, Result]()
-    for number, result in results:
-        waiting[number] = result
-        while done in waiting:
-            yield waiting.pop(done)
-            done += 1
+    with closing(results):
+        for number, result in results:
+            waiting[number] = result
+            while done in waiting:
+                yield waiting.pop(done)
+                done += 1
 
 
 def _explain(status: str, result: Any) -> Exception:  # noqa: ANN401 - whatever a task raised

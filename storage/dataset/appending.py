@@ -7,8 +7,8 @@ they opened: none is changed or removed. `compact` writes the whole dataset agai
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -152,13 +152,14 @@ def compact(path: Location | str, *, durable: bool = True, lock: bool = True) ->
             if not writer.replaces(dataset.manifest):
                 hint = "compact it again"
                 raise StorageError("another program changed it meanwhile", store=dataset.path, hint=hint)
-            for batch in _read_batches(dataset, annotations.labels):
-                (writer.add if len(annotations) else writer.write_part)(batch)
+            with closing(_read_batches(dataset, annotations.labels)) as batches:
+                for batch in batches:
+                    (writer.add if len(annotations) else writer.write_part)(batch)
             held.close()  # so that what is replaced can be deleted
             writer.commit()
 
 
-def _read_batches(dataset: Dataset, labels: Labels) -> Iterator[Images | Encoded]:
+def _read_batches(dataset: Dataset, labels: Labels) -> Generator[Images | Encoded]:
     """Read all images, each verified, with one part open at a time; without images, one empty batch."""
     for number in range(len(dataset.manifest.parts)):
         start, count = dataset.manifest.starts[number], dataset.manifest.parts[number].count

@@ -1,6 +1,7 @@
 """Conversion of any source into a dataset; one that was interrupted resumes after its last finished part."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
@@ -18,7 +19,7 @@ from .metadata import Columns
 from .planning import Job, PlannedWriter, RangesWriter, RefusedError, Written, plan_ranges
 from .writer import DatasetWriter, make_writer
 
-Write = Callable[[Iterable[Job]], Iterable[tuple[int, Written]]]
+Write = Callable[[Iterable[Job]], Generator[tuple[int, Written]]]
 
 
 class Described(Protocol):
@@ -90,8 +91,11 @@ class ImageSource(Described, Protocol):
     def skipped(self) -> Sequence[Problem]:
         """Files that are known not to be among the images, and why; the dataset keeps this list."""
 
-    def read(self, start: int) -> Iterator[Images | Encoded]:
-        """Read batches of pixels or of image files, from image `start` on; an empty set yields one empty batch."""
+    def read(self, start: int) -> Generator[Images | Encoded]:
+        """Read batches of pixels or of image files, from image `start` on; an empty set yields one empty batch.
+
+        It is closed if it isn't read to the end.
+        """
 
 
 def convert(
@@ -122,8 +126,9 @@ def convert(
         finished: int = writer.done
         try:
             progress(finished, count)
-            for _ in _add_batches(writer, source) if write is None else _add_ranges(writer, write):
-                progress(writer.done, count)
+            with closing(_add_batches(writer, source) if write is None else _add_ranges(writer, write)) as additions:
+                for _ in additions:
+                    progress(writer.done, count)
             source.close()
             is_changed = source.identify() != source.identity
             if not is_changed:
@@ -151,20 +156,22 @@ def _plan(source: ImageSource, destination: Location) -> Callable[..., Any]:
     return partial(PlannedBucketWriter, ranges=ranges)
 
 
-def _add_batches(writer: DatasetWriter, source: ImageSource) -> Iterator[None]:
+def _add_batches(writer: DatasetWriter, source: ImageSource) -> Generator[None]:
     """Write the images that an earlier writer hadn't written, one after the other."""
     add = writer.add if len(source.labels) else writer.write_part  # without images, the batch has their kind
-    for batch in source.read(writer.done):
-        add(batch)
-        yield
+    with closing(source.read(writer.done)) as batches:
+        for batch in batches:
+            add(batch)
+            yield
 
 
-def _add_ranges(writer: RangesWriter, write: Write) -> Iterator[None]:
+def _add_ranges(writer: RangesWriter, write: Write) -> Generator[None]:
     """Have the ranges written that an earlier writer hadn't taken."""
     try:
-        for number, written in write(writer.list_jobs()):
-            writer.insert(number, written)
-            yield
+        with closing(write(writer.list_jobs())) as results:
+            for number, written in results:
+                writer.insert(number, written)
+                yield
     except RefusedError:
         writer.abandon()
         raise

@@ -1,7 +1,7 @@
 """Recovery: what is whole of a damaged dataset is saved as a new one, with all that is known about it."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from itertools import pairwise
 from typing import Any
 
@@ -42,8 +42,9 @@ def recover(path: Location | str, destination: Location, *, unverified: bool = F
             raise CorruptStoreError("none of its images is whole", store=held.path, hint="restore it from a copy")
         parts = _Parts(dataset, report, kept)
         with make_writer(destination, parts.describe(), report.backend, durable=True, overwrite=False) as writer:
-            for images in parts.read():
-                writer.add(images)
+            with closing(parts.read()) as batches:
+                for images in batches:
+                    writer.add(images)
             writer.commit()
     return len(kept)
 
@@ -123,7 +124,7 @@ class _Parts:
                 values += [None if column is None else column[position] for position in positions.tolist()]
         return check_columns(collected, sum(map(len, self._positions.values())))
 
-    def read(self) -> Iterator[Images | Encoded]:
+    def read(self) -> Generator[Images | Encoded]:
         """Read the records that are kept, each verified again if it can be."""
         for number, positions in self._positions.items():
             checksums, start = self._dataset.checksums.get(number), self._dataset.manifest.starts[number]

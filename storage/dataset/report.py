@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import shlex
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from multiprocessing.connection import Connection
@@ -202,15 +202,16 @@ class Inspection:
             (self.damaged if isinstance(error, CorruptStoreError) else self.unread)[name] = str(error)
 
 
-Share = Callable[[Dataset, Sequence[range]], Iterable[Inspection]]  # of groups of parts, in their order
+Share = Callable[[Dataset, Sequence[range]], Generator[Inspection]]  # of groups of parts, in their order
 
 
 def inspect(held: Dataset, share: Share | None = None) -> tuple[Report, Dataset]:
     """Check a held dataset; return also what could be read of its details and checksums."""
     manifest, found = held.manifest, Inspection()
     groups = dict.fromkeys(find_group(manifest, number) for number in range(len(manifest.parts)))
-    for each in (share or _inspect_here)(held, list(groups)):
-        found.add(each)
+    with closing((share or _inspect_here)(held, list(groups))) as inspections:
+        for each in inspections:
+            found.add(each)
     details: Mapping[int, Details] = held.make_lazy(verify=True).details if share else found.details
     dataset = replace(held, details=details, checksums=found.checksums)
     names = _read_names(dataset, found)
@@ -219,7 +220,7 @@ def inspect(held: Dataset, share: Share | None = None) -> tuple[Report, Dataset]
     return Report(*counts, found.damaged, records, found.unread, unread, names, manifest.kind), dataset
 
 
-def _inspect_here(held: Dataset, groups: Sequence[range]) -> Iterator[Inspection]:
+def _inspect_here(held: Dataset, groups: Sequence[range]) -> Generator[Inspection]:
     return (inspect_group(held, group) for group in groups)
 
 

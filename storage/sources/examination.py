@@ -1,7 +1,7 @@
 """Image files are examined before anything is written: one pass decodes all of them, and finds every problem."""
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -124,11 +124,11 @@ class ExaminedSource:
     def _take(self, values: Any) -> list[Any]:  # noqa: ANN401 - a sequence of anything
         return [values[index] for index in self.kept.tolist()]
 
-    def read(self, start: int) -> Iterator[Images | Encoded]:
+    def read(self, start: int) -> Generator[Images | Encoded]:
         """Read batches of 8 MiB."""
         return self._read_pixels(start) if self.kind == "pixels" else self._read_encoded(start)
 
-    def _read_pixels(self, start: int) -> Iterator[Images]:
+    def _read_pixels(self, start: int) -> Generator[Images]:
         ahead = max(1, AHEAD * arrays.BATCH_BYTES // (self.size.height * self.size.width * CHANNELS))
         with closing(self._make(start, self.payload.decode, ahead)) as decoded:
             for indices in cut_indices(start, len(self.kept), *self.size):
@@ -139,14 +139,15 @@ class ExaminedSource:
         if not len(self.kept):
             yield np.empty((0, *self.size, CHANNELS), np.uint8)
 
-    def _read_encoded(self, start: int) -> Iterator[Encoded]:
+    def _read_encoded(self, start: int) -> Generator[Encoded]:
         batch, size = list[Content](), 0
-        for file in self._make(start, self.payload.make_file):
-            batch.append(file)
-            size += len(file)
-            if size >= arrays.BATCH_BYTES:
-                yield Encoded.join(batch)
-                batch, size = [], 0
+        with closing(self._make(start, self.payload.make_file)) as files:
+            for file in files:
+                batch.append(file)
+                size += len(file)
+                if size >= arrays.BATCH_BYTES:
+                    yield Encoded.join(batch)
+                    batch, size = [], 0
         if batch or not len(self.kept):
             yield Encoded.join(batch)
 
@@ -154,12 +155,13 @@ class ExaminedSource:
         """Read files and make something of each; they could be read before, so an error means that they changed."""
         kept = self.kept[start:].tolist()
         attempt, files = _Attempt(function), self.source.read_files(kept)
-        made = map_in_threads(attempt, files, ahead, 0 if self.payload.is_copy else self.threads)
-        for index, result in zip(kept, made, strict=True):
-            if isinstance(result, StorageError):
-                hint = "another program is changing the source"
-                raise CorruptStoreError(result.problem, store=name_file(self.source, index), hint=hint) from result
-            yield result
+        threads = 0 if self.payload.is_copy else self.threads
+        with closing(map_in_threads(attempt, files, ahead, threads)) as made:
+            for index, result in zip(kept, made, strict=True):
+                if isinstance(result, StorageError):
+                    hint = "another program is changing the source"
+                    raise CorruptStoreError(result.problem, store=name_file(self.source, index), hint=hint) from result
+                yield result
 
 
 class AssumedSource(ExaminedSource):
@@ -167,10 +169,11 @@ class AssumedSource(ExaminedSource):
 
     def _make(self, start: int, function: Callable[[Content], Any], ahead: int | None = None) -> Generator[Any]:  # noqa: ARG002
         files = self.source.read_files(self.kept[start:].tolist())
-        for made in map_in_threads(_Attempt(self.payload.examine_and_make), files, ahead, self.threads):
-            if isinstance(made, StorageError) or (self.kind == "pixels" and made.shape[:2] != self.size):
-                raise RefusedError("a file can't be used")
-            yield made
+        with closing(map_in_threads(_Attempt(self.payload.examine_and_make), files, ahead, self.threads)) as results:
+            for made in results:
+                if isinstance(made, StorageError) or (self.kind == "pixels" and made.shape[:2] != self.size):
+                    raise RefusedError("a file can't be used")
+                yield made
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ def assume(source: FileSource, payload: Payload, check_names: Callable[[Sequence
 
 def attempt_all(
     source: FileSource, payload: Payload, files: range | None = None, threads: int | None = None
-) -> Iterator[Size | StorageError]:
+) -> Generator[Size | StorageError]:
     """Decode files, by default all; yield the size of each, or what is wrong with it."""
     contents = source.read_files(range(len(source.labels)) if files is None else files)
     return map_in_threads(_Attempt(payload.examine), contents, threads=threads)
@@ -214,7 +217,7 @@ def examine(
     payload: Payload,
     progress: Callable[[int, int], None],
     check_names: Callable[[Sequence[str]], None] = lambda _: None,
-    attempt: Callable[[FileSource, Payload], Iterable[Size | StorageError]] = attempt_all,
+    attempt: Callable[[FileSource, Payload], Generator[Size | StorageError]] = attempt_all,
 ) -> ExaminedSource:
     """Decode all files of a source; `progress` is called with how many are done, and the number of all.
 
@@ -226,9 +229,10 @@ def examine(
     refused = find_refused(source.names or (), check_names)
     examined = list[Size | StorageError]()
     progress(0, count)
-    for index, made in enumerate(attempt(source, payload)):
-        examined.append(refused.get(index, made))
-        progress(index + 1, count)
+    with closing(attempt(source, payload)) as results:
+        for index, made in enumerate(results):
+            examined.append(refused.get(index, made))
+            progress(index + 1, count)
     size = payload.size or _find_usual_size(examined)
     if payload.kind == "pixels" and not (count or problems or payload.size):
         raise InvalidInputError("it has no images that show a size", hint="give one with --size=HxW")

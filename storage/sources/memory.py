@@ -1,6 +1,6 @@
 """Images in memory as an image source."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,6 @@ class ArraySource(Source):
         """Return the same identity: no other program can change the arrays."""
         return self.identity
 
-    def read(self, start: int) -> Iterator[Images]:
+    def read(self, start: int) -> Generator[Images]:
         """Read all images as one batch."""
         yield self.images[start:]

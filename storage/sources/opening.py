@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -196,7 +196,7 @@ class StoreSource(Source):
         """Look at the files again."""
         return _identify_files(self.reader.store)[0]
 
-    def read(self, start: int) -> Iterator[Images | Encoded]:
+    def read(self, start: int) -> Generator[Images | Encoded]:
         """Read batches of 8 MiB, as far as the average tells."""
         if not len(self.reader):
             yield read_stored(self.reader, [])[0]

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
@@ -99,7 +99,7 @@ class PixelSource(Source):
         """Look at the files again."""
         return identify_files(self.files)
 
-    def read(self, start: int) -> Iterator[Images]:
+    def read(self, start: int) -> Generator[Images]:
         """Read batches, in the byte order of this machine."""
         with describing(self.path, self.what):
             if not len(self.labels):

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,10 +15,11 @@ def map_in_threads(
     arguments: Iterable[Argument],
     ahead: int | None = None,
     threads: int | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield the results in order; at most `ahead` calls are made or waiting, by default two for each thread.
 
-    `threads` is how many there are, by default one for each processor; 0: the caller's alone.
+    `threads` is how many there are, by default one for each processor; 0: the caller's alone. Who may not come to the
+    end must close it. That waits for the threads, and the garbage collector may run under a lock that they need to end.
     """
     if threads == 0:
         yield from map(function, arguments)

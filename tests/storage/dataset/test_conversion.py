@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ class Faulty(ArraySource):
     healthy: int = 0
     error: BaseException = FAULT
 
-    def read(self, start: int) -> Iterator[Images]:
+    def read(self, start: int) -> Generator[Images]:
         """Read batches, then fail."""
         for first in range(start, self.healthy, 4):
             yield self.images[first : min(first + 4, self.healthy)]

@@ -1,7 +1,7 @@
 """Datasets of image files: saved, loaded, opened, checked and converted byte for byte."""
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,7 @@ def test_a_conversion_of_files_resumes_if_the_names_are_the_same(
     class Faulty(ArraySource):
         """Fails after twenty images."""
 
-        def read(self, start: int) -> Iterator[Any]:
+        def read(self, start: int) -> Generator[Any]:
             yield self.images[start:20]
             raise InvalidInputError("a made-up fault")
 

@@ -43,6 +43,6 @@ def test_results_that_nobody_wants_are_not_computed(new_threads: NewThreads) -> 
     calls: list[int] = []
     results = map_in_threads(calls.append, range(1_000))
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert len(calls) < 1_000
     assert not new_threads.find()
