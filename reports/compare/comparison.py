@@ -228,8 +228,9 @@ def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: T
         verdict = "improvement"
     elif evidence.shift + evidence.find_margin(levels[1]) < large:
         verdict = "ok"
-    hopeful = evidence.find_least_margin(levels[1]) < large and verdict == "inconclusive"
+    may_be_ok = evidence.find_least_margin(levels[1]) < large and verdict == "inconclusive"
     decided = verdict == "regression" and len(evidence.new) in DECISIVE
+    may_be_slower = suspect and not decided and evidence.can_be_slower(levels[1])
     ends = [evidence.shift + sign * evidence.find_margin(MISSED) for sign in (-1, 1)]
     return Row(
         cell=cell,
@@ -240,7 +241,7 @@ def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: T
         high=_raise(ends[1]),
         verdict=verdict,
         suspect=suspect,
-        open=(suspect and not decided) or hopeful,
+        open=may_be_slower or may_be_ok,
         detectable=_raise(max(limit, least, evidence.find_detectable(levels[0]))),
         processes=(len(evidence.base), len(evidence.new)),
         spread=max(math.exp(max(times) - min(times)) for times in (evidence.base, evidence.new)),

@@ -84,6 +84,10 @@ class Evidence:
         """Find the margin that more new processes may reach at best."""
         return self._widen(self.measured.floor, level, self.measured.freedom)
 
+    def can_be_slower(self, level: float) -> bool:
+        """Whether more new processes may show a shift that the drift of this cell doesn't explain."""
+        return self.shift + find_quantile(level, self.measured.freedom) * self.measured.error > self.drift_margin
+
     def _widen(self, error: float, level: float, freedom: int) -> float:
         return math.hypot(find_quantile(level, freedom) * error, self.drift_margin)
 

@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from reports.compare.comparison import judge_cells
 from reports.compare.statistics import (
     PRIOR_DRIFT,
     PRIOR_SCATTER,
@@ -20,6 +21,7 @@ from reports.compare.statistics import (
     measure_speeds,
     weigh_cells,
 )
+from reports.noise import Thresholds
 
 REFERENCES = ("copy", "write", "read", "hash")
 
@@ -190,3 +192,12 @@ def test_a_cell_that_scatters_more_than_others_has_a_larger_error() -> None:
     base = [dict.fromkeys(calm, 1.0 + 0.001 * number) | {"wild": 1.0 + 0.3 * number} for number in range(6)]
     found = weigh_cells(base, base, ())
     assert found["wild"].measured.error > 10 * found["calm0"].measured.error
+
+
+def test_a_cell_that_only_drift_makes_look_slower_is_not_measured_again() -> None:
+    cells = {"alone": 1.0, "crowded": 1.0, "everywhere": 1.0}
+    base, new = make_processes(10, cells), make_processes(2, dict.fromkeys(cells, 2.0))
+    names, parallel = [*REFERENCES, "everywhere"], {"crowded", "everywhere"}
+    rows, _ = judge_cells(base, new, names, dict.fromkeys(cells, Thresholds()), parallel)
+    looks = {row.cell: (row.suspect, row.verdict, row.open) for row in rows}
+    assert looks == {"alone": (True, "regression", True), "crowded": (True, "inconclusive", False)}
