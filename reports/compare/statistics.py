@@ -117,12 +117,13 @@ def weigh_cells(
 ) -> dict[str, Evidence]:
     """Weigh the evidence about each cell of both runs; `references` are the cells that measure the machine.
 
-    Those that are `parallel` need several processors at once: the others don't show whether these were free.
+    Those that are `parallel` need several processors at once: the others don't show whether these were free. Of these,
+    the first process of a run counts only if it is alone: it starts the workers of a cell once, others three times.
     """
     old, now = ([{cell: math.log(each) for cell, each in process.items()} for process in run] for run in (base, new))
     serial = [cell for cell in references if cell not in parallel]
     speeds = measure_speeds(old, now, serial)
-    before, after = _collect(old, speeds[0]), _collect(now, speeds[1])
+    before, after = _collect(old, speeds[0], parallel), _collect(now, speeds[1], parallel)
     shared = [cell for cell in before if cell in after]
     pooled = estimate_scatter((before[cell], after[cell]) for cell in shared)
     found = {cell: _estimate_shift(before[cell], after[cell], pooled) for cell in shared}
@@ -202,13 +203,15 @@ def _measure_variance(values: Logarithms) -> float:
     return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _collect(processes: Iterable[Mapping[str, float]], speeds: Sequence[float]) -> dict[str, list[float]]:
+def _collect(
+    processes: Iterable[Mapping[str, float]], speeds: Sequence[float], parallel: Collection[str]
+) -> dict[str, list[float]]:
     """Collect what each cell took in the processes that measured it, had they been of usual speed."""
     found: dict[str, list[float]] = {}
     for process, speed in zip(processes, speeds, strict=True):
         for cell, each in process.items():
             found.setdefault(cell, []).append(each - speed)
-    return found
+    return {cell: times[1:] if cell in parallel and len(times) > 1 else times for cell, times in found.items()}
 
 
 def estimate_scatter(cells: Iterable[tuple[Logarithms, Logarithms]]) -> float:

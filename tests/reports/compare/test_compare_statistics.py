@@ -201,3 +201,13 @@ def test_a_cell_that_only_drift_makes_look_slower_is_not_measured_again() -> Non
     rows, _ = judge_cells(base, new, names, dict.fromkeys(cells, Thresholds()), parallel)
     looks = {row.cell: (row.suspect, row.verdict, row.open) for row in rows}
     assert looks == {"alone": (True, "regression", True), "crowded": (True, "inconclusive", False)}
+
+
+def test_the_first_process_counts_for_cells_of_several_processors_only_if_it_is_alone() -> None:
+    first, later = ({"alone": seconds, "crowded": seconds} for seconds in (1.3, 1.0))
+    base = make_processes(1, first) + make_processes(9, later)
+    for count, expected in ((0, 1.3), (1, 1.0)):
+        found = weigh_cells(base, make_processes(1, first) + make_processes(count, later), REFERENCES, {"crowded"})
+        assert math.exp(found["crowded"].shift) == pytest.approx(expected), f"with {count} more"
+        assert len(found["crowded"].base) == 9
+        assert len(found["alone"].base) == 10
