@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.options import BASELINES, refuse_empty
+from benchmarks.options import BASELINES, BUDGET, refuse_empty
 from benchmarks.run_info import (
     count_processors,
     find_file_system,
@@ -35,10 +35,13 @@ Rounds = Mapping[str, Sequence[float]]  # by cell
 
 def check_baselines(config: pytest.Config) -> None:
     """Refuse options that say nothing, and those that need a run if there will be none."""
-    for name in ("save-baseline", "compare-with"):
+    for name in ("save-baseline", "compare-with", "replicates"):
         refuse_empty(config, name)
         if config.getoption(f"--{name}") and (cause := _find_obstacle(config)):
             raise pytest.UsageError(f"{name}: with {cause}, nothing is measured: leave one of the two out")
+    for name, default in (("budget", BUDGET), ("allow", None), ("compare-missing", "fail")):
+        if config.getoption(f"--{name}") != default and not config.option.compare_with:
+            raise pytest.UsageError(f"{name}: there is nothing to compare with: add --compare-with, or leave it out")
 
 
 def _find_obstacle(config: pytest.Config) -> str:

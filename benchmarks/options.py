@@ -21,6 +21,7 @@ from storage import BACKENDS, UNAVAILABLE
 
 BASELINES = "reports/baselines"  # in the repository
 BASELINE_REPLICATES = 10  # a decision by ranks of 200 cells needs that many
+BUDGET = 120.0  # seconds
 MAX_REPLICATES = 100  # as reports check it: the exact tests of more overflow
 DEFAULT_CUTOFFS = (10, 100, 1_000, 10_000, 100_000)
 PIXELS = ("pixels",)  # the kind of image set that a benchmark is about unless it is marked otherwise
@@ -114,7 +115,7 @@ def _add_baseline_options(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--budget",
         type=_read_seconds,
-        default=120.0,
+        default=BUDGET,
         metavar="SECONDS",
         help="how long --compare-with may measure cells again that look slower (default: %(default)g)",
     )

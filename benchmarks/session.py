@@ -59,6 +59,10 @@ PHOTO_ROUNDS = {"--benchmark-max-time": "0.05", "--benchmark-min-rounds": "3"}  
 STANDIN_IMAGES = 1_000
 PATIENCE = 0.125  # of the session's time, for cells that are noisy but don't look slower
 START = 2.0  # seconds that a further process takes to start
+NO_REFERENCES = (
+    "the cells that measure the machine were left out: add benchmarks/test_reference.py to the paths, "
+    "or 'or reference' to the expression of -k"
+)
 CUTOFFS_MARKER = "default_cutoffs(*images): the cutoffs of a benchmark unless --cutoffs names others"
 
 
@@ -68,7 +72,7 @@ class Session:
 
     `base` is the run to compare with, and `expected` describes this session's run before it is saved. `replicates` are
     the rounds by cell of each process but the first, and `wanted` is how many of them cover all cells; `started` is
-    when the first process began to measure. `costs` are the seconds that a further process takes for each cell.
+    when the first process began to measure. `durations` are the seconds that it took for each cell.
     `baseline` is the file of the baseline to save.
 
     `saved` is the file of the run, and `saved_complete` says whether the run is complete; both are None if none was
@@ -84,7 +88,7 @@ class Session:
     started: float = 0.0
     replicates: list[dict[str, list[float]]] = field(default_factory=list)
     outcomes: Outcomes = field(default_factory=Outcomes)
-    costs: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    durations: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     progress: Progress = field(default_factory=lambda: Progress({}))
     saved: Path | None = None
     saved_complete: bool | None = None
@@ -271,6 +275,9 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
     session.outcomes.intended = [item.nodeid for item in cells]
     session.progress = Progress({item.nodeid: count_cutoff(item) for item in cells})
     if cells and not config.option.collectonly:
+        needs_references = session.baseline is not None or (session.base is not None and session.base.references)
+        if needs_references and not any(map(is_reference, cells)):
+            pytest.exit(NO_REFERENCES, returncode=4)
         _prepare_saving(config, cells)
         if not config.option.basetemp:  # pytest keeps what a killed session left for three days
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
@@ -308,7 +315,8 @@ def _decide(pytest_session: pytest.Session, base: Run, first: dict[str, list[flo
     if expected is None:
         return
     references = [each.cell for each in base.references if each.cell in first]
-    affordable = min(budget, seconds * PATIENCE) - START - sum(session.costs[cell] for cell in references)
+    costs = estimate_costs(session.durations, first)
+    affordable = min(budget, seconds * PATIENCE) - START - sum(costs[cell] for cell in references)
 
     def judge() -> tuple[Row, ...]:
         return compare_now(config, base, expected, first, session.replicates).rows
@@ -316,13 +324,18 @@ def _decide(pytest_session: pytest.Session, base: Run, first: dict[str, list[flo
     def select(rows: Sequence[Row]) -> list[str]:
         passed = time.monotonic() - start
         suspects = [row.cell for row in rows if row.suspect and passed < budget]
-        costs = {row.cell: session.costs[row.cell] for row in rows if not row.suspect}
-        return suspects + choose_cheap(costs, affordable - passed)
+        others = {row.cell: costs[row.cell] for row in rows if not row.suspect}
+        return suspects + choose_cheap(others, affordable - passed)
 
     for cells in choose_cells(judge, 1 + len(session.replicates), select):
         words = f"for {count_noun(len(cells), 'cell')} that the comparison can't decide yet"
         if not _measure_replicate(pytest_session, [*cells, *references], words):
             return
+
+
+def estimate_costs(durations: Mapping[str, float], rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Estimate what a further process takes for each cell: as long for its rounds, and for all else once a pass."""
+    return {cell: PASSES * durations[cell] - (PASSES - 1) * sum(seconds) for cell, seconds in rounds.items()}
 
 
 def choose_cheap(costs: Mapping[str, float], seconds: float) -> list[str]:
@@ -459,7 +472,7 @@ def note_outcome(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.
     session = item.config.stash[SESSION]
     outcomes = session.outcomes
     session.progress.note(item.nodeid, report.duration)
-    session.costs[item.nodeid] += report.duration * (1 if report.when == "call" else PASSES)
+    session.durations[item.nodeid] += report.duration
     if call.excinfo is not None and item.nodeid in outcomes.intended:
         reasons = outcomes.skipped if report.skipped else outcomes.failed
         reasons[item.nodeid] = call.excinfo.exconly().partition("\n")[0]

@@ -229,8 +229,8 @@ def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: T
     elif evidence.shift + evidence.find_margin(levels[1]) < large:
         verdict = "ok"
     may_be_ok = evidence.find_least_margin(levels[1]) < large and verdict == "inconclusive"
-    decided = verdict == "regression" and len(evidence.new) in DECISIVE
-    may_be_slower = suspect and not decided and evidence.can_be_slower(levels[1])
+    decided = verdict == "regression" and evidence.processes in DECISIVE
+    may_be_slower = suspect and not decided and (evidence.processes == 1 or evidence.can_be_slower(levels[1]))
     ends = [evidence.shift + sign * evidence.find_margin(MISSED) for sign in (-1, 1)]
     return Row(
         cell=cell,

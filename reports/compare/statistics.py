@@ -70,6 +70,7 @@ class Evidence:
     measured: Shift
     drift: Drift
     is_parallel: bool  # whether it needs several processors, so that it may have drifted differently
+    processes: int  # of the new run that measured it, also one that doesn't count
 
     @property
     def drift_margin(self) -> float:
@@ -146,6 +147,7 @@ def weigh_cells(
             shift,
             drift,
             cell in parallel,
+            sum(cell in process for process in now),
         )
         for cell, shift in found.items()
         if cell not in references

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import replicates
 from benchmarks.replicates import choose_images
-from benchmarks.session import choose_cheap
+from benchmarks.session import choose_cheap, estimate_costs
 from tests.benchmarks.test_options import NOTHING, collect
 from tests.support.backends import need_backend
 from tests.support.suite import QUICK, clean_environment, copy_suite, find_runs, read_last_run, run_pytest
@@ -139,6 +139,14 @@ def test_cells_that_look_slower_are_measured_again_until_they_are_decided(folder
     assert numbers == list(range(2, len(processes) + 2))
     assert len(processes) + 1 in {1, 2, 4, 8, 16}, "decisions come at planned numbers of processes"
     assert all(process.keys() >= {READ, "benchmarks/test_reference.py::test_interpret"} for process in processes)
+
+
+@pytest.mark.parametrize("option", ["--compare-with=usual", "--save-baseline=other"])
+def test_a_baseline_without_the_cells_that_measure_the_machine_is_refused(folder: Path, option: str) -> None:
+    ended = run_pytest(folder, "benchmarks/test_many.py", *QUICK, "--cutoffs=10", "--backends=png", option)
+    assert ended.returncode == pytest.ExitCode.USAGE_ERROR, ended.stdout
+    assert "add benchmarks/test_reference.py to the paths, or 'or reference' to the expression of -k" in ended.stdout
+    assert "test_read_many" not in ended.stdout, "it is refused before anything is measured"
 
 
 def test_no_time_is_spent_on_cells_that_cannot_be_decided(folder: Path) -> None:
@@ -296,6 +304,9 @@ def test_a_base_or_a_file_that_does_not_fit_is_a_usage_error(options: list[str],
         ("--replicates=101", "'101' isn't a number from 1 to 100"),
         ("--budget=-1", "'-1' isn't a number of seconds"),
         ("--budget=soon", "'soon' isn't a number of seconds"),
+        ("--budget=5", "budget: there is nothing to compare with: add --compare-with, or leave it out"),
+        ("--allow=libraries", "allow: there is nothing to compare with: add --compare-with, or leave it out"),
+        ("--compare-missing=warn", "compare-missing: there is nothing to compare with"),
     ],
 )
 def test_wrong_values_are_usage_errors(option: str, words: str) -> None:
@@ -305,7 +316,7 @@ def test_wrong_values_are_usage_errors(option: str, words: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.parametrize("option", ["--save-baseline=x", "--compare-with=x"])
+@pytest.mark.parametrize("option", ["--save-baseline=x", "--compare-with=x", "--replicates=2"])
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
@@ -321,6 +332,11 @@ def test_a_baseline_is_refused_where_nothing_is_measured(option: str, options: l
     assert ended.returncode == pytest.ExitCode.USAGE_ERROR
     name = option[2:].partition("=")[0]
     assert f"{name}: with {cause}, nothing is measured: leave one of the two out" in ended.stderr
+
+
+def test_a_further_process_is_expected_to_repeat_all_but_the_rounds() -> None:
+    costs = estimate_costs({"cell": 3.0}, {"cell": [0.5, 1.5]})
+    assert costs == {"cell": 2.0 + replicates.PASSES * 1.0}
 
 
 def test_cells_that_are_only_noisy_take_no_longer_than_there_is_time() -> None:

@@ -196,11 +196,26 @@ def test_a_cell_that_scatters_more_than_others_has_a_larger_error() -> None:
 
 def test_a_cell_that_only_drift_makes_look_slower_is_not_measured_again() -> None:
     cells = {"alone": 1.0, "crowded": 1.0, "everywhere": 1.0}
-    base, new = make_processes(10, cells), make_processes(2, dict.fromkeys(cells, 2.0))
     names, parallel = [*REFERENCES, "everywhere"], {"crowded", "everywhere"}
-    rows, _ = judge_cells(base, new, names, dict.fromkeys(cells, Thresholds()), parallel)
-    looks = {row.cell: (row.suspect, row.verdict, row.open) for row in rows}
-    assert looks == {"alone": (True, "regression", True), "crowded": (True, "inconclusive", False)}
+
+    def find_open(processes: int) -> set[str]:
+        new = make_processes(processes, dict.fromkeys(cells, 2.0))
+        rows, _ = judge_cells(make_processes(10, cells), new, names, dict.fromkeys(cells, Thresholds()), parallel)
+        assert all(row.suspect for row in rows)
+        return {row.cell for row in rows if row.open}
+
+    assert find_open(1) == {"alone", "crowded"}, "a moment may have slowed both"
+    assert find_open(2) == {"alone"}
+
+
+@pytest.mark.parametrize("parallel", [(), ("cell", "everywhere")], ids=["one processor", "several"])
+def test_a_slower_cell_is_decided_after_eight_processes(parallel: tuple[str, ...]) -> None:
+    names = [*REFERENCES, "everywhere"]
+    base = make_processes(10, {"cell": 1.0, "everywhere": 1.0})
+    new = make_processes(8, {"cell": 3.0, "everywhere": 1.0})
+    for count in (4, 8):
+        ((row,), _) = judge_cells(base, new[:count], names, {"cell": Thresholds()}, parallel)
+        assert (row.verdict, row.open) == ("regression", count == 4)
 
 
 def test_the_first_process_counts_for_cells_of_several_processors_only_if_it_is_alone() -> None:
