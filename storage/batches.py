@@ -56,6 +56,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         dtype: np.dtype[Any],
         starts: NDArray[np.integer],
         *,
+        size: int,
         augment: tuple[float, float] | None,
         seed: int,
         epoch: int,
@@ -67,14 +68,14 @@ class Batches(Iterator[tuple[Images, Labels]]):
         world_size: int,
     ) -> None:
         self._reader, self._read, self._expect, self._started, self._memory = reader, read, expect, started, memory
-        self._count, self._size = len(reader), check_number("size", memory.shape[0], 1)
+        self._count, self._size = len(reader), int(size)
         self._seed, self._epoch = check_number("seed", seed), check_number("epoch", epoch)
         self._starts, self._window = starts, window if window is None else check_number("window", window, 1)
         self._world_size = check_number("world_size", world_size, 1)
         self._rank = check_number("rank", rank, most=self._world_size - 1)
         check_threads(threads)
         self._threads, self._drop_last, self._augment = threads, drop_last, augment
-        self._outs = None if out is None else check_outs(reader.store, out, memory.shape, dtype)
+        self._outs = None if out is None else check_outs(reader.store, out, (size, *memory.shape[1:]), dtype)
         self._position = 0  # of the order: what is before it was read, by all ranks together
         self._ahead: ReadAhead | None = None
 
@@ -84,16 +85,18 @@ class Batches(Iterator[tuple[Images, Labels]]):
 
     def __next__(self) -> tuple[Images, Labels]:
         """Return the next batch, and have threads read those that follow."""
+        before = self._position
         try:
             batch = self._find_ahead().take()
+            end = before + self._size * self._world_size
+            self._position = self._count if batch is None else min(end, self._count)
         except BaseException:
+            self._position = before
             self.close()
             raise
         if batch is None:
             self.close()
-            self._position = self._count
             raise StopIteration
-        self._position = min(self._position + self._size * self._world_size, self._count)
         return batch
 
     def state_dict(self) -> dict[str, int]:
@@ -135,7 +138,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         names = own.keys() - {"window", "parts"}
         if not isinstance(given, Mapping) or set(given) not in (names, names | {"window", "parts"}):
             raise InvalidInputError(f"a state of {state!r}", store=self._reader.store, hint=hint)
-        numbers = {name: check_number(name, state[name], name == "window") for name in sorted(given)}
+        numbers = {name: check_number(name, state[name], int(name == "window")) for name in sorted(given)}
         fixed = numbers.keys() & {"version", "count", "parts"}
         if any(numbers[name] != own[name] for name in fixed) or numbers["position"] > self._count:
             raise InvalidInputError(f"a state of {numbers}, and not of {own}", store=self._reader.store, hint=hint)

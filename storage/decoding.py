@@ -9,6 +9,7 @@ dropped. What would be lost silently is refused unless the caller allows it; see
 checked before memory is allocated for them. What Pillow warns about, such as broken EXIF, stays a warning.
 """
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -169,7 +170,8 @@ def check_size(size: object) -> Size:
     """Refuse what isn't the height and width of images to make."""
     if isinstance(size, Sequence | np.ndarray) and len(size) == len(Size._fields) and all(map(is_positive, size)):
         return Size(*map(int, size))
-    raise InvalidInputError(f"a size of {size} for image files", hint="give height and width, such as (224, 224)")
+    hint = "give height and width: size=(224, 224), in batches image_size=(224, 224)"
+    raise InvalidInputError(f"a size of {size} for image files", hint=hint)
 
 
 def check_threads(threads: object) -> None:
@@ -190,7 +192,7 @@ def is_integer(number: object) -> TypeGuard[int | np.integer]:
 
 def import_decoders() -> None:
     """Import all that decodes and scales, since a fork in the middle of an import is dangerous."""
-    import_pillow()
+    import_pillow().init()  # its plugins, too
     find_simplejpeg()
     find_opencv()
 
@@ -218,15 +220,17 @@ def _decode(
             return _decode_jpeg(simplejpeg, content, header.size, size, budget, view)
         with _take(budget, header.size):
             verify(simplejpeg, content, header.colours)
-    with open_picture(content, max_pixels) as picture:
+    with (
+        open_picture(content, max_pixels) as picture,
+        _take(budget, Size(picture.height, picture.width)),  # to find out how a PNG is turned may load it
+    ):
         whole, orientation = inspect(picture, content, max_pixels, losses)
         target, least, crop = plan(whole, size, orientation, view)
         if size is not None:
             picture.draft("RGB", (least.width, least.height))  # of JPEG, in steps of 1/8
-        with _take(budget, whole):
-            converted = convert(picture, losses)
-            box = find_box(crop, converted.width / whole.width)
-            return _turn(fit_picture(converted, target, box), orientation)
+        converted = convert(picture, losses)
+        box = find_box(crop, converted.width / whole.width, converted.height / whole.height)
+        return _turn(fit_picture(converted, target, box), orientation)
 
 
 def _decode_jpeg(
@@ -240,9 +244,10 @@ def _decode_jpeg(
     orientation = read_orientation(content, whole)
     target, least, crop = plan(whole, size, orientation, view)
     if view is not None and target is not None and crop is not None:
-        eighths, end = choose_eighths(crop, target), crop.top + crop.height
+        beyond = math.ceil(crop.height / target.height / 2)  # Pillow scales with half an output pixel more
+        eighths, end = choose_eighths(crop, target), crop.top + crop.height + beyond
         image = decode_part(simplejpeg, content, whole, end, eighths, may_cut=view.is_verified)
-        return _turn(fit_array(image, target, find_box(crop, eighths / EIGHTHS)), orientation)
+        return _turn(fit_array(image, target, find_box(crop, eighths / EIGHTHS, eighths / EIGHTHS)), orientation)
     if target is None:
         with _take(budget, whole):
             return _turn(simplejpeg.decode_jpeg(content, "RGB"), orientation)

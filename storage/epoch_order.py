@@ -44,10 +44,10 @@ class EpochOrder:
 
     def cut(self, starts: range, size: int) -> Iterator[NDArray[np.intp]]:
         """Yield the images of each batch: `size` from each of these places on, fewer at the end of the order."""
-        batches = max(1, BLOCK // size)
+        batches, within = max(1, BLOCK // size), np.arange(min(size, self._count))
         for number in range(0, len(starts), batches):
             first = starts[number : number + batches]
-            places = (np.arange(first.start, first.stop, first.step)[:, np.newaxis] + np.arange(size)).ravel()
+            places = (np.arange(first.start, first.stop, first.step)[:, np.newaxis] + within).ravel()
             images = self.find(places[places < self._count])
             yield from (images[start : start + size] for start in range(0, len(images), size))
 

@@ -56,7 +56,7 @@ class ReadAhead:
     ) -> None:
         self._store, self._read, self._batches, self._lend = store, read, batches, lend
         self._queue, self._cores = queue, cores
-        self._process, self._is_stopped = os.getpid(), False
+        self._process, self._is_stopped, self._is_given_up = os.getpid(), False, False
         self._threads: list[threading.Thread] = []
         self._tasks: Tasks = SimpleQueue()
         self._waiting: deque[Batch] = deque()
@@ -75,6 +75,10 @@ class ReadAhead:
         """Check that it wasn't stopped, that its owner is there, and that this process has its threads."""
         return not self._is_stopped and self._owner() is not None and self._process == os.getpid()
 
+    def is_reading(self) -> bool:
+        """Whether a thread still reads that isn't waited for any more."""
+        return self._is_given_up and any(thread.is_alive() for thread in self._threads)
+
     def take(self) -> tuple[Any, Labels] | None:
         """Wait for the next batch; None if there is none. Raise the error of the first piece that has one."""
         self._fill(self._queue)
@@ -86,7 +90,6 @@ class ReadAhead:
         images, labels, outcomes = self._waiting[0]
         outcomes.wait()
         self._waiting.popleft()
-        self._fill(self._queue - 1)
         return images, labels
 
     def stop(self, error: BaseException | None = None) -> None:
@@ -102,10 +105,9 @@ class ReadAhead:
                 return
             is_interrupted = isinstance(error or sys.exception(), KeyboardInterrupt)
             end = time.monotonic() + LINGER
-            for thread in self._threads:
+            for thread in [] if self._is_given_up else self._threads:
                 thread.join(max(0.0, end - time.monotonic()) if is_interrupted else None)
-            if is_interrupted:
-                self._threads = []
+            self._is_given_up = self._is_given_up or is_interrupted
 
     def _fill(self, queue: int) -> None:
         while len(self._waiting) < queue and (indices := next(self._batches, None)) is not None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .arrays import BYTE, CHANNELS, Image, Images, Labels, check_index, check_indices, make_result
 from .augmentation import Augmentation, check_area
-from .batches import QUEUE, Batches
+from .batches import QUEUE, Batches, check_number
 from .decoding import MAX_PIXELS, check_size, check_threads, decode, decode_batch
 from .encoded import Encoded
 from .epoch_order import EpochOrder
@@ -271,6 +271,10 @@ class Reader(ABC):
         """
         self._be_ready()
         with reading(self.store):
+            try:
+                check_threads(threads)
+            except InvalidInputError as error:
+                raise error.replace(store=self.store) from error
             positions = check_indices(self.store, indices, self._count)
             array: Any = out
             if out is not None:
@@ -365,7 +369,7 @@ class Reader(ABC):
 
         Memory holds three batches: one that the caller has, and two that are being read or are ready; of 256 images of
         224 x 224 RGB pixels, they take 116 MB, which the reader keeps for the next epoch. Of image files, it also holds
-        those of one batch, and one decoded image per thread.
+        those of one batch, of a dataset of several parts twice, and one decoded image per thread.
 
         Parameters
         ----------
@@ -430,7 +434,8 @@ class Reader(ABC):
         (1, 8, 8, 3) [2]
         """
         self._be_ready()
-        shape = (size, *self._choose_shape(image_size))
+        most = min(check_number("size", size, 1), max(1, self._count))
+        shape = (most, *self._choose_shape(image_size))
         if augment is not None:
             augment = self._check_area(augment)
         if self._memory is None or self._memory.shape != shape:
@@ -443,6 +448,7 @@ class Reader(ABC):
             self._memory,
             self._dtype,
             self._find_starts(),
+            size=size,
             augment=augment,
             seed=seed,
             epoch=epoch,
@@ -482,8 +488,8 @@ class Reader(ABC):
             except InvalidInputError as error:
                 raise error.replace(store=self.store) from error
         if size is not None:
-            problem = f"a size of {size} for images that are stored as pixels"
-            raise InvalidInputError(problem, store=self.store, hint="leave it out")
+            problem = f"images that are stored as pixels aren't scaled to {size}"
+            raise InvalidInputError(problem, store=self.store, hint="leave size (in batches: image_size) out")
         return self._shape
 
     def _decode_batch(
@@ -494,10 +500,6 @@ class Reader(ABC):
         threads: int | None,
         augmentation: Augmentation | None,
     ) -> tuple[Images, Labels]:
-        try:
-            check_threads(threads)
-        except InvalidInputError as error:
-            raise error.replace(store=self.store) from error
         images = make_result(self.store, (len(positions), *shape), out)
         files, labels = self._read_encoded(positions)
         try:
@@ -564,9 +566,14 @@ class Reader(ABC):
         if not self._closed:
             self._closed = True
             self._memory = None
-            for ahead in list(self._ahead):
+            started = list(self._ahead)
+            for ahead in started:
                 ahead.stop()
-            if self._process == os.getpid():  # a child leaves its parent's files and environments alone
+            if self._process != os.getpid():  # a child leaves its parent's files and environments alone
+                return
+            if any(ahead.is_reading() for ahead in started):
+                leak(vars(self).copy())  # a map that is closed while a thread reads it kills the process
+            else:
                 self._close()
 
     def __enter__(self) -> Self:

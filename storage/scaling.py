@@ -1,6 +1,6 @@
 """An image is scaled, antialiased, until it covers a size, and its centre is cropped.
 
-OpenCV scales what simplejpeg decoded, if it is installed; otherwise Pillow does. It only makes images smaller: by
+OpenCV scales what simplejpeg decoded, if it is installed; otherwise Pillow does. It makes whole images smaller only: by
 interpolation, of pixels that were smoothed if they are more than one and a half times as many in a direction, or by
 means of areas where they are more than twice as many. Up to a size it works in the thread that calls it: for larger
 ones it starts threads of its own, which would compete with ours, and their number is a global of the process. It crops
@@ -80,12 +80,12 @@ def choose_least(whole: Size, least: Size, target: Size) -> Size:
     return next(size for size in sizes if size.height >= least.height and size.width >= least.width)
 
 
-def find_box(crop: Crop | None, scale: float) -> Box | None:
-    """Find where a part is in an image that was scaled; None: the whole is wanted."""
+def find_box(crop: Crop | None, across: float, down: float) -> Box | None:
+    """Find where a part is in an image that was scaled across and down; None: the whole is wanted."""
     if crop is None:
         return None
-    left, top = crop.left * scale, crop.top * scale
-    return left, top, left + crop.width * scale, top + crop.height * scale
+    left, top = crop.left * across, crop.top * down
+    return left, top, left + crop.width * across, top + crop.height * down
 
 
 def mirror(image: Image) -> Image:

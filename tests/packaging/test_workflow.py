@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(not WORKFLOW.exists(), reason="this copy of the 
 def test_only_a_session_that_cannot_be_compared_may_end_with_3(
     code: int, printed: str, tmp_path: Path, *, passes: bool
 ) -> None:
-    step = WORKFLOW.read_text(encoding="utf-8").partition("if: hashFiles(")[2].partition("\n      - ")[0]
+    step = WORKFLOW.read_text(encoding="utf-8").partition("hashFiles(")[2].partition("\n      - ")[0]
     script = textwrap.dedent(step.partition("run: |\n")[2])
     assert "--compare-with=main" in script
     (tmp_path / "printed").write_text(f"{printed}\n")

@@ -15,7 +15,7 @@ import storage
 from storage import BACKENDS, Backend, DecodingError, Encoded, InvalidInputError, ReaderClosedError, StorageError
 from storage.batches import QUEUE
 from storage.epoch_order import EpochOrder
-from storage.read_ahead import ReadAhead
+from storage.read_ahead import Outcomes, ReadAhead
 from tests.faults.children import Ending, run_child
 from tests.support.backends import need_backend
 from tests.support.encoded_sets import make_pictures
@@ -146,7 +146,10 @@ def test_arrays_that_cannot_hold_batches_are_refused(reader: storage.Reader, out
         ({"world_size": 0}, "world_size is 0"),
         ({"rank": 2, "world_size": 2}, "rank is 2: give a number from 0 to 1"),
         ({"rank": -1}, "rank is -1"),
-        ({"image_size": (4, 4)}, "a size of .* for images that are stored as pixels"),
+        (
+            {"image_size": (4, 4)},
+            r"aren't scaled to \(4, 4\): leave size \(in batches: image_size\) out",
+        ),
     ],
 )
 def test_impossible_arguments_are_refused_at_once(
@@ -158,7 +161,10 @@ def test_impossible_arguments_are_refused_at_once(
 
 def test_image_files_need_a_size(tmp_path: Path) -> None:
     BACKENDS["npy"].store_many(tmp_path / "store", *make_pictures(3)[:2])
-    with BACKENDS["npy"].open_reader(tmp_path / "store") as reader, pytest.raises(InvalidInputError, match="such as"):
+    with (
+        BACKENDS["npy"].open_reader(tmp_path / "store") as reader,
+        pytest.raises(InvalidInputError, match="in batches image_size="),
+    ):
         reader.batches(2, seed=0)
 
 
@@ -225,6 +231,80 @@ def test_batches_wait_for_those_that_were_dropped(reader: storage.Reader, monkey
     threading.Timer(0.1, released.set).start()
     next(reader.batches(8, seed=0, threads=1))
     assert done[:3] == [0, 1, 2], "two threads may have written into the same array"
+
+
+@pytest.fixture
+def slow_thread(
+    reader: storage.Reader,
+    new_threads: NewThreads,  # noqa: ARG001 - counts those that start here
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[threading.Event]:
+    """Have Ctrl-C come while a thread reads, which goes on until the event is set."""
+    begun, released = threading.Event(), threading.Event()
+
+    def read_slowly(positions: Any, _: Any) -> Any:  # noqa: ANN401 - as _read
+        begun.set()
+        released.wait(TIMEOUT)
+        return IMAGES[positions], LABELS[positions]
+
+    def interrupt(_: Outcomes) -> None:
+        assert begun.wait(TIMEOUT)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("storage.read_ahead.LINGER", 0.01)
+    monkeypatch.setattr(reader, "_read", read_slowly)
+    monkeypatch.setattr(Outcomes, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        next(reader.batches(8, seed=0, threads=1))
+    yield released
+    released.set()
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["while it reads", "after it has ended"])
+def test_a_store_that_a_thread_reads_after_ctrl_c_is_not_closed(
+    reader: storage.Reader,
+    slow_thread: threading.Event,
+    new_threads: NewThreads,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_over: bool,
+) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(reader, "_close", lambda: closed.append(True))
+    if is_over:
+        slow_thread.set()
+        new_threads.wait_for_end()
+    reader.close()
+    assert closed == ([True] if is_over else []), "a map that is closed while a thread reads it kills the process"
+
+
+def test_all_that_decodes_is_imported_before_threads_start() -> None:
+    program = "from storage import decoding as d; d.import_decoders(); print(d.import_pillow()._initialized)"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "2\n", "a fork while a thread imports a plugin leaves the child a lock that nobody opens"
+
+
+def test_a_batch_that_ctrl_c_takes_away_comes_again(reader: storage.Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches, take = reader.batches(8, seed=0), ReadAhead.take
+
+    def take_in_vain(ahead: ReadAhead) -> None:
+        take(ahead)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadAhead, "take", take_in_vain)
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+    assert sorted(check_epoch(batches)) == list(range(COUNT))
+
+
+def test_a_batch_larger_than_the_set_takes_no_more_memory_than_it(reader: storage.Reader) -> None:
+    ((images, labels),) = reader.batches(10**13, seed=0)
+    assert images.shape == IMAGES.shape
+    np.testing.assert_array_equal(images, IMAGES[labels])
+    out = np.empty((COUNT + 3, 8, 6, 3), np.uint8)
+    ((images, labels),) = reader.batches(COUNT + 3, seed=0, out=out)
+    np.testing.assert_array_equal(out[:COUNT], IMAGES[labels])
 
 
 def test_threads_end_with_an_error_in_the_loop(reader: storage.Reader, new_threads: NewThreads) -> None:

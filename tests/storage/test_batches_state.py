@@ -172,7 +172,7 @@ def test_a_state_brings_its_seed_and_epoch(readers: dict[int, Reader]) -> None:
     ("change", "problem"),
     [
         ({"position": 41}, "a state of"),
-        ({"position": -1}, "position is -1"),
+        ({"position": -1}, "position is -1: give 0 or more"),
         ({"position": 4.0}, r"position is 4\.0"),
         ({"count": 39}, "a state of"),
         ({"version": 2}, "a state of"),

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from PIL.ImageFile import ImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from storage.decoding import Budget, decode_scaled
 from tests.support.image_files import make_picture, save
@@ -51,3 +53,17 @@ def test_decoding_takes_from_the_budget(kind: str) -> None:
         waiting.join(0.02)
         assert waiting.is_alive()
     waiting.join()
+
+
+def test_a_picture_is_not_loaded_before_there_are_pixels_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget, described, taken = Budget(1), PngInfo(), []
+    described.add_text("Software", "exif")  # so that Pillow loads the file to look for metadata behind its pixels
+    load = ImageFile.load
+
+    def note(picture: ImageFile) -> object:
+        taken.append(budget._used)  # noqa: SLF001
+        return load(picture)
+
+    monkeypatch.setattr(ImageFile, "load", note)
+    decode_scaled(memoryview(save(make_picture(), "PNG", pnginfo=described)), budget=budget)
+    assert set(taken) == {24 * 40}

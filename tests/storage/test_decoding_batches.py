@@ -88,7 +88,7 @@ def test_a_size_is_two_integers_of_any_kind(reader: storage.Reader, size: Any) -
     "size", [None, 224, "22", (224,), (3, 4, 3), (0, 4), (4, -1), (3.0, 4.0), (True, 4), ("3", "4"), {3, 4}]
 )
 def test_any_other_size_is_refused(reader: storage.Reader, size: Any) -> None:  # noqa: ANN401 - likewise
-    with reader, pytest.raises(InvalidInputError, match="give height and width, such as") as caught:
+    with reader, pytest.raises(InvalidInputError, match="give height and width: size=") as caught:
         reader.read([0], size=size)
     assert caught.value.store == reader.store
 
