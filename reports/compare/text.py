@@ -15,6 +15,7 @@ from reports.text import (
     format_time,
     name_cell,
     shorten_text,
+    write_list,
     write_table,
 )
 
@@ -36,7 +37,8 @@ def make_verdicts(comparison: Comparison) -> str:
         header = ["cell", "base", "new", "new / base", "interval", "verdict"]
         parts.append(write_table([header, *rows]))
         parts.append("Times are those of the fastest round of a process; ratios are without the drift of the machine.")
-    parts += _describe_limits(comparison)
+    reasons = (f"{name_cell(cell)} ({reason})" for cell, reason in comparison.absent.items())
+    parts += [*write_list("Not measured", reasons), *_describe_limits(comparison)]
     params = {result.cell: result.params for result in comparison.base.results}
     doubtful = [row for row in comparison.rows if row.suspect and row.verdict == "inconclusive"]
     gated = [row for row in doubtful if not NOT_GATED & set(params[row.cell])]

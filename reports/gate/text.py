@@ -1,12 +1,21 @@
 """The findings of the gate in words: Markdown for people, JSON for programs, annotations for GitHub."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from reports.gate.decision import Decision, Outcome
 from reports.gate.syncs import SyncChange
-from reports.text import count_noun, count_verdicts, escape_text, format_time, name_cell, shorten_text, write_table
+from reports.text import (
+    count_noun,
+    count_verdicts,
+    escape_text,
+    format_time,
+    name_cell,
+    shorten_text,
+    write_list,
+    write_table,
+)
 
 FORMAT = 1  # of the JSON
 DISTURBED = "Nothing can be judged: cells that the change can't affect differ, too"
@@ -54,14 +63,14 @@ def make_summary(finding: Finding) -> str:
     ]
     if shown:
         parts.append(write_table([("cell", "base", "ratio", "p-value", "pairs", "verdict"), *map(_make_row, shown)]))
-    parts += _list_names("Durability", map(_describe_syncs, outcome.syncs))
+    parts += write_list("Durability", map(_describe_syncs, outcome.syncs))
     if outcome.disturbed:
         parts.append(f"{DISTURBED}: {escape_text(', '.join(map(name_cell, outcome.disturbed)), 400)}")
-    parts += _list_names("Missing, measured in the baseline only", map(name_cell, outcome.missing))
-    parts += _list_names("New, without a baseline", map(name_cell, outcome.new))
+    parts += write_list("Missing, measured in the baseline only", map(name_cell, outcome.missing))
+    parts += write_list("New, without a baseline", map(name_cell, outcome.new))
     reasons = [f"{name_cell(cell)} ({absence.side}: {absence.reason})" for cell, absence in outcome.absent.items()]
     reasons += [f"{name}: {reason}" for name, reason in outcome.unavailable.items()]
-    parts += _list_names("Not measured", reasons)
+    parts += write_list("Not measured", reasons)
     parts.append("\n".join(f"- {escape_text(note)}" for note in (*finding.notes, _describe_cost(outcome))))
     return "\n\n".join(parts) + "\n"
 
@@ -85,11 +94,6 @@ def _count_unavailable(outcome: Outcome) -> str:
 def _describe_syncs(change: SyncChange) -> str:
     kind = "regression" if change.harmful else "improvement"
     return f"{kind}: {change.operation} syncs {count_noun(change.new, 'time')}, {change.base} in the baseline"
-
-
-def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
-    if lines := [f"- {escape_text(name, 400)}" for name in names]:
-        yield f"{title}:\n\n" + "\n".join(lines)
 
 
 def _describe_cost(outcome: Outcome) -> str:

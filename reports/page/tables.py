@@ -250,10 +250,11 @@ def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
         (ways[row.cell], *_show_row(row)) for verdict in _IMPORTANCE for row in comparison.select_rows(verdict)
     ]
     empty = Entry("")
-    for verdict, results in (("missing", comparison.missing), ("new", comparison.added)):
+    absent = [result for result in comparison.base.results if result.cell in comparison.absent]
+    for verdict, results in (("missing", comparison.missing), ("not measured", absent), ("new", comparison.added)):
         for result in results:
             time = _show_time(result.median)
-            base, new = (time, empty) if verdict == "missing" else (empty, time)
+            base, new = (empty, time) if verdict == "new" else (time, empty)
             rows.append((result.way, Entry(name_cell(result.cell)), base, new, empty, empty, Entry(verdict)))
     return _split_ways("Each cell against the base", _COMPARED, rows)
 

@@ -78,6 +78,16 @@ def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(show: Show) -> Non
     assert "--save-baseline" not in text, "ten processes are enough"
 
 
+def test_cells_that_were_not_measured_are_listed_with_the_reason(show: Show) -> None:
+    base, new = _make_runs()
+    cell = find_cell(new, CELL)
+    new["benchmarks"].remove(cell)
+    new["run"] |= {"failed": {cell["fullname"]: "OSError: <disk>"}, "complete": False}
+    text = show(base, new)
+    assert text.startswith("## 1 not measured, 38 ok\n")
+    assert text.endswith(f"\n\nNot measured:\n\n- {CELL} (OSError: &lt;disk&gt;)\n")
+
+
 def test_runs_without_a_change_need_neither_table_nor_command(show: Show) -> None:
     text = show(*_make_runs())
     assert text.startswith("## 39 ok\n\n- Base: run of 2026-11-21 06:39, commit 01234567, 10 processes\n- New: run of ")
