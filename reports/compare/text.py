@@ -30,7 +30,7 @@ def make_verdicts(comparison: Comparison) -> str:
     If the runs can't be compared, the text says why. Text from the runs is escaped.
     """
     if comparison.differences:
-        libraries = bool(find_other_libraries(comparison.base, comparison.new))
+        libraries = set(comparison.differences) <= set(find_other_libraries(comparison.base, comparison.new))
         return f"{describe_differences(comparison.differences, other_libraries=libraries)}\n"
     parts = [f"## {count_verdicts(comparison.counts)}", "\n".join(_describe_runs(comparison))]
     if rows := _make_rows(comparison):
@@ -49,7 +49,10 @@ def make_verdicts(comparison: Comparison) -> str:
 
 
 def describe_differences(differences: Iterable[str], *, other_libraries: bool) -> str:
-    """Say in one line why two runs can't be compared, and what to do instead."""
+    """Say in one line why two runs can't be compared, and what to do instead.
+
+    `other_libraries` says whether libraries are all that differs, which can be allowed.
+    """
     hint = f"{GATE}, also with another interpreter: --new-python PATH; --allow=libraries compares anyway"
     return f"the runs can't be compared: {'; '.join(differences)}; {hint if other_libraries else GATE}"
 
