@@ -41,7 +41,7 @@ class Row:
     open: bool
     detectable: float
     processes: tuple[int, int]
-    spread: float  # the slowest process / the fastest one, of either run
+    spreads: tuple[float, float]  # the slowest process / the fastest one, of each run
 
     @property
     def noisy(self) -> bool:
@@ -258,8 +258,12 @@ def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: T
         open=may_be_slower or may_be_ok,
         detectable=_raise(max(limit, least, evidence.find_detectable(levels[0]))),
         processes=(len(evidence.base), len(evidence.new)),
-        spread=max(math.exp(max(times) - min(times)) for times in (evidence.base, evidence.new)),
+        spreads=(_find_spread(evidence.base), _find_spread(evidence.new)),
     )
+
+
+def _find_spread(times: Sequence[float]) -> float:
+    return math.exp(max(times) - min(times))
 
 
 def _raise(logarithm: float) -> float:

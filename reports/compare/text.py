@@ -124,8 +124,9 @@ def describe_interval(row: Row) -> str:
         slower = row.verdict == "regression"
         return f"above {format_number(row.low)}" if slower else f"below {format_number(row.high)}"
     if row.noisy:
-        count = max(row.processes)
-        return f"too noisy: {count} processes differ by a factor of {format_number(row.spread)}"
+        spread, count = max(zip(row.spreads, row.processes, strict=True))
+        words = f": {count} processes differ by a factor of {format_number(spread)}" if count > 1 else ""
+        return f"too noisy{words}"
     return f"{row.low:,.2f} to {row.high:,.2f}"
 
 
