@@ -74,6 +74,11 @@ class Comparison:
         counts["missing"], counts["not measured"], counts["new"] = map(len, (self.missing, self.absent, self.added))
         return counts
 
+    @property
+    def doubt(self) -> str:
+        """What is added to each verdict."""
+        return " (other libraries)" if self.allowed else ""
+
     def select_rows(self, verdict: Verdict) -> tuple[Row, ...]:
         """Select the rows with one verdict, in the order of the run."""
         return tuple(row for row in self.rows if row.verdict == verdict)

@@ -102,7 +102,6 @@ def _write_factor(factor: float) -> str:
 def _make_rows(comparison: Comparison) -> list[list[str]]:
     certain = [*comparison.select_rows("regression"), *comparison.select_rows("improvement")]
     rows = [*certain, *(row for row in comparison.select_rows("inconclusive") if row.suspect)]
-    doubt = " (other libraries)" if comparison.allowed else ""
     lines = [
         [
             escape_text(name_cell(row.cell)),
@@ -110,12 +109,12 @@ def _make_rows(comparison: Comparison) -> list[list[str]]:
             format_time(row.new),
             f"{row.ratio:,.2f}",
             describe_interval(row),
-            f"{row.verdict}{doubt}",
+            f"{row.verdict}{comparison.doubt}",
         ]
         for row in rows
     ]
-    lines += [[*_name(result), "", "", "", f"missing{doubt}"] for result in comparison.missing]
-    return lines + [[name, "", time, "", "", f"new{doubt}"] for name, time in map(_name, comparison.added)]
+    lines += [[*_name(result), "", "", "", f"missing{comparison.doubt}"] for result in comparison.missing]
+    return lines + [[name, "", time, "", "", f"new{comparison.doubt}"] for name, time in map(_name, comparison.added)]
 
 
 def describe_interval(row: Row) -> str:
