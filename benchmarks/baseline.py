@@ -156,7 +156,7 @@ def refuse_base(config: pytest.Config, base: Run, now: Run) -> str:
     differences, others = find_differences(base, now), find_other_libraries(base, now)
     if "libraries" in read_allowed(config):
         differences = [each for each in differences if each not in others]
-    return describe_differences(differences, other_libraries=bool(others)) if differences else ""
+    return describe_differences(differences, other_libraries=set(differences) <= set(others)) if differences else ""
 
 
 def read_allowed(config: pytest.Config) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def _write_page(config: pytest.Config) -> tuple[int, str]:
         return 3, "no page: no run was saved; measure with --benchmark-only"
     try:
         base = config.stash[SESSION].base
-        write_page([path], None if base is None else base.path, out)
+        write_page([path], None if base is None else base.path, out, read_allowed(config))
     except (WrongInputError, OSError) as error:
         return 3, f"no page: {error}"
     return 0, f"page written to {out}"

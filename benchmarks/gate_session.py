@@ -27,6 +27,7 @@ CELL, ROUND = b"c", b"r"  # what it is ready for
 TURN = 0.002  # seconds after which it is the other side's turn
 PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 NO_CELLS, WRONG_EXPRESSION = 5, 6  # exit codes, as reports.gate.session expects them; pytest's own end at 5
+NO_BACKEND = "it isn't a backend here"  # as reports.gate.pairs expects it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     asked = config.option.backends
     found = find_backends(asked) if asked else []
     for name in UNAVAILABLE if not asked else [name for name in asked.split(",") if name not in dict(found)]:
-        write_journal(config, {"backend": name, "reason": UNAVAILABLE.get(name, "it isn't a backend here")})
+        write_journal(config, {"backend": name, "reason": UNAVAILABLE.get(name, NO_BACKEND)})
     for name, file in found:
         if expected != IMPORTED and not (file.is_relative_to(expected) or file.is_relative_to(IMPORTED)):
             raise pytest.UsageError(f"{name} comes from {file}, this session measures {expected}")

@@ -242,6 +242,16 @@ class Run:
     replicates: tuple[Mapping[str, tuple[float, ...]], ...] = ()  # rounds by cell, of each process but the first
 
     @property
+    def unmeasured(self) -> Mapping[str, str]:
+        """The cells that left a reason instead of a result, or failed in one of several processes."""
+        return {**self.failed, **self.skipped}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the session ended early; a cell that failed doesn't end it."""
+        return not self.complete and bool(self.missing or not self.unmeasured)
+
+    @property
     def parallel(self) -> frozenset[str]:
         """The cells that need several processors at once."""
         cells: tuple[Result | Reference, ...] = (*self.results, *self.references)

@@ -1,7 +1,7 @@
 """Text for people: numbers with units, short lines, Markdown that also reads well in a terminal."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from reports.noise import Verdict
@@ -46,6 +46,12 @@ def write_table(rows: Sequence[Sequence[str]], *, numbers: bool = True) -> str:
         return f"| {' | '.join(padded)} |"
 
     return "\n".join(line(cells) for cells in (rows[0], rules, *rows[1:]))
+
+
+def write_list(title: str, names: Iterable[str]) -> Iterator[str]:
+    """Write names below a title as a Markdown list; nothing if there are none."""
+    if lines := [f"- {escape_text(name, 400)}" for name in names]:
+        yield f"{title}:\n\n" + "\n".join(lines)
 
 
 def add_params(title: str, params: Iterable[tuple[str, object]]) -> str:

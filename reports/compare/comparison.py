@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reports.compare.statistics import Drift, Evidence, Process, weigh_cells
 from reports.noise import MISSED, Thresholds, Verdict
@@ -41,7 +41,7 @@ class Row:
     open: bool
     detectable: float
     processes: tuple[int, int]
-    spread: float  # the slowest process / the fastest one, of either run
+    spreads: tuple[float, float]  # the slowest process / the fastest one, of each run
 
     @property
     def noisy(self) -> bool:
@@ -51,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: why they can't be compared, or a row for each cell of both, and the cells that only one has."""
+    """Two runs: why they can't be compared, or a row for each cell of both, and the cells that only one has.
+
+    `absent` says why cells of the new run weren't measured; none of them has a row.
+    """
 
     base: Run
     new: Run
@@ -62,26 +65,32 @@ class Comparison:
     threshold: float = Thresholds.threshold
     drift: Drift | None = None
     allowed: tuple[str, ...] = ()  # differences that the user allowed
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[Verdict, int]:
         """How many cells have which verdict."""
         counts: Counter[Verdict] = Counter(row.verdict for row in self.rows)
-        counts["missing"], counts["new"] = len(self.missing), len(self.added)
+        counts["missing"], counts["not measured"], counts["new"] = map(len, (self.missing, self.absent, self.added))
         return counts
+
+    @property
+    def doubt(self) -> str:
+        """What is added to each verdict."""
+        return " (other libraries)" if self.allowed else ""
 
     def select_rows(self, verdict: Verdict) -> tuple[Row, ...]:
         """Select the rows with one verdict, in the order of the run."""
         return tuple(row for row in self.rows if row.verdict == verdict)
 
     def choose_exit_code(self, missing: str) -> int:
-        """Choose the exit code: 0 fine, 1 a regression or a missing cell, 3 not comparable.
+        """Choose the exit code: 0 fine, 1 a regression or a missing cell, 3 not comparable or a cell not measured.
 
         With `missing` as ``warn``, not ``fail``, a missing cell is fine.
         """
-        if self.differences:
-            return 3
-        return int(bool(self.select_rows("regression") or (self.missing and missing == "fail")))
+        if not self.differences and (self.select_rows("regression") or (self.missing and missing == "fail")):
+            return 1
+        return 3 if self.differences or self.absent else 0
 
 
 def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] = ()) -> Comparison:
@@ -94,13 +103,15 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
     if "libraries" in allow:
         allowed = find_other_libraries(base, new)
         differences = [each for each in differences if each not in allowed]
-    before, after = ({result.cell: result for result in run.results} for run in (base, new))
+    absent = new.unmeasured
+    before, after = ({each.cell: each for each in run.results if each.cell not in absent} for run in (base, new))
     references = {each.cell for run in (base, new) for each in run.references}
     own = {result.cell: Thresholds(threshold).widen(result.threshold) for result in new.results}
     rows: tuple[Row, ...] = ()
     drift = None
-    if not differences:
-        rows, drift = judge_cells(base.processes, new.processes, references, own, base.parallel)
+    measured = _leave_out(new.processes, absent)
+    if measured and not differences:
+        rows, drift = judge_cells(base.processes, measured, references, own, base.parallel)
     return Comparison(
         base=base,
         new=new,
@@ -111,7 +122,14 @@ def compare_runs(base: Run, new: Run, threshold: float, allow: Collection[str] =
         threshold=threshold,
         drift=drift,
         allowed=tuple(allowed),
+        absent=absent,
     )
+
+
+def _leave_out(processes: Iterable[Process], cells: Collection[str]) -> list[Process]:
+    """Leave out cells, and processes that measured no other."""
+    kept = ({cell: each for cell, each in process.items() if cell not in cells} for process in processes)
+    return [process for process in kept if process]
 
 
 def judge_cells(
@@ -157,7 +175,8 @@ def find_differences(base: Run, new: Run) -> list[str]:
     Free space, paths, the length of the measurement and the choice of cells aren't differences.
     """
     runs = {"base": base, "new run": new}
-    words = [f"the {name} is incomplete: repeat it" for name, run in runs.items() if not run.complete]
+    words = ["the base is incomplete: repeat it"] if not base.complete else []
+    words += ["the new run was interrupted: repeat it"] if new.interrupted else []
     words += [
         f"the {name} was made before cells had definitions: repeat it"
         for name, run in runs.items()
@@ -244,8 +263,12 @@ def _make_row(cell: str, evidence: Evidence, levels: tuple[float, float], own: T
         open=may_be_slower or may_be_ok,
         detectable=_raise(max(limit, least, evidence.find_detectable(levels[0]))),
         processes=(len(evidence.base), len(evidence.new)),
-        spread=max(math.exp(max(times) - min(times)) for times in (evidence.base, evidence.new)),
+        spreads=(_find_spread(evidence.base), _find_spread(evidence.new)),
     )
+
+
+def _find_spread(times: Sequence[float]) -> float:
+    return math.exp(max(times) - min(times))
 
 
 def _raise(logarithm: float) -> float:

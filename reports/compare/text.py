@@ -15,6 +15,7 @@ from reports.text import (
     format_time,
     name_cell,
     shorten_text,
+    write_list,
     write_table,
 )
 
@@ -29,14 +30,15 @@ def make_verdicts(comparison: Comparison) -> str:
     If the runs can't be compared, the text says why. Text from the runs is escaped.
     """
     if comparison.differences:
-        libraries = bool(find_other_libraries(comparison.base, comparison.new))
+        libraries = set(comparison.differences) <= set(find_other_libraries(comparison.base, comparison.new))
         return f"{describe_differences(comparison.differences, other_libraries=libraries)}\n"
     parts = [f"## {count_verdicts(comparison.counts)}", "\n".join(_describe_runs(comparison))]
     if rows := _make_rows(comparison):
         header = ["cell", "base", "new", "new / base", "interval", "verdict"]
         parts.append(write_table([header, *rows]))
         parts.append("Times are those of the fastest round of a process; ratios are without the drift of the machine.")
-    parts += _describe_limits(comparison)
+    reasons = (f"{name_cell(cell)} ({reason})" for cell, reason in comparison.absent.items())
+    parts += [*write_list("Not measured", reasons), *_describe_limits(comparison)]
     params = {result.cell: result.params for result in comparison.base.results}
     doubtful = [row for row in comparison.rows if row.suspect and row.verdict == "inconclusive"]
     gated = [row for row in doubtful if not NOT_GATED & set(params[row.cell])]
@@ -47,7 +49,10 @@ def make_verdicts(comparison: Comparison) -> str:
 
 
 def describe_differences(differences: Iterable[str], *, other_libraries: bool) -> str:
-    """Say in one line why two runs can't be compared, and what to do instead."""
+    """Say in one line why two runs can't be compared, and what to do instead.
+
+    `other_libraries` says whether libraries are all that differs, which can be allowed.
+    """
     hint = f"{GATE}, also with another interpreter: --new-python PATH; --allow=libraries compares anyway"
     return f"the runs can't be compared: {'; '.join(differences)}; {hint if other_libraries else GATE}"
 
@@ -97,7 +102,6 @@ def _write_factor(factor: float) -> str:
 def _make_rows(comparison: Comparison) -> list[list[str]]:
     certain = [*comparison.select_rows("regression"), *comparison.select_rows("improvement")]
     rows = [*certain, *(row for row in comparison.select_rows("inconclusive") if row.suspect)]
-    doubt = " (other libraries)" if comparison.allowed else ""
     lines = [
         [
             escape_text(name_cell(row.cell)),
@@ -105,12 +109,12 @@ def _make_rows(comparison: Comparison) -> list[list[str]]:
             format_time(row.new),
             f"{row.ratio:,.2f}",
             describe_interval(row),
-            f"{row.verdict}{doubt}",
+            f"{row.verdict}{comparison.doubt}",
         ]
         for row in rows
     ]
-    lines += [[*_name(result), "", "", "", f"missing{doubt}"] for result in comparison.missing]
-    return lines + [[name, "", time, "", "", f"new{doubt}"] for name, time in map(_name, comparison.added)]
+    lines += [[*_name(result), "", "", "", f"missing{comparison.doubt}"] for result in comparison.missing]
+    return lines + [[name, "", time, "", "", f"new{comparison.doubt}"] for name, time in map(_name, comparison.added)]
 
 
 def describe_interval(row: Row) -> str:
@@ -119,8 +123,9 @@ def describe_interval(row: Row) -> str:
         slower = row.verdict == "regression"
         return f"above {format_number(row.low)}" if slower else f"below {format_number(row.high)}"
     if row.noisy:
-        count = max(row.processes)
-        return f"too noisy: {count} processes differ by a factor of {format_number(row.spread)}"
+        spread, count = max(zip(row.spreads, row.processes, strict=True))
+        words = f": {count} processes differ by a factor of {format_number(spread)}" if count > 1 else ""
+        return f"too noisy{words}"
     return f"{row.low:,.2f} to {row.high:,.2f}"
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from reports.text import join_words
+
 TOP, REGISTRY, BACKENDS, TESTS = "storage", "storage.registry", "storage.backends.", "benchmarks.test_"
 HARMLESS = {".md", ".pyc"}  # suffixes of files that no cell reads
 SKIPPED = {"benchmarks.test_remote"}  # its cells need --remote, which sessions of the gate don't have
@@ -31,6 +33,7 @@ class Affected:
     """The cells of these backends, and those of these benchmark files with any backend; or all, for a reason.
 
     `encoded` says why cells of image files are affected, empty if they aren't; `pixels`, whether those of pixels are.
+    `left_out` are the affected backends if none of them was named, so that nothing is left.
     """
 
     backends: tuple[str, ...] = ()
@@ -38,6 +41,7 @@ class Affected:
     everything: str = ""
     encoded: str = ""
     pixels: bool = True
+    left_out: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether any cell is affected."""
@@ -50,6 +54,9 @@ class Affected:
 
     def describe(self) -> str:
         """Say which cells a change can affect."""
+        if self.left_out:
+            names = join_words(self.left_out)
+            return f"none of the named backends is affected, only {names}; --all measures the named ones anyway"
         if not self.pixels:
             return f"only cells of image files are measured: {self.encoded}"
         if self.everything and self.everything == self.encoded:
@@ -66,8 +73,10 @@ class Affected:
     def keep(self, named: Collection[str], *folders: Path) -> "Affected":
         """Keep only the named backends, if any are named; those of other packages may import anything."""
         built_in = {path.stem for folder in folders for path in (folder / TOP / "backends").glob("*.py")}
-        kept = tuple(name for name in named if name in self.backends or name not in built_in)
-        return replace(self, backends=kept) if named else self
+        kept = replace(self, backends=tuple(name for name in named if name in self.backends or name not in built_in))
+        if not named:
+            return self
+        return kept or Affected(left_out=self.backends)
 
     def find_backends(self) -> tuple[str, ...]:
         """Return the backends that have affected cells; empty if all may have."""

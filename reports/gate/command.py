@@ -211,8 +211,9 @@ def _find_affected(options: argparse.Namespace, pythons: tuple[str, str], old: P
         return Affected(options.backends, encoded="backends of another package can store them")
     if options.library:
         modules = options.library.find_modules()
-        found = trace(modules, old, new).keep(options.backends, old, new)
-        return found or Affected.all_for(f"no backend imports {' or '.join(modules)} itself")
+        found = trace(modules, old, new)
+        kept = found.keep(options.backends, old, new)
+        return kept if found or kept else Affected.all_for(f"no backend imports {' or '.join(modules)} itself")
     if pythons[0] != pythons[1]:
         return Affected.all_for("the interpreters differ")
     found = find_affected(old, new)

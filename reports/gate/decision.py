@@ -14,7 +14,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from reports.errors import WrongInputError
-from reports.gate.pairs import ANALYSES, FIRST_LOOK, SCREEN_PAIRS, Pair, SideName
+from reports.gate.pairs import ANALYSES, FIRST_LOOK, NO_BACKEND, SCREEN_PAIRS, Pair, SideName
 from reports.gate.statistics import (
     Usual,
     analyse_suspects,
@@ -75,6 +75,7 @@ class Outcome:
     disturbed: tuple[str, ...] = ()  # controls that differ nevertheless, so that no other cell can be judged
     syncs: tuple[SyncChange, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)  # backends that neither side can measure, and why
+    broken: Mapping[str, str] = field(default_factory=dict)  # missing cells whose backend can't be imported, and why
 
     def select(self, verdict: Verdict) -> tuple[Decision, ...]:
         """Return the cells with this verdict, the largest change first."""
@@ -184,6 +185,7 @@ def run_gate(
         controls=watched.list_cells(),
         disturbed=disturbed,
         unavailable=_find_unavailable(pairs[0]),
+        broken=_find_broken(pairs[0]),
     )
 
 
@@ -325,6 +327,12 @@ def _find_absent(pairs: Iterable[Pair]) -> dict[str, Absence]:
 def _find_unavailable(pair: Pair) -> dict[str, str]:
     base, new = (side.unavailable for side in pair)
     return {name: reason for name, reason in new.items() if name in base}
+
+
+def _find_broken(pair: Pair) -> dict[str, str]:
+    """Find the cells of backends that the candidate has but can't import; one that was removed isn't broken."""
+    reasons = {name: reason for name, reason in pair.candidate.unavailable.items() if reason != NO_BACKEND}
+    return {cell: reasons[name] for cell, name in sorted(pair.baseline.backends.items()) if name in reasons}
 
 
 def _find_upgrades(pair: Pair) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ SCREEN_PAIRS = 4  # of all cells
 FIRST_LOOK = 4  # pairs after which suspects may be cleared, and none is confirmed
 ANALYSES = (12, 24, 36, 48, 60)  # pairs after which suspects are judged: the interim analyses, and the last one
 
+NO_BACKEND = "it isn't a backend here"  # of benchmarks/gate_session.py: why a side lacks what was removed or is new
+
 SideName = Literal["baseline", "candidate"]
 Seconds = Mapping[str, float]  # of a call, by cell
 

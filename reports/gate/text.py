@@ -1,12 +1,21 @@
 """The findings of the gate in words: Markdown for people, JSON for programs, annotations for GitHub."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from reports.gate.decision import Decision, Outcome
 from reports.gate.syncs import SyncChange
-from reports.text import count_noun, count_verdicts, escape_text, format_time, name_cell, shorten_text, write_table
+from reports.text import (
+    count_noun,
+    count_verdicts,
+    escape_text,
+    format_time,
+    name_cell,
+    shorten_text,
+    write_list,
+    write_table,
+)
 
 FORMAT = 1  # of the JSON
 DISTURBED = "Nothing can be judged: cells that the change can't affect differ, too"
@@ -27,12 +36,13 @@ def choose_exit_code(outcome: Outcome, *, strict: bool, allow_missing: bool) -> 
     """Choose the exit code: 1 for a regression or a missing cell, 3 if a cell couldn't be measured, else 0.
 
     With `strict`, inconclusive cells count as regressions. With `allow_missing`, neither missing cells count nor those
-    that only the baseline couldn't measure: like new ones, they have nothing to be compared with. Controls that differ
-    make it 3. An operation that syncs without being asked to, or doesn't although it was, makes it 1.
+    that only the baseline couldn't measure: like new ones, they have nothing to be compared with. Those whose backend
+    broke always count. Controls that differ make it 3. An operation that syncs without being asked to, or
+    doesn't although it was, makes it 1.
     """
     slower = outcome.select("regression") or (strict and outcome.select("inconclusive"))
     failing = slower or any(each.harmful for each in outcome.syncs)
-    if failing or (outcome.missing and not allow_missing):
+    if failing or outcome.broken or (outcome.missing and not allow_missing):
         return 1
     if outcome.disturbed:
         return 3
@@ -54,14 +64,14 @@ def make_summary(finding: Finding) -> str:
     ]
     if shown:
         parts.append(write_table([("cell", "base", "ratio", "p-value", "pairs", "verdict"), *map(_make_row, shown)]))
-    parts += _list_names("Durability", map(_describe_syncs, outcome.syncs))
+    parts += write_list("Durability", map(_describe_syncs, outcome.syncs))
     if outcome.disturbed:
         parts.append(f"{DISTURBED}: {escape_text(', '.join(map(name_cell, outcome.disturbed)), 400)}")
-    parts += _list_names("Missing, measured in the baseline only", map(name_cell, outcome.missing))
-    parts += _list_names("New, without a baseline", map(name_cell, outcome.new))
+    parts += write_list("Missing, measured in the baseline only", _describe_missing(outcome))
+    parts += write_list("New, without a baseline", map(name_cell, outcome.new))
     reasons = [f"{name_cell(cell)} ({absence.side}: {absence.reason})" for cell, absence in outcome.absent.items()]
     reasons += [f"{name}: {reason}" for name, reason in outcome.unavailable.items()]
-    parts += _list_names("Not measured", reasons)
+    parts += write_list("Not measured", reasons)
     parts.append("\n".join(f"- {escape_text(note)}" for note in (*finding.notes, _describe_cost(outcome))))
     return "\n\n".join(parts) + "\n"
 
@@ -82,14 +92,14 @@ def _count_unavailable(outcome: Outcome) -> str:
     return f", {count_noun(number, 'backend')} not measured" if number else ""
 
 
+def _describe_missing(outcome: Outcome) -> Iterator[str]:
+    for cell in outcome.missing:
+        yield f"{name_cell(cell)} (candidate: {reason})" if (reason := outcome.broken.get(cell)) else name_cell(cell)
+
+
 def _describe_syncs(change: SyncChange) -> str:
     kind = "regression" if change.harmful else "improvement"
     return f"{kind}: {change.operation} syncs {count_noun(change.new, 'time')}, {change.base} in the baseline"
-
-
-def _list_names(title: str, names: Iterable[str]) -> Iterator[str]:
-    if lines := [f"- {escape_text(name, 400)}" for name in names]:
-        yield f"{title}:\n\n" + "\n".join(lines)
 
 
 def _describe_cost(outcome: Outcome) -> str:
@@ -130,7 +140,8 @@ def make_annotations(finding: Finding) -> Iterator[str]:
     for change in outcome.syncs:
         yield annotate("error" if change.harmful else "notice", "durability", _describe_syncs(change))
     for cell in outcome.missing:
-        yield annotate("error", "missing", f"{name_cell(cell)} isn't measured any more")
+        reason = f": {shorten_text(outcome.broken[cell])}" if cell in outcome.broken else ""
+        yield annotate("error", "missing", f"{name_cell(cell)} isn't measured any more{reason}")
     for cell, absence in outcome.absent.items():
         text = f"{name_cell(cell)}: {absence.side}: {shorten_text(absence.reason)}"
         yield annotate("error", "not measured", text)

@@ -3,10 +3,11 @@
 import argparse
 import datetime as dt
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from reports.cli import print_names
+from reports.compare.comparison import ALLOWED
 from reports.errors import WrongInputError
 from reports.files import replace_file
 from reports.reading import parse_run, read_content
@@ -25,12 +26,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the run; of several runs the page shows the newest, with the others as its history",
     )
     parser.add_argument("--base", type=Path, metavar="OTHER.json", help="a run to compare with")
+    parser.add_argument("--allow", choices=ALLOWED, action="append", default=[], help="compare although these differ")
     parser.add_argument("--out", type=Path, required=True, metavar="REPORT.html", help="the file to write or replace")
 
 
 def show_page(options: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    write_page(options.runs, options.base, options.out)
+    if options.allow and not options.base:
+        raise WrongInputError("--allow is about runs that are compared; name one with --base")
+    write_page(options.runs, options.base, options.out, options.allow)
     print_names(options.out)
     return 0
 
@@ -56,15 +60,18 @@ def _may_replace(out: Path) -> bool:
     return start.lower() in {b"", _START}
 
 
-def write_page(paths: Sequence[Path], base: Path | None, out: Path) -> None:
-    """Write the page of the newest of some runs atomically; if it fails, an earlier page stays."""
+def write_page(paths: Sequence[Path], base: Path | None, out: Path, allow: Collection[str] = ()) -> None:
+    """Write the page of the newest of some runs atomically; if it fails, an earlier page stays.
+
+    Differences from the base that `allow` names don't prevent the comparison.
+    """
     from reports.page.document import make_page  # noqa: PLC0415 - other commands don't need jinja2
 
     inputs = dict.fromkeys([*paths, *([base] if base else [])])
     check_place(out, list(inputs))
     contents = {path: read_content(path) for path in inputs}  # each once: it may be a pipe
     runs = sorted((parse_run(path, contents[path]) for path in dict.fromkeys(paths)), key=_date)
-    page = make_page(runs, contents[runs[-1].path], parse_run(base, contents[base]) if base else None)
+    page = make_page(runs, contents[runs[-1].path], parse_run(base, contents[base]) if base else None, allow)
     replace_file(out, page)
 
 

@@ -1,7 +1,7 @@
 """The words of a page: warnings, facts, missing cells, and comparisons with other runs."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.compare.comparison import compare_runs, find_differences
@@ -80,15 +80,17 @@ def list_problems(run: Run) -> tuple[tuple[str, str], ...]:
     return (*problems[:MAX_PROBLEMS], *([("and more", f"{more:,} of them")] if more > 0 else ()))
 
 
-def describe_comparison(base: Run, run: Run) -> Section:
+def describe_comparison(base: Run, run: Run, allow: Collection[str] = ()) -> Section:
     """Compare a run with its base, as `python -m reports compare` does."""
-    comparison = compare_runs(base, run, Thresholds.threshold)
+    comparison = compare_runs(base, run, Thresholds.threshold, allow)
     if comparison.differences:
         return Section(f"The runs cannot be compared: {'; '.join(comparison.differences)}.")
     verdicts = count_verdicts(comparison.counts)
+    others = f" Other libraries: {shorten_text('; '.join(comparison.allowed), 1000)}." if comparison.allowed else ""
     return Section(
         f"Against the run of {base.datetime:%Y-%m-%d %H:%M}, commit {base.commit.short}: {verdicts}. "
-        "Inconclusive: neither a regression nor certain to be none. The gate measures both versions side by side.",
+        f"Inconclusive: neither a regression nor certain to be none. The gate measures both versions side by side."
+        f"{others}",
         tables=tabulate_comparison(comparison),
         slower=tabulate_slower(comparison),
     )

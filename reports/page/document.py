@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,11 @@ _SECTIONS = {
 }
 
 
-def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> str:
+def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None, allow: Collection[str] = ()) -> str:
     """Make the page of the last of some runs, with the others as its history; the same runs give the same page.
 
-    `content` is the JSON that the page offers to download, `base` a run to compare with.
+    `content` is the JSON that the page offers to download, `base` a run to compare with, though they differ in what
+    `allow` names.
     """
     run = runs[-1]
     views = matrix.make_views(run)
@@ -55,7 +56,7 @@ def make_page(runs: Sequence[Run], content: bytes, base: Run | None = None) -> s
         "figures": views,
         "bucket": buckets,
         "projection": projection or payloads,
-        "base": contents.describe_comparison(base, run) if base else None,
+        "base": contents.describe_comparison(base, run, allow) if base else None,
         "history": contents.describe_history(runs) if len(runs) > 1 else None,
     }
     measured = f"images: {run.image_set.name}, {count_noun(len(run.results), 'cell')}, commit {run.commit.short}"

@@ -247,14 +247,19 @@ def tabulate_comparison(comparison: Comparison) -> tuple[Table, ...]:
     """Show each cell of two runs with its ratio and its verdict; a table for each way."""
     ways = {result.cell: result.way for run in (comparison.base, comparison.new) for result in run.results}
     rows: list[_WayRow] = [
-        (ways[row.cell], *_show_row(row)) for verdict in _IMPORTANCE for row in comparison.select_rows(verdict)
+        (ways[row.cell], *_show_row(row, comparison))
+        for verdict in _IMPORTANCE
+        for row in comparison.select_rows(verdict)
     ]
     empty = Entry("")
-    for verdict, results in (("missing", comparison.missing), ("new", comparison.added)):
+    absent = [result for result in comparison.base.results if result.cell in comparison.absent]
+    for verdict, results in (("missing", comparison.missing), ("not measured", absent), ("new", comparison.added)):
         for result in results:
             time = _show_time(result.median)
-            base, new = (time, empty) if verdict == "missing" else (empty, time)
-            rows.append((result.way, Entry(name_cell(result.cell)), base, new, empty, empty, Entry(verdict)))
+            base, new = (empty, time) if verdict == "new" else (time, empty)
+            rows.append(
+                (result.way, Entry(name_cell(result.cell)), base, new, empty, empty, _show_verdict(verdict, comparison))
+            )
     return _split_ways("Each cell against the base", _COMPARED, rows)
 
 
@@ -262,18 +267,23 @@ def tabulate_slower(comparison: Comparison) -> Table | None:
     """Show what became slower for certain, then what looks slower, each by how much; None if nothing does."""
     suspects = (row for row in comparison.rows if row.suspect)
     rows = sorted(suspects, key=lambda row: (row.verdict != "regression", -row.ratio))[:MAX_SLOWER]
-    return Table("What became slower, or looks slower", _COMPARED, tuple(map(_show_row, rows))) if rows else None
+    shown = tuple(_show_row(row, comparison) for row in rows)
+    return Table("What became slower, or looks slower", _COMPARED, shown) if rows else None
 
 
-def _show_row(row: Row) -> tuple[Entry, ...]:
+def _show_row(row: Row, comparison: Comparison) -> tuple[Entry, ...]:
     return (
         Entry(name_cell(row.cell)),
         _show_time(row.base),
         _show_time(row.new),
         Entry(format_number(row.ratio), row.ratio),
         Entry(describe_interval(row), row.low),
-        Entry(row.verdict),
+        _show_verdict(row.verdict, comparison),
     )
+
+
+def _show_verdict(verdict: str, comparison: Comparison) -> Entry:
+    return Entry(f"{verdict}{comparison.doubt}")
 
 
 def tabulate_history(runs: Sequence[Run]) -> tuple[Table, ...]:

@@ -235,9 +235,11 @@ def test_other_libraries_are_refused_unless_they_are_allowed(folder: Path) -> No
     assert "`python -m reports gate` measures two versions side by side" in ended.stdout
     assert "--new-python PATH; --allow=libraries compares anyway" in ended.stdout
     assert find_runs(folder) == runs
-    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=older", "--budget=0", "--allow=libraries")
+    allowing = ("--allow=libraries", "--page=allowed.html")
+    ended = run_pytest(folder, "benchmarks", *SMALL, "--compare-with=older", "--budget=0", *allowing)
     assert ended.returncode in {0, 1}
     assert "- Other libraries: version of numpy: 0.1 in the base" in ended.stdout
+    assert "Other libraries: version of numpy: 0.1 in the base" in (folder / "allowed.html").read_text(encoding="utf-8")
 
 
 @need_backend("png")

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from benchmarks import gate_session
+from reports.gate.pairs import NO_BACKEND
 
 CELL = "benchmarks/test_many.py::test_read_many[hdf5-100]"
 
@@ -23,7 +24,7 @@ def test_backends_that_only_the_other_side_has_are_left_out(monkeypatch: pytest.
     options.backends += ",no_library"
     gate_session.pytest_configure(cast("pytest.Config", config))
     assert options.backends == "npy"
-    reasons = {"not_here": "it isn't a backend here", "no_library": "not installed"}
+    reasons = {"not_here": NO_BACKEND, "no_library": "not installed"}
     lines = (tmp_path / "journal").read_text().splitlines()
     assert {line["backend"]: line["reason"] for line in map(json.loads, lines)} == reasons
     options.backends = "not_here"

@@ -86,7 +86,7 @@ def test_a_cell_whose_processes_disagree_is_never_ok(factor: float, read: Callab
     comparison = compare_runs(base, new, Thresholds.threshold)
     assert _verdict(comparison) == "inconclusive"
     (row,) = [row for row in comparison.rows if row.cell.endswith(CELL)]
-    assert row.spread > 7
+    assert min(row.spreads) > 7
     assert comparison.choose_exit_code("fail") == 0
 
 
@@ -192,6 +192,12 @@ def _set(*keys: str, value: object) -> Change:
     return set_value
 
 
+def _fail(run: dict[str, Any], *never_run: str, name: str = CELL) -> None:
+    """Have a cell fail that was measured before, as in a second process; others were never run."""
+    run["run"] |= {"failed": {find_cell(run, name)["fullname"]: "in process 2: SIGSEGV"}, "complete": False}
+    run["run"]["intended"] += never_run
+
+
 def _change_cells(change: Change, count: int | None = None) -> Change:
     """Make a change of the first `count` cells."""
     return lambda run: [change(cell) for cell in run["benchmarks"][:count]]
@@ -212,7 +218,8 @@ _DIFFERENCES = {
     "python": (_set("run", "libraries", "python", value="3.14.0"), "version of python: 3.11.7 in the base, 3.14.0 in"),
     "added": (_set("run", "libraries", "simd", value="9"), "version of simd: none in the base, 9 in the new run"),
     "gone": (_set("run", "libraries", value={"python": "3.11.7"}), "numpy: 2.4.6 in the base, none in the new run"),
-    "incomplete": (_set("run", "complete", value=False), "the new run is incomplete: repeat it"),
+    "interrupted": (_set("run", "complete", value=False), "the new run was interrupted: repeat it"),
+    "never run": (lambda run: _fail(run, "never run"), "the new run was interrupted: repeat it"),
     "definition": (_redefine, "test_store_many[png-1000], test_read_single[png-10] and 2 more"),
     "old": (_forget_definitions, "the new run was made before cells had definitions: repeat it"),
     "other cells": (_rename, "the runs have no cell in common"),
@@ -226,6 +233,49 @@ def test_runs_that_cannot_be_compared_say_why(change: Change, words: str, compar
     assert words in difference
     assert comparison.rows == ()
     assert comparison.choose_exit_code("fail") == comparison.choose_exit_code("warn") == 3
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1, 3), (3, 1)])
+@pytest.mark.parametrize("has_result", [True, False])
+def test_a_cell_that_failed_is_not_measured_and_the_others_are_judged(
+    factor: float, code: int, compare: Callable[..., Comparison], *, has_result: bool
+) -> None:
+    def fail(run: dict[str, Any]) -> None:
+        slow_down(run, CELL, 2)
+        _fail(run)
+        slow_down(run, "test_store_many[lmdb-1000]", factor)
+        if not has_result:
+            run["benchmarks"].remove(find_cell(run, CELL))
+
+    comparison = compare(fail)
+    assert comparison.absent == {f"benchmarks/test_suite.py::{CELL}": "in process 2: SIGSEGV"}
+    assert CELL not in {row.cell.partition("::")[2] for row in comparison.rows}
+    assert comparison.counts["ok"] == (38 if factor == 1 else 37)
+    assert (comparison.missing, comparison.added, comparison.counts["not measured"]) == ((), (), 1)
+    assert comparison.choose_exit_code("fail") == comparison.choose_exit_code("warn") == code
+
+
+def test_a_process_that_measured_nothing_does_not_count(compare: Callable[..., Comparison]) -> None:
+    def kill(run: dict[str, Any]) -> None:
+        _fail(run)
+        run["run"]["replicates"].append({})
+
+    assert {row.processes for row in compare(kill).rows} == {(10, 10)}
+
+
+def test_without_a_cell_that_did_not_fail_there_is_nothing_to_judge(read: Callable[[dict[str, Any]], Run]) -> None:
+    base = run_of([make_cell("read_many", "png", 10)])
+    new = copy.deepcopy(base)
+    _fail(new, name="test_read_many[png-10]")
+    comparison = compare_runs(read(base), read(new), Thresholds.threshold)
+    assert (comparison.differences, comparison.rows, comparison.drift) == ((), (), None)
+    assert comparison.choose_exit_code("fail") == 3
+
+
+def test_a_base_with_a_cell_that_failed_is_refused(read: Callable[[dict[str, Any]], Run]) -> None:
+    base = make_run()
+    _fail(base)
+    assert find_differences(read(base), read(make_run())) == ["the base is incomplete: repeat it"]
 
 
 def test_problems_of_the_base_are_attributed_to_the_base(read: Callable[[dict[str, Any]], Run]) -> None:

@@ -72,6 +72,19 @@ def test_runs_with_other_libraries_name_the_gate_with_another_interpreter(
     assert complaints.endswith("--new-python PATH; --allow=libraries compares anyway\n")
 
 
+@pytest.mark.parametrize("options", [[], ["--allow=libraries"]])
+def test_allowing_other_libraries_is_not_recommended_if_more_differs(
+    options: list[str], runs: dict[str, Path], tmp_path: Path, capsys: Capture
+) -> None:
+    new = make_run()
+    new["machine_info"]["release"] = "7.0"
+    new["run"]["libraries"]["numpy"] = "3.0"
+    assert main(["compare", str(runs["base"]), str(save(new, tmp_path)), *options]) == 3
+    complaints = capsys.readouterr().err
+    assert ("version of numpy: 2.4.6 in the base, 3.0 in the new run" in complaints) == (not options)
+    assert complaints.endswith("; `python -m reports gate` measures two versions side by side\n")
+
+
 @pytest.mark.parametrize("names", [("base", "slower"), ("slower", "base")])
 def test_a_broken_run_is_one_line_and_exit_code_2(
     names: tuple[str, str], runs: dict[str, Path], capsys: Capture

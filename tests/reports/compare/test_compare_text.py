@@ -78,6 +78,16 @@ def test_all_that_is_not_ok_is_listed_and_the_rest_is_counted(show: Show) -> Non
     assert "--save-baseline" not in text, "ten processes are enough"
 
 
+def test_cells_that_were_not_measured_are_listed_with_the_reason(show: Show) -> None:
+    base, new = _make_runs()
+    cell = find_cell(new, CELL)
+    new["benchmarks"].remove(cell)
+    new["run"] |= {"failed": {cell["fullname"]: "OSError: <disk>"}, "complete": False}
+    text = show(base, new)
+    assert text.startswith("## 1 not measured, 38 ok\n")
+    assert text.endswith(f"\n\nNot measured:\n\n- {CELL} (OSError: &lt;disk&gt;)\n")
+
+
 def test_runs_without_a_change_need_neither_table_nor_command(show: Show) -> None:
     text = show(*_make_runs())
     assert text.startswith("## 39 ok\n\n- Base: run of 2026-11-21 06:39, commit 01234567, 10 processes\n- New: run of ")
@@ -122,6 +132,27 @@ def test_an_interval_that_says_nothing_is_replaced_by_how_far_processes_differ(s
         process[cell] = [seconds * 10 ** (number % 5) for seconds in process[cell]]
     text = show(base, new)
     assert re.search(r"too noisy: 10 processes differ by a factor of 1\d,\d{3} \| inconclusive", text)
+
+
+@pytest.mark.parametrize(("wild", "count"), [(0, 3), (1, 10)])
+def test_the_processes_that_differ_most_are_counted_in_their_own_run(wild: int, count: int, show: Show) -> None:
+    runs = [add_replicates(make_run(), number) for number in (2, 9)]
+    for place, run in enumerate(runs):
+        cell = find_cell(run, CELL)["fullname"]
+        for number, process in enumerate(run["run"]["replicates"], 1):
+            process[cell] = [seconds * (5e5 if place == wild else 2.0) ** (number % 2) for seconds in process[cell]]
+    slow_down(runs[1], CELL, 1.5)
+    assert re.search(rf"too noisy: {count} processes differ by a factor of \d{{3}},\d{{3}}", show(*runs))
+
+
+def test_one_process_of_each_run_does_not_differ_from_itself(show: Show) -> None:
+    runs = [make_run(workers=(2,)) for _ in range(2)]
+    for run, seconds in zip(runs, (0.01, 0.1), strict=True):
+        reference = make_reference("hash_everywhere", seconds)
+        reference["extra_info"]["is_parallel"] = True
+        run["benchmarks"].append(reference)
+    slow_down(runs[1], "test_read_epoch_workers[png-1000-2-fork]", 2)
+    assert re.search(r"test_read_epoch_workers\[png-1000-2-fork\].*\| too noisy +\| inconclusive", show(*runs))
 
 
 @pytest.mark.parametrize(("factor", "words"), [(500, r"above \d{3}"), (1 / 500, r"below 0\.00")])

@@ -150,6 +150,15 @@ def test_the_description_says_whether_image_files_are_affected() -> None:
     assert everything == "all cells are measured, those of image files, too: --all"
 
 
+def test_a_limit_to_backends_that_are_not_affected_names_those_that_are(tmp_path: Path) -> None:
+    affected = Affected(("hdf5", "lmdb"), encoded="storage.backends.lmdb can handle them", pixels=False)
+    write_files(tmp_path, SUITE)
+    found = affected.keep(("png",), tmp_path)
+    words = "none of the named backends is affected, only hdf5 and lmdb; --all measures the named ones anyway"
+    assert (bool(found), found.describe()) == (False, words)
+    assert replace(affected, files=("test_dataset",)).keep(("png",), tmp_path).left_out == ()
+
+
 def test_a_new_backend_is_affected_and_so_is_what_a_version_imported_before(tmp_path: Path) -> None:
     assert change(tmp_path / "1", {"storage/backends/tape.py": b""}) == Affected(("tape",))
     found = change(tmp_path / "2", {"storage/backends/png.py": b"", "storage/later.py": b"x = 1"})
@@ -194,7 +203,7 @@ def test_a_library_affects_the_backends_that_import_it(tmp_path: Path) -> None:
     write_files(tmp_path, SUITE)
     assert trace({"lmdb"}, tmp_path) == Affected(("lmdb",))
     assert trace({"lmdb"}, tmp_path).keep((), tmp_path) == Affected(("lmdb",))
-    assert trace({"lmdb"}, tmp_path).keep(("png",), tmp_path) == Affected()
+    assert trace({"lmdb"}, tmp_path).keep(("png",), tmp_path) == Affected(left_out=("lmdb",))
 
 
 def test_cells_of_buckets_are_not_affected_because_the_gate_has_none(tmp_path: Path) -> None:

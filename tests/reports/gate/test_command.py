@@ -15,7 +15,7 @@ import pytest
 
 from reports.__main__ import main
 from reports.errors import NotMeasurableError
-from reports.gate import command
+from reports.gate import command, session
 from reports.gate.pairs import SCREEN_PAIRS
 from reports.gate.session import Selection, Sides
 from tests.support.photo_runs import make_photo_run
@@ -145,7 +145,7 @@ def test_only_the_cells_that_a_change_can_affect_are_measured(
     assert {each.backends for each in sessions.selections} == {("hdf5", "npy", "tar")}
     assert sessions.selections[0].expression.startswith("(read) and ([hdf5- or [hdf5]) or test_store_many[npy-1000]")
     assert main(["gate", "--backends=npy"]) == 0
-    assert "- no cell uses what differs" in capsys.readouterr().out
+    assert "- none of the named backends is affected, only hdf5; --all measures" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -280,6 +280,20 @@ def test_without_a_trace_the_summary_says_that_syncs_were_not_counted(
     sessions.obstacle = ""
     monkeypatch.setattr(Sides, "count_syncs", fail)
     assert "- syncs weren't counted: strace traced no store\n" in gate(0)
+
+
+def test_a_library_that_no_named_backend_imports_is_said_to_affect_others(
+    project: Path, sessions: FakeSessions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "make_pythons", lambda library: nullcontext((f"old {library.name}", "new")))
+    monkeypatch.setattr(session, "check_backends", lambda *_: None)  # these interpreters don't exist
+    write_files(project, {"storage/backends/hdf5.py": b"import tape", "storage/backends/npy.py": b""})
+    commit_all(project)
+    assert main(["gate", "--library=tape==1,2", "--backends=npy"]) == 0
+    assert "- none of the named backends is affected, only hdf5; " in capsys.readouterr().out
+    assert sessions.selections == []
+    assert main(["gate", "--library=tape==1,2", "--backends=reel.bench"]) == 0
+    assert "- the change can affect reel.bench" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("sessions")

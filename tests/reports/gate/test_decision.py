@@ -11,7 +11,7 @@ import pytest
 
 from reports.errors import WrongInputError
 from reports.gate.decision import Absence, Outcome, run_gate
-from reports.gate.pairs import FIRST_LOOK, SCREEN_PAIRS, Pair, Session, SideName
+from reports.gate.pairs import FIRST_LOOK, NO_BACKEND, SCREEN_PAIRS, Pair, Session, SideName
 from reports.noise import Thresholds, Verdict
 
 pytest.importorskip("scipy", reason="SciPy is not installed: python -m pip install -e '.[test]'")
@@ -152,6 +152,17 @@ def test_a_cell_of_one_side_only_is_missing_or_new(side: str, missing: tuple[str
     outcome = FakeSides({}, lambda pair, _: pair._replace(**{side: drop(getattr(pair, side), THIRD)})).run()
     assert (outcome.missing, outcome.new, outcome.absent) == (missing, new, {})
     assert [each.cell for each in outcome.decisions] == [FIRST, SECOND, FOURTH]
+
+
+@pytest.mark.parametrize(("reason", "broken"), [("NameError: x", {THIRD: "NameError: x"}), (NO_BACKEND, {})])
+def test_a_missing_cell_is_broken_unless_its_backend_was_removed(reason: str, broken: Mapping[str, str]) -> None:
+    def lose(pair: Pair, _: int) -> Pair:
+        base = replace(pair.baseline, backends={FIRST: "a", THIRD: "c"})
+        lacking = {"c": reason, "never measured": "tape is not installed"}
+        return Pair(base, replace(drop(pair.candidate, THIRD), unavailable=lacking))
+
+    outcome = FakeSides({}, lose).run()
+    assert (outcome.missing, outcome.broken) == ((THIRD,), broken)
 
 
 @pytest.mark.parametrize("side", ["baseline", "candidate"])

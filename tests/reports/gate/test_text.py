@@ -53,6 +53,7 @@ def make_evil_finding() -> Finding:
         (make_outcome("ok", "regression"), 1, 1, 1),
         (make_outcome("ok", missing=(CELL,)), 1, 1, 0),
         (make_outcome("regression", missing=(CELL,)), 1, 1, 1),
+        (make_outcome("ok", missing=(CELL,), broken={CELL: "NameError"}), 1, 1, 1),
         (make_outcome("ok", absent=FAILED), 3, 3, 3),
         (make_outcome("ok", absent={CELL: Absence("baseline", "OSError")}), 3, 3, 0),
         (make_outcome("ok", missing=(OTHER,), absent=FAILED), 1, 1, 3),
@@ -116,6 +117,16 @@ def test_cells_without_a_verdict_are_listed_with_the_whole_reason() -> None:
     assert "Missing, measured in the baseline only:\n\n- test_read_many[lmdb-1000]\n" in summary
     assert "New, without a baseline:\n\n- test_store_many[png-10]\n" in summary
     assert f"Not measured:\n\n- test_read_many[lmdb-1000] (candidate: {reason})\n" in summary
+
+
+def test_a_missing_cell_whose_backend_broke_has_the_reason_beside_it() -> None:
+    finding = make_finding(make_outcome(missing=(CELL, OTHER), broken={OTHER: "NameError: 100%"}))
+    names = ("- test_read_many[lmdb-1000]", "- test_store_many[png-10] (candidate: NameError: 100%)")
+    assert "Missing, measured in the baseline only:\n\n{}\n{}\n".format(*names) in make_summary(finding)
+    assert [line.rpartition("::")[2] for line in make_annotations(finding)] == [
+        "test_read_many[lmdb-1000] isn't measured any more",
+        "test_store_many[png-10] isn't measured any more: NameError: 100%25",
+    ]
 
 
 def test_controls_are_counted_and_those_that_differ_are_named() -> None:

@@ -102,6 +102,25 @@ def test_a_base_is_compared_with_the_run(tmp_path: Path) -> None:
     assert "1 regression" in section.text
 
 
+def test_a_base_with_other_libraries_is_compared_if_they_are_allowed_and_each_verdict_says_so(tmp_path: Path) -> None:
+    base, run = _save(tmp_path, "base.json"), _save(tmp_path, "run.json", factor=10)
+    run.write_text(run.read_text(encoding="ascii").replace('"numpy": "2.4.6"', '"numpy": "3.0"'), encoding="ascii")
+    out = tmp_path / "report.html"
+    (section,) = _make_page(run, "--base", base, out).find("section", id="base")
+    assert "The runs cannot be compared: version of numpy: 2.4.6 in the base, 3.0 in the new run." in section.text
+    (section,) = _make_page(run, "--base", base, "--allow=libraries", out).find("section", id="base")
+    assert "Other libraries: version of numpy: 2.4.6 in the base, 3.0 in the new run." in section.text
+    rows = [row for table in section.find("table") for row in read_table(table)[1:]]
+    assert rows
+    assert all(row[-1].endswith(" (other libraries)") for row in rows)
+
+
+def test_what_is_allowed_without_a_base_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report.html"
+    assert "name one with --base" in _refuse(capsys, _save(tmp_path, "run.json"), "--allow=libraries", "--out", out)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("place", ["run", "base"])
 @pytest.mark.parametrize("content", ["", "{", '{"benchmarks": []}', None])
 def test_a_broken_run_or_base_is_exit_code_2_and_the_old_page_stays(

@@ -27,6 +27,7 @@ from reports.page.contents import (
 from reports.page.document import make_page
 from reports.reading import read_run
 from reports.run import Commit, ImageSet, Machine, Run
+from reports.text import format_time
 from tests.support.pages import Element, check_soundness, make_html, read_page, read_table, unpack
 from tests.support.photo_runs import make_photo_run
 from tests.support.remote_runs import make_remote_run
@@ -326,6 +327,16 @@ def test_a_base_is_compared_as_by_the_command(run: Run) -> None:
     assert different.words == "The runs cannot be compared: number of processors: 64 in the base, 2 in the new run."
     assert (different.tables, different.slower) == ((), None)
     assert describe_comparison(run, run).slower is None
+
+
+def test_a_cell_that_failed_is_not_measured_in_the_comparison_with_a_base(run: Run) -> None:
+    (cell, *_) = run.results
+    failed = replace(run, results=run.results[1:], failed={cell.cell: "OSError"}, complete=False)
+    described = describe_comparison(run, failed)
+    assert ": 1 not measured, " in described.words
+    rows = [[entry.text for entry in row] for table in described.tables for row in table.rows]
+    (row,) = [row for row in rows if row[-1] == "not measured"]
+    assert row[1:5] == [format_time(cell.median), "", "", ""]
 
 
 def test_a_history_has_the_comparable_runs_and_names_the_others(run: Run) -> None:
