@@ -271,10 +271,8 @@ class Reader(ABC):
         """
         self._be_ready()
         with reading(self.store):
-            try:
-                check_threads(threads)
-            except InvalidInputError as error:
-                raise error.replace(store=self.store) from error
+            if threads is not None:
+                self._check_threads(threads)
             positions = check_indices(self.store, indices, self._count)
             array: Any = out
             if out is not None:
@@ -434,10 +432,8 @@ class Reader(ABC):
         (1, 8, 8, 3) [2]
         """
         self._be_ready()
-        most = min(check_number("size", size, 1), max(1, self._count))
-        shape = (most, *self._choose_shape(image_size))
-        if augment is not None:
-            augment = self._check_area(augment)
+        shape = (min(check_number("size", size, 1), max(1, self._count)), *self._choose_shape(image_size))
+        augment = None if augment is None else self._check_area(augment)
         if self._memory is None or self._memory.shape != shape:
             self._memory = Memory(self.store, shape, self._dtype, QUEUE + 1)
         return Batches(
@@ -467,6 +463,12 @@ class Reader(ABC):
     def _find_starts(self) -> NDArray[np.integer]:
         """Find the first image of each part, then the number of images; a store is one part."""
         return np.array([0, self._count])
+
+    def _check_threads(self, threads: object) -> None:
+        try:
+            check_threads(threads)
+        except InvalidInputError as error:
+            raise error.replace(store=self.store) from error
 
     def _check_area(self, augment: object) -> tuple[float, float]:
         if self._shape:
