@@ -111,7 +111,7 @@ class Origin:
         return nullcontext()
 
     def renew(self, name: str) -> bool:  # noqa: ARG002 - likewise
-        """Bring a file, or the store of a part, that was found to be damaged once more; False if that can't help."""
+        """Bring a file, or the store of a part, once more, as it was found to be damaged; False if that can't help."""
         return False
 
     def fits(self, size: int) -> bool:  # noqa: ARG002 - of another one

@@ -28,6 +28,7 @@ from ..dataset.manifest import FILE, Manifest, parse_manifest
 from ..dataset.opening import Dataset, Origin, find_module
 from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError
+from ..reader import fork_lock
 from ..registry import PACKAGE
 from ..urls import Url, find_location
 from .ranges import BLOCK, CHOOSE, Piece, SparseStore, caching, check_sizes
@@ -290,13 +291,16 @@ class Cached(Origin):
         raise StoreNotFoundError(problem, store=self.bucket.url, hint="open it again")
 
     def renew(self, name: str) -> bool:
-        """Delete what was found to be damaged, so that it comes once more; False if that was done before."""
-        if name in self._renewed:
-            return False
-        self._renewed.add(name)
-        path = self.folder / name
-        with suppress(OSError):
-            _discard(path) if path.is_dir() else path.unlink()
+        """Delete what was found to be damaged, once, so that it comes again.
+
+        Another thread that found the same damage reads what has come meanwhile.
+        """
+        with fork_lock:
+            if name not in self._renewed:
+                self._renewed.add(name)
+                path = self.folder / name
+                with suppress(OSError):
+                    _discard(path) if path.is_dir() else path.unlink()
         return True
 
     def pass_on(self, open_store: Callable[[Path], T]) -> Callable[[Path], T]:

@@ -10,8 +10,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ import storage
 from storage import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError
 from storage.__main__ import main
 from storage.dataset import writer
+from storage.dataset.files import read_beside
+from storage.dataset.opening import open_dataset
 from storage.remote import cache as caching
 from storage.remote.cache import Cache
 from storage.urls import find_location
@@ -152,6 +156,28 @@ def test_a_damaged_file_of_the_cache_is_fetched_once_more(local: Path, bucket: s
             for suffix in ("json", "checksums"):
                 flip_bit(part.with_name(f"{part.name}.{suffix}"), 20)
         assert_same(read(bucket), (IMAGES, LABELS))
+
+
+def test_threads_that_find_the_same_damage_all_read_what_is_fetched_once_more(local: Path, bucket: str) -> None:
+    upload(local, bucket)
+    found_by_all = Barrier(2, timeout=30)
+    with open_dataset(bucket, verify=True) as held:
+        held.read_labels(verify=True)
+        part = held.manifest.parts[0]
+        name = f"{part.name}.labels"
+        flip_bit(held.folder / name, 3)
+
+        def read_labels() -> bytes:
+            held.origin.bring(name)
+            try:
+                return read_beside(held.folder, name, 8 * part.count, held.read_details(0).beside["labels"].checksum)
+            except CorruptStoreError:
+                found_by_all.wait()
+                raise
+
+        with ThreadPoolExecutor(2) as threads:
+            tasks = [threads.submit(held.try_again, name, read_labels) for _ in range(2)]
+        assert [task.result() for task in tasks] == [LABELS[: part.count].tobytes()] * 2
 
 
 def test_damage_in_the_bucket_is_found_and_listed(local: Path, bucket: str) -> None:
