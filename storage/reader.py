@@ -545,13 +545,15 @@ class Reader(ABC):
         """The labels of all images: what `read_labels` returns."""
         return self.read_labels()
 
-    def view(self) -> Images | Sequence[Image]:
+    def view(self) -> Images | Sequence[Image] | Sequence[memoryview]:
         """View all images where they lie in the store, without a copy, if the backend can.
 
         Returns
         -------
         ndarray, shape (N, H, W) or (N, H, W, C), or sequence of ndarray
             Read-only, of the dtype that was stored. It stays valid after the reader is closed.
+        sequence of memoryview
+            The image files, likewise. `lmdb_packed` copies a file that two of its records share.
 
         Raises
         ------

@@ -228,18 +228,16 @@ class FeatherReader(RowGroupReader):
                 part[...] = view_column(self._label_batches.get_batch(group).column(0), np.int64, part.shape)
         return labels
 
-    def view(self) -> Images | Sequence[Image]:
+    def view(self) -> Images | Sequence[Image] | Sequence[memoryview]:
         """View all images in the map of the file; see `storage.Reader`."""
-        if self.kind == "encoded":
-            return super().view()
         self._be_ready()
         if not self._count:
-            return np.frombuffer(b"", self._dtype).reshape(0, *self._shape)
+            return np.frombuffer(b"", self._dtype).reshape(0, *self._shape) if self._shape else Encoded.join(())
         if not self.is_mapped:
             raise StorageError(
                 f"{FILE} is compressed or in pieces, so it can't be viewed", store=self.store, hint="use read"
             )
-        images: Images = self._decode_one(0)[0]
+        images: Images | Encoded = self._decode_one(0)[0]
         return images
 
     def _close(self) -> None:

@@ -238,14 +238,12 @@ class Hdf5Reader(Reader):
     def _read_labels(self) -> Labels:
         return _read_all(self.store, self._label_dataset)
 
-    def view(self) -> Images | Sequence[Image]:
+    def view(self) -> Images | Sequence[Image] | Sequence[memoryview]:
         """View all images in the map of a contiguous file; see `storage.Reader`."""
-        if self.kind == "encoded":
-            return super().view()
         self._be_ready()
         if not isinstance(self._images, np.ndarray):
             raise StorageError(f"{FILE} isn't contiguous, so it can't be viewed", store=self.store, hint="use read")
-        return self._images
+        return self._images if self.kind == "pixels" else Encoded(self._images, self._offsets)
 
     def _close(self) -> None:
         del self._images, self._labels, self._label_dataset

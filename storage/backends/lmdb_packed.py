@@ -145,12 +145,10 @@ class LmdbPackedReader(Reader):
     def _read_one(self, position: int) -> tuple[Image, int]:
         return self._images[position].copy(), int(self._labels[position])
 
-    def view(self) -> Images | Sequence[Image]:
-        """View all images in the map, without a copy; `numpy.asarray` of the view copies them into one array."""
-        if self.kind == "encoded":
-            return super().view()
+    def view(self) -> Images | Sequence[Image] | Sequence[memoryview]:
+        """View all images in the map; `numpy.asarray` of a view of pixels copies them into one array."""
         self._be_ready()
-        return self._images
+        return self._images if self._shape else self._files
 
     def _read_labels(self) -> Labels:
         return self._labels.astype(np.int64)
@@ -268,16 +266,33 @@ class MappedImages(Sequence[Image]):
         return view
 
 
-class MappedFiles:
-    """The files of a store in LMDB's map, whose records are looked up once."""
+class MappedFiles(Sequence[memoryview]):
+    """The files of a store in LMDB's map: read-only, and copied only if two records share one, looked up once.
+
+    The map stays open as long as this object, or a file taken from it, is in use.
+    """
 
     def __init__(
         self, store: Path, transaction: lmdb.Transaction, layout: Layout, environment: OpenEnvironment
     ) -> None:
-        self._environment, self._size = environment, layout.record
+        self._store, self._environment, self._size = store, environment, layout.record
         self._offsets = _view_offsets(store, transaction, layout.images)
         check_offsets(store, self._offsets, layout.size)
         self._view = cache(partial(_view_record, store, transaction, layout))
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> memoryview:  # type: ignore[override] # no slices: they would need a copy
+        """View one file; negative indices count from the end."""
+        position = check_index(self._store, index, len(self))
+        start, end = self._offsets[position : position + 2].tolist()
+        number, place = divmod(start, self._size)
+        if start < end <= (number + 1) * self._size:
+            record = np.asarray(_MapView(self._view(number), self._environment))
+            return record.data[place : place + end - start]
+        return self.collect(np.array([position]))[0]
 
     def collect(self, positions: NDArray[np.intp]) -> Encoded:
         """Copy files in the order of `positions`, which are in range."""

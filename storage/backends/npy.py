@@ -163,12 +163,10 @@ class NpyReader(Reader):
         check_store(self.store, self._labels.nbytes)
         return self._labels.astype(np.int64)
 
-    def view(self) -> Images | Sequence[Image]:
+    def view(self) -> Images | Sequence[Image] | Sequence[memoryview]:
         """View all images in the map of the file; see `storage.Reader`."""
-        if self.kind == "encoded":
-            return super().view()
         self._be_ready()
-        return self._images
+        return self._images if self.kind == "pixels" else Encoded(self._images, self._offsets)
 
     def _close(self) -> None:
         del self._images, self._labels

@@ -261,7 +261,6 @@ class TarReader(Reader):
     def _open(self) -> Description:
         layout, self._labels = _read_index(self.store)
         self._shards: list[Images] = []
-        self._views: list[memoryview] = []
         if isinstance(layout, FileIndex):
             return self._open_files(layout)
         for number in layout.shards:
@@ -273,23 +272,17 @@ class TarReader(Reader):
         return Description(layout.images, layout.shape[1:], layout.dtype)
 
     def _open_files(self, index: FileIndex) -> Description:
+        views: list[memoryview] = []
         for number in index.shards:
             with _open_shard(self.store, index, number) as descriptor:
                 for position in (index.firsts[number], index.firsts[number + 1] - 1):
                     check_file_head(self.store, index, descriptor, int(position))
-                self._views.append(memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
-        self._firsts, self._starts, self._lengths = index.firsts, index.find_contents(), index.lengths.astype(np.int64)
+                views.append(memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
+        self._files = MappedFiles(self.store, index, views)
         return Description(index.images)
 
     def _read_encoded(self, positions: NDArray[np.intp]) -> tuple[Encoded, Labels]:
-        starts, lengths = self._starts[positions], self._lengths[positions]
-        check_store(self.store, int(lengths.max(initial=0)))
-        offsets = measure_offsets(lengths)
-        content = make_array(self.store, (int(offsets[-1]),))
-        numbers = np.searchsorted(self._firsts, positions, side="right") - 1
-        views = map(self._views.__getitem__, numbers.tolist())
-        gather_pieces(zip(views, starts.tolist(), (starts + lengths).tolist(), strict=True), content)
-        return Encoded(content, offsets), self._labels[positions]
+        return self._files.collect(positions), self._labels[positions]
 
     def _read(self, positions: NDArray[np.intp], out: Images | None) -> tuple[Images, Labels]:
         if out is None and len(self._shards) == 1:
@@ -318,11 +311,11 @@ class TarReader(Reader):
     def _read_labels(self) -> Labels:
         return self._labels.copy()
 
-    def view(self) -> Images | Sequence[Image]:
-        """View all images in the map of the only shard, as an array with gaps; see `storage.Reader`."""
-        if self.kind == "encoded":
-            return super().view()
+    def view(self) -> Images | Sequence[Image] | Sequence[memoryview]:
+        """View all images in the map of the only shard, as an array with gaps, or all files; see `storage.Reader`."""
         self._be_ready()
+        if self.kind == "encoded":
+            return self._files
         if len(self._shards) > 1:
             raise StorageError(
                 f"its {len(self._shards)} shards can't be viewed as one array", store=self.store, hint="use read"
@@ -330,10 +323,42 @@ class TarReader(Reader):
         return self._shards[0] if self._shards else make_array(self.store, self._layout.shape, self._dtype)
 
     def _close(self) -> None:
-        del self._labels, self._shards, self._views
+        del self._labels, self._shards
+        vars(self).pop("_files", None)
 
 
 open_reader = TarReader
+
+
+class MappedFiles(Sequence[memoryview]):
+    """The files of a store in the maps of its shards: read-only, not copied.
+
+    A map stays open as long as this object, or a file taken from it, is in use.
+    """
+
+    def __init__(self, store: Path, index: FileIndex, views: list[memoryview]) -> None:
+        self._store, self._views, self._find_shards = store, views, index.find_shards
+        self._starts, self._lengths = index.find_contents(), index.lengths.astype(np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._lengths)
+
+    def __getitem__(self, index: int) -> memoryview:  # type: ignore[override] # as of the other views, no slices
+        """View one file; negative indices count from the end."""
+        position = check_index(self._store, index, len(self))
+        start, number = int(self._starts[position]), int(self._find_shards(np.array([position]))[0])
+        return self._views[number][start : start + int(self._lengths[position])]
+
+    def collect(self, positions: NDArray[np.intp]) -> Encoded:
+        """Copy files in the order of `positions`, which are in range."""
+        starts, lengths = self._starts[positions], self._lengths[positions]
+        check_store(self._store, int(lengths.max(initial=0)))
+        offsets = measure_offsets(lengths)
+        content = make_array(self._store, (int(offsets[-1]),))
+        views = map(self._views.__getitem__, self._find_shards(positions).tolist())
+        gather_pieces(zip(views, starts.tolist(), (starts + lengths).tolist(), strict=True), content)
+        return Encoded(content, offsets)
 
 
 @lru_cache(maxsize=8)

@@ -122,11 +122,9 @@ def test_pixels_are_not_read_as_files(module: Backend, tmp_path: Path) -> None:
             reader.read([0], size=(8, 8))
 
 
-def test_files_have_no_array_to_fill_and_no_view(module: Backend, files: Path) -> None:
+def test_files_have_no_array_to_fill(module: Backend, files: Path) -> None:
     with pytest.raises(storage.InvalidInputError, match="image files"):
         module.read_many(files, np.empty((9, 1, 1, 3), np.uint8))
-    with module.open_reader(files) as reader, pytest.raises(storage.StorageError, match="can't be viewed"):
-        reader.view()
 
 
 def test_an_index_out_of_range_raises_record_not_found(module: Backend, files: Path) -> None:

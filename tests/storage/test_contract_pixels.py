@@ -1,6 +1,7 @@
 """Every backend keeps the contract of `storage.Backend` for pixels of any dtype and shape that its INFO has."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_a_view_shows_pixels_as_they_were_stored(module: Backend, tmp_path: Path
     module.store_many(tmp_path / "store", images, labels)
     with module.open_reader(tmp_path / "store") as reader:
         try:
-            view = reader.view()
+            view: Any = reader.view()
         except storage.StorageError:
             pytest.skip("this backend can't view its images")
         assert_same((np.asarray(view), labels), (images, labels))

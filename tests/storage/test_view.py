@@ -59,7 +59,7 @@ def test_a_view_copies_nothing(viewed: Backend, store: Path) -> None:
 
 def test_a_view_is_read_only(viewed: Backend, store: Path) -> None:
     with viewed.open_reader(store) as reader:
-        image = reader.view()[3]
+        image: Any = reader.view()[3]
         assert not image.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             image[...] = 0
