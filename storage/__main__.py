@@ -31,7 +31,7 @@ from .errors import (
 from .options import CONVERT, add_cache, add_options, add_workers, check_backend, check_options, is_kept, make_payload
 from .paths import join_path
 from .registry import PACKAGE, find_backend
-from .remote.cache import cache
+from .remote.cache import Cache, cache
 from .sources.examination import ExaminedSource, assume, attempt_all, describe_problems, examine
 from .sources.files import naming
 from .sources.opening import open_source
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StorageError as problem:
         return _fail(problem, UNFINISHED if isinstance(problem, UnfinishedConversionError) else WRONG)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command resumes a conversion", INTERRUPTED)
+        resumes = "; the same command resumes the conversion" if options.show is _convert else ""
+        return _fail(f"interrupted{resumes}", INTERRUPTED)
     except OSError as problem:
         return _fail(f"output cannot be written ({problem.strerror})", WRONG)
     return code
@@ -214,7 +215,7 @@ def _use_cluster(options: argparse.Namespace) -> Iterator[Any]:
         return
     from .cluster.workers import connect, start_workers  # noqa: PLC0415 - optional
 
-    kept = None if options.cache is None else Path(options.cache).absolute()
+    kept = None if options.cache is None else Cache.chosen.given
     with start_workers(options.workers, kept) if options.workers else connect(options.dask, kept) as cluster:
         yield cluster
 

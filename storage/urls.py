@@ -92,8 +92,9 @@ def _refuse_extras(scheme: str, rest: str) -> None:
     if found:
         hint = "leave it out: credentials and endpoints come from the environment"
         raise InvalidInputError(f"the {scheme}:// URL has {found[0]}", hint=hint)
-    if not rest.isprintable():
-        raise InvalidInputError(f"the {scheme}:// URL has a character that can't be printed", hint=HINT)
+    if not rest.isprintable() or "\\" in rest:
+        problem = f"the {scheme}:// URL has a backslash, or a character that can't be printed"
+        raise InvalidInputError(problem, hint="choose another name: not every server keeps such names")
 
 
 def _find_path(rest: str) -> Path:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import cut_batches
 from ..contract import Encoded, Images, Labels
-from ..errors import InvalidInputError, StorageError, writing
+from ..errors import InvalidInputError, StorageError, StoreLockedError, writing
 from ..paths import join_path
 from ..reader import read_stored
 from ..registry import PACKAGE
@@ -36,6 +36,8 @@ from .replacement import hold_directory, lock_path, remove_unreferenced
 from .saving import take_batches
 from .verification import CHANGED, check_part, measure_images, name_record
 from .writer import ImageWriter, describe_failure, make_writer
+
+REPLACED = "another program replaced it meanwhile"
 
 
 def append(
@@ -306,9 +308,10 @@ class FolderAppender(Appender):
 
     def __enter__(self) -> Self:
         """Lock the dataset, and refuse what doesn't fit it; remove what a dead writer left."""
-        with ExitStack() as stack, writing(self._path):
-            stack.enter_context(lock_path(self._path, lock=self._lock))
-            folder = stack.enter_context(hold_directory(self._path))
+        with ExitStack() as stack:
+            with writing(self._path):
+                stack.enter_context(lock_path(self._path, lock=self._lock))
+                folder = stack.enter_context(hold_directory(self._path))
             with reading_held(folder, self._path):
                 manifest = read_manifest(folder)
                 self._check_fit(Dataset(self._path, folder, manifest, find_module(folder, manifest)))
@@ -327,7 +330,7 @@ class FolderAppender(Appender):
         self._check_end()
         with describe_failure(self._path):
             if not self._path.samefile(self._folder) or read_manifest(self._folder) != self._dataset.manifest:
-                raise StorageError("another program replaced it meanwhile")
+                raise StoreLockedError(REPLACED)
             if self._manifest == self._dataset.manifest:
                 return
             try:

@@ -138,6 +138,7 @@ def convert(
                 raise  # the backend can't store such images
             raise _explain(error, writer) from error
         if is_changed:
+            writer.abandon()
             raise UnfinishedConversionError(
                 "nothing was saved, as the source was changed while it was read",
                 store=destination,

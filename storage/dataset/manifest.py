@@ -43,9 +43,8 @@ FIRST_LINE = re.compile(rb'\{"manifest_checksum": "([0-9a-f]{16})",\n')
 PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<[!?a-zA-Z]")  # whatever type a proxy says that it has
 PART = re.compile(r"part-\d{5,}-[0-9a-f]{8}")
 CHECKSUM = re.compile(r"[0-9a-f]{16}")
-OWN_NAMES = re.compile(
-    r"manifest\.json(\.new)?|progress\.json(\.new)?|checksums|part-\d{5,}|part-\d{5,}-[0-9a-f]{8}(\.[a-z]+)?"
-)
+OWN_NAMES = re.compile(r"manifest\.json(\.new)?|progress\.json(\.new)?|part-\d{5,}-[0-9a-f]{8}(\.[a-z]+)?")
+FORMER_NAMES = re.compile(r"checksums|part-\d{5,}")  # of format 1, which other programs use, too
 MAX_BYTES, LINE = 1 << 30, 64  # of a manifest, and of a bit more than its first line
 MAX_HOLES = 1 << 20  # bytes that may be missing on the disk
 PENDING = f"{0:016x}"  # in the place of a checksum
@@ -188,11 +187,16 @@ def is_manifest(folder: Path) -> bool:
         return False
 
 
+def is_own(name: str, *, former: bool) -> bool:
+    """Whether a file or folder is one of a dataset, by its name; if `former`, it may be one of format 1."""
+    return bool(OWN_NAMES.fullmatch(name) or (former and FORMER_NAMES.fullmatch(name)))
+
+
 def is_dataset(folder: Path) -> bool:
     """Check whether a folder is a dataset, or what is left of one: it has a manifest, or the first part."""
     with suppress(FileNotFoundError, NotADirectoryError):
         names = [path.name for path in folder.iterdir()]
-        return FILE in names or any(name.startswith("part-00000") and OWN_NAMES.fullmatch(name) for name in names)
+        return FILE in names or any(name.startswith("part-00000") and is_own(name, former=True) for name in names)
     return False
 
 

@@ -169,10 +169,6 @@ class RangesWriter(DatasetWriter):
         with describe_failure(self._path):
             self._note_progress()
 
-    def abandon(self) -> None:
-        """Keep nothing for another writer."""
-        self._manifest = replace(self._manifest, parts=())
-
 
 class PlannedWriter(RangesWriter, Writer):
     """Publishes planned ranges in a folder, which the workers share."""

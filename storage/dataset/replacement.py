@@ -23,7 +23,7 @@ from ..durability import sync
 from ..errors import StorageError, StoreExistsError, StoreLockedError, StoreNotFoundError, reading, writing
 from ..paths import is_system_file, join_path
 from ..registry import PACKAGE
-from .manifest import OWN_NAMES, PART, Manifest, is_manifest
+from .manifest import PART, Manifest, is_manifest, is_own
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # <fcntl.h>, <linux/fs.h>
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -97,8 +97,9 @@ def check_target(path: Path, *, overwrite: bool) -> os.stat_result | None:
         names = sorted(entry.name for entry in path.iterdir())
         if not names:
             return None
-        foreign = next((name for name in names if not (OWN_NAMES.fullmatch(name) or is_system_file(name))), None)
-        if foreign is not None or not (is_manifest(path) or any(name.startswith("part-") for name in names)):
+        is_ours = is_manifest(path)
+        foreign = next((name for name in names if not (is_own(name, former=is_ours) or is_system_file(name))), None)
+        if foreign is not None or not (is_ours or any(name.startswith("part-") for name in names)):
             raise StoreExistsError(
                 f"it holds {foreign or names[0]}, which {PACKAGE}.save did not write",
                 store=path,

@@ -194,6 +194,10 @@ class DatasetWriter(ImageWriter, ABC):
     def commit(self) -> None:
         """Publish the dataset at its path."""
 
+    def abandon(self) -> None:
+        """Keep nothing for another writer."""
+        self._manifest = replace(self._manifest, parts=())
+
     def _check_end(self) -> None:
         super()._check_end()
         if not self._manifest.parts:

@@ -61,6 +61,7 @@ PAGES = {"text/html", "application/xhtml+xml"}
 PANIC = "PanicException"  # of the library, and no Exception: where it takes something for impossible
 CUT, OTHER = "it was cut short", "what was written there isn't what is there"
 UNREACHABLE_HINT = "see whether the server runs, and whether the environment has its endpoint, region and credentials"
+PLAIN_HINT = "; an endpoint that begins with http:// also needs {}_ALLOW_HTTP=true"
 ACCESS_HINT = "see whether the credentials in the environment are right, and may do this"
 MISSING_HINT = "correct the URL, or create the bucket"
 SETTINGS_HINT = "see whether its endpoint, credentials and other settings have a mistake, such as a line break"
@@ -454,7 +455,9 @@ class Bucket:
         if isinstance(error, _WrongAnswerError):
             return StorageError(f"the server's answer is wrong: {error}", store=url, hint=ANSWER_HINT)
         problem = f"the server answered with an error ({answer})" if answer else "no answer came, or a wrong one"
-        return StorageError(problem, store=url, hint=UNREACHABLE_HINT)
+        variables = STORES[self.url.scheme][1]
+        plain = "" if f"{variables}_ALLOW_HTTP" in os.environ else PLAIN_HINT.format(variables)
+        return StorageError(problem, store=url, hint=UNREACHABLE_HINT + plain)
 
     def _run(self, tasks: Iterable[Callable[[], None]], *, writes: bool = True) -> None:
         """Do tasks at once, and wait for all of them; after an error, those that haven't begun are left out.

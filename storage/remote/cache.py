@@ -28,6 +28,7 @@ from ..dataset.manifest import FILE, Manifest, parse_manifest
 from ..dataset.opening import Dataset, Origin, find_module
 from ..dataset.replacement import PRIVATE, discard, hold_directory, is_ours
 from ..errors import CorruptStoreError, InvalidInputError, StorageError, StoreLockedError, StoreNotFoundError
+from ..paths import join_path
 from ..reader import fork_lock
 from ..registry import PACKAGE
 from ..urls import Url, find_location
@@ -74,13 +75,18 @@ def cache(folder: Path | str | None = None, *, max_bytes: int = MAX_BYTES) -> No
 
 
 def _find_folder(given: Path | str) -> Path:
-    """Take the path of a folder; refuse a URL, which may hold a secret, so it isn't repeated."""
+    """Take the path of a folder, of which ~ is this user's home; a URL may hold a secret, so it isn't repeated."""
     try:
         found = find_location(given)
     except InvalidInputError:
         found = None
     if not isinstance(found, Path):
         raise InvalidInputError("the cache can't be at a URL: it is on this machine", hint="give the path of a folder")
+    if not os.fspath(given):
+        raise InvalidInputError("the path of the cache: it is empty", hint="give the path of a folder")
+    join_path(found, "")  # refuses impossible names
+    with suppress(RuntimeError):  # nobody's home
+        found = found.expanduser()
     return found.absolute()
 
 

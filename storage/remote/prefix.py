@@ -5,7 +5,8 @@ removes its parts, but none that the manifest names that is there now: if the an
 a later one that was made from this writer's. If the manifest can't be read either, nothing is removed.
 Objects of dead writers, and parts of replaced manifests, are removed after the next save if they and the manifest that
 it replaces are older than a day: until then, somebody may read them. What a note of an unfinished conversion names is
-left, however old it is, as long as the note is there: a writer may be resuming it.
+left, however old it is, as long as the note is there: a writer may be resuming it. So are names of format 1, as other
+programs use them, too, and a folder that holds a dataset of its own.
 """
 
 import re
@@ -21,7 +22,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..dataset.files import DETAILS, read_details
-from ..dataset.manifest import FILE, FIRST_LINE, OWN_NAMES, Manifest, format_manifest, parse_manifest
+from ..dataset.manifest import FILE, FIRST_LINE, Manifest, format_manifest, is_own, parse_manifest
 from ..dataset.verification import verify_finished
 from ..errors import (
     CorruptStoreError,
@@ -65,9 +66,11 @@ class Prefix:
         """Refuse to write over anything but a dataset that may be replaced; tell whether there is one."""
         objects, folders = self.bucket.list_folder()
         names = sorted([*(entry.name for entry in objects), *folders])
-        foreign = next((name for name in names if not (_is_own(name) or is_system_file(name))), None)
         self._found = self._listed = _find_manifest(objects)
-        if self._found and not self._read_current():
+        is_ours = self._found is None or self._read_current()
+        former = is_ours and self._found is not None
+        foreign = next((name for name in names if not (_is_own(name, former=former) or is_system_file(name))), None)
+        if not is_ours:
             foreign = FILE
         if foreign is not None:
             hint = "choose another prefix, or move it"
@@ -232,15 +235,17 @@ class Prefix:
             return
         groups: dict[str, list[Entry]] = {}
         for entry in objects:
-            if entry.name != FILE and _is_own(entry.name):
+            if entry.name != FILE and _is_own(entry.name, former=False):
                 groups.setdefault(_find_part(entry.name), []).append(entry)
-        for folder in filter(_is_own, folders):
-            groups.setdefault(folder, [])
+        for folder in folders:
+            if _is_own(folder, former=False):
+                groups.setdefault(folder, [])
         old = {}
         for name in groups.keys() - self._list_replaced():
             entries = groups[name] + (self.bucket.list_objects(name) if name in folders else [])
-            if all(now - entry.modified > GRACE for entry in entries):
-                old[name] = [entry.name for entry in entries]
+            names = [entry.name for entry in entries]
+            if all(now - entry.modified > GRACE for entry in entries) and f"{name}/{FILE}" not in names:
+                old[name] = names
         if old:
             used = self._list_used([entry.name for entry in objects if PROGRESS.fullmatch(entry.name)], now)
             self.bucket.remove(chain.from_iterable(names for name, names in old.items() if name not in used))
@@ -261,8 +266,8 @@ def _find_manifest(objects: Iterable[Entry]) -> Entry | None:
     return next((entry for entry in objects if entry.name == FILE), None)
 
 
-def _is_own(name: str) -> bool:
-    return bool(OWN_NAMES.fullmatch(name) or PROGRESS.fullmatch(name))
+def _is_own(name: str, *, former: bool) -> bool:
+    return is_own(name, former=former) or PROGRESS.fullmatch(name) is not None
 
 
 def _find_part(name: str) -> str:

@@ -17,7 +17,7 @@ from xxhash import xxh3_64_hexdigest
 
 from ..contract import Encoded, Images
 from ..dataset.annotations import Annotations
-from ..dataset.appending import Appender
+from ..dataset.appending import REPLACED, Appender
 from ..dataset.manifest import Manifest, Part, parse_manifest
 from ..dataset.opening import Dataset
 from ..dataset.planning import Job, RangesWriter, RangeWriter, Written, make_pending
@@ -51,6 +51,7 @@ class BucketWriter(Uploads, DatasetWriter):
     """Writes a dataset below a URL; any writer of the same source resumes, also on another machine."""
 
     _version: Version | None = None  # of the note of what is finished
+    _noted: frozenset[str] = frozenset()  # the parts in it, which another writer may have taken over
     _is_resumed = False
 
     def __init__(
@@ -84,7 +85,7 @@ class BucketWriter(Uploads, DatasetWriter):
         """Remove what was added unless it was published, or another writer can resume it."""
         if self._process == os.getpid():
             with self._resources:
-                self._prefix.withdraw({part.name for part in self._manifest.parts} if self.kept else ())
+                self._prefix.withdraw(self._noted)
 
     @property
     def _progress(self) -> str:
@@ -128,8 +129,10 @@ class BucketWriter(Uploads, DatasetWriter):
         try:
             self._version = self._prefix.put_progress(self._progress, noted, self._version)
         except StoreLockedError:
+            self._manifest = replace(self._manifest, source="")  # this one can't be resumed
             problem = "another conversion of the same source has taken it over"
             raise StoreLockedError(problem, store=self._path, hint="wait until it has ended") from None
+        self._noted = frozenset(part.name for part in noted.parts)
 
     def replaces(self, manifest: Manifest) -> bool:
         """Whether what will be replaced is still the dataset with this manifest."""
@@ -139,24 +142,25 @@ class BucketWriter(Uploads, DatasetWriter):
         """Publish the dataset at its URL."""
         self._check_end()
         if self._is_resumed and not self._prefix.is_whole(self._manifest):
-            self._give_up()
+            self.abandon()
             problem = "nothing was saved: objects that were there when this conversion resumed are gone"
             raise StorageError(problem, store=self._path, hint="convert it again")
         try:
             self._prefix.put_manifest(replace(self._manifest, source=""))
         except StoreLockedError:
-            self._give_up()
+            self.abandon()
             raise
         if self._version:
             with suppress(StorageError):  # it doesn't matter any more
                 self._prefix.bucket.remove([self._progress])
 
-    def _give_up(self) -> None:
+    def abandon(self) -> None:
         """Have nobody take over what this writer did, so that it can be removed; unless somebody has already."""
         with suppress(StorageError):
             if self._version:
                 self._prefix.put(self._progress, secrets.token_bytes(8), self._version)
-            self._manifest = replace(self._manifest, parts=())
+            self._noted = frozenset()
+            super().abandon()
             self._prefix.bucket.remove([self._progress])
 
 
@@ -205,13 +209,14 @@ class BucketAppender(Uploads, Appender):
 
     def __enter__(self) -> Self:
         """Refuse what doesn't fit the dataset."""
-        with ExitStack() as stack, writing(self._path):
+        with ExitStack() as stack:
             dataset = stack.enter_context(hold_remote(self._path, fresh=True))
-            self._prefix = Prefix(self._path, lock=self._lock)
-            self._prefix.check(overwrite=True)
-            self._prefix.check_conditions()
+            with writing(self._path):
+                self._prefix = Prefix(self._path, lock=self._lock)
+                self._prefix.check(overwrite=True)
+                self._prefix.check_conditions()
             if self._prefix.manifest != dataset.manifest:
-                raise StorageError("another program replaced it meanwhile", store=self._path, hint="append again")
+                raise StoreLockedError(REPLACED, store=self._path, hint="append again")
             self._check_fit(dataset)
             stack.callback(self._prefix.withdraw)
             self._resources = stack.pop_all()

@@ -232,7 +232,12 @@ def test_an_interrupted_conversion_is_exit_code_130(run: Command, saved: Path, m
     monkeypatch.setattr("storage.__main__.convert", Mock(side_effect=KeyboardInterrupt))
     code, printed, complaints = run("convert", saved, saved.with_name("new"), "--backend", "png")
     assert (code, printed) == (130, "")
-    assert complaints.startswith("error: interrupted; the same command resumes a conversion")
+    assert complaints.startswith("error: interrupted; the same command resumes the conversion")
+
+
+def test_an_interrupted_check_has_nothing_to_resume(run: Command, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.__main__.check", Mock(side_effect=KeyboardInterrupt))
+    assert run("check", saved) == (130, "", "error: interrupted\n")
 
 
 def test_a_terminal_shows_the_progress_of_a_conversion(

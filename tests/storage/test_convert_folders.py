@@ -421,6 +421,8 @@ def test_a_file_that_changes_after_the_check_is_named_and_nothing_is_saved(
     reason = "the source was changed while it was read" if step == "read_files" else "dog/a.png: it is none of AVIF"
     assert reason in complaints
     assert not root.with_name("set").exists()
+    if step == "read_files":
+        assert not list(root.parent.glob(".set.tmp-*")), "what nobody can resume was left"
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ def test_a_url_cannot_be_taken_for_a_file() -> None:
         "s3://no/SECRET",  # no bucket has a name of two letters
         "s3://:SECRET/",
         "s3://bucket/SECRET\n",
+        "s3://bucket/SECRET\\photos",
         "file://host/SECRET",
         "file:///SECRET?token",
     ],

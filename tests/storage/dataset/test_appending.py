@@ -363,10 +363,19 @@ def test_a_dataset_that_is_replaced_although_it_is_locked_is_not_appended_to(sav
         storage.save(saved, IMAGES[:2], LABELS[:2], "npy", overwrite=True)
         yield IMAGES[5:]
 
-    with pytest.raises(StorageError, match="another program replaced it meanwhile"):
+    with pytest.raises(StoreLockedError, match="another program replaced it meanwhile"):
         storage.append(saved, yield_batches(), LABELS[5:], names=NAMES[5:])
     assert_same(storage.load(saved), (IMAGES[:2], LABELS[:2]))
     assert storage.check(saved).is_whole
+
+
+@pytest.mark.parametrize("suffix", ["manifest.json", "part-*.json"])
+def test_nothing_can_be_appended_to_a_damaged_dataset(saved: Path, suffix: str) -> None:
+    (path,) = saved.glob(suffix)
+    flip_bit(path, path.stat().st_size - 20)
+    with pytest.raises(CorruptStoreError, match=r"json is damaged.*restore it from a copy") as damaged:
+        storage.append(saved, IMAGES[5:], LABELS[5:], names=NAMES[5:])
+    assert "delete" not in str(damaged.value)
 
 
 def test_a_forked_writer_appends_nothing(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

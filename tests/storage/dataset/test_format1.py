@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import storage
-from storage import CorruptStoreError, StoreNotFoundError
+from storage import CorruptStoreError, StoreExistsError
 from storage.__main__ import main
 from storage.dataset import writer
 from tests.support.datasets import flip_bit, write_format1
@@ -78,9 +78,10 @@ def test_a_dataset_of_format_1_without_a_manifest_is_damaged(former: Path) -> No
     (former / "manifest.json").unlink()
     with pytest.raises(CorruptStoreError, match=r"manifest\.json is missing"):
         storage.open(former)
-    with pytest.raises(CorruptStoreError, match="delete the dataset first"):
-        storage.save(former, IMAGES, LABELS, "npy", overwrite=True)
-    storage.save(former, [IMAGES], LABELS, "npy", classes=["cat", "dog"], overwrite=True)
-    with pytest.raises(StoreNotFoundError):
-        storage.open(former / "part-00000")
-    assert storage.check(former).is_whole
+
+
+def test_without_a_manifest_what_may_be_another_programs_is_not_replaced(former: Path) -> None:
+    (former / "manifest.json").unlink()
+    with pytest.raises(StoreExistsError, match=r"it holds checksums, which storage\.save did not write"):
+        storage.save(former, [IMAGES], LABELS, "npy", overwrite=True)
+    assert (former / "part-00000").is_dir()

@@ -328,6 +328,10 @@ def test_errors_repeat_neither_endpoints_nor_credentials(objects: Bucket, monkey
     with pytest.raises(StorageError, match="no answer came, or a wrong one: see whether the server runs") as caught:
         Bucket(objects.url).read("manifest.json")
     errors.append(caught.value)
+    assert "ALLOW_HTTP" not in str(caught.value), "that is set"
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    with pytest.raises(StorageError, match="an endpoint that begins with http:// also needs AWS_ALLOW_HTTP=true"):
+        Bucket(objects.url).read("manifest.json")
     for error in errors:
         assert error.store == objects.url / "manifest.json"
         assert error.__cause__ is None

@@ -510,10 +510,25 @@ def test_a_url_is_no_folder_for_a_cache_and_not_repeated(url: Path | str) -> Non
     assert "word" not in str(caught.value)
 
 
-def test_the_folder_of_a_cache_may_be_relative_or_a_url_of_this_machine(tmp_path: Path) -> None:
-    for given, place in (("cache", Path("cache").absolute()), (f"file://{tmp_path}", tmp_path)):
+def test_the_folder_of_a_cache_may_be_relative_or_in_a_home_or_a_url_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    places = {
+        "cache": Path("cache").absolute(),
+        f"file://{tmp_path}": tmp_path,
+        "~/cache": tmp_path / "cache",
+        "~nobody-has-this-name/cache": Path("~nobody-has-this-name/cache").absolute(),
+    }
+    for given, place in places.items():
         storage.cache(given)
         assert Cache.chosen.given == place
+
+
+@pytest.mark.parametrize(("path", "problem"), [("", "it is empty"), ("a\0b", "a null character")])
+def test_an_impossible_folder_of_a_cache_is_refused(path: str, problem: str) -> None:
+    with pytest.raises(StorageError, match=problem):
+        storage.cache(path)
 
 
 def test_commands_read_a_dataset_in_a_bucket(

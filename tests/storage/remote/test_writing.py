@@ -44,6 +44,7 @@ from storage.remote import prefix
 from storage.remote.bucket import Bucket
 from storage.remote.writing import BucketRangeWriter, BucketWriter
 from tests.support.here import Here
+from tests.support.image_sets import assert_same
 
 pytestmark = [pytest.mark.usefixtures("own_cache"), need_backend("npy")]
 
@@ -122,7 +123,10 @@ def test_a_dataset_is_replaced_only_if_that_was_asked_for(url: Url, tmp_path: Pa
         assert (reader.names[7], len(reader.classes)) == ("7", 21)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "folder/notes.txt", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "folder/notes.txt", "manifest.json", "part-00000", "checksums", "part-00001/manifest.json"],
+)
 def test_nothing_is_saved_over_what_another_program_wrote(url: Url, name: str) -> None:
     Bucket(url).write(name, b"{}")
     for overwrite in (False, True):
@@ -212,7 +216,14 @@ def test_a_dataset_that_is_replaced_before_an_append_begins_is_an_error(
         return self.check(overwrite=overwrite)
 
     monkeypatch.setattr(prefix.Prefix, "check", replace_first)
-    with pytest.raises(StorageError, match="another program replaced it meanwhile"):
+    with pytest.raises(StoreLockedError, match="another program replaced it meanwhile"):
+        storage.append(url, IMAGES, LABELS)
+
+
+def test_nothing_can_be_appended_to_a_damaged_dataset(url: Url) -> None:
+    storage.save(url, IMAGES[:5], LABELS[:5], "npy")
+    flip_bit(url, "manifest.json")
+    with pytest.raises(CorruptStoreError, match=r"manifest\.json is damaged.*restore it from a copy"):
         storage.append(url, IMAGES, LABELS)
 
 
@@ -242,6 +253,20 @@ def test_what_dead_writers_left_is_removed_when_it_and_the_manifest_are_old(
     assert len(list_parts(url)) == 8, "the parts of the last two manifests should be left"
     check_saved(url, tmp_path / "copy")
     assert ".DS_Store" in list_names(url)
+
+
+def test_what_others_wrote_below_a_dataset_is_left_however_old_it_is(url: Url, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.save(url, IMAGES, LABELS, "npy")
+    inner = url / "part-00007-5d1c0a9e"
+    storage.save(inner, IMAGES[:5], LABELS[:5], "npy")
+    others = {"part-00000", "checksums", "part-00001/notes.txt"}
+    for name in others:
+        Bucket(url).write(name, b"x")
+    monkeypatch.setattr(prefix, "GRACE", timedelta(days=-1))
+    for _ in range(3):
+        storage.save(url, IMAGES, LABELS, "npy", overwrite=True)
+    assert others <= {*list_names(url)}, "another program's object was removed"
+    assert_same(storage.load(inner), (IMAGES[:5], LABELS[:5]))
 
 
 class OldListing:
@@ -654,10 +679,24 @@ def test_a_conversion_that_another_one_has_taken_over_ends_and_leaves_it_what_it
                         convert_to(url, 17)
                 yield IMAGES[position : position + 5]
 
-    with pytest.raises(UnfinishedConversionError, match="another conversion of the same source has taken it over"):
+    with pytest.raises(
+        UnfinishedConversionError, match="another conversion of the same source has taken it over"
+    ) as lost:
         convert(Slow(), url, "npy", overwrite=False, progress=lambda *_: None)  # type: ignore[arg-type]
+    assert "are kept" not in str(lost.value), "what the other conversion has is no longer this one's"
+    assert len(list_parts(url)) == 3, "a part that nobody can resume was left"
     assert convert_to(url) == 15
     check_saved(url, tmp_path / "copy")
+
+
+def test_a_conversion_whose_source_was_changed_leaves_nothing(url: Url) -> None:
+    class Changed(Source):
+        def identify(self) -> str:
+            return "another source"
+
+    with pytest.raises(UnfinishedConversionError, match="convert it again, from the beginning"):
+        convert(Changed(), url, "npy", overwrite=False, progress=lambda *_: None)  # type: ignore[arg-type]
+    assert list_names(url) == []
 
 
 def test_a_conversion_that_lost_against_another_writer_leaves_nothing(url: Url, tmp_path: Path) -> None:
