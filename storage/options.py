@@ -81,9 +81,15 @@ def add_cache(parser: argparse.ArgumentParser) -> None:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose who does the work."""
     add = parser.add_mutually_exclusive_group().add_argument
-    add("--workers", type=_parse_count, metavar="N", help="share the work among N processes of this machine")
+    add(
+        "--workers",
+        type=_parse_count,
+        metavar="N",
+        help="share the work among N processes of this machine, at most four for each processor",
+    )
     add(
         "--dask",
+        type=_parse_address,
         metavar="ADDRESS",
         help="share it among the workers of this Dask scheduler, such as tcp://10.0.0.1:8786; they must find all files "
         "where they are here, and run as the same user",
@@ -190,6 +196,17 @@ def _parse_count(text: str) -> int:
     if not (text.isdecimal() and text.isascii() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} isn't a number of processes such as 4")
     return int(text)
+
+
+def _parse_address(text: str) -> str:
+    """Refuse what is no address of a scheduler, without repeating what may hold a secret."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; give an address such as tcp://10.0.0.1:8786")
+    if text == "local":
+        raise argparse.ArgumentTypeError("local is no address; --workers N starts N processes of this machine")
+    if any(mark in text for mark in "@?#"):
+        raise argparse.ArgumentTypeError("the address has a user, a query or a fragment; leave it out")
+    return text
 
 
 def _parse_size(text: str) -> Size:

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,10 +25,14 @@ from ..errors import BackendUnavailableError, InvalidInputError, StorageError
 from ..lazy import LazyProperty
 from ..registry import PACKAGE
 from ..remote.cache import cache as choose_cache
+from ..urls import Url
 
 MIN_AHEAD, AHEAD = 64, 4  # tasks that are submitted before one is done: at all, and for each thread of a worker
 PAUSE = 0.005  # seconds after which it is looked for results again
-TIMEOUT = 30  # seconds in which a scheduler must answer
+LOOK = 1  # seconds after which it is looked for workers again, if there are no results
+TIMEOUT = 30  # seconds in which a scheduler must answer, and have a worker
+PER_PROCESSOR = 4  # processes of this machine, at most
+SAME = f"start the scheduler and its workers with the package {PACKAGE} and the libraries that are here"
 # modules that workers need; a library among them may be missing
 PRELOADED = "distributed", f"{__package__}.conversion", f"{__package__}.checking", "PIL.Image", "simplejpeg", "cv2"
 LIBRARIES = r"(dask|distributed|tornado|zict|msgpack|cloudpickle)(\.|$)"
@@ -43,10 +48,10 @@ class Done(NamedTuple):
 
 
 class Cluster:
-    """The workers of a scheduler, to which the first call connects."""
+    """The workers of a scheduler, to which the first call connects; this process may not have started them."""
 
-    def __init__(self, connect: Callable[[], Any], cache: Path | None = None) -> None:
-        self._connect, self._cache = connect, cache
+    def __init__(self, connect: Callable[[], Any], cache: Path | None = None, *, is_foreign: bool = False) -> None:
+        self._connect, self._cache, self._is_foreign = connect, cache, is_foreign
 
     @LazyProperty
     def _client(self) -> Any:  # noqa: ANN401 - of distributed
@@ -62,21 +67,23 @@ class Cluster:
 
         tasks, waiting, failures = iter(tasks), dict[Any, int](), dict[int, Exception]()
         completed = as_completed(loop=self._client.loop, with_results=True, raise_errors=False)
+        call = partial(_call, self._cache, function)
 
         def submit(count: int) -> None:
             for number, task in islice(tasks, count):
-                future = self._client.submit(_call, self._cache, function, task, pure=False, priority=-number)
+                future = self._client.submit(call, task, pure=False, priority=-number)
                 waiting[future] = number
                 completed.add(future)
 
         try:
+            self._have_imported(call)
             submit(max(MIN_AHEAD, AHEAD * sum(self._client.nthreads().values())))
             for future, result in self._take(completed):
                 number = waiting.pop(future)
                 if isinstance(result, Done):  # its worker may have died since, with which the status changes
                     yield number, result.value
                 else:
-                    failures[number] = _explain(future.status, result)
+                    failures[number] = self._locate(_explain(future.status, result))
                 if not failures:
                     submit(1)
                 elif all(number > min(failures) for number in waiting.values()):
@@ -90,17 +97,39 @@ class Cluster:
             raise failures[min(failures)]
 
     def _take(self, completed: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - of distributed
-        """Yield futures and their results as they come, as long as the scheduler is there.
+        """Yield futures and their results as they come, as long as the scheduler is there, and has workers.
 
-        A task that is submitted when it isn't any more is neither done nor lost.
+        A task that is submitted when it isn't any more is neither done nor lost, nor is one that no worker takes.
         """
+        looked = time.monotonic()
+        missing: float | None = None  # since when it has none
         while not completed.is_empty():
             if completed.has_ready():
                 yield next(completed)
-            elif self._client.status == "running":
+                missing = None
+            elif self._client.status != "running":
+                raise OSError(self._client.status)
+            elif (now := time.monotonic()) - looked < LOOK:
                 time.sleep(PAUSE)
             else:
-                raise OSError(self._client.status)
+                looked, missing = now, None if self._client.nthreads() else missing or now
+                if missing and now - missing >= TIMEOUT:
+                    problem = f"the scheduler has had no workers for {TIMEOUT} s"
+                    raise StorageError(problem, hint=f"see why they ended; {SAME}")
+
+    def _have_imported(self, call: Callable[[Any], Done]) -> None:
+        """Have each worker import what a call needs: it would die of a task that it can't unpickle, without a word."""
+        answers = self._client.run(callable, call, on_error="return") if self._is_foreign else {}
+        for worker, answer in answers.items():
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):  # it isn't lost meanwhile
+                problem = f"the worker {worker} can't import what it needs ({answer})"
+                raise StorageError(problem, hint=SAME)
+
+    def _locate(self, error: Exception) -> Exception:
+        """Say that it was a worker that failed to use a bucket, as its environment may be another one."""
+        if self._is_foreign and isinstance(error, StorageError) and isinstance(error.store, Url):
+            return error.replace(problem=f"on a worker, {error.problem}")
+        return error
 
     def call(self, function: Callable[[], None]) -> None:
         """Call a function in each worker that answers."""
@@ -138,15 +167,14 @@ def _explain(status: str, result: Any) -> Exception:  # noqa: ANN401 - whatever 
         return StorageError(problem, hint="see whether they have enough memory")
     if error is None:
         return StorageError("the scheduler lost a task, or the connection to it", hint="see whether it is running")
-    hint = f"start the scheduler and its workers with the {PACKAGE} and the libraries that are here"
-    return StorageError(f"a worker failed ({type(error).__name__}: {error})", hint=hint)
+    return StorageError(f"a worker failed ({type(error).__name__}: {error})", hint=SAME)
 
 
 @contextmanager
 def connect(address: str, cache: Path | None = None) -> Iterator[Cluster]:
     """Use the workers of the scheduler at an address, such as tcp://10.0.0.1:8786, with this cache."""
     with _silencing(), _make_client(address) as client:
-        yield Cluster(lambda: client, cache)
+        yield Cluster(lambda: client, cache, is_foreign=True)
 
 
 @contextmanager
@@ -160,7 +188,8 @@ def start_workers(count: int, cache: Path | None = None) -> Iterator[Cluster]:
     ):
         _, security_type = _import()  # while the process does the same
         certificate = _make_certificate(security_type)
-        given = {"count": count, "security": certificate}
+        most = PER_PROCESSOR * len(os.sched_getaffinity(0))
+        given = {"count": min(count, most), "security": certificate}
         with suppress(BrokenPipeError):
             requests.write(json.dumps(given).encode() + b"\n")
 

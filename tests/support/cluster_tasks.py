@@ -5,7 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from storage.errors import CorruptStoreError
+from storage.errors import CorruptStoreError, StorageError
+from storage.urls import find_location
 
 
 def damage(number: int) -> int:
@@ -26,6 +27,11 @@ def finish_last(number: int) -> None:
 def fail(_: int) -> int:
     """Fail as a library does."""
     raise ValueError("no reason")
+
+
+def refuse(url: str) -> None:
+    """Fail as a bucket does that the worker may not read."""
+    raise StorageError("the server refused access", store=find_location(url), hint="see whether it may do this")
 
 
 def kill_once(marker: Path) -> int:

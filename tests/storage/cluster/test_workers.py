@@ -1,5 +1,6 @@
 """Real workers of Dask's distributed: what they do, what their errors are, and how they end."""
 
+import json
 import logging
 import os
 import signal
@@ -9,7 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
@@ -25,7 +28,7 @@ from storage.errors import BackendUnavailableError, InvalidInputError
 from storage.remote.cache import Cache
 from storage.sources.opening import open_source
 from tests.support.backends import need_backend
-from tests.support.cluster_tasks import damage, fail, finish_last, kill_once
+from tests.support.cluster_tasks import damage, fail, finish_last, kill_once, refuse
 from tests.support.commands import Command
 from tests.support.image_sets import make_set
 from tests.support.suite import ROOT
@@ -166,6 +169,112 @@ def test_a_scheduler_that_goes_away_is_an_error_of_the_connection(
     monkeypatch.setattr(pair._client, "nthreads", Mock(side_effect=OSError("closed")))  # noqa: SLF001 - what fails first
     with pytest.raises(StorageError, match="the scheduler lost a task, or the connection to it"):
         list(pair.run(fail, [(0, 0)]))
+
+
+@pytest.fixture
+def foreign(pair: Cluster) -> Iterator[Cluster]:
+    """Connect to the workers as to those of another machine."""
+    with connect(pair._client.scheduler.address) as cluster:  # noqa: SLF001 - what only tests want
+        yield cluster
+
+
+@pytest.mark.parametrize("lacks", ["the module", "the function"])
+def test_a_worker_that_lacks_what_a_task_needs_is_named_and_not_killed(
+    lacks: str, foreign: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("newer") if lacks == "the module" else sys.modules[fail.__module__]
+
+    def work(_: int) -> None:
+        pass
+
+    work.__module__, work.__qualname__ = module.__name__, "work"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(module, "work", work, raising=False)
+    before = sorted(find_workers())
+    problem = r"the worker tcp://127\.0\.0\.1:\d+ can't import what it needs \((ModuleNotFound|Attribute)Error.*\): st"
+    with pytest.raises(StorageError, match=problem):
+        list(foreign.run(work, [(0, 0)]))
+    assert sorted(find_workers()) == before
+
+
+def test_a_worker_that_is_lost_before_it_answers_is_left_to_the_scheduler(
+    foreign: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"tcp://127.0.0.1:9": OSError("closed"), "tcp://127.0.0.1:10": True}
+    monkeypatch.setattr(foreign._client, "run", Mock(return_value=answers))  # noqa: SLF001 - as it is for a lost one
+    assert list(foreign.run(abs, [(0, -1)])) == [(0, 1)]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_scheduler_may_be_without_workers_for_a_while(monkeypatch: pytest.MonkeyPatch, *, comes_back: bool) -> None:
+    monkeypatch.setattr(workers, "LOOK", 0.01)
+    with start_workers(1) as started:
+        client = started._client  # noqa: SLF001 - what only tests want
+        results, look = started.run(abs, ((number, -number) for number in range(300))), client.nthreads
+        done = [next(results)]
+        (worker,) = client.run(os.getpid).values()
+        forker = find_parent(worker)
+
+        def look_and_continue() -> Any:  # noqa: ANN401 - what `nthreads` returns
+            found = look()
+            if comes_back and not found:
+                os.kill(forker, signal.SIGCONT)
+            return found
+
+        monkeypatch.setattr(client, "nthreads", look_and_continue)
+        monkeypatch.setattr(workers, "TIMEOUT", 30 if comes_back else 0.1)
+        os.kill(forker, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        if comes_back:
+            done += results
+            assert sorted(done) == [(number, number) for number in range(300)]
+        else:
+            with pytest.raises(StorageError, match=r"the scheduler has had no workers for 0\.1 s: see why they "):
+                done += results
+
+
+def test_an_error_of_a_bucket_is_that_of_another_environment(pair: Cluster, foreign: Cluster) -> None:
+    with pytest.raises(StorageError, match=r"^s3://bucket/set: the server refused access: see whether it"):
+        list(pair.run(refuse, [(0, "s3://bucket/set")]))
+    with pytest.raises(StorageError, match=r"^s3://bucket/set: on a worker, the server refused access: see whether it"):
+        list(foreign.run(refuse, [(0, "s3://bucket/set")]))
+    with pytest.raises(CorruptStoreError, match=r"^set: record 1"):
+        list(foreign.run(damage, [(1, 1)]))
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("", "it is empty"),
+        (" ", "it is empty"),
+        ("local", "--workers N starts N processes of this machine"),
+        ("tcp://user:SECRET@127.0.0.1:9", "the address has a user, a query or a fragment"),
+        ("tcp://127.0.0.1:9?token=SECRET", "the address has a user, a query or a fragment"),
+    ],
+)
+def test_what_is_no_address_is_refused_without_being_repeated(
+    address: str, problem: str, run: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("check", "set", "--dask", address)
+    complaint = capsys.readouterr().err
+    assert (ended.value.code, problem in complaint, "SECRET" in complaint) == (2, True, False)
+
+
+@pytest.mark.parametrize(("count", "started"), [(5, 5), (500, 8)])
+def test_at_most_four_workers_are_started_for_a_processor(
+    count: int, started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = BytesIO()
+
+    @contextmanager
+    def start(_: str) -> Iterator[tuple[BytesIO, BytesIO]]:
+        yield requests, BytesIO()
+
+    monkeypatch.setattr(workers, "_start_process", start)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3})
+    with start_workers(count):
+        assert json.loads(requests.getvalue())["count"] == started
 
 
 def test_a_scheduler_without_workers_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
