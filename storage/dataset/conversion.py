@@ -139,11 +139,9 @@ def convert(
             raise _explain(error, writer) from error
         if is_changed:
             writer.abandon()
-            raise UnfinishedConversionError(
-                "nothing was saved, as the source was changed while it was read",
-                store=destination,
-                hint="end the program that writes to it, then convert it again, from the beginning",
-            )
+            problem = "nothing was saved, as the source was changed while it was read"
+            hint = "end the program that writes to it, then convert it again, from the beginning"
+            raise UnfinishedConversionError(problem, store=destination, hint=hint)
     return finished
 
 
