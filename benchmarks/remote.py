@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.cell import Arguments, Cell, Content
 from benchmarks.options import SEAWEEDFS, Options
-from storage import Labels, Reader, StorageError, save
+from storage import Labels, Reader, save
 
 if TYPE_CHECKING:
     from benchmarks.proxy import Proxy
@@ -69,7 +69,8 @@ class Remote:
 
 def refuse_prefix(url: str) -> str:
     """Say why cells can't be measured below a URL; empty if they can."""
-    from storage.remote.bucket import Bucket  # noqa: PLC0415 - the gate measures older commits, too
+    from storage import StorageError  # noqa: PLC0415 - the gate measures older commits, too
+    from storage.remote.bucket import Bucket  # noqa: PLC0415 - as above
     from storage.urls import find_location  # noqa: PLC0415 - as above
 
     place: Any = find_location(url)  # a URL, as was checked
