@@ -57,6 +57,11 @@ class Remote:
         else:
             self._server.remove_bucket(place.removeprefix("s3://"))
 
+    def remove_all(self) -> None:
+        """Remove what is left of a cell that ended early; what a server has ends with it."""
+        if self._server is None:
+            remove_objects(self._url)
+
     @property
     def counts(self) -> bool:
         """Whether requests are counted."""
@@ -75,11 +80,10 @@ def refuse_prefix(url: str) -> str:
 
     place: Any = find_location(url)  # a URL, as was checked
     try:
-        objects, folders = Bucket(place).list_folder()
+        found = Bucket(place).find_any()
     except StorageError as error:
         return f"remote: {error}"
-    found = sorted([*(entry.name for entry in objects), *folders])
-    return f"remote: {url} holds {found[0]}: give the URL of an empty prefix" if found else ""
+    return f"remote: {url} holds {found.name}: give the URL of an empty prefix" if found else ""
 
 
 def remove_objects(url: str) -> None:
@@ -96,7 +100,9 @@ def remote(pytestconfig: pytest.Config) -> Iterator[Remote]:
     """Start the server of the session, and let the environment lead to its proxy; or find the bucket."""
     options = pytestconfig.stash[OPTIONS]
     if options.remote != SEAWEEDFS:
-        yield Remote(options.remote)
+        places = Remote(options.remote)
+        yield places
+        places.remove_all()
         return
     from benchmarks.proxy import Proxy  # noqa: PLC0415 - few sessions need it
     from benchmarks.seaweedfs import SeaweedFS  # noqa: PLC0415 - as above

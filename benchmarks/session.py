@@ -271,7 +271,7 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
     """Note which cells will be measured; exit if the run can't be saved, or not be compared with the base."""
     gc.collect()
     gc.freeze()  # collecting what the session keeps would take 40 ms before each cell instead of 1
-    session, options = config.stash[SESSION], config.stash[SESSION].options
+    session = config.stash[SESSION]
     selected = select_cells(items)  # once more: nothing was left out if a -k expression is wrong
     cells = [item for item in selected if "benchmark" in getattr(item, "fixturenames", ())]
     session.outcomes.intended = [item.nodeid for item in cells]
@@ -280,8 +280,7 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
         needs_references = session.baseline is not None or (session.base is not None and session.base.references)
         if needs_references and not any(map(is_reference, cells)):
             pytest.exit(NO_REFERENCES, returncode=4)
-        if options.remote not in {"", SEAWEEDFS} and (problem := refuse_prefix(options.remote)):
-            pytest.exit(problem, returncode=4)
+        _check_prefix(session.options, cells)
         _prepare_saving(config, cells)
         if not config.option.basetemp:  # pytest keeps what a killed session left for three days
             temporary = Path(os.environ.get("PYTEST_DEBUG_TEMPROOT") or tempfile.gettempdir())
@@ -292,6 +291,13 @@ def start_measuring(config: pytest.Config, items: Sequence[pytest.Item]) -> None
         if problem := refuse_base(config, session.base, session.expected):
             pytest.exit(problem, returncode=3)
     session.started = time.monotonic()
+
+
+def _check_prefix(options: Options, cells: Iterable[pytest.Item]) -> None:
+    """Exit if cells are to be measured in a bucket, and there is something below its URL."""
+    needed = any("remote_cell" in getattr(cell, "fixturenames", ()) for cell in cells)
+    if needed and options.remote != SEAWEEDFS and (problem := refuse_prefix(options.remote)):
+        pytest.exit(escape_name(problem), returncode=4)
 
 
 def measure_again(pytest_session: pytest.Session) -> None:

@@ -194,6 +194,14 @@ class Bucket:
 
         return self._repeat(prefix, collect)
 
+    def find_any(self) -> Entry | None:
+        """Find the object that is listed first; None if there is none, only folders that a server keeps."""
+
+        def find(to: _Connection) -> Entry | None:
+            return next((entry for chunk in to.library.list(to.store) for entry in _make_entries(chunk)), None)
+
+        return self._repeat("", find)
+
     def list_folder(self) -> tuple[list[Entry], list[str]]:
         """List the objects whose names have no slash, and what is before the first slash of the others."""
 

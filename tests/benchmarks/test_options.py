@@ -20,7 +20,7 @@ from benchmarks.seaweedfs import find_program
 from benchmarks.workers import choose_counts
 from storage import BACKENDS
 from tests.support.backends import PIXELS, need_backend
-from tests.support.photos import write_photos
+from tests.support.photos import COUNT, write_photos
 from tests.support.suite import ROOT, clean_environment, run_pytest
 
 
@@ -297,6 +297,16 @@ def test_a_backend_of_image_files_has_no_cells_of_a_bucket_without_image_files()
     cells = collect("--backends=files,npy", "--cutoffs=100", "--remote=seaweedfs").stdout
     assert "test_remote_load[npy-100-seaweedfs]" in cells
     assert "[files-" not in cells
+
+
+def test_a_backend_of_image_files_has_cells_of_a_bucket_with_image_files(tmp_path: Path) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    folder = write_photos(tmp_path)
+    chosen = "--backends=files,npy", f"--cutoffs={COUNT}", "--remote=s3://bucket/prefix", f"--images={folder}"
+    cells = collect(*chosen).stdout
+    for name in (f"files-{COUNT}-encoded", f"npy-{COUNT}-encoded", f"npy-{COUNT}-pixels"):
+        assert f"test_remote_load[{name}-s3]" in cells
+    assert f"[files-{COUNT}-pixels" not in cells
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,12 @@ import storage
 from benchmarks import remote
 from benchmarks.remote import Epoch, Remote
 from benchmarks.seaweedfs import SeaweedFS
-from tests.support.backends import EXAMPLE
+from tests.support.backends import EXAMPLE, need_backend
 from tests.support.image_sets import make_set
+from tests.support.suite import QUICK, copy_suite, run_pytest
 
 FAILED = pytest.fail.Exception
+SMALL = ("--cutoffs=10", "--backends=npy")
 
 
 @pytest.fixture
@@ -88,11 +90,55 @@ def test_a_prefix_that_holds_anything_is_refused(bucket: str) -> None:
     assert not remote.refuse_prefix(f"{bucket}/new")
     for name in ("a.txt", "cell-1/b.txt"):
         obstore.put(obstore.store.from_url(f"{bucket}/used"), name, b"x")
-        found = name.partition("/")[0]
-        expected = f"remote: {bucket}/used holds {found}: give the URL of an empty prefix"
+        expected = f"remote: {bucket}/used holds {name}: give the URL of an empty prefix"
         assert remote.refuse_prefix(f"{bucket}/used") == expected
         obstore.delete(obstore.store.from_url(f"{bucket}/used"), [name])
     assert remote.refuse_prefix("s3://no-such-bucket/used").startswith("remote: s3://no-such-bucket/used: ")
+
+
+def test_a_prefix_can_be_measured_again(bucket: str) -> None:
+    obstore = pytest.importorskip("obstore")
+    places = Remote(bucket)
+    place = places.make_place()
+    obstore.put(obstore.store.from_url(place), "set/manifest.json", b"x")
+    places.remove(place)
+    assert not remote.refuse_prefix(bucket), "an empty folder, which some servers list, is no object"
+
+
+def test_what_cells_could_not_remove_is_removed_with_the_session(bucket: str) -> None:
+    obstore = pytest.importorskip("obstore")
+    places = Remote(bucket)
+    for each in (places.make_place(), f"{bucket}/other"):
+        obstore.put(obstore.store.from_url(each), "a/x", b"x")
+    places.remove_all()
+    assert [entry["path"] for some in obstore.list(obstore.store.from_url(bucket)) for entry in some] == ["other/a/x"]
+
+
+@need_backend("npy")
+@pytest.mark.parametrize(
+    ("chosen", "code"), [("remote_load", pytest.ExitCode.USAGE_ERROR), ("read_many", pytest.ExitCode.OK)]
+)
+def test_a_session_touches_nothing_below_a_prefix_that_is_not_empty(
+    chosen: str, code: pytest.ExitCode, bucket: str, tmp_path: Path
+) -> None:
+    obstore = pytest.importorskip("obstore")
+    store = obstore.store.from_url(bucket)
+    obstore.put(store, "cell-1/precious.txt", b"x")
+    ended = run_pytest(copy_suite(tmp_path), *QUICK, *SMALL, f"--remote={bucket}", "-k", chosen)
+    assert ended.returncode == code, ended.stdout
+    refusal = f"remote: {bucket} holds cell-1/precious.txt: give the URL of an empty prefix"
+    assert (refusal in ended.stdout) == (chosen == "remote_load"), "only cells of a bucket need it"
+    assert [entry["path"] for some in obstore.list(store) for entry in some] == ["cell-1/precious.txt"]
+
+
+@pytest.mark.slow
+@need_backend("npy")
+def test_a_session_of_two_processes_leaves_nothing_in_a_bucket(bucket: str, tmp_path: Path) -> None:
+    obstore = pytest.importorskip("obstore")
+    chosen = "--replicates=2", f"--remote={bucket}/", "-k", "remote_load"
+    ended = run_pytest(copy_suite(tmp_path), *QUICK, *SMALL, *chosen)
+    assert ended.returncode == pytest.ExitCode.OK, ended.stdout
+    assert not list(obstore.list(obstore.store.from_url(bucket)))
 
 
 def test_two_sessions_below_one_url_do_not_meet(bucket: str) -> None:

@@ -62,6 +62,16 @@ def test_what_is_written_is_listed_and_read_back(objects: Bucket) -> None:
     assert (content, version) == (b"{}", found[0].version)
 
 
+def test_any_object_is_found_and_a_folder_without_one_is_none(objects: Bucket) -> None:
+    assert objects.find_any() is None
+    objects.write("part-1/images", b"abc")
+    found = objects.find_any()
+    assert found is not None
+    assert (found.name, found.size) == ("part-1/images", 3)
+    objects.remove(["part-1/images"])
+    assert objects.find_any() is None
+
+
 def test_names_may_have_any_characters_that_files_have(objects: Bucket) -> None:
     names = ["a b%20c+&#?.png", "ü/漢字.png", "it's~(1)=@:.png"]
     for name in names:
