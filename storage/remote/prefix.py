@@ -67,10 +67,10 @@ class Prefix:
         objects, folders = self.bucket.list_folder()
         names = sorted([*(entry.name for entry in objects), *folders])
         self._found = self._listed = _find_manifest(objects)
-        is_ours = self._found is None or self._read_current()
-        former = is_ours and self._found is not None
+        is_foreign = self._found is not None and not self._read_current()
+        former = self._found is not None
         foreign = next((name for name in names if not (_is_own(name, former=former) or is_system_file(name))), None)
-        if not is_ours:
+        if is_foreign:
             foreign = FILE
         if foreign is not None:
             hint = "choose another prefix, or move it"
