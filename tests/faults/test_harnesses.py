@@ -46,10 +46,10 @@ HARNESSES: dict[str, tuple[Callable[[Path], Findings], str]] = {
         lambda folder: read_while_writing({BACKEND: "pixels"}, folder, 1)[BACKEND],
         "Error|neither old|not all of one",
     ),
-    "failed_opens": (lambda folder: fail_to_open(BACKEND, folder, cases=300), "leave 200 descriptors"),
+    "failed_opens": (lambda folder: fail_to_open(BACKEND, folder, cases=300), "leave 1600 descriptors"),
     "failed_opens_of_files": (
         lambda folder: fail_to_open(BACKEND, folder, cases=300, kind="encoded"),
-        "leave 200 descriptors",
+        "leave 1600 descriptors",
     ),
 }
 
@@ -80,7 +80,7 @@ def test_failed_opens_find_memory_that_is_kept(folder: Path, monkeypatch: pytest
         raise storage.CorruptStoreError("it is damaged", store=path)
 
     monkeypatch.setattr(storage, "open", keep)
-    assert_guilty(fail_to_open(BACKEND, folder, cases=1000), r"leave 0 descriptors, 0 maps and 5\d{6} bytes")
+    assert_guilty(fail_to_open(BACKEND, folder, cases=1000), r"leave 0 descriptors, 0 maps and 4\d{7} bytes")
 
 
 def test_a_plain_backend_that_kills_its_reader_is_guilty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
