@@ -181,7 +181,7 @@ class Batches(Iterator[tuple[Images, Labels]]):
         self.close()
         stop_abandoned(self._started)
         if self._reader.kind == "encoded":
-            import_decoders()
+            import_decoders(of_parts=self._augment is not None)
         order = self._make_order()
         augmentation = None if self._augment is None else Augmentation(self._augment, self._seed, self._epoch)
         self._ahead = ReadAhead(

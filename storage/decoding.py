@@ -21,10 +21,11 @@ from typing import Self, TypeGuard
 import numpy as np
 
 from .arrays import Image, Images
-from .augmentation import View
+from .augmentation import Crop, View
 from .encoded import Content, view_file
 from .errors import DecodingError, InvalidInputError, StorageError
-from .jpeg import SAME_PIXELS, decode_least, decode_part, find_simplejpeg, read_header, read_orientation, verify
+from .jpeg import SAME_PIXELS, decode_least, find_simplejpeg, read_header, read_orientation, verify
+from .jpeg_parts import decode_part, find_nvimgcodec
 from .pictures import Size, check_losses, check_pixels, convert, import_pillow, inspect, open_picture
 from .scaling import (
     EIGHTHS,
@@ -190,11 +191,13 @@ def is_integer(number: object) -> TypeGuard[int | np.integer]:
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
-def import_decoders() -> None:
+def import_decoders(*, of_parts: bool) -> None:
     """Import all that decodes and scales, since a fork in the middle of an import is dangerous."""
     import_pillow().init()  # its plugins, too
     find_simplejpeg()
     find_opencv()
+    if of_parts:
+        find_nvimgcodec()
 
 
 def identify_decoders() -> str:
@@ -244,10 +247,7 @@ def _decode_jpeg(
     orientation = read_orientation(content, whole)
     target, least, crop = plan(whole, size, orientation, view)
     if view is not None and target is not None and crop is not None:
-        beyond = math.ceil(crop.height / target.height / 2)  # Pillow scales with half an output pixel more
-        eighths, end = choose_eighths(crop, target), crop.top + crop.height + beyond
-        image = decode_part(simplejpeg, content, whole, end, eighths, may_cut=view.is_verified)
-        return _turn(fit_array(image, target, find_box(crop, eighths / EIGHTHS, eighths / EIGHTHS)), orientation)
+        return _turn(_decode_crop(simplejpeg, content, whole, target, crop, may_cut=view.is_verified), orientation)
     if target is None:
         with _take(budget, whole):
             return _turn(simplejpeg.decode_jpeg(content, "RGB"), orientation)
@@ -256,6 +256,20 @@ def _decode_jpeg(
         image = decode_least(simplejpeg, content, whole, least)
         fitted = fit_array(image, target)
         return _turn(fitted.copy() if fitted is image else fitted, orientation)
+
+
+def _decode_crop(
+    simplejpeg: ModuleType, content: memoryview, whole: Size, target: Size, crop: Crop, *, may_cut: bool
+) -> Image:
+    """Scale a part of a photo; Pillow looks half a pixel of the result beyond it."""
+    down, across = (math.ceil(side / made / 2) for side, made in zip((crop.height, crop.width), target, strict=True))
+    top, left = max(0, crop.top - down), max(0, crop.left - across)
+    bottom, right = min(whole.height, crop.top + crop.height + down), min(whole.width, crop.left + crop.width + across)
+    eighths = choose_eighths(crop, target)
+    needed = Crop(top, left, bottom - top, right - left)
+    image, shown = decode_part(simplejpeg, content, whole, needed, eighths, may_cut=may_cut)
+    crop = crop._replace(top=crop.top - shown.top, left=crop.left - shown.left)
+    return fit_array(image, target, find_box(crop, eighths / EIGHTHS, eighths / EIGHTHS))
 
 
 def _take(budget: Budget | None, size: Size) -> AbstractContextManager[None]:

@@ -3,7 +3,6 @@
 Library: simplejpeg (https://gitlab.com/jfolz/simplejpeg).
 """
 
-import math
 import re
 import threading
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from .pictures import Size, get_orientation, open_picture
 START = b"\xff\xd8"
 SEGMENT = re.compile(rb"\xff+([^\xda\xff])(..)", re.DOTALL)  # before the first scan: a marker and a length
 APP1 = b"\xe1"
-BASELINE = {b"\xc0", b"\xc1"}  # of the header of a file that has one scan from top to bottom
-CONTEXT = 16  # rows below a part that its last rows depend on: colours are interpolated
 SAME_PIXELS = {"YCbCr", "Gray"}  # colours of which simplejpeg makes the pixels that Pillow makes
 STRICT_COLOURS = {"RGB": "RGB", "CMYK": "CMYK", "YCCK": "CMYK"}  # others, and what it can decode them to
 SCRATCH = 16 << 20  # bytes of a decoded image for which a thread keeps memory
@@ -92,37 +89,12 @@ def read_orientation(content: memoryview, size: Size) -> int:
         return get_orientation(picture, content)
 
 
-def decode_part(
-    simplejpeg: ModuleType, content: memoryview, whole: Size, end: int, eighths: int, *, may_cut: bool
-) -> Image:
-    """Decode rows up to `end`, perhaps more, at a number of eighths of their size, as `decode_least` does.
-
-    If it may be cut, a baseline file gets a smaller height in its header, and libjpeg ends there. It can't be strict
-    then, as it finds no marker behind those rows.
-    """
-    size = Size(min(end + CONTEXT, whole.height), whole.width)
-    cut = _cut_rows(simplejpeg, content, size) if may_cut and size != whole else None
-    given = whole if cut is None else size
-    least = Size(*(math.ceil(side * eighths / MAX_FACTOR) for side in given))
-    return decode_least(simplejpeg, memoryview(content if cut is None else cut), given, least, strict=cut is None)
-
-
-def _cut_rows(simplejpeg: ModuleType, content: memoryview, size: Size) -> bytearray | None:
-    place = next((segment.end() + 1 for segment in _find_segments(content) if segment[1] in BASELINE), None)
-    if place is None:
-        return None
-    cut = bytearray(content)
-    cut[place : place + 2] = size.height.to_bytes(2, "big")
-    header = read_header(simplejpeg, memoryview(cut))
-    return cut if header is not None and header.size == size else None  # libjpeg found another header
-
-
 def _has_metadata(content: memoryview) -> bool:
     """Look for an APP1 segment, which holds EXIF or XMP."""
-    return any(segment[1] == APP1 for segment in _find_segments(content))
+    return any(segment[1] == APP1 for segment in find_segments(content))
 
 
-def _find_segments(content: memoryview) -> Iterator[re.Match[bytes]]:
+def find_segments(content: memoryview) -> Iterator[re.Match[bytes]]:
     """Find the segments before the first scan."""
     start = 2
     while segment := SEGMENT.match(content, start):

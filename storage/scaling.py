@@ -29,7 +29,7 @@ MIN_SIDE, MAX_PIXELS = 64, 1 << 16  # of what OpenCV makes
 MAX_LINEAR, MAX_SMOOTHED = 1.5, 2  # how far it makes an image smaller by interpolation, alone and after smoothing
 VERSION = 3  # of the pixels of a whole image: raised when the same libraries make other ones
 Box = tuple[float, float, float, float]  # left, top, right and bottom of a part, as Pillow has them
-EIGHTHS, SLOW_EIGHTHS = 8, 7  # of its size at which JPEG can be decoded; 7 of them take longer than all
+EIGHTHS = 8  # of its size at which JPEG can be decoded
 QUICK_FACTORS = 8, 4, 2, 1  # by which libjpeg makes an image smaller with vector instructions
 
 
@@ -68,8 +68,8 @@ def find_scale(part: Size, target: Size) -> float:
 
 def choose_eighths(crop: Crop, target: Size) -> int:
     """Choose at how many eighths of its size a JPEG file is decoded, of which a part is scaled to `target`."""
-    eighths = math.ceil(EIGHTHS * find_scale(Size(crop.height, crop.width), target))
-    return eighths if eighths < SLOW_EIGHTHS else EIGHTHS
+    least = EIGHTHS * find_scale(Size(crop.height, crop.width), target)
+    return next(EIGHTHS // factor for factor in QUICK_FACTORS if EIGHTHS // factor >= least)
 
 
 def choose_least(whole: Size, least: Size, target: Size) -> Size:

@@ -17,7 +17,7 @@ from storage.decoding import decode_scaled
 from storage.jpeg import find_simplejpeg
 from storage.pictures import Size
 from storage.scaling import mirror
-from tests.support.image_files import DECODERS, ORIENTATION, choose_decoder, make_picture, save
+from tests.support.image_files import ORIENTATION, PART_DECODERS, choose_decoder, make_picture, save
 from tests.support.image_sets import make_set
 
 PARTS = (0.08, 1.0)
@@ -32,7 +32,7 @@ CHOSEN = [  # by seed, epoch and image: a part of 375 x 500 pixels, and whether 
 ]
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=PART_DECODERS)
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     choose_decoder(request.param, monkeypatch)
     return str(request.param)
@@ -176,6 +176,7 @@ class Decoder(SimpleNamespace):
 @pytest.fixture
 def simplejpeg(monkeypatch: pytest.MonkeyPatch) -> Decoder:
     decoder = Decoder()
+    monkeypatch.setattr("storage.jpeg_parts.find_nvimgcodec", lambda: None)
     monkeypatch.setattr("storage.decoding.find_simplejpeg", lambda: decoder)
     return decoder
 

@@ -57,7 +57,7 @@ def test_a_backend_is_imported_when_it_is_asked_for() -> None:
 
 BARE = """
 import sys
-for name in ("cv2", "h5py", "lmdb", "PIL", "pyarrow", "simplejpeg", "tiledb", "tqdm", "zarr"):
+for name in ("cv2", "h5py", "lmdb", "nvidia", "PIL", "pyarrow", "simplejpeg", "tiledb", "tqdm", "zarr"):
     sys.modules[name] = None
 import numpy, storage, storage.__main__
 storage.save(sys.argv[1], numpy.zeros((3, 4, 5, 3), numpy.uint8), numpy.arange(3), "npy")

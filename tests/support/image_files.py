@@ -3,29 +3,41 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from storage import Image
+from storage.jpeg_parts import find_nvimgcodec
 from tests.support.pictures import END, SIGNATURE, make_chunk
 
 DECODERS = ("OpenCV", "simplejpeg", "Pillow")
+PART_DECODERS = ("nvImageCodec", *DECODERS)  # of parts of JPEG files
 OTHER_COLOURS = ("RGB", "CMYK", "YCCK")  # of JPEG, besides YCbCr and gray
 ORIENTATION = 0x0112
 
 
 def choose_decoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decode with simplejpeg and scale with OpenCV or Pillow, or do both with Pillow."""
+    """Decode with simplejpeg, parts with nvImageCodec, and scale with OpenCV or Pillow, or do it all with Pillow."""
+    if name == "nvImageCodec":
+        require_nvimgcodec()
+    else:
+        monkeypatch.setattr("storage.jpeg_parts.find_nvimgcodec", lambda: None)
     if name == "Pillow":
         monkeypatch.setattr("storage.decoding.find_simplejpeg", lambda: None)
     else:
         pytest.importorskip("simplejpeg", reason="simplejpeg isn't installed")
-    if name == "OpenCV":
+    if name in {"nvImageCodec", "OpenCV"}:
         pytest.importorskip("cv2", reason="OpenCV isn't installed")
     else:
         monkeypatch.setattr("storage.scaling.find_opencv", lambda: None)
+
+
+def require_nvimgcodec() -> Any:  # noqa: ANN401 - a module without types
+    """Skip a test where nvImageCodec isn't installed."""
+    return find_nvimgcodec() or pytest.skip("nvImageCodec isn't installed")
 
 
 def make_picture(height: int = 24, width: int = 40) -> Image:
