@@ -57,7 +57,10 @@ def read_header(simplejpeg: ModuleType, content: memoryview) -> JpegHeader | Non
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)  # decoding will be strict
-    except ValueError:  # no JPEG, or sampled in a way that simplejpeg doesn't know
+    except (
+        ValueError,
+        KeyError,
+    ):  # no JPEG, one that ends in its header, or sampled in a way that simplejpeg doesn't know
         return None
     return JpegHeader(Size(height, width), colours) if colours in {*SAME_PIXELS, *STRICT_COLOURS} else None
 

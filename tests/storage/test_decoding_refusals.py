@@ -195,6 +195,12 @@ def test_a_file_that_was_cut_short_is_refused(kind: str, fraction: float) -> Non
     refuse(content[: int(len(content) * fraction)])
 
 
+@pytest.mark.parametrize("end", [10, 100, 400])
+def test_a_jpeg_that_ends_in_its_header_is_said_to_be_truncated(end: int) -> None:
+    with pytest.raises(DecodingError, match=r"can't be decoded \(.*Truncated File Read\)"):
+        storage.decode(save(make_picture(), "JPEG")[:end])
+
+
 @pytest.mark.parametrize("colours", ["YCbCr", *OTHER_COLOURS])
 def test_corruption_that_libjpeg_only_warns_about_is_noticed_by_simplejpeg(colours: str, decoder: str) -> None:
     picture = make_picture(64, 64)
