@@ -386,7 +386,7 @@ class Reader(ABC):
             For training on image files: the least and the most of an image's area that is left, such as (0.08, 1).
             Instead of its centre, a random part with sides of 3:4 to 4:3 is scaled to `image_size`, and half of the
             images are mirrored. Seed, epoch and image choose both. A dataset, which verifies each file by its checksum,
-            decodes only the rows that it needs of a JPEG file, unless it is progressive.
+            decodes little more of a JPEG file than the part, and the rows above it.
         threads : int, optional
             How many read and decode, each on its own core; the caller's thread runs where it did. By default as many
             as the process may use cores, divided by the ranks on this machine: ``LOCAL_WORLD_SIZE``, as torchrun sets
